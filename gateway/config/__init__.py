@@ -1,0 +1,1 @@
+"""Policy files become domain.policy; the only importer of yaml."""

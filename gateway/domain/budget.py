@@ -1,0 +1,135 @@
+"""Budgets, quotas, and the lines of a hold: what is checked and counted in one atomic step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Window(StrEnum):
+    """Calendar windows of money, UTC by the store's clock; a week starts on Monday."""
+
+    HOUR = "hour"
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+    TOTAL = "total"
+
+
+class View(StrEnum):
+    """Whose price: the vendor's published one, the route's, or the project's own."""
+
+    OFFICIAL = "official"
+    ROUTE = "route"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a budget or quota applies to; a part that is None applies to all. Everything None is the whole gateway."""
+
+    project: str | None = None
+    key: str | None = None
+    job_type: str | None = None
+    route: str | None = None
+
+    def label(self) -> str:
+        """Return a stable name, such as `project:marketing+job_type:hero_image` or `everything`."""
+        parts = (("project", self.project), ("key", self.key), ("job_type", self.job_type), ("route", self.route))
+        return "+".join(f"{kind}:{name}" for kind, name in parts if name is not None) or "everything"
+
+    def covers(self, *, project: str, key: str, job_type: str, route: str) -> bool:
+        """Tell whether a request with these names falls under the scope."""
+        wanted = ((self.project, project), (self.key, key), (self.job_type, job_type), (self.route, route))
+        return all(mine is None or mine == theirs for mine, theirs in wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Money per calendar window for a scope. `limit` is micro-USD."""
+
+    scope: Scope
+    window: Window
+    limit: int
+    view: View = View.ROUTE
+
+    @property
+    def meter(self) -> str:
+        """The counter's name in the ledger; independent of the limit, so that a new limit keeps what was spent."""
+        return f"usd|{self.scope.label()}|{self.view}|{self.window}"
+
+
+class Counted(StrEnum):
+    """What a quota counts."""
+
+    IMAGES = "images"
+    REQUESTS = "requests"
+    CONCURRENT = "concurrent"
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """Images or requests per rolling window of `seconds`, or requests in flight (`seconds` is 0), for a scope."""
+
+    scope: Scope
+    counted: Counted
+    limit: int
+    seconds: int = 0
+
+    @property
+    def meter(self) -> str:
+        """The counter's name in the ledger."""
+        return f"{self.counted}|{self.scope.label()}|{self.seconds}"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One thing to check and count: a budget with the amount (micro-USD) a hold takes of it, or a quota with a count."""
+
+    rule: Budget | Quota
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A route with all the lines a hold on it takes, and its worst case for the record (nano-USD)."""
+
+    route: str
+    lines: tuple[Line, ...]
+    facts: dict[str, object] = field(default_factory=dict)
+    """What the entry stream shall say of this attempt: route, model, provider, worst case by view, price date."""
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """A line that stood in the way. `used` and `held` are in the line's unit; `wait` is seconds until it may pass."""
+
+    line: Line
+    used: int
+    held: int
+    wait: float
+
+
+@dataclass(frozen=True, slots=True)
+class Remaining:
+    """What is left on a line after a hold was taken. `reset` is seconds until the window turns or room returns."""
+
+    line: Line
+    left: int
+    reset: float
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Admitted: which candidate (index into those offered), which attempt of the request, what remains on its lines."""
+
+    index: int
+    attempt: int
+    remaining: tuple[Remaining, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """Refused, nothing held: for each candidate offered, in order, every line that stood in the way."""
+
+    obstacles: tuple[tuple[Obstacle, ...], ...]

@@ -1,0 +1,73 @@
+"""What a client asks for, reduced to what prices, capabilities and policy depend on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+AUTO = "auto"
+_SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", re.ASCII)
+
+
+class Operation(StrEnum):
+    """What is done: the two endpoints that make images, and the one the vendor retired."""
+
+    GENERATE = "generate"
+    EDIT = "edit"
+    VARIATION = "variation"
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Width and height in pixels."""
+
+    width: int
+    height: int
+
+    @classmethod
+    def parse(cls, text: str) -> Size | None:
+        """Read `WIDTHxHEIGHT` in ASCII digits; None for anything else (`auto`, ratios, typos)."""
+        match = _SIZE.fullmatch(text)
+        return cls(int(match[1]), int(match[2])) if match else None
+
+    @property
+    def pixels(self) -> int:
+        """Width times height."""
+        return self.width * self.height
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One request for images. `size` and `quality` are the vendor's words, `auto` where the client left them out."""
+
+    operation: Operation
+    client_model: str | None
+    prompt_chars: int
+    prompt_bytes: int
+    n: int = 1
+    size: str = AUTO
+    quality: str = AUTO
+    background: str = AUTO
+    output_format: str | None = None
+    input_fidelity: str | None = None
+    mask: bool = False
+    references: int = 0
+    stream: bool = False
+    partial_images: int = 0
+    user: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the client asks of the gateway itself, by `X-Gateway-*` headers. Money in nano-USD."""
+
+    job_type: str | None = None
+    lane: str | None = None
+    max_cost: int | None = None
+    dry_run: bool = False
+    tags: Mapping[str, str] = field(default_factory=dict)

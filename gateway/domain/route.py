@@ -1,0 +1,188 @@
+"""Models, providers and routes: what can be done where, within which limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from fractions import Fraction
+
+from gateway.domain.job import Operation, Size
+
+
+class Secret:
+    """A string that cannot be printed by accident; `reveal()` is the only way to it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """Return the secret itself, for the one place that sends it."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+
+@dataclass(frozen=True, slots=True)
+class SizeRule:
+    """Sizes a model makes: a fixed list, or any size within bounds (pixels; `max_ratio` is long:short)."""
+
+    fixed: tuple[Size, ...] = ()
+    multiple: int = 1
+    max_edge: int = 0
+    min_pixels: int = 0
+    max_pixels: int = 0
+    max_ratio: Fraction = Fraction(3)
+
+    def refusal(self, size: Size) -> str | None:
+        """Say why the size cannot be made, or None if it can."""
+        if self.fixed:
+            allowed = ", ".join(map(str, self.fixed))
+            return None if size in self.fixed else f"size {size} is not one of {allowed}"
+        long, short = max(size.width, size.height), min(size.width, size.height)
+        if size.width % self.multiple or size.height % self.multiple:
+            return f"size {size}: width and height must be multiples of {self.multiple}"
+        if long > self.max_edge:
+            return f"size {size}: no edge may be longer than {self.max_edge}"
+        if Fraction(long, short) > self.max_ratio:
+            return f"size {size}: long to short edge is at most {self.max_ratio}:1"
+        if not self.min_pixels <= size.pixels <= self.max_pixels:
+            return f"size {size}: {self.min_pixels} to {self.max_pixels} pixels"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a model can do; a route may narrow it. `quality` is ordered as the catalog lists it."""
+
+    operations: frozenset[Operation]
+    n: int
+    references: int
+    mask: bool
+    transparent: bool
+    stream: bool
+    quality: tuple[str, ...]
+    output_formats: tuple[str, ...]
+    sizes: SizeRule
+    prompt_chars: int = 32_000
+
+
+@dataclass(frozen=True, slots=True)
+class OutputTokens:
+    """Image output tokens by grid (edge length per quality) or by table (size, then quality)."""
+
+    grid: Mapping[str, int] = field(default_factory=dict)
+    table: Mapping[Size, Mapping[str, int]] = field(default_factory=dict)
+    per_partial_image: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRates:
+    """Pico-USD per token."""
+
+    text_in: int
+    text_in_cached: int
+    image_in: int
+    image_in_cached: int
+    image_out: int
+    text_out: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PixelTier:
+    """A per-image price, nano-USD, for images of at most `max_pixels` (None: any size)."""
+
+    name: str
+    nano: int
+    max_pixels: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """A price from a date on: token rates or per-image tiers (smallest first), exactly one of them."""
+
+    valid_from: date
+    source: str
+    tokens: TokenRates | None = None
+    per_image: tuple[PixelTier, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A vendor's model: facts. `prices` are in order of `valid_from`."""
+
+    name: str
+    capabilities: Capabilities
+    prices: tuple[Price, ...]
+    output_tokens: OutputTokens = field(default_factory=OutputTokens)
+    input_image_tokens: int = 0
+    snapshot: str | None = None
+    retires: date | None = None
+    replacement: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderConfig:
+    """An account at an endpoint. `timeout` (seconds) is the longest wait for an answer's headers and between bytes."""
+
+    name: str
+    kind: str
+    base_url: str
+    api_key: Secret | None
+    timeout: float = 180.0
+    connect_timeout: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class RouteLimits:
+    """What the provider lets one account do; None is no limit known."""
+
+    images_per_minute: int | None = None
+    images_per_day: int | None = None
+    requests_per_minute: int | None = None
+    concurrent: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A model as one provider sells it. `prices` are this provider's own; empty means the model's official ones."""
+
+    name: str
+    provider: ProviderConfig
+    model: Model
+    upstream_model: str
+    capabilities: Capabilities
+    lane: str = "production"
+    prices: tuple[Price, ...] = ()
+    limits: RouteLimits = field(default_factory=RouteLimits)
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """One amount in three views, nano-USD: the vendor's published price, what this route charges, what the project pays."""
+
+    official: int
+    route: int
+    internal: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """The worst case of what a job may be billed on a route, and the price rows it was computed from."""
+
+    route: Route
+    worst: Views
+    official_price: Price
+    route_price: Price
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a route was passed over, in words for the caller. `field` is the request field at fault, if one is."""
+
+    route: str
+    reason: str
+    field: str | None = None

@@ -1,0 +1,84 @@
+"""How a hold ends: what a call really cost, and how that is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from gateway.domain.route import Views
+
+
+class Outcome(StrEnum):
+    """What a failed upstream call means for money."""
+
+    NOT_SENT = "not_sent"
+    """No byte of the request reached the provider: nothing can have been billed."""
+    REJECTED = "rejected"
+    """The provider answered that it did not do the work: nothing was billed."""
+    UNKNOWN = "unknown"
+    """The request left and no clear answer came: it may have been billed."""
+
+
+class CostSource(StrEnum):
+    """How the cost is known, best first."""
+
+    REPORTED = "reported"
+    USAGE = "usage"
+    ESTIMATE = "estimate"
+    PRESUMED = "presumed"
+    """Nobody knows; the worst case is booked and marked unconfirmed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as the provider reported them; all are whole numbers, zero where it named none."""
+
+    text_in: int = 0
+    image_in: int = 0
+    text_in_cached: int = 0
+    image_in_cached: int = 0
+    image_out: int = 0
+    text_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was picked out of an answer as it went by. `None` and 0 where the answer did not say.
+
+    `images` counts finished images; `error` is the code of an error found inside a stream or a 200.
+    `complete` tells whether the answer was read to its proper end.
+    """
+
+    usage: Usage | None = None
+    usage_problem: str | None = None
+    size: str | None = None
+    quality: str | None = None
+    output_format: str | None = None
+    images: int = 0
+    error: str | None = None
+    complete: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """Replaces a hold: the cost in three views, nano-USD, and what the entry stream shall say about it."""
+
+    request_id: str
+    attempt: int
+    cost: Views
+    source: CostSource
+    images: int
+    usage: Usage | None = None
+    facts: dict[str, object] = field(default_factory=dict)
+
+
+class SettleResult(StrEnum):
+    """What settling or voiding did."""
+
+    DONE = "done"
+    LATE = "late"
+    """The hold had already expired to presumed spent; the difference was booked once."""
+    SAME = "same"
+    """It had already ended; nothing changed."""
+    GONE = "gone"
+    """No such hold is known."""

@@ -1,0 +1,1 @@
+"""Holds, spend and keys in Redis; the only importer of redis."""

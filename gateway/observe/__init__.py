@@ -1,0 +1,1 @@
+"""Metrics and logs; the only importer of prometheus_client."""

@@ -1,0 +1,196 @@
+"""What the core needs from outside, as contracts: bodies, keyring, ledger, providers.
+
+Everything that implements one of these lives in an adapter (`web`, `ledger`, `providers`); `app.py` joins them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from gateway.domain.budget import Candidate, Denied, Held
+from gateway.domain.caller import Caller
+from gateway.domain.job import Job, Operation
+from gateway.domain.route import Route
+from gateway.domain.settlement import Outcome, Reading, Settlement, SettleResult
+
+Headers = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A body ready to be sent: `chunks()` may be called again for a second route. `length` is in bytes."""
+
+    content_type: str
+    length: int
+    chunks: Callable[[], AsyncIterator[bytes]]
+
+
+class Body(Protocol):
+    """A request body that was read and validated as JSON or multipart; large parts lie on disk, not in memory."""
+
+    @property
+    def encoding(self) -> Literal["json", "multipart"]:
+        """How the client sent it."""
+
+    @property
+    def fields(self) -> Mapping[str, object]:
+        """Every top-level field: JSON values, or the text of form fields. Images appear as opaque markers in JSON."""
+
+    @property
+    def images(self) -> int:
+        """How many input images it carries (uploaded, by URL or by file id), the mask not counted."""
+
+    @property
+    def mask(self) -> bool:
+        """Whether a mask is among them."""
+
+    def render(self, changes: Mapping[str, str | int | None]) -> Rendered:
+        """Return the body with top-level fields replaced, added, or (None) left out; all else byte for byte."""
+
+    async def aclose(self) -> None:
+        """Free memory and temporary files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """A request as it arrived. Header names are lower case. `read_body` is called once, after the key is known."""
+
+    request_id: str
+    operation: Operation
+    path_model: str | None
+    headers: Mapping[str, str]
+    content_length: int | None
+    read_body: Callable[[], Awaitable[Body]]
+    received: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outbound:
+    """An answer to the client. `chunks` is the body as it comes; closing it early means the client is gone."""
+
+    status: int
+    headers: Headers
+    chunks: AsyncIterator[bytes]
+
+
+class Keyring(Protocol):
+    """Who a key belongs to; answered from memory."""
+
+    async def find(self, key: str) -> Caller | None:
+        """Return the caller, or None if the key is malformed, unknown or revoked."""
+
+
+class LedgerUnavailable(Exception):
+    """The store did not answer in time, or refused; nothing can be admitted. The message is for logs."""
+
+
+class Ledger(Protocol):
+    """Holds, spend and the entry stream. Every method is one round trip, atomic, and raises LedgerUnavailable."""
+
+    async def choose_and_hold(
+        self,
+        request_id: str,
+        candidates: Sequence[Candidate],
+        *,
+        about: Mapping[str, object],
+        release: int | None = None,
+    ) -> Held | Denied:
+        """Hold on the first candidate that every line allows, as the next attempt of the request, already `sent`.
+
+        `about` is what the record and the entry stream say of the request (no prompt, no secret). `release` voids
+        that earlier attempt of the same request in the same step, whatever the answer.
+        """
+
+    async def settle(self, settlement: Settlement) -> SettleResult:
+        """End a hold at its cost; `CostSource.PRESUMED` ends it unconfirmed at the cost given, correctable once."""
+
+    async def void(self, request_id: str, attempt: int, reason: str) -> SettleResult:
+        """End a hold for nothing, because nothing can have been billed."""
+
+    async def request(self, request_id: str) -> dict[str, object] | None:
+        """Return what is known of a request: its `about`, and its attempts with state, hold, cost, source."""
+
+    async def ping(self) -> None:
+        """Return if the store answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One upstream call: the route, and the fields that must differ from what the client sent."""
+
+    request_id: str
+    route: Route
+    job: Job
+    body: Body
+    changes: Mapping[str, str | int | None] = field(default_factory=dict)
+
+
+class Answer(Protocol):
+    """A 2xx answer whose body is still on its way."""
+
+    @property
+    def status(self) -> int:
+        """The provider's status code."""
+
+    @property
+    def headers(self) -> Headers:
+        """What may be passed to the client: content type, length if known, rate limits; never credentials or cookies."""
+
+    @property
+    def content_length(self) -> int | None:
+        """Length of the body in bytes, if the provider named it."""
+
+    @property
+    def event_stream(self) -> bool:
+        """Whether the body is server-sent events."""
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body as it comes; raise UpstreamFailure (unknown outcome) if it breaks off or stalls."""
+
+    def reading(self) -> Reading:
+        """Return what was picked out so far."""
+
+    async def aclose(self) -> None:
+        """Give the connection back, or close it if the body was not read to its end."""
+
+
+class UpstreamFailure(Exception):
+    """An upstream call that gave no usable answer. `reason` is a bounded word for metrics.
+
+    `status`, `headers` and `body` are the provider's answer where one came. `pass_on` tells that it is the caller's
+    own fault and may be shown as it came (a 400, moderation). `retry_after` is seconds.
+    """
+
+    def __init__(
+        self,
+        outcome: Outcome,
+        reason: str,
+        message: str,
+        *,
+        status: int | None = None,
+        headers: Headers = (),
+        body: bytes = b"",
+        pass_on: bool = False,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+        self.reason = reason
+        self.message = message
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self.pass_on = pass_on
+        self.retry_after = retry_after
+
+
+class Provider(Protocol):
+    """A kind of provider, speaking to one account."""
+
+    async def send(self, call: Call) -> Answer:
+        """Send the job; return once a 2xx status line is in, or raise UpstreamFailure."""
+
+    async def aclose(self) -> None:
+        """Close connections."""
