@@ -136,7 +136,7 @@ class Answer(Protocol):
 
     @property
     def headers(self) -> Headers:
-        """What may be passed to the client: content type, length if known, rate limits; never credentials or cookies."""
+        """What may be passed to the client: content type, length if known, limits; no credentials, no cookies."""
 
     @property
     def content_length(self) -> int | None:
@@ -194,3 +194,29 @@ class Provider(Protocol):
 
     async def aclose(self) -> None:
         """Close connections."""
+
+
+class Truncated(Exception):
+    """Raised by `Outbound.chunks` after the status line is out: the connection must be aborted, not ended properly."""
+
+
+class Gateway(Protocol):
+    """What the web layer serves. Every method raises GatewayError; headers have lower-case names."""
+
+    async def handle(self, inbound: Inbound) -> Outbound:
+        """Run one image request from key to settlement."""
+
+    async def models(self, headers: Mapping[str, str]) -> list[dict[str, object]]:
+        """List what this key may use, as OpenAI model objects with `shutdown_date`; job types as `job:NAME`."""
+
+    async def model(self, headers: Mapping[str, str], name: str) -> dict[str, object]:
+        """Return one of them, or raise NotFound with code `model_not_found`."""
+
+    async def request_record(self, headers: Mapping[str, str], request_id: str) -> dict[str, object]:
+        """Return what one request of this key's project cost and why; NotFound for anybody else's."""
+
+    async def variations(self, headers: Mapping[str, str]) -> None:
+        """Refuse the endpoint that the vendor retired; raises Retired, or InvalidApiKey first."""
+
+    async def ready(self) -> list[str]:
+        """Return what stands in the way of serving, in words; empty when ready."""

@@ -84,7 +84,7 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One thing to check and count: a budget with the amount (micro-USD) a hold takes of it, or a quota with a count."""
+    """One thing to check and count: a budget and the micro-USD a hold takes of it, or a quota and a count."""
 
     rule: Budget | Quota
     amount: int

@@ -50,6 +50,7 @@ class GatewayError(Exception):
         self.retry_after = None if retry_after is None else min(max(retry_after, 0.05), MAX_RETRY_AFTER)
         self.should_retry = should_retry
         self.details = dict(details or {})
+        self.headers: list[tuple[str, str]] = []
 
     def body(self) -> dict[str, object]:
         """Return the JSON object that the caller gets."""

@@ -162,7 +162,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """One amount in three views, nano-USD: the vendor's published price, what this route charges, what the project pays."""
+    """One amount in three views, nano-USD: the vendor's list price, what this route charges, what the project pays."""
 
     official: int
     route: int

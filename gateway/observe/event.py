@@ -1,0 +1,137 @@
+"""What happened, as frozen records; metrics and logs are fed from these and from nothing else.
+
+Amounts are nano-USD, times are seconds. Names of projects, job types and routes come from policy, or are "none".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from gateway.domain.route import Views
+from gateway.domain.settlement import CostSource, Usage
+
+NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestStarted:
+    """An image request came in."""
+
+    operation: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFinished:
+    """An image request ended: its last byte is out, or the client is gone and the money is settled.
+
+    `status` is what the client got (or would have got). `overhead` is `duration` less the wait for providers.
+    """
+
+    request_id: str
+    operation: str
+    status: int
+    duration: float
+    overhead: float
+    project: str = NONE
+    key_id: str = NONE
+    job_type: str = NONE
+    route: str = NONE
+    attempts: int = 0
+    n: int = 0
+    size: str = ""
+    quality: str = ""
+    images: int = 0
+    estimate: int | None = None
+    cost: int | None = None
+    source: str = ""
+    code: str = ""
+    client_gone: bool = False
+    bytes_out: int = 0
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamFinished:
+    """A provider answered to the end; `seconds` from sending to the last byte."""
+
+    route: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamFailed:
+    """A call failed; `reason` is a bounded word such as connect, timeout, reset, status_429, status_5xx, garbage."""
+
+    route: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FellBack:
+    """A request went on to another route."""
+
+    from_route: str
+    to_route: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestDenied:
+    """Policy, a budget or a quota refused a request; `reason` is the error's code."""
+
+    project: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class HoldEnded:
+    """A hold was settled or presumed spent, by this process."""
+
+    project: str
+    job_type: str
+    route: str
+    quality: str
+    cost: Views
+    estimate: Views
+    source: CostSource
+    images: int
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerCalled:
+    """One call to the store; `operation` is hold, settle, void, renew, expire or read."""
+
+    operation: str
+    seconds: float
+    failed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyLoaded:
+    """Policy was read at start or again; a failed reload leaves the old one serving."""
+
+    digest: str
+    ok: bool
+
+
+Event = (
+    RequestStarted
+    | RequestFinished
+    | UpstreamFinished
+    | UpstreamFailed
+    | FellBack
+    | RequestDenied
+    | HoldEnded
+    | LedgerCalled
+    | PolicyLoaded
+)
+
+
+class Observer(Protocol):
+    """Takes events; must not block and must not raise."""
+
+    def emit(self, event: Event) -> None:
+        """Take note of one event."""
