@@ -116,6 +116,16 @@ class Ledger(Protocol):
         """Return if the store answers."""
 
 
+class Settlements(Protocol):
+    """Ends holds for certain: at once if the store answers, else as soon as it does again."""
+
+    async def settle(self, settlement: Settlement) -> SettleResult | None:
+        """Settle; None if it could not be done yet and will be."""
+
+    async def void(self, request_id: str, attempt: int, reason: str) -> SettleResult | None:
+        """Void; None if it could not be done yet and will be."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One upstream call: the route, and the fields that must differ from what the client sent."""

@@ -85,3 +85,4 @@ class Policy:
     projects: Mapping[str, Project]
     budgets: tuple[Budget, ...]
     digest: str
+    quotas: tuple[Quota, ...] = ()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from fractions import Fraction
 
-from gateway.domain.job import Operation, Size
+from gateway.domain.job import Job, Operation, Size
 
 
 class Secret:
@@ -171,9 +171,14 @@ class Views:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """The worst case of what a job may be billed on a route, and the price rows it was computed from."""
+    """A job as one route would do it, the worst case of what may be billed, and the price rows that say so.
+
+    `job` is the client's with policy's defaults filled in; `changes` are the body fields that must differ upstream.
+    """
 
     route: Route
+    job: Job
+    changes: Mapping[str, str | int | None]
     worst: Views
     official_price: Price
     route_price: Price

@@ -1,0 +1,154 @@
+"""Attempts: reserve and send, on one route after another while nothing can have been billed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from gateway.domain.errors import GatewayError, RateLimited, Unavailable, UpstreamError, UpstreamTimeout
+from gateway.domain.route import Quote
+from gateway.domain.settlement import Outcome, Settlement, SettleResult
+from gateway.exchange import Admitted
+from gateway.observe.event import FellBack, Observer, UpstreamFailed
+from gateway.ports import Answer, Ledger, LedgerUnavailable, Provider, Settlements, UpstreamFailure
+from gateway.steps.reserve import Reserved, reserve
+from gateway.steps.send import send
+from gateway.steps.settle import presume
+
+LEDGER_RETRY_AFTER = 2.0
+"""Seconds a client is asked to wait when the store does not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A hold whose call was answered; the hold is still to be settled."""
+
+    reserved: Reserved
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class PassedOn:
+    """The provider's own refusal of what the client asked; the hold is void already."""
+
+    reserved: Reserved
+    failure: UpstreamFailure
+
+
+class Attempts:
+    """Tries the routes of an admitted request; every hold it takes is ended here or handed on in `Sent`."""
+
+    def __init__(
+        self, ledger: Ledger, settlements: Settlements, providers: Mapping[str, Provider], observer: Observer
+    ) -> None:
+        self._ledger = ledger
+        self._settlements = settlements
+        self._providers = providers
+        self._observer = observer
+
+    async def first_that_works(self, admitted: Admitted) -> Sent | PassedOn:
+        """Return the first usable answer; raises the error to show if there is none."""
+        untried = list(admitted.ranked.quotes)
+        failures: list[tuple[Quote, UpstreamFailure]] = []
+        last: Reserved | None = None
+        while True:
+            reserved = await self._reserve(admitted, untried, last, failures)
+            if last is not None:
+                self._tell_fallback(last, reserved, failures[-1][1])
+            untried.remove(reserved.quote)
+            result = await self._send(admitted, reserved)
+            if not isinstance(result, UpstreamFailure):
+                return Sent(reserved, result)
+            failures.append((reserved.quote, result))
+            more = untried and len(failures) < admitted.job_type.retry.attempts
+            if result.pass_on or not more:
+                await self._settlements.void(admitted.request_id, reserved.held.attempt, result.reason)
+                if result.pass_on:
+                    return PassedOn(reserved, result)
+                raise failed(failures) from result
+            last = reserved
+
+    async def _reserve(
+        self,
+        admitted: Admitted,
+        untried: Sequence[Quote],
+        last: Reserved | None,
+        failures: Sequence[tuple[Quote, UpstreamFailure]],
+    ) -> Reserved:
+        release = last.held.attempt if last else None
+        admitted.exchange.attempts += 1
+        try:
+            reserved = await reserve(
+                self._ledger, admitted.request_id, untried, admitted.purse, about=admitted.about(), release=release
+            )
+        except LedgerUnavailable as error:
+            # The reply may be lost and the hold made; nothing was sent, so it is given back as soon as possible.
+            await self._settlements.void(admitted.request_id, admitted.exchange.attempts, "ledger_unavailable")
+            if release is not None:
+                await self._settlements.void(admitted.request_id, release, failures[-1][1].reason)
+            admitted.exchange.attempts -= 1
+            raise Unavailable(
+                "The ledger does not answer; nothing was sent and nothing spent. Please try again.",
+                code="ledger_unavailable",
+                retry_after=LEDGER_RETRY_AFTER,
+            ) from error
+        except GatewayError as denial:
+            admitted.exchange.attempts -= 1
+            if failures:
+                raise failed(failures) from denial
+            raise
+        admitted.exchange.quote = reserved.quote
+        return reserved
+
+    def _tell_fallback(self, last: Reserved, reserved: Reserved, failure: UpstreamFailure) -> None:
+        self._observer.emit(FellBack(last.quote.route.name, reserved.quote.route.name, failure.reason))
+
+    async def _send(self, admitted: Admitted, reserved: Reserved) -> Answer | UpstreamFailure:
+        began = time.monotonic()
+        try:
+            return await send(self._providers, admitted.request_id, reserved.quote, admitted.body)
+        except UpstreamFailure as failure:
+            self._observer.emit(UpstreamFailed(reserved.quote.route.name, failure.reason))
+            if failure.outcome is not Outcome.UNKNOWN:
+                return failure
+            await self.presume(admitted, reserved, failure.reason)
+            raise unknown(failure) from failure
+        except BaseException:
+            # Cancelled, or a fault of ours: the request may have left, so the money must not be given back.
+            await asyncio.shield(self.presume(admitted, reserved, "interrupted"))
+            raise
+        finally:
+            admitted.exchange.upstream_seconds += time.monotonic() - began
+
+    async def presume(self, admitted: Admitted, reserved: Reserved, reason: str) -> None:
+        """Book the worst case, unconfirmed: nobody knows what the provider did."""
+        await self.book(admitted, reserved, presume(admitted.request_id, reserved.held.attempt, reserved.quote, reason))
+
+    async def book(self, admitted: Admitted, reserved: Reserved, settlement: Settlement) -> None:
+        """Settle a hold and tell of it."""
+        result = await self._settlements.settle(settlement)
+        exchange = admitted.exchange
+        exchange.cost, exchange.source, exchange.images = settlement.cost, settlement.source, settlement.images
+        if result in (SettleResult.DONE, None):
+            self._observer.emit(admitted.hold_ended(reserved.quote, settlement))
+
+
+def failed(failures: Sequence[tuple[Quote, UpstreamFailure]]) -> GatewayError:
+    """Return the error for routes that all failed without billing anything."""
+    told = "; ".join(f"{quote.route.name}: {failure.message}" for quote, failure in failures)
+    waits = [failure.retry_after or 1.0 for _, failure in failures if failure.reason == "status_429"]
+    if len(waits) == len(failures):
+        message = f"Every route is at its provider's rate limit ({told}). Nothing was billed; please try again."
+        return RateLimited(message, retry_after=min(waits), should_retry=True)
+    lasting = all(failure.reason.startswith("account") for _, failure in failures)
+    message = f"Every route failed ({told}). Nothing was billed."
+    return UpstreamError(message, should_retry=False if lasting else None)
+
+
+def unknown(failure: UpstreamFailure) -> GatewayError:
+    """Return the error for a call that may have been billed; it must not be repeated blindly."""
+    kind = UpstreamTimeout if failure.reason == "timeout" else UpstreamError
+    message = f"{failure.message}. The work may have been done and billed; its worst case was booked as unconfirmed."
+    return kind(message, should_retry=False)

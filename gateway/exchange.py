@@ -1,0 +1,124 @@
+"""Exchange: one request on its way through the gateway, what is known of it so far, and the events that tell of it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from gateway.domain.caller import Caller
+from gateway.domain.job import Job, Wishes
+from gateway.domain.policy import JobType, Policy, Project
+from gateway.domain.route import Quote, Views
+from gateway.domain.settlement import CostSource, Settlement
+from gateway.observe.event import NONE, HoldEnded, RequestFinished
+from gateway.ports import Body, Inbound
+from gateway.steps.rank import Ranked
+from gateway.steps.reserve import Purse
+
+
+@dataclass(slots=True)
+class Exchange:
+    """Filled in as the request goes along; times are seconds, money nano-USD."""
+
+    inbound: Inbound
+    wishes: Wishes = field(default_factory=Wishes)
+    caller: Caller | None = None
+    job: Job | None = None
+    job_type: JobType | None = None
+    quote: Quote | None = None
+    attempts: int = 0
+    upstream_seconds: float = 0.0
+    client_seconds: float = 0.0
+    cost: Views | None = None
+    source: CostSource | None = None
+    images: int = 0
+
+    def finished(
+        self, status: int, *, code: str = "", client_gone: bool = False, bytes_out: int = 0
+    ) -> RequestFinished:
+        """Return the event that ends this request."""
+        duration = time.monotonic() - self.inbound.received
+        job = self.quote.job if self.quote else self.job
+        return RequestFinished(
+            request_id=self.inbound.request_id,
+            operation=str(job.operation if job else self.inbound.operation),
+            status=status,
+            duration=duration,
+            overhead=max(duration - self.upstream_seconds - self.client_seconds, 0.0),
+            project=self.caller.project if self.caller else NONE,
+            key_id=self.caller.key_id if self.caller else NONE,
+            job_type=self.job_type.name if self.job_type else NONE,
+            route=self.quote.route.name if self.quote else NONE,
+            attempts=self.attempts,
+            n=job.n if job else 0,
+            size=job.size if job else "",
+            quality=job.quality if job else "",
+            images=self.images,
+            estimate=self.quote.worst.route if self.quote else None,
+            cost=self.cost.route if self.cost else None,
+            source=self.source or "",
+            code=code,
+            client_gone=client_gone,
+            bytes_out=bytes_out,
+            tags=self.wishes.tags,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A request that is understood, priced and ranked: all that is needed to do it."""
+
+    exchange: Exchange
+    caller: Caller
+    project: Project
+    job: Job
+    job_type: JobType
+    policy: Policy
+    ranked: Ranked
+    body: Body
+
+    @property
+    def request_id(self) -> str:
+        """The request's public id."""
+        return self.exchange.inbound.request_id
+
+    @property
+    def purse(self) -> Purse:
+        """Whose money it draws on."""
+        return Purse(self.caller, self.project, self.job_type, self.policy)
+
+    def about(self) -> dict[str, object]:
+        """Return what the ledger's record says of the request: no prompt, no secret, no image."""
+        job = self.job
+        return {
+            "project": self.project.name,
+            "key": self.caller.key_id,
+            "job_type": self.job_type.name,
+            "operation": str(job.operation),
+            "client_model": job.client_model,
+            "n": job.n,
+            "size": job.size,
+            "quality": job.quality,
+            "background": job.background,
+            "output_format": job.output_format,
+            "mask": job.mask,
+            "references": job.references,
+            "stream": job.stream,
+            "partial_images": job.partial_images,
+            "tags": dict(self.exchange.wishes.tags),
+            "passed_over": [{"route": refusal.route, "reason": refusal.reason} for refusal in self.ranked.refusals],
+        }
+
+    def hold_ended(self, quote: Quote, settlement: Settlement) -> HoldEnded:
+        """Return the event of a hold that was settled or presumed."""
+        return HoldEnded(
+            project=self.project.name,
+            job_type=self.job_type.name,
+            route=quote.route.name,
+            quality=str(settlement.facts.get("quality") or quote.job.quality),
+            cost=settlement.cost,
+            estimate=quote.worst,
+            source=settlement.source,
+            images=settlement.images,
+            usage=settlement.usage,
+        )

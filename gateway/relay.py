@@ -1,0 +1,103 @@
+"""Relay: the pipe between a call that must be read to its end and a client that may leave at any moment.
+
+The call's side writes; it waits while the client is slow, and never waits once the client is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+
+from gateway.domain.errors import GatewayError
+from gateway.ports import Headers, Outbound, Truncated
+
+CAPACITY = 256 * 1024
+"""Bytes that may wait for a slow client."""
+
+
+class Relay(AsyncIterator[bytes]):
+    """One answer on its way to one client."""
+
+    def __init__(self) -> None:
+        self._head: asyncio.Future[Outbound] = asyncio.get_running_loop().create_future()
+        self._waiting: deque[bytes] = deque()
+        self._size = 0
+        self._ended = False
+        self._aborted = False
+        self._gone = False
+        self._changed = asyncio.Event()
+        self.bytes_out = 0
+
+    @property
+    def client_gone(self) -> bool:
+        """Whether the client left before the end."""
+        return self._gone
+
+    async def head(self) -> Outbound:
+        """Wait for the status line and headers; raises the error if there is no answer."""
+        try:
+            return await asyncio.shield(self._head)
+        except asyncio.CancelledError:
+            self._leave()
+            raise
+
+    def open(self, status: int, headers: Headers) -> None:
+        """Give the client its status line; the body follows."""
+        if not self._head.done():
+            self._head.set_result(Outbound(status, headers, self))
+
+    def fail(self, error: GatewayError) -> None:
+        """Give the client an error in place of an answer; after the status line, abort the connection."""
+        if self._head.done():
+            self.abort()
+            return
+        self._head.set_exception(error)
+        if self._gone:
+            self._head.exception()  # nobody is left to hear of it
+
+    async def write(self, chunk: bytes) -> None:
+        """Pass on some bytes of the body, waiting while the client is behind."""
+        while self._size >= CAPACITY and not self._gone:
+            self._changed.clear()
+            await self._changed.wait()
+        if self._gone or not chunk:
+            return
+        self._waiting.append(chunk)
+        self._size += len(chunk)
+        self._changed.set()
+
+    def close(self) -> None:
+        """End the body properly."""
+        self._ended = True
+        self._changed.set()
+
+    def abort(self) -> None:
+        """End the body so that the client sees that it is not whole."""
+        self._aborted = True
+        self._changed.set()
+
+    async def __anext__(self) -> bytes:
+        while not self._waiting:
+            if self._aborted:
+                raise Truncated
+            if self._ended or self._gone:
+                raise StopAsyncIteration
+            self._changed.clear()
+            await self._changed.wait()
+        chunk = self._waiting.popleft()
+        self._size -= len(chunk)
+        self.bytes_out += len(chunk)
+        self._changed.set()
+        return chunk
+
+    async def aclose(self) -> None:
+        """Take note that the client is gone, unless the body had ended."""
+        if not self._ended or self._waiting:
+            self._leave()
+
+    def _leave(self) -> None:
+        self._gone = True
+        self._waiting.clear()
+        self._size = 0
+        self._changed.set()

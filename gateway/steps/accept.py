@@ -1,0 +1,57 @@
+"""Accept: read the envelope alone, what the client asks of the gateway by headers. No body is read here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from gateway.domain import money
+from gateway.domain.errors import InvalidRequest
+from gateway.domain.job import Wishes
+
+MAX_TAGS = 10
+_TAG = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,39})=([A-Za-z0-9][A-Za-z0-9._ /:@-]{0,79})", re.ASCII)
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+
+
+def accept(headers: Mapping[str, str]) -> Wishes:
+    """Return the client's wishes; InvalidRequest names the header that cannot be read."""
+    if "respond-async" in headers.get("prefer", "").lower():
+        raise InvalidRequest(
+            "Prefer: respond-async is not available in this version; leave the header out.",
+            param="Prefer",
+            code="unsupported_parameter",
+        )
+    return Wishes(
+        job_type=headers.get("x-gateway-job-type") or None,
+        lane=headers.get("x-gateway-lane") or None,
+        max_cost=_max_cost(headers.get("x-gateway-max-cost")),
+        dry_run=_boolean(headers.get("x-gateway-dry-run")),
+        tags=_tags(headers.get("x-gateway-tags", "")),
+    )
+
+
+def _max_cost(text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        return money.parse_usd(text.strip())
+    except ValueError as error:
+        message = f"X-Gateway-Max-Cost must be an amount of USD such as 0.25: {error}."
+        raise InvalidRequest(message, param="X-Gateway-Max-Cost") from error
+
+
+def _boolean(text: str | None) -> bool:
+    value = _BOOLEANS.get((text or "false").strip().lower())
+    if value is None:
+        raise InvalidRequest("X-Gateway-Dry-Run must be true or false.", param="X-Gateway-Dry-Run")
+    return value
+
+
+def _tags(text: str) -> dict[str, str]:
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    matches = [_TAG.fullmatch(part) for part in parts]
+    if len(parts) > MAX_TAGS or None in matches:
+        message = f"X-Gateway-Tags must be at most {MAX_TAGS} pairs such as campaign=spring,team=web."
+        raise InvalidRequest(message, param="X-Gateway-Tags")
+    return {match[1]: match[2] for match in matches if match}

@@ -1,0 +1,87 @@
+"""Settle: what a call cost, by what the provider said, else by the estimate; never nothing for work done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+
+from gateway.domain import pricing
+from gateway.domain.job import AUTO, Job, Size
+from gateway.domain.route import Price, Quote, Views
+from gateway.domain.settlement import CostSource, Reading, Settlement
+
+
+def settle(request_id: str, attempt: int, quote: Quote, reading: Reading, multiplier: Fraction) -> Settlement:
+    """Return the settlement of an answer that was read as far as it came.
+
+    Usage if it is sound, else the estimate from what the answer says it made. An answer that broke off, or made
+    nothing and says nothing of cost, is presumed to cost the worst case.
+    """
+    cost, source = _cost(quote, reading, multiplier)
+    return Settlement(
+        request_id=request_id,
+        attempt=attempt,
+        cost=cost,
+        source=source,
+        images=reading.images,
+        usage=reading.usage if source is CostSource.USAGE else None,
+        facts=_facts(reading),
+    )
+
+
+def presume(request_id: str, attempt: int, quote: Quote, reason: str) -> Settlement:
+    """Return the settlement of a call whose outcome nobody knows: the worst case, unconfirmed."""
+    return Settlement(
+        request_id=request_id,
+        attempt=attempt,
+        cost=quote.worst,
+        source=CostSource.PRESUMED,
+        images=0,
+        facts={"reason": reason},
+    )
+
+
+def _cost(quote: Quote, reading: Reading, multiplier: Fraction) -> tuple[Views, CostSource]:
+    if reading.usage is None and not (reading.complete and reading.images):
+        return quote.worst, CostSource.PRESUMED
+    by_usage = reading.usage is not None
+    made = _as_made(quote.job, reading)
+
+    def cost(price: Price) -> int:
+        if price.tokens is None:
+            return pricing.cost_of_images(reading.images or quote.job.n, Size.parse(made.size), price)
+        if reading.usage is not None:
+            return pricing.cost_of_usage(reading.usage, price.tokens)
+        return _estimate(quote, made, price)
+
+    views = pricing.views(cost(quote.official_price), cost(quote.route_price), multiplier)
+    by_images = quote.route_price.tokens is None
+    return views, CostSource.USAGE if by_usage or by_images else CostSource.ESTIMATE
+
+
+def _as_made(job: Job, reading: Reading) -> Job:
+    """The job with `auto` resolved as the answer says it was."""
+    size = reading.size if reading.size and Size.parse(reading.size) else job.size
+    quality = reading.quality if reading.quality and reading.quality != AUTO else job.quality
+    return replace(job, size=size, quality=quality)
+
+
+def _estimate(quote: Quote, made: Job, price: Price) -> int:
+    can = quote.route.capabilities
+    worst: Callable[[Job], int] = lambda job: pricing.worst_case(  # noqa: E731
+        job, quote.route.model, price, sizes=(), qualities=can.quality
+    )
+    return min(worst(made), worst(quote.job))
+
+
+def _facts(reading: Reading) -> dict[str, object]:
+    facts: dict[str, object] = {
+        "size": reading.size,
+        "quality": reading.quality,
+        "output_format": reading.output_format,
+        "usage_problem": reading.usage_problem,
+        "error": reading.error,
+        "complete": reading.complete,
+    }
+    return {name: value for name, value in facts.items() if value is not None}

@@ -1,0 +1,1 @@
+"""Everything is tested with real parts: real servers, real sockets, the real SDKs."""
