@@ -85,4 +85,3 @@ class Policy:
     projects: Mapping[str, Project]
     budgets: tuple[Budget, ...]
     digest: str
-    quotas: tuple[Quota, ...] = ()

@@ -60,7 +60,7 @@ def candidate(quote: Quote, purse: Purse) -> Candidate:
         "route": quote.route.name,
     }
     budgets = (*purse.policy.budgets, *purse.project.budgets)
-    quotas = (*purse.policy.quotas, *purse.project.quotas, *route_quotas(quote.route))
+    quotas = (*purse.project.quotas, *route_quotas(quote.route))
     lines = [
         Line(rule, money.micro_from_nano(_in_view(quote.worst, rule.view)))
         for rule in budgets

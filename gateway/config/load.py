@@ -1,0 +1,152 @@
+"""From a directory of YAML files to a policy, or to every reason why not. The same for serving and for checking."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from gateway.config.job_types import read_job_type
+from gateway.config.limits import LimitReader
+from gateway.config.lookup import Known
+from gateway.config.models import ModelEntry, check_model, read_model
+from gateway.config.problems import Place, Problem, Report
+from gateway.config.projects import read_project
+from gateway.config.providers import read_provider
+from gateway.config.routes import read_route
+from gateway.config.secrets import Outside
+from gateway.config.shipped import shipped_policies
+from gateway.config.sources import Entry, Sources, read_sources
+from gateway.domain.budget import Budget
+from gateway.domain.policy import JobType, Policy, Project
+from gateway.domain.route import Route
+
+T = TypeVar("T")
+Secrets = Literal["required", "optional"]
+
+_DIGEST_DIGITS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What came of reading a policy. `policy` is None exactly when there are problems; both lists are sorted."""
+
+    policy: Policy | None
+    problems: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
+
+
+def load_policy(
+    directory: Path,
+    *,
+    environ: Mapping[str, str],
+    secrets: Secrets = "required",
+    today: date | None = None,
+) -> Loaded:
+    """Read every policy file under a directory on top of the shipped catalog. Never raises for what is in the files.
+
+    `environ` is where `${NAME}` is looked up; a missing one is a problem, or a warning when secrets are optional.
+    `today` (default: now, UTC) decides which models are retired and which prices are in force.
+    """
+    report = Report()
+    digest = hashlib.sha256()
+    catalog = read_sources(shipped_policies() / "catalog", "catalog", digest, report)
+    sources = read_sources(directory, "policy", digest, report)
+    outside = Outside(environ, required=secrets == "required")
+    reader = _Reader(sources, catalog, outside, today or datetime.now(UTC).date(), report)
+    policy = reader.policy(digest.hexdigest()[:_DIGEST_DIGITS])
+    if sources.complete and not sources.named["projects"]:
+        report.warn(Place(str(directory), 1, ""), "defines no project, so nobody can use it")
+    return Loaded(
+        policy=None if report.problems else policy,
+        problems=tuple(sorted(set(report.problems))),
+        warnings=tuple(sorted(set(report.warnings))),
+    )
+
+
+def check_policy(directory: Path, environ: Mapping[str, str], today: date, secrets: Secrets = "optional") -> Loaded:
+    """Validate a policy as `serve` would; by default on a machine that need not have its secrets."""
+    return load_policy(directory, environ=environ, secrets=secrets, today=today)
+
+
+@dataclass(slots=True)
+class _Reader:
+    sources: Sources
+    catalog: Sources
+    outside: Outside
+    today: date
+    report: Report
+
+    def policy(self, digest: str) -> Policy:
+        report = self.report
+        models = self._models()
+        providers = self._each("providers", lambda name, entry: read_provider(name, entry, self.outside, report))
+        routes = self._each(
+            "routes",
+            lambda name, entry: read_route(name, entry, providers, models, today=self.today, report=report),
+        )
+        self._check_models(models, routes)
+        job_types = self._each("job_types", lambda name, entry: read_job_type(name, entry, routes, report))
+        limits = LimitReader(job_types, routes, report)
+        projects = self._each("projects", lambda name, entry: read_project(name, entry, limits, report))
+        self._warn_unused(job_types, projects)
+        return Policy(
+            models={name: entry.model for name, entry in _present(models).items()},
+            providers=_present(providers),
+            routes=_present(routes),
+            job_types=_present(job_types),
+            projects=self._with_common_quotas(limits, _present(projects)),
+            budgets=self._common_budgets(limits),
+            digest=digest,
+        )
+
+    def _models(self) -> Known[ModelEntry]:
+        entries = self.catalog.named["models"] | self.sources.named["models"]
+        complete = self.sources.complete and self.catalog.complete
+        return Known("model", {name: read_model(name, entry, self.report) for name, entry in entries.items()}, complete)
+
+    def _each(self, section: str, read: Callable[[str, Entry], T | None]) -> Known[T]:
+        kind = section.removesuffix("s").replace("_", " ")
+        things = {name: read(name, entry) for name, entry in self.sources.named[section].items()}
+        return Known(kind, things, self.sources.complete)
+
+    def _check_models(self, models: Known[ModelEntry], routes: Known[Route]) -> None:
+        """Check the policy's own models, and those of the catalog that a route uses: others cannot do harm."""
+        entries = _present(models)
+        relevant = {route.model.name for route in _present(routes).values()} | self.sources.named["models"].keys()
+        for name in sorted(relevant & entries.keys()):
+            check_model(entries[name], entries, self.today, self.report)
+
+    def _common_budgets(self, limits: LimitReader) -> tuple[Budget, ...]:
+        budgets = (limits.budget(node, None) for node in self.sources.listed["budgets"])
+        return tuple(budget for budget in budgets if budget)
+
+    def _with_common_quotas(self, limits: LimitReader, projects: dict[str, Project]) -> dict[str, Project]:
+        """Give every project the top-level quotas too; their scope names no project, so all count on one meter."""
+        quotas = (limits.quota(node, None) for node in self.sources.listed["quotas"])
+        common = tuple(quota for quota in quotas if quota)
+        return {
+            name: dataclasses.replace(project, quotas=(*project.quotas, *common)) for name, project in projects.items()
+        }
+
+    def _warn_unused(self, job_types: Known[JobType], projects: Known[Project]) -> None:
+        called = {route.name for job_type in _present(job_types).values() for route in job_type.routes}
+        served = {name for project in _present(projects).values() for name in project.job_types}
+        if self.report.problems:
+            return
+        self._warn_missing("routes", called, "no job type uses this route")
+        self._warn_missing("job_types", served, "no project uses this job type")
+
+    def _warn_missing(self, section: str, used: Iterable[str], message: str) -> None:
+        wanted = set(used)
+        for name, entry in self.sources.named[section].items():
+            if name not in wanted:
+                self.report.warn(entry.place, message)
+
+
+def _present(known: Known[T]) -> dict[str, T]:
+    return {name: thing for name, thing in known.things.items() if thing is not None}

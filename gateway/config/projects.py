@@ -1,0 +1,68 @@
+"""Projects: teams, with what they may use and spend."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from gateway.config.documents import Node
+from gateway.config.fields import Fields
+from gateway.config.limits import LimitReader
+from gateway.config.problems import Place, Report, did_you_mean
+from gateway.config.routes import LANES, PRODUCTION
+from gateway.config.schema import CHARGEBACK, PROJECT
+from gateway.config.sources import Entry
+from gateway.config.values import listed, multiplier, name, one_of
+from gateway.domain.policy import ClientModel, Project
+
+
+def read_project(project: str, entry: Entry, limits: LimitReader, report: Report) -> Project:
+    """Read one entry of the `projects` section."""
+    fields = Fields(entry.node, PROJECT, report, entry.place)
+    job_types = fields.required("job_types", listed(limits.job_types.checked)) or ()
+    lanes = frozenset(fields.read("lanes", listed(one_of(LANES))) or (PRODUCTION,))
+    _check_lanes(fields, job_types, lanes, limits, report)
+    default = fields.read("default_job_type", name)
+    if default is not None and job_types and default not in job_types:
+        hint = did_you_mean(default, job_types)
+        report.problem(fields.at("default_job_type"), f"{default} is not among the project's job_types{hint}")
+    budgets = [limits.budget(node, project, job_types) for node in fields.items("budgets")]
+    quotas = [limits.quota(node, project, job_types) for node in fields.items("quotas")]
+    return Project(
+        name=project,
+        job_types=job_types,
+        default_job_type=default,
+        client_model=ClientModel(fields.read("client_model", one_of(ClientModel)) or ClientModel.IGNORE),
+        lanes=lanes,
+        budgets=tuple(filter(None, budgets)),
+        quotas=tuple(filter(None, quotas)),
+        multiplier=_multiplier(fields, report),
+    )
+
+
+def _multiplier(owner: Fields, report: Report) -> Fraction:
+    fields = owner.within("chargeback", CHARGEBACK)
+    if fields is None:
+        return Fraction(1)
+    factor = fields.required("multiplier", multiplier)
+    if factor == 0:
+        report.problem(fields.at("multiplier"), "0 would make the project's own prices nothing")
+    return factor or Fraction(1)
+
+
+def _check_lanes(
+    fields: Fields,
+    job_types: tuple[str, ...],
+    lanes: frozenset[str],
+    limits: LimitReader,
+    report: Report,
+) -> None:
+    places = {_word(node): node.place for node in fields.items("job_types")} if job_types else {}
+    for each in job_types:
+        known = limits.job_types.things.get(each)
+        if known and known.routes and not any(route.lane in lanes for route in known.routes):
+            place: Place = places.get(each, fields.place)
+            report.problem(place, f"no route of {each} is in the project's lanes ({', '.join(sorted(lanes))})")
+
+
+def _word(node: Node) -> str:
+    return getattr(node, "text", "")

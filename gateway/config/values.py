@@ -1,0 +1,220 @@
+"""Readers of plain values: each takes a node, reports what is wrong with it, and returns the value or None."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from datetime import date
+from fractions import Fraction
+from typing import TypeVar
+
+from gateway.config.documents import Items, Kind, Node, Table, Value
+from gateway.config.problems import Report, did_you_mean, shown
+from gateway.domain.job import AUTO, Size
+from gateway.domain.money import MAX_MICRO, NANO_PER_MICRO, parse_multiplier, parse_rate_per_million, parse_usd
+
+T = TypeVar("T")
+Reader = Callable[[Node, Report], T | None]
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}", re.ASCII)
+"""Names reach ledger keys and metric labels, so nothing that could part them (`|`, `{`, a line break) is allowed."""
+NAME_RULE = "a name is 1 to 100 of A-Z a-z 0-9 . _ / - and starts with a letter or digit"
+
+_DURATION = re.compile(r"([1-9][0-9]{0,5})(ms|s|m|h)", re.ASCII)
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
+_MOST_DIGITS = 18
+
+
+def described(node: Node) -> str:
+    """Say what a node is, for messages about what it should have been."""
+    if isinstance(node, Table):
+        return "a map"
+    return "a list" if isinstance(node, Items) else f"{node.kind} ({shown(node.text)})"
+
+
+def text(node: Node, report: Report) -> str | None:
+    """Text, quoted or not, that YAML reads as nothing else; variables have no place in it."""
+    if not isinstance(node, Value):
+        report.problem(node.place, f"must be text, not {described(node)}")
+    elif node.kind not in {Kind.WORD, Kind.QUOTED}:
+        report.problem(
+            node.place, f"must be text, but YAML reads {shown(node.text)} as {node.kind}; write it in quotes"
+        )
+    elif not node.text.strip():
+        report.problem(node.place, "is empty")
+    elif "${" in node.text:
+        report.problem(node.place, "variables are read in api_key and base_url only")
+    else:
+        return node.text
+    return None
+
+
+def name(node: Node, report: Report) -> str | None:
+    """A name as the sections' own names are."""
+    value = text(node, report)
+    if value is not None and not NAME.fullmatch(value):
+        report.problem(node.place, f"{shown(value)} is not a name: {NAME_RULE}")
+        return None
+    return value
+
+
+def truth(node: Node, report: Report) -> bool | None:
+    """Only `true` or `false`; not `yes`, `on` or their opposites."""
+    if isinstance(node, Value) and node.kind is Kind.BOOL and node.text in {"true", "false"}:
+        return node.text == "true"
+    written = node.text if isinstance(node, Value) and node.kind is Kind.BOOL else described(node)
+    report.problem(node.place, f"must be true or false, not {written}")
+    return None
+
+
+def whole(low: int, high: int) -> Reader[int]:
+    """Return a reader of whole numbers from `low` to `high`, in plain decimal digits."""
+
+    def read(node: Node, report: Report) -> int | None:
+        digits = node.text if isinstance(node, Value) and node.kind in {Kind.INT, Kind.FLOAT} else ""
+        plain = digits.isascii() and digits.isdigit() and len(digits) <= _MOST_DIGITS
+        if not plain or str(int(digits)) != digits:
+            report.problem(node.place, f"must be a whole number in plain digits, not {described(node)}")
+        elif not low <= int(digits) <= high:
+            report.problem(node.place, f"must be from {low} to {high}, not {digits}")
+        else:
+            return int(digits)
+        return None
+
+    return read
+
+
+def day(node: Node, report: Report) -> date | None:
+    """A date, `YYYY-MM-DD`, no time."""
+    if isinstance(node, Value) and node.kind in {Kind.DATE, Kind.QUOTED} and _DAY.fullmatch(node.text):
+        try:
+            return date.fromisoformat(node.text)
+        except ValueError:
+            report.problem(node.place, f"{shown(node.text)} is not in the calendar")
+            return None
+    report.problem(node.place, f"must be a date such as 2026-11-20, not {described(node)}")
+    return None
+
+
+def duration(node: Node, report: Report) -> float | None:
+    """A length of time with its unit, `500ms`, `180s`, `2m`, at most an hour, in seconds."""
+    match = _DURATION.fullmatch(node.text) if isinstance(node, Value) else None
+    if match is None:
+        report.problem(node.place, f"must be a duration such as 500ms, 180s or 2m, not {described(node)}")
+        return None
+    seconds = int(match[1]) * _SECONDS[match[2]]
+    if seconds > _SECONDS["h"]:
+        report.problem(node.place, f"must be at most 1h, not {match[0]}")
+        return None
+    return seconds
+
+
+def _quoted_decimal(parse: Callable[[str], T], example: str) -> Reader[T]:
+    def read(node: Node, report: Report) -> T | None:
+        if not isinstance(node, Value):
+            report.problem(node.place, f'must be a decimal in quotes, such as "{example}", not {described(node)}')
+        elif node.kind is not Kind.QUOTED:
+            exact = node.text if re.fullmatch(r"[0-9]+(\.[0-9]+)?", node.text, re.ASCII) else example
+            report.problem(node.place, f'must be in quotes, as "{exact[:30]}", so that it is exact and never a float')
+        else:
+            try:
+                return parse(node.text)
+            except ValueError:
+                report.problem(node.place, f'{shown(node.text)} is not an exact decimal such as "{example}"')
+        return None
+
+    return read
+
+
+usd = _quoted_decimal(parse_usd, "0.25")
+"""USD in quotes, as nano-USD."""
+rate = _quoted_decimal(parse_rate_per_million, "1.25")
+"""USD per million tokens in quotes, as pico-USD per token."""
+multiplier = _quoted_decimal(parse_multiplier, "1.15")
+"""A factor in quotes."""
+
+
+def budget_limit(node: Node, report: Report) -> int | None:
+    """USD in quotes as micro-USD, which is what ledger counters hold."""
+    nano = usd(node, report)
+    if nano is None:
+        return None
+    if nano % NANO_PER_MICRO or nano // NANO_PER_MICRO > MAX_MICRO:
+        report.problem(node.place, "a budget counts in steps of 0.000001 up to 4500000000")
+        return None
+    return nano // NANO_PER_MICRO
+
+
+def ratio(node: Node, report: Report) -> Fraction | None:
+    """A whole number, or a decimal in quotes, of at least 1."""
+    if isinstance(node, Value) and node.kind is Kind.INT:
+        number = whole(1, 1000)(node, report)
+        return None if number is None else Fraction(number)
+    factor = multiplier(node, report)
+    if factor is not None and factor < 1:
+        report.problem(node.place, "must be at least 1")
+        return None
+    return factor
+
+
+def one_of(options: Iterable[str]) -> Reader[str]:
+    """Return a reader of one word of a closed list."""
+    known = tuple(options)
+
+    def read(node: Node, report: Report) -> str | None:
+        word = text(node, report)
+        if word is None or word in known:
+            return word
+        report.problem(node.place, f"{shown(word)} is not one of {', '.join(known)}{did_you_mean(word, known)}")
+        return None
+
+    return read
+
+
+def size(node: Node, report: Report) -> str | None:
+    """A size in pixels, `1536x1024`."""
+    word = text(node, report)
+    if word is not None and Size.parse(word) is None:
+        report.problem(node.place, f"{shown(word)} is not a size such as 1536x1024")
+        return None
+    return word
+
+
+def size_or_auto(node: Node, report: Report) -> str | None:
+    """A size in pixels, or `auto`."""
+    return AUTO if isinstance(node, Value) and node.text == AUTO else size(node, report)
+
+
+def listed(item: Reader[T]) -> Reader[tuple[T, ...]]:
+    """Return a reader of a list with at least one item, none of them twice."""
+
+    def read(node: Node, report: Report) -> tuple[T, ...] | None:
+        if not isinstance(node, Items):
+            report.problem(node.place, f"must be a list, as [a, b], not {described(node)}")
+            return None
+        if not node.nodes:
+            report.problem(node.place, "needs at least one item")
+            return None
+        found: list[T] = []
+        for each in node.nodes:
+            value = item(each, report)
+            if value is not None and value in found:
+                report.problem(each.place, "is given twice in the list")
+            elif value is not None:
+                found.append(value)
+        return tuple(found)
+
+    return read
+
+
+def one_or_listed(item: Reader[T]) -> Reader[tuple[T, ...]]:
+    """Return a reader of one value, or of a list of them."""
+
+    def read(node: Node, report: Report) -> tuple[T, ...] | None:
+        if isinstance(node, Items):
+            return listed(item)(node, report)
+        value = item(node, report)
+        return None if value is None else (value,)
+
+    return read
