@@ -1,0 +1,19 @@
+"""Several observers as one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gateway.observe.event import Event, Observer
+
+
+class Observers:
+    """Passes each event to every observer, in the order given."""
+
+    def __init__(self, observers: Iterable[Observer]) -> None:
+        self._observers = tuple(observers)
+
+    def emit(self, event: Event) -> None:
+        """Pass one event on."""
+        for observer in self._observers:
+            observer.emit(event)

@@ -1,0 +1,65 @@
+"""What a label may say: names from configuration, everything else is "other"."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from gateway.domain.policy import Policy
+from gateway.observe.event import NONE
+
+OTHER = "other"
+
+_STATUSES = frozenset(
+    {200, 202, 400, 401, 402, 403, 404, 405, 408, 409, 410, 413, 415, 422, 429, 499, 500, 502, 503, 504},
+)
+_WORD = re.compile(r"[a-z][a-z0-9_]{0,39}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSets:
+    """The names that policy and catalog know; taken anew after each reload of policy."""
+
+    projects: frozenset[str] = frozenset()
+    job_types: frozenset[str] = frozenset()
+    routes: frozenset[str] = frozenset()
+    qualities: frozenset[str] = frozenset()
+
+    @classmethod
+    def from_policy(cls, policy: Policy) -> LabelSets:
+        """Collect every name that the policy may put into a label."""
+        capabilities = [model.capabilities for model in policy.models.values()]
+        capabilities += [route.capabilities for route in policy.routes.values()]
+        return cls(
+            projects=frozenset(policy.projects),
+            job_types=frozenset(policy.job_types),
+            routes=frozenset(policy.routes),
+            qualities=frozenset({"auto"}.union(*(known.quality for known in capabilities))),
+        )
+
+
+def bounded(value: str, known: frozenset[str]) -> str:
+    """Return the value if it is one of the known ones or "none", else "other"."""
+    return value if value in known or value == NONE else OTHER
+
+
+def bounded_status(status: int) -> str:
+    """Return an HTTP status that the gateway gives as text, else "other" (a provider's own, passed on)."""
+    return str(status) if status in _STATUSES else OTHER
+
+
+class Vocabulary:
+    """Words that the code itself says, such as reasons of failures: the first `limit` plain words, then "other"."""
+
+    def __init__(self, limit: int = 48) -> None:
+        self._limit = limit
+        self._words: set[str] = set()
+
+    def bounded(self, word: str) -> str:
+        """Return the word if it is plain (lower case, digits, underscores) and there is room for it, else "other"."""
+        if word in self._words:
+            return word
+        if len(self._words) >= self._limit or not _WORD.fullmatch(word):
+            return OTHER
+        self._words.add(word)
+        return word

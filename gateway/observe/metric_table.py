@@ -1,0 +1,123 @@
+"""Every metric there is, in one table; `docs/metrics.md` lists the same ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+PREFIX = "image_gateway"
+
+IMAGE_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 300)
+"""An error takes milliseconds, an image seconds to minutes."""
+
+OVERHEAD_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
+
+LEDGER_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
+
+RATIOS = (0.1, 0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1, 1.05, 1.1, 1.25, 1.5, 2, 5)
+"""Above 1 a hold was too small."""
+
+
+class Kind(StrEnum):
+    """How a metric is kept. A `snapshot` is a gauge that is asked for at scrape time and kept by nobody."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+    SNAPSHOT = "snapshot"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric; `name` is without the prefix, `buckets` are upper bounds in its unit."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+    @property
+    def full_name(self) -> str:
+        """The name as it is scraped."""
+        return f"{PREFIX}_{self.name}"
+
+
+_SPENT_BY = ("project", "job_type", "route")
+
+METRICS = (
+    Metric(
+        "requests_total",
+        Kind.COUNTER,
+        "Image requests that ended, by what the client got.",
+        ("operation", "job_type", "project", "route", "status"),
+    ),
+    Metric("in_flight", Kind.GAUGE, "Image requests that have not ended.", ("operation",)),
+    Metric(
+        "request_duration_seconds",
+        Kind.HISTOGRAM,
+        "From the first byte in to the last byte out.",
+        buckets=IMAGE_SECONDS,
+    ),
+    Metric(
+        "overhead_seconds",
+        Kind.HISTOGRAM,
+        "The part of a request's duration that was not spent waiting for a provider.",
+        buckets=OVERHEAD_SECONDS,
+    ),
+    Metric(
+        "upstream_duration_seconds",
+        Kind.HISTOGRAM,
+        "From sending a call to the last byte of the provider's answer.",
+        ("route",),
+        IMAGE_SECONDS,
+    ),
+    Metric("upstream_errors_total", Kind.COUNTER, "Calls to providers that failed.", ("route", "reason")),
+    Metric(
+        "fallbacks_total",
+        Kind.COUNTER,
+        "Requests that went on to another route.",
+        ("from", "to", "reason"),
+    ),
+    Metric("denied_total", Kind.COUNTER, "Requests that policy, a budget or a quota refused.", ("project", "reason")),
+    Metric("images_total", Kind.COUNTER, "Images that were paid for.", (*_SPENT_BY, "quality")),
+    Metric("spend_usd_total", Kind.COUNTER, "Money spent, in USD, in three views.", (*_SPENT_BY, "view")),
+    Metric("savings_usd_total", Kind.COUNTER, "Official price less the route's price, in USD, where positive."),
+    Metric("tokens_total", Kind.COUNTER, "Tokens as the providers reported them.", ("route", "kind")),
+    Metric("unconfirmed_total", Kind.COUNTER, "Holds that were presumed spent, since nobody knows their cost."),
+    Metric(
+        "estimate_error_ratio",
+        Kind.HISTOGRAM,
+        "Actual cost over what was held for it, where the actual cost is known.",
+        buckets=RATIOS,
+    ),
+    Metric(
+        "ledger_duration_seconds",
+        Kind.HISTOGRAM,
+        "Calls to the store, failed ones included.",
+        ("operation",),
+        LEDGER_SECONDS,
+    ),
+    Metric("ledger_errors_total", Kind.COUNTER, "Calls to the store that failed."),
+    Metric("policy_reloads_total", Kind.COUNTER, "Times that a process read policy, the first included.", ("result",)),
+    Metric("policy_info", Kind.SNAPSHOT, "Always 1; names the policy that is serving.", ("digest",)),
+    Metric("budget_limit_usd", Kind.SNAPSHOT, "What a budget allows in its window, in USD.", ("scope", "window")),
+    Metric("budget_used_usd", Kind.SNAPSHOT, "What was spent of it, in USD.", ("scope", "window")),
+    Metric("budget_held_usd", Kind.SNAPSHOT, "What is held of it for work under way, in USD.", ("scope", "window")),
+    Metric("route_available", Kind.SNAPSHOT, "1 if the route takes requests now, else 0.", ("route",)),
+    Metric(
+        "route_images_remaining",
+        Kind.SNAPSHOT,
+        "Images that the route's own limits leave now; absent where no limit is known.",
+        ("route",),
+    ),
+    Metric(
+        "model_retires_in_days",
+        Kind.SNAPSHOT,
+        "Days until the vendor retires a model, negative after it; absent without a date.",
+        ("model",),
+    ),
+)
+
+EVENT_METRICS = tuple(metric for metric in METRICS if metric.kind is not Kind.SNAPSHOT)
+SNAPSHOT_METRICS = {metric.name: metric for metric in METRICS if metric.kind is Kind.SNAPSHOT}

@@ -1,0 +1,124 @@
+"""What `/metrics` answers: the counted metrics of all workers, and gauges that are asked for at that moment."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
+
+from gateway.domain.money import MICRO_PER_USD
+from gateway.observe.metric_table import SNAPSHOT_METRICS
+from gateway.ports import LedgerUnavailable
+
+# prometheus_client looks at the variable once, when it is imported, so it is read once here too.
+_WORKERS_DIR = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetState:
+    """A budget now: scope and window by their labels, amounts in micro-USD."""
+
+    scope: str
+    window: str
+    limit: int
+    used: int
+    held: int
+
+
+@dataclass(frozen=True, slots=True)
+class RouteState:
+    """A route now. `images_remaining` is None where no limit is known."""
+
+    route: str
+    available: bool
+    images_remaining: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRetirement:
+    """A model that the vendor will retire, or has, on a known date; `days` from now, negative after it."""
+
+    model: str
+    days: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What holds at the moment of a scrape; whatever could not be learned is left out."""
+
+    policy_digest: str | None = None
+    budgets: tuple[BudgetState, ...] = ()
+    routes: tuple[RouteState, ...] = ()
+    retirements: tuple[ModelRetirement, ...] = ()
+
+
+def new_registry() -> CollectorRegistry:
+    """Return a registry for `Metrics`, with the process's own memory, CPU and file descriptors (on Linux)."""
+    registry = CollectorRegistry()
+    if _WORKERS_DIR is None:
+        ProcessCollector(registry=registry)
+    return registry
+
+
+async def scrape(registry: CollectorRegistry, take: Callable[[], Awaitable[Snapshot]]) -> tuple[bytes, str]:
+    """Return the text and its content type; without the gauges of the snapshot while the store is away."""
+    try:
+        snapshot = await take()
+    except LedgerUnavailable:
+        snapshot = Snapshot()
+    # The workers' files are read from disk, which must not hold up requests.
+    return await asyncio.to_thread(render_metrics, registry, snapshot)
+
+
+def render_metrics(registry: CollectorRegistry, snapshot: Snapshot) -> tuple[bytes, str]:
+    """Return the text and its content type. With several workers theirs are summed, and `registry` is not read."""
+    counted = registry
+    if _WORKERS_DIR is not None:
+        counted = CollectorRegistry()
+        MultiProcessCollector(counted, path=_WORKERS_DIR)  # type: ignore[no-untyped-call]  # unannotated there
+    now = CollectorRegistry()
+    now.register(_SnapshotCollector(snapshot))
+    return generate_latest(counted) + generate_latest(now), CONTENT_TYPE_PLAIN_0_0_4
+
+
+def forget_worker(pid: int) -> None:
+    """Drop what only a living worker has, after it died; what it counted stays. Nothing to do in one process."""
+    if _WORKERS_DIR is not None:
+        mark_process_dead(pid, _WORKERS_DIR)  # type: ignore[no-untyped-call]  # unannotated there
+
+
+class _SnapshotCollector(Collector):
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        now = self._snapshot
+        digests = () if now.policy_digest is None else (((now.policy_digest,), 1),)
+        yield _gauge("policy_info", digests)
+        # Budgets of one scope and window may count different views; the series shows the tightest.
+        budgets = {(b.scope, b.window): b for b in sorted(now.budgets, key=_room, reverse=True)}.items()
+        yield _gauge("budget_limit_usd", ((name, b.limit / MICRO_PER_USD) for name, b in budgets))
+        yield _gauge("budget_used_usd", ((name, b.used / MICRO_PER_USD) for name, b in budgets))
+        yield _gauge("budget_held_usd", ((name, b.held / MICRO_PER_USD) for name, b in budgets))
+        yield _gauge("route_available", (((r.route,), int(r.available)) for r in now.routes))
+        limited = ((r.route, r.images_remaining) for r in now.routes)
+        yield _gauge("route_images_remaining", (((route,), left) for route, left in limited if left is not None))
+        yield _gauge("model_retires_in_days", (((m.model,), m.days) for m in now.retirements))
+
+
+def _room(budget: BudgetState) -> int:
+    return budget.limit - budget.used - budget.held
+
+
+def _gauge(name: str, samples: Iterable[tuple[tuple[str, ...], float]]) -> GaugeMetricFamily:
+    metric = SNAPSHOT_METRICS[name]
+    family = GaugeMetricFamily(metric.full_name, metric.help, labels=metric.labels)
+    for labels, value in samples:
+        family.add_metric(labels, value)
+    return family

@@ -1,0 +1,27 @@
+"""The sandbox as one ASGI application: every persona under its prefix, and the control plane beside them."""
+
+from __future__ import annotations
+
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.types import ASGIApp
+
+from gateway.sandbox.arrivals import Recorder
+from gateway.sandbox.control import control_routes
+from gateway.sandbox.options import SandboxOptions
+from gateway.sandbox.personas.openai.persona import OPENAI
+from gateway.sandbox.world import World
+
+PERSONAS = (OPENAI,)
+
+
+def create_sandbox(options: SandboxOptions | None = None) -> ASGIApp:
+    """Return a sandbox with a bill, a request list and faults of its own.
+
+    Serve it by `gateway.sandbox.server`: faults that close or reset a socket need its protocol class.
+    """
+    world = World(options or SandboxOptions(), {persona.name for persona in PERSONAS})
+    mounts = [
+        Mount(persona.prefix, app=Recorder(persona.build(world), persona.name, world.arrivals)) for persona in PERSONAS
+    ]
+    return Starlette(routes=[*control_routes(world, PERSONAS), *mounts])

@@ -1,0 +1,1 @@
+"""One package a simulated provider: its wire shapes, errors, limits and prices."""

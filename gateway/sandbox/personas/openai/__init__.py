@@ -1,0 +1,1 @@
+"""OpenAI's Images API as of November 2026."""

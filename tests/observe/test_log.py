@@ -1,0 +1,299 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TextIO
+
+import pytest
+
+from gateway.observe.event import PolicyLoaded, RequestStarted, UpstreamFailed
+from gateway.observe.log import LogObserver, configure_logging
+from gateway.observe.log_pipe import LogPipe
+from gateway.observe.redact import MAX_CHARS, Redactor
+from tests.observe.samples import FINISHED, ONE_OF_EACH, PRESUMED, ROUTE
+
+LINE_LOGGER = logging.getLogger("gateway.test")
+
+
+@pytest.fixture(autouse=True)
+def logging_left_as_it_was() -> Iterator[None]:
+    """The root logger has its own handlers and level again after each test."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    for handler in root.handlers:
+        if isinstance(handler, LogPipe):
+            handler.stop()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(capture=False)
+
+
+def written(act: Callable[[], None], *, level: str = "info", secrets: tuple[str, ...] = ()) -> list[dict[str, object]]:
+    """Return the lines that are logged while acting."""
+    stream = io.StringIO()
+    pipe = configure_logging(level, stream, secrets)
+    act()
+    pipe.stop()
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def said(message: object, *, secrets: tuple[str, ...] = ()) -> str:
+    """Return the event of one line that is logged with the message."""
+    (line,) = written(lambda: LINE_LOGGER.info("%s", message), secrets=secrets)
+    return str(line["event"])
+
+
+def test_a_request_is_one_line_with_what_it_cost() -> None:
+    """A finished request is logged once, with its names, its money as exact decimals, and its times."""
+    (line,) = written(lambda: LogObserver().emit(FINISHED))
+
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", str(line.pop("ts")))
+    assert line == {
+        "level": "info",
+        "logger": "gateway.requests",
+        "event": "request",
+        "request_id": "req_1",
+        "operation": "generate",
+        "status": 200,
+        "duration_ms": 12500.0,
+        "overhead_ms": 4.0,
+        "project": "marketing",
+        "key_id": "key_1",
+        "job_type": "hero_image",
+        "route": ROUTE,
+        "attempts": 1,
+        "n": 1,
+        "size": "1024x1024",
+        "quality": "high",
+        "images": 1,
+        "estimate_usd": "0.211",
+        "cost_usd": "0.21078",
+        "source": "usage",
+        "code": "",
+        "client_gone": False,
+        "bytes_out": 1_500_000,
+        "tags": {"campaign": "spring"},
+    }
+
+
+def test_what_an_operator_must_see_is_a_warning() -> None:
+    """Failed calls and presumed spending are warnings, a failed reload is an error, a start alone is no line."""
+
+    def act() -> None:
+        observer = LogObserver()
+        for event in (UpstreamFailed(ROUTE, "reset"), PRESUMED, PolicyLoaded("d", ok=False), RequestStarted("edit")):
+            observer.emit(event)
+
+    lines = written(act)
+
+    assert [(line["level"], line["event"]) for line in lines] == [
+        ("warning", "upstream failed"),
+        ("warning", "hold presumed spent"),
+        ("error", "policy not loaded, the old one goes on serving"),
+    ]
+
+
+def test_every_kind_of_event_can_be_logged() -> None:
+    """No event makes the observer raise, and every line is JSON."""
+
+    def act() -> None:
+        for event in ONE_OF_EACH:
+            LogObserver().emit(event)
+
+    lines = written(act)
+
+    assert {line["event"] for line in lines} >= {"request", "fell back", "ledger call failed", "policy loaded"}
+
+
+def test_the_level_is_obeyed() -> None:
+    """At level warning requests are not logged, at an unknown level nothing starts."""
+    assert written(lambda: LogObserver().emit(FINISHED), level="warning") == []
+    with pytest.raises(ValueError, match="LOUD"):
+        configure_logging("loud", io.StringIO())
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "igw_live_0123456789abcdefABCDEF",
+        "sk-proj-abcdEFGH1234_-xyz",
+        "Bearer abc.def-ghi",
+        "authorization: Token 1234567890",
+        'api-key": "0123456789abcdef',
+        "x-api-key=0123456789abcdef",
+        "BEARER\tabcdefgh",
+    ],
+)
+def test_credentials_are_masked_wherever_they_stand(secret: str) -> None:
+    """What looks like a credential is masked in messages, fields, field names, arguments and tracebacks."""
+    private = secret[-8:]
+
+    def act() -> None:
+        LINE_LOGGER.info("told %s and\n%s", secret, {"header": secret})
+        LINE_LOGGER.info("fields", extra={"fields": {"a": [secret], "b": {secret: (secret,)}}})
+        try:
+            raise RuntimeError(f"bad answer: {secret}")
+        except RuntimeError:
+            LINE_LOGGER.exception("failed")
+
+    lines = written(act)
+
+    assert len(lines) == 3
+    assert private not in json.dumps(lines)
+    assert "***" in str(lines[0]["event"])
+    assert "RuntimeError" in str(lines[2]["exception"])
+
+
+def test_secrets_known_by_value_are_masked() -> None:
+    """A secret of the policy is masked word for word, also where it has no telling shape."""
+    assert said("sent 8hG2kQ9z to them", secrets=("8hG2kQ9z",)) == "sent *** to them"
+
+
+def test_plain_words_are_left_alone() -> None:
+    """Names that merely contain a key's prefix stay readable."""
+    text = "task-0123456789 used disk-encryption at risk-free rate, desk_top igw"
+
+    assert said(text) == text
+
+
+def test_images_never_reach_the_log() -> None:
+    """Base64 data, with or without its data URL, is replaced."""
+    data = "iVBORw0KGgo" + "A7x/" * 400
+
+    assert said(f'{{"b64_json": "{data}"}}') == '{"b64_json": "[image]"}'
+    assert said(f"data:image/png;base64,{data} end") == "[image] end"
+
+
+def test_what_a_client_says_is_cut() -> None:
+    """A prompt in the wrong field (size, quality, a tag) is cut to 64 characters, and no line grows without end."""
+    prompt = "a very private lighthouse " * 40
+    finished = replace(FINISHED, size=prompt, quality=prompt, tags={prompt: prompt})
+    (line,) = written(lambda: LogObserver().emit(finished))
+
+    assert len(str(line["size"])) == len(str(line["quality"])) == 64
+    assert line["tags"] == {prompt[:64]: prompt[:64]}
+    assert len(said("word " * 100_000)) < MAX_CHARS + 10
+
+
+def test_control_characters_cannot_forge_a_line() -> None:
+    """Newlines, escape sequences and other controls are escaped, so that a message stays one line of ASCII."""
+    stream = io.StringIO()
+    pipe = configure_logging("info", stream)
+    LINE_LOGGER.info('one\r\n{"event":"forged"}\x1b[31m\x7f\u2028\x85\x00\ud800')
+    pipe.stop()
+    raw = stream.getvalue()
+
+    assert raw.count("\n") == 1
+    assert all(" " <= letter <= "~" for letter in raw[:-1])
+    assert str(json.loads(raw)["event"]).startswith('one\r\n{"event":"forged"}')
+
+
+def test_arguments_that_do_not_fit_lose_no_line() -> None:
+    """A message with the wrong arguments is logged without them."""
+    (line,) = written(lambda: LINE_LOGGER.info("%d images", "many"))
+
+    assert line["event"] == "%d images"
+
+
+def test_values_that_json_lacks_become_text() -> None:
+    """Numbers that are not finite and objects of any class are written as masked text, so every line is valid JSON."""
+    redactor = Redactor()
+
+    assert redactor.value({"a": float("nan"), "b": {1, 2}, "c": b"sk-0123456789"}) == {
+        "a": "nan",
+        "b": [1, 2],
+        "c": "b'***'",
+    }
+
+
+def test_a_blocked_reader_costs_lines_and_no_time() -> None:
+    """With nobody reading, logging never waits; what does not fit is dropped, counted, and the count logged."""
+    reader, writer = os.pipe()
+    stream = os.fdopen(writer, "w")
+    pipe = LogPipe(stream, capacity=50)
+    long = "x y " * 200
+    for _ in range(5_000):
+        pipe.emit(logging.LogRecord("a", logging.INFO, "", 0, long, None, None))
+    lost = pipe.dropped
+
+    assert lost > 4_000
+    assert b"log lines dropped" in _drained(reader, stream, pipe)
+    assert pipe.dropped == lost
+
+
+def _drained(reader: int, stream: TextIO, pipe: LogPipe) -> bytes:
+    """Read the pipe to its end while the log is told to stop."""
+    chunks: list[bytes] = []
+
+    def read() -> None:
+        while chunk := os.read(reader, 65_536):
+            chunks.append(chunk)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    pipe.stop(patience=30)
+    stream.close()
+    thread.join()
+    os.close(reader)
+    return b"".join(chunks)
+
+
+def test_a_reader_that_never_comes_does_not_hold_up_the_end() -> None:
+    """Stopping gives up after its patience although the pipe is still blocked."""
+    reader, writer = os.pipe()
+    stream = os.fdopen(writer, "w")
+    pipe = LogPipe(stream, capacity=10)
+    for _ in range(1_000):
+        pipe.emit(logging.LogRecord("a", logging.INFO, "", 0, "x y " * 200, None, None))
+    pipe.stop(patience=0.1)
+    blocked = pipe.dropped
+
+    assert blocked > 0
+    _drained(reader, stream, pipe)
+
+
+def test_a_reader_that_left_is_no_error() -> None:
+    """Once the other end is closed lines are dropped and counted, and the caller notices nothing."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stream:
+        pipe = LogPipe(stream)
+        pipe.emit(logging.LogRecord("a", logging.INFO, "", 0, "nobody hears this", None, None))
+        pipe.stop()
+
+    assert pipe.dropped >= 1
+
+
+def test_a_pipe_that_takes_nothing_at_once_is_waited_for() -> None:
+    """A non-blocking descriptor that is full for a moment loses no line."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    stream = os.fdopen(writer, "w")
+    pipe = LogPipe(stream)
+    for number in range(2_000):
+        pipe.emit(logging.LogRecord("a", logging.INFO, "", 0, f"{number:0100d}", None, None))
+    time.sleep(0.05)
+    lines = _drained(reader, stream, pipe).splitlines()
+
+    assert [int(line) for line in lines] == list(range(2_000))
+    assert pipe.dropped == 0
+
+
+def test_configuring_again_replaces_the_pipe() -> None:
+    """A second configuration takes over: a line is written once, to the new stream."""
+    first, second = io.StringIO(), io.StringIO()
+    configure_logging("info", first)
+    pipe = configure_logging("info", second)
+    LINE_LOGGER.info("hello")
+    pipe.stop()
+
+    assert first.getvalue() == ""
+    assert second.getvalue().count("hello") == 1

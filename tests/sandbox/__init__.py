@@ -1,0 +1,1 @@
+"""The simulated providers, over real sockets and with the real SDK."""
