@@ -1,0 +1,146 @@
+"""Answer: a 2xx answer on its way, passed through as it comes and read in passing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import httpx
+
+from gateway.domain.settlement import Outcome, Reading
+from gateway.ports import Headers, UpstreamFailure
+from gateway.providers.outcome import of_garbage, of_transport
+from gateway.providers.reading import DocumentReader, EventReader, Reader
+
+MAX_BODY = 256 * 1024 * 1024
+"""Bytes; ten of the largest images in base64 are below it."""
+
+MAX_WAIT = 1800.0
+"""Seconds spent waiting for the provider over a whole body; the pause between two bytes is bounded by its timeout."""
+
+_PASSED_HEADERS = frozenset(
+    {"content-type", "content-length", "openai-processing-ms", "openai-version", "retry-after", "retry-after-ms"}
+)
+
+
+class StreamedAnswer:
+    """Implements `ports.Answer` over a response whose body is JSON or server-sent events.
+
+    Iterating over `chunks()` may stop and go on later with another `chunks()`.
+    """
+
+    def __init__(
+        self, response: httpx.Response, *, event_stream: bool, max_body: int = MAX_BODY, max_wait: float = MAX_WAIT
+    ) -> None:
+        self._response = response
+        self._stream = _stream_of(response)
+        self._reader: Reader = EventReader() if event_stream else DocumentReader()
+        self._event_stream = event_stream
+        self._status = response.status_code
+        self._headers = passed_headers(response)
+        self._content_length = _content_length(response)
+        self._framed = self._content_length is not None or "transfer-encoding" in response.headers
+        self._ended = False
+        self._room = max_body
+        self._patience = max_wait
+
+    @property
+    def status(self) -> int:
+        """The provider's status code."""
+        return self._status
+
+    @property
+    def headers(self) -> Headers:
+        """What may be passed to the client, names in lower case."""
+        return self._headers
+
+    @property
+    def content_length(self) -> int | None:
+        """Length of the body in bytes, if the provider named it."""
+        return self._content_length
+
+    @property
+    def event_stream(self) -> bool:
+        """Whether the body is server-sent events."""
+        return self._event_stream
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body as it comes; raise UpstreamFailure (unknown outcome) if it breaks off or does not end."""
+        while not self._ended:
+            chunk = await self._next()
+            if chunk is None:
+                self._ended = True
+                self._reader.end(framed=self._framed)
+                return
+            self._reader.feed(chunk)
+            yield chunk
+
+    async def _next(self) -> bytes | None:
+        clock = asyncio.get_running_loop()
+        began = clock.time()
+        try:
+            chunk = await anext(self._stream, None)
+        except httpx.TransportError as error:
+            raise of_transport(error) from error
+        self._patience -= clock.time() - began
+        self._room -= 0 if chunk is None else len(chunk)
+        if self._room < 0 or self._patience < 0:
+            await self.aclose()
+            reason = "too_large" if self._room < 0 else "timeout"
+            raise UpstreamFailure(Outcome.UNKNOWN, reason, "the answer does not end")
+        return chunk
+
+    def reading(self) -> Reading:
+        """Return what was picked out so far."""
+        return self._reader.reading()
+
+    async def aclose(self) -> None:
+        """Give the connection back, or close it if the body was not read to its end."""
+        await self._response.aclose()
+
+
+def open_answer(response: httpx.Response) -> StreamedAnswer:
+    """Wrap a 2xx answer; raises UpstreamFailure (garbage) if it is compressed, or neither JSON nor an event stream."""
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise of_garbage(f"the answer is encoded as {encoding[:40]!r}", response.status_code)
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "text/event-stream":
+        return StreamedAnswer(response, event_stream=True)
+    if kind == "application/json" or kind.endswith("+json"):
+        return StreamedAnswer(response, event_stream=False)
+    raise of_garbage(f"the answer is of type {kind[:40]!r}", response.status_code)
+
+
+async def read_limited(response: httpx.Response, *, limit: int, seconds: float) -> bytes:
+    """Read a body up to `limit` bytes and for at most `seconds`; one that breaks off is cut there."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout(seconds):
+            async for chunk in _stream_of(response):
+                body += chunk
+                if len(body) >= limit:
+                    break
+    except (TimeoutError, httpx.TransportError):
+        return bytes(body[:limit])  # the status is what decides, and it is known
+    return bytes(body[:limit])
+
+
+def passed_headers(response: httpx.Response) -> Headers:
+    """Return the headers that a client may see, names in lower case: a list of what is allowed, not of what is not."""
+    return [
+        (name, value)
+        for name, value in response.headers.multi_items()
+        if name in _PASSED_HEADERS or name.startswith("x-ratelimit-")
+    ]
+
+
+def _stream_of(response: httpx.Response) -> AsyncIterator[bytes]:
+    if not isinstance(response.stream, httpx.AsyncByteStream):
+        raise TypeError("the transport answers with async streams")
+    return aiter(response.stream)
+
+
+def _content_length(response: httpx.Response) -> int | None:
+    value = response.headers.get("content-length", "")
+    return int(value) if value.isascii() and value.isdigit() else None

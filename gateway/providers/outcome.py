@@ -1,0 +1,169 @@
+"""Outcome: the one place that decides what a failed call means for money and for routing.
+
+| what happened                                        | outcome  | reason         | shown to the caller |
+|------------------------------------------------------|----------|----------------|---------------------|
+| name lookup, refused, TLS, connect timeout           | NOT_SENT | connect        | no                  |
+| no answer in time, or a stall in mid-request         | UNKNOWN  | timeout        | no                  |
+| closed, reset, broken off, after a byte was sent     | UNKNOWN  | reset          | no                  |
+| an answer that is not HTTP, or not what was asked    | UNKNOWN  | garbage        | no                  |
+| 400 409 413 415 422 451                              | REJECTED | status_4xx     | as it came          |
+| any 4xx whose code says that our account is spent    | REJECTED | account_quota  | no                  |
+| 402                                                  | REJECTED | account_quota  | no                  |
+| 401 403 404 and all other 4xx                        | REJECTED | account        | no                  |
+| 429                                                  | REJECTED | status_429     | no                  |
+| 408, 499, 504, 522, 524                              | UNKNOWN  | timeout        | no                  |
+| 500 503 529, and other 5xx with a JSON `error`       | REJECTED | status_5xx     | no                  |
+| 502 and other 5xx without one; 520 521 523 always    | UNKNOWN  | status_5xx     | no                  |
+| 3xx                                                  | REJECTED | redirect       | no; never followed  |
+
+A gateway in front of the provider (502 without its error object, 504, 520 to 524) lost an answer, and the work may
+have been done and billed. Codes of a spent account are those that clients of the vendor take for final.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+
+import httpx
+
+from gateway.domain.settlement import Outcome
+from gateway.ports import Headers, UpstreamFailure
+
+MAX_RETRY_AFTER = 120.0
+"""Seconds; a provider that asks for more is asked again after this."""
+
+_ACCOUNT_SPENT = frozenset(
+    {
+        "insufficient_quota",
+        "credit_balance_exhausted",
+        "project_spend_limit_exceeded",
+        "organization_spend_limit_exceeded",
+        "organization_usage_limit_exceeded",
+        "billing_hard_limit_reached",
+    }
+)
+_CALLERS_FAULT = frozenset({400, 409, 413, 415, 422, 451})
+_TIMED_OUT = frozenset({408, 499, 504, 522, 524})
+_LOST_BY_A_PROXY = frozenset({520, 521, 523})
+_DECLINED = frozenset({500, 503, 529})
+
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol)
+_CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
+_SECONDS = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?", re.ASCII)
+_SHORTEST_SECRET = 6
+
+
+def of_transport(error: httpx.TransportError) -> UpstreamFailure:
+    """Judge a failure of the connection, by what the transport promises of its errors."""
+    message = str(error)
+    if isinstance(error, _NOT_SENT):
+        return UpstreamFailure(Outcome.NOT_SENT, "connect", message)
+    if isinstance(error, httpx.TimeoutException):
+        return UpstreamFailure(Outcome.UNKNOWN, "timeout", message)
+    reason = "garbage" if isinstance(error, httpx.ProtocolError) else "reset"
+    return UpstreamFailure(Outcome.UNKNOWN, reason, message)
+
+
+def of_garbage(message: str, status: int | None = None) -> UpstreamFailure:
+    """Judge an answer that says success and cannot be used."""
+    return UpstreamFailure(Outcome.UNKNOWN, "garbage", message, status=status)
+
+
+def of_status(
+    status: int, headers: Mapping[str, str], body: bytes, *, passed: Headers = (), secret: str | None = None
+) -> UpstreamFailure:
+    """Judge an answer that is no success.
+
+    `headers` have lower-case names; `passed` are those that may be shown. `body` is the answer's, cut at the reader's
+    limit; the failure carries it without the provider's secret, as an object in OpenAI's shape even where it was none.
+    """
+    error = error_object(body)
+    code = error_code(error) if error is not None else None
+    outcome, reason = _judge(status, code, has_error=error is not None)
+    return UpstreamFailure(
+        outcome,
+        reason,
+        f"the provider answered {status}" + (f" ({code})" if code else ""),
+        status=status,
+        headers=passed,
+        body=scrub(body, secret) if error is not None else _error_body(status),
+        pass_on=reason == "status_4xx",
+        retry_after=retry_after(headers),
+    )
+
+
+def _judge(status: int, code: str | None, *, has_error: bool) -> tuple[Outcome, str]:
+    if status < HTTPStatus.BAD_REQUEST:
+        return Outcome.REJECTED, "redirect"
+    if status in _TIMED_OUT:
+        return Outcome.UNKNOWN, "timeout"
+    if status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        return Outcome.REJECTED, _fault(status, code)
+    if status not in _LOST_BY_A_PROXY and (has_error or status in _DECLINED):
+        return Outcome.REJECTED, "status_5xx"
+    return Outcome.UNKNOWN, "status_5xx"
+
+
+def _fault(status: int, code: str | None) -> str:
+    if code in _ACCOUNT_SPENT or status == HTTPStatus.PAYMENT_REQUIRED:
+        return "account_quota"
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return "status_429"
+    return "status_4xx" if status in _CALLERS_FAULT else "account"
+
+
+def error_object(body: bytes) -> Mapping[str, object] | None:
+    """Return the `error` object of a JSON body, or None if there is none."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    error = document.get("error") if isinstance(document, dict) else None
+    return error if isinstance(error, dict) else None
+
+
+def error_code(error: object) -> str:
+    """Return the code of an error object, else its type, else `error`; always a short plain word."""
+    if isinstance(error, dict):
+        for name in ("code", "type"):
+            value = error.get(name)
+            if isinstance(value, str) and _CODE.fullmatch(value):
+                return value
+    return "error"
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds to wait by `retry-after-ms` or `retry-after` (seconds or a date); None if neither says."""
+    milliseconds = headers.get("retry-after-ms", "").strip()
+    if _SECONDS.fullmatch(milliseconds):
+        return min(float(milliseconds) / 1000, MAX_RETRY_AFTER)
+    value = headers.get("retry-after", "").strip()
+    if _SECONDS.fullmatch(value):
+        return min(float(value), MAX_RETRY_AFTER)
+    try:
+        date = parsedate_to_datetime(value)
+    except (ValueError, OverflowError):
+        return None
+    wait = ((date if date.tzinfo else date.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds()
+    return min(max(math.ceil(wait), 0.0), MAX_RETRY_AFTER)
+
+
+def scrub(body: bytes, secret: str | None) -> bytes:
+    """Return the body without the provider's secret, should it repeat it."""
+    if secret is None or len(secret) < _SHORTEST_SECRET:
+        return body
+    for form in {secret, json.dumps(secret)[1:-1]}:
+        body = body.replace(form.encode(), b"***")
+    return body
+
+
+def _error_body(status: int) -> bytes:
+    message = f"The provider refused the request with status {status} and gave no reason."
+    error = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
+    return json.dumps({"error": error}).encode()

@@ -1,0 +1,195 @@
+"""Reading: pick usage, sizes, errors and the number of images out of an answer as it goes by.
+
+Two forms of answer, one interface: a JSON document (OpenAI's `ImagesResponse`) and server-sent events (`data:` lines,
+`*.partial_image` and `*.completed`, sometimes `[DONE]`). Only an elided copy is kept, at most `MOST_KEPT` bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from gateway.domain.job import AUTO
+from gateway.domain.settlement import Reading
+from gateway.providers.elide import Elider
+from gateway.providers.outcome import error_code
+from gateway.providers.usage import add, read_usage
+
+MOST_KEPT = 64 * 1024
+"""Bytes of the elided copy of a document, or of one event; what is longer is not read, and the reading says so."""
+
+UNREAD = "unread"
+"""The usage problem of an answer that is too long even without its images."""
+
+_LONGEST_WORD = 64
+
+
+class Reader(Protocol):
+    """Sees an answer go by."""
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes of the body."""
+
+    def end(self, *, framed: bool) -> None:
+        """Take note that the body ended; `framed` if its length or its last chunk proves that it is whole."""
+
+    def reading(self) -> Reading:
+        """Return what was picked out so far."""
+
+
+class DocumentReader:
+    """Reads one JSON document; knows nothing before its end."""
+
+    def __init__(self) -> None:
+        self._elider = Elider()
+        self._kept = bytearray()
+        self._too_long = False
+        self._reading = Reading()
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes of the body."""
+        if self._too_long:
+            return
+        self._kept += self._elider.feed(chunk)
+        if len(self._kept) > MOST_KEPT:
+            self._too_long = True
+            self._kept.clear()
+
+    def end(self, *, framed: bool) -> None:
+        """Parse the copy; a document that parses is whole, even one whose end only a closed connection marked."""
+        if self._too_long:
+            self._reading = Reading(usage_problem=UNREAD, complete=framed)
+            return
+        document = _parse(bytes(self._kept))
+        self._kept.clear()
+        if document is not None:
+            self._reading = replace(_read_document(document), complete=True)
+
+    def reading(self) -> Reading:
+        """Return what the document says; nothing before `end`, and nothing if it was no JSON object."""
+        return self._reading
+
+
+@dataclass(slots=True)
+class _Event:
+    name: str = ""
+    data: bytes = b""
+
+
+class EventReader:
+    """Reads server-sent events; knows of each event once its empty line is in."""
+
+    def __init__(self) -> None:
+        self._elider = Elider(lines=True)
+        self._line = b""
+        self._event = _Event()
+        self._too_long = False
+        self._concluded = False
+        self._done = False
+        self._reading = Reading()
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes of the body."""
+        if self._too_long:
+            return
+        lines = (self._line + self._elider.feed(chunk)).splitlines(keepends=True)
+        # The last line may go on; a carriage return at the very end may be half of a line break.
+        self._line = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
+        for line in lines:
+            self._take(line.rstrip(b"\r\n"))
+        if len(self._line) + len(self._event.data) > MOST_KEPT:
+            self._too_long = True
+            self._line, self._event = b"", _Event()
+
+    def end(self, *, framed: bool) -> None:
+        """Take the last event, should its empty line be missing; complete if an event says that nothing follows."""
+        self._take(self._line.rstrip(b"\r\n"))
+        self._take(b"")
+        self._line = b""
+        whole = self._done or (framed and (self._concluded or self._too_long))
+        self._reading = replace(self._reading, complete=whole)
+
+    def reading(self) -> Reading:
+        """Return what the events said so far; usage is their sum, or absent if one of them has none."""
+        if self._too_long:
+            return replace(self._reading, usage=None, usage_problem=UNREAD)
+        return self._reading
+
+    def _take(self, line: bytes) -> None:
+        name, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if name == b"event":
+            self._event.name = value.decode("utf-8", "replace")
+        elif name == b"data":
+            self._event.data += (b"\n" if self._event.data else b"") + value
+        elif not line:
+            event, self._event = self._event, _Event()
+            self._dispatch(event)
+
+    def _dispatch(self, event: _Event) -> None:
+        if event.data == b"[DONE]":
+            self._done = True
+            return
+        document = _parse(event.data) if event.data else None
+        if document is None:
+            return
+        kind = document.get("type")
+        kind = kind if isinstance(kind, str) else event.name
+        if document.get("error") is not None or "error" in (kind, event.name):
+            self._concluded = True
+            self._reading = replace(self._reading, error=error_code(document.get("error") or document))
+        elif kind.endswith(".completed"):
+            self._concluded = True
+            self._add(_read_event(document))
+
+    def _add(self, event: Reading) -> None:
+        before = self._reading
+        problem = before.usage_problem or event.usage_problem
+        usage = None
+        if problem is None and event.usage is not None:
+            usage = event.usage if before.usage is None else add(before.usage, event.usage)
+        self._reading = replace(event, images=before.images + 1, usage=usage, usage_problem=problem, error=before.error)
+
+
+def _read_document(document: Mapping[str, object]) -> Reading:
+    data = document.get("data")
+    images = sum(map(_is_image, data)) if isinstance(data, list) else 0
+    error = document.get("error")
+    reading = _facts(document, images)
+    return reading if error is None else replace(reading, error=error_code(error))
+
+
+def _read_event(document: Mapping[str, object]) -> Reading:
+    return _facts(document, 1)
+
+
+def _facts(document: Mapping[str, object], images: int) -> Reading:
+    usage = read_usage(document.get("usage"), images=images)
+    return Reading(
+        usage=None if isinstance(usage, str) else usage,
+        usage_problem=usage if isinstance(usage, str) else None,
+        size=_word(document, "size"),
+        quality=_word(document, "quality"),
+        output_format=_word(document, "output_format"),
+        images=images,
+    )
+
+
+def _is_image(item: object) -> bool:
+    return isinstance(item, dict) and any(isinstance(item.get(key), str) and item[key] for key in ("b64_json", "url"))
+
+
+def _word(document: Mapping[str, object], name: str) -> str | None:
+    """Return a field that was resolved to something; `auto` says nothing."""
+    value = document.get(name)
+    return value if isinstance(value, str) and 0 < len(value) <= _LONGEST_WORD and value != AUTO else None
+
+
+def _parse(text: bytes) -> dict[str, object] | None:
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None

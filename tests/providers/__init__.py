@@ -1,0 +1,1 @@
+"""Tests of the calls to providers, over real sockets."""

@@ -1,0 +1,139 @@
+"""Each failure means one thing for money and routing."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import httpx
+import pytest
+
+from gateway.domain.settlement import Outcome
+from gateway.providers.outcome import of_status, of_transport, retry_after
+
+ERROR = b'{"error": {"message": "no", "type": "t", "param": null, "code": "some_code"}}'
+HTML = b"<html>Bad gateway</html>"
+CALLERS = "status_4xx"
+
+
+def coded(code: str) -> bytes:
+    """An error body with this code."""
+    return json.dumps({"error": {"message": "no", "code": code}}).encode()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "outcome", "reason"),
+    [
+        *[(status, ERROR, Outcome.REJECTED, CALLERS) for status in (400, 409, 413, 415, 422, 451)],
+        *[(status, ERROR, Outcome.REJECTED, "account") for status in (401, 403, 404, 405, 410, 431)],
+        (402, ERROR, Outcome.REJECTED, "account_quota"),
+        (400, coded("billing_hard_limit_reached"), Outcome.REJECTED, "account_quota"),
+        (400, coded("moderation_blocked"), Outcome.REJECTED, CALLERS),
+        (429, ERROR, Outcome.REJECTED, "status_429"),
+        (429, HTML, Outcome.REJECTED, "status_429"),
+        *[
+            (429, coded(code), Outcome.REJECTED, "account_quota")
+            for code in (
+                "insufficient_quota",
+                "credit_balance_exhausted",
+                "project_spend_limit_exceeded",
+                "organization_spend_limit_exceeded",
+                "organization_usage_limit_exceeded",
+                "billing_hard_limit_reached",
+            )
+        ],
+        *[(status, ERROR, Outcome.REJECTED, "status_5xx") for status in (500, 501, 502, 503, 529)],
+        *[(status, HTML, Outcome.REJECTED, "status_5xx") for status in (500, 503, 529)],
+        *[(status, HTML, Outcome.UNKNOWN, "status_5xx") for status in (501, 502, 520, 521, 523, 599)],
+        *[(status, b'{"error": "text"}', Outcome.UNKNOWN, "status_5xx") for status in (502, 520)],
+        *[(status, ERROR, Outcome.UNKNOWN, "timeout") for status in (408, 499, 504, 522, 524)],
+        (520, ERROR, Outcome.UNKNOWN, "status_5xx"),
+        *[(status, HTML, Outcome.REJECTED, "redirect") for status in (301, 302, 304, 307, 308)],
+    ],
+)
+def test_status(status: int, body: bytes, outcome: Outcome, reason: str) -> None:
+    """A status, and the error object beside it, decide the outcome; only the caller's own faults are passed on."""
+    failure = of_status(status, {}, body)
+    assert (failure.outcome, failure.reason) == (outcome, reason)
+    assert failure.pass_on is (reason == CALLERS)
+    assert failure.status == status
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome", "reason"),
+    [
+        (httpx.ConnectError(""), Outcome.NOT_SENT, "connect"),
+        (httpx.ConnectTimeout(""), Outcome.NOT_SENT, "connect"),
+        (httpx.ReadTimeout(""), Outcome.UNKNOWN, "timeout"),
+        (httpx.WriteTimeout(""), Outcome.UNKNOWN, "timeout"),
+        (httpx.ReadError(""), Outcome.UNKNOWN, "reset"),
+        (httpx.RemoteProtocolError(""), Outcome.UNKNOWN, "garbage"),
+    ],
+)
+def test_transport(error: httpx.TransportError, outcome: Outcome, reason: str) -> None:
+    """Only a failure to connect is free of charge."""
+    failure = of_transport(error)
+    assert (failure.outcome, failure.reason) == (outcome, reason)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "12"}, 12.0),
+        ({"retry-after": " 0 "}, 0.0),
+        ({"retry-after": "1.5"}, 1.5),
+        ({"retry-after": "1000000000"}, 120.0),
+        ({"retry-after": "-5"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "9" * 400}, None),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 -0000"}, 0.0),
+        ({"retry-after": "Wed, 99 Oct 2015 07:28:00 GMT"}, None),
+        ({"retry-after": "Fri, 31 Dec 9999 23:59:59 GMT"}, 120.0),
+        ({"retry-after-ms": "250", "retry-after": "12"}, 0.25),
+        ({"retry-after-ms": "-1", "retry-after": "12"}, 12.0),
+        ({"retry-after-ms": "1e9"}, None),
+    ],
+)
+def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
+    """Seconds, milliseconds, dates and nonsense become a wait of at most two minutes, or none."""
+    assert retry_after(headers) == seconds
+
+
+def test_retry_after_a_date_to_come() -> None:
+    """A date is counted from now."""
+    date = datetime.now(UTC) + timedelta(seconds=60)
+    wait = retry_after({"retry-after": format_datetime(date, usegmt=True)})
+    assert wait is not None
+    assert 50 <= wait <= 60
+
+
+def test_the_callers_fault_comes_as_it_came() -> None:
+    """A moderation error keeps every byte, its details included."""
+    body = b'{"error":{"code":"moderation_blocked","moderation_details":{"categories":["x"]},  "message":"\\u00e9"}}'
+    assert of_status(400, {}, body).body == body
+
+
+def test_a_refusal_that_is_no_json_gets_openais_shape() -> None:
+    """A proxy's HTML page in place of an error object is not shown to an SDK."""
+    error = json.loads(of_status(413, {}, b"<html>too large</html>").body)["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+
+
+@pytest.mark.parametrize("secret", ["sk-provider-0123456789", 'sk-"quoted"\\0123456789'])
+def test_the_secret_is_scrubbed(secret: str) -> None:
+    """A provider that repeats our key in its error does not leak it."""
+    body = json.dumps({"error": {"message": f"Incorrect key {secret}.", "code": "x"}}).encode()
+    scrubbed = of_status(400, {}, body, secret=secret).body
+    assert secret.encode() not in scrubbed
+    assert secret not in json.loads(scrubbed)["error"]["message"]
+
+
+def test_nothing_of_the_providers_text_is_in_the_message() -> None:
+    """The message, which may be logged, has the status and a plain code, and no text of the provider."""
+    assert of_status(401, {}, ERROR).message == "the provider answered 401 (some_code)"
+    assert "evil" not in of_status(401, {}, coded("evil\ncode")).message
