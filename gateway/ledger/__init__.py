@@ -1,1 +1,1 @@
-"""Holds, spend and keys in Redis; the only importer of redis."""
+"""The ledger in Redis: holds, spend, the entry stream and the keys; and the embedded server for those without one."""

@@ -1,0 +1,192 @@
+"""The embedded store: a real Valkey server on a unix socket in the data directory, shared by all who use it.
+
+Whoever comes first starts the server, others join it, and the last one to leave stops it. Three files are locked with
+flock, which the kernel releases however a process ends: `valkey.turn` is held while somebody starts or stops,
+`valkey.users` is shared by all users, and `valkey.alive` belongs to the server itself (it inherits the descriptor), so
+that two servers can never write to one directory.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+from urllib.parse import quote
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import BusyLoadingError, RedisError
+from redis.retry import Retry
+
+from gateway.ledger.errors import StoreError
+from gateway.ledger.valkey_binary import valkey_binary
+
+log = logging.getLogger(__name__)
+
+SOCKET = "valkey.sock"
+LONGEST_SOCKET_PATH = 100
+"""Bytes; the kernel's limit is 107 on Linux and 103 on macOS."""
+
+START_SECONDS = 60.0
+"""Reading a large append-only file takes a while."""
+STOP_SECONDS = 10.0
+PAUSE_SECONDS = 0.02
+
+# A socket alone, every write on disk before its reply, nothing evicted, and no terminal signals.
+_OPTIONS = {
+    "port": "0",
+    "unixsocket": SOCKET,  # relative to the working directory, hence never too long
+    "unixsocketperm": "700",
+    "appendonly": "yes",
+    "appendfsync": "always",
+    "save": "",
+    "maxmemory-policy": "noeviction",
+    "daemonize": "yes",
+    "pidfile": "valkey.pid",
+    "logfile": "valkey.log",
+    "dir": ".",
+}
+
+
+@contextmanager
+def embedded_store(data_dir: Path) -> Iterator[str]:
+    """Yield a `unix://` URL of the server in `data_dir`, which is made if need be; StoreError if it cannot run.
+
+    May be entered by any number of processes, and several times in one. A server left behind by killed users is
+    joined again.
+    """
+    home = data_dir.resolve()
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        users = (home / "valkey.users").open("a")
+    except OSError as error:
+        raise StoreError(f"embedded: the data directory {home} cannot be used: {error.strerror}") from error
+    with users, _reachable(home) as path:
+        with _turn(home):
+            fcntl.flock(users, fcntl.LOCK_SH)
+            _ensure_running(home, path)
+        try:
+            yield f"unix://{quote(str(path))}"
+        finally:
+            with _turn(home):
+                if _try_lock(users) and _server_alive(home):
+                    _stop(home, path)
+
+
+@contextmanager
+def _turn(home: Path) -> Iterator[None]:
+    with (home / "valkey.turn").open("a") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _reachable(home: Path) -> Iterator[Path]:
+    """Yield a path to the socket that is short enough, through a private link if the directory's own is not."""
+    path = home / SOCKET
+    if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
+        yield path
+        return
+    private = Path(tempfile.mkdtemp(prefix="igw-"))
+    try:
+        (private / "d").symlink_to(home)
+        yield private / "d" / SOCKET
+    finally:
+        shutil.rmtree(private, ignore_errors=True)
+
+
+def _try_lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _server_alive(home: Path) -> bool:
+    with (home / "valkey.alive").open("a") as alive:
+        return not _try_lock(alive)
+
+
+@contextmanager
+def _client(path: Path) -> Iterator[Redis]:
+    with Redis(unix_socket_path=str(path), socket_timeout=5.0, retry=Retry(NoBackoff(), 0), protocol=2) as client:
+        yield client
+
+
+def _ensure_running(home: Path, path: Path) -> None:
+    started, deadline = False, time.monotonic() + START_SECONDS
+    while not _answers(path):
+        if not _server_alive(home):
+            if started:
+                raise StoreError(f"embedded: the server in {home} did not start: {_last_words(home)}")
+            _start(home)
+            started = True
+        if time.monotonic() > deadline:
+            raise StoreError(f"embedded: the server in {home} does not answer; see {home / 'valkey.log'}")
+        time.sleep(PAUSE_SECONDS)
+
+
+def _start(home: Path) -> None:
+    binary = valkey_binary()
+    (home / SOCKET).unlink(missing_ok=True)  # left behind by a killed server; the lock says that none is alive
+    command = [str(binary), *(word for name, value in _OPTIONS.items() for word in (f"--{name}", value))]
+    with (home / "valkey.alive").open("a") as alive:
+        fcntl.flock(alive, fcntl.LOCK_EX)
+        try:
+            # It becomes a daemon: its own session, so that Ctrl-C reaches the gateway alone, and nobody's child.
+            done = subprocess.run(  # noqa: S603 - the wheel's own binary and fixed options
+                command,
+                cwd=home,
+                pass_fds=(alive.fileno(),),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=False,
+                umask=0o077,
+            )
+        except OSError as error:
+            raise StoreError(f"embedded: {binary} cannot be run: {error.strerror}") from error
+    if done.returncode:
+        words = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
+        raise StoreError(f"embedded: the server did not start: {words[-1] if words else _last_words(home)}")
+
+
+def _answers(path: Path) -> bool:
+    try:
+        with _client(path) as client:
+            return bool(client.ping())
+    except BusyLoadingError:
+        return False  # reading its file; it will answer
+    except (RedisError, OSError):
+        return False  # not listening yet, or too busy to answer in time
+
+
+def _stop(home: Path, path: Path) -> None:
+    try:
+        with _client(path) as client:
+            client.shutdown(nosave=True)  # the append-only file has everything
+    except (RedisError, OSError) as error:
+        log.warning("the embedded store in %s did not take its shutdown: %s", home, error)
+        return
+    deadline = time.monotonic() + STOP_SECONDS
+    while _server_alive(home):
+        if time.monotonic() > deadline:
+            log.warning("the embedded store in %s is still stopping", home)
+            return
+        time.sleep(PAUSE_SECONDS)
+
+
+def _last_words(home: Path) -> str:
+    try:
+        lines = (home / "valkey.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except OSError:
+        return "it left no log"
+    return lines[-1] if lines else "its log is empty"

@@ -1,0 +1,93 @@
+"""The keyring: who a key belongs to, answered from memory and kept up to date in the background."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+
+from gateway.domain.caller import Caller
+from gateway.ledger.key_format import well_formed
+from gateway.ledger.keys import KeyRecord, records_by_digest
+from gateway.ledger.names import Names
+from gateway.ledger.pepper import check_pepper, digest
+from gateway.ledger.store import Store
+from gateway.ports import LedgerUnavailable
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 1.0
+MISS_SECONDS = 0.05
+"""The least time between two looks at the store for keys that are not in memory, however many are tried."""
+
+
+class RedisKeyring:
+    """Implements `ports.Keyring`. While the store is away, the keys known so far go on working.
+
+    Looking up by a keyed hash takes the same time for every wrong key: nothing can be learnt from how long it took.
+    """
+
+    def __init__(self, store: Store, pepper: bytes, realm: str = "main") -> None:
+        self._store = store
+        self._pepper = pepper
+        self._realm = realm
+        self._names = Names(realm)
+        self._records: dict[str, KeyRecord] = {}
+        self._version: str | None = None
+        self._refreshing = asyncio.Lock()
+        self._looked = float("-inf")
+        self._look: asyncio.Task[None] | None = None
+
+    async def load(self) -> None:
+        """Read all keys; PepperMismatch if they were made with another pepper. Raises LedgerUnavailable."""
+        await check_pepper(self._store, self._pepper, self._realm)
+        await self._refresh()
+
+    async def find(self, key: str) -> Caller | None:
+        """Return the caller, or None if the key is malformed, unknown, expired or revoked."""
+        if not well_formed(key):
+            return None
+        where = digest(self._pepper, key)
+        if where not in self._records:
+            await self._look_again()
+        record = self._records.get(where)
+        if record is None or not record.live(time.time()):
+            return None
+        return Caller(record.id, record.project, record.job_type, record.name)
+
+    async def run(self) -> None:
+        """Follow changes made elsewhere, about once a second, until cancelled."""
+        failing = False
+        while True:
+            await asyncio.sleep(POLL_SECONDS * random.uniform(0.8, 1.0))  # noqa: S311 - jitter, not a secret
+            try:
+                await self._refresh()
+            except LedgerUnavailable as error:
+                if not failing:
+                    log.warning("the keyring goes on with the keys it knows: %s", error)
+                failing = True
+            else:
+                failing = False
+
+    async def _look_again(self) -> None:
+        """Have the store asked once for all who miss a key now."""
+        if self._look is None:
+            self._look = asyncio.create_task(self._look_soon())
+        await asyncio.shield(self._look)
+
+    async def _look_soon(self) -> None:
+        await asyncio.sleep(max(self._looked + MISS_SECONDS - time.monotonic(), 0))
+        self._looked, self._look = time.monotonic(), None  # whoever misses a key from now on needs another look
+        try:
+            await self._refresh()
+        except LedgerUnavailable as error:
+            log.warning("a key that is not in memory cannot be looked up: %s", error)
+
+    async def _refresh(self) -> None:
+        """Read everything if the version is another one. The version is read first, so that no change is missed."""
+        async with self._refreshing:
+            version = str(await self._store.execute("HGET", self._names.meta, "keys_version"))
+            if version != self._version:
+                self._records = records_by_digest(await self._store.execute("HGETALL", self._names.keys))
+                self._version = version

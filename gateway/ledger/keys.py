@@ -1,0 +1,127 @@
+"""API keys in the store: create, list, revoke, rotate. Only a keyed hash of a key is kept."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+
+from gateway.ledger import script, wire
+from gateway.ledger.key_format import new_key, random_base62
+from gateway.ledger.names import Names
+from gateway.ledger.pepper import digest
+from gateway.ledger.store import Store
+
+ID_LENGTH = 12
+
+
+class UnknownKey(Exception):
+    """No key has that id."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """What is known of a key. Times are Unix seconds; `id` may be shown and logged, the key itself is nowhere."""
+
+    id: str
+    project: str
+    name: str
+    job_type: str | None
+    created: float
+    revoked: float | None = None
+    expires: float | None = None
+
+    def live(self, now: float) -> bool:
+        """Tell whether the key may be used at that time."""
+        return self.revoked is None and (self.expires is None or now < self.expires)
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key just made; the only moment at which its secret is known. Its `repr` does not show it."""
+
+    secret: str
+    record: KeyRecord
+
+    def __repr__(self) -> str:
+        return f"NewKey({self.record.id})"
+
+
+class Keys:
+    """Manages the keys of a realm. Every method raises LedgerUnavailable."""
+
+    def __init__(self, store: Store, pepper: bytes, realm: str = "main") -> None:
+        self._store = store
+        self._pepper = pepper
+        self._names = Names(realm)
+
+    async def create(
+        self, project: str, *, name: str = "", job_type: str | None = None, expires: float | None = None
+    ) -> NewKey:
+        """Make a key for a project."""
+        made = _make(project, name, job_type, expires)
+        if not await self._write({digest(self._pepper, made.secret): ("", made.record)}):
+            raise AssertionError("two keys of 178 random bits are the same")
+        return made
+
+    async def list(self) -> list[KeyRecord]:
+        """Return every key ever made, oldest first."""
+        records = [_record(raw) for raw in (await self._read()).values()]
+        return sorted(records, key=lambda record: (record.created, record.id))
+
+    async def revoke(self, key_id: str) -> KeyRecord:
+        """End a key at once; UnknownKey if there is none. A key that was revoked stays as it is."""
+        return await self._change(key_id, lambda record: record if record.revoked else _revoked(record))
+
+    async def rotate(self, key_id: str, *, grace: float = 0.0) -> NewKey:
+        """Make a new key for the same project, name and job type; the old one ends now, or after `grace` seconds."""
+        while True:
+            where, raw = await self._find(key_id)
+            old = _record(raw)
+            made = _make(old.project, old.name, old.job_type, None)
+            until = time.time() + grace
+            ends = _revoked(old) if grace <= 0 else replace(old, expires=min(until, old.expires or until))
+            if await self._write({where: (raw, ends), digest(self._pepper, made.secret): ("", made.record)}):
+                return made
+
+    async def _change(self, key_id: str, change: Callable[[KeyRecord], KeyRecord]) -> KeyRecord:
+        while True:
+            where, raw = await self._find(key_id)
+            changed = change(_record(raw))
+            if await self._write({where: (raw, changed)}):
+                return changed
+
+    async def _find(self, key_id: str) -> tuple[str, str]:
+        for where, raw in (await self._read()).items():
+            if _record(raw).id == key_id:
+                return where, raw
+        raise UnknownKey(f"no key has the id {key_id!r}")
+
+    async def _read(self) -> Mapping[str, str]:
+        found: Mapping[str, str] = await self._store.execute("HGETALL", self._names.keys)
+        return found
+
+    async def _write(self, changes: Mapping[str, tuple[str, KeyRecord]]) -> bool:
+        """Write all, unless one is no longer as it was read."""
+        args = [part for where, (was, now) in changes.items() for part in (where, was, wire.to_json(asdict(now)))]
+        return bool(await self._store.run(script.WRITE_KEYS, [self._names.keys, self._names.meta], args))
+
+
+def records_by_digest(raw: Mapping[str, str]) -> dict[str, KeyRecord]:
+    """Return the stored hash of keys, decoded."""
+    return {where: _record(record) for where, record in raw.items()}
+
+
+def _make(project: str, name: str, job_type: str | None, expires: float | None) -> NewKey:
+    return NewKey(
+        new_key(), KeyRecord(f"key_{random_base62(ID_LENGTH)}", project, name, job_type, time.time(), None, expires)
+    )
+
+
+def _revoked(record: KeyRecord) -> KeyRecord:
+    return replace(record, revoked=time.time())
+
+
+def _record(raw: str) -> KeyRecord:
+    return KeyRecord(**json.loads(raw))

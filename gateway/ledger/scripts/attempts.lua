@@ -1,0 +1,78 @@
+-- Attempts of a request, kept in its hash: `aN` what is held (JSON), `fN` facts, `sN` state, `eN` how it ended (JSON),
+-- `oN` what the provider's answer said. States: queued, sent (both live), settled, presumed, void.
+
+local VIEWS = {official = 1, route = 2, internal = 3}
+local LIVE = {queued = true, sent = true}
+
+local function read_attempt(key, number)
+  local kept = redis.call('HMGET', key, 'about', 'f' .. number, 'a' .. number, 's' .. number, 'e' .. number, 'attempts')
+  if not kept[3] then
+    return nil
+  end
+  if not (kept[1] and kept[2] and kept[4]) then
+    refuse('an attempt is incomplete')
+  end
+  local fixed = cjson.decode(kept[3])
+  local attempt = {number = number, about = kept[1], facts = kept[2], state = kept[4], worst = fixed.worst, lines = {}}
+  attempt.count = whole(kept[6], 'attempts')
+  for _, raw in ipairs(fixed.lines) do
+    table.insert(attempt.lines, kept_line(raw))
+  end
+  attempt.ended = kept[5] and cjson.decode(kept[5]) or nil
+  return attempt
+end
+
+local function whole_views(views, what)
+  return {whole(views[1], what, MAX_TOTAL), whole(views[2], what, MAX_TOTAL), whole(views[3], what, MAX_TOTAL)}
+end
+
+-- Ends a live attempt in memory; returns what was booked on each of its lines. `micro` is by view; nil books the hold.
+local function end_lines(attempt, micro, unused)
+  local booked = {}
+  for i, line in ipairs(attempt.lines) do
+    local actual = 0
+    if line.kind == 'usd' then
+      actual = micro and micro[VIEWS[line.view]] or line.amount
+    end
+    finish(line, actual, unused)
+    booked[i] = digits(actual)
+  end
+  return booked
+end
+
+-- Replaces what was booked on a presumed attempt by the truth, in memory; returns bookings and differences by line.
+local function correct_lines(attempt, micro)
+  local booked, differences = {}, {}
+  for i, line in ipairs(attempt.lines) do
+    local before, actual = whole(attempt.ended.booked[i], 'booked', MAX_TOTAL), 0
+    if line.kind == 'usd' then
+      actual = micro[VIEWS[line.view]]
+      correct(line, actual - before)
+    end
+    booked[i], differences[i] = digits(actual), digits(actual - before)
+  end
+  return booked, differences
+end
+
+-- Marks the end in the request's hash, which is forgotten `retention` seconds after its last live attempt ended.
+local function mark(key, attempt, state, ended, outcome, retention)
+  local number = attempt.number
+  redis.call('HSET', key, 's' .. number, state, 'e' .. number, cjson.encode(ended), 'o' .. number, outcome)
+  for other = 1, attempt.count do
+    if LIVE[redis.call('HGET', key, 's' .. other) or ''] then
+      return
+    end
+  end
+  redis.call('EXPIRE', key, retention)
+end
+
+-- Gives a live attempt back in memory; `write_void` then writes it.
+local function plan_void(attempt, token, reason, now)
+  return {at = digits(now), token = token, result = 'DONE', source = '', reason = reason, images = '0',
+    cost = {'0', '0', '0'}, booked = end_lines(attempt, {0, 0, 0}, true)}
+end
+
+local function require_types(due, entries)
+  redis.call('ZCARD', due) -- both fail on a key of another type, before anything is written
+  redis.call('XLEN', entries)
+end

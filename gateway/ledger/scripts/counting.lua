@@ -1,0 +1,56 @@
+-- Counting: whether a line may pass, what is left on it, and what taking it does to its cell, in memory.
+
+local NEVER = -1 -- waiting alone does not help
+local A_MOMENT = 1000 -- milliseconds until another hold may have ended
+
+-- Returns used, held, and the milliseconds until the line may pass (nil: it passes now).
+local function check(line, now)
+  local cell = cells[line.field]
+  if line.kind == 'rolling' then
+    local excess = cell.used + line.amount - line.limit
+    if excess <= 0 then
+      return cell.used, 0, nil
+    end
+    for _, bucket in ipairs(cell.buckets) do
+      excess = excess - bucket.count
+      if excess <= 0 then
+        return cell.used, 0, (bucket.at + 1) * cell.width + line.seconds * 1000 - now
+      end
+    end
+    return cell.used, 0, NEVER
+  end
+  if cell.spent + cell.held + line.amount <= line.limit then
+    return cell.spent, cell.held, nil
+  elseif line.kind == 'live' then
+    return cell.spent, cell.held, A_MOMENT
+  end
+  return cell.spent, cell.held, line.turns and line.turns - now or NEVER
+end
+
+-- What is left on a line, and the milliseconds until its window turns or the first room returns.
+local function remaining(line, now)
+  local cell = cells[line.field]
+  if line.kind == 'rolling' then
+    local first = cell.buckets[1]
+    local reset = first and (first.at + 1) * cell.width + line.seconds * 1000 - now or 0
+    return math.max(line.limit - cell.used, 0), reset
+  end
+  local reset = line.kind == 'live' and 0 or (line.turns and line.turns - now or NEVER)
+  return math.max(line.limit - cell.spent - cell.held, 0), reset
+end
+
+local function take(line)
+  local cell = cells[line.field]
+  cell.dirty = true
+  if line.kind ~= 'rolling' then
+    cell.held = cell.held + line.amount
+    return
+  end
+  cell.used = cell.used + line.amount
+  local last = cell.buckets[#cell.buckets]
+  if last and last.at == line.bucket then
+    last.count = last.count + line.amount
+  else
+    table.insert(cell.buckets, {at = line.bucket, count = line.amount})
+  end
+end

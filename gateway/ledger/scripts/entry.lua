@@ -1,0 +1,18 @@
+-- Entries of the stream: everything that changed what was spent, enough to rebuild every balance.
+
+-- The lines of an entry: {{field, micro-USD}, ...}, from which balances can be rebuilt.
+local function entry_lines(attempt, amounts)
+  local lines = {}
+  for i, line in ipairs(attempt.lines) do
+    if line.kind == 'usd' then
+      table.insert(lines, {line.field, amounts[i]})
+    end
+  end
+  return #lines > 0 and cjson.encode(lines) or '[]'
+end
+
+local function append(key, request, attempt, entry)
+  redis.call('XADD', key, '*', 'kind', entry.kind, 'request', request, 'attempt', attempt.number,
+    'about', attempt.about, 'facts', attempt.facts, 'outcome', entry.outcome, 'source', entry.source,
+    'images', entry.images, 'cost', table.concat(entry.cost, ' '), 'lines', entry.lines)
+end

@@ -1,0 +1,31 @@
+-- Whole numbers travel as decimal strings: Lua reads 'nan', '-5', '0.5' and '1e3' as numbers, and cjson keeps 14 digits.
+
+local MAX_AMOUNT = 4503599627370496 -- 2^52: what a caller may ask for
+local MAX_TOTAL = 9007199254740991 -- 2^53 - 1: beyond it a Lua number is no longer exact
+
+local function refuse(what)
+  error('LEDGER ' .. what, 0)
+end
+
+local function whole(text, what, most)
+  if type(text) ~= 'string' or #text > 16 or not string.find(text, '^%d+$') then
+    refuse(what .. ' is not a whole number')
+  end
+  local number = tonumber(text)
+  if number > (most or MAX_AMOUNT) then
+    refuse(what .. ' is too large')
+  end
+  return number
+end
+
+local function digits(number)
+  if number > MAX_TOTAL or number < -MAX_TOTAL or number ~= math.floor(number) then
+    refuse('a total is out of range')
+  end
+  return string.format('%.0f', number + 0) -- turns -0 into 0
+end
+
+local function milliseconds()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end

@@ -1,0 +1,67 @@
+-- Offers: the candidates of a hold, of which the first is taken that all its lines allow.
+
+-- Candidates as a client sends them, {{worst by view, facts, lines}, ...}; their lines are also added to `all`.
+local function read_candidates(offered, all, now)
+  local candidates = {}
+  for i, raw in ipairs(cjson.decode(offered)) do
+    local candidate = {worst = raw[1], facts = raw[2], lines = {}}
+    whole_views(candidate.worst, 'worst case')
+    for j, line in ipairs(raw[3]) do
+      candidate.lines[j] = asked_line(line, now)
+      table.insert(all, candidate.lines[j])
+    end
+    candidates[i] = candidate
+  end
+  return candidates
+end
+
+-- The first that passes, or nil; and for those before it every line that stood in the way.
+local function choose(candidates, now)
+  local denied = {'DENIED'}
+  for i, candidate in ipairs(candidates) do
+    local passes = true
+    for j, line in ipairs(candidate.lines) do
+      local used, held, wait = check(line, now)
+      if wait then
+        passes = false
+        for _, figure in ipairs({i - 1, j - 1, used, held, wait}) do
+          table.insert(denied, figure)
+        end
+      end
+    end
+    if passes then
+      return i, denied
+    end
+  end
+  return nil, denied
+end
+
+-- Takes a candidate's lines in memory; returns them as the attempt keeps them. Two rules may count in one cell
+-- (a policy's quota and the route's own limit): it is taken once, at the larger amount.
+local function take_lines(candidate)
+  local kept, first = {}, {}
+  for _, line in ipairs(candidate.lines) do
+    local before = first[line.field]
+    if not before then
+      first[line.field] = line
+      table.insert(kept, line)
+    elseif line.amount > before.amount then
+      before.amount = line.amount
+    end
+  end
+  for i, line in ipairs(kept) do
+    take(line)
+    kept[i] = keep_line(line)
+  end
+  return kept
+end
+
+local function held_reply(candidate, index, attempt, now)
+  local reply = {'HELD', index - 1, attempt}
+  for _, line in ipairs(candidate.lines) do
+    local left, reset = remaining(line, now)
+    table.insert(reply, left)
+    table.insert(reply, reset)
+  end
+  return reply
+end

@@ -1,0 +1,164 @@
+"""What goes to the scripts and what comes back: rules as lines, replies as records. Amounts travel as strings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from gateway.domain.budget import (
+    Budget,
+    Candidate,
+    Counted,
+    Denied,
+    Held,
+    Line,
+    Obstacle,
+    Quota,
+    Remaining,
+    View,
+)
+from gateway.domain.money import MAX_MICRO, NANO_PER_MICRO, micro_from_nano
+from gateway.domain.route import Views
+from gateway.domain.settlement import Settlement
+
+_COMPACT = (",", ":")
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """Where a rule stands: micro-USD or counts; `reset` is seconds until its window turns or room returns, 0 if never.
+
+    For a rolling quota `used` is what the window counted and `held` is 0; for requests in flight it is the reverse.
+    """
+
+    used: int
+    held: int
+    reset: float
+
+
+def to_json(value: object) -> str:
+    """Compact JSON; ValueError for NaN and infinity, which JSON does not have."""
+    return json.dumps(value, separators=_COMPACT, allow_nan=False)
+
+
+def amount(number: int, what: str) -> str:
+    """A whole number of 0 to 2^52 as the scripts take it; ValueError for anything else."""
+    if type(number) is not int or not 0 <= number <= MAX_MICRO:
+        raise ValueError(f"{what} must be a whole number of 0 to 2^52, not {number!r}")
+    return str(number)
+
+
+def line_args(rule: Budget | Quota, taken: int) -> list[str]:
+    """A line as the scripts read it: kind, meter, amount, limit, window or seconds, view."""
+    limit = str(min(rule.limit, MAX_MICRO)) if rule.limit > 0 else "0"
+    if isinstance(rule, Budget):
+        return ["usd", rule.meter, amount(taken, rule.meter), limit, str(rule.window), str(rule.view)]
+    if rule.counted is Counted.CONCURRENT:
+        return ["live", rule.meter, amount(taken, rule.meter), limit]
+    return ["rolling", rule.meter, amount(taken, rule.meter), limit, str(rule.seconds)]
+
+
+def candidates_arg(candidates: Sequence[Candidate]) -> str:
+    """All candidates as one JSON argument of the hold script."""
+    return to_json([_candidate(candidate) for candidate in candidates])
+
+
+def _candidate(candidate: Candidate) -> list[object]:
+    lines = [line_args(line.rule, line.amount) for line in candidate.lines]
+    return [_worst(candidate), to_json(candidate.facts), lines]
+
+
+def _worst(candidate: Candidate) -> list[str]:
+    """Nano-USD by view, from the candidate's facts; where they don't say, what its budgets hold."""
+    said = candidate.facts.get("worst")
+    if isinstance(said, Mapping):
+        return [amount(int(said[view]), "worst case") for view in View]
+    held = dict.fromkeys(View, 0)
+    for line in candidate.lines:
+        if isinstance(line.rule, Budget):
+            held[line.rule.view] = max(held[line.rule.view], line.amount * NANO_PER_MICRO)
+    return [str(min(held[view], MAX_MICRO)) for view in View]
+
+
+def settlement_args(settlement: Settlement) -> list[str]:
+    """Cost in nano-USD and micro-USD by view, images, and the outcome for the entry stream."""
+    cost = settlement.cost
+    nano = (cost.official, cost.route, cost.internal)
+    outcome: dict[str, object] = {"facts": settlement.facts}
+    if settlement.usage is not None:
+        outcome["usage"] = asdict(settlement.usage)
+    return [
+        *(amount(view, "cost") for view in nano),
+        *(str(micro_from_nano(view)) for view in nano),
+        amount(settlement.images, "images"),
+        to_json(outcome),
+    ]
+
+
+def hold_reply(reply: Sequence[Any], candidates: Sequence[Candidate]) -> Held | Denied:
+    """The hold script's answer, HELD or DENIED."""
+    if reply[0] == "HELD":
+        index, attempt = int(reply[1]), int(reply[2])
+        figures = zip(candidates[index].lines, reply[3::2], reply[4::2], strict=True)
+        return Held(index, attempt, tuple(Remaining(line, int(left), _seconds(ms)) for line, left, ms in figures))
+    obstacles: list[list[Obstacle]] = [[] for _ in candidates]
+    for at in range(1, len(reply), 5):
+        which, number, used, held, wait = (int(figure) for figure in reply[at : at + 5])
+        line: Line = candidates[which].lines[number]
+        obstacles[which].append(Obstacle(line, used, held, _seconds(wait)))
+    return Denied(tuple(map(tuple, obstacles)))
+
+
+def balances_reply(reply: Sequence[Any]) -> list[Balance]:
+    """The balances script's answer."""
+    triples = zip(reply[0::3], reply[1::3], reply[2::3], strict=True)
+    return [Balance(int(used), int(held), _seconds(reset)) for used, held, reset in triples]
+
+
+def _seconds(milliseconds: Any) -> float:
+    """Seconds; 0 where time alone will not help."""
+    return max(int(milliseconds), 0) / 1000
+
+
+def views(nano: Sequence[str]) -> Views:
+    """Three decimal strings, in the order official, route, internal."""
+    official, route, internal = (int(view) for view in nano)
+    return Views(official=official, route=route, internal=internal)
+
+
+def request_record(request_id: str, kept: Mapping[str, str]) -> dict[str, object] | None:
+    """A request's hash as a record: id, created (Unix seconds), about, attempts; None if nothing was ever held."""
+    if "attempts" not in kept:
+        return None
+    return {
+        "id": request_id,
+        "created": int(kept["created"]) / 1000,
+        "about": json.loads(kept["about"]),
+        "attempts": [_attempt(number, kept) for number in range(1, int(kept["attempts"]) + 1)],
+    }
+
+
+def _attempt(number: int, kept: Mapping[str, str]) -> dict[str, object]:
+    fixed = json.loads(kept[f"a{number}"])
+    attempt: dict[str, object] = {
+        "attempt": number,
+        "state": kept[f"s{number}"],
+        "facts": json.loads(kept[f"f{number}"]),
+        "held_at": int(fixed["at"]) / 1000,
+        "lines": [{"meter": line[1], "amount": int(line[2])} for line in fixed["lines"]],
+    }
+    if f"e{number}" not in kept:
+        return attempt
+    ended, outcome = json.loads(kept[f"e{number}"]), json.loads(kept[f"o{number}"])
+    answer = outcome.get("facts", {})
+    return attempt | {
+        "ended_at": int(ended["at"]) / 1000,
+        "cost": views(ended["cost"]),
+        "source": ended["source"] or None,
+        "images": int(ended["images"]),
+        "reason": ended.get("reason") or answer.get("reason"),
+        "usage": outcome.get("usage"),
+        "answer": answer,
+    }

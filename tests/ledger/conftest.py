@@ -1,0 +1,39 @@
+"""One server per module, and a realm of its own for each test."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from gateway.ledger.embedded import embedded_store
+from gateway.ledger.redis_ledger import RedisLedger
+from gateway.ledger.store import Store
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A running server's URL."""
+    with embedded_store(tmp_path_factory.mktemp("store")) as url:
+        yield url
+
+
+@pytest.fixture
+def realm() -> str:
+    """A realm that nothing else uses."""
+    return secrets.token_hex(6)
+
+
+@pytest.fixture
+async def store(server: str) -> AsyncIterator[Store]:
+    """Connections to the module's server; patient, for a test machine may be busy."""
+    store = Store(server, deadline=10.0, patience=30.0)
+    yield store
+    await store.aclose()
+
+
+@pytest.fixture
+def ledger(store: Store, realm: str) -> RedisLedger:
+    """A ledger whose leases outlive the test; its background loop does not run."""
+    return RedisLedger(store, realm)

@@ -1,0 +1,57 @@
+"""A proxy in front of the store that can swallow replies: the command arrives, the answer does not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+
+class Proxy:
+    """Passes bytes on both ways; while `mute` is set, replies are dropped, and with `hold_back` requests wait."""
+
+    def __init__(self, server: str) -> None:
+        self._path = unquote(urlsplit(server).path)
+        self.mute = False
+        self.through = asyncio.Event()
+        self.through.set()
+        self.held_back = asyncio.Event()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        upstream_reader, upstream_writer = await asyncio.open_unix_connection(self._path)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._requests(reader, upstream_writer))
+                tasks.create_task(self._replies(upstream_reader, writer))
+        finally:
+            for end in (writer, upstream_writer):
+                end.close()
+
+    async def _requests(self, reader: asyncio.StreamReader, upstream: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            if not self.through.is_set():
+                self.held_back.set()
+                await self.through.wait()
+            upstream.write(data)
+        await asyncio.sleep(0)
+        upstream.write_eof()
+
+    async def _replies(self, upstream: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await upstream.read(65536):
+            if not self.mute:
+                writer.write(data)
+
+
+@asynccontextmanager
+async def proxied(server: str, directory: Path) -> AsyncIterator[tuple[Proxy, str]]:
+    """Yield a proxy and the URL at which it answers."""
+    proxy = Proxy(server)
+    path = directory / "proxy.sock"
+    listener = await asyncio.start_unix_server(proxy._serve, path)
+    try:
+        yield proxy, f"unix://{path}"
+    finally:
+        listener.close()
+        await asyncio.sleep(0.05)  # the connections see their ends

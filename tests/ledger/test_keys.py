@@ -1,0 +1,182 @@
+"""Keys: shown once, stored hashed, revoked everywhere within seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import stat
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from gateway.domain.caller import Caller
+from gateway.ledger.errors import PepperMismatch, StoreError
+from gateway.ledger.key_format import new_key, well_formed
+from gateway.ledger.keyring import RedisKeyring
+from gateway.ledger.keys import Keys, UnknownKey
+from gateway.ledger.pepper import load_pepper
+from gateway.ledger.redis_ledger import RedisLedger
+from gateway.ledger.store import Store
+from tests.ledger.rules import contents
+
+PEPPER = b"a pepper for tests only"
+
+
+@pytest.fixture
+def keys(store: Store, realm: str) -> Keys:
+    """Key management of this test's realm."""
+    return Keys(store, PEPPER, realm)
+
+
+@asynccontextmanager
+async def keyring(store: Store, realm: str) -> AsyncIterator[RedisKeyring]:
+    """A loaded keyring that follows changes."""
+    ring = RedisKeyring(store, PEPPER, realm)
+    await ring.load()
+    following = asyncio.create_task(ring.run())
+    yield ring
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+
+
+def test_a_key_carries_its_checksum() -> None:
+    """Every key is well formed, and every slip in typing one is found without a look-up."""
+    for _ in range(50):
+        key = new_key()
+        assert well_formed(key)
+        assert len(key) == 40
+        other = "a" if key[10] != "a" else "b"
+        assert not well_formed(key[:10] + other + key[11:])
+        swapped = key[:5] + key[6] + key[5] + key[7:]
+        assert swapped == key or not well_formed(swapped)
+    key = new_key()
+    wrong = ("", "igw_", "sk-123", key[:-1], key + "0", key.upper(), " " + key[1:], "igw_" + "é" * 36, key[:39] + "\n")
+    assert not any(well_formed(text) for text in wrong)
+
+
+async def test_a_new_key_works_at_once_and_is_nowhere_in_the_store(store: Store, realm: str, keys: Keys) -> None:
+    """A keyring that was loaded before finds it at its first use; the store has only a keyed hash of it."""
+    async with keyring(store, realm) as ring:
+        made = await keys.create("marketing", name="web", job_type="hero_image")
+        assert await ring.find(made.secret) == Caller(made.record.id, "marketing", "hero_image", "web")
+    everything = json.dumps(await contents(store, realm))
+    assert made.secret not in everything
+    assert made.secret[4:34] not in everything
+    assert made.secret not in repr(made)
+
+
+async def test_a_revoked_key_stops_working_in_every_instance_within_five_seconds(
+    store: Store, realm: str, keys: Keys
+) -> None:
+    """Two keyrings that know the key both forget it; the other keys go on."""
+    doomed, kept = await keys.create("a"), await keys.create("b")
+    async with keyring(store, realm) as first, keyring(store, realm) as second:
+        for ring in (first, second):
+            assert await ring.find(doomed.secret) is not None
+        revoked = await keys.revoke(doomed.record.id)
+        async with asyncio.timeout(5):
+            for ring in (first, second):
+                while await ring.find(doomed.secret) is not None:  # noqa: ASYNC110 - clients, too, only ask again
+                    await asyncio.sleep(0.05)
+        assert await second.find(kept.secret) is not None
+    assert await keys.revoke(doomed.record.id) == revoked
+    assert [record.revoked is None for record in await keys.list()] == [False, True]
+
+
+async def test_rotation_replaces_a_key_at_once_or_after_a_grace(store: Store, realm: str, keys: Keys) -> None:
+    """The new key is for the same project, name and job type; the old one ends now, or both work for a while."""
+    old = await keys.create("a", name="web", job_type="j")
+    new = await keys.rotate(old.record.id)
+    newer = await keys.rotate(new.record.id, grace=0.3)
+    async with keyring(store, realm) as ring:
+        assert await ring.find(old.secret) is None
+        assert await ring.find(new.secret) == Caller(new.record.id, "a", "j", "web")
+        assert await ring.find(newer.secret) == Caller(newer.record.id, "a", "j", "web")
+        await asyncio.sleep(max((await keys.list())[1].expires or 0, 0) - time.time() + 0.01)
+        assert await ring.find(new.secret) is None
+        assert await ring.find(newer.secret) is not None
+
+
+async def test_an_expired_key_and_an_unknown_one_are_nobody(store: Store, realm: str, keys: Keys) -> None:
+    """Malformed, unknown and expired keys all answer the same."""
+    expired = await keys.create("a", expires=time.time() - 1)
+    async with keyring(store, realm) as ring:
+        for key in (expired.secret, new_key(), "sk-wrong", "", "igw_\ud800"):
+            assert await ring.find(key) is None
+    with pytest.raises(UnknownKey, match="key_none"):
+        await keys.revoke("key_none")
+    with pytest.raises(UnknownKey):
+        await keys.rotate("key_none")
+
+
+async def test_guessing_keys_does_not_load_the_store(store: Store, realm: str, keys: Keys) -> None:
+    """Hundreds of wrong keys at once, with right checksums, cost one look at the store."""
+    await keys.create("a")
+    async with keyring(store, realm) as ring:
+        before = await _commands(store)
+        found = await asyncio.gather(*(ring.find(new_key()) for _ in range(300)))
+        assert found == [None] * 300
+        assert await _commands(store) - before < 10
+
+
+async def _commands(store: Store) -> int:
+    return int((await store.execute("INFO", "stats"))["total_commands_processed"])
+
+
+async def test_changes_at_the_same_time_are_all_kept(keys: Keys) -> None:
+    """Many writers of one key come to one result, and none is lost."""
+    made = await keys.create("a")
+    others = await asyncio.gather(*(keys.create(f"p{i}") for i in range(20)))
+    await asyncio.gather(*(keys.rotate(made.record.id) for _ in range(5)), keys.revoke(others[0].record.id))
+    records = await keys.list()
+    assert len(records) == 26
+    assert sum(record.revoked is not None for record in records) == 2
+
+
+async def test_known_keys_go_on_working_while_the_store_is_away(server: str, realm: str, keys: Keys) -> None:
+    """Callers are served from memory; a key that is not in memory is nobody meanwhile."""
+    made = await keys.create("a")
+    store = Store(server)
+    ring = RedisKeyring(store, PEPPER, realm)
+    await ring.load()
+    await store.aclose()
+    away = Store("unix:///nowhere.sock")
+    ring._store = away
+    assert await ring.find(made.secret) is not None
+    assert await ring.find(new_key()) is None
+    await away.aclose()
+
+
+async def test_another_pepper_is_found_out(store: Store, realm: str, ledger: RedisLedger) -> None:
+    """A gateway with the wrong pepper says so in one line instead of refusing every key."""
+    await RedisKeyring(store, PEPPER, realm).load()
+    await RedisKeyring(store, PEPPER, realm).load()
+    with pytest.raises(PepperMismatch, match="IMAGE_GATEWAY_PEPPER"):
+        await RedisKeyring(store, b"another pepper altogether", realm).load()
+
+
+def test_a_pepper_is_made_once_and_is_private(tmp_path: Path) -> None:
+    """The file is readable by its owner alone and stays the same; the environment goes before it."""
+    directory = tmp_path / "data"
+    made = load_pepper(directory, None)
+    assert len(made) >= 32
+    assert load_pepper(directory, None) == made
+    assert stat.S_IMODE((directory / "pepper").stat().st_mode) == 0o600
+    assert [path.name for path in directory.iterdir()] == ["pepper"]
+    assert load_pepper(directory, "from the environment") == b"from the environment"
+
+
+def test_a_pepper_that_protects_nothing_is_refused(tmp_path: Path) -> None:
+    """Too short, damaged, or not to be read: one line says which."""
+    with pytest.raises(StoreError, match="too short"):
+        load_pepper(tmp_path, "short")
+    (tmp_path / "pepper").write_text("\n")
+    with pytest.raises(StoreError, match="damaged"):
+        load_pepper(tmp_path, None)
+    (tmp_path / "pepper").unlink()
+    (tmp_path / "pepper").mkdir()
+    with pytest.raises(StoreError, match="pepper file"):
+        load_pepper(tmp_path, None)
