@@ -6,14 +6,14 @@ each worker then writes its numbers there, and whoever serves `/metrics` adds th
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import fields
 from typing import assert_never
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from gateway.domain.budget import View
 from gateway.domain.money import NANO_PER_USD
-from gateway.domain.settlement import CostSource
+from gateway.domain.settlement import CostSource, Usage
 from gateway.observe.event import (
     Event,
     FellBack,
@@ -30,6 +30,7 @@ from gateway.observe.labels import LabelSets, Vocabulary, bounded, bounded_statu
 from gateway.observe.metric_table import EVENT_METRICS, PREFIX, Kind
 
 _KNOWN_COSTS = frozenset({CostSource.REPORTED, CostSource.USAGE})
+_TOKEN_KINDS = tuple(item.name for item in fields(Usage))
 
 # The time a series began would double their number, and several workers cannot tell it.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library leaves it unannotated
@@ -122,8 +123,8 @@ class Metrics:
         _add(self._counters["images_total"].labels(*spent_by, quality), event.images)
         _add(self._counters["savings_usd_total"], (event.cost.official - event.cost.route) / NANO_PER_USD)
         if event.usage is not None:
-            for kind, tokens in asdict(event.usage).items():
-                if tokens > 0:
+            for kind in _TOKEN_KINDS:
+                if (tokens := getattr(event.usage, kind)) > 0:
                     self._counters["tokens_total"].labels(route, kind).inc(tokens)
         if event.source is CostSource.PRESUMED:
             self._counters["unconfirmed_total"].inc()

@@ -1,12 +1,8 @@
 from __future__ import annotations
 
-import os
 import random
 import re
-import shutil
 import string
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -30,16 +26,12 @@ from gateway.observe.metric_table import METRICS
 from gateway.observe.metrics import Metrics
 from gateway.observe.scrape import (
     BudgetState,
-    ModelRetirement,
-    RouteState,
     Snapshot,
-    new_registry,
     render_metrics,
     scrape,
 )
 from gateway.ports import LedgerUnavailable
 from tests.observe.samples import (
-    HOLD_ENDED,
     JOB_TYPE,
     LABELS,
     ONE_OF_EACH,
@@ -50,33 +42,9 @@ from tests.observe.samples import (
     read,
     value,
 )
+from tests.observe.scraped import scraped_after
 
 ROOT = Path(__file__).parents[2]
-
-SNAPSHOT = Snapshot(
-    policy_digest="0123456789abcdef",
-    budgets=(
-        BudgetState("everything", "month", limit=5_000_000_000, used=12_500_000, held=211_000),
-        BudgetState(f"project:{PROJECT}", "day", limit=50_000_000, used=1, held=0),
-    ),
-    routes=(RouteState(ROUTE, available=True, images_remaining=3), RouteState(OTHER_ROUTE, available=False)),
-    retirements=(ModelRetirement("model-a", -19),),
-)
-
-
-def scraped_after(*events: object) -> bytes:
-    """Return what is scraped after the events."""
-    registry = CollectorRegistry()
-    metrics = Metrics(registry, LABELS)
-    for event in events:
-        metrics.emit(event)  # type: ignore[arg-type]  # any event at all, for brevity
-    return render_metrics(registry, SNAPSHOT)[0]
-
-
-@pytest.fixture(scope="module")
-def scraped() -> bytes:
-    """A scrape after one event of each kind."""
-    return scraped_after(*ONE_OF_EACH)
 
 
 def test_requests_are_counted_with_all_their_labels(scraped: bytes) -> None:
@@ -271,55 +239,3 @@ def test_the_documentation_lists_exactly_these_metrics() -> None:
 
 def _documentation() -> str:
     return (ROOT / "docs" / "metrics.md").read_text()
-
-
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool (Debian's package prometheus) is not installed")
-def test_promtool_finds_nothing_to_object_to(scraped: bytes) -> None:
-    """Prometheus' own linter accepts the scrape, but for one name in days that is fixed by contract."""
-    checked = subprocess.run(["promtool", "check", "metrics"], input=scraped, capture_output=True, check=False)
-    complaints = (checked.stdout + checked.stderr).decode().splitlines()
-
-    assert [line for line in complaints if "model_retires_in_days" not in line] == []
-    assert checked.returncode in {0, 3}, "3 is for complaints, anything else for text that is not metrics"
-
-
-def test_workers_are_summed_and_the_dead_forgotten(tmp_path: Path) -> None:
-    """Two real processes' numbers add up; once one is dead its requests in flight are gone and its counts stay."""
-    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
-
-    def start(requests: int) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "tests.observe.worker", str(requests)]
-        pipe = subprocess.PIPE
-        return subprocess.Popen(command, env=environment, cwd=ROOT, stdin=pipe, stdout=pipe, text=True)
-
-    def collected(*dead: int) -> bytes:
-        command = [sys.executable, "-m", "tests.observe.collect", *map(str, dead)]
-        return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, check=True).stdout
-
-    labels = {"operation": "generate", "job_type": JOB_TYPE, "project": PROJECT, "route": ROUTE, "status": "200"}
-    with start(3) as first, start(4) as second:
-        for worker in (first, second):
-            assert worker.stdout is not None
-            assert worker.stdout.readline() == "counted\n"
-        together = collected()
-        first.kill()
-        first.wait()
-        one_dead = collected(first.pid)
-        second.communicate()
-
-    spent = {"project": PROJECT, "job_type": JOB_TYPE, "route": ROUTE, "view": "route"}
-    assert value(together, "requests_total", **labels) == 7
-    assert value(together, "request_duration_seconds_count") == 7
-    assert value(together, "spend_usd_total", **spent) == pytest.approx(7 * HOLD_ENDED.cost.route / 10**9)
-    assert value(together, "in_flight", operation="generate") == 2
-    assert value(together, "policy_info", digest="0123456789abcdef") == 1
-    assert value(one_dead, "in_flight", operation="generate") == 1
-    assert value(one_dead, "requests_total", **labels) == 7
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the library reads /proc")
-def test_a_single_process_shows_its_memory() -> None:
-    """The registry of one process also carries its resident memory."""
-    text, _ = render_metrics(new_registry(), Snapshot())
-
-    assert read(text)[("process_resident_memory_bytes", frozenset())] > 0
