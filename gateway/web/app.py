@@ -1,0 +1,81 @@
+"""The data plane's routes."""
+
+from __future__ import annotations
+
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp
+
+from gateway.domain.errors import Unavailable
+from gateway.ports import Gateway
+from gateway.web.boundary import ErrorBoundary
+from gateway.web.context import Endpoint, RequestContext
+from gateway.web.images import Handler, ImageEndpoints
+from gateway.web.limits import BodyLimits
+
+_STALL_SECONDS = 120.0
+_DEPLOYMENTS = "/openai"
+"""First part of the paths that clients of deployment-style accounts send; they name the model in the path."""
+
+
+def create_app(gateway: Gateway, limits: BodyLimits | None = None, *, stall_seconds: float = _STALL_SECONDS) -> ASGIApp:
+    """Return the data plane. A client that reads nothing of its answer for `stall_seconds` is cut off."""
+    images = ImageEndpoints(gateway, limits or BodyLimits(), stall_seconds)
+    records = _Records(gateway)
+    deployment = f"{_DEPLOYMENTS}/deployments/{{name}}"
+    routes = [
+        _post(f"{deployment}/images/generations", images.generations),
+        _post(f"{deployment}/images/edits", images.edits),
+        _get("/healthz", alive),
+        _get("/readyz", records.ready),
+    ]
+    for prefix in ("/v1", "", f"{_DEPLOYMENTS}/v1"):
+        routes += [
+            _post(f"{prefix}/images/generations", images.generations),
+            _post(f"{prefix}/images/edits", images.edits),
+            _post(f"{prefix}/images/variations", images.variations),
+            _get(f"{prefix}/models", records.models),
+            _get(f"{prefix}/models/{{id:path}}", records.model),
+            _get(f"{prefix}/requests/{{id}}", records.request),
+        ]
+    return ErrorBoundary(Router(routes, redirect_slashes=False))
+
+
+async def alive(context: RequestContext) -> None:
+    """Tell that the process serves; nothing else is asked."""
+    await context.answer_json({"status": "ok"})
+
+
+def not_ready(reasons: list[str]) -> Unavailable:
+    """Return the error that a readiness check answers with; `reasons` are shown."""
+    message = f"Not ready: {'; '.join(reasons)}."
+    return Unavailable(message, code="not_ready", retry_after=1, details={"reasons": reasons})
+
+
+def _get(path: str, handler: Handler) -> Route:
+    return Route(path, Endpoint(handler), methods=["GET"])
+
+
+def _post(path: str, handler: Handler) -> Route:
+    return Route(path, Endpoint(handler), methods=["POST"])
+
+
+class _Records:
+    """What can be read: models, requests, readiness."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def models(self, context: RequestContext) -> None:
+        await context.answer_json({"object": "list", "data": await self._gateway.models(context.headers)})
+
+    async def model(self, context: RequestContext) -> None:
+        await context.answer_json(await self._gateway.model(context.headers, context.path_params["id"]))
+
+    async def request(self, context: RequestContext) -> None:
+        await context.answer_json(await self._gateway.request_record(context.headers, context.path_params["id"]))
+
+    async def ready(self, context: RequestContext) -> None:
+        reasons = await self._gateway.ready()
+        if reasons:
+            raise not_ready(reasons)
+        await context.answer_json({"status": "ready"})

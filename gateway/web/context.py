@@ -1,0 +1,126 @@
+"""One request on its connection: what every endpoint needs of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+from starlette.types import Message, Receive, Scope, Send
+
+_ABORT_PATIENCE = 1.0
+
+
+class RequestContext:
+    """A request: its id, its headers, its way in and its way out.
+
+    `received` is `time.monotonic()` at entry. A client's own request id is not trusted; this one is made here.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        self.request_id = f"req_{secrets.token_hex(16)}"
+        self.received = time.monotonic()
+        self.headers = _headers(scope)
+        self.body_ended = False
+        self.answer_started = False
+        self._transport: asyncio.Transport | None = scope.get("state", {}).get("transport")
+        self._receive = receive
+        self._send = send
+
+    @property
+    def content_length(self) -> int | None:
+        """Length of the body in bytes, if the client named it; the server has checked that it is a number."""
+        value = self.headers.get("content-length")
+        return int(value) if value is not None else None
+
+    @property
+    def path_params(self) -> Mapping[str, str]:
+        """What the route's placeholders stand for."""
+        params: Mapping[str, str] = self.scope.get("path_params", {})
+        return params
+
+    async def receive(self) -> Message:
+        """Return the server's next message, noting the end of the body."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+            self.body_ended = True
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Pass a message to the server, noting the start of the answer."""
+        self.answer_started = True
+        await self._send(message)
+
+    async def start(self, status: int, headers: list[tuple[str, str]]) -> None:
+        """Send the status line and headers."""
+        raw = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers]
+        await self.send({"type": "http.response.start", "status": status, "headers": raw})
+
+    async def write(self, chunk: bytes, *, more: bool) -> None:
+        """Send some of the body."""
+        await self.send({"type": "http.response.body", "body": chunk, "more_body": more})
+
+    async def answer(self, status: int, body: bytes, content_type: str) -> None:
+        """Send a whole answer that is at hand."""
+        headers = [
+            ("content-type", content_type),
+            ("content-length", str(len(body))),
+            ("cache-control", "no-store"),
+            ("x-request-id", self.request_id),
+        ]
+        await self.start(status, headers)
+        await self.write(body, more=False)
+
+    async def answer_json(self, value: object, status: int = 200) -> None:
+        """Send a whole JSON answer."""
+        await self.answer(status, json.dumps(value).encode(), "application/json")
+
+    async def client_gone(self) -> None:
+        """Return once the connection is gone; what is left of the request's body is thrown away."""
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+
+    async def break_off(self, patience: float) -> None:
+        """End the connection without ending the answer: send what is buffered, or drop it after `patience` seconds."""
+        if self._transport is None:
+            return  # a server that is not ours closes the connection when the answer stays incomplete
+        self._transport.close()
+        try:
+            async with asyncio.timeout(patience):
+                await self.client_gone()
+        except TimeoutError:
+            await self.abort()
+
+    async def abort(self) -> None:
+        """Drop the connection and what is buffered for it."""
+        if self._transport is not None:
+            self._transport.abort()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_ABORT_PATIENCE):
+                    await self.client_gone()
+
+
+class Endpoint:
+    """A handler that takes the request's context, as an ASGI application."""
+
+    def __init__(self, handle: Callable[[RequestContext], Awaitable[None]]) -> None:
+        self._handle = handle
+
+    async def __call__(self, scope: Scope, _receive: Receive, _send: Send) -> None:
+        """Find the context and run the handler."""
+        context = scope["state"]["context"]
+        assert isinstance(context, RequestContext)
+        await self._handle(context)
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    """Return header values by lower-case name; those of a repeated header are joined, as RFC 9110 (5.3) says."""
+    found: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    return found

@@ -1,0 +1,161 @@
+"""A JSON body: strictly read, rendered again with some fields changed and the rest as it was written."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Mapping
+from typing import Literal
+
+from gateway.domain.errors import InvalidRequest
+from gateway.ports import Rendered
+from gateway.web.form_fields import IMAGE_URLS, IMAGES, MASK, REFERENCES, SINGLE
+from gateway.web.json_object import Member, read_object
+from gateway.web.json_scan import LongString, Scanner
+from gateway.web.limits import BodyLimits
+from gateway.web.spool import Spool
+
+CONTENT_TYPE = "application/json"
+_PARSED_INLINE = 64 * 1024
+"""Bytes; beyond it parsing takes long enough to be worth a thread."""
+
+Piece = bytes | tuple[int, int]
+"""Bytes, or a range of the spool."""
+
+
+class JsonBody:
+    """Implements `ports.Body`. EvoLink's `image_urls` are rendered as `images`."""
+
+    def __init__(self, spool: Spool, members: list[Member], scanner: Scanner) -> None:
+        self._spool = spool
+        self._members = members
+        self._long_strings: list[LongString] = scanner.long_strings
+        self._marker = re.compile(rf'"{scanner.marker_prefix}([0-9]+)"'.encode())
+        self._is_marker = re.compile(rf"{scanner.marker_prefix}[0-9]+").fullmatch
+        self._fields = {member.name: member.value for member in members}
+        self._check_lengths()
+        self._image_urls = self._read_image_urls()
+        self._images = self._count_images()
+        if self.mask:
+            self._check_reference(self._fields[MASK], MASK)
+
+    @property
+    def encoding(self) -> Literal["json"]:
+        """JSON."""
+        return "json"
+
+    @property
+    def fields(self) -> Mapping[str, object]:
+        """Every top-level field, decoded; a string too long to decode is an opaque marker."""
+        return self._fields
+
+    @property
+    def images(self) -> int:
+        """How many input images are named, by URL, data URL or file id."""
+        return self._images
+
+    @property
+    def mask(self) -> bool:
+        """Whether a mask is named."""
+        return self._fields.get(MASK) is not None
+
+    def render(self, changes: Mapping[str, str | int | None]) -> Rendered:
+        """Return the object with fields replaced, added or left out; without any change, the client's own bytes."""
+        if not changes and IMAGE_URLS not in self._fields:
+            pieces: list[Piece] = [(0, self._spool.size)]
+        else:
+            pieces = self._pieces(self._changed(changes))
+        length = sum(len(piece) if isinstance(piece, bytes) else piece[1] - piece[0] for piece in pieces)
+        return Rendered(CONTENT_TYPE, length, lambda: self._chunks(pieces))
+
+    async def aclose(self) -> None:
+        """Free memory and the temporary file."""
+        await self._spool.aclose()
+
+    def _changed(self, changes: Mapping[str, str | int | None]) -> str:
+        written: list[str] = []
+        urls = self._image_urls
+        for member in self._members:
+            name, value = member.written_name, member.written_value
+            if member.name in changes:
+                new = changes[member.name]
+                if new is None:
+                    continue
+                value = json.dumps(new)
+            elif member.name == IMAGE_URLS and urls:
+                name, value = json.dumps(IMAGES), json.dumps([{"image_url": url} for url in urls])
+            elif member.name == IMAGE_URLS or (member.name == IMAGES and urls):
+                continue
+            written.append(f"{name}:{value}")
+        added = ((name, new) for name, new in changes.items() if name not in self._fields and new is not None)
+        written += [f"{json.dumps(name)}:{json.dumps(new)}" for name, new in added]
+        return "{" + ",".join(written) + "}"
+
+    def _pieces(self, text: str) -> list[Piece]:
+        parts = self._marker.split(text.encode())
+        pieces: list[Piece] = []
+        for position, part in enumerate(parts):
+            long = self._long_strings[int(part)] if position % 2 else None
+            pieces.append(part if long is None else (long.start, long.end))
+        return pieces
+
+    async def _chunks(self, pieces: list[Piece]) -> AsyncIterator[bytes]:
+        for piece in pieces:
+            if isinstance(piece, bytes):
+                yield piece
+            else:
+                async for chunk in self._spool.read(*piece):
+                    yield chunk
+
+    def _check_lengths(self) -> None:
+        for name in SINGLE & self._fields.keys():
+            value = self._fields[name]
+            if isinstance(value, str) and self._is_marker(value):
+                raise InvalidRequest(f"{name} is far too long.", param=name, code="string_above_max_length")
+
+    def _read_image_urls(self) -> list[str]:
+        urls = self._fields.get(IMAGE_URLS)
+        if urls is None:
+            return []
+        if not isinstance(urls, list) or not all(isinstance(url, str) and url for url in urls):
+            raise InvalidRequest("image_urls must be an array of URLs.", param=IMAGE_URLS)
+        return urls
+
+    def _count_images(self) -> int:
+        images = self._fields.get(IMAGES)
+        if images is None:
+            images = []
+        if not isinstance(images, list):
+            raise InvalidRequest("images must be an array of {image_url} or {file_id} objects.", param=IMAGES)
+        if images and self._image_urls:
+            raise InvalidRequest("Send images or image_urls, not both.", param=IMAGE_URLS)
+        for position, image in enumerate(images):
+            self._check_reference(image, f"{IMAGES}[{position}]")
+        return len(images) + len(self._image_urls)
+
+    def _check_reference(self, value: object, param: str) -> None:
+        named = [key for key in REFERENCES if isinstance(value, dict) and value.get(key) is not None]
+        if not isinstance(value, dict) or len(named) != 1 or not isinstance(value[named[0]], str):
+            raise InvalidRequest(f"{param} must be an object with exactly one of image_url, file_id.", param=param)
+
+
+async def read_json(chunks: AsyncIterator[bytes], limits: BodyLimits) -> JsonBody:
+    """Read a JSON body to its end; InvalidRequest with code `invalid_json` if it is not a strict JSON object.
+
+    Raises what `chunks` raises. Whatever is raised, nothing stays behind.
+    """
+    spool, scanner = Spool(limits.json_in_memory), Scanner(limits)
+    try:
+        async for chunk in chunks:
+            spool.write(chunk)
+            scanner.feed(chunk)
+            await spool.drain()
+        if len(scanner.text) <= _PARSED_INLINE:
+            members = read_object(scanner)
+        else:
+            members = await asyncio.to_thread(read_object, scanner)
+        return JsonBody(spool, members, scanner)
+    except BaseException:
+        await spool.aclose()
+        raise

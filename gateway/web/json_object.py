@@ -1,0 +1,121 @@
+"""Strict JSON: one object, no key twice, finite numbers; and where in the text each of its members stands."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any, NamedTuple
+
+from gateway.web.json_scan import Scanner, invalid_json
+
+_BLANK = re.compile(r"[ \t\n\r]*")
+
+
+class Member(NamedTuple):
+    """A top-level member: its name, its decoded value, and both as they were written."""
+
+    name: str
+    value: object
+    written_name: str
+    written_value: str
+
+
+def read_object(scanner: Scanner) -> list[Member]:
+    """Return the members of the object that the scanner read, in order; InvalidRequest if it is not strict JSON."""
+    return _Reader(scanner).read()
+
+
+class _Reader:
+    def __init__(self, scanner: Scanner) -> None:
+        self._scanner = scanner
+        self._text = scanner.finish()
+        self._marker_prefix = scanner.marker_prefix
+        self._decoder = json.JSONDecoder(
+            object_pairs_hook=self._pairs, parse_constant=_no_constant, parse_float=_finite, parse_int=_integer
+        )
+
+    def read(self) -> list[Member]:
+        position = self._blank(0)
+        if position == len(self._text):
+            raise invalid_json("it is empty", "Send an object such as {}.")
+        if self._text[position] != "{":
+            raise invalid_json("it is not an object", 'Send {"name": value, …} at the top.')
+        members: list[Member] = []
+        position = self._blank(position + 1)
+        if self._peek(position) == "}":
+            return self._end(position + 1, members)
+        while True:
+            member, position = self._member(position)
+            members.append(member)
+            position = self._blank(position)
+            if self._peek(position) == "}":
+                return self._end(position + 1, members)
+            self._expect(position, ",", "a comma or the closing brace")
+            position = self._blank(position + 1)
+
+    def _member(self, position: int) -> tuple[Member, int]:
+        self._expect(position, '"', "a name in double quotes")
+        name, after_name = self._decode(position)
+        colon = self._blank(after_name)
+        self._expect(colon, ":", "a colon")
+        value_start = self._blank(colon + 1)
+        value, end = self._decode(value_start)
+        return Member(str(name), value, self._text[position:after_name], self._text[value_start:end]), end
+
+    def _decode(self, position: int) -> tuple[Any, int]:
+        try:
+            return self._decoder.raw_decode(self._text, position)
+        except json.JSONDecodeError as error:
+            problem = f"{error.msg.lower()} at byte {self._byte(error.pos)}"
+            raise invalid_json(problem, "Check the quotes, commas and brackets before it.") from error
+
+    def _end(self, position: int, members: list[Member]) -> list[Member]:
+        rest = self._blank(position)
+        if rest != len(self._text):
+            raise invalid_json(f"something follows the object at byte {self._byte(rest)}", "Send one object alone.")
+        self._pairs([(member.name, member.value) for member in members])
+        return members
+
+    def _pairs(self, pairs: list[tuple[str, object]]) -> dict[str, object]:
+        found: dict[str, object] = {}
+        for name, value in pairs:
+            if name in found:
+                raise invalid_json(f"the key {name[:100]!r} occurs twice", "Send it once.", param=name[:100])
+            found[name] = value
+        if any(name.startswith(self._marker_prefix) for name in found):
+            raise invalid_json("a key is longer than any key may be", "Shorten it.")
+        return found
+
+    def _blank(self, position: int) -> int:
+        found = _BLANK.match(self._text, position)
+        return found.end() if found else position
+
+    def _peek(self, position: int) -> str:
+        return self._text[position : position + 1]
+
+    def _expect(self, position: int, character: str, what: str) -> None:
+        if self._peek(position) != character:
+            where = f"at byte {self._byte(position)}" if position < len(self._text) else "where it ends"
+            raise invalid_json(f"{what} is missing {where}", "Check the quotes, commas and brackets before it.")
+
+    def _byte(self, position: int) -> int:
+        return self._scanner.place(len(self._text[:position].encode()))
+
+
+def _no_constant(name: str) -> object:
+    raise invalid_json(f"{name} is not a JSON number", "Send a finite number or null.")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise invalid_json(f"the number {digits[:40]} is too large", "Send a finite number.")
+    return number
+
+
+def _integer(digits: str) -> int:
+    try:
+        return int(digits)
+    except ValueError as error:  # more digits than Python converts
+        raise invalid_json(f"the number {digits[:40]}… is too large", "Send a number of reasonable length.") from error

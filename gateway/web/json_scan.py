@@ -1,0 +1,177 @@
+"""JSON read piece by piece: every string validated, the long ones left where they lie.
+
+What remains, the *text*, is the document with each long string replaced by a short marker. It is what gets parsed.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+import secrets
+from typing import NamedTuple, NoReturn
+
+from gateway.domain.errors import InvalidRequest, RequestTooLarge
+from gateway.web.limits import BodyLimits
+
+_QUOTE, _BACKSLASH, _SPACE = b'"'[0], b"\\"[0], 0x20
+_LONGEST_ESCAPE = len(rb"\uD83D\uDE00")
+_CONTENT = re.compile(
+    rb"(?:"
+    rb'[^"\\\x00-\x1f]++'
+    rb'|\\["\\/bfnrt]'
+    rb"|\\u(?:[0-9a-cefA-CEF][0-9a-fA-F]{3}|[dD][0-7][0-9a-fA-F]{2}"
+    rb"|[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+    rb")*+"
+)
+"""The inside of a JSON string, as far as it is sound: no bare control character, no half of a surrogate pair."""
+_BRACKET = re.compile(rb"[\[\]{}]")
+_OPENING = b"[{"
+
+
+def invalid_json(problem: str, remedy: str, *, param: str | None = None) -> InvalidRequest:
+    """Return the error for a body that is not the JSON it should be."""
+    return InvalidRequest(
+        f"The request's body is not valid JSON: {problem}. {remedy}", code="invalid_json", param=param
+    )
+
+
+class LongString(NamedTuple):
+    """Where a string lies in the body, quotes included, and where its marker stands in the text (all byte offsets)."""
+
+    start: int
+    end: int
+    marker_start: int
+    marker_end: int
+
+
+class Scanner:
+    """Feed it the body in pieces, then `finish`. Every error is an InvalidRequest with code `invalid_json`."""
+
+    def __init__(self, limits: BodyLimits) -> None:
+        self.text = bytearray()
+        self.long_strings: list[LongString] = []
+        self.marker_prefix = f"spooled-{secrets.token_hex(16)}-"
+        self._limits = limits
+        self._utf8 = codecs.getincrementaldecoder("utf-8")()
+        self._received = 0
+        self._rest = b""
+        self._offset = 0  # of the first byte of `_rest`
+        self._string: bytearray | None = None  # the string being read, while it is short
+        self._string_start: int | None = None
+        self._depth = 0
+        self._values = 0
+
+    def feed(self, data: bytes) -> None:
+        """Take the next piece."""
+        self._check_encoding(data)
+        buffer, position = self._rest + data, 0
+        while position < len(buffer):
+            if self._string_start is None:
+                position = self._outside(buffer, position)
+            else:
+                reached = self._inside(buffer, position)
+                if reached is None:
+                    break
+                position = reached
+        self._rest = buffer[position:]
+        self._offset += position
+
+    def finish(self) -> str:
+        """Return the text; raises if the body ended inside a string or a character."""
+        try:
+            self._utf8.decode(b"", final=True)
+        except UnicodeDecodeError as error:
+            raise invalid_json("it ends inside a UTF-8 character", "Send all of it.") from error
+        if self.text.startswith(codecs.BOM_UTF8):
+            raise invalid_json("it begins with a byte order mark", "Send plain UTF-8 without one.")
+        if self._rest:
+            self._refuse_content(self._rest[0], self._offset)
+        if self._string_start is not None:
+            raise invalid_json(f"the string at byte {self._string_start} has no end", "Close it with a quote.")
+        return self.text.decode()
+
+    def place(self, text_offset: int) -> int:
+        """Return where in the body a byte of the text stands."""
+        shift = 0
+        for long in self.long_strings:
+            if long.marker_end <= text_offset:
+                shift = long.end - long.marker_end
+        return text_offset + shift
+
+    def _check_encoding(self, data: bytes) -> None:
+        pending = len(self._utf8.getstate()[0])
+        try:
+            self._utf8.decode(data)
+        except UnicodeDecodeError as error:
+            place = self._received - pending + error.start
+            raise invalid_json(
+                f"byte {place} is not UTF-8", "Encode the body as UTF-8, not UTF-16 or Latin-1."
+            ) from error
+        self._received += len(data)
+
+    def _outside(self, buffer: bytes, start: int) -> int:
+        quote = buffer.find(b'"', start)
+        end = len(buffer) if quote < 0 else quote
+        between = buffer[start:end]
+        self._count(between, self._offset + start)
+        self._keep(between)
+        if quote < 0:
+            return end
+        self._string_start, self._string = self._offset + quote, bytearray(b'"')
+        return quote + 1
+
+    def _count(self, between: bytes, offset: int) -> None:
+        """Bound what parsing may cost before anything is parsed."""
+        self._values += between.count(b",") + between.count(b"[") + between.count(b"{")
+        if self._values > self._limits.json_values:
+            remedy = f"At most {self._limits.json_values} values are accepted."
+            raise invalid_json("it has too many values", remedy)
+        for bracket in _BRACKET.finditer(between):
+            self._depth += 1 if bracket[0] in _OPENING else -1
+            place = offset + bracket.start()
+            if self._depth > self._limits.json_depth:
+                remedy = f"At most {self._limits.json_depth} levels are accepted."
+                raise invalid_json(f"byte {place} nests too deeply", remedy)
+            if self._depth < 0:
+                raise invalid_json(f"byte {place} closes what was never opened", "Remove it.")
+
+    def _inside(self, buffer: bytes, start: int) -> int | None:
+        """Go on in a string; None if more bytes are needed to tell."""
+        found = _CONTENT.match(buffer, start)
+        end = found.end() if found else start
+        if self._string is not None:
+            self._string += buffer[start:end]
+            if len(self._string) > self._limits.long_string:
+                self._string = None
+        if end == len(buffer):
+            return end
+        if buffer[end] == _QUOTE:
+            self._close(self._offset + end + 1)
+            return end + 1
+        if buffer[end] == _BACKSLASH and len(buffer) - end < _LONGEST_ESCAPE:
+            return end if end > start else None
+        return self._refuse_content(buffer[end], self._offset + end)
+
+    def _close(self, end: int) -> None:
+        start, string = self._string_start, self._string
+        self._string_start = self._string = None
+        if string is not None:
+            self._keep(string + b'"')
+            return
+        marker = f'"{self.marker_prefix}{len(self.long_strings)}"'.encode()
+        at = len(self.text)
+        self.long_strings.append(LongString(start or 0, end, at, at + len(marker)))
+        self._keep(marker)
+
+    def _keep(self, piece: bytes | bytearray) -> None:
+        self.text += piece
+        if len(self.text) > self._limits.json_text:
+            message = f"The JSON may have {self._limits.json_text} bytes besides its images."
+            raise RequestTooLarge(message)
+
+    def _refuse_content(self, byte: int, place: int) -> NoReturn:
+        if byte < _SPACE:
+            remedy = r"Escape control characters in strings, such as \n."
+            raise invalid_json(f"byte {place} is a control character inside a string", remedy)
+        remedy = "Escapes are those of RFC 8259; surrogates come in pairs."
+        raise invalid_json(f"byte {place} begins an escape that is broken or half of a pair", remedy)

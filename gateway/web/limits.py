@@ -1,0 +1,47 @@
+"""How much of a request the gateway reads before it refuses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+@dataclass(frozen=True, slots=True)
+class BodyLimits:
+    """Bounds on request bodies. Sizes are bytes, times are seconds.
+
+    Images are at most 50 MB each and at most 16 (the vendor's API reference for `/images/edits`).
+    """
+
+    total: int = 128 * MIB
+    json_in_memory: int = MIB
+    json_text: int = 2 * MIB
+    """All of a JSON body but its long strings."""
+    long_string: int = 256 * KIB
+    """A JSON string beyond this is never decoded; it stays where the body is kept."""
+    json_depth: int = 64
+    json_values: int = 10_000
+    files_in_memory: int = 256 * KIB
+    field: int = 256 * KIB
+    fields: int = MIB
+    """All form fields together; they are kept in memory."""
+    parts: int = 64
+    part_head: int = 8 * KIB
+    file: int = 50 * MIB
+    images: int = 16
+    slow_seconds: float = 60.0
+    slow_bytes: int = 16 * KIB
+    """A client that sends fewer bytes than this in `slow_seconds`, and has not finished, is cut off."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadLimits:
+    """Bounds on a request's first line and header block. Sizes are bytes, times are seconds."""
+
+    block: int = 32 * KIB
+    fields: int = 100
+    url: int = 8 * KIB
+    seconds: float = 15.0
+    """From the first byte of a request, or from the connection, to the end of its headers."""

@@ -1,0 +1,92 @@
+"""Listening sockets, and applications served on them side by side in one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import math
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from gateway.web.limits import HeadLimits
+from gateway.web.protocol import guarded
+
+_BACKLOG = 2048
+_CLEANUP_SECONDS = 5.0
+_KEEP_ALIVE_SECONDS = 75
+"""Longer than the idle time of common load balancers (60 s), so that they close first and lose no request."""
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: signals belong to the process."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone."""
+        yield
+
+
+def listen(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
+    """Return a listening TCP socket; OSError with one clear line if that cannot be. Port 0 takes a free one.
+
+    `reuse_port` lets several processes share the port.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family, backlog=_BACKLOG, reuse_port=reuse_port)
+    except OSError as error:
+        raise OSError(_why(error, host, port)) from error
+
+
+def _why(error: OSError, host: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} on {host} is in use; stop what uses it or choose another port"
+    if error.errno == errno.EACCES:
+        return f"port {port} on {host} needs privileges; choose a port above 1023"
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return f"{host} is not an address of this machine"
+    return f"cannot listen on port {port} of {host}: {error.strerror or error}"
+
+
+async def serve_app(
+    app: ASGIApp,
+    sock: socket.socket,
+    *,
+    shutdown: asyncio.Event,
+    grace: float,
+    head_limits: HeadLimits | None = None,
+) -> None:
+    """Serve an application on a listening socket until `shutdown` is set; several may run in one loop.
+
+    After `shutdown` no connection is accepted, requests in flight get `grace` seconds, and the socket is closed.
+    """
+    config = uvicorn.Config(
+        app,
+        http=guarded(head_limits or HeadLimits()),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level=logging.ERROR,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=True,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=math.ceil(grace),
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[sock]))
+    stopping = asyncio.create_task(shutdown.wait())
+    try:
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+        server.should_exit = True
+        await serving
+        if cancelled := set(server.server_state.tasks):
+            await asyncio.wait(cancelled, timeout=_CLEANUP_SECONDS)

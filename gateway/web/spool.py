@@ -1,0 +1,103 @@
+"""A body on its way through: in memory while small, in an unnamed temporary file beyond that."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+import threading
+from collections.abc import AsyncIterator
+from typing import BinaryIO
+
+from gateway.domain.errors import Unavailable
+
+_BATCH = 256 * 1024
+"""Bytes written or read in one go off the event loop; with what is in flight, the memory one body takes."""
+
+
+class Spool:
+    """Bytes written once, in order, and read any number of times, by range.
+
+    `write` only takes the bytes; `drain` must be awaited after it and moves them to disk where there are many.
+    """
+
+    def __init__(self, in_memory: int) -> None:
+        self._in_memory = in_memory
+        self._waiting = bytearray()
+        self._on_disk = 0
+        self._file: BinaryIO | None = None
+        self._lock = threading.Lock()  # a descriptor closed during a read could be somebody else's a moment later
+        self._closed = False
+
+    @property
+    def size(self) -> int:
+        """How many bytes were written so far."""
+        return self._on_disk + len(self._waiting)
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether a temporary file is in use."""
+        return self._file is not None
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Take some bytes."""
+        self._waiting += data
+
+    async def drain(self) -> None:
+        """Move what was taken to disk if it is more than memory may hold; Unavailable if there is no room."""
+        if len(self._waiting) > (_BATCH if self._file else self._in_memory):
+            await self._flush()
+
+    async def _flush(self) -> None:
+        batch, self._waiting = self._waiting, bytearray()
+        try:
+            await asyncio.to_thread(self._append, batch)
+        except OSError as error:
+            message = "The gateway has no room to take in a body of this size now; please try again."
+            raise Unavailable(message, retry_after=5) from error
+        self._on_disk += len(batch)
+
+    def _append(self, batch: bytearray) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed by `aclose`
+            view = memoryview(batch)
+            while view:
+                view = view[self._file.write(view) :]
+
+    async def read(self, start: int, end: int) -> AsyncIterator[bytes]:
+        """Yield the bytes from `start` up to `end`; ValueError once the spool is closed."""
+        while start < end:
+            if self._closed:
+                raise ValueError("the body was freed before it was read")
+            stop = min(end, start + _BATCH)
+            if start < self._on_disk:
+                stop = min(stop, self._on_disk)
+                yield await asyncio.to_thread(self._read_disk, start, stop - start)
+            else:
+                yield bytes(self._waiting[start - self._on_disk : stop - self._on_disk])
+            start = stop
+
+    def _read_disk(self, offset: int, length: int) -> bytes:
+        with self._lock:
+            if self._file is None or self._closed:
+                raise ValueError("the body was freed while it was read")
+            data = os.pread(self._file.fileno(), length, offset)
+        if len(data) != length:
+            raise OSError(f"a temporary file lost bytes: {len(data)} of {length} at {offset}")
+        return data
+
+    async def aclose(self) -> None:
+        """Free memory and file; harmless when repeated."""
+        self._closed = True
+        self._waiting = bytearray()
+        if self._file is not None:
+            await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
+                self._file = None

@@ -1,0 +1,131 @@
+"""The head of a request: what the server refuses before any application sees it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gateway.web.limits import BodyLimits, HeadLimits
+from tests.web.raw import HOST, JSON_BODY, connection, exchange, post, read_reply
+from tests.web.recording import RecordingGateway, serving_gateway
+
+MALFORMED = (400, "invalid_request")
+LARGE = (431, "headers_too_large")
+REFUSED: dict[str, tuple[bytes, tuple[int, str]]] = {
+    "not HTTP": (b"hello\r\n\r\n", MALFORMED),
+    "no host": (post(host=b""), MALFORMED),
+    "two hosts": (post(extra=HOST), MALFORMED),
+    "bare LF": (b"GET /healthz HTTP/1.1\nHost: a\n\n", MALFORMED),
+    "folded header": (b"GET /healthz HTTP/1.1\r\nHost: a\r\nX: a\r\n b\r\n\r\n", MALFORMED),
+    "NUL in a header": (b"GET /healthz HTTP/1.1\r\nHost: a\r\nX: a\x00b\r\n\r\n", MALFORMED),
+    "space before the colon": (b"GET /healthz HTTP/1.1\r\nHost : a\r\n\r\n", MALFORMED),
+    "length and chunked": (post(extra=b"Transfer-Encoding: chunked\r\n"), MALFORMED),
+    "two lengths": (post(extra=b"Content-Length: 5\r\n"), MALFORMED),
+    "negative length": (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", MALFORMED),
+    "length with a sign": (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\n", MALFORMED),
+    "CONNECT": (b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", MALFORMED),
+    "one header of 33 KiB": (post(extra=b"X: " + b"x" * 33_000 + b"\r\n"), LARGE),
+    "one header that never ends": (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 40_000, LARGE),
+    "many headers of 33 KiB": (post(extra=b"".join(b"X%d: " % n + b"x" * 1000 + b"\r\n" for n in range(34))), LARGE),
+    "101 headers": (post(extra=b"".join(b"X%d: x\r\n" % n for n in range(98))), LARGE),
+    "a URL of 9 KiB": (post(b"/" + b"x" * 9000), (414, "uri_too_long")),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+async def test_a_bad_head_is_refused_once_and_closed(case: str, port: int, gateway: RecordingGateway) -> None:
+    """Each bad head gets one answer in OpenAI's shape with a request id, then the end of the connection."""
+    request, (status, code) = REFUSED[case]
+
+    reply, rest = await exchange(port, request)
+
+    assert (reply.status, reply.error["code"], rest) == (status, code, b"")
+    assert reply.headers["x-request-id"].startswith("req_")
+    assert reply.headers["connection"] == "close"
+    assert gateway.seen == []
+
+
+async def test_heads_within_the_limits_are_served(port: int, gateway: RecordingGateway) -> None:
+    """A hundred fields, 30 KiB of them, a URL of 8,000 bytes and HTTP/1.0 without a host are all fine."""
+    fields = b"".join(b"X%d: %s\r\n" % (n, b"x" * 280) for n in range(97))
+    assert (await exchange(port, post(extra=fields)))[0].status == 200
+    assert (await exchange(port, post(b"/v1/images/generations?" + b"x" * 8000)))[0].status == 200
+    assert (await exchange(port, b"GET /healthz HTTP/1.0\r\n\r\n"))[0].status == 200
+    assert len(gateway.seen) == 2
+
+
+async def test_a_head_cut_into_bytes_is_served(port: int) -> None:
+    """How a head is cut into packets makes no difference."""
+    request = post()
+    async with connection(port) as (reader, writer):
+        for byte in request:
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(0)
+        assert (await read_reply(reader)).status == 200
+
+
+async def test_requests_follow_each_other_on_one_connection(port: int, gateway: RecordingGateway) -> None:
+    """Keep-alive and pipelining answer every request in order."""
+    async with connection(port) as (reader, writer):
+        writer.write(post() * 3)
+        for _ in range(3):
+            assert (await read_reply(reader)).status == 200
+        writer.write(post())
+        assert (await read_reply(reader)).status == 200
+    assert len(gateway.seen) == 4
+
+
+async def test_an_offer_of_http2_is_passed_over(port: int, gateway: RecordingGateway) -> None:
+    """Clients that offer HTTP/2 with every request are served in HTTP/1.1, body included, again and again."""
+    offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n"
+    async with connection(port) as (reader, writer):
+        for _ in range(2):
+            writer.write(post(extra=offer))
+            assert (await read_reply(reader)).status == 200
+    assert [seen.rendered for seen in gateway.seen] == [JSON_BODY] * 2
+
+
+async def test_a_slow_head_is_cut_off(gateway: RecordingGateway) -> None:
+    """A head that does not end in time gets 408; a connection that never begins one is closed without a word."""
+    async with serving_gateway(gateway, head_limits=HeadLimits(seconds=0.2)) as port:
+        reply, rest = await exchange(port, b"POST /v1/images/generations HTTP/1.1\r\nHost: ")
+        assert (reply.status, reply.error["code"], rest) == (408, "request_timeout", b"")
+        async with connection(port) as (reader, writer):
+            assert await reader.read() == b""
+        async with connection(port) as (reader, writer):
+            writer.write(post())
+            assert (await read_reply(reader)).status == 200
+            writer.write(b"GET /heal")
+            assert (await read_reply(reader)).status == 408
+
+
+async def test_a_slow_body_is_cut_off(gateway: RecordingGateway) -> None:
+    """A body that stops coming gets 408; one that keeps coming slowly but steadily enough is read."""
+    limits = BodyLimits(slow_seconds=0.2, slow_bytes=10)
+    async with serving_gateway(gateway, limits) as port:
+        reply, _ = await exchange(port, post()[:-5])
+        assert (reply.status, reply.error["code"]) == (408, "request_timeout")
+        body = JSON_BODY + b" " * 100
+        request = post(body=body)
+        async with connection(port) as (reader, writer):
+            writer.write(request[:-100])
+            for start in range(len(request) - 100, len(request), 20):
+                await asyncio.sleep(0.12)
+                writer.write(request[start : start + 20])
+            assert (await read_reply(reader)).status == 200
+
+
+async def test_a_refused_second_request_ends_the_connection(gateway: RecordingGateway, port: int) -> None:
+    """Bytes that are no request, behind one that is being served, never become part of its answer."""
+    async with connection(port) as (reader, writer):
+        writer.write(post() + b"\x00\x01garbage\r\n\r\n")
+        assert await _all(reader) == b""
+
+
+async def _all(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.read()
+    except ConnectionResetError:
+        return b""
