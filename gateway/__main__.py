@@ -1,5 +1,6 @@
-"""`python -m gateway` and the `image-gateway` command."""
+"""Runs the command as `python -m gateway`."""
 
+from gateway.cli.main import main
 
-def main() -> None:
-    """Run the command line."""
+if __name__ == "__main__":
+    main(prog_name="image-gateway")

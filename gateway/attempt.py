@@ -27,6 +27,8 @@ class Sent:
 
     reserved: Reserved
     answer: Answer
+    seconds: float
+    """How long the answer's head took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,8 @@ class Attempts:
                 self._tell_fallback(last, reserved, failures[-1][1])
             untried.remove(reserved.quote)
             result = await self._send(admitted, reserved)
-            if not isinstance(result, UpstreamFailure):
-                return Sent(reserved, result)
+            if isinstance(result, Sent):
+                return result
             failures.append((reserved.quote, result))
             more = untried and len(failures) < admitted.job_type.retry.attempts
             if result.pass_on or not more:
@@ -84,8 +86,7 @@ class Attempts:
                 self._ledger, admitted.request_id, untried, admitted.purse, about=admitted.about(), release=release
             )
         except LedgerUnavailable as error:
-            # The reply may be lost and the hold made; nothing was sent, so it is given back as soon as possible.
-            await self._settlements.void(admitted.request_id, admitted.exchange.attempts, "ledger_unavailable")
+            # A hold whose answer was lost the ledger gives back by itself; the attempt before it may still be held.
             if release is not None:
                 await self._settlements.void(admitted.request_id, release, failures[-1][1].reason)
             admitted.exchange.attempts -= 1
@@ -105,10 +106,11 @@ class Attempts:
     def _tell_fallback(self, last: Reserved, reserved: Reserved, failure: UpstreamFailure) -> None:
         self._observer.emit(FellBack(last.quote.route.name, reserved.quote.route.name, failure.reason))
 
-    async def _send(self, admitted: Admitted, reserved: Reserved) -> Answer | UpstreamFailure:
+    async def _send(self, admitted: Admitted, reserved: Reserved) -> Sent | UpstreamFailure:
         began = time.monotonic()
         try:
-            return await send(self._providers, admitted.request_id, reserved.quote, admitted.body)
+            answer = await send(self._providers, admitted.request_id, reserved.quote, admitted.body)
+            return Sent(reserved, answer, time.monotonic() - began)
         except UpstreamFailure as failure:
             self._observer.emit(UpstreamFailed(reserved.quote.route.name, failure.reason))
             if failure.outcome is not Outcome.UNKNOWN:

@@ -194,17 +194,23 @@ class Lifecycle:
             raise
         finally:
             exchange.upstream_seconds += delivery.upstream_seconds
-            exchange.client_seconds += delivery.client_seconds
             await answer.aclose()
         reading = answer.reading()
         settlement = settle(
-            admitted.request_id, reserved.held.attempt, reserved.quote, reading, admitted.project.multiplier
+            admitted.request_id,
+            reserved.held.attempt,
+            reserved.quote,
+            reading,
+            admitted.project.multiplier,
+            upstream_request_id=answer.upstream_request_id,
         )
         await attempts.book(admitted, reserved, settlement)
         error = spoiled(reading, broken, event_stream=answer.event_stream)
         if error is None:
-            self._observer.emit(UpstreamFinished(reserved.quote.route.name, exchange.upstream_seconds))
+            seconds = sent.seconds + delivery.upstream_seconds
+            self._observer.emit(UpstreamFinished(reserved.quote.route.name, seconds))
             await delivery.finish(settlement.cost.route)
+            exchange.client_seconds += delivery.client_seconds
             return answer.status, reading.error or ""
         self._observer.emit(UpstreamFailed(reserved.quote.route.name, broken.reason if broken else "garbage"))
         error.headers += self._headers(admitted, reserved.held, settlement.cost.route)
@@ -234,6 +240,10 @@ class Lifecycle:
         headers = [("content-type", "application/json"), ("content-length", str(len(body)))]
         self._observer.emit(admitted.exchange.finished(200))
         return Outbound(200, [*headers, *self._headers(admitted)], whole(body))
+
+    def refuse_new_work(self) -> None:
+        """Answer new requests with 503 from now on."""
+        self._draining = True
 
     async def drain(self, seconds: float) -> int:
         """Take no new work and wait for what runs; the rest is presumed spent after `seconds`, and counted."""

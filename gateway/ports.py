@@ -156,6 +156,10 @@ class Answer(Protocol):
     def event_stream(self) -> bool:
         """Whether the body is server-sent events."""
 
+    @property
+    def upstream_request_id(self) -> str | None:
+        """The provider's own id of the request, which its support and its invoice go by."""
+
     def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it comes; raise UpstreamFailure (unknown outcome) if it breaks off or stalls."""
 

@@ -7,33 +7,41 @@ import contextlib
 
 import click
 
-from gateway.cli.options import Fatal
+from gateway.cli.running import clear_errors
 from gateway.sandbox.options import DEFAULT_KEY, SandboxOptions
 from gateway.sandbox.server import serve_sandbox
+from gateway.web.server import listen
 
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, envvar="IMAGE_GATEWAY_SANDBOX_HOST")
-@click.option("--port", default=8081, show_default=True, type=click.IntRange(0, 65535), envvar="IMAGE_GATEWAY_SANDBOX_PORT")
 @click.option(
-    "--key", default=DEFAULT_KEY, show_default=True, envvar="IMAGE_GATEWAY_SANDBOX_KEY", help="The key its providers accept."
+    "--port", default=8081, show_default=True, type=click.IntRange(0, 65535), envvar="IMAGE_GATEWAY_SANDBOX_PORT"
 )
-@click.option("--latency", default=0.15, show_default=True, type=click.FloatRange(0, 600), help="Seconds of work a request.")
 @click.option(
-    "--images-per-minute", type=click.IntRange(1), default=None, help="Rate limit of the account, for every model family."
+    "--key",
+    default=DEFAULT_KEY,
+    show_default=True,
+    envvar="IMAGE_GATEWAY_SANDBOX_KEY",
+    help="The key its providers accept.",
+)
+@click.option(
+    "--latency", default=0.15, show_default=True, type=click.FloatRange(0, 600), help="Seconds of work a request."
+)
+@click.option(
+    "--images-per-minute",
+    type=click.IntRange(1),
+    default=None,
+    help="Rate limit of the account, for every model family.",
 )
 def sandbox(host: str, port: int, key: str, latency: float, images_per_minute: int | None) -> None:
     """Serve simulated image providers, with real images, a bill and scripted faults.
 
     For anybody's tests: point a client at the URL it prints.
     """
-    limits = {} if images_per_minute is None else images_per_minute
-    options = SandboxOptions(api_key=key, latency=latency, images_per_minute=limits)
-    try:
-        with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(serve_sandbox(options, host=host, port=port, ready=_tell))
-    except OSError as error:
-        raise Fatal(f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port") from error
+    options = SandboxOptions(api_key=key, latency=latency, images_per_minute=images_per_minute or {})
+    with clear_errors(), contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(serve_sandbox(options, sock=listen(host, port), ready=_tell))
 
 
 def _tell(url: str) -> None:

@@ -28,6 +28,9 @@ class Problem:
     key: str
     message: str
 
+    def __str__(self) -> str:
+        return format_problem(self)
+
 
 def format_problem(problem: Problem) -> str:
     """Return `file:line: key: message` on one line."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -48,9 +48,13 @@ def read_sources(directory: Path, label: str, digest: _Hash, report: Report) -> 
         report.problem(root, "is not a directory")
         sources.complete = False
         return sources
-    found = False
-    for path in _policy_files(directory, sources, report):
-        found = True
+
+    def unreadable(error: OSError) -> None:
+        sources.complete = False
+        report.problem(Place(str(error.filename), 1, ""), f"cannot be read: {error.strerror}")
+
+    found = policy_files(directory, unreadable)
+    for path in found:
         data = _read(path, report)
         document = None
         if data is not None:
@@ -70,17 +74,14 @@ def _count_in(digest: _Hash, name: str, data: bytes) -> None:
     digest.update(b"%d %d\n" % (len(encoded), len(data)) + encoded + data)
 
 
-def _policy_files(directory: Path, sources: Sources, report: Report) -> Iterator[Path]:
-    def unreadable(error: OSError) -> None:
-        sources.complete = False
-        report.problem(Place(str(error.filename), 1, ""), f"cannot be read: {error.strerror}")
-
+def policy_files(directory: Path, unreadable: Callable[[OSError], None]) -> list[Path]:
+    """Return the policy files under a directory in a fixed order; `unreadable` hears of folders that cannot be read."""
     found: list[Path] = []
     for parent, folders, files in os.walk(directory, onerror=unreadable):
         folders[:] = [name for name in folders if not name.startswith(".") and name != _TESTS]
         paths = (Path(parent, name) for name in files if not name.startswith("."))
         found.extend(path for path in paths if path.suffix in _SUFFIXES)
-    yield from sorted(found, key=lambda path: path.relative_to(directory).as_posix())
+    return sorted(found, key=lambda path: path.relative_to(directory).as_posix())
 
 
 def _read(path: Path, report: Report) -> bytes | None:

@@ -9,13 +9,29 @@ from typing import Protocol
 
 from gateway.domain.route import Views
 
+DIMENSIONS = ("project", "key", "job_type", "route", "model", "provider", "operation", "quality", "size", "day")
+PRESUME, CORRECT = "presume", "correct"
+TAG = "tag:"
+
 
 class Spent(Protocol):
-    """What a report needs of an entry. `cost` may be negative where it corrects an earlier one."""
+    """What a report needs of an entry. `cost` is nano-USD, negative where it corrects an earlier one downwards."""
 
     @property
     def time(self) -> datetime:
         """When it was booked."""
+
+    @property
+    def kind(self) -> str:
+        """`settle`, `presume` (booked without being known) or `correct` (the difference to what was presumed)."""
+
+    @property
+    def request_id(self) -> str:
+        """The request."""
+
+    @property
+    def attempt(self) -> int:
+        """Which of its attempts."""
 
     @property
     def images(self) -> int:
@@ -26,15 +42,8 @@ class Spent(Protocol):
         """Nano-USD in three views."""
 
     @property
-    def unconfirmed(self) -> bool:
-        """Whether it is presumed."""
-
-    @property
-    def labels(self) -> Mapping[str, str]:
-        """Project, key, job type, route, model, operation, size, quality; tags as `tag:NAME`."""
-
-
-DIMENSIONS = ("project", "key", "job_type", "route", "model", "operation", "quality", "size", "day")
+    def tags(self) -> Mapping[str, str]:
+        """What the client tagged the request with."""
 
 
 @dataclass(slots=True)
@@ -54,35 +63,42 @@ class Row:
         """What the routes cost less than the vendor's published price."""
         return self.official - self.route
 
+    def add(self, entry: Spent, unconfirmed: int) -> None:
+        """Add an entry; `unconfirmed` is what it changes in that column."""
+        self.requests += entry.kind != CORRECT
+        self.images += entry.images
+        self.official += entry.cost.official
+        self.route += entry.cost.route
+        self.internal += entry.cost.internal
+        self.unconfirmed += unconfirmed
+
 
 def is_dimension(name: str) -> bool:
     """Tell whether a report can be made by this: a known dimension, or a tag as `tag:NAME`."""
-    return name in DIMENSIONS or (name.startswith("tag:") and len(name) > len("tag:"))
+    return name in DIMENSIONS or (name.startswith(TAG) and len(name) > len(TAG))
 
 
-def report(entries: Iterable[Spent], by: Sequence[str]) -> list[Row]:
-    """Add entries up by the dimensions given, dearest first; the last row, `total`, is the sum of all."""
+def report(entries: Iterable[Spent], by: Sequence[str]) -> tuple[list[Row], Row]:
+    """Add entries, oldest first, up by the dimensions given; returns the rows, dearest first, and the sum of all."""
     rows: dict[tuple[str, ...], Row] = {}
-    total = Row(("total", *[""] * (len(by) - 1)) if by else ("total",))
+    total = Row(())
+    presumed: dict[tuple[str, int], int] = {}
     for entry in entries:
+        attempt = (entry.request_id, entry.attempt)
+        change = 0
+        if entry.kind == PRESUME:
+            change = presumed[attempt] = entry.cost.route
+        elif entry.kind == CORRECT:
+            change = -presumed.pop(attempt, 0)
         group = tuple(_value(entry, name) for name in by)
-        row = rows.setdefault(group, Row(group))
-        for target in (row, total):
-            _add(target, entry)
-    ordered = sorted(rows.values(), key=lambda row: (-row.route, row.group)) if by else []
-    return [*ordered, total]
+        rows.setdefault(group, Row(group)).add(entry, change)
+        total.add(entry, change)
+    return sorted(rows.values(), key=lambda row: (-row.route, row.group)), total
 
 
 def _value(entry: Spent, name: str) -> str:
     if name == "day":
         return entry.time.date().isoformat()
-    return entry.labels.get(name, "-")
-
-
-def _add(row: Row, entry: Spent) -> None:
-    row.requests += entry.cost.route >= 0 and entry.images >= 0
-    row.images += entry.images
-    row.official += entry.cost.official
-    row.route += entry.cost.route
-    row.internal += entry.cost.internal
-    row.unconfirmed += entry.cost.route if entry.unconfirmed else 0
+    if name.startswith(TAG):
+        return entry.tags.get(name.removeprefix(TAG)) or "-"
+    return str(getattr(entry, name)) or "-"

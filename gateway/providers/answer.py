@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 
 import httpx
@@ -17,6 +18,8 @@ MAX_BODY = 256 * 1024 * 1024
 
 MAX_WAIT = 1800.0
 """Seconds spent waiting for the provider over a whole body; the pause between two bytes is bounded by its timeout."""
+
+_PLAIN_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 
 _PASSED_HEADERS = frozenset(
     {"content-type", "content-length", "openai-processing-ms", "openai-version", "retry-after", "retry-after-ms"}
@@ -63,6 +66,12 @@ class StreamedAnswer:
     def event_stream(self) -> bool:
         """Whether the body is server-sent events."""
         return self._event_stream
+
+    @property
+    def upstream_request_id(self) -> str | None:
+        """The provider's own id of the request, if it named a plain one."""
+        named = self._response.headers.get("x-request-id", "")
+        return named if _PLAIN_ID.fullmatch(named) else None
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it comes; raise UpstreamFailure (unknown outcome) if it breaks off or does not end."""

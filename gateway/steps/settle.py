@@ -12,11 +12,19 @@ from gateway.domain.route import Price, Quote, Views
 from gateway.domain.settlement import CostSource, Reading, Settlement
 
 
-def settle(request_id: str, attempt: int, quote: Quote, reading: Reading, multiplier: Fraction) -> Settlement:
+def settle(
+    request_id: str,
+    attempt: int,
+    quote: Quote,
+    reading: Reading,
+    multiplier: Fraction,
+    *,
+    upstream_request_id: str | None = None,
+) -> Settlement:
     """Return the settlement of an answer that was read as far as it came.
 
     Usage if it is sound, else the estimate from what the answer says it made. An answer that broke off, or made
-    nothing and says nothing of cost, is presumed to cost the worst case.
+    nothing and says nothing of cost, is presumed to cost the worst case; so is a stream with an image missing.
     """
     cost, source = _cost(quote, reading, multiplier)
     return Settlement(
@@ -26,7 +34,7 @@ def settle(request_id: str, attempt: int, quote: Quote, reading: Reading, multip
         source=source,
         images=reading.images,
         usage=reading.usage if source is CostSource.USAGE else None,
-        facts=_facts(reading),
+        facts=_facts(reading, upstream_request_id),
     )
 
 
@@ -43,7 +51,7 @@ def presume(request_id: str, attempt: int, quote: Quote, reason: str) -> Settlem
 
 
 def _cost(quote: Quote, reading: Reading, multiplier: Fraction) -> tuple[Views, CostSource]:
-    if reading.usage is None and not (reading.complete and reading.images):
+    if _is_unknown(quote.job, reading):
         return quote.worst, CostSource.PRESUMED
     by_usage = reading.usage is not None
     made = _as_made(quote.job, reading)
@@ -58,6 +66,13 @@ def _cost(quote: Quote, reading: Reading, multiplier: Fraction) -> tuple[Views, 
     views = pricing.views(cost(quote.official_price), cost(quote.route_price), multiplier)
     by_images = quote.route_price.tokens is None
     return views, CostSource.USAGE if by_usage or by_images else CostSource.ESTIMATE
+
+
+def _is_unknown(job: Job, reading: Reading) -> bool:
+    """Tell whether work may have been billed that the answer says nothing of; a stream names usage by the image."""
+    if reading.usage is None:
+        return not (reading.complete and reading.images)
+    return job.stream and reading.images < job.n
 
 
 def _as_made(job: Job, reading: Reading) -> Job:
@@ -75,7 +90,7 @@ def _estimate(quote: Quote, made: Job, price: Price) -> int:
     return min(worst(made), worst(quote.job))
 
 
-def _facts(reading: Reading) -> dict[str, object]:
+def _facts(reading: Reading, upstream_request_id: str | None) -> dict[str, object]:
     facts: dict[str, object] = {
         "size": reading.size,
         "quality": reading.quality,
@@ -83,5 +98,6 @@ def _facts(reading: Reading) -> dict[str, object]:
         "usage_problem": reading.usage_problem,
         "error": reading.error,
         "complete": reading.complete,
+        "upstream_request_id": upstream_request_id,
     }
     return {name: value for name, value in facts.items() if value is not None}

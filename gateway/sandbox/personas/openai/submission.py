@@ -189,6 +189,7 @@ def _look_at(
     """Read dimensions and digest; the declared media type is not trusted."""
     file.seek(0)
     digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type] # any binary file will do
+    file.seek(0, io.SEEK_END)  # the digest leaves an in-memory file where it was
     length = file.tell()
     file.seek(0)
     try:

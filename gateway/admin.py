@@ -1,0 +1,68 @@
+"""What the admin plane shows as JSON: spend, budgets, routes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from gateway.app import Application
+from gateway.domain import money
+from gateway.domain.budget import Window
+from gateway.domain.errors import InvalidRequest, Unavailable
+from gateway.ports import LedgerUnavailable
+from gateway.reports import ReportError, spend_report
+
+View = Callable[[Mapping[str, str]], Awaitable[object]]
+
+
+def admin_views(application: Application) -> dict[str, View]:
+    """Return every view by its name under `/admin/`; each takes the query's parameters."""
+
+    async def spend(query: Mapping[str, str]) -> object:
+        by = [name for name in query.get("by", "project,job_type,route").split(",") if name]
+        window = query.get("window", Window.MONTH.value)
+        if window not in list(Window):
+            raise InvalidRequest(f"window must be one of {', '.join(Window)}.", param="window")
+        try:
+            found = await spend_report(
+                application.store, application.realm, by=by, window=Window(window), project=query.get("project")
+            )
+        except ReportError as error:
+            raise InvalidRequest(str(error), param="by") from error
+        return found.as_json()
+
+    async def budgets(_: Mapping[str, str]) -> object:
+        found = (await application.snapshot()).budgets
+        return [
+            {
+                "scope": budget.scope,
+                "window": budget.window,
+                "limit_usd": _usd(budget.limit),
+                "used_usd": _usd(budget.used),
+                "held_usd": _usd(budget.held),
+                "left_usd": _usd(max(budget.limit - budget.used - budget.held, 0)),
+            }
+            for budget in found
+        ]
+
+    async def routes(_: Mapping[str, str]) -> object:
+        found = (await application.snapshot()).routes
+        return [
+            {"route": route.route, "available": route.available, "images_remaining": route.images_remaining}
+            for route in found
+        ]
+
+    return {"spend": _guarded(spend), "budgets": _guarded(budgets), "routes": _guarded(routes)}
+
+
+def _guarded(view: View) -> View:
+    async def guarded(query: Mapping[str, str]) -> object:
+        try:
+            return await view(query)
+        except LedgerUnavailable as error:
+            raise Unavailable("The ledger does not answer.", code="ledger_unavailable", retry_after=2) from error
+
+    return guarded
+
+
+def _usd(micro: int) -> str:
+    return money.format_usd(micro * money.NANO_PER_MICRO)

@@ -1,0 +1,164 @@
+"""The composition root: configuration in, a running gateway out. With the commands, all that may import every part."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+from gateway.domain.budget import Budget, Counted, Quota
+from gateway.domain.policy import Policy
+from gateway.ledger.deferred import DeferredSettlements
+from gateway.ledger.keyring import RedisKeyring
+from gateway.ledger.pepper import load_pepper
+from gateway.ledger.redis_ledger import RedisLedger
+from gateway.ledger.store import Store
+from gateway.lifecycle import Lifecycle, Setup
+from gateway.observe.event import PolicyLoaded
+from gateway.observe.fanout import Observers
+from gateway.observe.labels import LabelSets
+from gateway.observe.log import LogObserver
+from gateway.observe.metrics import Metrics
+from gateway.observe.scrape import BudgetState, ModelRetirement, RouteState, Snapshot, new_registry, scrape
+from gateway.ports import Provider
+from gateway.providers import open_provider
+from gateway.service import Service
+from gateway.steps.reserve import MINUTE, route_quotas
+
+
+def today() -> date:
+    """Return the date in UTC: what prices and retirements go by."""
+    return datetime.now(UTC).date()
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to run: everything that is not policy. `lease` and `grace` are seconds."""
+
+    data: Path
+    realm: str = "main"
+    pepper: str | None = None
+    lease: float = 30.0
+    grace: float = 30.0
+
+
+class Application:
+    """A gateway of one process, without its sockets. Use `running_application`."""
+
+    def __init__(self, settings: Settings, policy: Policy, store: Store, pepper: bytes) -> None:
+        self.policy = policy
+        self.store = store
+        self.realm = settings.realm
+        self.registry = new_registry()
+        self._metrics = Metrics(self.registry, LabelSets.from_policy(policy))
+        self._observers = Observers([self._metrics, LogObserver()])
+        self._providers = {name: open_provider(config) for name, config in policy.providers.items()}
+        self._former: list[Provider] = []
+        self.ledger = RedisLedger(
+            store, settings.realm, lease=settings.lease, observer=self._observers, on_expired=self._observers.emit
+        )
+        self.settlements = DeferredSettlements(self.ledger)
+        self.keyring = RedisKeyring(store, pepper, settings.realm)
+        self.lifecycle = Lifecycle(
+            current=self._setup,
+            keyring=self.keyring,
+            ledger=self.ledger,
+            settlements=self.settlements,
+            observer=self._observers,
+            today=today,
+        )
+        self.service = Service(
+            lifecycle=self.lifecycle, current=self._setup, keyring=self.keyring, ledger=self.ledger, today=today
+        )
+        self._observers.emit(PolicyLoaded(policy.digest, ok=True))
+
+    def _setup(self) -> Setup:
+        return Setup(self.policy, self._providers)
+
+    def adopt(self, policy: Policy) -> None:
+        """Serve new requests by another policy; those under way finish by the one they began with."""
+        before, kept = self.policy, self._providers
+        self._providers = {
+            name: kept[name] if before.providers.get(name) == config else open_provider(config)
+            for name, config in policy.providers.items()
+        }
+        self._former += [provider for provider in kept.values() if provider not in self._providers.values()]
+        self.policy = policy
+        self._metrics.labels = LabelSets.from_policy(policy)
+        self._observers.emit(PolicyLoaded(policy.digest, ok=True))
+
+    def keep_policy(self) -> None:
+        """Tell that a new policy did not check."""
+        self._observers.emit(PolicyLoaded(self.policy.digest, ok=False))
+
+    async def scrape(self) -> tuple[bytes, str]:
+        """Return what `/metrics` answers."""
+        return await scrape(self.registry, self.snapshot)
+
+    async def snapshot(self) -> Snapshot:
+        """Return budgets, routes and retirements as they are now; raises LedgerUnavailable."""
+        budgets = budgets_of(self.policy)
+        limits = [minute for route in self.policy.routes.values() for minute in _images_per_minute(route_quotas(route))]
+        balances = await self.ledger.balances([*budgets, *limits])
+        left = {
+            str(rule.scope.route): max(rule.limit - balance.used, 0)
+            for rule, balance in zip(limits, balances[len(budgets) :], strict=True)
+        }
+        return Snapshot(
+            policy_digest=self.policy.digest,
+            budgets=tuple(
+                BudgetState(rule.scope.label(), rule.window, rule.limit, balance.used, balance.held)
+                for rule, balance in zip(budgets, balances, strict=False)
+            ),
+            routes=tuple(
+                RouteState(name, available=left.get(name, 1) > 0, images_remaining=left.get(name))
+                for name in self.policy.routes
+            ),
+            retirements=tuple(
+                ModelRetirement(model.name, (model.retires - today()).days)
+                for model in {route.model.name: route.model for route in self.policy.routes.values()}.values()
+                if model.retires is not None
+            ),
+        )
+
+    async def aclose(self, grace: float) -> None:
+        """Finish what runs, within `grace` seconds, settle what is settled, and let go of providers."""
+        await self.lifecycle.drain(grace)
+        await self.settlements.aclose(grace)
+        await self.ledger.aclose()
+        for provider in (*self._providers.values(), *self._former):
+            await provider.aclose()
+
+
+def budgets_of(policy: Policy) -> list[Budget]:
+    """Every budget of a policy, the common ones first."""
+    return [*policy.budgets, *(budget for project in policy.projects.values() for budget in project.budgets)]
+
+
+def _images_per_minute(quotas: tuple[Quota, ...]) -> list[Quota]:
+    return [quota for quota in quotas if quota.counted is Counted.IMAGES and quota.seconds == MINUTE]
+
+
+@contextlib.asynccontextmanager
+async def running_application(settings: Settings, policy: Policy, store_url: str) -> AsyncIterator[Application]:
+    """Yield an application with its background work going; StoreError if the store cannot be used."""
+    store = Store(store_url)
+    try:
+        await store.check()
+        pepper = load_pepper(settings.data, settings.pepper)
+        application = Application(settings, policy, store, pepper)
+        await application.ledger.open()
+        await application.keyring.load()
+        tasks = [asyncio.create_task(application.ledger.run()), asyncio.create_task(application.keyring.run())]
+        try:
+            yield application
+        finally:
+            await application.aclose(settings.grace)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+    finally:
+        await store.aclose()

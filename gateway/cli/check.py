@@ -1,0 +1,35 @@
+"""`image-gateway check`: say all that is wrong with a policy, in one run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from gateway.app import today
+from gateway.config.load import check_policy
+
+
+@click.command()
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def check(directory: Path) -> None:
+    """Validate the policy in DIRECTORY as `serve` would.
+
+    Every problem is one line, `file:line: key: what is wrong`; exit status 1 if there is any. Secrets that this
+    machine does not have are warnings.
+    """
+    found = check_policy(directory, os.environ, today())
+    for problem in found.problems:
+        click.echo(str(problem))
+    for warning in found.warnings:
+        click.echo(f"{warning} (warning)")
+    if found.policy is None:
+        count = len(found.problems)
+        click.echo(f"{count} problem{'s' if count != 1 else ''} found.", err=True)
+        raise SystemExit(1)
+    rules = found.policy
+    click.echo(
+        f"ok: {len(rules.projects)} projects, {len(rules.job_types)} job types, {len(rules.routes)} routes, "
+        f"{len(rules.providers)} providers, {len(rules.models)} models (digest {rules.digest})"
+    )

@@ -1,0 +1,125 @@
+"""`image-gateway demo`: gateway, simulated providers and store on this machine, ready to be tried."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from pathlib import Path
+
+import click
+import uvloop
+
+from gateway.app import Settings
+from gateway.cli.options import EMBEDDED, default_data, listen_options, log_level_option, store_options
+from gateway.cli.running import address, clear_errors, read_policy
+from gateway.config.shipped import shipped_policies
+from gateway.ledger.keys import Keys
+from gateway.ledger.pepper import VARIABLE, check_pepper, load_pepper
+from gateway.ledger.store import Store, store_url
+from gateway.observe.log import configure_logging
+from gateway.sandbox.options import DEFAULT_KEY, SandboxOptions
+from gateway.sandbox.server import serve_sandbox
+from gateway.serving import Serving, Sockets, serve_process
+from gateway.web.server import listen
+
+PROJECT = "demo"
+WELCOME = """\
+Image Gateway is running with simulated providers: no account, no cost.
+
+  base URL   {base}
+  API key    {key}
+  metrics    http://{admin}/metrics
+  the bill   {sandbox}/sandbox/bill
+
+Try it (an image as base64 comes back, with its cost in X-Gateway-Cost or at /v1/requests/ID):
+
+  curl -s {base}/images/generations -H "Authorization: Bearer {key}" -H "Content-Type: application/json" \
+-d '{{"prompt": "a red bicycle on a beach"}}'
+
+See what it cost:
+
+  curl -s http://{admin}/metrics | grep spend_usd
+  {spend}
+
+Ctrl-C stops it."""
+
+
+@click.command()
+@listen_options
+@click.option(
+    "--sandbox-port",
+    default=8081,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    envvar="IMAGE_GATEWAY_SANDBOX_PORT",
+    help="The simulated providers.",
+)
+@store_options
+@log_level_option("warning")
+def demo(
+    host: str, port: int, admin_port: int, sandbox_port: int, store: str, data: Path, realm: str, log_level: str
+) -> None:
+    """Run everything on this machine, with providers that are simulated; prints a key and a curl line that works."""
+    pipe = configure_logging(log_level, sys.stderr, [DEFAULT_KEY])
+    try:
+        with clear_errors():
+            sandbox = listen("127.0.0.1", sandbox_port)
+            sockets = Sockets(listen(host, port), listen("127.0.0.1", admin_port))
+            sandbox_url = f"http://{address(sandbox.getsockname())}"
+            environ = {"IMAGE_GATEWAY_SANDBOX_URL": sandbox_url, "IMAGE_GATEWAY_SANDBOX_KEY": DEFAULT_KEY}
+            policy = read_policy(shipped_policies() / "demo", environ)
+            settings = Settings(data=data, realm=realm, pepper=os.environ.get(VARIABLE), grace=5.0)
+            with store_url(store, data) as url:
+                key = asyncio.run(_fresh_key(url, settings))
+                words = _welcome(sockets, sandbox_url, key, _spend_command(store, data))
+                uvloop.run(_run(Serving(settings, policy), url, sockets, sandbox, words))
+    finally:
+        pipe.stop()
+
+
+async def _run(serving: Serving, url: str, sockets: Sockets, sandbox: socket.socket, words: str) -> None:
+    providers = asyncio.create_task(serve_sandbox(SandboxOptions(), sock=sandbox))
+    try:
+        await serve_process(serving, url, sockets, ready=lambda: click.echo(words))
+    finally:
+        providers.cancel()
+        await asyncio.gather(providers, return_exceptions=True)
+
+
+async def _fresh_key(url: str, settings: Settings) -> str:
+    """Make a key for this run; those of earlier runs, whose secrets nobody kept, are ended."""
+    connection = Store(url)
+    try:
+        pepper = load_pepper(settings.data, settings.pepper)
+        await check_pepper(connection, pepper, settings.realm)
+        keys = Keys(connection, pepper, settings.realm)
+        for record in await keys.list():
+            if record.project == PROJECT and record.name == PROJECT and not record.revoked:
+                await keys.revoke(record.id)
+        return (await keys.create(PROJECT, name=PROJECT)).secret
+    finally:
+        await connection.aclose()
+
+
+def _welcome(sockets: Sockets, sandbox_url: str, key: str, spend: str) -> str:
+    assert sockets.data
+    assert sockets.admin
+    return WELCOME.format(
+        base=f"http://{address(sockets.data.getsockname())}/v1",
+        key=key,
+        admin=address(sockets.admin.getsockname()),
+        sandbox=sandbox_url,
+        spend=spend,
+    )
+
+
+def _spend_command(store: str, data: Path) -> str:
+    """The command that reports on this very store, as it can be typed here."""
+    words = [os.path.relpath(sys.argv[0]) if Path(sys.argv[0]).name == "image-gateway" else "image-gateway", "spend"]
+    if store != EMBEDDED:
+        words += ["--store", store]
+    elif data != default_data():
+        words += ["--data", str(data)]
+    return " ".join(words)

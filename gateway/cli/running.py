@@ -1,0 +1,64 @@
+"""What `serve` and `demo` share: reading policy, clear errors, and what they tell the user."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import click
+
+from gateway.app import today
+from gateway.cli.options import Fatal
+from gateway.config.load import load_policy
+from gateway.domain.policy import Policy
+from gateway.ledger.errors import StoreError
+
+ADMIN_TOKEN = "IMAGE_GATEWAY_ADMIN_TOKEN"  # noqa: S105 - the name of a variable
+
+
+def read_policy(directory: Path, environ: Mapping[str, str]) -> Policy:
+    """Return the policy; Fatal with every problem, a line each, if it does not check."""
+    loaded = load_policy(directory, environ=environ, secrets="required", today=today())
+    for warning in loaded.warnings:
+        click.echo(f"{warning} (warning)", err=True)
+    if loaded.policy is None:
+        raise Fatal("\n".join(["the policy does not check:", *map(str, loaded.problems)]))
+    return loaded.policy
+
+
+def secrets_of(policy: Policy) -> list[str]:
+    """Every provider secret, so that logs can mask it."""
+    return [provider.api_key.reveal() for provider in policy.providers.values() if provider.api_key]
+
+
+def admin_token(host: str) -> str | None:
+    """Return the admin plane's token; Fatal if the address is not loopback and there is none."""
+    token = os.environ.get(ADMIN_TOKEN) or None
+    if token is None and not _is_loopback(host):
+        raise Fatal(f"--admin-host {host} can be reached from elsewhere: set {ADMIN_TOKEN}, or use 127.0.0.1")
+    return token
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@contextlib.contextmanager
+def clear_errors() -> Iterator[None]:
+    """Turn what an operator can mend into one line: a port in use, a store that does not answer."""
+    try:
+        yield
+    except (StoreError, OSError) as error:
+        raise Fatal(str(error)) from error
+
+
+def address(name: tuple[str, int]) -> str:
+    """Return `host:port` of a socket's name, an IPv6 host in brackets."""
+    host, port = name[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

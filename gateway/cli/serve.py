@@ -1,0 +1,128 @@
+"""`image-gateway serve`: the gateway, in one process or several."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+import uvloop
+
+from gateway.app import Settings
+from gateway.cli.options import listen_options, log_level_option, policy_option, store_options, together
+from gateway.cli.running import address, admin_token, clear_errors, read_policy, secrets_of
+from gateway.domain.policy import Policy
+from gateway.ledger.store import store_url
+from gateway.observe.log import configure_logging
+from gateway.serving import Serving, Sockets, serve_process
+from gateway.web.limits import BodyLimits
+from gateway.web.server import listen
+from gateway.workers import ADMIN, DATA, Supervisor, inherited
+
+MEGABYTE = 1_000_000
+
+process_options = together(
+    click.option("--admin-host", default="127.0.0.1", show_default=True, envvar="IMAGE_GATEWAY_ADMIN_HOST"),
+    click.option(
+        "--workers", default=1, show_default=True, type=click.IntRange(1, 256), envvar="IMAGE_GATEWAY_WORKERS"
+    ),
+    click.option(
+        "--grace",
+        default=30.0,
+        show_default=True,
+        type=click.FloatRange(0),
+        envvar="IMAGE_GATEWAY_GRACE",
+        help="Seconds that running requests may take after SIGTERM.",
+    ),
+    click.option(
+        "--lease",
+        default=30.0,
+        show_default=True,
+        type=click.FloatRange(1),
+        envvar="IMAGE_GATEWAY_LEASE",
+        help="Seconds after which a hold whose gateway died is presumed spent.",
+    ),
+    click.option(
+        "--max-body",
+        default=128,
+        show_default=True,
+        type=click.IntRange(1),
+        envvar="IMAGE_GATEWAY_MAX_BODY",
+        help="Largest request body, in MB.",
+    ),
+    log_level_option("info"),
+)
+
+
+@click.command()
+@policy_option
+@listen_options
+@store_options
+@process_options
+def serve(
+    policy: Path,
+    host: str,
+    port: int,
+    admin_host: str,
+    admin_port: int,
+    store: str,
+    data: Path,
+    realm: str,
+    workers: int,
+    grace: float,
+    lease: float,
+    max_body: int,
+    log_level: str,
+) -> None:
+    """Serve the gateway: OpenAI-compatible on --port, metrics and administration on --admin-port.
+
+    IMAGE_GATEWAY_PEPPER (else a file in the data directory) protects stored keys; IMAGE_GATEWAY_ADMIN_TOKEN guards
+    the admin plane, and is required beyond the loopback address.
+    """
+    serving = Serving(
+        settings=Settings(
+            data=data, realm=realm, pepper=os.environ.get("IMAGE_GATEWAY_PEPPER"), lease=lease, grace=grace
+        ),
+        policy=read_policy(policy, os.environ),
+        directory=policy,
+        limits=BodyLimits(total=max_body * MEGABYTE),
+        admin_token=admin_token(admin_host),
+    )
+    pipe = configure_logging(log_level, sys.stderr, secrets_of(serving.policy))
+    try:
+        worker = inherited()
+        with clear_errors():
+            if worker is not None:
+                data_socket = worker.socket if worker.role == DATA else None
+                admin_socket = worker.socket if worker.role == ADMIN else None
+                sockets = Sockets(data_socket, admin_socket, worker.lifeline)
+                uvloop.run(serve_process(serving, worker.store_url, sockets))
+                return
+            sockets = Sockets(listen(host, port), listen(admin_host, admin_port))
+            with store_url(store, data) as url:
+                _run(serving, url, sockets, workers)
+    finally:
+        pipe.stop()
+
+
+def _run(serving: Serving, url: str, sockets: Sockets, workers: int) -> None:
+    def tell() -> None:
+        _tell(serving.policy, sockets)
+
+    if workers == 1:
+        uvloop.run(serve_process(serving, url, sockets, ready=tell))
+        return
+    assert sockets.data
+    assert sockets.admin
+    tell()
+    raise SystemExit(Supervisor(workers, sockets.data, sockets.admin, url).run())
+
+
+def _tell(policy: Policy, sockets: Sockets) -> None:
+    assert sockets.data
+    assert sockets.admin
+    click.echo(
+        f"image-gateway: policy {policy.digest}; data plane http://{address(sockets.data.getsockname())}/v1, "
+        f"admin plane http://{address(sockets.admin.getsockname())}"
+    )
