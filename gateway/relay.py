@@ -65,6 +65,7 @@ class Relay(AsyncIterator[bytes]):
             return
         self._waiting.append(chunk)
         self._size += len(chunk)
+        self.bytes_out += len(chunk)
         self._changed.set()
 
     def close(self) -> None:
@@ -87,7 +88,6 @@ class Relay(AsyncIterator[bytes]):
             await self._changed.wait()
         chunk = self._waiting.popleft()
         self._size -= len(chunk)
-        self.bytes_out += len(chunk)
         self._changed.set()
         return chunk
 
@@ -98,6 +98,7 @@ class Relay(AsyncIterator[bytes]):
 
     def _leave(self) -> None:
         self._gone = True
+        self.bytes_out -= self._size
         self._waiting.clear()
         self._size = 0
         self._changed.set()
