@@ -11,7 +11,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 	--custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format lock lowest build clean
+.PHONY: help demo test test-slow bench lint format lock lowest build clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -24,6 +24,10 @@ test: lint ## lint, then every test that is not slow, against real servers (ARGS
 
 test-slow: $(VENV)/.dev ## the tests that take minutes
 	$(BIN)/pytest -m slow $(ARGS)
+
+bench: $(VENV)/.dev ## what the gateway adds in time and memory, and what the ledger takes (ARGS=--quick)
+	$(BIN)/python benchmarks/overhead.py $(ARGS)
+	$(BIN)/python benchmarks/ledger.py $(ARGS)
 
 lint: $(VENV)/.dev ## style, format and types
 	$(BIN)/ruff check

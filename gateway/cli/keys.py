@@ -58,7 +58,14 @@ def create(project: str, name: str, job_type: str | None, store: str, data: Path
 
 
 @keys.command("list")
-@click.option("--format", "form", default="table", show_default=True, type=click.Choice(["table", "json"]))
+@click.option(
+    "--format",
+    "form",
+    default="table",
+    show_default=True,
+    envvar="IMAGE_GATEWAY_KEYS_LIST_FORMAT",
+    type=click.Choice(["table", "json"]),
+)
 @store_options
 def list_keys(form: str, store: str, data: Path, realm: str) -> None:
     """List every key ever made; the keys themselves are not known."""

@@ -13,7 +13,13 @@ from gateway.cli.serve import serve
 from gateway.cli.spend import spend
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 110,
+        "auto_envvar_prefix": "IMAGE_GATEWAY",  # for options that name no variable of their own
+    }
+)
 @click.version_option(__version__, prog_name="image-gateway")
 def main() -> None:
     """Route image requests to the right model at the right price, and never overspend.

@@ -35,7 +35,14 @@ from gateway.reports import COLUMNS, ReportError, SpendReport, cells, spend_repo
     show_default=True,
     help="Comma-separated: project, key, job_type, route, model, provider, operation, quality, size, day, tag:NAME.",
 )
-@click.option("--format", "form", default="table", show_default=True, type=click.Choice(["table", "csv", "json"]))
+@click.option(
+    "--format",
+    "form",
+    default="table",
+    show_default=True,
+    envvar="IMAGE_GATEWAY_SPEND_FORMAT",
+    type=click.Choice(["table", "csv", "json"]),
+)
 @store_options
 def spend(project: str | None, window: str, by: str, form: str, store: str, data: Path, realm: str) -> None:
     """Report spend in three price views: the vendor's published price, the route's, the project's own.

@@ -108,15 +108,19 @@ def _facts(quote: Quote) -> dict[str, object]:
 
 
 def denial(denied: Denied) -> GatewayError:
-    """Return the error for a denial: 429 if waiting would help on some route, else 402."""
+    """Return the error for a denial: 429 if waiting alone would help on some route, 400 if n fits on none, else 402."""
     ways = [way for way in denied.obstacles if way]
-    hopeless = [obstacle for way in ways for obstacle in way if _never_fits(obstacle)]
-    passing = [way for way in ways if not any(isinstance(obstacle.line.rule, Budget) for obstacle in way)]
-    if passing and len(hopeless) < len(ways):
+    passing = [way for way in ways if all(map(_passes, way))]
+    if passing:
         return _rate_limited(passing)
-    if hopeless and passing:
+    hopeless = [obstacle for way in ways for obstacle in way if _never_fits(obstacle)]
+    if all(any(map(_never_fits, way)) for way in ways):
         return _too_many(hopeless[0])
     return _spent([obstacle for way in ways for obstacle in way if isinstance(obstacle.line.rule, Budget)])
+
+
+def _passes(obstacle: Obstacle) -> bool:
+    return isinstance(obstacle.line.rule, Quota) and not _never_fits(obstacle)
 
 
 def _never_fits(obstacle: Obstacle) -> bool:

@@ -1,0 +1,134 @@
+"""Spend reports: entries add up by any dimension, and presumed money is told apart until it is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.domain.route import Views
+from gateway.domain.spend import DIMENSIONS, is_dimension, report
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An entry as the ledger yields it; `cost` is nano-USD."""
+
+    cost: Views
+    kind: str = "settle"
+    request_id: str = "r1"
+    attempt: int = 1
+    images: int = 1
+    time: datetime = datetime(2026, 11, 20, 23, 59, tzinfo=UTC)
+    project: str = "team"
+    key: str = "key_1"
+    job_type: str = "draft"
+    route: str = "main"
+    model: str = "m"
+    provider: str = "v"
+    operation: str = "generate"
+    quality: str = "low"
+    size: str = "1024x1024"
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+def same(nano: int) -> Views:
+    """The same amount in every view."""
+    return Views(nano, nano, nano)
+
+
+def test_entries_add_up_by_group_dearest_first() -> None:
+    """Rows are sums of requests, images and all three views; their own sum is the total."""
+    entries = [
+        Entry(Views(10, 8, 9), request_id="a", project="one", images=2),
+        Entry(Views(100, 80, 90), request_id="b", project="two"),
+        Entry(Views(1, 1, 1), request_id="c", project="one"),
+    ]
+    rows, total = report(entries, ["project"])
+    assert [(row.group, row.requests, row.images, row.route) for row in rows] == [
+        (("two",), 1, 1, 80),
+        (("one",), 2, 3, 9),
+    ]
+    assert (total.requests, total.images, total.official, total.route, total.internal) == (3, 4, 111, 89, 100)
+    assert total.savings == 22
+
+
+@pytest.mark.parametrize("dimension", DIMENSIONS)
+def test_every_dimension_can_be_reported_by(dimension: str) -> None:
+    """Each known dimension names a value of the entry."""
+    assert is_dimension(dimension)
+    rows, _ = report([Entry(same(5))], [dimension])
+    assert rows[0].group != ("-",)
+
+
+def test_days_are_utc_dates_and_missing_tags_a_dash() -> None:
+    """A day is a date in UTC; a tag that was not given, or is empty, is a dash."""
+    rows, _ = report([Entry(same(5), tags={"team": "web"})], ["day", "tag:team", "tag:other"])
+    assert rows[0].group == ("2026-11-20", "web", "-")
+
+
+@pytest.mark.parametrize("name", ["", "tag:", "cost", "kind", "request_id", "Project", "__class__"])
+def test_what_is_no_dimension_is_refused(name: str) -> None:
+    """Neither unknown names nor attributes that happen to exist can be reported by."""
+    assert not is_dimension(name)
+
+
+def test_presumed_money_is_unconfirmed_until_it_is_corrected() -> None:
+    """A presumed cost counts at once and is marked; its correction takes the mark away and books the difference."""
+    presumed = Entry(same(100), kind="presume", images=0)
+    _, total = report([presumed], ["project"])
+    assert (total.route, total.unconfirmed, total.requests) == (100, 100, 1)
+    _, total = report([presumed, Entry(same(-40), kind="correct", images=1)], ["project"])
+    assert (total.route, total.unconfirmed, total.requests, total.images) == (60, 0, 1, 1)
+
+
+def test_a_correction_touches_its_own_attempt_alone() -> None:
+    """Another request's or another attempt's presumed cost stays marked."""
+    entries = [
+        Entry(same(100), kind="presume", request_id="a"),
+        Entry(same(70), kind="presume", request_id="a", attempt=2),
+        Entry(same(50), kind="presume", request_id="b"),
+        Entry(same(-10), kind="correct", request_id="a"),
+    ]
+    _, total = report(entries, [])
+    assert (total.route, total.unconfirmed, total.requests) == (210, 120, 3)
+
+
+def test_a_correction_without_what_it_corrects_changes_only_the_sum() -> None:
+    """Where the presumed entry lies before the reported window, nothing is taken off what is unconfirmed."""
+    _, total = report([Entry(same(-10), kind="correct")], [])
+    assert (total.route, total.unconfirmed, total.requests) == (-10, 0, 0)
+
+
+def test_no_entries_are_an_empty_report() -> None:
+    """Nothing spent is no rows and a total of zero."""
+    rows, total = report([], ["project"])
+    assert rows == []
+    assert (total.requests, total.route, total.savings) == (0, 0, 0)
+
+
+entries_of_any_kind = st.builds(
+    Entry,
+    cost=st.builds(Views, *(st.integers(0, 2**52) for _ in range(3))),
+    kind=st.sampled_from(["settle", "presume", "correct"]),
+    request_id=st.sampled_from("abc"),
+    attempt=st.integers(1, 2),
+    images=st.integers(0, 10),
+    project=st.sampled_from(["one", "two"]),
+    quality=st.sampled_from(["low", "high"]),
+)
+
+
+@given(st.lists(entries_of_any_kind, max_size=30))
+def test_rows_always_add_up_to_the_total(entries: list[Entry]) -> None:
+    """However entries are grouped, no nano-USD and no image is lost or counted twice."""
+    for by in ([], ["project"], ["project", "quality", "day"]):
+        rows, total = report(entries, by)
+        for name in ("requests", "images", "official", "route", "internal", "unconfirmed"):
+            assert sum(getattr(row, name) for row in rows) == getattr(total, name)
+        assert total.route == sum(entry.cost.route for entry in entries)
+        assert total.unconfirmed >= 0

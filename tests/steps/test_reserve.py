@@ -1,0 +1,182 @@
+"""Reserve: which lines a hold takes, and which error a denial becomes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+
+from gateway.domain import money
+from gateway.domain.budget import (
+    Budget,
+    Counted,
+    Denied,
+    Held,
+    Line,
+    Obstacle,
+    Quota,
+    Scope,
+    View,
+    Window,
+)
+from gateway.domain.caller import Caller
+from gateway.domain.errors import BudgetExceeded, GatewayError, InvalidRequest, RateLimited
+from gateway.domain.policy import Project
+from gateway.domain.route import Quote, RouteLimits
+from gateway.steps.price import price
+from gateway.steps.reserve import Purse, candidate, denial
+from tests.builders import TODAY, job, policy, route
+
+TEAM = Scope(project="team")
+MONTH = Budget(TEAM, Window.MONTH, 1_000_000)
+TOTAL = Budget(TEAM, Window.TOTAL, 500_000)
+MINUTE = Quota(TEAM, Counted.IMAGES, 10, 60)
+DAY = Quota(Scope(route="main"), Counted.IMAGES, 100, 86_400)
+LIVE = Quota(TEAM, Counted.CONCURRENT, 2)
+
+
+def spent(rule: Budget = MONTH, amount: int = 200_000, used: int = 900_000, wait: float = 3600.0) -> Obstacle:
+    """A budget in the way."""
+    return Obstacle(Line(rule, amount), used, 50_000, wait)
+
+
+def full(rule: Quota = MINUTE, amount: int = 3, wait: float = 12.0) -> Obstacle:
+    """A quota in the way."""
+    return Obstacle(Line(rule, amount), rule.limit, 0, wait)
+
+
+def quoted(n: int = 2, multiplier: str = "1.15", **limits: int) -> tuple[Quote, Purse]:
+    """A quote for a job of `n` images and the purse of a project that has every kind of rule."""
+    own = route("main", limits=RouteLimits(**limits))
+    project = Project(
+        "team",
+        ("draft",),
+        "draft",
+        budgets=(
+            MONTH,
+            Budget(TEAM, Window.DAY, 10, View.INTERNAL),
+            Budget(Scope(project="team", job_type="hero"), Window.DAY, 10),
+        ),
+        quotas=(MINUTE, Quota(TEAM, Counted.REQUESTS, 5, 3600), LIVE),
+        multiplier=Fraction(multiplier),
+    )
+    rules = policy(own, project=project)
+    rules = replace(rules, budgets=(Budget(Scope(), Window.MONTH, 7), Budget(Scope(route="other"), Window.MONTH, 7)))
+    kind = rules.job_types["draft"]
+    quotes, _ = price(job(n=n, quality="low", size="1024x1024"), kind, project, None, TODAY)
+    return quotes[0], Purse(Caller("key_1", "team"), project, kind, rules)
+
+
+def test_a_hold_takes_every_line_that_covers_the_request() -> None:
+    """Budgets of everything and of the project, quotas, and the route's own limits; never those of other scopes."""
+    quote, purse = quoted(images_per_minute=5, concurrent=20)
+    lines = candidate(quote, purse).lines
+    assert [line.rule.meter for line in lines] == [
+        "usd|everything|route|month",
+        "usd|project:team|route|month",
+        "usd|project:team|internal|day",
+        "images|project:team|60",
+        "requests|project:team|3600",
+        "concurrent|project:team|0",
+        "images|route:main|60",
+        "concurrent|route:main|0",
+    ]
+
+
+def test_budgets_count_their_view_rounded_up_and_quotas_images_or_requests() -> None:
+    """Micro-USD of the budget's view, never rounded down; images count n, requests and slots count one."""
+    quote, purse = quoted(n=3)
+    by_meter = {line.rule.meter: line.amount for line in candidate(quote, purse).lines}
+    assert by_meter["usd|project:team|route|month"] == money.micro_from_nano(quote.worst.route)
+    assert by_meter["usd|project:team|internal|day"] == money.micro_from_nano(quote.worst.internal)
+    assert by_meter["usd|project:team|internal|day"] * 1000 >= quote.worst.internal > quote.worst.route
+    assert by_meter["images|project:team|60"] == 3
+    assert by_meter["requests|project:team|3600"] == by_meter["concurrent|project:team|0"] == 1
+
+
+def test_the_record_of_an_attempt_has_names_and_exact_amounts() -> None:
+    """Route, model, provider and the worst case in nano-USD as text, so that the store keeps it exactly."""
+    quote, purse = quoted()
+    facts = candidate(quote, purse).facts
+    assert facts["route"] == "main"
+    assert facts["worst"] == {
+        "official": str(quote.worst.official),
+        "route": str(quote.worst.route),
+        "internal": str(quote.worst.internal),
+    }
+
+
+@pytest.mark.parametrize(
+    ("obstacles", "error"),
+    [
+        pytest.param([[spent()]], BudgetExceeded, id="one budget"),
+        pytest.param([[spent(), full()]], BudgetExceeded, id="waiting does not help against a budget"),
+        pytest.param([[full()]], RateLimited, id="one quota"),
+        pytest.param([[full(), full(LIVE, 1, 1.0)]], RateLimited, id="two quotas"),
+        pytest.param([[spent()], [full()]], RateLimited, id="waiting helps on the second route"),
+        pytest.param([[full()], [spent()]], RateLimited, id="waiting helps on the first route"),
+        pytest.param([[spent()], [spent(TOTAL)]], BudgetExceeded, id="two routes, two budgets"),
+        pytest.param([[full(amount=11, wait=0.0)]], InvalidRequest, id="n beyond the quota, for ever"),
+        pytest.param([[full(amount=11, wait=0.0), spent()]], InvalidRequest, id="n beyond it, and no money"),
+        pytest.param(
+            [[full(amount=11, wait=0.0)], [spent()]], BudgetExceeded, id="n beyond one, no money for the other"
+        ),
+        pytest.param([[full(LIVE, 1, 0.5)]], RateLimited, id="in flight"),
+    ],
+)
+def test_a_denial_becomes_the_error_that_says_what_would_help(
+    obstacles: list[list[Obstacle]], error: type[GatewayError]
+) -> None:
+    """429 where waiting helps on some route, 402 where only money would, 400 where n can never pass."""
+    raised = denial(Denied(tuple(map(tuple, obstacles))))
+    assert type(raised) is error
+
+
+def test_a_spent_budget_says_which_how_much_is_left_and_when_it_resets() -> None:
+    """Scope, window, limit, price, rest, and seconds; SDKs are told not to retry."""
+    error = denial(Denied(((spent(),),)))
+    assert error.should_retry is False
+    assert error.retry_after is None
+    for words in ("$1.00 per month for project:team", "may cost $0.20", "$0.05 is left", "$0.90 spent", "$0.05 held"):
+        assert words in error.message
+    assert "resets in 3600 s" in error.message
+
+
+def test_a_budget_without_a_window_does_not_promise_a_reset() -> None:
+    """A total never comes back."""
+    error = denial(Denied(((spent(TOTAL, wait=0.0),),)))
+    assert "in total" in error.message
+    assert "resets" not in error.message
+
+
+def test_what_is_left_is_never_negative() -> None:
+    """After a limit was lowered below what is spent, nothing is left, not less."""
+    error = denial(Denied(((spent(used=5_000_000),),)))
+    assert "$0.00 is left" in error.message
+
+
+def test_the_wait_is_that_of_the_first_route_to_come_free() -> None:
+    """Of each route the slowest line counts, of the routes the fastest; and it is a minute at most."""
+    soon = [full(wait=5.0), full(LIVE, 1, 2.0)]
+    late = [full(wait=50.0)]
+    error = denial(Denied((tuple(late), tuple(soon))))
+    assert error.retry_after == 5.0
+    assert error.should_retry is True
+    assert "Limit 10, used 10, requested 3" in error.message
+    error = denial(Denied(((full(DAY, wait=40_000.0),),)))
+    assert error.retry_after == 60.0
+    assert "images per day" in error.message
+
+
+def test_a_route_that_can_never_take_n_does_not_hide_one_that_soon_can() -> None:
+    """With one route beyond its quota for ever and another busy, the client is told to come again."""
+    error = denial(Denied(((full(amount=11, wait=0.0),), (full(wait=7.0),))))
+    assert isinstance(error, RateLimited)
+    assert error.retry_after == 7.0
+
+
+def test_held_tells_which_candidate_was_taken() -> None:
+    """A hold names the index of the candidate and the number of the attempt."""
+    held = Held(1, 2, ())
+    assert (held.index, held.attempt) == (1, 2)

@@ -1,0 +1,367 @@
+"""Relay and delivery: a call never waits for a client that left, and a client never takes a part for the whole."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from gateway.delivery import SMALL, Delivery
+from gateway.domain.errors import InternalError, UpstreamError
+from gateway.domain.settlement import Outcome, Reading
+from gateway.ports import Headers, Outbound, Truncated, UpstreamFailure
+from gateway.relay import CAPACITY, Relay
+
+PATIENCE = 20.0
+"""Seconds after which something hangs for certain."""
+
+
+async def rest(outbound: Outbound) -> bytes:
+    """What the client still gets."""
+    return b"".join([chunk async for chunk in outbound.chunks])
+
+
+async def settle_down() -> None:
+    """Let every task run until it waits."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_a_body_arrives_in_order_and_ends() -> None:
+    """What is written comes out, byte for byte, with status and headers; then the body ends."""
+    relay = Relay()
+    relay.open(200, [("a", "b")])
+    outbound = await relay.head()
+    assert (outbound.status, list(outbound.headers)) == (200, [("a", "b")])
+    for chunk in (b"one", b"", b"two"):
+        await relay.write(chunk)
+    relay.close()
+    assert await rest(outbound) == b"onetwo"
+    assert relay.bytes_out == 6
+    assert not relay.client_gone
+
+
+async def test_a_slow_client_holds_the_writer_up_and_memory_down() -> None:
+    """Nobody reads: after a bounded number of bytes the writer waits, and goes on once somebody does."""
+    relay = Relay()
+    relay.open(200, [])
+    outbound = await relay.head()
+    written = 0
+    chunk = bytes(64 * 1024)
+
+    async def write() -> None:
+        nonlocal written
+        for _ in range(100):
+            await relay.write(chunk)
+            written += len(chunk)
+        relay.close()
+
+    writer = asyncio.create_task(write())
+    await settle_down()
+    assert not writer.done()
+    assert written <= CAPACITY + len(chunk)
+    async with asyncio.timeout(PATIENCE):
+        assert len(await rest(outbound)) == 100 * len(chunk)
+        await writer
+
+
+async def test_a_chunk_larger_than_the_room_still_passes() -> None:
+    """One chunk beyond the capacity does not wait for room that can never be."""
+    relay = Relay()
+    relay.open(200, [])
+    outbound = await relay.head()
+
+    async def write() -> None:
+        for _ in range(3):
+            await relay.write(bytes(2 * CAPACITY))
+        relay.close()
+
+    writer = asyncio.create_task(write())
+    async with asyncio.timeout(PATIENCE):
+        assert len(await rest(outbound)) == 6 * CAPACITY
+        await writer
+
+
+async def test_a_client_that_leaves_while_the_writer_waits_sets_it_free() -> None:
+    """The writer waits for a slow client; the client goes; every further byte is dropped without waiting."""
+    relay = Relay()
+    relay.open(200, [])
+    outbound = await relay.head()
+
+    async def write() -> None:
+        for _ in range(1000):
+            await relay.write(bytes(CAPACITY))
+        relay.close()
+
+    writer = asyncio.create_task(write())
+    await settle_down()
+    assert not writer.done()
+    assert isinstance(outbound.chunks, Relay)
+    await outbound.chunks.aclose()
+    async with asyncio.timeout(PATIENCE):
+        await writer
+    assert relay.client_gone
+    assert await rest(outbound) == b""
+
+
+async def test_closing_before_anything_was_read_is_leaving() -> None:
+    """A client that never starts to read is gone too, also when all was written already."""
+    relay = Relay()
+    relay.open(200, [])
+    await relay.aclose()
+    assert relay.client_gone
+    await relay.write(b"nobody reads this")
+    assert relay.bytes_out == 0
+    late = Relay()
+    late.open(200, [])
+    await late.write(b"all of it")
+    late.close()
+    await late.aclose()
+    assert late.client_gone
+
+
+async def test_closing_after_the_end_is_not_leaving() -> None:
+    """The server closes the iterator in any case; a client that got everything has not left."""
+    relay = Relay()
+    relay.open(200, [])
+    await relay.write(b"all of it")
+    relay.close()
+    assert await rest(await relay.head()) == b"all of it"
+    await relay.aclose()
+    assert not relay.client_gone
+
+
+async def test_leaving_before_the_headers_sets_the_writer_free() -> None:
+    """The wait for the head is cancelled; the call goes on, opens, writes and ends without anybody."""
+    relay = Relay()
+    waiting = asyncio.create_task(relay.head())
+    await settle_down()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert relay.client_gone
+    relay.open(200, [])
+    async with asyncio.timeout(PATIENCE):
+        for _ in range(10):
+            await relay.write(bytes(CAPACITY))
+    relay.close()
+
+
+async def test_an_aborted_body_raises_after_what_was_written() -> None:
+    """The client gets what there is and then a break, never a proper end."""
+    relay = Relay()
+    relay.open(200, [])
+    await relay.write(b"half")
+    relay.abort()
+    assert await anext(relay) == b"half"
+    with pytest.raises(Truncated):
+        await anext(relay)
+
+
+async def test_an_abort_wakes_a_waiting_client() -> None:
+    """A client that waits for the next bytes learns of the break at once."""
+    relay = Relay()
+    relay.open(200, [])
+    reading = asyncio.create_task(rest(await relay.head()))
+    await settle_down()
+    relay.abort()
+    async with asyncio.timeout(PATIENCE):
+        with pytest.raises(Truncated):
+            await reading
+
+
+async def test_a_failure_is_raised_before_the_head_and_breaks_off_after_it() -> None:
+    """Before the status line the client gets the error itself; after it, nothing but a broken connection."""
+    relay = Relay()
+    relay.fail(InternalError("no"))
+    with pytest.raises(InternalError):
+        await relay.head()
+    relay = Relay()
+    relay.open(200, [])
+    relay.fail(InternalError("no"))
+    with pytest.raises(Truncated):
+        await rest(await relay.head())
+
+
+async def test_a_failure_that_nobody_hears_of_is_no_warning() -> None:
+    """The client left before the error came; the event loop must not complain of an exception never retrieved."""
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    relay = Relay()
+    waiting = asyncio.create_task(relay.head())
+    await settle_down()
+    waiting.cancel()
+    await asyncio.wait({waiting})
+    relay.fail(InternalError("no"))
+    del relay, waiting
+    await settle_down()
+    assert complaints == []
+
+
+async def test_only_the_first_head_counts() -> None:
+    """Opening twice changes nothing."""
+    relay = Relay()
+    relay.open(200, [("first", "1")])
+    relay.open(500, [])
+    assert (await relay.head()).status == 200
+
+
+class Chunks:
+    """An answer made of chunks; `broken` is raised after the last one."""
+
+    status = 200
+    headers: Headers = (("content-type", "application/json"),)
+    upstream_request_id = None
+
+    def __init__(
+        self,
+        chunks: Sequence[bytes],
+        *,
+        length: bool = True,
+        event_stream: bool = False,
+        broken: UpstreamFailure | None = None,
+    ) -> None:
+        self._chunks = chunks
+        self._broken = broken
+        self.content_length = sum(map(len, chunks)) if length else None
+        self.event_stream = event_stream
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        for chunk in self._chunks:
+            await asyncio.sleep(0)
+            yield chunk
+        if self._broken is not None:
+            raise self._broken
+
+    def reading(self) -> Reading:
+        return Reading()
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
+def head(cost: int | None) -> Headers:
+    """The gateway's own headers."""
+    return [("x-cost", str(cost))]
+
+
+LARGE = [bytes([65 + number]) * 30_000 for number in range(6)]
+
+
+async def test_a_small_answer_is_kept_back_until_it_is_settled() -> None:
+    """Nothing goes out before `finish`, so that the headers can tell the cost."""
+    relay = Relay()
+    delivery = Delivery(Chunks([b"{", b"}"]), relay, head)
+    await delivery.pump()
+    waiting = asyncio.create_task(relay.head())
+    await settle_down()
+    assert not waiting.done()
+    await delivery.finish(7)
+    outbound = await waiting
+    assert ("x-cost", "7") in outbound.headers
+    assert await rest(outbound) == b"{}"
+
+
+@pytest.mark.parametrize("length", [True, False], ids=["length", "chunked"])
+async def test_a_large_answer_flows_but_for_its_last_bytes(*, length: bool) -> None:
+    """The head goes out while the answer comes in; where its length is known, the end waits for the settlement."""
+    relay = Relay()
+    delivery = Delivery(Chunks(LARGE, length=length), relay, head)
+    pumping = asyncio.create_task(delivery.pump())
+    outbound = await relay.head()
+    assert ("x-cost", "None") in outbound.headers
+    reading = asyncio.create_task(rest(outbound))
+    await pumping
+    await settle_down()
+    assert not reading.done()
+    assert relay.bytes_out == sum(map(len, LARGE)) - (len(LARGE[-1]) if length else 0)
+    await delivery.finish(7)
+    assert await reading == b"".join(LARGE)
+
+
+async def test_exactly_the_small_size_is_still_small() -> None:
+    """The bound itself is inclusive."""
+    relay = Relay()
+    delivery = Delivery(Chunks([bytes(SMALL)]), relay, head)
+    await delivery.pump()
+    await delivery.finish(1)
+    assert ("x-cost", "1") in (await relay.head()).headers
+
+
+async def test_an_event_flows_at_once() -> None:
+    """A stream's first event reaches the client before the second has come."""
+    relay = Relay()
+    delivery = Delivery(Chunks([b"data: 1\n\n", b"data: 2\n\n"], length=False, event_stream=True), relay, head)
+    pumping = asyncio.create_task(delivery.pump())
+    outbound = await relay.head()
+    assert await anext(outbound.chunks) == b"data: 1\n\n"
+    await pumping
+    await delivery.finish(1)
+    assert await rest(outbound) == b"data: 2\n\n"
+
+
+FAILURE = UpstreamFailure(Outcome.UNKNOWN, "reset", "it broke")
+ERROR = UpstreamError("it broke", should_retry=False)
+
+
+async def test_a_small_answer_that_breaks_off_becomes_an_error() -> None:
+    """Nothing was sent yet, so the client gets status and message, and no byte of the half answer."""
+    relay = Relay()
+    delivery = Delivery(Chunks([b"{"], length=False, broken=FAILURE), relay, head)
+    with pytest.raises(UpstreamFailure):
+        await delivery.pump()
+    await delivery.break_off(ERROR)
+    with pytest.raises(UpstreamError):
+        await relay.head()
+
+
+async def test_a_large_answer_that_breaks_off_breaks_the_connection() -> None:
+    """The status line is out: only a connection that ends early can say that the answer is not whole."""
+    relay = Relay()
+    delivery = Delivery(Chunks(LARGE, length=False, broken=FAILURE), relay, head)
+
+    async def call() -> None:
+        with pytest.raises(UpstreamFailure):
+            await delivery.pump()
+        await delivery.break_off(ERROR)
+
+    calling = asyncio.create_task(call())
+    with pytest.raises(Truncated):
+        await rest(await relay.head())
+    await calling
+
+
+@pytest.mark.parametrize("before", [b"data: 1\n\n", b'data: {"half', b"event: x\r\ndata: 1"])
+async def test_a_stream_that_breaks_off_ends_in_an_error_event(before: bytes) -> None:
+    """Wherever it broke, the error is an event of its own."""
+    relay = Relay()
+    delivery = Delivery(Chunks([before], length=False, event_stream=True, broken=FAILURE), relay, head)
+    with pytest.raises(UpstreamFailure):
+        await delivery.pump()
+    await delivery.break_off(ERROR)
+    body = await rest(await relay.head())
+    assert body.startswith(before)
+    event = body.removesuffix(b"\n\n").rpartition(b"\n\ndata: ")[2]
+    assert json.loads(event) == ERROR.body()
+
+
+async def test_an_answer_is_read_to_its_end_though_nobody_listens() -> None:
+    """The client is gone before the first byte: pump and finish end, and every byte was read."""
+    relay = Relay()
+    await relay.aclose()
+    taken: list[int] = []
+
+    class Counting(Chunks):
+        async def chunks(self) -> AsyncIterator[bytes]:
+            async for chunk in super().chunks():
+                taken.append(len(chunk))
+                yield chunk
+
+    delivery = Delivery(Counting(LARGE * 20, length=False), relay, head)
+    async with asyncio.timeout(PATIENCE):
+        await delivery.pump()
+        await delivery.finish(1)
+    assert sum(taken) == 20 * sum(map(len, LARGE))
+    assert relay.bytes_out == 0
