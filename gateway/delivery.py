@@ -10,6 +10,7 @@ from gateway.domain.errors import GatewayError
 from gateway.ports import Answer, Headers
 from gateway.relay import Relay
 
+EVENT_END = b"\n\n"
 SMALL = 64 * 1024
 """Bytes; a body up to this size is settled before its headers go out, so that they can tell the cost."""
 
@@ -24,6 +25,7 @@ class Delivery:
         self._opened = False
         self._held: list[bytes] = []
         self._received = 0
+        self._tail = EVENT_END
         self.upstream_seconds = 0.0
         self.client_seconds = 0.0
 
@@ -39,6 +41,7 @@ class Delivery:
             if chunk is None:
                 return
             self._received += len(chunk)
+            self._tail = (self._tail + chunk[-4:])[-4:]
             self._held.append(chunk)
             if self._opened or self._answer.event_stream or self._received > SMALL:
                 self._open(None)
@@ -71,8 +74,12 @@ class Delivery:
         """Tell the client that the answer is not whole, in the way that is still open."""
         if not self._opened:
             self._relay.fail(error)
-        elif self._answer.event_stream:
-            await self._write([*self._held, b"\n\ndata: " + json.dumps(error.body()).encode() + b"\n\n"])
+        elif self._answer.event_stream and self._between_events():
+            await self._write([*self._held, b"data: " + json.dumps(error.body()).encode() + EVENT_END])
             self._relay.close()
         else:
+            # Half an event cannot be unsaid: an error after it would read as part of it, so the connection breaks.
             self._relay.abort()
+
+    def _between_events(self) -> bool:
+        return self._tail.replace(b"\r\n", b"\n").endswith(EVENT_END)

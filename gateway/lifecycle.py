@@ -215,6 +215,7 @@ class Lifecycle:
         self._observer.emit(UpstreamFailed(reserved.quote.route.name, broken.reason if broken else "garbage"))
         error.headers += self._headers(admitted, reserved.held, settlement.cost.route)
         await delivery.break_off(error)
+        exchange.client_seconds += delivery.client_seconds
         return error.status, error.code
 
     async def _pass_on(self, admitted: Admitted, passed: PassedOn, relay: Relay) -> int:

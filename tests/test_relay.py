@@ -333,9 +333,21 @@ async def test_a_large_answer_that_breaks_off_breaks_the_connection() -> None:
     await calling
 
 
-@pytest.mark.parametrize("before", [b"data: 1\n\n", b'data: {"half', b"event: x\r\ndata: 1"])
+@pytest.mark.parametrize("before", [b'data: {"half', b"event: x\r\ndata: 1\r\n", b"data: 1\n"])
+async def test_a_stream_torn_inside_an_event_is_aborted(before: bytes) -> None:
+    """What follows half an event would read as part of it."""
+    relay = Relay()
+    delivery = Delivery(Chunks([before], length=False, event_stream=True, broken=FAILURE), relay, head)
+    with pytest.raises(UpstreamFailure):
+        await delivery.pump()
+    await delivery.break_off(ERROR)
+    with pytest.raises(Truncated):
+        await rest(await relay.head())
+
+
+@pytest.mark.parametrize("before", [b"data: 1\n\n", b"event: x\r\ndata: 1\r\n\r\n"])
 async def test_a_stream_that_breaks_off_ends_in_an_error_event(before: bytes) -> None:
-    """Wherever it broke, the error is an event of its own."""
+    """Between two events the error is an event of its own."""
     relay = Relay()
     delivery = Delivery(Chunks([before], length=False, event_stream=True, broken=FAILURE), relay, head)
     with pytest.raises(UpstreamFailure):
@@ -343,7 +355,7 @@ async def test_a_stream_that_breaks_off_ends_in_an_error_event(before: bytes) ->
     await delivery.break_off(ERROR)
     body = await rest(await relay.head())
     assert body.startswith(before)
-    event = body.removesuffix(b"\n\n").rpartition(b"\n\ndata: ")[2]
+    event = body.removeprefix(before).removesuffix(b"\n\n").removeprefix(b"data: ")
     assert json.loads(event) == ERROR.body()
 
 
