@@ -44,13 +44,18 @@ def cells(row: Row) -> dict[str, object]:
     return dict(zip(COLUMNS, (row.requests, row.images, *map(money.format_usd, usd)), strict=True))
 
 
+def check_dimensions(by: Sequence[str]) -> None:
+    """Raise ReportError if a report cannot be made by one of these."""
+    unknown = [name for name in by if not is_dimension(name)]
+    if unknown:
+        raise ReportError(f"cannot report by {unknown[0]!r}; by one of {', '.join(DIMENSIONS)}, or tag:NAME")
+
+
 async def spend_report(
     store: Store, realm: str, *, by: Sequence[str], window: Window, project: str | None = None
 ) -> SpendReport:
     """Return what was spent in the current calendar window (UTC), of one project or all; ReportError for bad names."""
-    unknown = [name for name in by if not is_dimension(name)]
-    if unknown:
-        raise ReportError(f"cannot report by {unknown[0]!r}; by one of {', '.join(DIMENSIONS)}, or tag:NAME")
+    check_dimensions(by)
     since = window_start(window, datetime.now(UTC))
     entries = [
         entry async for entry in read_entries(store, realm, since=since) if project is None or entry.project == project

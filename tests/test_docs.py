@@ -15,6 +15,7 @@ import pytest
 
 from gateway.cli.main import main
 from gateway.domain.errors import GatewayError
+from gateway.ledger.embedded import embedded_store
 from gateway.web.errors import answer_for
 from tests.layout_rules import LAYERS
 
@@ -100,6 +101,8 @@ def test_a_variable_without_a_name_of_its_own_works(tmp_path: Path) -> None:
     """Options that name no variable take the one that the reference says."""
     environ = {**os.environ, "IMAGE_GATEWAY_SPEND_FORMAT": "csv", "IMAGE_GATEWAY_SPEND_BY": "day"}
     command = [sys.executable, "-m", "gateway", "spend", "--data", str(tmp_path)]
+    with embedded_store(tmp_path):
+        pass
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True, timeout=60)
 
     assert done.stdout.startswith("day,requests,")

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway.cli.options import Fatal, store_options
-from gateway.cli.running import clear_errors
+from gateway.cli.running import clear_errors, existing_store
 from gateway.config.values import NAME
 from gateway.ledger.keys import KeyRecord, Keys, NewKey, UnknownKey
 from gateway.ledger.pepper import VARIABLE, check_pepper, load_pepper
@@ -53,7 +54,7 @@ def keys() -> None:
 @store_options
 def create(project: str, name: str, job_type: str | None, store: str, data: Path, realm: str) -> None:
     """Make a key and print it, alone, on stdout."""
-    made = _run(store, data, realm, lambda keys: keys.create(project, name=name, job_type=job_type))
+    made = _run(store_url(store, data), data, realm, lambda keys: keys.create(project, name=name, job_type=job_type))
     _show(made, f"key {made.record.id} for project {project}; it is shown this once")
 
 
@@ -69,7 +70,7 @@ def create(project: str, name: str, job_type: str | None, store: str, data: Path
 @store_options
 def list_keys(form: str, store: str, data: Path, realm: str) -> None:
     """List every key ever made; the keys themselves are not known."""
-    records = _run(store, data, realm, lambda keys: keys.list())
+    records = _run(existing_store(store, data), data, realm, lambda keys: keys.list())
     rows = [_row(record) for record in records]
     if form == "json":
         click.echo(json.dumps(rows, indent=2))
@@ -87,7 +88,7 @@ def list_keys(form: str, store: str, data: Path, realm: str) -> None:
 @store_options
 def revoke(key_id: str, store: str, data: Path, realm: str) -> None:
     """End a key; within 5 seconds no gateway accepts it any more. Running requests finish."""
-    record = _run(store, data, realm, lambda keys: keys.revoke(key_id))
+    record = _run(existing_store(store, data), data, realm, lambda keys: keys.revoke(key_id))
     click.echo(f"revoked {record.id} of project {record.project}", err=True)
 
 
@@ -99,7 +100,7 @@ def revoke(key_id: str, store: str, data: Path, realm: str) -> None:
 @store_options
 def rotate(key_id: str, grace: float, store: str, data: Path, realm: str) -> None:
     """Make a new key in place of one, and print it, alone, on stdout."""
-    made = _run(store, data, realm, lambda keys: keys.rotate(key_id, grace=grace))
+    made = _run(existing_store(store, data), data, realm, lambda keys: keys.rotate(key_id, grace=grace))
     ends = f"in {grace:g} s" if grace else "now"
     _show(made, f"key {made.record.id} replaces {key_id}, which ends {ends}; it is shown this once")
 
@@ -121,8 +122,10 @@ def _row(record: KeyRecord) -> dict[str, str | None]:
     }
 
 
-def _run(store: str, data: Path, realm: str, work: Callable[[Keys], Awaitable[Result]]) -> Result:
-    with clear_errors(), store_url(store, data) as url:
+def _run(
+    store: AbstractContextManager[str], data: Path, realm: str, work: Callable[[Keys], Awaitable[Result]]
+) -> Result:
+    with clear_errors(), store as url:
         return asyncio.run(_with_keys(url, data, realm, work))
 
 

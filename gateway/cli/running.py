@@ -11,10 +11,12 @@ from pathlib import Path
 import click
 
 from gateway.app import today
-from gateway.cli.options import Fatal
+from gateway.cli.options import EMBEDDED, Fatal
 from gateway.config.load import load_policy
 from gateway.domain.policy import Policy
+from gateway.ledger.embedded import has_store
 from gateway.ledger.errors import StoreError
+from gateway.ledger.store import store_url
 
 ADMIN_TOKEN = "IMAGE_GATEWAY_ADMIN_TOKEN"  # noqa: S105 - the name of a variable
 
@@ -47,6 +49,15 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+@contextlib.contextmanager
+def existing_store(store: str, data: Path) -> Iterator[str]:
+    """Yield the URL of a store that was used before; Fatal if there is none, so that a mistyped path makes none."""
+    if store == EMBEDDED and not has_store(data):
+        raise Fatal(f"there is no store in {data}: nothing was served from there yet, or --data should be another")
+    with store_url(store, data) as url:
+        yield url
 
 
 @contextlib.contextmanager

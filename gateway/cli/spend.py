@@ -14,10 +14,10 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from gateway.cli.options import Fatal, store_options
-from gateway.cli.running import clear_errors
+from gateway.cli.running import clear_errors, existing_store
 from gateway.domain.budget import Window
-from gateway.ledger.store import Store, store_url
-from gateway.reports import COLUMNS, ReportError, SpendReport, cells, spend_report
+from gateway.ledger.store import Store
+from gateway.reports import COLUMNS, ReportError, SpendReport, cells, check_dimensions, spend_report
 
 
 @click.command()
@@ -50,7 +50,11 @@ def spend(project: str | None, window: str, by: str, form: str, store: str, data
     Every figure comes from the entries that settlements left in the ledger.
     """
     names = [name.strip() for name in by.split(",") if name.strip()]
-    with clear_errors(), store_url(store, data) as url:
+    try:
+        check_dimensions(names)
+    except ReportError as error:
+        raise Fatal(str(error)) from error
+    with clear_errors(), existing_store(store, data) as url:
         found = asyncio.run(_read(url, realm, names, Window(window), project))
     if form == "json":
         click.echo(json.dumps(found.as_json(), indent=2))
@@ -65,8 +69,6 @@ async def _read(url: str, realm: str, by: list[str], window: Window, project: st
     try:
         await connection.check()
         return await spend_report(connection, realm, by=by, window=window, project=project)
-    except ReportError as error:
-        raise Fatal(str(error)) from error
     finally:
         await connection.aclose()
 

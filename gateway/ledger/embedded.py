@@ -56,6 +56,11 @@ _OPTIONS = {
 }
 
 
+def has_store(data_dir: Path) -> bool:
+    """Tell whether a server ever kept data in this directory."""
+    return (data_dir / "appendonlydir").exists()
+
+
 @contextmanager
 def embedded_store(data_dir: Path) -> Iterator[str]:
     """Yield a `unix://` URL of the server in `data_dir`, which is made if need be; StoreError if it cannot run.

@@ -31,8 +31,7 @@ class JsonBody:
         self._spool = spool
         self._members = members
         self._long_strings: list[LongString] = scanner.long_strings
-        self._marker = re.compile(rf'"{scanner.marker_prefix}([0-9]+)"'.encode())
-        self._is_marker = re.compile(rf"{scanner.marker_prefix}[0-9]+").fullmatch
+        self._marker_prefix = scanner.marker_prefix
         self._fields = {member.name: member.value for member in members}
         self._check_lengths()
         self._image_urls = self._read_image_urls()
@@ -93,7 +92,9 @@ class JsonBody:
         return "{" + ",".join(written) + "}"
 
     def _pieces(self, text: str) -> list[Piece]:
-        parts = self._marker.split(text.encode())
+        if not self._long_strings:
+            return [text.encode()]
+        parts = re.split(rf'"{self._marker_prefix}([0-9]+)"'.encode(), text.encode())
         pieces: list[Piece] = []
         for position, part in enumerate(parts):
             long = self._long_strings[int(part)] if position % 2 else None
@@ -111,7 +112,7 @@ class JsonBody:
     def _check_lengths(self) -> None:
         for name in SINGLE & self._fields.keys():
             value = self._fields[name]
-            if isinstance(value, str) and self._is_marker(value):
+            if isinstance(value, str) and self._long_strings and value.startswith(self._marker_prefix):
                 raise InvalidRequest(f"{name} is far too long.", param=name, code="string_above_max_length")
 
     def _read_image_urls(self) -> list[str]:

@@ -285,7 +285,7 @@ def test_a_data_directory_that_cannot_be(terminal: Terminal) -> None:
     (terminal.home / "file").write_text("")
 
     assert "is a file" in terminal.refuses("spend", "--data", "file")
-    assert "cannot be used" in terminal.fails("spend", "--data", "file/below")
+    assert "cannot be used" in terminal.fails("keys", "create", "--project", "a", "--data", "file/below")
 
 
 def test_the_admin_plane_beyond_loopback_needs_a_token(terminal: Terminal) -> None:
@@ -333,6 +333,8 @@ def test_keys_from_birth_to_end(terminal: Terminal) -> None:
 
 def test_keys_that_do_not_exist(terminal: Terminal) -> None:
     """Revoking or rotating an unknown id is one line."""
+    terminal.run("keys", "create", "--project", "team")
+
     assert terminal.fails("keys", "revoke", "key_nope") == "image-gateway: no key has the id 'key_nope'"
     assert terminal.fails("keys", "rotate", "key_nope") == "image-gateway: no key has the id 'key_nope'"
 
@@ -349,6 +351,7 @@ def test_a_wrong_pepper(terminal: Terminal) -> None:
 
 def test_nothing_spent_is_a_report_too(terminal: Terminal) -> None:
     """On a fresh store every format tells of no spend, with its columns."""
+    terminal.run("keys", "create", "--project", "team")
     rows = list(csv.reader(io.StringIO(terminal.run("spend", "--format", "csv").stdout)))
 
     assert rows == [
@@ -357,6 +360,13 @@ def test_nothing_spent_is_a_report_too(terminal: Terminal) -> None:
     ]
     assert json.loads(terminal.run("spend", "--format", "json").stdout)["total"]["route_usd"] == "0.00"
     assert "total" in terminal.run("spend").stdout
+
+
+def test_reading_makes_no_store(terminal: Terminal) -> None:
+    """A mistyped data directory is told of, not made."""
+    for command in (("spend",), ("keys", "list"), ("keys", "revoke", "key_a"), ("keys", "rotate", "key_a")):
+        assert "there is no store in" in terminal.fails(*command, "--data", "mistyped")
+    assert not (terminal.home / "mistyped").exists()
 
 
 def test_spend_by_what_does_not_exist(terminal: Terminal) -> None:

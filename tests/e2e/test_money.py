@@ -14,54 +14,12 @@ from PIL import Image
 
 from gateway.sandbox.client import Sandbox
 from tests.e2e.accounting import NANO, Ask, Totals, admin, billed, booked, crowd, nano, reported, settled, upstream_id
-from tests.e2e.policies import PROVIDERS
+from tests.e2e.policies import PROVIDERS, lasting
 from tests.e2e.stack import Stack, running_gateway, wait_until
-
-LEGACY_MODEL = """
-  %s:
-    capabilities:
-      operations: [generate, edit]
-      n: 10
-      references: 16
-      mask: true
-      transparent: true
-      stream: true
-      quality: [low, medium, high]
-      output_formats: [png, jpeg, webp]
-      sizes: [1024x1024, 1024x1536, 1536x1024]
-    output_tokens: {table: {1024x1024: %s, 1024x1536: %s, 1536x1024: %s}, per_partial_image: 100}
-    input_image_tokens: {max_per_image: %d}
-    price:
-      - from: 2025-12-16
-        source: {url: "https://developers.openai.com/api/docs/pricing", read: 2026-11-20}
-        tokens_per_million: {%s}
-"""
-LEGACY_MODELS = (
-    "models:"
-    + LEGACY_MODEL
-    % (
-        "gpt-image-1.5",
-        "{low: 272, medium: 1056, high: 4160}",
-        "{low: 408, medium: 1584, high: 6240}",
-        "{low: 400, medium: 1568, high: 6208}",
-        8369,
-        'text_in: "5", text_in_cached: "1.25", image_in: "8", image_in_cached: "2", image_out: "32", text_out: "10"',
-    )
-    + LEGACY_MODEL
-    % (
-        "gpt-image-1-mini",
-        "{low: 750, medium: 1500, high: 4625}",
-        "{low: 875, medium: 2000, high: 6625}",
-        "{low: 875, medium: 2000, high: 6625}",
-        2129,
-        'text_in: "2", text_in_cached: "0.20", image_in: "2.5", image_in_cached: "0.25", image_out: "8"',
-    )
-)
-"""As in the catalog, but never retired, so that these tests outlive the models."""
 
 MANY_MODELS = (
     PROVIDERS % {"timeout": "60s"}
-    + LEGACY_MODELS
+    + lasting("gpt-image-1.5", "gpt-image-1-mini")
     + """
 routes:
   main/two: {provider: main, model: gpt-image-2, upstream_model: gpt-image-2-2026-04-21}
