@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -49,6 +48,7 @@ class Attempts:
         self._settlements = settlements
         self._providers = providers
         self._observer = observer
+        self._open: Reserved | None = None
 
     async def first_that_works(self, admitted: Admitted) -> Sent | PassedOn:
         """Return the first usable answer; raises the error to show if there is none."""
@@ -67,6 +67,7 @@ class Attempts:
             more = untried and len(failures) < admitted.job_type.retry.attempts
             if result.pass_on or not more:
                 await self._settlements.void(admitted.request_id, reserved.held.attempt, result.reason)
+                self._open = None
                 if result.pass_on:
                     return PassedOn(reserved, result)
                 raise failed(failures) from result
@@ -89,6 +90,7 @@ class Attempts:
             # A hold whose answer was lost the ledger gives back by itself; the attempt before it may still be held.
             if release is not None:
                 await self._settlements.void(admitted.request_id, release, failures[-1][1].reason)
+            self._open = None
             admitted.exchange.attempts -= 1
             raise Unavailable(
                 "The ledger does not answer; nothing was sent and nothing spent. Please try again.",
@@ -96,11 +98,13 @@ class Attempts:
                 retry_after=LEDGER_RETRY_AFTER,
             ) from error
         except GatewayError as denial:
+            self._open = None  # an earlier attempt was given back in the same step
             admitted.exchange.attempts -= 1
             if failures:
                 raise failed(failures) from denial
             raise
         admitted.exchange.quote = reserved.quote
+        self._open = reserved
         return reserved
 
     def _tell_fallback(self, last: Reserved, reserved: Reserved, failure: UpstreamFailure) -> None:
@@ -115,22 +119,24 @@ class Attempts:
             self._observer.emit(UpstreamFailed(reserved.quote.route.name, failure.reason))
             if failure.outcome is not Outcome.UNKNOWN:
                 return failure
-            await self.presume(admitted, reserved, failure.reason)
+            await self._presume(admitted, reserved, failure.reason)
             raise unknown(failure) from failure
-        except BaseException:
-            # Cancelled, or a fault of ours: the request may have left, so the money must not be given back.
-            await asyncio.shield(self.presume(admitted, reserved, "interrupted"))
-            raise
         finally:
             admitted.exchange.upstream_seconds += time.monotonic() - began
 
-    async def presume(self, admitted: Admitted, reserved: Reserved, reason: str) -> None:
+    async def interrupted(self, admitted: Admitted) -> None:
+        """End the hold that is still open after a cancellation or a fault of ours: the request may have left."""
+        if self._open is not None:
+            await self._presume(admitted, self._open, "interrupted")
+
+    async def _presume(self, admitted: Admitted, reserved: Reserved, reason: str) -> None:
         """Book the worst case, unconfirmed: nobody knows what the provider did."""
         await self.book(admitted, reserved, presume(admitted.request_id, reserved.held.attempt, reserved.quote, reason))
 
     async def book(self, admitted: Admitted, reserved: Reserved, settlement: Settlement) -> None:
         """Settle a hold and tell of it."""
         result = await self._settlements.settle(settlement)
+        self._open = None
         exchange = admitted.exchange
         exchange.cost, exchange.source, exchange.images = settlement.cost, settlement.source, settlement.images
         if result in (SettleResult.DONE, None):

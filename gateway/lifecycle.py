@@ -170,8 +170,10 @@ class Lifecycle:
             if status in (402, 429):
                 self._observer.emit(RequestDenied(admitted.project.name, code))
             relay.fail(error)
-        except BaseException:
-            log.exception("request %s failed", admitted.request_id)
+        except BaseException as error:
+            await asyncio.shield(attempts.interrupted(admitted))
+            if not isinstance(error, asyncio.CancelledError):
+                log.exception("request %s failed", admitted.request_id)
             relay.fail(InternalError(f"Something went wrong here. Request id: {admitted.request_id}."))
             raise
         finally:
@@ -189,9 +191,6 @@ class Lifecycle:
             await delivery.pump()
         except UpstreamFailure as failure:
             broken = failure
-        except BaseException:
-            await asyncio.shield(attempts.presume(admitted, reserved, "interrupted"))
-            raise
         finally:
             exchange.upstream_seconds += delivery.upstream_seconds
             await answer.aclose()
