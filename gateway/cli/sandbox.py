@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
+import socket
 
 import click
 
@@ -40,8 +42,17 @@ def sandbox(host: str, port: int, key: str, latency: float, images_per_minute: i
     For anybody's tests: point a client at the URL it prints.
     """
     options = SandboxOptions(api_key=key, latency=latency, images_per_minute=images_per_minute or {})
-    with clear_errors(), contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve_sandbox(options, sock=listen(host, port), ready=_tell))
+    with clear_errors():
+        asyncio.run(_run(options, listen(host, port)))
+
+
+async def _run(options: SandboxOptions, sock: socket.socket) -> None:
+    """Serve until SIGTERM or SIGINT; the latter also where a shell started it in the background and had it ignored."""
+    serving = asyncio.create_task(serve_sandbox(options, sock=sock, ready=_tell))
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, serving.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await serving
 
 
 def _tell(url: str) -> None:

@@ -36,7 +36,7 @@ async def read_body(
             param="Content-Encoding",
         )
     media_type, options = parse_options_header(headers.get("content-type", ""))
-    named = media_type.decode("latin-1")
+    named = media_type.decode("latin-1").lower()
     if named not in accepted:
         found = repr(named[:80]) if named else "missing"
         message = f"Content-Type is {found}; this endpoint reads {' or '.join(accepted)}."

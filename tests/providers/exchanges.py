@@ -27,7 +27,12 @@ class Pieces(httpx.AsyncByteStream):
 
 
 def post(
-    url: str, *pieces: bytes, read: float = 5.0, length: int | None = None, error: Exception | None = None
+    url: str,
+    *pieces: bytes,
+    connect: float = 0.5,
+    read: float = 5.0,
+    length: int | None = None,
+    error: Exception | None = None,
 ) -> httpx.Request:
     """A POST with short timeouts; the length is right unless it is given."""
     size = sum(map(len, pieces)) if length is None else length
@@ -36,7 +41,7 @@ def post(
         f"{url}/v1/images",
         headers=[("Content-Length", str(size))],
         stream=Pieces(*pieces, error=error),
-        extensions={"timeout": {"connect": 0.5, "read": read, "write": read}},
+        extensions={"timeout": {"connect": connect, "read": read, "write": read}},
     )
 
 

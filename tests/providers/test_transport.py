@@ -239,6 +239,7 @@ async def test_cancellation_storm(transport: Transport) -> None:
             await storm(server)
         slow.set()
         answers = await asyncio.gather(
-            *(exchange(transport, post(server.url, b"x", read=60.0)) for _ in range(1000)), return_exceptions=True
+            *(exchange(transport, post(server.url, b"x", connect=60.0, read=60.0)) for _ in range(1000)),
+            return_exceptions=True,
         )
         assert [answer for answer in answers if answer != (200, JSON.encode())] == []
