@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from gateway.ledger.keyring import RedisKeyring
 from gateway.ledger.pepper import load_pepper
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
+from gateway.ledger.wire import Balance
 from gateway.lifecycle import Lifecycle, Setup
 from gateway.observe.event import PolicyLoaded
 from gateway.observe.fanout import Observers
@@ -26,7 +27,7 @@ from gateway.observe.scrape import BudgetState, ModelRetirement, RouteState, Sna
 from gateway.ports import Provider
 from gateway.providers import open_provider
 from gateway.service import Service
-from gateway.steps.reserve import MINUTE, route_quotas
+from gateway.steps.reserve import route_quotas
 
 
 def today() -> date:
@@ -101,22 +102,16 @@ class Application:
     async def snapshot(self) -> Snapshot:
         """Return budgets, routes and retirements as they are now; raises LedgerUnavailable."""
         budgets = budgets_of(self.policy)
-        limits = [minute for route in self.policy.routes.values() for minute in _images_per_minute(route_quotas(route))]
-        balances = await self.ledger.balances([*budgets, *limits])
-        left = {
-            str(rule.scope.route): max(rule.limit - balance.used, 0)
-            for rule, balance in zip(limits, balances[len(budgets) :], strict=True)
-        }
+        limits = {name: route_quotas(route) for name, route in self.policy.routes.items()}
+        balances = await self.ledger.balances([*budgets, *(limit for own in limits.values() for limit in own)])
+        room = iter(balances[len(budgets) :])
         return Snapshot(
             policy_digest=self.policy.digest,
             budgets=tuple(
                 BudgetState(rule.scope.label(), rule.window, rule.limit, balance.used, balance.held)
                 for rule, balance in zip(budgets, balances, strict=False)
             ),
-            routes=tuple(
-                RouteState(name, available=left.get(name, 1) > 0, images_remaining=left.get(name))
-                for name in self.policy.routes
-            ),
+            routes=tuple(_route_state(name, [(limit, next(room)) for limit in own]) for name, own in limits.items()),
             retirements=tuple(
                 ModelRetirement(model.name, (model.retires - today()).days)
                 for model in {route.model.name: route.model for route in self.policy.routes.values()}.values()
@@ -138,8 +133,11 @@ def budgets_of(policy: Policy) -> list[Budget]:
     return [*policy.budgets, *(budget for project in policy.projects.values() for budget in project.budgets)]
 
 
-def _images_per_minute(quotas: tuple[Quota, ...]) -> list[Quota]:
-    return [quota for quota in quotas if quota.counted is Counted.IMAGES and quota.seconds == MINUTE]
+def _route_state(name: str, limits: Sequence[tuple[Quota, Balance]]) -> RouteState:
+    """A route is available while each of its own limits has room for one more."""
+    left = [(quota.counted, max(quota.limit - now.used - now.held, 0)) for quota, now in limits]
+    images = [room for counted, room in left if counted is Counted.IMAGES]
+    return RouteState(name, available=all(room for _, room in left), images_remaining=min(images, default=None))
 
 
 @contextlib.asynccontextmanager

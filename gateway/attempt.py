@@ -32,7 +32,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class PassedOn:
-    """The provider's own refusal of what the client asked; the hold is void already."""
+    """The provider's own refusal of what the client asked; the hold has ended already."""
 
     reserved: Reserved
     failure: UpstreamFailure
@@ -66,8 +66,7 @@ class Attempts:
             failures.append((reserved.quote, result))
             more = untried and len(failures) < admitted.job_type.retry.attempts
             if result.pass_on or not more:
-                await self._settlements.void(admitted.request_id, reserved.held.attempt, result.reason)
-                self._open = None
+                await self._give_back(admitted, reserved, result)
                 if result.pass_on:
                     return PassedOn(reserved, result)
                 raise failed(failures) from result
@@ -120,9 +119,16 @@ class Attempts:
             if failure.outcome is not Outcome.UNKNOWN:
                 return failure
             await self._presume(admitted, reserved, failure.reason)
+            if failure.pass_on:
+                return failure
             raise unknown(failure) from failure
         finally:
             admitted.exchange.upstream_seconds += time.monotonic() - began
+
+    async def _give_back(self, admitted: Admitted, reserved: Reserved, failure: UpstreamFailure) -> None:
+        if failure.outcome is not Outcome.UNKNOWN:
+            await self._settlements.void(admitted.request_id, reserved.held.attempt, failure.reason)
+        self._open = None
 
     async def interrupted(self, admitted: Admitted) -> None:
         """End the hold that is still open after a cancellation or a fault of ours: the request may have left."""
@@ -155,8 +161,12 @@ def failed(failures: Sequence[tuple[Quote, UpstreamFailure]]) -> GatewayError:
     return UpstreamError(message, should_retry=False if lasting else None)
 
 
-def unknown(failure: UpstreamFailure) -> GatewayError:
-    """Return the error for a call that may have been billed; it must not be repeated blindly."""
+def unknown(failure: UpstreamFailure, *, confirmed: bool = False) -> GatewayError:
+    """Return the error for a call that may have been billed, and must not be repeated blindly.
+
+    `confirmed` tells that the answer had said what it cost before it broke off.
+    """
     kind = UpstreamTimeout if failure.reason == "timeout" else UpstreamError
-    message = f"{failure.message}. The work may have been done and billed; its worst case was booked as unconfirmed."
+    booked = "what it reported was booked" if confirmed else "its worst case was booked as unconfirmed"
+    message = f"{failure.message}. The work may have been done and billed; {booked}."
     return kind(message, should_retry=False)

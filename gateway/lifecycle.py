@@ -22,7 +22,7 @@ from gateway.domain.budget import Held
 from gateway.domain.caller import Caller
 from gateway.domain.errors import Forbidden, GatewayError, InternalError, Unavailable, UpstreamError
 from gateway.domain.policy import Policy, Project
-from gateway.domain.settlement import Reading
+from gateway.domain.settlement import CostSource, Reading
 from gateway.exchange import Admitted, Exchange
 from gateway.explanation import explanation
 from gateway.observe.event import Observer, RequestDenied, RequestStarted, UpstreamFailed, UpstreamFinished
@@ -167,7 +167,7 @@ class Lifecycle:
         except GatewayError as error:
             status, code = error.status, error.code
             error.headers += self._headers(admitted) if exchange.quote else []
-            if status in (402, 429):
+            if status in (402, 429) and exchange.quote is None:  # with a quote, it was a provider that refused
                 self._observer.emit(RequestDenied(admitted.project.name, code))
             relay.fail(error)
         except BaseException as error:
@@ -204,7 +204,8 @@ class Lifecycle:
             upstream_request_id=answer.upstream_request_id,
         )
         await attempts.book(admitted, reserved, settlement)
-        error = spoiled(reading, broken, event_stream=answer.event_stream)
+        confirmed = settlement.source is not CostSource.PRESUMED
+        error = spoiled(reading, broken, event_stream=answer.event_stream, confirmed=confirmed)
         if error is None:
             seconds = sent.seconds + delivery.upstream_seconds
             self._observer.emit(UpstreamFinished(reserved.quote.route.name, seconds))
@@ -221,7 +222,8 @@ class Lifecycle:
         """Give the client the provider's own refusal as it came."""
         failure = passed.failure
         status = failure.status or UpstreamError.status
-        relay.open(status, [*failure.headers, *self._headers(admitted, passed.reserved.held, 0)])
+        cost = admitted.exchange.cost.route if admitted.exchange.cost else 0
+        relay.open(status, [*failure.headers, *self._headers(admitted, passed.reserved.held, cost)])
         await relay.write(failure.body)
         relay.close()
         return status
@@ -266,10 +268,12 @@ def project_of(caller: Caller, policy: Policy) -> Project:
     return project
 
 
-def spoiled(reading: Reading, broken: UpstreamFailure | None, *, event_stream: bool) -> GatewayError | None:
+def spoiled(
+    reading: Reading, broken: UpstreamFailure | None, *, event_stream: bool, confirmed: bool
+) -> GatewayError | None:
     """Return the error for an answer that came with a 2xx but is no answer; None if it is good."""
     if broken is not None:
-        return unknown(broken)
+        return unknown(broken, confirmed=confirmed)
     if not reading.complete:
         message = "The provider's answer is not whole or not readable. The work may have been done and billed."
         return UpstreamError(message, should_retry=False)

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.observe.scrape import forget_worker
+
 log = logging.getLogger("gateway.workers")
 
 ROLE, STORE = "IMAGE_GATEWAY_INTERNAL_ROLE", "IMAGE_GATEWAY_INTERNAL_STORE"
@@ -89,8 +91,7 @@ class Supervisor:
             if child.process.poll() is None:
                 continue
             log.error("%s process %d ended with %d", child.role, child.process.pid, child.process.returncode)
-            for left in metrics.glob(f"gauge_live*_{child.process.pid}.db"):
-                left.unlink()  # what only a living worker has; what it counted stays
+            forget_worker(child.process.pid, metrics)
             time.sleep(max(child.started + RESTART_SECONDS - time.monotonic(), 0))
             if not self._stopping:
                 self._children[place] = self._start(child.role, environ)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import socket
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import click
 import uvloop
 
 from gateway.app import Settings
-from gateway.cli.options import EMBEDDED, default_data, listen_options, log_level_option, store_options
+from gateway.cli.options import DEFAULT_REALM, EMBEDDED, default_data, listen_options, log_level_option, store_options
 from gateway.cli.running import address, clear_errors, read_policy
 from gateway.config.shipped import shipped_policies
 from gateway.ledger.keys import Keys
@@ -73,7 +74,7 @@ def demo(
             settings = Settings(data=data, realm=realm, pepper=os.environ.get(VARIABLE), grace=5.0)
             with store_url(store, data) as url:
                 key = asyncio.run(_fresh_key(url, settings))
-                words = _welcome(sockets, sandbox_url, key, _spend_command(store, data))
+                words = _welcome(sockets, sandbox_url, key, _spend_command(store, data, realm))
                 uvloop.run(_run(Serving(settings, policy), url, sockets, sandbox, words))
     finally:
         pipe.stop()
@@ -115,11 +116,13 @@ def _welcome(sockets: Sockets, sandbox_url: str, key: str, spend: str) -> str:
     )
 
 
-def _spend_command(store: str, data: Path) -> str:
+def _spend_command(store: str, data: Path, realm: str) -> str:
     """The command that reports on this very store, as it can be typed here."""
     words = [os.path.relpath(sys.argv[0]) if Path(sys.argv[0]).name == "image-gateway" else "image-gateway", "spend"]
     if store != EMBEDDED:
         words += ["--store", store]
     elif data != default_data():
         words += ["--data", str(data)]
-    return " ".join(words)
+    if realm != DEFAULT_REALM:
+        words += ["--realm", realm]
+    return shlex.join(words)

@@ -13,6 +13,7 @@ from gateway.ledger.names import Names
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+DEFAULT_REALM = "main"
 EMBEDDED = "embedded:"
 
 
@@ -81,7 +82,7 @@ store_options = together(
     ),
     click.option(
         "--realm",
-        default="main",
+        default=DEFAULT_REALM,
         show_default=True,
         envvar="IMAGE_GATEWAY_REALM",
         callback=_realm,

@@ -17,6 +17,7 @@ from gateway.domain.policy import Policy
 from gateway.ledger.embedded import has_store
 from gateway.ledger.errors import StoreError
 from gateway.ledger.store import store_url
+from gateway.ports import LedgerUnavailable
 
 ADMIN_TOKEN = "IMAGE_GATEWAY_ADMIN_TOKEN"  # noqa: S105 - the name of a variable
 
@@ -65,7 +66,7 @@ def clear_errors() -> Iterator[None]:
     """Turn what an operator can mend into one line: a port in use, a store that does not answer."""
     try:
         yield
-    except (StoreError, OSError) as error:
+    except (StoreError, LedgerUnavailable, OSError) as error:
         raise Fatal(str(error)) from error
 
 

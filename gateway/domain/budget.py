@@ -52,11 +52,11 @@ class Budget:
     window: Window
     limit: int
     view: View = View.ROUTE
+    meter: str = field(init=False, repr=False, compare=False)
+    """The counter's name in the ledger; independent of the limit, so that a new limit keeps what was spent."""
 
-    @property
-    def meter(self) -> str:
-        """The counter's name in the ledger; independent of the limit, so that a new limit keeps what was spent."""
-        return f"usd|{self.scope.label()}|{self.view}|{self.window}"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "meter", f"usd|{self.scope.label()}|{self.view}|{self.window}")
 
 
 class Counted(StrEnum):
@@ -75,11 +75,11 @@ class Quota:
     counted: Counted
     limit: int
     seconds: int = 0
+    meter: str = field(init=False, repr=False, compare=False)
+    """The counter's name in the ledger."""
 
-    @property
-    def meter(self) -> str:
-        """The counter's name in the ledger."""
-        return f"{self.counted}|{self.scope.label()}|{self.seconds}"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "meter", f"{self.counted}|{self.scope.label()}|{self.seconds}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ class InvalidRequest(GatewayError):
 
 
 class UnsupportedByEveryRoute(InvalidRequest):
-    """No route of the job type can do what is asked; `details` lists each with its reason."""
+    """No route of the job type can do what is asked; the message says why of each."""
 
     default_code = "unsupported_by_every_route"
 

@@ -6,7 +6,7 @@ Image output tokens of the grid models follow the vendor's published calculator:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from fractions import Fraction
 
@@ -55,12 +55,12 @@ def output_tokens(model: Model, sizes: Iterable[Size], qualities: Iterable[str])
         return -(-g * g * (2_000_000 + rule.max_pixels) // 4_000_000)
     rows = [tokens.table[size] for size in wanted if size in tokens.table]
     rows = rows if rows and len(rows) == len(wanted) else list(tokens.table.values())
-    return max((_dearest(row.get, chosen, row.values()) for row in rows), default=0)
+    return max((_dearest(row, chosen) for row in rows), default=0)
 
 
-def _dearest(find: object, chosen: Sequence[str], every: Iterable[int]) -> int:
-    known = [find(quality) for quality in chosen] if callable(find) else []
-    return max(known) if known and None not in known else max(every)
+def _dearest(row: Mapping[str, int], chosen: Sequence[str]) -> int:
+    known = [row[quality] for quality in chosen if quality in row]
+    return max(known) if known and len(known) == len(chosen) else max(row.values())
 
 
 def worst_case(job: Job, model: Model, price: Price, *, sizes: Sequence[Size], qualities: Sequence[str]) -> int:

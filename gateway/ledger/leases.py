@@ -74,6 +74,8 @@ class Leases:
         failing = False
         while True:
             try:
+                if failing:
+                    await self.renew()  # what lapsed while the store was away is still under way here
                 await work()
             except LedgerUnavailable as error:
                 if not failing:
@@ -109,7 +111,7 @@ class Leases:
         outcome, *rest = await self._call("expire", script.EXPIRE, self._keys(request_id), args)
         if outcome != "PRESUMED":
             return
-        log.warning("a hold lapsed and is presumed spent", extra={"request_id": request_id})
+        log.warning("a hold lapsed and is presumed spent", extra={"fields": {"request_id": request_id}})
         if self._on_expired is not None:
             self._on_expired(_presumed(*rest))
 

@@ -123,7 +123,8 @@ class RedisLedger:
         result = await self._finish("settle", script.SETTLE, self._keys(request_id), args)
         self._leases.remove(request_id, attempt)
         if result == "GONE":
-            log.error("a settlement found no hold: the cost is not in the ledger", extra={"request_id": request_id})
+            fields = {"request_id": request_id, "attempt": attempt}
+            log.error("a settlement found no hold: the cost is not in the ledger", extra={"fields": fields})
         return SettleResult(result.lower())
 
     async def void(self, request_id: str, attempt: int, reason: str, *, token: str | None = None) -> SettleResult:

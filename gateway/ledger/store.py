@@ -71,11 +71,10 @@ class Store:
 
     async def execute(self, *command: str | int, repeatable: bool = False) -> Any:
         """Send one command and return its reply, text decoded; raises LedgerUnavailable."""
-        try:
-            async with asyncio.timeout(self._patience):
-                await self._free.acquire()
-        except TimeoutError as error:
-            raise LedgerUnavailable(f"store {self.where}: no connection free in {self._patience:g} s") from error
+        if self._free.locked():
+            await self._wait_for_connection()
+        else:
+            await self._free.acquire()  # at once, without a timer
         try:
             async with asyncio.timeout(self._deadline):
                 return await self._send(command, repeatable=repeatable)
@@ -87,6 +86,13 @@ class Store:
             raise LedgerUnavailable(f"store {self.where}: {error}") from error
         finally:
             self._free.release()
+
+    async def _wait_for_connection(self) -> None:
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._free.acquire()
+        except TimeoutError as error:
+            raise LedgerUnavailable(f"store {self.where}: no connection free in {self._patience:g} s") from error
 
     async def _send(self, command: Sequence[str | int], *, repeatable: bool) -> Any:
         try:

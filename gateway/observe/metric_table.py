@@ -104,7 +104,7 @@ METRICS = (
     Metric("budget_limit_usd", Kind.SNAPSHOT, "What a budget allows in its window, in USD.", ("scope", "window")),
     Metric("budget_used_usd", Kind.SNAPSHOT, "What was spent of it, in USD.", ("scope", "window")),
     Metric("budget_held_usd", Kind.SNAPSHOT, "What is held of it for work under way, in USD.", ("scope", "window")),
-    Metric("route_available", Kind.SNAPSHOT, "1 if the route takes requests now, else 0.", ("route",)),
+    Metric("route_available", Kind.SNAPSHOT, "1 if the route's own limits leave room now, else 0.", ("route",)),
     Metric(
         "route_images_remaining",
         Kind.SNAPSHOT,

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -87,10 +88,9 @@ def render_metrics(registry: CollectorRegistry, snapshot: Snapshot) -> tuple[byt
     return generate_latest(counted) + generate_latest(now), CONTENT_TYPE_PLAIN_0_0_4
 
 
-def forget_worker(pid: int) -> None:
-    """Drop what only a living worker has, after it died; what it counted stays. Nothing to do in one process."""
-    if _WORKERS_DIR is not None:
-        mark_process_dead(pid, _WORKERS_DIR)  # type: ignore[no-untyped-call]  # unannotated there
+def forget_worker(pid: int, directory: Path) -> None:
+    """Drop what only a living worker has, after it died; what it counted stays. `directory` is the workers' own."""
+    mark_process_dead(pid, str(directory))  # type: ignore[no-untyped-call]  # unannotated there
 
 
 class _SnapshotCollector(Collector):

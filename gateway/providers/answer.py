@@ -24,6 +24,8 @@ _PLAIN_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 _PASSED_HEADERS = frozenset(
     {"content-type", "content-length", "openai-processing-ms", "openai-version", "retry-after", "retry-after-ms"}
 )
+_OWN_HEADERS = frozenset({"x-ratelimit-limit-images", "x-ratelimit-remaining-images", "x-ratelimit-reset-images"})
+"""What the gateway says of the caller's own quota; a provider's, of the whole account, would contradict it."""
 
 
 class StreamedAnswer:
@@ -140,7 +142,7 @@ def passed_headers(response: httpx.Response) -> Headers:
     return [
         (name, value)
         for name, value in response.headers.multi_items()
-        if name in _PASSED_HEADERS or name.startswith("x-ratelimit-")
+        if name in _PASSED_HEADERS or (name.startswith("x-ratelimit-") and name not in _OWN_HEADERS)
     ]
 
 

@@ -7,6 +7,7 @@
 | closed, reset, broken off, after a byte was sent     | UNKNOWN  | reset          | no                  |
 | an answer that is not HTTP, or not what was asked    | UNKNOWN  | garbage        | no                  |
 | 400 409 413 415 422 451                              | REJECTED | status_4xx     | as it came          |
+| one of these for an image made and then withheld     | UNKNOWN  | status_4xx     | as it came          |
 | any 4xx whose code says that our account is spent    | REJECTED | account_quota  | no                  |
 | 402                                                  | REJECTED | account_quota  | no                  |
 | 401 403 404 and all other 4xx                        | REJECTED | account        | no                  |
@@ -17,12 +18,14 @@
 | 3xx                                                  | REJECTED | redirect       | no; never followed  |
 
 A gateway in front of the provider (502 without its error object, 504, 520 to 524) lost an answer, and the work may
-have been done and billed. Codes of a spent account are those that clients of the vendor take for final.
+have been done and billed. Withheld is a moderation error of the stage `output`: whether it is billed is not published.
+Codes of a spent account are those that clients of the vendor take for final.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
 from collections.abc import Mapping
@@ -34,6 +37,8 @@ import httpx
 
 from gateway.domain.settlement import Outcome
 from gateway.ports import Headers, UpstreamFailure
+
+log = logging.getLogger("gateway.providers")
 
 MAX_RETRY_AFTER = 120.0
 """Seconds; a provider that asks for more is asked again after this."""
@@ -53,6 +58,12 @@ _TIMED_OUT = frozenset({408, 499, 504, 522, 524})
 _LOST_BY_A_PROXY = frozenset({520, 521, 523})
 _DECLINED = frozenset({500, 503, 529})
 
+_TOLD = {
+    "connect": "the provider cannot be reached",
+    "timeout": "the provider did not answer in time",
+    "reset": "the connection to the provider broke off",
+    "garbage": "the provider's answer is not valid HTTP",
+}
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol)
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 _SECONDS = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?", re.ASCII)
@@ -61,13 +72,15 @@ _SHORTEST_SECRET = 6
 
 def of_transport(error: httpx.TransportError) -> UpstreamFailure:
     """Judge a failure of the connection, by what the transport promises of its errors."""
-    message = str(error)
     if isinstance(error, _NOT_SENT):
-        return UpstreamFailure(Outcome.NOT_SENT, "connect", message)
-    if isinstance(error, httpx.TimeoutException):
-        return UpstreamFailure(Outcome.UNKNOWN, "timeout", message)
-    reason = "garbage" if isinstance(error, httpx.ProtocolError) else "reset"
-    return UpstreamFailure(Outcome.UNKNOWN, reason, message)
+        outcome, reason = Outcome.NOT_SENT, "connect"
+        log.warning("a provider cannot be reached: %s", error)
+    elif isinstance(error, httpx.TimeoutException):
+        outcome, reason = Outcome.UNKNOWN, "timeout"
+    else:
+        outcome, reason = Outcome.UNKNOWN, "garbage" if isinstance(error, httpx.ProtocolError) else "reset"
+    # The error's own text may hold the provider's URL and pieces of an answer: it is not for clients.
+    return UpstreamFailure(outcome, reason, _TOLD[reason])
 
 
 def of_garbage(message: str, status: int | None = None) -> UpstreamFailure:
@@ -86,16 +99,24 @@ def of_status(
     error = error_object(body)
     code = error_code(error) if error is not None else None
     outcome, reason = _judge(status, code, has_error=error is not None)
+    if error is not None and reason == "status_4xx" and _withheld(error):
+        outcome = Outcome.UNKNOWN
     return UpstreamFailure(
         outcome,
         reason,
         f"the provider answered {status}" + (f" ({code})" if code else ""),
         status=status,
-        headers=passed,
+        headers=[("content-type", "application/json"), *(header for header in passed if header[0] != "content-type")],
         body=scrub(body, secret) if error is not None else _error_body(status),
         pass_on=reason == "status_4xx",
         retry_after=retry_after(headers),
     )
+
+
+def _withheld(error: Mapping[str, object]) -> bool:
+    """Tell whether the image was made and then withheld: nobody says whether that is billed."""
+    details = error.get("moderation_details")
+    return isinstance(details, dict) and details.get("moderation_stage") == "output"
 
 
 def _judge(status: int, code: str | None, *, has_error: bool) -> tuple[Outcome, str]:

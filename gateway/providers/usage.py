@@ -65,7 +65,7 @@ def _read(reported: Mapping[str, object], images: int) -> Usage:
         raise _Unusable(CONTRADICTORY)
     text_in, image_in = _split(reported, "input_tokens_details", tokens_in)
     text_out, image_out = _split(reported, "output_tokens_details", tokens_out)
-    if images > 0 and image_out == 0:
+    if image_out == 0 and (images > 0 or tokens_in + tokens_out == 0):  # every request has at least a prompt
         raise _Unusable(ZERO_OUTPUT)
     text_cached, image_cached = _cached(reported, text_in, image_in)
     return Usage(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Literal
 
@@ -14,6 +15,9 @@ from gateway.ports import Body
 MAX_N = 10
 MAX_PARTIAL_IMAGES = 3
 MAX_PROMPT_CHARS = 32_000
+
+_DIGITS = re.compile(r"[0-9]{1,12}", re.ASCII)
+"""A number in a form, read whole: the provider reads all of its digits too."""
 
 
 def classify(operation: Operation, path_model: str | None, body: Body) -> Job:
@@ -79,8 +83,8 @@ class _Fields:
         value = self._fields.get(name)
         if value is None:
             return default
-        if self._is_form and isinstance(value, str) and value.isascii() and value.isdigit():
-            value = int(value[:12])
+        if self._is_form and isinstance(value, str) and _DIGITS.fullmatch(value):
+            value = int(value)
         if not isinstance(value, int) or isinstance(value, bool):
             message = f"{name} must be a whole number from {low} to {high}, not {_kind(value)}."
             raise InvalidRequest(message, param=name, code="invalid_type")

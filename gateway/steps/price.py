@@ -46,6 +46,8 @@ def able_routes(job: Job, policy: Policy, project: Project, lane: str | None, to
 
 def _with_defaults(job: Job, job_type: JobType) -> Job:
     fill = {name: value for name, value in job_type.defaults.items() if getattr(job, name) in (None, AUTO)}
+    if not fill:
+        return job
     return replace(job, **fill)  # type: ignore[arg-type]  # defaults are read from policy as names of text fields
 
 
@@ -119,7 +121,8 @@ def _quote(job: Job, route: Route, job_type: JobType, project: Project, today: d
     def most(rows: Price) -> int:
         return pricing.worst_case(narrowed, route.model, rows, sizes=sizes, qualities=qualities)
 
-    worst = pricing.views(most(official), most(own), project.multiplier)
+    listed = most(official)
+    worst = pricing.views(listed, listed if own is official else most(own), project.multiplier)
     return Quote(route, narrowed, _changes(narrowed, route), worst, official, own)
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from gateway.domain.errors import InvalidRequest
 from gateway.ports import Rendered
-from gateway.web.form_fields import IMAGE_URLS, IMAGES, MASK, REFERENCES, SINGLE
+from gateway.web.form_fields import IMAGE_URLS, IMAGES, MASK, OVERLAYS, REFERENCES, SINGLE, other_spelling
 from gateway.web.json_object import Member, read_object
 from gateway.web.json_scan import LongString, Scanner
 from gateway.web.limits import BodyLimits
@@ -33,10 +33,11 @@ class JsonBody:
         self._long_strings: list[LongString] = scanner.long_strings
         self._marker_prefix = scanner.marker_prefix
         self._fields = {member.name: member.value for member in members}
+        self._check_names()
         self._check_lengths()
         self._image_urls = self._read_image_urls()
         self._images = self._count_images()
-        if self.mask:
+        if self._fields.get(MASK) is not None:
             self._check_reference(self._fields[MASK], MASK)
 
     @property
@@ -56,8 +57,8 @@ class JsonBody:
 
     @property
     def mask(self) -> bool:
-        """Whether a mask is named."""
-        return self._fields.get(MASK) is not None
+        """Whether a mask, or a markup in place of one, is named."""
+        return any(self._fields.get(name) is not None for name in OVERLAYS)
 
     def render(self, changes: Mapping[str, str | int | None]) -> Rendered:
         """Return the object with fields replaced, added or left out; without any change, the client's own bytes."""
@@ -108,6 +109,12 @@ class JsonBody:
             else:
                 async for chunk in self._spool.read(*piece):
                     yield chunk
+
+    def _check_names(self) -> None:
+        for name in self._fields:
+            plain = other_spelling(name)
+            if plain is not None:
+                raise InvalidRequest(f"{name[:100]!r} must be spelt {plain!r}.", param=name[:100])
 
     def _check_lengths(self) -> None:
         for name in SINGLE & self._fields.keys():

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Literal
 
 from gateway.ports import Rendered
-from gateway.web.form_fields import MASK
+from gateway.web.form_fields import OVERLAYS
 from gateway.web.limits import BodyLimits
 from gateway.web.multipart_parts import MAX_BOUNDARY, Part, PartReader, invalid_multipart
 from gateway.web.spool import Spool
@@ -43,8 +43,8 @@ class MultipartBody:
 
     @property
     def mask(self) -> bool:
-        """Whether a mask was uploaded."""
-        return any(part.name == MASK for part in self._parts)
+        """Whether a mask, or a markup in place of one, was uploaded."""
+        return any(part.name in OVERLAYS for part in self._parts)
 
     def render(self, changes: Mapping[str, str | int | None]) -> Rendered:
         """Return the form with fields replaced where they stood, added at the end, or left out."""

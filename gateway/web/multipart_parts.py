@@ -10,7 +10,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from gateway.domain.errors import InvalidRequest, RequestTooLarge
-from gateway.web.form_fields import IMAGE, MASK, SINGLE
+from gateway.web.form_fields import IMAGE, OVERLAYS, SINGLE, other_spelling
 from gateway.web.limits import BodyLimits
 from gateway.web.spool import Spool
 
@@ -143,19 +143,28 @@ class PartReader:
             name=name,
             filename=None if filename is None else _text(filename),
             content_type=None if content_type is None else _text(content_type),
-            is_file=filename is not None or name == MASK or IMAGE.fullmatch(name) is not None,
+            is_file=filename is not None or name in OVERLAYS or IMAGE.fullmatch(name) is not None,
         )
+        self._check_name(part)
         self._check_repetition(part)
         part.start = part.end = self._spool.size
         part.value = None if part.is_file else bytearray()
         self._part = part
         self.parts.append(part)
 
+    def _check_name(self, part: Part) -> None:
+        plain = other_spelling(part.name)
+        if plain is not None:
+            raise InvalidRequest(f"{part.name[:100]!r} must be spelt {plain}.", param=part.name[:100])
+        if part.is_file and part.name in SINGLE:
+            message = f"{part.name} must be a plain form field, not a file."
+            raise InvalidRequest(message, param=part.name, code="invalid_type")
+
     def _check_repetition(self, part: Part) -> None:
         self._images += part.is_image
         if self._images > self._limits.images:
             raise InvalidRequest(f"At most {self._limits.images} images are accepted.", param="image")
-        if (part.name in SINGLE or part.name == MASK) and any(part.name == other.name for other in self.parts):
+        if part.name in SINGLE | OVERLAYS and any(part.name == other.name for other in self.parts):
             raise InvalidRequest(f"{part.name} was sent twice; send it once.", param=part.name)
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:

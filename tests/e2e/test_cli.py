@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
@@ -16,6 +17,9 @@ from pathlib import Path
 import pytest
 
 from gateway import __version__
+from gateway.ledger.embedded import embedded_store
+from gateway.ledger.names import Names
+from gateway.ledger.store import Store
 from gateway.sandbox.client import Sandbox
 from tests.e2e.policies import ONE_ACCOUNT
 from tests.e2e.stack import Stack, fetch, free_port, wait_until
@@ -261,6 +265,19 @@ def test_a_store_that_does_not_answer(terminal: Terminal, taken: str) -> None:
     arguments = serve(POLICIES / "default", "--store", f"redis://127.0.0.1:{taken}")
 
     assert "no answer in" in terminal.fails(*arguments, environ={"OPENAI_API_KEY": "sk-test"})
+
+
+def test_a_ledger_that_cannot_be_read(terminal: Terminal) -> None:
+    """The store is there but refuses to answer: `spend` says so in one line, without a traceback."""
+
+    async def spoil(url: str) -> None:
+        store = Store(url)
+        await store.execute("SET", Names().entries, "junk")
+        await store.aclose()
+
+    with embedded_store(terminal.home / "store") as url:
+        asyncio.run(spoil(url))
+        assert "WRONGTYPE" in terminal.fails("spend", "--store", url)
 
 
 @pytest.mark.parametrize(

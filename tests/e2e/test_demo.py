@@ -56,13 +56,19 @@ class Demo:
 
 
 @pytest.fixture
-def demo(tmp_path: Path) -> Iterator[Demo]:
-    """A demo on free ports in an empty directory, with a home of its own."""
+def demo(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Demo]:
+    """A demo on free ports in an empty directory, with a home of its own; further options are the test's parameter."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith("IMAGE_GATEWAY_")}
     environ = {**kept, "HOME": str(tmp_path), "XDG_DATA_HOME": "", "COLUMNS": "200"}
     ports = [f"--{name}port=0" for name in ("", "admin-", "sandbox-")]
+    options = getattr(request, "param", [])
     with subprocess.Popen(
-        [COMMAND, "demo", *ports], cwd=tmp_path, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [COMMAND, "demo", *ports, *options],
+        cwd=tmp_path,
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         try:
             assert process.stdout is not None
@@ -107,6 +113,14 @@ def test_the_printed_lines_work(demo: Demo) -> None:
     assert report["total"]["images"] == 1
     assert float(report["total"]["route_usd"]) == spent["route"] == float(bill["total_usd"]) > 0
     assert report["total"]["route_usd"] in demo.shell(command)
+
+
+@pytest.mark.parametrize("demo", [["--data", "play money", "--realm", "other"]], indirect=True)
+def test_the_printed_lines_name_the_store_in_use(demo: Demo) -> None:
+    """The spend command finds what was spent in another directory and realm, and can be typed as it stands."""
+    demo.shell(demo.printed(r"^  (curl .*/images/generations .*)$"))
+    report = json.loads(demo.shell(f"{demo.printed(r'^  (.*image-gateway spend.*)$')} --format json"))
+    assert report["total"]["images"] == 1
 
 
 def test_a_client_library_is_pointed_at_it(demo: Demo) -> None:

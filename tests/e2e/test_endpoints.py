@@ -351,3 +351,28 @@ async def test_hop_by_hop_headers(
     [request] = talkative.requests
     assert {name for name, _ in request.headers} == SENT_UPSTREAM
     assert request.header("authorization") == f"Bearer {sandbox.api_key}"
+
+
+async def test_a_stream_that_breaks_after_it_told_its_cost(
+    tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox
+) -> None:
+    """What it reported is booked, and the error event says that, not that the worst case was."""
+    event = {"type": "image_generation.completed", "b64_json": IMAGE, "usage": ANSWER["usage"]}
+    data = f"data: {json.dumps(event)}\n\n".encode()
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(b"%s%x\r\n%s\r\n" % (head, len(data), data))
+
+    def run(url: str) -> tuple[Reply, Any]:
+        directory = tmp_path_factory.mktemp("gateway")
+        with running_gateway(directory, CLIENTS.replace("${SANDBOX_URL}", url), sandbox) as stack:
+            reply = stack.post(GENERATIONS, {**LOW, "stream": True})
+            return reply, stack.record(reply.headers["x-request-id"])
+
+    async with serving(script) as server:
+        answer, record = await asyncio.to_thread(run, server.url)
+    assert answer.body.startswith(data)
+    assert b"what it reported was booked" in answer.body.removeprefix(data)
+    assert (record["state"], record["cost_source"], record["unconfirmed"]) == ("settled", "usage", False)

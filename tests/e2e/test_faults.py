@@ -185,6 +185,7 @@ def test_routes_that_all_decline_cost_nothing(stack: Stack, fault: str, paramete
     assert (story.posts, story.states) == (2, ["void", "void"])
     assert story.cost.route == story.bill == 0
     limited = fault == "rate_limit"
+    assert stack.metric("denied_total") == 0  # neither policy nor a budget nor a quota refused it
     assert story.reply.status == (429 if limited else 502)
     assert story.reply.error["code"] == ("rate_limit_exceeded" if limited else "upstream_error")
     if limited:
@@ -210,9 +211,19 @@ def test_the_callers_own_fault_is_passed_on_as_it_came(stack: Stack, status: int
     assert nano(story.reply.headers["x-gateway-cost"]) == 0
 
 
+@pytest.mark.parametrize("billed", [False, True], ids=["unbilled", "billed"])
+def test_an_image_that_was_made_and_withheld_is_presumed_spent(stack: Stack, *, billed: bool) -> None:
+    """Moderation of the output comes after the work; nobody says whether that is billed. Passed on, not repeated."""
+    stack.sandbox.fault("moderation", stage="output", billed=billed)
+    story = tell(stack)
+    assert (story.reply.status, story.posts, story.states) == (400, 1, ["presumed"])
+    assert story.reply.error["moderation_details"]["moderation_stage"] == "output"
+    assert story.cost.route == story.cost.unconfirmed == nano(story.reply.headers["x-gateway-cost"]) > story.bill
+
+
 def test_moderation_is_passed_on_with_its_details(stack: Stack) -> None:
     """The client sees which categories were blocked; no fallback, no cost."""
-    stack.sandbox.fault("moderation", categories=["violence", "self-harm"], stage="output")
+    stack.sandbox.fault("moderation", categories=["violence", "self-harm"])
     story = tell(stack)
     assert (story.reply.status, story.posts, story.states) == (400, 1, ["void"])
     assert story.reply.error["code"] == "moderation_blocked"

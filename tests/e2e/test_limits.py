@@ -16,7 +16,7 @@ from gateway.ledger.embedded import embedded_store
 from gateway.sandbox.client import Sandbox
 from tests.e2e.accounting import NANO, Ask, admin, billed, booked, crowd, nano, settled
 from tests.e2e.policies import PROVIDERS, tight
-from tests.e2e.stack import Reply, Stack, running_gateway
+from tests.e2e.stack import Reply, Stack, fetch, running_gateway
 
 BODY = {"prompt": "a lighthouse", "size": "1024x1024", "quality": "low"}
 BY_THE_IMAGE = (
@@ -202,6 +202,22 @@ async def test_a_quota_takes_the_last_image_and_no_more(start: Start) -> None:
     assert found == [400, 200, 429, 200, 429]
     settled(stack)
     assert booked(stack).images == 6
+
+
+def test_what_a_route_has_left_is_shown(start: Start) -> None:
+    """Every limit of a route counts, not those by the minute alone: used up, it is shown as not available."""
+    limits = "limits: {images_per_minute: 9, images_per_day: 2, concurrent: 3}"
+    route = "main/gpt-image-2:\n    {"
+    (stack,) = start(tight("1000").replace(route, f"{route}{limits}, ", 1))
+    shown = []
+    for _ in range(3):
+        shown.append(stack.metrics())
+        stack.post("/v1/images/generations", BODY)
+    names = [f'image_gateway_route_{what}{{route="main/gpt-image-2"}}' for what in ("available", "images_remaining")]
+    assert [[metrics[name] for name in names] for metrics in shown] == [[1, 2], [1, 1], [0, 0]]
+    routes = fetch(f"http://127.0.0.1:{stack.admin_port}/admin/routes").json
+    assert routes[0] == {"route": "main/gpt-image-2", "available": False, "images_remaining": 0}
+    assert routes[1] == {"route": "main/flare", "available": True, "images_remaining": None}
 
 
 async def test_requests_in_flight_are_limited_and_room_returns(start: Start) -> None:

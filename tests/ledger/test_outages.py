@@ -223,6 +223,27 @@ async def test_the_background_loop_keeps_holds_alive_and_survives_an_outage(mort
     await store.aclose()
 
 
+async def test_an_outage_longer_than_a_lease_ends_no_hold_of_the_living(
+    mortal: Mortal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sweeper is the first to find the store again; work under way is renewed before it looks for what lapsed."""
+    monkeypatch.setattr("gateway.ledger.leases.SWEEP_SECONDS", 0.05)
+    told: list[Event] = []
+    store = Store(mortal.url)
+    ledger = RedisLedger(store, lease=2.0, on_expired=told.append)
+    loop = asyncio.create_task(ledger.run())
+    await hold(ledger, "r", candidate((RULE, 100)))
+    mortal.kill()
+    await asyncio.sleep(2.1)
+    mortal.restart()
+    await asyncio.sleep(0.5)
+    assert await ledger.settle(settlement("r", 1000)) is SettleResult.DONE
+    assert told == []
+    loop.cancel()
+    await asyncio.gather(loop, return_exceptions=True)
+    await store.aclose()
+
+
 async def test_every_call_is_told_of(server: str, realm: str, mortal: Mortal) -> None:
     """Each call to the store becomes one event with its operation, its time and whether it failed."""
 

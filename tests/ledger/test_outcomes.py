@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
 from typing import Any
@@ -15,6 +16,8 @@ from gateway.domain.settlement import CostSource, Settlement, SettleResult, Usag
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
 from gateway.observe.event import HoldEnded
+from gateway.observe.log import JsonFormatter
+from gateway.observe.redact import Redactor
 from tests.ledger.rules import ABOUT, balances, budget, candidate, concurrent, entries, hold, images, settlement
 from tests.ledger.rules import spent_by_entries as rebuilt
 
@@ -145,6 +148,19 @@ async def test_a_lapsed_hold_is_presumed_spent_at_its_worst_case_and_told_once(
     assert (entry.kind, entry.source, entry.cost, entry.images) == ("presume", "presumed", worst, 0)
     record: Any = await ledger.request("r")
     assert record["attempts"][0]["state"] == "presumed"
+
+
+async def test_what_somebody_must_look_into_is_logged_with_its_request(
+    ledger: RedisLedger, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A hold that lapsed and a settlement without a hold name their request in the fields that the log shows."""
+    await hold(ledger, "r", candidate((budget(100), 50)))
+    await store.execute("ZADD", ledger._names.due, "XX", 1, "r:1")
+    await ledger._leases.sweep()
+    assert await ledger.settle(settlement("nobody", 1)) is GONE
+    formatter = JsonFormatter(Redactor())
+    lines = [json.loads(formatter.format(record)) for record in caplog.records]
+    assert [(line["level"], line["request_id"]) for line in lines] == [("warning", "r"), ("error", "nobody")]
 
 
 async def test_a_queued_hold_lapses_to_nothing_unless_it_was_sent(ledger: RedisLedger, store: Store) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 
 from gateway.observe.scrape import Snapshot, forget_worker, new_registry, render_metrics
 
@@ -10,7 +12,7 @@ from gateway.observe.scrape import Snapshot, forget_worker, new_registry, render
 def main() -> None:
     """Forget the dead and print what is left."""
     for pid in sys.argv[1:]:
-        forget_worker(int(pid))
+        forget_worker(int(pid), Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
     text, _ = render_metrics(new_registry(), Snapshot(policy_digest="0123456789abcdef"))
     sys.stdout.buffer.write(text)
 

@@ -75,13 +75,22 @@ async def test_an_error_within_a_success() -> None:
 
 
 async def test_the_callers_fault() -> None:
-    """A moderation error is passed on as it came, with its limits, without a word of our account."""
+    """A moderation error is passed on as it came, with its limits but those the gateway tells of itself."""
     body = b'{"error": {"code": "moderation_blocked", "message": "no", "moderation_details": {}}}'
-    headers = "X-RateLimit-Limit-Images: 5\r\nSet-Cookie: a=b\r\n"
+    headers = "X-RateLimit-Limit-Requests: 5\r\nX-RateLimit-Limit-Images: 5\r\nSet-Cookie: a=b\r\n"
     failure = await failure_of(answering(body, status="400 Bad Request", headers=headers))
     assert failure.pass_on
     assert (failure.outcome, failure.status, failure.body) == (Outcome.REJECTED, 400, body)
-    assert failure.headers == [("content-type", "application/json"), ("x-ratelimit-limit-images", "5")]
+    assert failure.headers == [("content-type", "application/json"), ("x-ratelimit-limit-requests", "5")]
+
+
+async def test_a_refusal_that_is_a_page_becomes_json_and_says_so() -> None:
+    """The body that the caller gets is ours, and so must its type be."""
+    script = answering(b"<html>", status="400 Bad Request", headers="Content-Type: text/html\r\n")
+    failure = await failure_of(script)
+    assert failure.pass_on
+    assert "error" in json.loads(failure.body)
+    assert failure.headers == [("content-type", "application/json")]
 
 
 async def test_our_key_is_wrong() -> None:

@@ -77,6 +77,14 @@ def test_transport(error: httpx.TransportError, outcome: Outcome, reason: str) -
     assert (failure.outcome, failure.reason) == (outcome, reason)
 
 
+@pytest.mark.parametrize("kind", [httpx.ConnectError, httpx.ReadTimeout, httpx.ReadError, httpx.RemoteProtocolError])
+def test_a_transport_error_tells_the_client_nothing_of_the_provider(kind: type[httpx.TransportError]) -> None:
+    """Its text may hold the base URL, which may hold a secret, and pieces of an answer."""
+    failure = of_transport(kind("400, message='b64_json', url='https://internal/secret-token/v1'"))
+    assert failure.message
+    assert not any(word in failure.message for word in ("internal", "secret-token", "b64_json"))
+
+
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [

@@ -79,6 +79,11 @@ def test_no_output_without_an_image_is_usable() -> None:
     assert read_usage(nothing, images=0) == Usage(image_in=5)
 
 
+def test_a_usage_of_nothing_at_all_is_never_believed() -> None:
+    """Every request has a prompt, so an answer that counts nothing does not say what was done."""
+    assert read_usage({"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}, images=0) == "zero_output"
+
+
 VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3)
 PARTS = st.dictionaries(
     st.sampled_from(["image_tokens", "text_tokens", "cached_tokens", "cached_image_tokens", "cached_text_tokens"]),

@@ -52,7 +52,7 @@ def test_a_number_of_images_that_is_none_is_refused(n: object) -> None:
     assert "from 1 to 10" in error.message
 
 
-@pytest.mark.parametrize("n", ["0", "-1", "11", "1e1", "\uff11", "", "9" * 5000])
+@pytest.mark.parametrize("n", ["0", "-1", "11", "1e1", "\uff11", "", "9" * 5000, "10".zfill(13), "1".zfill(13)])
 def test_a_form_carries_numbers_as_text(n: str) -> None:
     """The same rule for the digits of a form field."""
     assert refusal({"n": n}, "multipart").param == "n"

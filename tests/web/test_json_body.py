@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.domain.errors import InvalidRequest, RequestTooLarge
+from gateway.web.form_fields import other_spelling
 from gateway.web.json_body import JsonBody, read_json
 from gateway.web.limits import BodyLimits
 from tests.web.recording import in_pieces
@@ -170,6 +171,10 @@ async def test_long_strings_are_opaque_in_fields_and_whole_in_the_rendered_body(
         ({"mask": "x"}, "mask"),
         ({"mask": {"image_url": "a", "file_id": "b"}}, "mask"),
         ({"prompt": "x" * 1000}, "prompt"),
+        ({"n": 1, "N": 10}, "N"),
+        ({"n[]": 10}, "n[]"),
+        ({"\u017fize": "1024x1024"}, "\u017fize"),
+        ({"Images": [{"file_id": "f"}]}, "Images"),
     ],
 )
 async def test_image_fields_of_another_shape_are_refused(raw: dict[str, Any], param: str) -> None:
@@ -197,7 +202,9 @@ VALUES = st.recursive(
 
 @settings(max_examples=150, deadline=None)
 @given(
-    st.dictionaries(NAMES.filter(lambda name: name not in {"n", "user"}), VALUES, max_size=6),
+    st.dictionaries(
+        NAMES.filter(lambda name: name not in {"n", "user"} and not other_spelling(name)), VALUES, max_size=6
+    ),
     st.booleans(),
     st.integers(),
 )

@@ -141,6 +141,34 @@ async def test_a_single_value_sent_twice_is_refused(name: str) -> None:
     assert caught.value.param == name
 
 
+@pytest.mark.parametrize(
+    "name", ["n[]", "N", "Quality", "size[0]", "stream[]", "partial_images[]", "n ", "Image", "image[1000]", "mask[]"]
+)
+async def test_a_name_that_others_read_as_a_known_one_is_refused(name: str) -> None:
+    """What a provider would take for a field that is priced is never sent on unread."""
+    with pytest.raises(InvalidRequest, match="must be spelt") as caught:
+        await read(write_form([Item("image", PNG, "a"), Item(name, b"10", "a" if "mage[" in name else None)]))
+
+    assert caught.value.param == name
+
+
+@pytest.mark.parametrize("filename", ["", "n.txt"])
+async def test_a_single_value_is_not_a_file(filename: str) -> None:
+    """Some readers take a part with an empty file name for a field."""
+    with pytest.raises(InvalidRequest, match="not a file") as caught:
+        await read(write_form([Item("image", PNG, "a"), Item("n", b"10", filename)]))
+
+    assert caught.value.param == "n"
+
+
+async def test_a_markup_counts_as_a_mask() -> None:
+    """It is an image too, and is priced as one."""
+    body = await read(write_form([Item("image", PNG, "a"), Item("markup", PNG, "m.png")]))
+
+    assert (body.images, body.mask) == (1, True)
+    await body.aclose()
+
+
 async def test_sizes_and_counts_are_bounded() -> None:
     """A field, all fields, a file and the number of images each have a limit of their own."""
     limits = BodyLimits(field=100, fields=250, file=1000, images=2)

@@ -66,7 +66,7 @@ local function mark(key, attempt, state, ended, outcome, retention)
   redis.call('EXPIRE', key, retention)
 end
 
--- Gives a live attempt back in memory; `write_void` then writes it.
+-- Gives a live attempt back in memory; returns how it ended, for `mark`.
 local function plan_void(attempt, token, reason, now)
   return {at = digits(now), token = token, result = 'DONE', source = '', reason = reason, images = '0',
     cost = {'0', '0', '0'}, booked = end_lines(attempt, {0, 0, 0}, true)}
