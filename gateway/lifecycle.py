@@ -166,7 +166,8 @@ class Lifecycle:
                 status, code = await self._deliver(admitted, attempts, sent, relay)
         except GatewayError as error:
             status, code = error.status, error.code
-            error.headers += self._headers(admitted) if exchange.quote else []
+            cost = exchange.cost.route if exchange.cost else 0
+            error.headers += self._headers(admitted, cost=cost if exchange.quote else None)
             if status in (402, 429) and exchange.quote is None:  # with a quote, it was a provider that refused
                 self._observer.emit(RequestDenied(admitted.project.name, code))
             relay.fail(error)
@@ -277,8 +278,10 @@ def spoiled(
     if not reading.complete:
         message = "The provider's answer is not whole or not readable. The work may have been done and billed."
         return UpstreamError(message, should_retry=False)
-    if reading.error and not reading.images and not event_stream:
-        return UpstreamError(f"The provider answered 200 with an error ({reading.error}).", should_retry=False)
+    if not reading.images and not event_stream:
+        found = f"an error ({reading.error})" if reading.error else "no image"
+        message = f"The provider answered 200 with {found}. The work may have been done and billed."
+        return UpstreamError(message, should_retry=False)
     return None
 
 

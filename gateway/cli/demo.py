@@ -7,7 +7,9 @@ import os
 import shlex
 import socket
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 import click
 import uvloop
@@ -24,6 +26,8 @@ from gateway.sandbox.options import DEFAULT_KEY, SandboxOptions
 from gateway.sandbox.server import serve_sandbox
 from gateway.serving import Serving, Sockets, serve_process
 from gateway.web.server import listen
+
+Result = TypeVar("Result")
 
 PROJECT = "demo"
 WELCOME = """\
@@ -66,16 +70,20 @@ def demo(
     pipe = configure_logging(log_level, sys.stderr, [DEFAULT_KEY])
     try:
         with clear_errors():
-            sandbox = listen("127.0.0.1", sandbox_port)
-            sockets = Sockets(listen(host, port), listen("127.0.0.1", admin_port))
+            sandbox = listen("127.0.0.1", sandbox_port, option="--sandbox-port")
+            sockets = Sockets(
+                listen(host, port, option="--port"), listen("127.0.0.1", admin_port, option="--admin-port")
+            )
             sandbox_url = f"http://{address(sandbox.getsockname())}"
             environ = {"IMAGE_GATEWAY_SANDBOX_URL": sandbox_url, "IMAGE_GATEWAY_SANDBOX_KEY": DEFAULT_KEY}
             policy = read_policy(shipped_policies() / "demo", environ)
             settings = Settings(data=data, realm=realm, pepper=os.environ.get(VARIABLE), grace=5.0)
             with store_url(store, data) as url:
-                key = asyncio.run(_fresh_key(url, settings))
-                words = _welcome(sockets, sandbox_url, key, _spend_command(store, data, realm))
+                key = asyncio.run(_with_keys(url, settings, lambda keys: keys.create(PROJECT, name=PROJECT)))
+                words = _welcome(sockets, sandbox_url, key.secret, _spend_command(store, data, realm))
                 uvloop.run(_run(Serving(settings, policy), url, sockets, sandbox, words))
+                # Nobody keeps the secret, so the key ends with its demo.
+                asyncio.run(_with_keys(url, settings, lambda keys: keys.revoke(key.record.id)))
     finally:
         pipe.stop()
 
@@ -89,17 +97,12 @@ async def _run(serving: Serving, url: str, sockets: Sockets, sandbox: socket.soc
         await asyncio.gather(providers, return_exceptions=True)
 
 
-async def _fresh_key(url: str, settings: Settings) -> str:
-    """Make a key for this run; those of earlier runs, whose secrets nobody kept, are ended."""
+async def _with_keys(url: str, settings: Settings, work: Callable[[Keys], Awaitable[Result]]) -> Result:
     connection = Store(url)
     try:
         pepper = load_pepper(settings.data, settings.pepper)
         await check_pepper(connection, pepper, settings.realm)
-        keys = Keys(connection, pepper, settings.realm)
-        for record in await keys.list():
-            if record.project == PROJECT and record.name == PROJECT and not record.revoked:
-                await keys.revoke(record.id)
-        return (await keys.create(PROJECT, name=PROJECT)).secret
+        return await work(Keys(connection, pepper, settings.realm))
     finally:
         await connection.aclose()
 

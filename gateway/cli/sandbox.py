@@ -43,7 +43,7 @@ def sandbox(host: str, port: int, key: str, latency: float, images_per_minute: i
     """
     options = SandboxOptions(api_key=key, latency=latency, images_per_minute=images_per_minute or {})
     with clear_errors():
-        asyncio.run(_run(options, listen(host, port)))
+        asyncio.run(_run(options, listen(host, port, option="--port")))
 
 
 async def _run(options: SandboxOptions, sock: socket.socket) -> None:

@@ -99,7 +99,9 @@ def serve(
                 sockets = Sockets(data_socket, admin_socket, worker.lifeline)
                 uvloop.run(serve_process(serving, worker.store_url, sockets))
                 return
-            sockets = Sockets(listen(host, port), listen(admin_host, admin_port))
+            sockets = Sockets(
+                listen(host, port, option="--port"), listen(admin_host, admin_port, option="--admin-port")
+            )
             with store_url(store, data) as url:
                 _run(serving, url, sockets, workers)
     finally:

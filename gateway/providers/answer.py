@@ -118,7 +118,7 @@ def open_answer(response: httpx.Response) -> StreamedAnswer:
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "text/event-stream":
         return StreamedAnswer(response, event_stream=True)
-    if kind == "application/json" or kind.endswith("+json"):
+    if kind in ("", "application/json") or kind.endswith("+json"):
         return StreamedAnswer(response, event_stream=False)
     raise of_garbage(f"the answer is of type {kind[:40]!r}", response.status_code)
 

@@ -137,7 +137,14 @@ def _rate_limited(ways: Sequence[Sequence[Obstacle]]) -> RateLimited:
         f"Rate limit reached for {rule.scope.label()}: {_words(rule)}. "
         f"Limit {rule.limit}, used {taken}, requested {slowest.line.amount}. Please try again in {slowest.wait:.1f}s."
     )
-    return RateLimited(message, retry_after=slowest.wait, should_retry=True)
+    error = RateLimited(message, retry_after=slowest.wait, should_retry=True)
+    if rule.counted is Counted.IMAGES:
+        error.headers += [
+            ("x-ratelimit-limit-images", str(rule.limit)),
+            ("x-ratelimit-remaining-images", str(max(rule.limit - taken, 0))),
+            ("x-ratelimit-reset-images", f"{slowest.wait:.3f}s"),
+        ]
+    return error
 
 
 def _too_many(obstacle: Obstacle) -> InvalidRequest:
@@ -170,4 +177,6 @@ def _spent(obstacles: Sequence[Obstacle]) -> BudgetExceeded:
         f"it may cost {usd(nearest.line.amount)}, {usd(left)} is left "
         f"({usd(nearest.used)} spent, {usd(nearest.held)} held).{resets}"
     )
-    return BudgetExceeded(message, should_retry=False)
+    error = BudgetExceeded(message, should_retry=False)
+    error.headers.append(("X-Gateway-Budget-Remaining", money.format_usd(left * money.NANO_PER_MICRO)))
+    return error

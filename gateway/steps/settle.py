@@ -11,6 +11,9 @@ from gateway.domain.job import AUTO, Job, Size
 from gateway.domain.route import Price, Quote, Views
 from gateway.domain.settlement import CostSource, Reading, Settlement
 
+ABSURD = 10
+"""Times the worst case; usage that would cost more is a mistake of the provider's, not a bill."""
+
 
 def settle(
     request_id: str,
@@ -26,6 +29,7 @@ def settle(
     Usage if it is sound, else the estimate from what the answer says it made. An answer that broke off, or made
     nothing and says nothing of cost, is presumed to cost the worst case; so is a stream with an image missing.
     """
+    reading = _believed(quote, reading)
     cost, source = _cost(quote, reading, multiplier)
     return Settlement(
         request_id=request_id,
@@ -48,6 +52,16 @@ def presume(request_id: str, attempt: int, quote: Quote, reason: str) -> Settlem
         images=0,
         facts={"reason": reason},
     )
+
+
+def _believed(quote: Quote, reading: Reading) -> Reading:
+    """The reading without a usage that nobody would bill: one such mistake must not empty a project's budget."""
+    rates = quote.route_price.tokens
+    if reading.usage is None or rates is None:
+        return reading
+    if pricing.cost_of_usage(reading.usage, rates) <= ABSURD * quote.worst.route:
+        return reading
+    return replace(reading, usage=None, usage_problem="absurd")
 
 
 def _cost(quote: Quote, reading: Reading, multiplier: Fraction) -> tuple[Views, CostSource]:

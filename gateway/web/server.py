@@ -31,21 +31,23 @@ class _Server(uvicorn.Server):
         yield
 
 
-def listen(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
+def listen(host: str, port: int, *, reuse_port: bool = False, option: str = "") -> socket.socket:
     """Return a listening TCP socket; OSError with one clear line if that cannot be. Port 0 takes a free one.
 
-    `reuse_port` lets several processes share the port.
+    `reuse_port` lets several processes share the port. `option` is how the port can be chosen, for the message.
     """
+    host = host.removeprefix("[").removesuffix("]")
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family, backlog=_BACKLOG, reuse_port=reuse_port)
     except OSError as error:
-        raise OSError(_why(error, host, port)) from error
+        raise OSError(_why(error, host, port, option)) from error
 
 
-def _why(error: OSError, host: str, port: int) -> str:
+def _why(error: OSError, host: str, port: int, option: str) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"port {port} on {host} is in use; stop what uses it or choose another port"
+        how = f" with {option}" if option else ""
+        return f"port {port} on {host} is in use; stop what uses it or choose another port{how}"
     if error.errno == errno.EACCES:
         return f"port {port} on {host} needs privileges; choose a port above 1023"
     if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:

@@ -97,7 +97,7 @@ UNKNOWN: list[tuple[str, dict[str, Any], int, str]] = [
     ("garbage", {"body": "", "billed": False}, 502, "upstream_error"),
     ("garbage", {"body": "[]"}, 502, "upstream_error"),
     ("garbage", {"body": "null"}, 502, "upstream_error"),
-    ("garbage", {"body": '{"created": 1, "data": []}'}, 200, ""),
+    ("garbage", {"body": '{"created": 1, "data": []}'}, 502, "upstream_error"),
     ("html", {}, 502, "upstream_error"),
     ("html", {"billed": True}, 502, "upstream_error"),
     ("status", {"status": 502, "bare": True}, 502, "upstream_error"),
@@ -267,6 +267,7 @@ USAGES: list[tuple[str, dict[str, Any]]] = [
     ("garbage_usage", {"usage": "many"}),
     ("garbage_usage", {"usage": {"input_tokens": 1e400, "output_tokens": 5}}),
     ("garbage_usage", {"usage": {"input_tokens": 5, "output_tokens": True}}),
+    ("garbage_usage", {"usage": {"input_tokens": 9, "output_tokens": 10**8, "total_tokens": 10**8 + 9}}),
     ("garbage_usage", {"usage": {"input_tokens": 2**70, "output_tokens": 2**70}}),
     ("garbage_usage", {"usage": {"input_tokens": 3, "output_tokens": 0, "total_tokens": 3}}),
 ]

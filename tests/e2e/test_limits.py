@@ -190,6 +190,25 @@ def check_quota_headers(reply: Reply, limit: int) -> None:
         assert 0 <= int(reply.headers["x-ratelimit-remaining-images"]) < limit
 
 
+@pytest.mark.parametrize(
+    ("budget", "quotas", "status", "header", "value"),
+    [
+        ("0.009", "[]", 402, "x-gateway-budget-remaining", "0.003105"),
+        ("10", "[{images: 1, per: hour}]", 429, "x-ratelimit-remaining-images", "0"),
+    ],
+)
+def test_a_denial_says_what_is_left(
+    start: Start, *, budget: str, quotas: str, status: int, header: str, value: str
+) -> None:
+    """402 and 429 carry job type, attempts and estimate as every answer does, and what is left of what denied them."""
+    (stack,) = start(tight(budget, quotas))
+    assert stack.post("/v1/images/generations", BODY).status == 200
+    denied = stack.post("/v1/images/generations", BODY)
+    assert (denied.status, denied.headers[header]) == (status, value)
+    assert (denied.headers["x-gateway-job-type"], denied.headers["x-gateway-attempts"]) == ("draft", "0")
+    assert nano(denied.headers["x-gateway-cost-estimate"]) > 0
+
+
 async def test_a_quota_takes_the_last_image_and_no_more(start: Start) -> None:
     """One after another the quota's images are served and the next refused; what was not made is given back."""
     (stack,) = start(tight("1000", "[{images: 6, per: hour}]"))

@@ -47,7 +47,6 @@ async def test_half_an_answer(part: int) -> None:
         (b"<html>", "Content-Type: text/html\r\n"),
         (b"{}", "Content-Type: text/plain\r\n"),
         (b"\x89PNG", "Content-Type: image/png\r\n"),
-        (b"x", "Content-Type:\r\n"),
         (b"\x1f\x8b" * 100, "Content-Type: application/json\r\nContent-Encoding: gzip\r\n"),
         (b"x", "Content-Type: application/json\r\nContent-Encoding: nonsense\r\n"),
     ],
@@ -56,6 +55,14 @@ async def test_garbage(body: bytes, headers: str) -> None:
     """A success that is neither JSON nor events, or is compressed unasked, may have been billed."""
     failure = await failure_of(answering(body, headers=headers))
     assert (failure.outcome, failure.reason, failure.status) == (Outcome.UNKNOWN, "garbage", 200)
+
+
+async def test_an_answer_without_a_type_is_read_as_json() -> None:
+    """An image that was paid for is not thrown away over a missing header."""
+    async with provider_of(answering(document(), headers="Content-Type:\r\n")) as (provider, _):
+        answer = await provider.send(call())
+        await read_all(answer)
+    assert (answer.reading().complete, answer.reading().images) == (True, 1)
 
 
 async def test_json_that_is_none_is_not_complete() -> None:
