@@ -92,7 +92,7 @@ class Attempts:
             self._open = None
             admitted.exchange.attempts -= 1
             raise Unavailable(
-                "The ledger does not answer; nothing was sent and nothing spent. Please try again.",
+                "The ledger does not answer, so nothing can be held; nothing was spent. Please try again.",
                 code="ledger_unavailable",
                 retry_after=LEDGER_RETRY_AFTER,
             ) from error

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TypeVar
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from gateway.cli.options import Fatal, store_options
 from gateway.cli.running import clear_errors, existing_store
+from gateway.cli.tables import show
 from gateway.config.values import NAME
 from gateway.ledger.keys import KeyRecord, Keys, NewKey, UnknownKey
 from gateway.ledger.pepper import VARIABLE, check_pepper, load_pepper
@@ -80,7 +80,7 @@ def list_keys(form: str, store: str, data: Path, realm: str) -> None:
         table.add_column(name, overflow="fold", no_wrap=name in ("id", "state", "created"))
     for row in rows:
         table.add_row(*(row[str(column.header)] or "-" for column in table.columns))
-    Console().print(table)
+    show(table)
 
 
 @keys.command()

@@ -9,12 +9,11 @@ import sys
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 
 from gateway.cli.options import Fatal, store_options
 from gateway.cli.running import clear_errors, existing_store
+from gateway.cli.tables import show
 from gateway.domain.budget import Window
 from gateway.ledger.store import Store
 from gateway.reports import COLUMNS, ReportError, SpendReport, cells, check_dimensions, spend_report
@@ -90,7 +89,4 @@ def _print_table(found: SpendReport, window: str) -> None:
         table.add_row(*row.group, *map(str, cells(row).values()))
     table.add_section()
     table.add_row(*["total", *[""] * (len(found.by) - 1)][: len(found.by)], *map(str, cells(found.total).values()))
-    console = Console()
-    wide = Measurement.get(console, console.options.update(max_width=1000), table).maximum
-    # A figure cut off is worse than a line that wraps.
-    Console(width=max(console.width, wide)).print(table)
+    show(table)

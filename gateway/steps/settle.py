@@ -56,12 +56,13 @@ def presume(request_id: str, attempt: int, quote: Quote, reason: str) -> Settlem
 
 def _believed(quote: Quote, reading: Reading) -> Reading:
     """The reading without a usage that nobody would bill: one such mistake must not empty a project's budget."""
-    rates = quote.route_price.tokens
-    if reading.usage is None or rates is None:
+    usage = reading.usage
+    if usage is None:
         return reading
-    if pricing.cost_of_usage(reading.usage, rates) <= ABSURD * quote.worst.route:
-        return reading
-    return replace(reading, usage=None, usage_problem="absurd")
+    worst = ((quote.official_price, quote.worst.official), (quote.route_price, quote.worst.route))
+    if any(price.tokens and pricing.cost_of_usage(usage, price.tokens) > ABSURD * most for price, most in worst):
+        return replace(reading, usage=None, usage_problem="absurd")
+    return reading
 
 
 def _cost(quote: Quote, reading: Reading, multiplier: Fraction) -> tuple[Views, CostSource]:

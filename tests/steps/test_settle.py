@@ -67,6 +67,18 @@ def test_without_usage_the_estimate_is_the_cost(problem: str) -> None:
     assert made.facts["usage_problem"] == problem
 
 
+@pytest.mark.parametrize("own", [route("main"), route("by-image", prices=(TIERS,))], ids=["by tokens", "by the image"])
+def test_usage_that_nobody_would_bill_is_not_believed(own: Route) -> None:
+    """Far above the worst case it is the provider's mistake, in every view; a little above, it is booked in full."""
+    asked = quote(own=own)
+    absurd = settle("r", 1, asked, whole(usage=Usage(image_out=10**8)), ONE)
+    assert absurd.cost.official <= asked.worst.official
+    assert absurd.cost.route <= asked.worst.route
+    assert (absurd.usage, absurd.facts["usage_problem"]) == (None, "absurd")
+    dearer = settle("r", 1, asked, whole(usage=Usage(image_out=1_000)), ONE)
+    assert dearer.cost.official == 1_000 * 30_000 > asked.worst.official
+
+
 def test_an_estimate_goes_by_what_the_answer_says_it_made() -> None:
     """With `auto` asked for, the size and quality in the answer decide, within what was held."""
     asked = quote(job())
