@@ -1,7 +1,9 @@
-"""What the ledger costs: one hold and its settlement, by the number of budgets and quotas they touch.
+"""What the ledger costs: one hold and its settlement, by what they touch and by what the store already knows.
 
-`python benchmarks/ledger.py [--quick]` prints a table in Markdown. It runs on an embedded store of its own, once as the
-gateway sets it up (every write on disk before its reply) and once with a write to disk every second.
+`python benchmarks/ledger.py [--quick] [--history N]` prints tables in Markdown. It runs on an embedded store of its
+own: by the number of budgets and quotas, as the gateway sets the store up (every write on disk before its reply) and
+with a write to disk every second; then with 12 of them as the history grows, up to a million requests, with as many
+API keys beside. Bytes are what the server says it uses, by request kept.
 """
 
 from __future__ import annotations
@@ -23,6 +25,10 @@ from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
 
 AMPLE = 10**12
+SCOPES = 12
+GROWTH = (1, 100, 10_000, 1_000_000)
+ABOUT = {"project": "p0", "key": "key_x", "job_type": "j", "operation": "generate", "n": 1, "tags": {}}
+HEAD = "hold p50 | hold p99 | settle p50 | settle p99"
 
 
 def candidate(lines: int) -> Candidate:
@@ -39,41 +45,102 @@ def candidate(lines: int) -> Candidate:
     return Candidate("r", tuple(held), {**facts, "worst": worst, "price_from": "2026-04-21"})
 
 
-async def measure(url: str, lines: int, count: int, fsync: str) -> str:
-    """Return the row of one setting."""
+async def one(ledger: RedisLedger, offered: Candidate) -> tuple[float, float]:
+    """Hold and settle; return the seconds each took."""
+    name = f"req_{secrets.token_hex(16)}"
+    began = time.perf_counter()
+    held = await ledger.choose_and_hold(name, [offered], about=ABOUT)
+    holding = time.perf_counter() - began
+    assert isinstance(held, Held)
+    settlement = Settlement(name, held.attempt, Views(5_910_000, 5_910_000, 5_910_000), CostSource.USAGE, 1)
+    began = time.perf_counter()
+    await ledger.settle(settlement)
+    return holding, time.perf_counter() - began
+
+
+async def measure(ledger: RedisLedger, lines: int, count: int) -> str:
+    """Return the cells of one setting: so many requests, one at a time."""
+    offered = candidate(lines)
+    times = [await one(ledger, offered) for _ in range(count)]
+    return " | ".join(
+        f"{percentile([pair[which] for pair in times], share) * 1000:.2f} ms"
+        for which in (0, 1)
+        for share in (0.5, 0.99)
+    )
+
+
+async def fill(store: Store, ledger: RedisLedger, count: int) -> None:
+    """Have so many requests more in the store, as fast as it takes them; the disk may wait meanwhile."""
+    offered = candidate(SCOPES)
+    await store.execute("CONFIG", "SET", "appendfsync", "no")
+    rest = iter(range(count))
+
+    async def worker() -> None:
+        for _ in rest:
+            await one(ledger, offered)
+
+    await asyncio.gather(*(worker() for _ in range(16)))
+    await store.execute("CONFIG", "SET", "appendfsync", "always")
+
+
+async def memory(store: Store) -> int:
+    """Return the bytes that the server's data takes."""
+    info = await store.execute("INFO", "memory")
+    if not isinstance(info, dict):
+        info = dict(line.split(":", 1) for line in str(info).splitlines() if ":" in line)
+    return int(info["used_memory"])
+
+
+async def by_lines(url: str, count: int) -> None:
+    """Print the table by number of lines."""
+    print(f"{count} requests a row, one at a time.\n\n| write to disk | lines | {HEAD} |\n|---|--:|--:|--:|--:|--:|")
+    for fsync in ("always", "everysec"):
+        for lines in (1, 5, SCOPES):
+            store = Store(url, deadline=10.0)
+            await store.execute("CONFIG", "SET", "appendfsync", fsync)
+            ledger = RedisLedger(store, secrets.token_hex(4))
+            print(f"| {fsync} | {lines} | {await measure(ledger, lines, count)} |", flush=True)
+            await ledger.aclose()
+            await store.aclose()
+
+
+async def by_history(url: str, count: int, most: int) -> None:
+    """Print the table by what the store already keeps, for a store that keeps nothing else."""
+    print(f"\n{SCOPES} lines, every write on disk before its reply, by requests and keys kept.\n")
+    print(f"| requests kept | keys | {HEAD} | bytes per request |\n|--:|--:|--:|--:|--:|--:|--:|")
     store = Store(url, deadline=10.0)
-    await store.execute("CONFIG", "SET", "appendfsync", fsync)
-    ledger = RedisLedger(store, secrets.token_hex(4))
+    ledger = RedisLedger(store, "history")
     await ledger.open()
-    offered, holds, settles = candidate(lines), [], []
-    about = {"project": "p0", "key": "key_x", "job_type": "j", "operation": "generate", "n": 1, "tags": {}}
-    for number in range(count):
-        name = f"req_{number}"
-        began = time.perf_counter()
-        held = await ledger.choose_and_hold(name, [offered], about=about)
-        holds.append(time.perf_counter() - began)
-        assert isinstance(held, Held)
-        settlement = Settlement(name, held.attempt, Views(5_910_000, 5_910_000, 5_910_000), CostSource.USAGE, 1)
-        began = time.perf_counter()
-        await ledger.settle(settlement)
-        settles.append(time.perf_counter() - began)
+    await one(ledger, candidate(SCOPES))  # so that the scripts are there, and the cells
+    empty, kept = await memory(store), 0
+    for size in (size for size in GROWTH if size <= most):
+        await fill(store, ledger, size - kept)
+        grown = (await memory(store) - empty) / size
+        keys = min(size, 100_000)
+        words = [
+            word for number in range(keys) for word in (secrets.token_hex(32), f'{{"id":"key_{number}","project":"p"}}')
+        ]
+        for start in range(0, len(words), 2_000):
+            await store.execute("HSET", "igw:{history}:keys", *words[start : start + 2_000])
+        row = await measure(ledger, SCOPES, count)
+        kept = size + count
+        print(f"| {size:,} | {keys:,} | {row} | {grown:,.0f} |", flush=True)
     await ledger.aclose()
     await store.aclose()
-    cells = [f"{percentile(times, share) * 1000:.2f} ms" for times in (holds, settles) for share in (0.5, 0.99)]
-    return f"| {fsync} | {lines} | {' | '.join(cells)} |"
 
 
 def main() -> None:
     """Run all."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of the work, to see that it runs")
-    count = 200 if parser.parse_args().quick else 2000
-    print(f"Machine: {machine()}. {count} requests a row, one at a time.\n")
-    print("| write to disk | lines | hold p50 | hold p99 | settle p50 | settle p99 |\n|---|--:|--:|--:|--:|--:|")
+    parser.add_argument("--history", type=int, default=GROWTH[-1], help="the most requests to keep (a million: 3 GB)")
+    options = parser.parse_args()
+    count, most = (200, 10_000) if options.quick else (2_000, options.history)
+    print(f"Machine: {machine()}. ", end="")
     with tempfile.TemporaryDirectory(prefix="igw-bench-") as folder, embedded_store(Path(folder)) as url:
-        for fsync in ("always", "everysec"):
-            for lines in (1, 5, 12):
-                print(asyncio.run(measure(url, lines, count, fsync)), flush=True)
+        asyncio.run(by_lines(url, count))
+    with tempfile.TemporaryDirectory(prefix="igw-bench-") as folder, embedded_store(Path(folder)) as url:
+        asyncio.run(by_history(url, count, most))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from gateway.domain import money
 from gateway.domain.budget import Window
 from gateway.domain.errors import InvalidRequest, Unavailable
 from gateway.ports import LedgerUnavailable
-from gateway.reports import ReportError, spend_report
+from gateway.reports import ReportError, period_of, spend_report
 
 View = Callable[[Mapping[str, str]], Awaitable[object]]
 
@@ -23,8 +23,12 @@ def admin_views(application: Application) -> dict[str, View]:
         if window not in list(Window):
             raise InvalidRequest(f"window must be one of {', '.join(Window)}.", param="window")
         try:
+            period = period_of(Window(window), query.get("since"), query.get("until"))
+        except ReportError as error:
+            raise InvalidRequest(str(error), param="until" if "until" in query else "since") from error
+        try:
             found = await spend_report(
-                application.store, application.realm, by=by, window=Window(window), project=query.get("project")
+                application.store, application.realm, by=by, period=period, project=query.get("project")
             )
         except ReportError as error:
             raise InvalidRequest(str(error), param="by") from error

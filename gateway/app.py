@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+from gateway.assets.answers import AnswersOnDisk
 from gateway.domain.budget import Budget, Counted, Quota
 from gateway.domain.policy import Policy
+from gateway.domain.retry import RetryBudgets
 from gateway.ledger.deferred import DeferredSettlements
+from gateway.ledger.identity import is_known, remember
+from gateway.ledger.journal import Journal
 from gateway.ledger.keyring import RedisKeyring
+from gateway.ledger.offline import OfflineLedger
 from gateway.ledger.pepper import load_pepper
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
@@ -37,13 +43,16 @@ def today() -> date:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to run: everything that is not policy. `lease` and `grace` are seconds."""
+    """How to run: everything that is not policy. `lease`, `grace` and `store_timeout` are seconds."""
 
     data: Path
+    assets: Path | None = None
+    """What gateways that share a store share on disk: answers kept for repeats. None: in `data`."""
     realm: str = "main"
     pepper: str | None = None
     lease: float = 30.0
     grace: float = 30.0
+    store_timeout: float = 0.09
 
 
 class Application:
@@ -61,18 +70,22 @@ class Application:
         self.ledger = RedisLedger(
             store, settings.realm, lease=settings.lease, observer=self._observers, on_expired=self._observers.emit
         )
-        self.settlements = DeferredSettlements(self.ledger)
+        self.settlements = DeferredSettlements(self.ledger, Journal(settings.data / "journal", settings.realm))
+        self.answers = AnswersOnDisk((settings.assets or settings.data / "assets") / "answers")
+        offline = OfflineLedger(self.ledger, self.settlements)
         self.keyring = RedisKeyring(store, pepper, settings.realm)
         self.lifecycle = Lifecycle(
             current=self._setup,
             keyring=self.keyring,
-            ledger=self.ledger,
+            ledger=offline,
             settlements=self.settlements,
             observer=self._observers,
             today=today,
+            answers=self.answers,
+            budgets=RetryBudgets(time.monotonic),
         )
         self.service = Service(
-            lifecycle=self.lifecycle, current=self._setup, keyring=self.keyring, ledger=self.ledger, today=today
+            lifecycle=self.lifecycle, current=self._setup, keyring=self.keyring, ledger=offline, today=today
         )
         self._observers.emit(PolicyLoaded(policy.digest, ok=True))
 
@@ -119,6 +132,10 @@ class Application:
             ),
         )
 
+    def background(self) -> list[Coroutine[None, None, None]]:
+        """Return what runs beside the requests, until it is cancelled."""
+        return [self.ledger.run(), self.keyring.run(), self.settlements.run(), self.answers.run()]
+
     async def aclose(self, grace: float) -> None:
         """Finish what runs, within `grace` seconds, settle what is settled, and let go of providers."""
         await self.lifecycle.drain(grace)
@@ -143,14 +160,16 @@ def _route_state(name: str, limits: Sequence[tuple[Quota, Balance]]) -> RouteSta
 @contextlib.asynccontextmanager
 async def running_application(settings: Settings, policy: Policy, store_url: str) -> AsyncIterator[Application]:
     """Yield an application with its background work going; StoreError if the store cannot be used."""
-    store = Store(store_url)
+    store = Store(store_url, realm=settings.realm, silence=settings.store_timeout)
     try:
         await store.check()
         pepper = load_pepper(settings.data, settings.pepper)
         application = Application(settings, policy, store, pepper)
-        await application.ledger.open()
+        known = is_known(settings.data, store.where, settings.realm)
+        epoch = await application.ledger.open(create=not known)
+        remember(settings.data, store.where, settings.realm, epoch)
         await application.keyring.load()
-        tasks = [asyncio.create_task(application.ledger.run()), asyncio.create_task(application.keyring.run())]
+        tasks = [asyncio.create_task(work) for work in application.background()]
         try:
             yield application
         finally:

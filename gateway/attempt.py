@@ -1,18 +1,24 @@
-"""Attempts: reserve and send, on one route after another while nothing can have been billed."""
+"""Attempts: hold and send, again and again while what failed cannot have been billed, or policy says to go on."""
 
 from __future__ import annotations
 
+import asyncio
+import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.domain.errors import GatewayError, RateLimited, Unavailable, UpstreamError, UpstreamTimeout
-from gateway.domain.route import Quote
-from gateway.domain.settlement import Outcome, Settlement, SettleResult
+from gateway.domain.retry import RetryBudgets, jittered
+from gateway.domain.route import Views
+from gateway.domain.settlement import CostSource, Outcome, Settlement, SettleResult
 from gateway.exchange import Admitted
+from gateway.failpoint import reach
 from gateway.observe.event import FellBack, Observer, UpstreamFailed
 from gateway.ports import Answer, Ledger, LedgerUnavailable, Provider, Settlements, UpstreamFailure
-from gateway.steps.reserve import Reserved, reserve
+from gateway.retrying import Course, Failed, Step
+from gateway.steps.accept import retry_count
+from gateway.steps.reserve import AlreadyBound, Reserved, reserve
 from gateway.steps.send import send
 from gateway.steps.settle import presume
 
@@ -39,100 +45,180 @@ class PassedOn:
 
 
 class Attempts:
-    """Tries the routes of an admitted request; every hold it takes is ended here or handed on in `Sent`."""
+    """Tries the routes of one admitted request; every hold it takes is ended here or handed on in `Sent`.
+
+    `budgets` belong to the process; without them the request has full ones of its own.
+    """
 
     def __init__(
-        self, ledger: Ledger, settlements: Settlements, providers: Mapping[str, Provider], observer: Observer
+        self,
+        ledger: Ledger,
+        settlements: Settlements,
+        providers: Mapping[str, Provider],
+        observer: Observer,
+        budgets: RetryBudgets | None = None,
     ) -> None:
         self._ledger = ledger
         self._settlements = settlements
         self._providers = providers
         self._observer = observer
+        self._budgets = budgets or RetryBudgets(time.monotonic)
+        self._course: Course | None = None
         self._open: Reserved | None = None
+        self._unbilled = ""  # why the open hold may be given back, once that is sure
 
     async def first_that_works(self, admitted: Admitted) -> Sent | PassedOn:
-        """Return the first usable answer; raises the error to show if there is none."""
-        untried = list(admitted.ranked.quotes)
-        failures: list[tuple[Quote, UpstreamFailure]] = []
-        last: Reserved | None = None
-        while True:
-            reserved = await self._reserve(admitted, untried, last, failures)
-            if last is not None:
-                self._tell_fallback(last, reserved, failures[-1][1])
-            untried.remove(reserved.quote)
-            result = await self._send(admitted, reserved)
-            if isinstance(result, Sent):
+        """Return the first usable answer; raises the error to show if there is none.
+
+        Called again after AlreadyBound it goes on where it was, so that all calls together keep to policy's bound.
+        """
+        if self._course is None:
+            counts = retry_count(admitted.exchange.inbound.headers) is not None
+            quotes, retry = admitted.ranked.quotes, admitted.job_type.retry
+            self._course = Course(quotes, retry, self._budgets, client_repeats=counts)
+        course = self._course
+        result = await self._go_on(admitted, course)
+        if result is None:
+            raise failed(course) from course.failures[-1].failure
+        return result
+
+    async def after(self, admitted: Admitted, reserved: Reserved, failure: UpstreamFailure) -> Sent | PassedOn | None:
+        """Go on after an answer that is booked and no use, if policy says so; None if it does not, or nothing is left.
+
+        `failure` says what became of it; its outcome is unknown. Only for an answer of which nothing was passed on.
+        Raises the error to show if going on failed too, or if more than this answer may have been billed.
+        """
+        assert self._course is not None
+        course, before = self._course, admitted.exchange.attempts
+        course.failed(reserved.quote, failure)
+        result = await self._go_on(admitted, course)
+        if result is None and (admitted.exchange.attempts > before or course.times_presumed > 1):
+            raise failed(course) from failure
+        return result
+
+    async def _go_on(self, admitted: Admitted, course: Course) -> Sent | PassedOn | None:
+        while (step := course.next()) is not None:
+            try:
+                result = await self._try(admitted, course, step)
+            finally:
+                course.end_step()
+            if result is not None:
                 return result
-            failures.append((reserved.quote, result))
-            more = untried and len(failures) < admitted.job_type.retry.attempts
-            if result.pass_on or not more:
-                await self._give_back(admitted, reserved, result)
-                if result.pass_on:
-                    return PassedOn(reserved, result)
-                raise failed(failures) from result
-            last = reserved
+        await self._give_back(admitted)
+        return None
 
-    async def _reserve(
-        self,
-        admitted: Admitted,
-        untried: Sequence[Quote],
-        last: Reserved | None,
-        failures: Sequence[tuple[Quote, UpstreamFailure]],
-    ) -> Reserved:
-        release = last.held.attempt if last else None
-        admitted.exchange.attempts += 1
-        try:
-            reserved = await reserve(
-                self._ledger, admitted.request_id, untried, admitted.purse, about=admitted.about(), release=release
-            )
-        except LedgerUnavailable as error:
-            # A hold whose answer was lost the ledger gives back by itself; the attempt before it may still be held.
-            if release is not None:
-                await self._settlements.void(admitted.request_id, release, failures[-1][1].reason)
-            self._open = None
-            admitted.exchange.attempts -= 1
-            raise Unavailable(
-                "The ledger does not answer, so nothing can be held; nothing was spent. Please try again.",
-                code="ledger_unavailable",
-                retry_after=LEDGER_RETRY_AFTER,
-            ) from error
-        except GatewayError as denial:
-            self._open = None  # an earlier attempt was given back in the same step
-            admitted.exchange.attempts -= 1
-            if failures:
-                raise failed(failures) from denial
-            raise
-        admitted.exchange.quote = reserved.quote
-        self._open = reserved
-        return reserved
+    async def _try(self, admitted: Admitted, course: Course, step: Step) -> Sent | PassedOn | None:
+        """Do one step; None if no usable answer came of it."""
+        if step.pause:
+            await self._pause(admitted, step.pause)
+        reserved = await self._reserve(admitted, course, step)
+        if reserved is None:
+            return None
+        result = await self._send(admitted, reserved)
+        if isinstance(result, Sent):
+            course.succeeded(reserved.quote)
+            return result
+        if result.pass_on:
+            course.succeeded(reserved.quote)
+            return await self._pass_on(admitted, course, reserved, result)
+        course.failed(reserved.quote, result)
+        return None
 
-    def _tell_fallback(self, last: Reserved, reserved: Reserved, failure: UpstreamFailure) -> None:
-        self._observer.emit(FellBack(last.quote.route.name, reserved.quote.route.name, failure.reason))
-
-    async def _send(self, admitted: Admitted, reserved: Reserved) -> Sent | UpstreamFailure:
+    async def _pause(self, admitted: Admitted, seconds: float) -> None:
+        """Wait with nothing held; a gateway that shuts down meanwhile has nothing to end."""
+        await self._give_back(admitted)
         began = time.monotonic()
         try:
-            answer = await send(self._providers, admitted.request_id, reserved.quote, admitted.body)
-            return Sent(reserved, answer, time.monotonic() - began)
-        except UpstreamFailure as failure:
-            self._observer.emit(UpstreamFailed(reserved.quote.route.name, failure.reason))
-            if failure.outcome is not Outcome.UNKNOWN:
-                return failure
-            await self._presume(admitted, reserved, failure.reason)
-            if failure.pass_on:
-                return failure
-            raise unknown(failure) from failure
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError as error:
+            # Only a gateway that shuts down cancels, and the client is to be told so rather than of a fault of ours.
+            message = "The gateway is shutting down; nothing was billed. Please try again."
+            raise Unavailable(message, code="shutting_down", retry_after=jittered(1.0, random.random)) from error
         finally:
             admitted.exchange.upstream_seconds += time.monotonic() - began
 
-    async def _give_back(self, admitted: Admitted, reserved: Reserved, failure: UpstreamFailure) -> None:
-        if failure.outcome is not Outcome.UNKNOWN:
-            await self._settlements.void(admitted.request_id, reserved.held.attempt, failure.reason)
-        self._open = None
+    async def _reserve(self, admitted: Admitted, course: Course, step: Step) -> Reserved | None:
+        """Hold on the first quote that fits, giving back the attempt before it in the same step; None if none fits."""
+        release = self._open.held.attempt if self._open else None
+        admitted.exchange.attempts += 1
+        reach("before_hold")
+        try:
+            reserved = await reserve(
+                self._ledger,
+                admitted.request_id,
+                step.quotes,
+                admitted.purse,
+                about=admitted.about(),
+                release=release,
+                binding=admitted.exchange.binding,
+            )
+        except AlreadyBound:
+            admitted.exchange.attempts -= 1
+            await self._give_back(admitted)
+            raise
+        except LedgerUnavailable as error:
+            # A hold whose answer was lost the ledger gives back by itself; the attempt before it may still be held.
+            admitted.exchange.attempts -= 1
+            await self._give_back(admitted)
+            raise (failed(course) if course.presumed else ledger_unavailable()) from error
+        except GatewayError:
+            admitted.exchange.attempts -= 1
+            self._open = None  # an earlier attempt was given back in the same step
+            if not course.failures:
+                raise
+            course.denied(step)
+            return None
+        self._open, self._unbilled = reserved, ""
+        reach("after_hold")
+        admitted.exchange.quote = reserved.quote
+        self._tell_of_fallback(course, reserved)
+        course.chosen(reserved.quote)
+        return reserved
+
+    def _tell_of_fallback(self, course: Course, reserved: Reserved) -> None:
+        if course.failures:
+            last, route = course.failures[-1], reserved.quote.route.name
+            if last.quote.route.name != route:
+                self._observer.emit(FellBack(last.quote.route.name, route, last.failure.reason))
+
+    async def _send(self, admitted: Admitted, reserved: Reserved) -> Sent | UpstreamFailure:
+        """Call the provider; what may have been billed is booked at once."""
+        began = time.monotonic()
+        try:
+            reach("before_send")
+            answer = await send(self._providers, admitted.request_id, reserved.quote, admitted.body)
+            reach("answer_begun")
+            return Sent(reserved, answer, time.monotonic() - began)
+        except UpstreamFailure as failure:
+            self._observer.emit(UpstreamFailed(reserved.quote.route.name, failure.reason))
+            if failure.outcome is Outcome.UNKNOWN:
+                await self._presume(admitted, reserved, failure.reason)
+            self._unbilled = failure.reason
+            return failure
+        finally:
+            admitted.exchange.upstream_seconds += time.monotonic() - began
+
+    async def _pass_on(
+        self, admitted: Admitted, course: Course, reserved: Reserved, failure: UpstreamFailure
+    ) -> PassedOn:
+        await self._give_back(admitted)
+        if course.presumed or failure.outcome is Outcome.UNKNOWN:
+            failure.headers = [*failure.headers, ("x-should-retry", "false")]
+        return PassedOn(reserved, failure)
+
+    async def _give_back(self, admitted: Admitted) -> None:
+        """End the hold of the last call, which was surely not billed, if it is still there."""
+        if self._open is not None:
+            reach("before_void")
+            await self._settlements.void(admitted.request_id, self._open.held.attempt, self._unbilled)
+            reach("after_void")
+            self._open = None
 
     async def interrupted(self, admitted: Admitted) -> None:
         """End the hold that is still open after a cancellation or a fault of ours: the request may have left."""
-        if self._open is not None:
+        if self._unbilled:
+            await self._give_back(admitted)
+        elif self._open is not None:
             await self._presume(admitted, self._open, "interrupted")
 
     async def _presume(self, admitted: Admitted, reserved: Reserved, reason: str) -> None:
@@ -140,25 +226,60 @@ class Attempts:
         await self.book(admitted, reserved, presume(admitted.request_id, reserved.held.attempt, reserved.quote, reason))
 
     async def book(self, admitted: Admitted, reserved: Reserved, settlement: Settlement) -> None:
-        """Settle a hold and tell of it."""
+        """Settle a hold and tell of it; the exchange's cost is that of all its attempts."""
+        reach("before_settle")
         result = await self._settlements.settle(settlement)
+        reach("after_settle")
         self._open = None
         exchange = admitted.exchange
-        exchange.cost, exchange.source, exchange.images = settlement.cost, settlement.source, settlement.images
+        exchange.cost = settlement.cost if exchange.cost is None else total(exchange.cost, settlement.cost)
+        if exchange.source is not CostSource.PRESUMED:
+            exchange.source = settlement.source
+        exchange.images += settlement.images
         if result in (SettleResult.DONE, None):
             self._observer.emit(admitted.hold_ended(reserved.quote, settlement))
 
 
-def failed(failures: Sequence[tuple[Quote, UpstreamFailure]]) -> GatewayError:
-    """Return the error for routes that all failed without billing anything."""
-    told = "; ".join(f"{quote.route.name}: {failure.message}" for quote, failure in failures)
-    waits = [failure.retry_after or 1.0 for _, failure in failures if failure.reason == "status_429"]
-    if len(waits) == len(failures):
+def total(one: Views, other: Views) -> Views:
+    """Return the sum of two amounts, view by view."""
+    return Views(one.official + other.official, one.route + other.route, one.internal + other.internal)
+
+
+def ledger_unavailable() -> Unavailable:
+    """Return the error for a hold that could not be taken, when no call may have been billed."""
+    return Unavailable(
+        "The ledger does not answer, so nothing can be held; nothing was spent. Please try again.",
+        code="ledger_unavailable",
+        retry_after=jittered(LEDGER_RETRY_AFTER, random.random),
+    )
+
+
+def failed(course: Course) -> GatewayError:
+    """Return the error for a request whose calls all failed. Once any may have been billed it must not be repeated."""
+    if course.presumed:
+        return _presumed(course.failures)
+    told, failures = _told(course.failures), [failed.failure for failed in course.failures]
+    if all(failure.reason == "status_429" for failure in failures):
         message = f"Every route is at its provider's rate limit ({told}). Nothing was billed; please try again."
-        return RateLimited(message, retry_after=min(waits), should_retry=True)
-    lasting = all(failure.reason.startswith("account") for _, failure in failures)
-    message = f"Every route failed ({told}). Nothing was billed."
-    return UpstreamError(message, should_retry=False if lasting else None)
+        return RateLimited(message, retry_after=course.retry_after(), should_retry=True)
+    lasting = all(failure.reason.startswith("account") for failure in failures)
+    return UpstreamError(f"Every route failed ({told}). Nothing was billed.", should_retry=False if lasting else None)
+
+
+def _presumed(failures: Sequence[Failed]) -> GatewayError:
+    unclear = [failed for failed in failures if failed.presumed]
+    error = unknown(unclear[-1].failure)
+    if len(failures) > 1:
+        routes = " and ".join(failed.quote.route.name for failed in unclear)
+        error.message = (
+            f"Every route failed ({_told(failures)}). The work may have been done and billed by {routes}, "
+            "and is booked so."
+        )
+    return error
+
+
+def _told(failures: Sequence[Failed]) -> str:
+    return "; ".join(f"{failed.quote.route.name}: {failed.failure.message}" for failed in failures)
 
 
 def unknown(failure: UpstreamFailure, *, confirmed: bool = False) -> GatewayError:

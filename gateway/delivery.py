@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from gateway.domain.errors import GatewayError
+from gateway.failpoint import reach
 from gateway.ports import Answer, Headers
 from gateway.relay import Relay
 
@@ -16,18 +17,40 @@ SMALL = 64 * 1024
 
 
 class Delivery:
-    """One answer on its way. `head(cost)` returns the gateway's headers; cost is nano-USD, None if not yet known."""
+    """One answer on its way. `head(cost)` returns the gateway's headers; cost is nano-USD, None if not yet known.
 
-    def __init__(self, answer: Answer, relay: Relay, head: Callable[[int | None], Headers]) -> None:
+    `record` is given every byte of the body as it comes.
+    """
+
+    def __init__(
+        self,
+        answer: Answer,
+        relay: Relay,
+        head: Callable[[int | None], Headers],
+        record: Callable[[bytes], Awaitable[None]] | None = None,
+    ) -> None:
         self._answer = answer
         self._relay = relay
         self._head = head
-        self._opened = False
+        self._record = record
+        self._headers: Headers | None = None
         self._held: list[bytes] = []
         self._received = 0
         self._tail = EVENT_END
         self.upstream_seconds = 0.0
         self.client_seconds = 0.0
+
+    @property
+    def opened(self) -> bool:
+        """Whether the status line is out."""
+        return self._headers is not None
+
+    def headers(self, cost: int) -> Headers:
+        """Return the headers that went out, or that will once the cost is known."""
+        return self._headers if self._headers is not None else self._with_own(cost)
+
+    def _with_own(self, cost: int | None) -> Headers:
+        return [*self._answer.headers, *self._head(cost)]
 
     async def pump(self) -> None:
         """Read the answer to its end, passing on all but its last bytes; raises UpstreamFailure if it breaks off."""
@@ -39,18 +62,22 @@ class Delivery:
             finally:
                 self.upstream_seconds += time.monotonic() - began
             if chunk is None:
+                reach("answer_read")
                 return
+            reach("mid_answer")
             self._received += len(chunk)
             self._tail = (self._tail + chunk[-4:])[-4:]
             self._held.append(chunk)
-            if self._opened or self._answer.event_stream or self._received > SMALL:
+            if self._record is not None:
+                await self._record(chunk)
+            if self.opened or self._answer.event_stream or self._received > SMALL:
                 self._open(None)
                 await self._pass_on()
 
     def _open(self, cost: int | None) -> None:
-        if not self._opened:
-            self._opened = True
-            self._relay.open(self._answer.status, [*self._answer.headers, *self._head(cost)])
+        if self._headers is None:
+            self._headers = self._with_own(cost)
+            self._relay.open(self._answer.status, self._headers)
 
     async def _pass_on(self) -> None:
         length = self._answer.content_length
@@ -66,13 +93,15 @@ class Delivery:
 
     async def finish(self, cost: int) -> None:
         """Give the client the rest; the money is settled."""
+        reach("before_last_byte")
         self._open(cost)
         await self._write(self._held)
         self._relay.close()
+        reach("after_last_byte")
 
     async def break_off(self, error: GatewayError) -> None:
         """Tell the client that the answer is not whole, in the way that is still open."""
-        if not self._opened:
+        if not self.opened:
             self._relay.fail(error)
         elif self._answer.event_stream and self._between_events():
             await self._write([*self._held, b"data: " + json.dumps(error.body()).encode() + EVENT_END])

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 from gateway.domain.caller import Caller
+from gateway.domain.idempotency import Binding
 from gateway.domain.job import Job, Wishes
 from gateway.domain.policy import JobType, Policy, Project
 from gateway.domain.route import Quote, Views
@@ -25,6 +26,11 @@ class Exchange:
     caller: Caller | None = None
     job: Job | None = None
     job_type: JobType | None = None
+    binding: Binding | None = None
+    """What its hold is bound to, so that a repetition of it finds it."""
+    orphan_name: str | None = None
+    """What a retry without a key calls it by, should its client leave it behind."""
+    replayed: bool = False
     quote: Quote | None = None
     attempts: int = 0
     upstream_seconds: float = 0.0
@@ -61,6 +67,7 @@ class Exchange:
             client_gone=client_gone,
             bytes_out=bytes_out,
             tags=self.wishes.tags,
+            replayed=self.replayed,
         )
 
 
@@ -96,6 +103,7 @@ class Admitted:
             "job_type": self.job_type.name,
             "operation": str(job.operation),
             "client_model": job.client_model,
+            "text_bytes": job.prompt_bytes,
             "n": job.n,
             "size": job.size,
             "quality": job.quality,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.domain import money
 from gateway.domain.route import Quote, Views
+from gateway.domain.settlement import CostSource
 from gateway.exchange import Admitted
 
 
@@ -49,6 +50,7 @@ def record(kept: Mapping[str, Any]) -> dict[str, object]:
     about = dict(kept["about"])
     attempts = [_attempt(attempt) for attempt in kept["attempts"]]
     last = attempts[-1]
+    unconfirmed = any(attempt["state"] == "presumed" for attempt in attempts)
     passed_over = about.pop("passed_over", [])
     return {
         "id": kept["id"],
@@ -60,18 +62,36 @@ def record(kept: Mapping[str, Any]) -> dict[str, object]:
         "operation": about.pop("operation"),
         "tags": about.pop("tags", {}),
         "state": last["state"],
-        "unconfirmed": any(attempt["state"] == "presumed" for attempt in attempts),
+        "unconfirmed": unconfirmed,
         "route": last["route"],
         "model": last["model"],
-        "images": last["images"],
+        "images": sum(attempt.get("images") or 0 for attempt in kept["attempts"]),
         "cost_estimate": last["cost_estimate"],
-        "cost": last["cost"],
-        "cost_source": last["cost_source"],
+        "cost": _total(kept["attempts"]),
+        "cost_source": str(CostSource.PRESUMED) if unconfirmed else last["cost_source"],
         "usage": last["usage"],
         "attempts": attempts,
         "passed_over": passed_over,
         "request": about,
     }
+
+
+def _total(attempts: Sequence[Mapping[str, Any]]) -> dict[str, str] | None:
+    """What all attempts cost together; None while the last one runs."""
+    costs = [_views(attempt["cost"]) for attempt in attempts if attempt.get("cost") is not None]
+    if attempts[-1].get("cost") is None:
+        return None
+    return in_usd(
+        Views(
+            sum(cost.official for cost in costs),
+            sum(cost.route for cost in costs),
+            sum(cost.internal for cost in costs),
+        )
+    )
+
+
+def _views(cost: Views | Mapping[str, int]) -> Views:
+    return cost if isinstance(cost, Views) else Views(**cost)
 
 
 def _attempt(kept: Mapping[str, Any]) -> dict[str, object]:
@@ -85,7 +105,7 @@ def _attempt(kept: Mapping[str, Any]) -> dict[str, object]:
         "held_at": kept.get("held_at"),
         "ended_at": kept.get("ended_at"),
         "cost_estimate": in_usd(Views(**{view: int(nano) for view, nano in worst.items()})),
-        "cost": None if cost is None else in_usd(cost if isinstance(cost, Views) else Views(**cost)),
+        "cost": None if cost is None else in_usd(_views(cost)),
         "cost_source": kept.get("source"),
         "images": kept.get("images") or 0,
         "usage": kept.get("usage"),

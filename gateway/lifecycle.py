@@ -2,41 +2,42 @@
 
     accept → authenticate → (read the body) → classify → price → rank → reserve → send → settle → write
 
-From `reserve` on, the work runs in a task of its own: the client may leave, the answer is read to its end and settled.
+From `reserve` on it is a `Flight`, in a task of its own: the client may leave, the answer is read to its end and
+settled. A request that repeats one in flight takes no flight; it waits for that one's answer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from gateway.attempt import Attempts, PassedOn, Sent, unknown
-from gateway.delivery import Delivery
-from gateway.domain.budget import Held
 from gateway.domain.caller import Caller
-from gateway.domain.errors import Forbidden, GatewayError, InternalError, Unavailable, UpstreamError
+from gateway.domain.errors import Forbidden, GatewayError, InternalError, Unavailable
 from gateway.domain.policy import Policy, Project
-from gateway.domain.settlement import CostSource, Reading
+from gateway.domain.retry import RetryBudgets
+from gateway.duplicates import Duplicates, Ending
 from gateway.exchange import Admitted, Exchange
 from gateway.explanation import explanation
-from gateway.observe.event import Observer, RequestDenied, RequestStarted, UpstreamFailed, UpstreamFinished
-from gateway.ports import Headers, Inbound, Keyring, Ledger, Outbound, Provider, Settlements, UpstreamFailure
+from gateway.failpoint import reach
+from gateway.flight import Flight, Means, own_headers
+from gateway.keeping import Whole
+from gateway.observe.event import Observer, RequestDenied, RequestStarted
+from gateway.ports import Answers, Inbound, Keyring, Ledger, Outbound, Provider, Settlements
 from gateway.relay import Relay
-from gateway.steps.accept import accept
+from gateway.repetition import ties
+from gateway.steps.accept import accept, idempotency_key, retry_count
 from gateway.steps.authenticate import authenticate
 from gateway.steps.classify import classify, find_job_type
 from gateway.steps.price import able_routes, price
 from gateway.steps.rank import rank
-from gateway.steps.settle import settle
-from gateway.steps.write import Decision, write
 
-log = logging.getLogger("gateway.lifecycle")
+CLIENT_GONE = 499
+"""The status of a request whose client left while it waited for somebody else's answer."""
 
 
 class Setup(NamedTuple):
@@ -54,7 +55,11 @@ class Limits:
 
 
 class Lifecycle:
-    """Runs image requests. One instance per process; `current` returns the setup that new requests use."""
+    """Runs image requests. One instance per process; `current` returns the setup that new requests use.
+
+    `answers` keeps what may be asked for again; without it a repeated request is told that its answer is not kept.
+    `budgets` bound the retries of all requests together; without them each request has its own.
+    """
 
     def __init__(
         self,
@@ -65,12 +70,14 @@ class Lifecycle:
         settlements: Settlements,
         observer: Observer,
         today: Callable[[], date],
+        answers: Answers | None = None,
+        budgets: RetryBudgets | None = None,
         limits: Limits | None = None,
     ) -> None:
         self._current = current
         self._keyring = keyring
-        self._ledger = ledger
-        self._settlements = settlements
+        self._means = Means(ledger, settlements, observer, today, answers, budgets)
+        self._duplicates = Duplicates(answers, observer)
         self._observer = observer
         self._today = today
         self._limits = limits or Limits()
@@ -85,25 +92,32 @@ class Lifecycle:
     async def handle(self, inbound: Inbound) -> Outbound:
         """Answer one request; raises GatewayError where there is an error to show."""
         exchange, setup = Exchange(inbound), self._current()
+        reach("received")
         self._observer.emit(RequestStarted(str(inbound.operation)))
         try:
             admitted = await self._admit(exchange, setup)
+            reach("body_read")
             if exchange.wishes.dry_run:
                 return await self._explain(admitted)
+            shared = self._duplicates.running(exchange.binding)
+            if shared is not None:
+                return await self._duplicates.join(admitted, shared)
         except GatewayError as error:
             self._refused(exchange, error)
+            raise
+        except asyncio.CancelledError:
+            self._observer.emit(exchange.finished(CLIENT_GONE, code="client_gone", client_gone=True))
             raise
         except BaseException:
             self._observer.emit(exchange.finished(InternalError.status, code=InternalError.default_code))
             raise
-        relay = Relay()
-        self._start(self._serve(admitted, setup.providers, relay))
-        return await relay.head()
+        return await self._take_off(admitted, setup.providers)
 
     async def _admit(self, exchange: Exchange, setup: Setup) -> Admitted:
         """Everything before money: who, what, where and at what price."""
         inbound = exchange.inbound
         exchange.wishes = wishes = accept(inbound.headers)
+        key, retries = idempotency_key(inbound.headers), retry_count(inbound.headers)
         exchange.caller = caller = await authenticate(inbound.headers, self._keyring)
         project = project_of(caller, setup.policy)
         self._check_room()
@@ -125,6 +139,7 @@ class Lifecycle:
                 policy=setup.policy,
                 able=able,
             )
+            exchange.binding, exchange.orphan_name = ties(inbound, caller, body, key=key, retries=retries)
         except BaseException:
             await body.aclose()
             raise
@@ -142,98 +157,20 @@ class Lifecycle:
             self._observer.emit(RequestDenied(project, error.code))
         self._observer.emit(exchange.finished(error.status, code=error.code))
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
+    async def _take_off(self, admitted: Admitted, providers: Mapping[str, Provider]) -> Outbound:
+        relay, shared = Relay(), self._duplicates.begin(admitted.exchange.binding)
+        task = asyncio.create_task(Flight(admitted, self._means, providers, relay, shared).run())
         self._running.add(task)
-        task.add_done_callback(self._ended)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
-        if not task.cancelled():
-            task.exception()  # it was logged and answered where it arose
+        def landed(task: asyncio.Task[None]) -> None:
+            self._running.discard(task)
+            if shared is not None:
+                shared.end(Ending(error=InternalError("The request that this one repeats was interrupted.")))
+            if not task.cancelled():
+                task.exception()  # it was logged and answered where it arose
 
-    async def _serve(self, admitted: Admitted, providers: Mapping[str, Provider], relay: Relay) -> None:
-        """Do an admitted request to its end, whether or not the client stays."""
-        exchange = admitted.exchange
-        attempts = Attempts(self._ledger, self._settlements, providers, self._observer)
-        status, code = InternalError.status, InternalError.default_code
-        try:
-            sent = await attempts.first_that_works(admitted)
-            if isinstance(sent, PassedOn):
-                status = await self._pass_on(admitted, sent, relay)
-                code = sent.failure.reason
-            else:
-                status, code = await self._deliver(admitted, attempts, sent, relay)
-        except GatewayError as error:
-            status, code = error.status, error.code
-            cost = exchange.cost.route if exchange.cost else 0
-            error.headers += self._headers(admitted, cost=cost if exchange.quote else None)
-            if status in (402, 429) and exchange.quote is None:  # with a quote, it was a provider that refused
-                self._observer.emit(RequestDenied(admitted.project.name, code))
-            relay.fail(error)
-        except BaseException as error:
-            await asyncio.shield(attempts.interrupted(admitted))
-            if not isinstance(error, asyncio.CancelledError):
-                log.exception("request %s failed", admitted.request_id)
-            relay.fail(InternalError(f"Something went wrong here. Request id: {admitted.request_id}."))
-            raise
-        finally:
-            await admitted.body.aclose()
-            self._observer.emit(
-                exchange.finished(status, code=code, client_gone=relay.client_gone, bytes_out=relay.bytes_out)
-            )
-
-    async def _deliver(self, admitted: Admitted, attempts: Attempts, sent: Sent, relay: Relay) -> tuple[int, str]:
-        """Relay the answer, settle in between, and return the status and error code the client got."""
-        exchange, reserved, answer = admitted.exchange, sent.reserved, sent.answer
-        delivery = Delivery(answer, relay, lambda cost: self._headers(admitted, reserved.held, cost))
-        broken: UpstreamFailure | None = None
-        try:
-            await delivery.pump()
-        except UpstreamFailure as failure:
-            broken = failure
-        finally:
-            exchange.upstream_seconds += delivery.upstream_seconds
-            await answer.aclose()
-        reading = answer.reading()
-        settlement = settle(
-            admitted.request_id,
-            reserved.held.attempt,
-            reserved.quote,
-            reading,
-            admitted.project.multiplier,
-            upstream_request_id=answer.upstream_request_id,
-        )
-        await attempts.book(admitted, reserved, settlement)
-        confirmed = settlement.source is not CostSource.PRESUMED
-        error = spoiled(reading, broken, event_stream=answer.event_stream, confirmed=confirmed)
-        if error is None:
-            seconds = sent.seconds + delivery.upstream_seconds
-            self._observer.emit(UpstreamFinished(reserved.quote.route.name, seconds))
-            await delivery.finish(settlement.cost.route)
-            exchange.client_seconds += delivery.client_seconds
-            return answer.status, reading.error or ""
-        self._observer.emit(UpstreamFailed(reserved.quote.route.name, broken.reason if broken else "garbage"))
-        error.headers += self._headers(admitted, reserved.held, settlement.cost.route)
-        await delivery.break_off(error)
-        exchange.client_seconds += delivery.client_seconds
-        return error.status, error.code
-
-    async def _pass_on(self, admitted: Admitted, passed: PassedOn, relay: Relay) -> int:
-        """Give the client the provider's own refusal as it came."""
-        failure = passed.failure
-        status = failure.status or UpstreamError.status
-        cost = admitted.exchange.cost.route if admitted.exchange.cost else 0
-        relay.open(status, [*failure.headers, *self._headers(admitted, passed.reserved.held, cost)])
-        await relay.write(failure.body)
-        relay.close()
-        return status
-
-    def _headers(self, admitted: Admitted, held: Held | None = None, cost: int | None = None) -> Headers:
-        exchange = admitted.exchange
-        quote = exchange.quote or admitted.ranked.quotes[0]
-        decision = Decision(admitted.request_id, admitted.job_type.name, quote, exchange.attempts, held, cost)
-        return write(decision, self._today())
+        task.add_done_callback(landed)
+        return await relay.head()
 
     async def _explain(self, admitted: Admitted) -> Outbound:
         """Answer a dry run: the decision alone; nothing is held and nothing is sent."""
@@ -242,7 +179,7 @@ class Lifecycle:
         body = json.dumps(explanation(admitted), indent=2).encode() + b"\n"
         headers = [("content-type", "application/json"), ("content-length", str(len(body)))]
         self._observer.emit(admitted.exchange.finished(200))
-        return Outbound(200, [*headers, *self._headers(admitted)], whole(body))
+        return Whole(200, [*headers, *own_headers(admitted, self._today())], body).outbound()
 
     def refuse_new_work(self) -> None:
         """Answer new requests with 503 from now on."""
@@ -267,24 +204,3 @@ def project_of(caller: Caller, policy: Policy) -> Project:
         message = f"Policy has no project {caller.project!r}, which this key belongs to; ask your platform team."
         raise Forbidden(message, code="project_not_found")
     return project
-
-
-def spoiled(
-    reading: Reading, broken: UpstreamFailure | None, *, event_stream: bool, confirmed: bool
-) -> GatewayError | None:
-    """Return the error for an answer that came with a 2xx but is no answer; None if it is good."""
-    if broken is not None:
-        return unknown(broken, confirmed=confirmed)
-    if not reading.complete:
-        message = "The provider's answer is not whole or not readable. The work may have been done and billed."
-        return UpstreamError(message, should_retry=False)
-    if not reading.images and not event_stream:
-        found = f"an error ({reading.error})" if reading.error else "no image"
-        message = f"The provider answered 200 with {found}. The work may have been done and billed."
-        return UpstreamError(message, should_retry=False)
-    return None
-
-
-async def whole(body: bytes) -> AsyncIterator[bytes]:
-    """Yield a body that is at hand in one piece."""
-    yield body

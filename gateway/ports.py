@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 
 from gateway.domain.budget import Candidate, Denied, Held
 from gateway.domain.caller import Caller
+from gateway.domain.idempotency import Binding, Bound
 from gateway.domain.job import Job, Operation
 from gateway.domain.route import Route
 from gateway.domain.settlement import Outcome, Reading, Settlement, SettleResult
@@ -45,6 +46,10 @@ class Body(Protocol):
     @property
     def mask(self) -> bool:
         """Whether a mask is among them."""
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Hex SHA-256 of what the body says, the same for a form with another boundary; None if it was not taken."""
 
     def render(self, changes: Mapping[str, str | int | None]) -> Rendered:
         """Return the body with top-level fields replaced, added, or (None) left out; all else byte for byte."""
@@ -96,12 +101,20 @@ class Ledger(Protocol):
         *,
         about: Mapping[str, object],
         release: int | None = None,
-    ) -> Held | Denied:
+        binding: Binding | None = None,
+        allowance: int | None = None,
+    ) -> Held | Denied | Bound:
         """Hold on the first candidate that every line allows, as the next attempt of the request, already `sent`.
 
         `about` is what the record and the entry stream say of the request (no prompt, no secret). `release` voids
-        that earlier attempt of the same request in the same step, whatever the answer.
+        that earlier attempt of the same request in the same step, whatever the answer. `binding` is bound to the
+        request in that step too, or answered by `Bound` if another request has it; it is free again once every attempt
+        of the request is void. `allowance` (micro-USD) is what this instance may hold for the project, all requests
+        together, while the store is away.
         """
+
+    async def orphan(self, name: str, request_id: str) -> None:
+        """Remember that the request's client is gone, so that a retry with a claim of this name takes it over."""
 
     async def settle(self, settlement: Settlement) -> SettleResult:
         """End a hold at its cost; `CostSource.PRESUMED` ends it unconfirmed at the cost given, correctable once."""
@@ -114,6 +127,29 @@ class Ledger(Protocol):
 
     async def ping(self) -> None:
         """Return if the store answers."""
+
+
+class Recording(Protocol):
+    """An answer that is being kept as it goes by. Raises nothing: one that cannot be kept is let go of, and logged."""
+
+    async def write(self, chunk: bytes) -> None:
+        """Keep some bytes of the body."""
+
+    async def commit(self, status: int, headers: Headers) -> None:
+        """Make the answer findable: its body is whole."""
+
+    async def discard(self) -> None:
+        """Let go of it; harmless after `commit`, which it does not undo, and when repeated."""
+
+
+class Answers(Protocol):
+    """Answers kept for whoever repeats a request, for a day."""
+
+    def record(self, request_id: str) -> Recording:
+        """Begin to keep the answer of a request."""
+
+    async def find(self, request_id: str) -> Outbound | None:
+        """Return a kept answer, body and headers as they were; None if there is none (yet)."""
 
 
 class Settlements(Protocol):

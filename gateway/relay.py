@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from gateway.domain.errors import GatewayError
 from gateway.ports import Headers, Outbound, Truncated
@@ -26,8 +26,11 @@ class Relay(AsyncIterator[bytes]):
         self._ended = False
         self._aborted = False
         self._gone = False
+        self._taken = False
         self._changed = asyncio.Event()
         self.bytes_out = 0
+        self.on_leave: Callable[[], None] | None = None
+        """Called once, if the client leaves before the end."""
 
     @property
     def client_gone(self) -> bool:
@@ -52,6 +55,8 @@ class Relay(AsyncIterator[bytes]):
         if self._head.done():
             self.abort()
             return
+        self._taken = True  # the error is all there is
+        self._changed.set()
         self._head.set_exception(error)
         if self._gone:
             self._head.exception()  # nobody is left to hear of it
@@ -83,6 +88,8 @@ class Relay(AsyncIterator[bytes]):
             if self._aborted:
                 raise Truncated
             if self._ended or self._gone:
+                self._taken = not self._gone
+                self._changed.set()
                 raise StopAsyncIteration
             self._changed.clear()
             await self._changed.wait()
@@ -92,11 +99,19 @@ class Relay(AsyncIterator[bytes]):
         return chunk
 
     async def aclose(self) -> None:
-        """Take note that the client is gone, unless the body had ended."""
-        if not self._ended or self._waiting:
+        """Take note that the client is gone, unless it has taken the body to its end."""
+        if not self._taken:
             self._leave()
 
+    async def until_taken(self) -> None:
+        """Wait until the client has taken everything, or has left."""
+        while not (self._taken or self._gone):
+            self._changed.clear()
+            await self._changed.wait()
+
     def _leave(self) -> None:
+        if not self._gone and self.on_leave is not None:
+            self.on_leave()
         self._gone = True
         self.bytes_out -= self._size
         self._waiting.clear()

@@ -11,12 +11,27 @@ from pathlib import Path
 LAYERS = (
     {"__main__"},
     {"cli"},
-    {"serving", "workers", "admin", "reports", "reload", "app"},
-    {"web", "providers", "ledger", "config", "sandbox"},
-    {"service", "explanation", "lifecycle", "attempt", "delivery", "relay", "exchange"},
+    {"serving", "workers", "admin", "reports", "recorded", "reconciliation", "reload", "app"},
+    {"web", "providers", "ledger", "config", "sandbox", "assets"},
+    {
+        "service",
+        "explanation",
+        "lifecycle",
+        "attempt",
+        "retrying",
+        "delivery",
+        "relay",
+        "exchange",
+        "flight",
+        "keeping",
+        "duplicates",
+        "earlier",
+        "repetition",
+    },
     {"steps", "observe"},
     {"ports"},
     {"domain"},
+    {"failpoint"},
 )
 """A line may import only lines below it; areas on one line don't import each other, but for the parts of a whole."""
 

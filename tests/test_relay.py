@@ -133,6 +133,54 @@ async def test_closing_after_the_end_is_not_leaving() -> None:
     assert not relay.client_gone
 
 
+async def test_bytes_that_were_fetched_are_not_yet_taken() -> None:
+    """The last chunk may be on its way when the client leaves: only who asks for more and hears the end has it all."""
+    relay = Relay()
+    relay.open(200, [])
+    await relay.write(b"all of it")
+    relay.close()
+    assert await anext(relay) == b"all of it"
+    await relay.aclose()
+    assert relay.client_gone
+
+
+async def test_leaving_is_told_once() -> None:
+    """Whoever wants to know hears of it when it happens, and hears nothing if the client stays to the end."""
+    told: list[str] = []
+    leaving, staying = Relay(), Relay()
+    for relay, name in ((leaving, "leaving"), (staying, "staying")):
+        relay.on_leave = lambda name=name: told.append(name)
+        relay.open(200, [])
+        await relay.write(b"one")
+    await leaving.aclose()
+    await leaving.aclose()
+    staying.close()
+    await rest(await staying.head())
+    await staying.aclose()
+    assert told == ["leaving"]
+
+
+@pytest.mark.parametrize("how", ["taken", "left", "failed"])
+async def test_one_can_wait_until_the_client_has_everything(how: str) -> None:
+    """The wait ends when the body was read to its end, when the client is gone, and when it got an error in place."""
+    relay = Relay()
+    waiting = asyncio.create_task(relay.until_taken())
+    if how == "failed":
+        relay.fail(InternalError("no"))
+        with pytest.raises(InternalError):
+            await relay.head()
+    else:
+        relay.open(200, [])
+        await relay.write(b"all of it")
+        relay.close()
+        await settle_down()
+        assert not waiting.done()
+        await (rest(await relay.head()) if how == "taken" else relay.aclose())
+    async with asyncio.timeout(PATIENCE):
+        await waiting
+    assert relay.client_gone is (how == "left")
+
+
 async def test_leaving_before_the_headers_sets_the_writer_free() -> None:
     """The wait for the head is cancelled; the call goes on, opens, writes and ends without anybody."""
     relay = Relay()
@@ -198,6 +246,37 @@ async def test_a_failure_that_nobody_hears_of_is_no_warning() -> None:
     del relay, waiting
     await settle_down()
     assert complaints == []
+
+
+async def test_every_byte_is_recorded_before_it_is_passed_on() -> None:
+    """The recording is given the whole body in order, and the headers are those that the client got."""
+    relay = Relay()
+    recorded: list[bytes] = []
+
+    async def record(chunk: bytes) -> None:
+        assert relay.bytes_out <= sum(map(len, recorded))
+        recorded.append(chunk)
+
+    delivery = Delivery(Chunks(LARGE), relay, head, record=record)
+    pumping = asyncio.create_task(delivery.pump())
+    outbound = await relay.head()
+    reading = asyncio.create_task(rest(outbound))
+    await pumping
+    assert delivery.opened
+    assert list(delivery.headers(7)) == list(outbound.headers)
+    await delivery.finish(7)
+    assert await reading == b"".join(recorded) == b"".join(LARGE)
+
+
+async def test_the_headers_of_an_answer_that_waits_tell_the_cost() -> None:
+    """Before anything is out they are those that will go out."""
+    relay = Relay()
+    delivery = Delivery(Chunks([b"{}"]), relay, head)
+    await delivery.pump()
+    assert not delivery.opened
+    kept = delivery.headers(7)
+    await delivery.finish(7)
+    assert list((await relay.head()).headers) == list(kept)
 
 
 async def test_only_the_first_head_counts() -> None:

@@ -8,6 +8,8 @@ from gateway import __version__
 from gateway.cli.check import check
 from gateway.cli.demo import demo
 from gateway.cli.keys import keys
+from gateway.cli.ledger import ledger
+from gateway.cli.reconcile import reconcile
 from gateway.cli.sandbox import sandbox
 from gateway.cli.serve import serve
 from gateway.cli.spend import spend
@@ -28,5 +30,5 @@ def main() -> None:
     """
 
 
-for command in (serve, demo, sandbox, check, keys, spend):
+for command in (serve, demo, sandbox, check, keys, spend, reconcile, ledger):
     main.add_command(command)

@@ -18,7 +18,7 @@ from gateway.observe.log import configure_logging
 from gateway.serving import Serving, Sockets, serve_process
 from gateway.web.limits import BodyLimits
 from gateway.web.server import listen
-from gateway.workers import ADMIN, DATA, Supervisor, inherited
+from gateway.workers import ADMIN, DATA, Inheritance, Supervisor, inherited
 
 MEGABYTE = 1_000_000
 
@@ -42,6 +42,22 @@ process_options = together(
         type=click.FloatRange(1),
         envvar="IMAGE_GATEWAY_LEASE",
         help="Seconds after which a hold whose gateway died is presumed spent.",
+    ),
+    click.option(
+        "--store-timeout",
+        default=0.09,
+        show_default=True,
+        type=click.FloatRange(0.01, 1.0),
+        envvar="IMAGE_GATEWAY_STORE_TIMEOUT",
+        help="Seconds for which the store may say nothing at all before it counts as away.",
+    ),
+    click.option(
+        "--assets",
+        default=None,
+        show_default="in the data directory",
+        envvar="IMAGE_GATEWAY_ASSETS",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="Directory for kept answers; gateways that share a store should share it.",
     ),
     click.option(
         "--max-body",
@@ -72,6 +88,8 @@ def serve(
     workers: int,
     grace: float,
     lease: float,
+    store_timeout: float,
+    assets: Path | None,
     max_body: int,
     log_level: str,
 ) -> None:
@@ -82,7 +100,13 @@ def serve(
     """
     serving = Serving(
         settings=Settings(
-            data=data, realm=realm, pepper=os.environ.get("IMAGE_GATEWAY_PEPPER"), lease=lease, grace=grace
+            data=data,
+            assets=assets,
+            realm=realm,
+            pepper=os.environ.get("IMAGE_GATEWAY_PEPPER"),
+            lease=lease,
+            grace=grace,
+            store_timeout=store_timeout,
         ),
         policy=read_policy(policy, os.environ),
         directory=policy,
@@ -94,18 +118,23 @@ def serve(
         worker = inherited()
         with clear_errors():
             if worker is not None:
-                data_socket = worker.socket if worker.role == DATA else None
-                admin_socket = worker.socket if worker.role == ADMIN else None
-                sockets = Sockets(data_socket, admin_socket, worker.lifeline)
-                uvloop.run(serve_process(serving, worker.store_url, sockets))
+                _run_worker(serving, worker)
                 return
-            sockets = Sockets(
-                listen(host, port, option="--port"), listen(admin_host, admin_port, option="--admin-port")
-            )
+            sockets = _listen((host, port), (admin_host, admin_port))
             with store_url(store, data) as url:
                 _run(serving, url, sockets, workers)
     finally:
         pipe.stop()
+
+
+def _listen(data: tuple[str, int], admin: tuple[str, int]) -> Sockets:
+    return Sockets(listen(*data, option="--port"), listen(*admin, option="--admin-port"))
+
+
+def _run_worker(serving: Serving, worker: Inheritance) -> None:
+    data_socket = worker.socket if worker.role == DATA else None
+    admin_socket = worker.socket if worker.role == ADMIN else None
+    uvloop.run(serve_process(serving, worker.store_url, Sockets(data_socket, admin_socket, worker.lifeline)))
 
 
 def _run(serving: Serving, url: str, sockets: Sockets, workers: int) -> None:

@@ -1,38 +1,102 @@
-"""`image-gateway spend`: what was spent, by whatever you want to tell apart."""
+"""`image-gateway spend`: what was spent, by whatever you want to tell apart, and what it would have cost elsewhere."""
 
 from __future__ import annotations
 
 import asyncio
 import csv
 import json
+import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 from rich.table import Table
 
-from gateway.cli.options import Fatal, store_options
+from gateway.app import today
+from gateway.cli.options import Fatal, store_options, together
 from gateway.cli.running import clear_errors, existing_store
 from gateway.cli.tables import show
+from gateway.config.load import check_policy
 from gateway.domain.budget import Window
+from gateway.domain.policy import Policy
 from gateway.ledger.store import Store
-from gateway.reports import COLUMNS, ReportError, SpendReport, cells, check_dimensions, spend_report
+from gateway.reports import (
+    Period,
+    ReportError,
+    RepricedReport,
+    SpendReport,
+    check_dimensions,
+    period_of,
+    repriced_report,
+    spend_report,
+)
+
+Report = SpendReport | RepricedReport
+
+period_options = together(
+    click.option(
+        "--window",
+        default=Window.MONTH.value,
+        show_default=True,
+        type=click.Choice([window.value for window in Window]),
+        help="The current calendar window, UTC.",
+    ),
+    click.option("--since", default=None, help="From then on, instead of a window: 2026-11-01, a time, or 30d."),
+    click.option("--until", default=None, help="Up to then, not included: a day's beginning, a time, or 12h."),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What to report of, and where it lies."""
+
+    by: tuple[str, ...]
+    period: Period
+    project: str | None
+    policy: Policy | None
+    export: tuple[Path, ...]
+    realm: str
+
+    async def read(self, url: str) -> Report:
+        """Return the report from the store at this URL."""
+        store = Store(url, deadline=30.0)
+        try:
+            await store.check()
+            if self.policy is None:
+                return await spend_report(
+                    store, self.realm, by=self.by, period=self.period, project=self.project, export=self.export
+                )
+            return await repriced_report(
+                store, self.realm, self.policy, by=self.by, period=self.period, project=self.project, export=self.export
+            )
+        finally:
+            await store.aclose()
 
 
 @click.command()
 @click.option("--project", default=None, help="One project alone.")
-@click.option(
-    "--window",
-    default=Window.MONTH.value,
-    show_default=True,
-    type=click.Choice([window.value for window in Window]),
-    help="The current calendar window, UTC.",
-)
+@period_options
 @click.option(
     "--by",
     default="project,job_type,route",
     show_default=True,
-    help="Comma-separated: project, key, job_type, route, model, provider, operation, quality, size, day, tag:NAME.",
+    help="Comma-separated: project, key, job_type, route, model, provider, operation, quality, size, hour, day, month, "
+    "tag:NAME.",
+)
+@click.option(
+    "--reprice",
+    default=None,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A policy directory: what the same work would have cost by its prices.",
+)
+@click.option(
+    "--export",
+    multiple=True,
+    default=(),
+    type=click.Path(exists=True, path_type=Path),
+    help="An export's directory or file, for entries that were trimmed from the store. May be repeated.",
 )
 @click.option(
     "--format",
@@ -43,50 +107,84 @@ from gateway.reports import COLUMNS, ReportError, SpendReport, cells, check_dime
     type=click.Choice(["table", "csv", "json"]),
 )
 @store_options
-def spend(project: str | None, window: str, by: str, form: str, store: str, data: Path, realm: str) -> None:
+@click.pass_context
+def spend(
+    context: click.Context,
+    project: str | None,
+    window: str,
+    since: str | None,
+    until: str | None,
+    by: str,
+    reprice: Path | None,
+    export: tuple[Path, ...],
+    form: str,
+    store: str,
+    data: Path,
+    realm: str,
+) -> None:
     """Report spend in three price views: the vendor's published price, the route's, the project's own.
 
     Every figure comes from the entries that settlements left in the ledger.
     """
-    names = [name.strip() for name in by.split(",") if name.strip()]
+    if (since or until) and context.get_parameter_source("window") is ParameterSource.COMMANDLINE:
+        raise click.UsageError("--window is a period of its own: give that, or --since and --until")
+    names = tuple(name.strip() for name in by.split(",") if name.strip())
     try:
         check_dimensions(names)
+        period = period_of(Window(window), since, until)
     except ReportError as error:
         raise Fatal(str(error)) from error
+    asked = _Asked(names, period, project, _other_policy(reprice), export, realm)
     with clear_errors(), existing_store(store, data) as url:
-        found = asyncio.run(_read(url, realm, names, Window(window), project))
+        found = asyncio.run(asked.read(url))
+    _print(found, form, _period_words(window, since, until))
+
+
+def _other_policy(directory: Path | None) -> Policy | None:
+    """Read the policy to reprice by; it need not find its secrets here."""
+    if directory is None:
+        return None
+    loaded = check_policy(directory, os.environ, today())
+    if loaded.policy is None:
+        raise Fatal("\n".join(["the policy does not check:", *map(str, loaded.problems)]))
+    return loaded.policy
+
+
+def _period_words(window: str, since: str | None, until: str | None) -> str:
+    if since or until:
+        return " ".join(word for word in (since and f"since {since}", until and f"until {until}") if word)
+    return f"this {window}" if window != Window.TOTAL else "all time"
+
+
+def _print(found: Report, form: str, period: str) -> None:
     if form == "json":
         click.echo(json.dumps(found.as_json(), indent=2))
     elif form == "csv":
         _write_csv(found)
     else:
-        _print_table(found, window)
+        _print_table(found, period)
+    if found.trimmed:
+        click.echo(f"entries up to {found.trimmed:%Y-%m-%d %H:%M} were trimmed: add them with --export", err=True)
+    if isinstance(found, RepricedReport) and (words := found.words()):
+        click.echo(words, err=True)
 
 
-async def _read(url: str, realm: str, by: list[str], window: Window, project: str | None) -> SpendReport:
-    connection = Store(url, deadline=30.0)
-    try:
-        await connection.check()
-        return await spend_report(connection, realm, by=by, window=window, project=project)
-    finally:
-        await connection.aclose()
-
-
-def _write_csv(found: SpendReport) -> None:
+def _write_csv(found: Report) -> None:
     writer = csv.writer(sys.stdout)
-    writer.writerow([*found.by, *COLUMNS])
-    for row in found.rows:
-        writer.writerow([*row.group, *cells(row).values()])
+    writer.writerow([*found.by, *found.columns])
+    for group, figures in found.table():
+        writer.writerow([*group, *figures.values()])
 
 
-def _print_table(found: SpendReport, window: str) -> None:
-    table = Table(title=f"Spend, {window if window != 'total' else 'all time'}, USD", title_justify="left")
+def _print_table(found: Report, period: str) -> None:
+    repriced = f" and at policy {found.digest}" if isinstance(found, RepricedReport) else ""
+    table = Table(title=f"Spend{repriced}, {period}, USD", title_justify="left")
     for name in found.by:
         table.add_column(name, overflow="fold")
-    for name in COLUMNS:
-        table.add_column(name.removesuffix("_usd"), justify="right", no_wrap=True)
-    for row in found.rows:
-        table.add_row(*row.group, *map(str, cells(row).values()))
+    for name in found.columns:
+        table.add_column(name.removesuffix("_usd").replace("_", " "), justify="right", no_wrap=True)
+    for group, figures in found.table():
+        table.add_row(*group, *map(str, figures.values()))
     table.add_section()
-    table.add_row(*["total", *[""] * (len(found.by) - 1)][: len(found.by)], *map(str, cells(found.total).values()))
+    table.add_row(*["total", *[""] * (len(found.by) - 1)][: len(found.by)], *map(str, found.sums().values()))
     show(table)

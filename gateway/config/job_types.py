@@ -125,19 +125,11 @@ def _retry(owner: Fields) -> Retry:
     fields = owner.within("retry", RETRY)
     if fields is None:
         return Retry()
-    unknown = fields.read("on_unknown", _on_unknown)
+    unknown = fields.read("on_unknown", one_of(OnUnknown))
     return Retry(
         attempts=fields.read("attempts", whole(1, _MOST_ATTEMPTS)) or Retry().attempts,
         on_unknown=OnUnknown(unknown) if unknown else OnUnknown.HOLD,
     )
-
-
-def _on_unknown(node: Node, report: Report) -> str | None:
-    word = text(node, report)
-    if word == "next_route":
-        report.problem(node.place, "next_route is not available in this version; remove it")
-        return None
-    return word if word is None else one_of(OnUnknown)(node, report)
 
 
 def _unable(key: str, value: str, routes: tuple[Route, ...] | None) -> str | None:

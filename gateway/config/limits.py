@@ -9,7 +9,7 @@ from gateway.config.fields import Fields
 from gateway.config.lookup import Known
 from gateway.config.problems import Place, Report
 from gateway.config.schema import BUDGET, QUOTA
-from gateway.config.values import budget_limit, name, one_of, whole
+from gateway.config.values import micro_usd, name, one_of, whole
 from gateway.domain.budget import Budget, Counted, Quota, Scope, View, Window
 from gateway.domain.policy import JobType
 from gateway.domain.route import Route
@@ -31,7 +31,7 @@ class LimitReader:
         """Read one budget; `project` is the one it belongs to, `members` are that project's job types."""
         fields = Fields(node, BUDGET, self.report)
         window = fields.required("window", one_of(Window))
-        limit = fields.required("limit", budget_limit)
+        limit = fields.required("limit", micro_usd)
         view = fields.read("view", one_of(View)) or View.ROUTE
         scope = self._scope(fields, project, members)
         if limit == 0:

@@ -9,9 +9,9 @@ from gateway.config.fields import Fields
 from gateway.config.limits import LimitReader
 from gateway.config.problems import Place, Report, did_you_mean
 from gateway.config.routes import LANES, PRODUCTION
-from gateway.config.schema import CHARGEBACK, PROJECT
+from gateway.config.schema import CHARGEBACK, PROJECT, WHILE_LEDGER_AWAY
 from gateway.config.sources import Entry
-from gateway.config.values import listed, multiplier, name, one_of
+from gateway.config.values import listed, micro_usd, multiplier, name, one_of
 from gateway.domain.policy import ClientModel, Project
 
 
@@ -36,6 +36,7 @@ def read_project(project: str, entry: Entry, limits: LimitReader, report: Report
         budgets=tuple(filter(None, budgets)),
         quotas=tuple(filter(None, quotas)),
         multiplier=_multiplier(fields, report),
+        offline_allowance=_offline_allowance(fields, report),
     )
 
 
@@ -47,6 +48,16 @@ def _multiplier(owner: Fields, report: Report) -> Fraction:
     if factor == 0:
         report.problem(fields.at("multiplier"), "0 would make the project's own prices nothing")
     return factor or Fraction(1)
+
+
+def _offline_allowance(owner: Fields, report: Report) -> int | None:
+    fields = owner.within("while_ledger_away", WHILE_LEDGER_AWAY)
+    if fields is None:
+        return None
+    allowance = fields.required("allowance", micro_usd)
+    if allowance == 0:
+        report.warn(fields.at("allowance"), "an allowance of 0 admits nothing, as without it")
+    return allowance
 
 
 def _check_lanes(

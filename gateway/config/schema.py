@@ -67,10 +67,20 @@ MATCH = Keys(
 JOB_FIELDS = Keys(("quality", "size", "background", "output_format"))
 RETRY = Keys(("attempts", "on_unknown"))
 PROJECT = Keys(
-    ("job_types", "default_job_type", "client_model", "lanes", "budgets", "quotas", "chargeback"),
+    (
+        "job_types",
+        "default_job_type",
+        "client_model",
+        "lanes",
+        "budgets",
+        "quotas",
+        "chargeback",
+        "while_ledger_away",
+    ),
     ("passthrough",),
 )
 CHARGEBACK = Keys(("multiplier",))
+WHILE_LEDGER_AWAY = Keys(("allowance",))
 BUDGET = Keys(("window", "limit", "view", "job_type", "key", "route"))
 QUOTA = Keys(("images", "requests", "concurrent", "per", "job_type", "key", "route"))
 
@@ -93,6 +103,7 @@ EVERY_MAP = {
     "job_types.NAME.retry": RETRY,
     "projects.NAME": PROJECT,
     "projects.NAME.chargeback": CHARGEBACK,
+    "projects.NAME.while_ledger_away": WHILE_LEDGER_AWAY,
     "budgets[]": BUDGET,
     "quotas[]": QUOTA,
 }

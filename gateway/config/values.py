@@ -135,13 +135,13 @@ multiplier = _quoted_decimal(parse_multiplier, "1.15")
 """A factor in quotes."""
 
 
-def budget_limit(node: Node, report: Report) -> int | None:
+def micro_usd(node: Node, report: Report) -> int | None:
     """USD in quotes as micro-USD, which is what ledger counters hold."""
     nano = usd(node, report)
     if nano is None:
         return None
     if nano % NANO_PER_MICRO or nano // NANO_PER_MICRO > MAX_MICRO:
-        report.problem(node.place, "a budget counts in steps of 0.000001 up to 4500000000")
+        report.problem(node.place, "must be in steps of 0.000001 up to 4500000000")
         return None
     return nano // NANO_PER_MICRO
 

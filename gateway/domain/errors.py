@@ -10,6 +10,7 @@ GatewayError                       status  type                   code
 ├── Forbidden                      403     permission_error       job_type_not_allowed, lane_not_allowed, …
 ├── NotFound                       404     invalid_request_error  model_not_found, not_found
 ├── MethodNotAllowed               405     invalid_request_error  method_not_allowed
+├── IdempotencyKeyReused           409     idempotency_error      idempotency_key_reused
 ├── Retired                        410     invalid_request_error  endpoint_retired
 ├── RateLimited                    429     requests               rate_limit_exceeded
 ├── UpstreamError                  502     server_error           upstream_error
@@ -124,6 +125,14 @@ class MethodNotAllowed(GatewayError):
     status = 405
     type = "invalid_request_error"
     default_code = "method_not_allowed"
+
+
+class IdempotencyKeyReused(GatewayError):
+    """The key of an earlier request came with another one; a retry as it is could only meet the same answer."""
+
+    status = 409
+    type = "idempotency_error"
+    default_code = "idempotency_key_reused"
 
 
 class Retired(GatewayError):

@@ -20,9 +20,13 @@ class ClientModel(StrEnum):
 
 
 class OnUnknown(StrEnum):
-    """After an attempt whose outcome is unknown: keep the hold as presumed spent, or also try the next route."""
+    """After an attempt that may have been billed: its worst case is booked, and the request fails or goes on.
+
+    `HOLD` and `FAIL` both end it; `NEXT_ROUTE` takes a second hold, on a route not tried yet.
+    """
 
     HOLD = "hold"
+    NEXT_ROUTE = "next_route"
     FAIL = "fail"
 
 
@@ -38,7 +42,7 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """How many upstream calls one request may cause, all routes together, and what an unknown outcome means."""
+    """How many upstream calls one request may cause, all routes and repeats together; what an unknown outcome means."""
 
     attempts: int = 2
     on_unknown: OnUnknown = OnUnknown.HOLD
@@ -62,7 +66,10 @@ class JobType:
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A team. `multiplier` makes the internal price view from the route view."""
+    """A team. `multiplier` makes the internal price view from the route view.
+
+    `offline_allowance` is what each instance may hold for it while the ledger is away, micro-USD in the route view.
+    """
 
     name: str
     job_types: tuple[str, ...]
@@ -72,6 +79,7 @@ class Project:
     budgets: tuple[Budget, ...] = ()
     quotas: tuple[Quota, ...] = ()
     multiplier: Fraction = Fraction(1)
+    offline_allowance: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

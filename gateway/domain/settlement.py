@@ -27,6 +27,8 @@ class CostSource(StrEnum):
     ESTIMATE = "estimate"
     PRESUMED = "presumed"
     """Nobody knows; the worst case is booked and marked unconfirmed."""
+    INVOICE = "invoice"
+    """The provider's invoice, or a refund: booked afterwards by an adjustment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,3 +84,32 @@ class SettleResult(StrEnum):
     """It had already ended; nothing changed."""
     GONE = "gone"
     """No such hold is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adjustment:
+    """What an attempt that has ended is now known to have cost, in place of what was booked: three views, nano-USD.
+
+    `id` makes it happen once, however often it is posted.
+    """
+
+    id: str
+    request_id: str
+    attempt: int
+    cost: Views
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Posting:
+    """An amount that belongs to no known request, nano-USD by view, negative where it gives back.
+
+    `lines` are micro-USD by balance cell, empty where no budget is to feel it. `about` says what the entry stream shall
+    tell: project, route, model, provider, day; what it leaves out reports show as "-". `id` makes it happen once.
+    """
+
+    id: str
+    cost: Views
+    reason: str
+    about: dict[str, object] = field(default_factory=dict)
+    lines: dict[str, int] = field(default_factory=dict)

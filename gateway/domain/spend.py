@@ -5,13 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from gateway.domain.route import Views
 
-DIMENSIONS = ("project", "key", "job_type", "route", "model", "provider", "operation", "quality", "size", "day")
-PRESUME, CORRECT = "presume", "correct"
+DIMENSIONS = (
+    "project",
+    "key",
+    "job_type",
+    "route",
+    "model",
+    "provider",
+    "operation",
+    "quality",
+    "size",
+    "hour",
+    "day",
+    "month",
+)
+PRESUME, CORRECT, ADJUST = "presume", "correct", "adjust"
 TAG = "tag:"
+NO_REQUEST = "-"
+"""The request of an entry that belongs to none the ledger knows."""
+
+_ANSWERED = ("quality", "size")
+"""What an answer may say otherwise than the request did."""
+
+AttemptKey = tuple[str, int]
 
 
 class Spent(Protocol):
@@ -23,11 +43,11 @@ class Spent(Protocol):
 
     @property
     def kind(self) -> str:
-        """`settle`, `presume` (booked without being known) or `correct` (the difference to what was presumed)."""
+        """`settle`, `presume` (booked without being known), or `correct` and `adjust` (the difference to the truth)."""
 
     @property
     def request_id(self) -> str:
-        """The request."""
+        """The request, "-" where the ledger knows none."""
 
     @property
     def attempt(self) -> int:
@@ -44,6 +64,10 @@ class Spent(Protocol):
     @property
     def tags(self) -> Mapping[str, str]:
         """What the client tagged the request with."""
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """What the record says of the request; of an entry without one, its `day`, or the `request` it once was."""
 
 
 @dataclass(slots=True)
@@ -65,7 +89,7 @@ class Row:
 
     def add(self, entry: Spent, unconfirmed: int) -> None:
         """Add an entry; `unconfirmed` is what it changes in that column."""
-        self.requests += entry.kind != CORRECT
+        self.requests += is_booking(entry)
         self.images += entry.images
         self.official += entry.cost.official
         self.route += entry.cost.route
@@ -73,32 +97,84 @@ class Row:
         self.unconfirmed += unconfirmed
 
 
+class Tally:
+    """Adds entries up, oldest first, by the dimensions given."""
+
+    def __init__(self, by: Sequence[str]) -> None:
+        self._by = by
+        self._rows: dict[tuple[str, ...], Row] = {}
+        self._presumed: dict[AttemptKey, int] = {}
+        self._answered: dict[AttemptKey, tuple[str, str]] | None = {} if set(by) & set(_ANSWERED) else None
+        self.total = Row(())
+
+    @property
+    def rows(self) -> list[Row]:
+        """The rows, dearest first."""
+        return sorted(self._rows.values(), key=lambda row: (-row.route, row.group))
+
+    def add(self, entry: Spent) -> None:
+        """Add an entry."""
+        change = self._confirmed(entry)
+        group = self._group(entry)
+        self._rows.setdefault(group, Row(group)).add(entry, change)
+        self.total.add(entry, change)
+
+    def _confirmed(self, entry: Spent) -> int:
+        if entry.kind == PRESUME:
+            self._presumed[attempt_of(entry)] = entry.cost.route
+            return entry.cost.route
+        return 0 if is_booking(entry) else -self._presumed.pop(attempt_of(entry), 0)
+
+    def _group(self, entry: Spent) -> tuple[str, ...]:
+        answered = self._answered_before(entry) if self._answered is not None else {}
+        return tuple(answered.get(name) or _value(entry, name) for name in self._by)
+
+    def _answered_before(self, entry: Spent) -> dict[str, str]:
+        """An invoice does not say what the answer did: an adjustment stands where what it adjusts stands."""
+        assert self._answered is not None
+        if entry.kind != ADJUST:
+            self._answered[attempt_of(entry)] = (_value(entry, "quality"), _value(entry, "size"))
+            return {}
+        return dict(zip(_ANSWERED, self._answered.get(attempt_of(entry), ("", "")), strict=True))
+
+
 def is_dimension(name: str) -> bool:
     """Tell whether a report can be made by this: a known dimension, or a tag as `tag:NAME`."""
     return name in DIMENSIONS or (name.startswith(TAG) and len(name) > len(TAG))
 
 
+def is_booking(entry: Spent) -> bool:
+    """Tell whether the entry is the first of its attempt, rather than a change to what was booked before."""
+    return entry.kind not in {CORRECT, ADJUST}
+
+
+def attempt_of(entry: Spent) -> AttemptKey:
+    """Return the attempt that an entry is about, also where the ledger had forgotten the request when it was booked."""
+    if entry.request_id != NO_REQUEST:
+        return entry.request_id, entry.attempt
+    named, number = entry.about.get("request"), entry.about.get("attempt")
+    return (named, number) if isinstance(named, str) and isinstance(number, int) else (NO_REQUEST, 0)
+
+
 def report(entries: Iterable[Spent], by: Sequence[str]) -> tuple[list[Row], Row]:
     """Add entries, oldest first, up by the dimensions given; returns the rows, dearest first, and the sum of all."""
-    rows: dict[tuple[str, ...], Row] = {}
-    total = Row(())
-    presumed: dict[tuple[str, int], int] = {}
+    tally = Tally(by)
     for entry in entries:
-        attempt = (entry.request_id, entry.attempt)
-        change = 0
-        if entry.kind == PRESUME:
-            change = presumed[attempt] = entry.cost.route
-        elif entry.kind == CORRECT:
-            change = -presumed.pop(attempt, 0)
-        group = tuple(_value(entry, name) for name in by)
-        rows.setdefault(group, Row(group)).add(entry, change)
-        total.add(entry, change)
-    return sorted(rows.values(), key=lambda row: (-row.route, row.group)), total
+        tally.add(entry)
+    return tally.rows, tally.total
 
 
 def _value(entry: Spent, name: str) -> str:
-    if name == "day":
-        return entry.time.date().isoformat()
+    if name == "hour":
+        return entry.time.strftime("%Y-%m-%dT%H:00")
+    if name in ("day", "month"):
+        return day_of(entry)[: len("2026-11") if name == "month" else None]
     if name.startswith(TAG):
         return entry.tags.get(name.removeprefix(TAG)) or "-"
     return str(getattr(entry, name)) or "-"
+
+
+def day_of(entry: Spent) -> str:
+    """Return the UTC day of an entry: the one that an entry without a request names, else when it was booked."""
+    named = entry.about.get("day") if entry.request_id == NO_REQUEST else None
+    return named if isinstance(named, str) else entry.time.date().isoformat()

@@ -1,82 +1,188 @@
-"""Settlements that outlive an outage of the store: tried at once, else kept and repeated until they are done."""
+"""Settlements that outlive an outage of the store and of this process: tried at once, else on disk until done."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
-from functools import partial
+import time
+from collections.abc import Iterable
 
+from gateway import failpoint
 from gateway.domain.settlement import Settlement, SettleResult
+from gateway.ledger.errors import LedgerRefused
+from gateway.ledger.journal import Journal
+from gateway.ledger.journal_lines import Untold, Void
+from gateway.ledger.own_holds import HoldRecord
 from gateway.ledger.redis_ledger import RedisLedger, operation_token
 from gateway.ports import LedgerUnavailable
 
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE = 0.1
-LONGEST_PAUSE = 5.0
+LONGEST_PAUSE = 1.0
+AT_ONCE = 8
+"""How many waiting ones are told at the same time, so that new holds find connections too."""
+TAKE_OVER_SECONDS = 5.0
 
 
 class DeferredSettlements:
-    """Implements `ports.Settlements`. Waiting ones live in memory, and their holds are kept alive meanwhile.
+    """Implements `ports.Settlements`. What the store does not take is in the journal before anybody goes on.
 
-    Should this process die first, the holds lapse to presumed spent: money is then booked too high, never too low.
+    Holds that wait to be ended are kept alive meanwhile. Should this process die, another one that shares the journal's
+    directory, or the next one to start there, goes on. Without a journal what waits is in memory alone, and if this
+    process dies the holds lapse to presumed spent: money is then booked too high, never too low.
     """
 
-    def __init__(self, ledger: RedisLedger) -> None:
+    def __init__(self, ledger: RedisLedger, journal: Journal | None = None) -> None:
         self._ledger = ledger
-        self._waiting: set[asyncio.Task[None]] = set()
+        self._journal = journal
+        self._waiting: dict[str, Untold] = {}
+        self._teller: asyncio.Task[None] | None = None
+        self._away = False
+        self._closing = False
 
     @property
     def pending(self) -> int:
         """How many are not in the store yet."""
         return len(self._waiting)
 
+    @property
+    def voids(self) -> set[str]:
+        """Holds, as `request id:attempt`, that are to end for nothing as soon as the store is back."""
+        return {untold.member for untold in self._waiting.values() if isinstance(untold.what, Void)}
+
+    def waits(self, token: str) -> bool:
+        """Tell whether the store is still to be told what has this token."""
+        return token in self._waiting
+
     async def settle(self, settlement: Settlement) -> SettleResult | None:
-        """Settle; None if the store does not answer: it will be done in the background."""
-        return await self._now_or_later(partial(self._ledger.settle, settlement, token=operation_token()))
+        """Settle; None if the store does not answer: it is in the journal, and will be done in the background."""
+        return await self._now_or_later(settlement)
 
     async def void(self, request_id: str, attempt: int, reason: str) -> SettleResult | None:
-        """Void; None if the store does not answer: it will be done in the background."""
-        token = operation_token()
-        return await self._now_or_later(partial(self._ledger.void, request_id, attempt, reason, token=token))
+        """Void; None if the store does not answer: it is in the journal, and will be done in the background."""
+        return await self._now_or_later(Void(request_id, attempt, reason))
 
-    async def _now_or_later(self, work: Callable[[], Awaitable[SettleResult]]) -> SettleResult | None:
+    async def hold(self, record: HoldRecord) -> bool:
+        """Keep a hold that the store is to be told of; tells whether it is on disk. If not, nothing is kept."""
+        if self._journal is None:
+            return False
+        untold = Untold(record.token, _now(), None, record)
+        on_disk = False
         try:
-            return await work()
-        except LedgerUnavailable as error:
-            log.warning("a settlement waits for the store: %s", error)
-        except asyncio.CancelledError:
-            self._keep(work)  # the operation goes on, but nobody would see it fail
-            raise
-        self._keep(work)
+            on_disk = await self._journal.append(untold)
+        finally:
+            if not on_disk:
+                self._journal.done(untold.token)
+        if on_disk:
+            self._ledger.restore(record)
+            self._wait_for_store([untold])
+        return on_disk
+
+    async def _now_or_later(self, what: Settlement | Void) -> SettleResult | None:
+        hold = self._ledger.record_of(what.request_id, what.attempt)
+        untold = Untold(operation_token(), _now(), what, hold)
+        if not self._away:
+            try:
+                return await self._tell(untold)
+            except LedgerUnavailable as error:
+                self._away = not isinstance(error, LedgerRefused)
+                log.warning("a settlement waits for the store: %s", error)
+            except asyncio.CancelledError:
+                _ = self._keep(untold)  # the operation goes on, but nobody would see it fail
+                raise
+        kept = self._keep(untold)
+        if kept is not None and await kept:
+            failpoint.reach("journal_written")
         return None
 
-    def _keep(self, work: Callable[[], Awaitable[SettleResult]]) -> None:
-        task = asyncio.create_task(self._until_done(work))
-        self._waiting.add(task)
-        task.add_done_callback(self._waiting.discard)
+    def _keep(self, untold: Untold) -> asyncio.Future[bool] | None:
+        kept = self._journal.append(untold) if self._journal is not None else None
+        self._wait_for_store([untold])
+        return kept
 
-    async def _until_done(self, work: Callable[[], Awaitable[SettleResult]]) -> None:
+    def _wait_for_store(self, untold: Iterable[Untold]) -> None:
+        self._waiting |= {each.token: each for each in untold if each.token not in self._waiting}
+        if self._waiting and (self._teller is None or self._teller.done()):
+            self._teller = asyncio.create_task(self._until_done())
+
+    def _forget(self, untold: Untold) -> None:
+        self._waiting.pop(untold.token, None)
+        if self._journal is not None:
+            self._journal.done(untold.token)
+
+    async def _tell(self, untold: Untold) -> SettleResult | None:
+        what = untold.what
+        if isinstance(what, Settlement):
+            return await self._ledger.settle(what, token=untold.token)
+        if what is not None:
+            return await self._ledger.void(what.request_id, what.attempt, what.reason, token=untold.token)
+        assert untold.hold is not None
+        await self._ledger.put_back(untold.hold)
+        return None
+
+    async def _until_done(self) -> None:
+        """Tell the store everything that waits, oldest first; what it does not take goes to the end."""
         pause = FIRST_PAUSE
-        while True:
+        while self._waiting:
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
-            try:
-                await work()
-            except LedgerUnavailable:
-                pause = min(pause * 2, LONGEST_PAUSE)
+            if await self._tell_some(1 if self._away else AT_ONCE):
+                pause = 0.0
             else:
-                return
+                pause = min(max(pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
+
+    async def _tell_some(self, most: int) -> bool:
+        """Tell some; return whether the store took them all."""
+        some = list(self._waiting.values())[:most]
+        results = await asyncio.gather(*map(self._tell, some), return_exceptions=True)
+        for untold, result in zip(some, results, strict=True):
+            if isinstance(result, LedgerUnavailable):
+                self._waiting[untold.token] = self._waiting.pop(untold.token, untold)
+                self._away = not isinstance(result, LedgerRefused)
+            elif isinstance(result, BaseException):
+                log.error("the store cannot be told of %s before the next start", untold.member, exc_info=result)
+                self._waiting.pop(untold.token, None)
+            else:
+                self._away = False
+                self._forget(untold)
+        return not any(isinstance(result, BaseException) for result in results)
+
+    async def run(self) -> None:
+        """Take over what dead processes left in the journal's directory, now and every few seconds, until cancelled."""
+        while True:
+            await self.take_over()
+            await asyncio.sleep(TAKE_OVER_SECONDS * random.uniform(0.8, 1.0))  # noqa: S311 - jitter, not a secret
+
+    async def take_over(self) -> None:
+        """Go on with what dead processes left."""
+        if self._journal is None or self._closing:
+            return
+        found = await self._journal.take_over()
+        if self._closing:  # they are in the own file, and stay there
+            return
+        for untold in found:
+            if untold.what is not None and untold.hold is not None:
+                self._ledger.restore(untold.hold)
+        self._wait_for_store(found)
 
     async def aclose(self, timeout: float) -> int:  # noqa: ASYNC109 - how long to drain, not a deadline of one call
-        """Wait up to `timeout` seconds for those that are waiting; return how many had to be given up."""
-        if self._waiting:
-            await asyncio.wait(self._waiting, timeout=timeout)
-        given_up = list(self._waiting)
-        for task in given_up:
-            task.cancel()
-        await asyncio.gather(*given_up, return_exceptions=True)
-        if given_up:
-            log.error("%d settlements never reached the store; their holds lapse to presumed spent", len(given_up))
-        return len(given_up)
+        """Wait up to `timeout` seconds for what waits; return how many had to be left. Closes the journal."""
+        self._closing = True
+        if self._teller is not None:
+            await asyncio.wait([self._teller], timeout=timeout)
+            self._teller.cancel()
+            await asyncio.gather(self._teller, return_exceptions=True)
+        left = len(self._waiting)
+        on_disk = await self._journal.aclose() if self._journal is not None else 0
+        self._waiting.clear()
+        if on_disk:
+            log.warning("%d settlements stay in the journal for the next start", on_disk)
+        if left > on_disk:
+            log.error("%d settlements never reached the store; their holds lapse to presumed spent", left - on_disk)
+        return left
+
+
+def _now() -> int:
+    """Unix milliseconds."""
+    return round(time.time() * 1000)

@@ -1,20 +1,29 @@
-"""Entries: everything that changed what was spent, read from the stream."""
+"""Entries: everything that changed what was spent, read from the stream or from an export of it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+import logging
+import re
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from gateway.domain.route import Views
-from gateway.ledger import wire
 from gateway.ledger.names import Names
+from gateway.ledger.segments import Export
 from gateway.ledger.store import Store
+from gateway.ledger.stream import PAGE, position, raw_entries
 
-PAGE = 500
+log = logging.getLogger(__name__)
+
+MONEY = "usd|"
+"""How the name of a balance of money begins."""
+
+_AMOUNT = re.compile(r"-?[0-9]{1,16}", re.ASCII)
 
 
 class EntryKind(StrEnum):
@@ -25,6 +34,17 @@ class EntryKind(StrEnum):
     """Booked without being known."""
     CORRECT = "correct"
     """The difference between what was presumed and what it was; amounts may be negative."""
+    ADJUST = "adjust"
+    """The difference to what an invoice or a refund says, or an amount of no known request; may be negative."""
+
+    @property
+    def books(self) -> bool:
+        """Whether it is the first booking of its attempt; an attempt has one, and any number of changes to it."""
+        return self in {EntryKind.SETTLE, EntryKind.PRESUME}
+
+
+class JunkEntry(ValueError):
+    """Something in the stream that is no entry; the message says what is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +52,8 @@ class Entry:
     """One change. `cost` is nano-USD, `lines` micro-USD by balance cell; both are what this entry adds.
 
     The sum of all entries of a request is what it cost; the sum of all lines is every balance's spent part.
-    `worst` is what had been held (nano-USD), None where nobody said.
+    `worst` is what had been held (nano-USD), None where nobody said. An amount of no known request has the request
+    id "-" and attempt 0.
     """
 
     id: str
@@ -60,6 +81,9 @@ class Entry:
     about: Mapping[str, Any]
     facts: Mapping[str, Any]
     answer: Mapping[str, Any]
+    reason: str = ""
+    adjustment: str = ""
+    """The id of an adjustment, by which it was booked once."""
 
 
 async def read_entries(
@@ -70,25 +94,50 @@ async def read_entries(
     until: datetime | None = None,
     page: int = PAGE,
 ) -> AsyncIterator[Entry]:
-    """Yield entries in order, `since` included and `until` not, by the store's clock; raises LedgerUnavailable."""
-    key = Names(realm).entries
+    """Yield entries in order, `since` included and `until` not, by the store's clock; raises LedgerUnavailable.
+
+    What is no entry is logged with its id and left out; `image-gateway ledger verify` names it too.
+    """
     start = "-" if since is None else str(_milliseconds(since))
     end = "+" if until is None else f"({_milliseconds(until)}-0"
-    while True:
-        rows = await store.execute("XRANGE", key, start, end, "COUNT", page)
-        for entry_id, fields in rows:
-            yield _entry(entry_id, fields)
-        if len(rows) < page:
-            return
-        start = f"({rows[-1][0]}"
+    async for entry_id, fields in raw_entries(store, Names(realm).entries, start=start, end=end, page=page):
+        entry = _readable(entry_id, fields)
+        if entry is not None:
+            yield entry
+
+
+def read_exported(paths: Iterable[Path]) -> Iterator[Entry]:
+    """Yield the entries of an export, oldest first, from its files or directories; ExportError if it is not whole."""
+    for line in Export(paths).lines():
+        entry = _readable(line.id, line.fields)
+        if entry is not None:
+            yield entry
+
+
+def _readable(entry_id: str, fields: Mapping[str, str]) -> Entry | None:
+    try:
+        return decode(entry_id, fields)
+    except JunkEntry as error:
+        log.error("%s; it is left out", error)  # noqa: TRY400 - the message says it all
+        return None
 
 
 def _milliseconds(moment: datetime) -> int:
     return int(moment.timestamp() * 1000)
 
 
+def decode(entry_id: str, fields: Mapping[str, str]) -> Entry:
+    """Return an entry from its fields in the stream; JunkEntry if they are none."""
+    try:
+        return _entry(entry_id, fields)
+    except KeyError as error:
+        raise JunkEntry(f"entry {entry_id} is junk: it has no {error.args[0]}") from error
+    except (ValueError, TypeError, AttributeError, OverflowError, OSError, RecursionError) as error:
+        raise JunkEntry(f"entry {entry_id} is junk: {error}") from error
+
+
 def _entry(entry_id: str, fields: Mapping[str, str]) -> Entry:
-    about, facts, outcome = (json.loads(fields[name]) for name in ("about", "facts", "outcome"))
+    about, facts, outcome = (_mapping(fields, name) for name in ("about", "facts", "outcome"))
     answer = outcome.get("facts") or {}
     worst = facts.get("worst")
 
@@ -97,10 +146,10 @@ def _entry(entry_id: str, fields: Mapping[str, str]) -> Entry:
 
     return Entry(
         id=entry_id,
-        time=datetime.fromtimestamp(int(entry_id.partition("-")[0]) / 1000, UTC),
+        time=datetime.fromtimestamp(position(entry_id)[0] / 1000, UTC),
         kind=EntryKind(fields["kind"]),
         request_id=fields["request"],
-        attempt=int(fields["attempt"]),
+        attempt=_amount(fields["attempt"]),
         project=said("project"),
         key=said("key"),
         job_type=said("job_type"),
@@ -111,14 +160,47 @@ def _entry(entry_id: str, fields: Mapping[str, str]) -> Entry:
         n=int(about.get("n") or 0),
         size=said("size"),
         quality=said("quality"),
-        images=int(fields["images"]),
-        cost=wire.views(fields["cost"].split(" ")),
-        worst=wire.views([worst["official"], worst["route"], worst["internal"]]) if worst else None,
+        images=_amount(fields["images"]),
+        cost=_views(fields["cost"].split(" ")),
+        worst=_views([worst["official"], worst["route"], worst["internal"]]) if worst else None,
         source=fields["source"],
         tags=about.get("tags") or {},
         usage=outcome.get("usage"),
-        lines={field: int(micro) for field, micro in json.loads(fields["lines"])},
+        lines=_lines(fields["lines"]),
         about=about,
         facts=facts,
         answer=answer,
+        reason=str(outcome.get("reason") or answer.get("reason") or ""),
+        adjustment=str(outcome.get("id") or ""),
     )
+
+
+def _mapping(fields: Mapping[str, str], name: str) -> dict[str, Any]:
+    value = json.loads(fields[name], parse_constant=_refuse)
+    if not isinstance(value, dict):
+        raise TypeError(f"{name} is no JSON object")
+    return value
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _lines(text: str) -> dict[str, int]:
+    lines: dict[str, int] = {}
+    for cell, micro in json.loads(text):
+        if not cell.startswith(MONEY):
+            raise ValueError(f"{cell!r} is no balance of money")
+        lines[cell] = lines.get(cell, 0) + _amount(micro)
+    return lines
+
+
+def _views(nano: list[str]) -> Views:
+    official, route, internal = map(_amount, nano)
+    return Views(official=official, route=route, internal=internal)
+
+
+def _amount(text: object) -> int:
+    if not _AMOUNT.fullmatch(str(text)):
+        raise ValueError(f"{str(text)[:40]!r} is no amount")
+    return int(str(text))

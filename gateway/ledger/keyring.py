@@ -8,6 +8,7 @@ import random
 import time
 
 from gateway.domain.caller import Caller
+from gateway.ledger import script
 from gateway.ledger.key_format import well_formed
 from gateway.ledger.keys import KeyRecord, records_by_digest
 from gateway.ledger.names import Names
@@ -33,6 +34,7 @@ class RedisKeyring:
         self._pepper = pepper
         self._realm = realm
         self._names = Names(realm)
+        self._stored: dict[str, str] = {}
         self._records: dict[str, KeyRecord] = {}
         self._version: str | None = None
         self._refreshing = asyncio.Lock()
@@ -87,7 +89,17 @@ class RedisKeyring:
     async def _refresh(self) -> None:
         """Read everything if the version is another one. The version is read first, so that no change is missed."""
         async with self._refreshing:
-            version = str(await self._store.execute("HGET", self._names.meta, "keys_version"))
-            if version != self._version:
-                self._records = records_by_digest(await self._store.execute("HGETALL", self._names.keys))
+            version = await self._store.execute("HGET", self._names.meta, "keys_version")
+            if version is None and self._stored:
+                await self._put_back()
+            elif version != self._version:
+                self._stored = await self._store.execute("HGETALL", self._names.keys)
+                self._records = records_by_digest(self._stored)
                 self._version = version
+
+    async def _put_back(self) -> None:
+        """A store that was emptied gets the keys again that are known here; nobody is locked out by its loss."""
+        log.warning("the store has lost its keys: putting %d of them back", len(self._stored))
+        triples = [word for where, record in self._stored.items() for word in (where, "", record)]
+        await check_pepper(self._store, self._pepper, self._realm)
+        await self._store.run(script.WRITE_KEYS, [self._names.keys, self._names.meta], triples)

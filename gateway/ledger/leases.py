@@ -6,15 +6,14 @@ import asyncio
 import json
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from itertools import islice
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable
 
 from gateway.domain.settlement import CostSource
 from gateway.ledger import script, wire
+from gateway.ledger.calls import Calls
 from gateway.ledger.errors import LedgerRefused
 from gateway.ledger.names import Names
-from gateway.ledger.script import Script
+from gateway.ledger.own_holds import Ending, OwnHolds
 from gateway.observe.event import NONE, HoldEnded
 from gateway.ports import LedgerUnavailable
 
@@ -25,40 +24,26 @@ BATCH = 200
 """Members per renewal and lapsed holds per sweep: a script must never hold the server up."""
 
 
-class Call(Protocol):
-    """Runs a script on behalf of an operation."""
-
-    def __call__(self, operation: str, what: Script, keys: Sequence[str], args: Sequence[str]) -> Awaitable[Any]:
-        """Return the script's reply; raises LedgerUnavailable."""
-
-
 class Leases:
     """The background half of the ledger. Everything here may run in any number of instances at once."""
 
     def __init__(
         self,
-        call: Call,
+        calls: Calls,
         names: Names,
+        holds: OwnHolds,
         *,
         lease: float,
         retention: str,
         on_expired: Callable[[HoldEnded], None] | None,
     ) -> None:
-        self._call = call
+        self._calls = calls
         self._names = names
+        self._holds = holds
         self._lease = lease
         self._retention = retention
         self._on_expired = on_expired
-        self._live: set[str] = set()
         self._dropped: dict[str, str] = {}
-
-    def add(self, request_id: str, attempt: int) -> None:
-        """Keep a hold alive from now on."""
-        self._live.add(f"{request_id}:{attempt}")
-
-    def remove(self, request_id: str, attempt: int) -> None:
-        """Stop keeping a hold alive: it has ended."""
-        self._live.discard(f"{request_id}:{attempt}")
 
     def drop(self, token: str, request_id: str) -> None:
         """Give back a hold whose answer nobody got, as soon as the store answers."""
@@ -86,19 +71,27 @@ class Leases:
             await asyncio.sleep(seconds * random.uniform(0.8, 1.0))  # noqa: S311 - jitter, not a secret
 
     async def renew(self) -> None:
-        """Move the deadline of every hold of this instance, in batches."""
+        """Move the deadline of every hold of this instance, in batches; without any, only ask how the store is."""
         lease = str(round(self._lease * 1000))
-        for batch in _batches(self._live):
-            ended = await self._call("renew", script.RENEW, [self._names.due], [lease, *batch])
-            self._live.difference_update(ended)
+        due = self._holds.due
+        for start in range(0, max(len(due), 1), BATCH):
+            batch = due[start : start + BATCH]
+            ended = await self._calls.write("renew", script.RENEW, [self._names.due], [lease, *batch])
+            self._holds.lapsed(ended)
+
+    async def give_back(self, request_id: str | None = None) -> None:
+        """Give back dropped holds, of one request or of all."""
+        for token, of in list(self._dropped.items()):
+            if request_id in (None, of):
+                keys, args = tuple(self._keys(of)), (token, of, "no_answer", self._retention)
+                await self._calls.write("void", script.DROP, keys, args)
+                self._holds.ended(Ending("void", script.DROP, keys, args, None))
+                self._dropped.pop(token, None)
 
     async def sweep(self) -> None:
         """Give back dropped holds, then end what lapsed."""
-        for token, request_id in list(self._dropped.items()):
-            args = [token, request_id, "no_answer", self._retention]
-            await self._call("void", script.DROP, self._keys(request_id), args)
-            del self._dropped[token]
-        lapsed = await self._call("expire", script.LAPSED, [self._names.due], [str(BATCH)])
+        await self.give_back()
+        lapsed = await self._calls.read(script.LAPSED, [self._names.due], [str(BATCH)])
         for member in lapsed:
             try:
                 await self._expire(member)
@@ -108,7 +101,7 @@ class Leases:
     async def _expire(self, member: str) -> None:
         request_id, _, attempt = member.rpartition(":")
         args = [request_id, attempt, self._retention]
-        outcome, *rest = await self._call("expire", script.EXPIRE, self._keys(request_id), args)
+        outcome, *rest = await self._calls.write("expire", script.EXPIRE, self._keys(request_id), args)
         if outcome != "PRESUMED":
             return
         log.warning("a hold lapsed and is presumed spent", extra={"fields": {"request_id": request_id}})
@@ -132,9 +125,3 @@ def _presumed(about: str, facts: str, *cost: str) -> HoldEnded:
         source=CostSource.PRESUMED,
         images=0,
     )
-
-
-def _batches(members: Iterable[str]) -> Iterator[list[str]]:
-    rest = iter(list(members))
-    while batch := list(islice(rest, BATCH)):
-        yield batch

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 _REALM = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,10 @@ class Names:
 
     @property
     def meta(self) -> str:
-        """HASH: epoch, schema, keys_version, pepper_check."""
+        """HASH: the ledger's identity, the version of its keys, and how far entries were exported and trimmed.
+
+        Fields: epoch, schema, keys_version, pepper_check, exported, exported_hash, trimmed, trimmed_hash, base_digest.
+        """
         return self._name("meta")
 
     @property
@@ -47,6 +51,27 @@ class Names:
     def entries(self) -> str:
         """STREAM: everything that changed what was spent."""
         return self._name("entries")
+
+    @property
+    def base(self) -> str:
+        """HASH: micro-USD by cell, the sum of entries that were exported and trimmed from the stream."""
+        return self._name("base")
+
+    @property
+    def instances(self) -> str:
+        """HASH: how far each gateway's own operations got, by which it notices a store that came back older."""
+        return self._name("instances")
+
+    @property
+    def adjustments(self) -> str:
+        """HASH: ids of adjustments and postings that were booked."""
+        return self._name("adjustments")
+
+    def binding(self, name: str) -> str:
+        """HASH: the request that an idempotency key belongs to; ValueError for a name that is no digest."""
+        if not _DIGEST.fullmatch(name):
+            raise ValueError(f"binding {name!r}: 64 hex digits only")
+        return self._name(f"idem:{name}")
 
     @property
     def keys(self) -> str:

@@ -4,32 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
-import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from gateway.domain.budget import Budget, Candidate, Denied, Held, Quota
-from gateway.domain.settlement import Settlement, SettleResult
-from gateway.ledger import script, wire
+from gateway.domain.idempotency import Binding, Bound
+from gateway.domain.settlement import Adjustment, Posting, Settlement, SettleResult
+from gateway.ledger import calls, script, wire
+from gateway.ledger.calls import Calls
 from gateway.ledger.errors import LedgerRefused, StoreError
+from gateway.ledger.healing import BINDING_SECONDS, Healing
 from gateway.ledger.leases import Leases
 from gateway.ledger.names import Names
+from gateway.ledger.own_holds import Ending, HoldRecord, OwnHolds
 from gateway.ledger.script import Script
 from gateway.ledger.store import Store
 from gateway.ledger.wire import Balance
-from gateway.observe.event import HoldEnded, LedgerCalled, Observer
+from gateway.observe.event import HoldEnded, Observer
 from gateway.ports import LedgerUnavailable
 
 log = logging.getLogger(__name__)
 
 SCHEMA = "1"
 DAY = 86_400
+_LOST = ("NOLEDGER", "EPOCH")
+"""What the scripts say of a store that was emptied or replaced."""
 
+HEALING = "the store is being told again what it lost"
 
-def operation_token() -> str:
-    """Return a name for one operation, so that the store can tell a repeat of it from another one like it."""
-    return secrets.token_urlsafe(12)
+operation_token = calls.token
 
 
 class RedisLedger:
@@ -37,7 +40,8 @@ class RedisLedger:
 
     Operations on money run to their end even if whoever asked is cancelled meanwhile. A hold whose answer never
     arrived is given back by `run`, which also renews the leases of this instance's holds and ends lapsed ones;
-    `on_expired` hears of each that is now presumed spent.
+    `on_expired` hears of each that is now presumed spent. A store that came back older is told again what this
+    instance knows, and until then nothing new is held.
     """
 
     def __init__(
@@ -50,22 +54,42 @@ class RedisLedger:
         retention: float = 30 * DAY,
         on_expired: Callable[[HoldEnded], None] | None = None,
     ) -> None:
-        self._store = store
         self._names = names = Names(realm)
-        self._observer = observer
         self._lease = str(round(lease * 1000))
         self._retention = str(round(retention))
         self._epoch: str | None = None
         self._running: set[asyncio.Task[Any]] = set()
-        self._leases = Leases(self._call, names, lease=lease, retention=self._retention, on_expired=on_expired)
+        self._holds = OwnHolds()
+        self._calls = Calls(store, names, observer, self._came_back_older)
+        self._healing = Healing(self._calls, names, self._holds, lease=self._lease, open_again=self._open_again)
+        self._leases = Leases(
+            self._calls, names, self._holds, lease=lease, retention=self._retention, on_expired=on_expired
+        )
 
-    async def open(self) -> None:
-        """Learn the ledger's identity, giving it one if it is new; StoreError if it was written by another version."""
+    async def open(self, *, create: bool = True) -> str:
+        """Learn the ledger's identity and return it; with `create` a new ledger gets one.
+
+        StoreError if there is none, or if it was written by another version.
+        """
         keys = [self._names.meta]
-        epoch, schema = await self._call("read", script.OPEN, keys, [operation_token(), SCHEMA])
+        args = [operation_token() if create else "", SCHEMA]
+        epoch, schema = await self._calls.write("read", script.OPEN, keys, args)
+        if not epoch:
+            raise StoreError(
+                "the store has no ledger any more: it was emptied or replaced. `image-gateway ledger rebuild` brings "
+                "it back from an export, or accepts that its history is lost"
+            )
         if schema != SCHEMA:
             raise StoreError(f"the ledger in the store has schema {schema}; this version reads schema {SCHEMA}")
-        self._epoch = epoch
+        self._epoch = str(epoch)
+        return self._epoch
+
+    async def _open_again(self) -> str:
+        return await self.open(create=False)
+
+    def _came_back_older(self) -> None:
+        if self._epoch is not None:
+            self._healing.begin()
 
     async def choose_and_hold(
         self,
@@ -74,65 +98,153 @@ class RedisLedger:
         *,
         about: Mapping[str, object],
         release: int | None = None,
+        binding: Binding | None = None,
+        allowance: int | None = None,  # noqa: ARG002 - what may be held without the store is `offline`'s business
         queued: bool = False,
         token: str | None = None,
-    ) -> Held | Denied:
+    ) -> Held | Denied | Bound:
         """Hold on the first candidate that every line allows; see `ports.Ledger`. ValueError for malformed amounts.
 
         A `queued` hold is not sent yet and lapses to nothing. The same `token` again returns the hold made before.
         Where the answer is lost the hold is given back as soon as the store answers again.
         """
-        token = token or operation_token()
-        keys = self._keys(request_id)
-        args = [token, request_id, "queued" if queued else "sent", self._lease, "" if release is None else str(release)]
-        args += ["fallback", wire.to_json(dict(about)), wire.candidates_arg(candidates), self._retention]
+        token, state = token or operation_token(), "queued" if queued else "sent"
+        offers, told = [wire.candidate_arg(candidate) for candidate in candidates], wire.to_json(dict(about))
+        keys = self._hold_keys(request_id, binding)
+        args = [token, request_id, state, self._lease, "" if release is None else str(release), "fallback", told]
+        args += ["[" + ",".join(offers) + "]", self._retention]
+        args += [binding.fingerprint if binding else "", "1" if binding and binding.claim else ""]
         hold = self._spawn(self._hold(keys, args))
         try:
             reply = await asyncio.shield(hold)
         except (asyncio.CancelledError, LedgerUnavailable):
             self._leases.drop(token, request_id)
             raise
+        if self._healing.needed:  # it was judged by balances that lack what the store has lost
+            self._leases.drop(token, request_id)
+            raise LedgerUnavailable(HEALING)
         if reply[0] == "DROPPED":
             raise LedgerUnavailable("the hold was given up before it was made")
+        if reply[0] == "BOUND":
+            return Bound(str(reply[1]), same=bool(reply[2]))
         answer = wire.hold_reply(reply, candidates)
         if release is not None:
-            self._leases.remove(request_id, release)
+            self._released(request_id, release)
         if isinstance(answer, Held):
-            self._leases.add(request_id, answer.attempt)
+            index, at = answer.index, int(reply[3])
+            self._holds.add(
+                HoldRecord(request_id, answer.attempt, token, state, at, told, offers[index], index + 1, binding)
+            )
         return answer
 
     async def _hold(self, keys: Sequence[str], args: Sequence[str]) -> Any:
-        if self._epoch is None:
-            try:
-                await self.open()
-            except StoreError as error:
-                raise LedgerRefused(str(error)) from error
-        assert self._epoch is not None
-        return await self._call("hold", script.HOLD, [self._names.meta, *keys], [self._epoch, *args])
+        if self._healing.needed:
+            raise LedgerUnavailable(HEALING)
+        epoch, former = await self._known_epoch(), ""
+        while True:
+            reply = await self._try_hold(keys, [epoch, *args, former, BINDING_SECONDS])
+            if reply[0] != "BOUND" or reply[1] == former or not await self._came_to_nothing(reply[1]):
+                return reply
+            former = reply[1]
+
+    async def _known_epoch(self) -> str:
+        try:
+            return self._epoch or await self.open()
+        except StoreError as error:
+            raise LedgerRefused(str(error)) from error
+
+    async def _try_hold(self, keys: Sequence[str], args: Sequence[str]) -> Any:
+        try:
+            return await self._calls.write("hold", script.HOLD, keys, args)
+        except LedgerRefused as error:
+            if any(word in str(error) for word in _LOST):
+                self._healing.begin()
+            raise
+
+    async def _came_to_nothing(self, request_id: str) -> bool:
+        kept = await self._calls.execute("HGETALL", self._names.request(request_id))
+        return wire.only_voids(kept)
+
+    def _released(self, request_id: str, attempt: int) -> None:
+        record = self._holds.remove(request_id, attempt)
+        if record is not None:  # a hold that was given back must not come back with an older store
+            args = (operation_token(), request_id, str(attempt), "fallback", self._retention)
+            self._holds.ended(Ending("void", script.VOID, tuple(self._keys(request_id)), args, None))
+
+    async def orphan(self, name: str, request_id: str) -> None:
+        """Let a retry with a claim of this name take the request over; see `ports.Ledger`."""
+        await self._calls.write("hold", script.ORPHAN, [self._names.binding(name)], [request_id, BINDING_SECONDS])
 
     async def mark_sent(self, request_id: str, attempt: int) -> SettleResult:
         """Turn a queued hold into a sent one, just before the request leaves; GONE if it lapsed or ended."""
         keys, args = [self._names.request(request_id), self._names.due], [request_id, str(attempt), self._lease]
-        return SettleResult((await self._finish("hold", script.MARK_SENT, keys, args)).lower())
+        result = SettleResult((await self._finish("hold", script.MARK_SENT, keys, args)).lower())
+        if result is not SettleResult.GONE:
+            self._holds.sent(request_id, attempt)
+        return result
 
     async def settle(self, settlement: Settlement, *, token: str | None = None) -> SettleResult:
         """End a hold at its cost; see `ports.Ledger`. The same `token` again returns the same result."""
         request_id, attempt = settlement.request_id, settlement.attempt
         args = [token or operation_token(), request_id, str(attempt), str(settlement.source)]
         args += [*wire.settlement_args(settlement), self._retention]
-        result = await self._finish("settle", script.SETTLE, self._keys(request_id), args)
-        self._leases.remove(request_id, attempt)
-        if result == "GONE":
+        result = await self._end("settle", script.SETTLE, request_id, attempt, args)
+        if result is SettleResult.GONE:
             fields = {"request_id": request_id, "attempt": attempt}
             log.error("a settlement found no hold: the cost is not in the ledger", extra={"fields": fields})
-        return SettleResult(result.lower())
+        return result
 
     async def void(self, request_id: str, attempt: int, reason: str, *, token: str | None = None) -> SettleResult:
         """End a hold for nothing; see `ports.Ledger`. The same `token` again returns the same result."""
         args = [token or operation_token(), request_id, str(attempt), reason, self._retention]
-        result = await self._finish("void", script.VOID, self._keys(request_id), args)
-        self._leases.remove(request_id, attempt)
+        return await self._end("void", script.VOID, request_id, attempt, args)
+
+    async def _end(
+        self, operation: str, what: Script, request_id: str, attempt: int, args: Sequence[str]
+    ) -> SettleResult:
+        keys, record = self._keys(request_id), self._holds.find(request_id, attempt)
+        result = await self._finish(operation, what, keys, args)
+        if result == "GONE" and record is not None:
+            await self.put_back(record)
+            result = await self._finish(operation, what, keys, args)
+        self._holds.remove(request_id, attempt)
+        if result != "GONE":
+            kept = record if what is script.SETTLE else None
+            self._holds.ended(Ending(operation, what, tuple(keys), tuple(args), kept))
         return SettleResult(result.lower())
+
+    async def put_back(self, record: HoldRecord) -> None:
+        """Tell the store of a hold that it lost or never had, without asking any limit; LedgerUnavailable.
+
+        An earlier one of the request whose answer was lost is given back first: only its newest can be found.
+        """
+        await self._leases.give_back(record.request_id)
+        await self._healing.reassert(record, await self._known_epoch())
+        if self._holds.find(record.request_id, record.attempt):  # a renewal may have found it missing, and given it up
+            self._holds.add(record)
+
+    def restore(self, record: HoldRecord) -> None:
+        """Take over a hold that is known from a journal, as if it had been taken here."""
+        self._holds.add(record)
+
+    def record_of(self, request_id: str, attempt: int) -> HoldRecord | None:
+        """Return what is needed to put a hold back that has not ended here."""
+        return self._holds.find(request_id, attempt)
+
+    async def adjust(self, adjustment: Adjustment) -> SettleResult:
+        """Book what an attempt has cost in truth, once; GONE if it is not known. LedgerRefused while it still runs."""
+        request_id = adjustment.request_id
+        keys = [*self._keys(request_id), self._names.adjustments]
+        args = [adjustment.id, request_id, str(adjustment.attempt), *wire.cost_args(adjustment.cost)]
+        result = await self._finish("settle", script.ADJUST, keys, [*args, adjustment.reason, self._retention])
+        if result == "LIVE":
+            raise LedgerRefused(f"request {request_id} is still running; its hold has not ended")
+        return SettleResult(result.lower())
+
+    async def post(self, posting: Posting) -> SettleResult:
+        """Book an amount that belongs to no known request, once."""
+        keys = [self._names.balances, self._names.entries, self._names.adjustments]
+        return SettleResult((await self._finish("settle", script.POST, keys, wire.posting_args(posting))).lower())
 
     async def request(self, request_id: str) -> dict[str, object] | None:
         """Return what is known of a request; see `wire.request_record`. None too for an id that cannot be one."""
@@ -140,18 +252,20 @@ class RedisLedger:
             key = self._names.request(request_id)
         except ValueError:
             return None
-        return wire.request_record(request_id, await self._timed("read", self._store.execute("HGETALL", key)))
+        return wire.request_record(request_id, await self._calls.execute("HGETALL", key))
 
     async def balances(self, rules: Sequence[Budget | Quota]) -> list[Balance]:
         """Return where each rule stands now, in one round trip."""
         if not rules:
             return []
         lines = wire.to_json([wire.line_args(rule, 0) for rule in rules])
-        return wire.balances_reply(await self._call("read", script.BALANCES, [self._names.balances], [lines]))
+        return wire.balances_reply(await self._calls.read(script.BALANCES, [self._names.balances], [lines]))
 
     async def ping(self) -> None:
-        """Return if the store answers."""
-        await self._timed("read", self._store.execute("PING"))
+        """Return if the store answers and nothing is left to be healed; raises LedgerUnavailable."""
+        await self._calls.execute("PING")
+        if self._healing.needed:
+            raise LedgerUnavailable(HEALING)
 
     async def run(self) -> None:
         """Keep this instance's holds alive and end lapsed ones of any instance, until cancelled."""
@@ -159,14 +273,19 @@ class RedisLedger:
 
     async def aclose(self) -> None:
         """Wait for operations under way; the store is the caller's."""
+        await self._healing.aclose()
         await asyncio.gather(*self._running, return_exceptions=True)
+
+    def _hold_keys(self, request_id: str, binding: Binding | None) -> list[str]:
+        bound = [self._names.binding(binding.name)] if binding else []
+        return [self._names.meta, *self._keys(request_id), *bound]
 
     def _keys(self, request_id: str) -> list[str]:
         names = self._names
         return [names.balances, names.request(request_id), names.due, names.entries]
 
     async def _finish(self, operation: str, what: Script, keys: Sequence[str], args: Sequence[str]) -> str:
-        return str(await asyncio.shield(self._spawn(self._call(operation, what, keys, args))))
+        return str(await asyncio.shield(self._spawn(self._calls.write(operation, what, keys, args))))
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
@@ -178,16 +297,3 @@ class RedisLedger:
         self._running.discard(task)
         if not task.cancelled():
             task.exception()  # whoever asked has it, unless it was cancelled
-
-    async def _call(self, operation: str, what: Script, keys: Sequence[str], args: Sequence[str]) -> Any:
-        return await self._timed(operation, self._store.run(what, keys, args, repeatable=True))
-
-    async def _timed(self, operation: str, call: Coroutine[Any, Any, Any]) -> Any:
-        began, failed = time.monotonic(), True
-        try:
-            reply = await call
-            failed = False
-            return reply
-        finally:
-            if self._observer is not None:
-                self._observer.emit(LedgerCalled(operation, time.monotonic() - began, failed))

@@ -18,22 +18,43 @@ class Script:
     sha: str
 
 
-def _load(name: str, *parts: str) -> Script:
-    source = "\n".join((_ROOT / f"{part}.lua").read_text(encoding="utf-8") for part in (*parts, name))
+def _load(name: str, *parts: str, flags: str = "") -> Script:
+    """Put a script together. `flags` are the server's own: what it may do out of memory, or on a replica."""
+    first = f"#!lua flags={flags}" if flags else "#!lua"
+    source = "\n".join([first, *((_ROOT / f"{part}.lua").read_text(encoding="utf-8") for part in (*parts, name))])
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 
-_COUNTING = ("numbers", "windows", "lines", "cell_format", "cells", "counting")
-_ATTEMPTS = (*_COUNTING, "ending", "attempts")
+_ALWAYS = "allow-oom"
+"""What was spent must be booked even if the server is out of memory; a hold is refused then, before it writes."""
+_READ = "no-writes"
 
-HOLD = _load("hold", *_ATTEMPTS, "offers")
-SETTLE = _load("settle", *_ATTEMPTS, "entry")
-VOID = _load("void", *_ATTEMPTS, "entry")
-DROP = _load("drop", *_ATTEMPTS)
-EXPIRE = _load("expire", *_ATTEMPTS, "entry")
-MARK_SENT = _load("mark_sent", "numbers")
-RENEW = _load("renew", "numbers")
-LAPSED = _load("lapsed", "numbers")
-BALANCES = _load("balances", *_COUNTING)
-OPEN = _load("open")
+_COUNTING = ("numbers", "windows", "lines", "cell_format", "cells", "counting")
+_WRITING = ("numbers", "watermark")
+_ATTEMPTS = (*_COUNTING, "watermark", "ending", "guards", "attempts", "attempt_writes")
+
+HOLD = _load("hold", *_ATTEMPTS, "offers", "binding")
+REASSERT = _load("reassert", *_ATTEMPTS, "offers", "binding", flags=_ALWAYS)
+SETTLE = _load("settle", *_ATTEMPTS, "entry", flags=_ALWAYS)
+VOID = _load("void", *_ATTEMPTS, "entry", flags=_ALWAYS)
+DROP = _load("drop", *_ATTEMPTS, flags=_ALWAYS)
+EXPIRE = _load("expire", *_ATTEMPTS, "entry", flags=_ALWAYS)
+ADJUST = _load("adjust", *_ATTEMPTS, "entry", flags=_ALWAYS)
+POST = _load("post", *_COUNTING, "watermark", "ending", "entry", flags=_ALWAYS)
+MARK_SENT = _load("mark_sent", *_WRITING, flags=_ALWAYS)
+RENEW = _load("renew", *_WRITING, flags=_ALWAYS)
+ORPHAN = _load("orphan", *_WRITING)
+OPEN = _load("open", *_WRITING)
+LAPSED = _load("lapsed", "numbers", flags=_READ)
+BALANCES = _load("balances", *_COUNTING, flags=_READ)
 WRITE_KEYS = _load("write_keys")
+SNAPSHOT = _load("snapshot", "numbers", flags=_READ)
+TAKEN = _load("taken", flags=_READ)
+SCAN_REQUESTS = _load("scan_requests", flags=_READ)
+UNLISTED = _load("unlisted", flags=_READ)
+ESCAPED_ENTRIES = _load("escaped_entries", "numbers", flags=_READ)
+RELIST = _load("relist", "numbers", flags=_ALWAYS)
+REPAIR = _load("repair", "numbers", flags=_ALWAYS)
+TRIM = _load("trim", "numbers", flags=_ALWAYS)
+RESTORE_BASE = _load("restore_base", flags=_ALWAYS)
+RESTORE_ATTEMPT = _load("restore_attempt", "numbers", flags=_ALWAYS)

@@ -1,64 +1,73 @@
-"""The connection to Redis or Valkey: bounded, with a deadline on every call, and one kind of error."""
+"""The store: every call bounded in time, and refused at once while the store is away."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from redis.asyncio import ConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as StoreConnectionError
-from redis.exceptions import NoScriptError, RedisError, ResponseError
-from redis.exceptions import TimeoutError as StoreTimeoutError
+from redis.exceptions import NoScriptError
 
+from gateway.ledger.address import StoreAddress
+from gateway.ledger.breaker import Breaker
 from gateway.ledger.embedded import embedded_store
 from gateway.ledger.errors import LedgerRefused, StoreError
 from gateway.ledger.script import Script
+from gateway.ledger.server_check import check_servers
+from gateway.ledger.servers import Servers
+from gateway.ledger.silence import Silence
 from gateway.ports import LedgerUnavailable
 
-log = logging.getLogger(__name__)
-
 EMBEDDED = "embedded:"
-OLDEST = (6, 2)
-"""The oldest server version that has every command used here."""
 
-_SCHEMES = ("redis", "rediss", "unix")
-_LATER = ("redis+sentinel", "redis+cluster")
+SILENCE = 0.09
+"""Seconds: a store that says nothing at all for so long, while calls wait, is away."""
+SHORT_DEADLINE = 2.0
+"""Seconds: calls that may take longer are big reads for reports, which may well keep the store quiet."""
+PROBE_SECONDS = 0.5
 
 
 class Store:
-    """A bounded pool of connections to one server.
+    """Connections to the store, of which `connections` at most are in use at once.
 
     Every call ends within `deadline` seconds once it has a connection, and waits at most `patience` seconds for one.
-    Nothing is repeated by itself, save a call marked `repeatable` whose connection was found broken. A call that is
-    cancelled or times out closes its connection, so a late reply can never answer somebody else's call.
+    It ends sooner if the store has said nothing on any connection for `silence` seconds: 0.09 by default, and no such
+    rule if the deadline is over two seconds. From then on, or once it cannot be connected to, calls fail at once,
+    nothing is sent, and those that wait for a connection fail too, until a probe in the background is answered.
+
+    A call is tried again, twice at most, if the store said that nothing was done, or if it is marked `repeatable`. One
+    that is cancelled or fails closes its connection, so a late reply can never answer somebody else's call.
+
+    In a cluster a call goes to the node that has the first of its names, one without a name to that of `realm`.
     """
 
-    def __init__(self, url: str, *, connections: int = 16, deadline: float = 1.0, patience: float = 2.0) -> None:
-        self.where = _without_password(url)
+    def __init__(
+        self,
+        url: str,
+        *,
+        connections: int = 16,
+        deadline: float = 1.0,
+        patience: float = 2.0,
+        silence: float | None = None,
+        realm: str = "main",
+    ) -> None:
+        address = StoreAddress.parse(url)
+        if silence is None and deadline <= SHORT_DEADLINE:
+            silence = SILENCE
+        self.where = address.where
         self._deadline = deadline
         self._patience = patience
+        self._quiet = silence if silence is not None and silence < deadline else deadline
         self._free = asyncio.Semaphore(connections)
-        try:
-            pool = ConnectionPool.from_url(
-                url,
-                max_connections=connections,
-                socket_timeout=deadline,
-                socket_connect_timeout=deadline,
-                retry=Retry(NoBackoff(), 0),
-                protocol=2,
-                decode_responses=True,
-            )
-            self._redis: Any = Redis.from_pool(pool)  # its calls have no types
-        except (ValueError, TypeError) as error:
-            raise StoreError(f"store URL {self.where}: {error}") from error
+        self._silence = Silence(self._quiet if self._quiet < deadline else None, self._heard_nothing)
+        self._servers = Servers(address, deadline=deadline, realm=realm, heard=self._silence.heard)
+        self._calls: set[asyncio.Timeout] = set()
+        self._queue: set[asyncio.Timeout] = set()
+        self._breaker = Breaker(self.where, self._probe, partial(_end, self._queue))
+        self._dropping: asyncio.Task[None] | None = None
 
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[str], *, repeatable: bool = False) -> Any:
         """Run a script in one round trip (two if the server does not have it yet); raises LedgerUnavailable."""
@@ -71,86 +80,100 @@ class Store:
 
     async def execute(self, *command: str | int, repeatable: bool = False) -> Any:
         """Send one command and return its reply, text decoded; raises LedgerUnavailable."""
+        self._refuse_if_away()
         if self._free.locked():
             await self._wait_for_connection()
         else:
             await self._free.acquire()  # at once, without a timer
         try:
-            async with asyncio.timeout(self._deadline):
-                return await self._send(command, repeatable=repeatable)
-        except (TimeoutError, StoreTimeoutError) as error:
+            self._refuse_if_away()
+            async with asyncio.timeout(self._deadline) as scope:
+                with _listed(scope, self._calls), self._silence.expecting():
+                    reply = await self._servers.send(command, repeatable=repeatable, on_away=self._breaker.open)
+                    self._breaker.was_well = True
+                    return reply
+        except TimeoutError as error:
+            self._refuse_if_away()
             raise LedgerUnavailable(f"store {self.where}: no answer in {self._deadline:g} s") from error
-        except ResponseError as error:
-            raise LedgerRefused(f"store {self.where}: {error}") from error
-        except (RedisError, OSError) as error:
-            raise LedgerUnavailable(f"store {self.where}: {error}") from error
         finally:
             self._free.release()
 
-    async def _wait_for_connection(self) -> None:
-        try:
-            async with asyncio.timeout(self._patience):
-                await self._free.acquire()
-        except TimeoutError as error:
-            raise LedgerUnavailable(f"store {self.where}: no connection free in {self._patience:g} s") from error
-
-    async def _send(self, command: Sequence[str | int], *, repeatable: bool) -> Any:
-        try:
-            return await self._redis.execute_command(*command)
-        except StoreConnectionError:
-            if not repeatable:
-                raise
-        return await self._redis.execute_command(*command)
-
     async def check(self) -> None:
-        """Check that the server answers and is fit for money; StoreError in one line if not, a warning if unwise."""
+        """Check that the store answers and is fit for money; StoreError in one line if not, a warning if unwise."""
         try:
-            server = _info(await self.execute("INFO", "server"))
-            memory = _info(await self.execute("INFO", "memory"))
-        except LedgerUnavailable as error:
+            async with asyncio.timeout(self._deadline):
+                primaries = await self._servers.primaries()
+            await check_servers(self.where, primaries or {"the server": self.execute})
+        except LedgerRefused as error:
+            raise StoreError(f"{error}. Check the user, the password and the rights in --store") from error
+        except (LedgerUnavailable, TimeoutError) as error:
+            told = str(error).rstrip(".") or f"store {self.where}: no answer in {self._deadline:g} s"
             raise StoreError(
-                f"{str(error).rstrip('.')}. Start it, or choose another with --store (`embedded:` needs no server)"
+                f"{told}. Start it, or choose another with --store (`embedded:` needs no server)"
             ) from error
-        version = server.get("redis_version", "0")
-        if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < OLDEST:
-            raise StoreError(f"store {self.where} is version {version}; 6.2 or newer is needed")
-        policy = memory.get("maxmemory_policy", "noeviction")
-        if policy != "noeviction" and memory.get("maxmemory", "0") != "0":
-            log.warning("store %s has maxmemory-policy %s: it may evict the ledger; set noeviction", self.where, policy)
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await self._redis.aclose()
+        self._silence.close()
+        await self._breaker.aclose()
+        if self._dropping is not None:
+            await self._dropping
+        await self._servers.aclose()
+        await asyncio.sleep(0)  # their transports see their ends
+
+    def _refuse_if_away(self) -> None:
+        if self._breaker.reason is not None:
+            raise LedgerUnavailable(self._breaker.reason)
+
+    async def _wait_for_connection(self) -> None:
+        try:
+            async with asyncio.timeout(self._patience) as scope:
+                with _listed(scope, self._queue):
+                    await self._free.acquire()
+        except TimeoutError as error:
+            self._refuse_if_away()
+            raise LedgerUnavailable(f"store {self.where}: no connection free in {self._patience:g} s") from error
+
+    def _heard_nothing(self) -> None:
+        self._breaker.open(f"no answer on any connection for {self._quiet:g} s")
+        self._dropping = asyncio.create_task(self._servers.drop())
+        _end(self._calls)
+
+    async def _probe(self) -> None:
+        seconds = min(self._deadline, max(PROBE_SECONDS, 2 * self._quiet))
+        try:
+            async with asyncio.timeout(seconds):
+                await self._servers.probe()
+        except TimeoutError as error:
+            raise LedgerUnavailable(f"no answer in {seconds:g} s") from error
 
 
-def _info(reply: Any) -> dict[str, str]:
-    """INFO's reply as text; the client library parses it for a bare INFO into a mapping of its own types."""
-    if isinstance(reply, dict):
-        return {str(name): str(value) for name, value in reply.items()}
-    pairs = (line.partition(":") for line in str(reply).splitlines() if ":" in line)
-    return {name: value for name, _, value in pairs}
+@contextmanager
+def _listed(scope: asyncio.Timeout, among: set[asyncio.Timeout]) -> Iterator[None]:
+    among.add(scope)
+    try:
+        yield
+    finally:
+        among.discard(scope)
 
 
-def _without_password(url: str) -> str:
-    return re.sub(r"([?&]password=)[^&]*", r"\1***", re.sub(r"//[^/@]*@", "//***@", url))
+def _end(scopes: set[asyncio.Timeout]) -> None:
+    """Let the time of all of them be up now."""
+    now = asyncio.get_running_loop().time()
+    for scope in scopes:
+        if not scope.expired():
+            scope.reschedule(now)
 
 
 @contextmanager
 def store_url(url: str, data_dir: Path) -> Iterator[str]:
     """Yield a URL for `Store` from what the user gave; `embedded:` runs a server in `data_dir` meanwhile.
 
-    StoreError if the URL is not one of redis://, rediss://, unix:// and embedded:.
+    StoreError if the URL cannot be one of a store.
     """
     if url == EMBEDDED:
         with embedded_store(data_dir) as socket_url:
             yield socket_url
         return
-    try:
-        scheme = urlsplit(url).scheme
-    except ValueError as error:
-        raise StoreError(f"store URL {_without_password(url)!r}: {error}") from error
-    if scheme in _LATER:
-        raise StoreError(f"store URL: {scheme}:// is not supported yet; use redis://, rediss://, unix:// or embedded:")
-    if scheme not in _SCHEMES:
-        raise StoreError(f"store URL {_without_password(url)!r}: must be redis://, rediss://, unix:// or embedded:")
+    StoreAddress.parse(url)
     yield url

@@ -21,7 +21,7 @@ from gateway.domain.budget import (
 )
 from gateway.domain.money import MAX_MICRO, NANO_PER_MICRO, micro_from_nano
 from gateway.domain.route import Views
-from gateway.domain.settlement import Settlement
+from gateway.domain.settlement import Posting, Settlement
 
 _COMPACT = (",", ":")
 
@@ -60,14 +60,10 @@ def line_args(rule: Budget | Quota, taken: int) -> list[str]:
     return ["rolling", rule.meter, amount(taken, rule.meter), limit, str(rule.seconds)]
 
 
-def candidates_arg(candidates: Sequence[Candidate]) -> str:
-    """All candidates as one JSON argument of the hold script."""
-    return to_json([_candidate(candidate) for candidate in candidates])
-
-
-def _candidate(candidate: Candidate) -> list[object]:
+def candidate_arg(candidate: Candidate) -> str:
+    """A candidate as JSON: worst case by view, facts, lines."""
     lines = [line_args(line.rule, line.amount) for line in candidate.lines]
-    return [_worst(candidate), to_json(candidate.facts), lines]
+    return to_json([_worst(candidate), to_json(candidate.facts), lines])
 
 
 def _worst(candidate: Candidate) -> list[str]:
@@ -82,26 +78,43 @@ def _worst(candidate: Candidate) -> list[str]:
     return [str(min(held[view], MAX_MICRO)) for view in View]
 
 
+def cost_args(cost: Views) -> list[str]:
+    """Nano-USD by view, then micro-USD by view; ValueError for what is not a whole number of 0 to 2^52."""
+    nano = (cost.official, cost.route, cost.internal)
+    return [*(amount(view, "cost") for view in nano), *(str(micro_from_nano(view)) for view in nano)]
+
+
 def settlement_args(settlement: Settlement) -> list[str]:
     """Cost in nano-USD and micro-USD by view, images, and the outcome for the entry stream."""
-    cost = settlement.cost
-    nano = (cost.official, cost.route, cost.internal)
     outcome: dict[str, object] = {"facts": settlement.facts}
     if settlement.usage is not None:
         outcome["usage"] = asdict(settlement.usage)
+    return [*cost_args(settlement.cost), amount(settlement.images, "images"), to_json(outcome)]
+
+
+def posting_args(posting: Posting) -> list[str]:
+    """A posting as its script reads it; ValueError for amounts beyond 2^52 either way."""
+    cost = posting.cost
+    lines = [[cell, _signed(micro, cell)] for cell, micro in posting.lines.items()]
     return [
-        *(amount(view, "cost") for view in nano),
-        *(str(micro_from_nano(view)) for view in nano),
-        amount(settlement.images, "images"),
-        to_json(outcome),
+        posting.id,
+        *(_signed(view, "cost") for view in (cost.official, cost.route, cost.internal)),
+        to_json(lines),
+        to_json(posting.about),
+        posting.reason,
     ]
+
+
+def _signed(number: int, what: str) -> str:
+    amount(abs(number), what)
+    return str(number)
 
 
 def hold_reply(reply: Sequence[Any], candidates: Sequence[Candidate]) -> Held | Denied:
     """The hold script's answer, HELD or DENIED."""
     if reply[0] == "HELD":
         index, attempt = int(reply[1]), int(reply[2])
-        figures = zip(candidates[index].lines, reply[3::2], reply[4::2], strict=True)
+        figures = zip(candidates[index].lines, reply[4::2], reply[5::2], strict=True)
         return Held(index, attempt, tuple(Remaining(line, int(left), _seconds(ms)) for line, left, ms in figures))
     obstacles: list[list[Obstacle]] = [[] for _ in candidates]
     for at in range(1, len(reply), 5):
@@ -136,8 +149,15 @@ def request_record(request_id: str, kept: Mapping[str, str]) -> dict[str, object
         "id": request_id,
         "created": int(kept["created"]) / 1000,
         "about": json.loads(kept["about"]),
-        "attempts": [_attempt(number, kept) for number in range(1, int(kept["attempts"]) + 1)],
+        "attempts": [_attempt(number, kept) for number in range(1, int(kept["attempts"]) + 1) if f"a{number}" in kept],
     }
+
+
+def only_voids(kept: Mapping[str, str]) -> bool:
+    """Tell whether every attempt of a request came to nothing, from its hash."""
+    states = [kept.get(f"s{number}") for number in range(1, int(kept.get("attempts", "0")) + 1)]
+    known = [state for state in states if state is not None]
+    return bool(known) and all(state == "void" for state in known)
 
 
 def _attempt(number: int, kept: Mapping[str, str]) -> dict[str, object]:

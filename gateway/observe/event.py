@@ -26,7 +26,8 @@ class RequestStarted:
 class RequestFinished:
     """An image request ended: its last byte is out, or the client is gone and the money is settled.
 
-    `status` is what the client got (or would have got). `overhead` is `duration` less the wait for providers.
+    `status` is what the client got (or would have got). `overhead` is `duration` less the wait for providers and, where
+    the answer of an earlier request is `replayed`, for that one.
     """
 
     request_id: str
@@ -49,6 +50,7 @@ class RequestFinished:
     code: str = ""
     client_gone: bool = False
     bytes_out: int = 0
+    replayed: bool = False
     tags: Mapping[str, str] = field(default_factory=dict)
 
 

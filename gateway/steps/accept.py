@@ -11,6 +11,8 @@ from gateway.domain.job import Wishes
 
 MAX_TAGS = 10
 _TAG = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,39})=([A-Za-z0-9][A-Za-z0-9._ /:@-]{0,79})", re.ASCII)
+_IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
+_COUNT = re.compile(r"[0-9]{1,4}", re.ASCII)
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -29,6 +31,21 @@ def accept(headers: Mapping[str, str]) -> Wishes:
         dry_run=_boolean(headers.get("x-gateway-dry-run")),
         tags=_tags(headers.get("x-gateway-tags", "")),
     )
+
+
+def idempotency_key(headers: Mapping[str, str]) -> str | None:
+    """Return the client's own name for the request; InvalidRequest if it is not 1 to 255 printable ASCII characters."""
+    key = headers.get("idempotency-key")
+    if key is not None and not _IDEMPOTENCY_KEY.fullmatch(key):
+        message = "Idempotency-Key must be 1 to 255 printable ASCII characters, such as a UUID."
+        raise InvalidRequest(message, param="Idempotency-Key")
+    return key
+
+
+def retry_count(headers: Mapping[str, str]) -> int | None:
+    """Return how often the client's library has repeated the request so far; None if it does not count, or not well."""
+    count = headers.get("x-stainless-retry-count", "").strip()
+    return int(count) if _COUNT.fullmatch(count) else None
 
 
 def _max_cost(text: str | None) -> int | None:

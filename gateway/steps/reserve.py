@@ -9,6 +9,7 @@ from gateway.domain import money
 from gateway.domain.budget import Budget, Candidate, Counted, Denied, Held, Line, Obstacle, Quota, Scope, View
 from gateway.domain.caller import Caller
 from gateway.domain.errors import BudgetExceeded, GatewayError, InvalidRequest, RateLimited
+from gateway.domain.idempotency import Binding, Bound
 from gateway.domain.policy import JobType, Policy, Project
 from gateway.domain.route import Quote, Route, Views
 from gateway.ports import Ledger
@@ -34,6 +35,14 @@ class Reserved:
     held: Held
 
 
+class AlreadyBound(Exception):
+    """Nothing was held: the request repeats an earlier one, which `bound` names."""
+
+    def __init__(self, bound: Bound) -> None:
+        super().__init__(bound.request_id)
+        self.bound = bound
+
+
 async def reserve(
     ledger: Ledger,
     request_id: str,
@@ -42,10 +51,23 @@ async def reserve(
     *,
     about: Mapping[str, object],
     release: int | None = None,
+    binding: Binding | None = None,
 ) -> Reserved:
-    """Hold the worst case on the first quote that fits; raises the error that says what stood in the way of each."""
+    """Hold the worst case on the first quote that fits; raises the error that says what stood in the way of each.
+
+    AlreadyBound if `binding` belongs to another request.
+    """
     candidates = [candidate(quote, purse) for quote in quotes]
-    answer = await ledger.choose_and_hold(request_id, candidates, about=about, release=release)
+    answer = await ledger.choose_and_hold(
+        request_id,
+        candidates,
+        about=about,
+        release=release,
+        binding=binding,
+        allowance=purse.project.offline_allowance,
+    )
+    if isinstance(answer, Bound):
+        raise AlreadyBound(answer)
     if isinstance(answer, Denied):
         raise denial(answer)
     return Reserved(quotes[answer.index], answer)

@@ -13,6 +13,10 @@ from gateway.domain.route import Quote
 from gateway.ports import Headers
 
 RETIREMENT_NOTICE = timedelta(days=90)
+COST = "X-Gateway-Cost"
+"""USD that the request has cost, all attempts together."""
+REPLAYED = ("Idempotent-Replayed", "true")
+"""Says that an answer is that of an earlier request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ def write(decision: Decision, today: date) -> Headers:
         ("Cache-Control", "no-store"),
     ]
     if decision.cost is not None:
-        headers.append(("X-Gateway-Cost", money.format_usd(decision.cost)))
+        headers.append((COST, money.format_usd(decision.cost)))
     if decision.held is not None:
         headers += _remaining(decision.held.remaining)
     return headers + _retirement(decision.quote.route.model.retires, today)

@@ -24,10 +24,12 @@ async def read_body(
     accepted: Collection[str],
     content_length: int | None,
     limits: BodyLimits,
+    fingerprint: bool = False,
 ) -> Body:
     """Return the body; UnsupportedMediaType before a byte is read if its type is not among those accepted.
 
-    Raises what reading JSON, a form and the stream may raise; nothing stays behind then.
+    With `fingerprint` the body's fingerprint is taken while it streams in. Raises what reading JSON, a form and the
+    stream may raise; nothing stays behind then.
     """
     encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
@@ -43,8 +45,10 @@ async def read_body(
         raise UnsupportedMediaType(message, param="Content-Type")
     chunks = body_chunks(receive, content_length, limits)
     if named == FORM:
-        return await multipart_body.read_multipart(options.get(b"boundary", b""), chunks, limits)
+        return await multipart_body.read_multipart(
+            options.get(b"boundary", b""), chunks, limits, fingerprint=fingerprint
+        )
     charset = options.get(b"charset", b"utf-8").decode("latin-1").lower()
     if charset not in ("utf-8", "utf8"):
         raise UnsupportedMediaType("JSON is read as UTF-8 alone.", param="Content-Type")
-    return await json_body.read_json(chunks, limits)
+    return await json_body.read_json(chunks, limits, fingerprint=fingerprint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import re
 from collections.abc import AsyncIterator, Mapping
@@ -27,8 +28,11 @@ Piece = bytes | tuple[int, int]
 class JsonBody:
     """Implements `ports.Body`. EvoLink's `image_urls` are rendered as `images`."""
 
-    def __init__(self, spool: Spool, members: list[Member], scanner: Scanner) -> None:
+    def __init__(
+        self, spool: Spool, members: list[Member], scanner: Scanner, *, fingerprint: str | None = None
+    ) -> None:
         self._spool = spool
+        self._fingerprint = fingerprint
         self._members = members
         self._long_strings: list[LongString] = scanner.long_strings
         self._marker_prefix = scanner.marker_prefix
@@ -59,6 +63,11 @@ class JsonBody:
     def mask(self) -> bool:
         """Whether a mask, or a markup in place of one, is named."""
         return any(self._fields.get(name) is not None for name in OVERLAYS)
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Hex SHA-256 of the bytes as they came; None if it was not taken."""
+        return self._fingerprint
 
     def render(self, changes: Mapping[str, str | int | None]) -> Rendered:
         """Return the object with fields replaced, added or left out; without any change, the client's own bytes."""
@@ -148,22 +157,25 @@ class JsonBody:
             raise InvalidRequest(f"{param} must be an object with exactly one of image_url, file_id.", param=param)
 
 
-async def read_json(chunks: AsyncIterator[bytes], limits: BodyLimits) -> JsonBody:
+async def read_json(chunks: AsyncIterator[bytes], limits: BodyLimits, *, fingerprint: bool = False) -> JsonBody:
     """Read a JSON body to its end; InvalidRequest with code `invalid_json` if it is not a strict JSON object.
 
     Raises what `chunks` raises. Whatever is raised, nothing stays behind.
     """
     spool, scanner = Spool(limits.json_in_memory), Scanner(limits)
+    digest = hashlib.sha256() if fingerprint else None
     try:
         async for chunk in chunks:
             spool.write(chunk)
             scanner.feed(chunk)
+            if digest is not None:
+                digest.update(chunk)
             await spool.drain()
         if len(scanner.text) <= _PARSED_INLINE:
             members = read_object(scanner)
         else:
             members = await asyncio.to_thread(read_object, scanner)
-        return JsonBody(spool, members, scanner)
+        return JsonBody(spool, members, scanner, fingerprint=digest.hexdigest() if digest else None)
     except BaseException:
         await spool.aclose()
         raise

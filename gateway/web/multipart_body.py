@@ -8,6 +8,7 @@ from typing import Literal
 
 from gateway.ports import Rendered
 from gateway.web.form_fields import OVERLAYS
+from gateway.web.form_fingerprint import FormFingerprint
 from gateway.web.limits import BodyLimits
 from gateway.web.multipart_parts import MAX_BOUNDARY, Part, PartReader, invalid_multipart
 from gateway.web.spool import Spool
@@ -21,8 +22,9 @@ Piece = bytes | tuple[int, int]
 class MultipartBody:
     """Implements `ports.Body`. Parts keep their order, names, file names and content types."""
 
-    def __init__(self, spool: Spool, parts: list[Part]) -> None:
+    def __init__(self, spool: Spool, parts: list[Part], *, fingerprint: str | None = None) -> None:
         self._spool = spool
+        self._fingerprint = fingerprint
         self._parts = parts
         self._fields = {part.name: part.text() for part in parts if not part.is_file}
 
@@ -45,6 +47,11 @@ class MultipartBody:
     def mask(self) -> bool:
         """Whether a mask, or a markup in place of one, was uploaded."""
         return any(part.name in OVERLAYS for part in self._parts)
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Hex SHA-256 of the parts in their order, whatever lies between them; None if it was not taken."""
+        return self._fingerprint
 
     def render(self, changes: Mapping[str, str | int | None]) -> Rendered:
         """Return the form with fields replaced where they stood, added at the end, or left out."""
@@ -107,7 +114,9 @@ def _quoted(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
-async def read_multipart(boundary: bytes, chunks: AsyncIterator[bytes], limits: BodyLimits) -> MultipartBody:
+async def read_multipart(
+    boundary: bytes, chunks: AsyncIterator[bytes], limits: BodyLimits, *, fingerprint: bool = False
+) -> MultipartBody:
     """Read a form to its end; InvalidRequest with code `invalid_multipart` if it is malformed or breaks off.
 
     Raises what `chunks` raises. Whatever is raised, nothing stays behind.
@@ -116,11 +125,12 @@ async def read_multipart(boundary: bytes, chunks: AsyncIterator[bytes], limits: 
         raise invalid_multipart("the Content-Type header names no usable boundary")
     spool = Spool(limits.files_in_memory)
     try:
-        reader = PartReader(boundary, spool, limits)
+        prints = FormFingerprint() if fingerprint else None
+        reader = PartReader(boundary, spool, limits, prints)
         async for chunk in chunks:
             reader.feed(chunk)
             await spool.drain()
-        return MultipartBody(spool, reader.finish())
+        return MultipartBody(spool, reader.finish(), fingerprint=prints.hexdigest() if prints else None)
     except BaseException:
         await spool.aclose()
         raise

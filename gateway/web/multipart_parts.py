@@ -11,6 +11,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from gateway.domain.errors import InvalidRequest, RequestTooLarge
 from gateway.web.form_fields import IMAGE, OVERLAYS, SINGLE, other_spelling
+from gateway.web.form_fingerprint import FormFingerprint
 from gateway.web.limits import BodyLimits
 from gateway.web.spool import Spool
 
@@ -60,10 +61,13 @@ class Part:
 class PartReader:
     """Feed it the body in pieces, then `finish`. File contents go to the spool, which the caller drains."""
 
-    def __init__(self, boundary: bytes, spool: Spool, limits: BodyLimits) -> None:
+    def __init__(
+        self, boundary: bytes, spool: Spool, limits: BodyLimits, fingerprint: FormFingerprint | None = None
+    ) -> None:
         self.parts: list[Part] = []
         self._spool = spool
         self._limits = limits
+        self._fingerprint = fingerprint
         self._ended = False
         self._part: Part | None = None
         self._begun = 0
@@ -151,6 +155,8 @@ class PartReader:
         part.value = None if part.is_file else bytearray()
         self._part = part
         self.parts.append(part)
+        if self._fingerprint is not None:
+            self._fingerprint.begin(part.name, part.filename, part.content_type)
 
     def _check_name(self, part: Part) -> None:
         plain = other_spelling(part.name)
@@ -170,6 +176,8 @@ class PartReader:
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         part = self._part
         assert part is not None
+        if self._fingerprint is not None:
+            self._fingerprint.update(memoryview(data)[start:end])
         if part.value is None:
             part.end += end - start
             if part.end - part.start > self._limits.file:
@@ -187,6 +195,8 @@ class PartReader:
 
     def _on_part_end(self) -> None:
         self._part = None
+        if self._fingerprint is not None:
+            self._fingerprint.end()
 
     def _on_end(self) -> None:
         self._ended = True

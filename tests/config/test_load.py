@@ -15,7 +15,7 @@ from gateway.config.shipped import shipped_policies
 from gateway.config.sources import MAX_FILE_BYTES
 from gateway.domain.budget import Budget, Counted, Quota, Scope, View, Window
 from gateway.domain.job import Operation, Size
-from gateway.domain.policy import ClientModel, OnUnknown
+from gateway.domain.policy import ClientModel, OnUnknown, Retry
 from gateway.domain.route import PixelTier, RouteLimits
 from tests.config.conftest import Load
 from tests.config.golden import HERE, TODAY
@@ -67,6 +67,7 @@ def test_contract_example_loads(load: Load) -> None:
     marketing = policy.projects["marketing"]
     assert marketing.client_model is ClientModel.IGNORE
     assert marketing.multiplier == Fraction("1.15")
+    assert marketing.offline_allowance == 2_500_000
     assert marketing.budgets == (
         Budget(Scope(project="marketing"), Window.DAY, 50_000_000),
         Budget(Scope(project="marketing", job_type="hero_image"), Window.MONTH, 900_000_000, View.ROUTE),
@@ -77,6 +78,16 @@ def test_contract_example_loads(load: Load) -> None:
         Quota(Scope(project="marketing"), Counted.CONCURRENT, 8, 0),
     )
     assert policy.budgets == (Budget(Scope(), Window.MONTH, 5_000_000_000),)
+
+
+@pytest.mark.parametrize("word", list(OnUnknown))
+def test_every_way_on_after_an_unknown_outcome_loads(load: Load, word: OnUnknown) -> None:
+    """Each word means what it says, and the number of calls beside it holds."""
+    retry = f"{{attempts: 3, on_unknown: {word}}}"
+    policy = load(more=f"job_types:\n  more: {{routes: [acct/flare], retry: {retry}}}\n").policy
+
+    assert policy is not None
+    assert policy.job_types["more"].retry == Retry(3, word)
 
 
 def test_contract_example_prices_and_routes(load: Load) -> None:

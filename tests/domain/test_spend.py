@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -34,6 +35,7 @@ class Entry:
     quality: str = "low"
     size: str = "1024x1024"
     tags: Mapping[str, str] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
 
 
 def same(nano: int) -> Views:
@@ -104,6 +106,43 @@ def test_a_correction_without_what_it_corrects_changes_only_the_sum() -> None:
     assert (total.route, total.unconfirmed, total.requests) == (-10, 0, 0)
 
 
+def test_hours_days_and_months_are_those_of_the_booking_in_utc() -> None:
+    """The calendar dimensions name when an entry was booked, coarser from one to the next."""
+    rows, _ = report([Entry(same(5))], ["hour", "day", "month"])
+    assert rows[0].group == ("2026-11-20T23:00", "2026-11-20", "2026-11")
+
+
+def test_an_adjustment_is_no_new_request_and_confirms_what_was_presumed() -> None:
+    """What an invoice changes adds its difference, counts no request, and takes the mark of the presumed part away."""
+    _, total = report([Entry(same(100), kind="presume"), Entry(same(-30), kind="adjust", images=0)], [])
+    assert (total.route, total.unconfirmed, total.requests) == (70, 0, 1)
+    _, total = report([Entry(same(100)), Entry(same(20), kind="adjust", images=0)], [])
+    assert (total.route, total.unconfirmed, total.requests) == (120, 0, 1)
+
+
+def test_an_adjustment_stands_where_the_answer_put_what_it_adjusts() -> None:
+    """An invoice says nothing of quality and size: its differences go to the row of the attempt's own answer."""
+    adjusted = Entry(same(5), kind="adjust", images=0, quality="auto", size="auto")
+    rows, _ = report([Entry(same(100)), adjusted], ["quality", "size"])
+    assert [(row.group, row.route) for row in rows] == [(("low", "1024x1024"), 105)]
+
+
+def test_an_amount_without_a_request_counts_under_what_it_says_of_itself() -> None:
+    """It is booked late and belongs to the day it names; what it does not name is a dash."""
+    posted = Entry(same(7), "adjust", "-", 0, 0, project="", about={"day": "2026-10-31"})
+    rows, total = report([posted], ["project", "day", "month", "provider"])
+    assert rows[0].group == ("-", "2026-10-31", "2026-10", "v")
+    assert (total.requests, total.images, total.route) == (0, 0, 7)
+
+
+def test_an_amount_for_a_forgotten_request_confirms_what_was_presumed_of_it() -> None:
+    """The request is gone from the store, but the amount names it, and its presumed part is confirmed."""
+    about = {"request": "r1", "attempt": 1, "day": "2026-11-20"}
+    posted = Entry(same(-100), "adjust", "-", 0, 0, about=about)
+    _, total = report([Entry(same(100), kind="presume"), posted], [])
+    assert (total.route, total.unconfirmed, total.requests) == (0, 0, 1)
+
+
 def test_no_entries_are_an_empty_report() -> None:
     """Nothing spent is no rows and a total of zero."""
     rows, total = report([], ["project"])
@@ -114,7 +153,7 @@ def test_no_entries_are_an_empty_report() -> None:
 entries_of_any_kind = st.builds(
     Entry,
     cost=st.builds(Views, *(st.integers(0, 2**52) for _ in range(3))),
-    kind=st.sampled_from(["settle", "presume", "correct"]),
+    kind=st.sampled_from(["settle", "presume", "correct", "adjust"]),
     request_id=st.sampled_from("abc"),
     attempt=st.integers(1, 2),
     images=st.integers(0, 10),

@@ -233,23 +233,23 @@ def test_moderation_is_passed_on_with_its_details(stack: Stack) -> None:
 
 
 def test_a_refused_connection_goes_to_the_next_route(stack: Stack) -> None:
-    """Nothing listens at the first route: the second serves; if there is none, 502 and nothing is booked."""
+    """Nothing listens at the first route: the second serves; if there is none it is tried again, and nothing booked."""
     story = tell(stack, job_type="unreachable_first")
     assert (story.reply.status, story.posts, story.states) == (200, 1, ["void", "settled"])
     assert story.cost.route == story.bill > 0
     stack.sandbox.reset()
     story = tell(stack, job_type="unreachable")
-    assert (story.reply.status, story.posts, story.states) == (502, 0, ["void"])
+    assert (story.reply.status, story.posts, story.states) == (502, 0, ["void", "void"])
     assert story.cost.route == 0
     assert story.reply.headers.get("x-should-retry") != "false"
 
 
 def test_a_rate_limit_without_another_route_says_when_to_come_again(stack: Stack) -> None:
-    """429 with the provider's own wait, and an SDK that retries is served."""
-    stack.sandbox.fault("rate_limit", retry_after=2)
+    """429 with the provider's own wait where it is too long to wait here, and an SDK that retries is served."""
+    stack.sandbox.fault("rate_limit", retry_after=20)
     story = tell(stack, job_type="alone")
     assert (story.reply.status, story.states) == (429, ["void"])
-    assert story.reply.headers["retry-after"] == "2"
+    assert 20 <= int(story.reply.headers["retry-after"]) <= 22  # a tenth is added by chance
     stack.sandbox.fault("rate_limit", retry_after=1)
     client = openai.OpenAI(base_url=stack.url, api_key=stack.key(), max_retries=2)
     with client:

@@ -34,6 +34,8 @@ async def store(server: str) -> AsyncIterator[Store]:
 
 
 @pytest.fixture
-def ledger(store: Store, realm: str) -> RedisLedger:
+async def ledger(store: Store, realm: str) -> AsyncIterator[RedisLedger]:
     """A ledger whose leases outlive the test; its background loop does not run."""
-    return RedisLedger(store, realm)
+    ledger = RedisLedger(store, realm)
+    yield ledger
+    await ledger.aclose()

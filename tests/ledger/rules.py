@@ -58,8 +58,9 @@ def settlement(
 
 
 async def contents(store: Store, realm: str) -> dict[str, object]:
-    """Everything that a realm has in the store, for comparison before and after."""
+    """Everything that a realm has in the store but watermarks, for comparison before and after."""
     names = sorted(await store.execute("KEYS", f"igw:{{{realm}}}:*"))
+    names = [name for name in names if not name.endswith(":instances")]
     read = {"hash": ("HGETALL",), "zset": ("ZRANGE", 0, -1), "stream": ("XRANGE", "-", "+"), "string": ("GET",)}
     found: dict[str, object] = {}
     for name in names:

@@ -41,9 +41,9 @@ async def test_the_hold_script_refuses_before_it_writes(
         bad[place] = number
         offered = json.dumps([[["0", "0", "0"], "{}", [*good, bad]]])
         keys = [ledger._names.meta, *ledger._keys("r")]
-        args = [str(ledger._epoch), "token", "r", "sent", "30000", "", "", "{}", offered, "60"]
+        args = [str(ledger._epoch), "token", "r", "sent", "30000", "", "", "{}", offered, "60", "", "", "", "60"]
         with pytest.raises(LedgerRefused, match="LEDGER"):
-            await store.run(script.HOLD, keys, args)
+            await ledger._calls.write("hold", script.HOLD, keys, args)
     assert await contents(store, realm) == before
 
 
@@ -60,7 +60,7 @@ async def test_the_settle_script_refuses_before_it_writes(
         if number == "4503599627370497" and place < 7:
             continue
         with pytest.raises(LedgerRefused, match="LEDGER"):
-            await store.run(script.SETTLE, ledger._keys("r"), args)
+            await ledger._calls.write("settle", script.SETTLE, ledger._keys("r"), args)
     assert await contents(store, realm) == before
 
 

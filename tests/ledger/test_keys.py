@@ -20,6 +20,7 @@ from gateway.ledger.keys import Keys, UnknownKey
 from gateway.ledger.pepper import load_pepper
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
+from tests.ledger.older import empty
 from tests.ledger.rules import contents
 
 PEPPER = b"a pepper for tests only"
@@ -139,7 +140,7 @@ async def test_changes_at_the_same_time_are_all_kept(keys: Keys) -> None:
 async def test_known_keys_go_on_working_while_the_store_is_away(server: str, realm: str, keys: Keys) -> None:
     """Callers are served from memory; a key that is not in memory is nobody meanwhile."""
     made = await keys.create("a")
-    store = Store(server)
+    store = Store(server, deadline=10.0)
     ring = RedisKeyring(store, PEPPER, realm)
     await ring.load()
     await store.aclose()
@@ -148,6 +149,19 @@ async def test_known_keys_go_on_working_while_the_store_is_away(server: str, rea
     assert await ring.find(made.secret) is not None
     assert await ring.find(new_key()) is None
     await away.aclose()
+
+
+async def test_a_store_that_was_emptied_gets_its_keys_back(store: Store, realm: str, keys: Keys) -> None:
+    """Nobody is locked out, revoked keys stay revoked, and another gateway knows them from the store again."""
+    kept, gone = await keys.create("p"), await keys.create("p")
+    await keys.revoke(gone.record.id)
+    async with keyring(store, realm) as first:
+        await empty(store, realm)
+        await first._refresh()
+        assert await first.find(kept.secret) is not None
+        async with keyring(store, realm) as second:
+            assert await second.find(kept.secret) is not None
+            assert await second.find(gone.secret) is None
 
 
 async def test_another_pepper_is_found_out(store: Store, realm: str, ledger: RedisLedger) -> None:

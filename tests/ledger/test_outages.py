@@ -13,40 +13,22 @@ import pytest
 from gateway.domain.budget import Held
 from gateway.domain.settlement import SettleResult
 from gateway.ledger.deferred import DeferredSettlements
-from gateway.ledger.embedded import embedded_store
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
 from gateway.observe.event import Event, LedgerCalled
 from gateway.ports import LedgerUnavailable
+from tests.ledger.mortal import MortalServer, back
 from tests.ledger.proxy import Proxy, proxied
 from tests.ledger.rules import ABOUT, budget, candidate, denied, entries, hold, settlement
-from tests.ledger.servers import kill_server
 
 RULE = budget(1000)
 
 
-class Mortal:
-    """A server that can be killed and brought back over the same files."""
-
-    def __init__(self, directory: Path, stack: ExitStack) -> None:
-        self._directory = directory
-        self._stack = stack
-        self.url = stack.enter_context(embedded_store(directory))
-
-    def kill(self) -> None:
-        """End it as a power cut would."""
-        kill_server(self._directory)
-
-    def restart(self) -> None:
-        """Bring it back."""
-        self._stack.enter_context(embedded_store(self._directory))
-
-
 @pytest.fixture
-def mortal(tmp_path: Path) -> Iterator[Mortal]:
+def mortal(tmp_path: Path) -> Iterator[MortalServer]:
     """A server of this test's own."""
     with ExitStack() as stack:
-        yield Mortal(tmp_path, stack)
+        yield MortalServer(tmp_path, stack)
 
 
 @pytest.fixture
@@ -56,9 +38,9 @@ async def proxy(server: str, tmp_path: Path) -> AsyncIterator[tuple[Proxy, str]]
         yield both
 
 
-async def test_a_settlement_outlives_the_store(mortal: Mortal) -> None:
+async def test_a_settlement_outlives_the_store(mortal: MortalServer) -> None:
     """Killed before it could be told what a job cost, the store has it after its restart, and once."""
-    store = Store(mortal.url)
+    store = Store(mortal.url, deadline=10.0)
     ledger = RedisLedger(store)
     settlements = DeferredSettlements(ledger)
     for i in range(5):
@@ -82,9 +64,9 @@ async def test_a_settlement_outlives_the_store(mortal: Mortal) -> None:
     await store.aclose()
 
 
-async def test_settlements_that_never_land_are_counted_at_the_end(mortal: Mortal) -> None:
+async def test_settlements_that_never_land_are_counted_at_the_end(mortal: MortalServer) -> None:
     """A gateway that must stop while the store is away says how many holds it leaves to their leases."""
-    store = Store(mortal.url)
+    store = Store(mortal.url, deadline=10.0)
     ledger = RedisLedger(store)
     settlements = DeferredSettlements(ledger)
     await hold(ledger, "r", candidate((RULE, 100)))
@@ -111,7 +93,7 @@ async def test_a_hold_whose_answer_was_lost_is_given_back(
 ) -> None:
     """The store held, the gateway never heard of it: no client is charged, and the money is free again."""
     wire, url = proxy
-    store = Store(url, deadline=0.2)
+    store = Store(url, deadline=0.2, silence=0.2)
     lossy = RedisLedger(store, realm)
     await hold(lossy, "earlier", candidate((RULE, 1)))
     wire.mute = True
@@ -131,14 +113,14 @@ async def test_a_hold_that_arrives_after_it_was_given_up_is_not_made(
 ) -> None:
     """A hold that was stuck on its way must not stand when it arrives at last."""
     wire, url = proxy
-    store = Store(url, deadline=0.2)
+    store = Store(url, deadline=0.2, silence=0.2)
     late = RedisLedger(store, realm)
     await hold(late, "earlier", candidate((RULE, 1)))
     wire.through.clear()
     with pytest.raises(LedgerUnavailable):
         await late.choose_and_hold("r", [candidate((RULE, 100))], about=ABOUT)
     await wire.held_back.wait()
-    late._leases._call = ledger._call  # the road that is not blocked; the stuck bytes stay where they are
+    late._leases._calls = ledger._calls  # the road that is not blocked; the stuck bytes stay where they are
     await late._leases.sweep()
     wire.through.set()
     await asyncio.sleep(0.1)
@@ -154,7 +136,7 @@ async def test_a_settlement_whose_answer_was_lost_is_done_once(
 ) -> None:
     """The background repeat finds its own work done; the money is booked once."""
     wire, url = proxy
-    store = Store(url, deadline=0.2)
+    store = Store(url, deadline=0.2, silence=0.2)
     lossy = RedisLedger(store, realm)
     settlements = DeferredSettlements(lossy)
     for request in ("earlier", "r"):
@@ -202,9 +184,9 @@ async def test_cancelled_calls_never_get_another_ones_answer(server: str) -> Non
     await store.aclose()
 
 
-async def test_the_background_loop_keeps_holds_alive_and_survives_an_outage(mortal: Mortal) -> None:
+async def test_the_background_loop_keeps_holds_alive_and_survives_an_outage(mortal: MortalServer) -> None:
     """Held work outlives many leases while its gateway lives, even over a restart; abandoned work is presumed."""
-    store = Store(mortal.url)
+    store = Store(mortal.url, deadline=10.0)
     ledger = RedisLedger(store, lease=1.5)
     loop = asyncio.create_task(ledger.run())
     await hold(ledger, "r", candidate((RULE, 100)))
@@ -224,18 +206,19 @@ async def test_the_background_loop_keeps_holds_alive_and_survives_an_outage(mort
 
 
 async def test_an_outage_longer_than_a_lease_ends_no_hold_of_the_living(
-    mortal: Mortal, monkeypatch: pytest.MonkeyPatch
+    mortal: MortalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The sweeper is the first to find the store again; work under way is renewed before it looks for what lapsed."""
     monkeypatch.setattr("gateway.ledger.leases.SWEEP_SECONDS", 0.05)
     told: list[Event] = []
-    store = Store(mortal.url)
+    store = Store(mortal.url, deadline=10.0)
     ledger = RedisLedger(store, lease=2.0, on_expired=told.append)
     loop = asyncio.create_task(ledger.run())
     await hold(ledger, "r", candidate((RULE, 100)))
     mortal.kill()
     await asyncio.sleep(2.1)
     mortal.restart()
+    await back(store)
     await asyncio.sleep(0.5)
     assert await ledger.settle(settlement("r", 1000)) is SettleResult.DONE
     assert told == []
@@ -244,7 +227,7 @@ async def test_an_outage_longer_than_a_lease_ends_no_hold_of_the_living(
     await store.aclose()
 
 
-async def test_every_call_is_told_of(server: str, realm: str, mortal: Mortal) -> None:
+async def test_every_call_is_told_of(server: str, realm: str, mortal: MortalServer) -> None:
     """Each call to the store becomes one event with its operation, its time and whether it failed."""
 
     class Notes:
@@ -257,7 +240,7 @@ async def test_every_call_is_told_of(server: str, realm: str, mortal: Mortal) ->
             """Take note."""
             self.kept.append(event)
 
-    notes, store = Notes(), Store(mortal.url)
+    notes, store = Notes(), Store(mortal.url, deadline=10.0)
     ledger = RedisLedger(store, realm, observer=notes)
     await hold(ledger, "r", candidate((RULE, 100)))
     await denied(ledger, "s", candidate((RULE, 901)))

@@ -45,7 +45,7 @@ async def voided(ledger: RedisLedger) -> SettleResult:
 
 async def expired(ledger: RedisLedger) -> None:
     """Let the lease lapse."""
-    await ledger._store.execute("ZADD", ledger._names.due, "XX", 1, "r:1")
+    await ledger._calls.execute("ZADD", ledger._names.due, "XX", 1, "r:1")
     await ledger._leases.sweep()
 
 

@@ -80,6 +80,7 @@ def test_a_request_is_one_line_with_what_it_cost() -> None:
         "code": "",
         "client_gone": False,
         "bytes_out": 1_500_000,
+        "replayed": False,
         "tags": {"campaign": "spring"},
     }
 

@@ -24,6 +24,7 @@ class MemoryBody:
         self.fields = fields
         self.images = 0
         self.mask = False
+        self.fingerprint = None
         self._extra = extra
 
     def render(self, changes: Mapping[str, str | int | None]) -> Rendered:

@@ -25,6 +25,7 @@ class FieldsOnly:
     encoding: Literal["json", "multipart"] = "json"
     images: int = 0
     mask: bool = False
+    fingerprint: str | None = None
     closed: bool = field(default=False)
 
     def render(self, changes: Mapping[str, str | int | None]) -> Rendered:

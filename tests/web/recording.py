@@ -33,6 +33,7 @@ class Seen:
     length: int
     rendered: bytes
     digest: str
+    fingerprint: str | None
 
 
 async def in_pieces(*chunks: bytes) -> AsyncIterator[bytes]:
@@ -98,6 +99,7 @@ class RecordingGateway:
             length,
             bytes(kept),
             digest.hexdigest(),
+            body.fingerprint,
         )
 
     async def models(self, headers: Mapping[str, str]) -> list[dict[str, object]]:

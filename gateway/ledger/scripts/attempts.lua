@@ -54,25 +54,8 @@ local function correct_lines(attempt, micro)
   return booked, differences
 end
 
--- Marks the end in the request's hash, which is forgotten `retention` seconds after its last live attempt ended.
-local function mark(key, attempt, state, ended, outcome, retention)
-  local number = attempt.number
-  redis.call('HSET', key, 's' .. number, state, 'e' .. number, cjson.encode(ended), 'o' .. number, outcome)
-  for other = 1, attempt.count do
-    if LIVE[redis.call('HGET', key, 's' .. other) or ''] then
-      return
-    end
-  end
-  redis.call('EXPIRE', key, retention)
-end
-
 -- Gives a live attempt back in memory; returns how it ended, for `mark`.
 local function plan_void(attempt, token, reason, now)
   return {at = digits(now), token = token, result = 'DONE', source = '', reason = reason, images = '0',
     cost = {'0', '0', '0'}, booked = end_lines(attempt, {0, 0, 0}, true)}
-end
-
-local function require_types(due, entries)
-  redis.call('ZCARD', due) -- both fail on a key of another type, before anything is written
-  redis.call('XLEN', entries)
 end

@@ -48,7 +48,7 @@ local function take(line)
   end
   cell.used = cell.used + line.amount
   local last = cell.buckets[#cell.buckets]
-  if last and last.at == line.bucket then
+  if last and last.at >= line.bucket then -- a hold put back late counts as the newest
     last.count = last.count + line.amount
   else
     table.insert(cell.buckets, {at = line.bucket, count = line.amount})

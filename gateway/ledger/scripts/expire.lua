@@ -1,23 +1,24 @@
 -- expire: end a hold whose lease lapsed. Sent: presumed spent at its worst case. Queued: given back.
--- KEYS  balances, request, due, entries
--- ARGV  request id, attempt, retention s
+-- KEYS  instances, balances, request, due, entries
+-- ARGV  instance, operation, request id, attempt, retention s
 -- Reply PRESUMED about facts nano-USD x3 | VOID | LIVE | GONE
 
-local balances, request, due, entries = unpack(KEYS)
-local id, number, retention = unpack(ARGV)
+local _, balances, request, due, entries = unpack(KEYS)
+local _, _, id, number, retention = unpack(ARGV)
 local now = milliseconds()
 retention = whole(retention, 'retention')
 require_types(due, entries)
+local before = note(now)
 
 local member = id .. ':' .. number
 local deadline = redis.call('ZSCORE', due, member)
 if deadline and tonumber(deadline) > now then
-  return {'LIVE'}
+  return {before, {'LIVE'}}
 end
 local attempt = read_attempt(request, number)
 if not attempt or not LIVE[attempt.state] then
   redis.call('ZREM', due, member)
-  return {'GONE'}
+  return {before, {'GONE'}}
 end
 
 load_cells(balances, attempt.lines, now)
@@ -26,7 +27,7 @@ if attempt.state == 'queued' then
   store_cells(balances, changed_cells())
   mark(request, attempt, 'void', ended, '{}', retention)
   redis.call('ZREM', due, member)
-  return {'VOID'}
+  return {before, {'VOID'}}
 end
 
 local cost = attempt.worst
@@ -40,4 +41,4 @@ store_cells(balances, changed_cells())
 append(entries, id, attempt, entry)
 mark(request, attempt, 'presumed', ended, outcome, retention)
 redis.call('ZREM', due, member)
-return {'PRESUMED', attempt.about, attempt.facts, cost[1], cost[2], cost[3]}
+return {before, {'PRESUMED', attempt.about, attempt.facts, cost[1], cost[2], cost[3]}}

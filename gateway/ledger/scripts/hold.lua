@@ -1,15 +1,16 @@
 -- hold: take every line of the first candidate that all its lines allow, or nothing.
--- KEYS  meta, balances, request, due, entries
--- ARGV  epoch, token, request id, state, lease ms, attempt to release or '', why, about, candidates, retention s
--- Reply HELD index attempt (left reset-ms)* | DENIED (candidate line used held wait-ms)* | DROPPED
+-- KEYS  instances, meta, balances, request, due, entries, the binding if there is one
+-- ARGV  instance, operation, epoch, token, request id, state, lease ms, attempt to release or '', why, about, candidates,
+--       retention s, fingerprint, bound or claimed ('' is bound), request to take the binding over from or '', binding s
+-- Reply HELD index attempt at (left reset-ms)* | DENIED (candidate line used held wait-ms)* | DROPPED |
+--       BOUND request same
 
-local meta, balances, request, due, entries = unpack(KEYS)
-local epoch, token, id, state, lease, release, reason, about, offered, retention = unpack(ARGV)
+local _, meta, balances, request, due, entries, binding = unpack(KEYS)
+local _, _, epoch, token, id, state, lease, release, reason, about, offered, retention = unpack(ARGV)
+local fingerprint, claim, former, bound_for = unpack(ARGV, 13)
 local now = milliseconds()
 
-if redis.call('HGET', meta, 'epoch') ~= epoch then
-  refuse('NOLEDGER the store was emptied or replaced while in use')
-end
+require_epoch(meta, epoch)
 if not LIVE[state] then
   refuse('unknown state')
 end
@@ -17,16 +18,21 @@ lease, retention = whole(lease, 'lease'), whole(retention, 'retention')
 require_types(due, entries)
 local all = {}
 local candidates = read_candidates(offered, all, now)
+local before = note(now)
 
 local known = redis.call('HMGET', request, 'attempts', 'token', 'dropped:' .. token)
 local count = whole(known[1] or '0', 'attempts')
 if known[3] then
-  return {'DROPPED'}
+  return {before, {'DROPPED'}}
 end
 if known[2] == token then -- a repeat: the answer to the first one was lost
   load_cells(balances, all, now)
-  local index = cjson.decode(redis.call('HGET', request, 'a' .. count)).index
-  return held_reply(candidates[index], index, count, now)
+  local fixed = cjson.decode(redis.call('HGET', request, 'a' .. count))
+  return {before, held_reply(candidates[fixed.index], fixed.index, count, fixed.at, now)}
+end
+local other = binding and bound_elsewhere(binding, id, fingerprint, claim, former)
+if other then
+  return {before, other}
 end
 
 local earlier = release ~= '' and read_attempt(request, digits(whole(release, 'release'))) or nil
@@ -43,19 +49,18 @@ local attempt, fixed = count + 1, nil
 if index then
   local candidate = candidates[index]
   fixed = {index = index, at = digits(now), worst = candidate.worst, lines = take_lines(candidate)}
-  reply = held_reply(candidate, index, attempt, now)
+  reply = held_reply(candidate, index, attempt, fixed.at, now)
 end
 
-store_cells(balances, changed_cells()) -- the first write
+store_cells(balances, changed_cells()) -- the first write of money
 if earlier then
   mark(request, earlier, 'void', given_back, '{}', retention)
   redis.call('ZREM', due, id .. ':' .. earlier.number)
 end
 if index then
-  redis.call('HSET', request, 'about', about, 'attempts', attempt, 'token', token, 'f' .. attempt,
-    candidates[index].facts, 'a' .. attempt, cjson.encode(fixed), 's' .. attempt, state)
-  redis.call('HSETNX', request, 'created', digits(now))
-  redis.call('PERSIST', request)
+  write_attempt(request, attempt, attempt, {about = about, token = token, facts = candidates[index].facts, fixed = fixed,
+    state = state})
   redis.call('ZADD', due, now + lease, id .. ':' .. attempt)
+  bind(binding, id, fingerprint, claim, bound_for)
 end
-return reply
+return {before, reply}

@@ -1,20 +1,22 @@
 -- mark_sent: a queued hold is about to be sent; from now on its lease expires to presumed spent.
--- KEYS  request, due
--- ARGV  request id, attempt, lease ms
+-- KEYS  instances, request, due
+-- ARGV  instance, operation, request id, attempt, lease ms
 -- Reply DONE | SAME | GONE
 
-local request, due = unpack(KEYS)
-local id, number, lease = unpack(ARGV)
+local _, request, due = unpack(KEYS)
+local _, _, id, number, lease = unpack(ARGV)
 lease = whole(lease, 'lease')
 redis.call('ZCARD', due)
+local now = milliseconds()
+local before = note(now)
 local state = redis.call('HGET', request, 's' .. number)
 if not state then
-  return 'GONE'
+  return {before, 'GONE'}
 elseif state == 'sent' then
-  return 'SAME'
+  return {before, 'SAME'}
 elseif state ~= 'queued' then
-  return 'GONE'
+  return {before, 'GONE'}
 end
 redis.call('HSET', request, 's' .. number, 'sent')
-redis.call('ZADD', due, milliseconds() + lease, id .. ':' .. number)
-return 'DONE'
+redis.call('ZADD', due, now + lease, id .. ':' .. number)
+return {before, 'DONE'}

@@ -18,6 +18,14 @@ local function whole(text, what, most)
   return number
 end
 
+-- A difference: like `whole`, with a minus sign where it takes away.
+local function signed(text, what)
+  if type(text) == 'string' and string.sub(text, 1, 1) == '-' then
+    return -whole(string.sub(text, 2), what, MAX_TOTAL)
+  end
+  return whole(text, what, MAX_TOTAL)
+end
+
 local function digits(number)
   if number > MAX_TOTAL or number < -MAX_TOTAL or number ~= math.floor(number) then
     refuse('a total is out of range')

@@ -56,8 +56,8 @@ local function take_lines(candidate)
   return kept
 end
 
-local function held_reply(candidate, index, attempt, now)
-  local reply = {'HELD', index - 1, attempt}
+local function held_reply(candidate, index, attempt, at, now)
+  local reply = {'HELD', index - 1, attempt, at}
   for _, line in ipairs(candidate.lines) do
     local left, reset = remaining(line, now)
     table.insert(reply, left)

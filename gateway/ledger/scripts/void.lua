@@ -1,23 +1,24 @@
 -- void: give a hold back; one that was already presumed spent is corrected to nothing.
--- KEYS  balances, request, due, entries
--- ARGV  token, request id, attempt, reason, retention s
+-- KEYS  instances, balances, request, due, entries
+-- ARGV  instance, operation, token, request id, attempt, reason, retention s
 -- Reply DONE | LATE | SAME | GONE
 
-local balances, request, due, entries = unpack(KEYS)
-local token, id, number, reason, retention = unpack(ARGV)
+local _, balances, request, due, entries = unpack(KEYS)
+local _, _, token, id, number, reason, retention = unpack(ARGV)
 local now = milliseconds()
 retention = whole(retention, 'retention')
 require_types(due, entries)
+local before = note(now)
 
 local attempt = read_attempt(request, number)
 if not attempt then
-  return 'GONE'
+  return {before, 'GONE'}
 end
 if attempt.ended and attempt.ended.token == token then
-  return attempt.ended.result
+  return {before, attempt.ended.result}
 end
 if not LIVE[attempt.state] and attempt.state ~= 'presumed' then
-  return 'SAME'
+  return {before, 'SAME'}
 end
 
 load_cells(balances, attempt.lines, now)
@@ -26,17 +27,17 @@ if LIVE[attempt.state] then
   store_cells(balances, changed_cells())
   mark(request, attempt, 'void', ended, '{}', retention)
   redis.call('ZREM', due, id .. ':' .. number)
-  return 'DONE'
+  return {before, 'DONE'}
 end
 
-local before = whole_views(attempt.ended.cost, 'booked')
+local was = whole_views(attempt.ended.cost, 'booked')
 local booked, differences = correct_lines(attempt, {0, 0, 0})
 local ended = {at = digits(now), token = token, result = 'LATE', source = '', reason = reason, images = '0',
   cost = {'0', '0', '0'}, booked = booked}
 local entry = {kind = 'correct', source = 'void', outcome = cjson.encode({reason = reason}),
-  cost = {digits(-before[1]), digits(-before[2]), digits(-before[3])},
+  cost = {digits(-was[1]), digits(-was[2]), digits(-was[3])},
   images = digits(-whole(attempt.ended.images, 'images')), lines = entry_lines(attempt, differences)}
 store_cells(balances, changed_cells())
 append(entries, id, attempt, entry)
 mark(request, attempt, 'void', ended, '{}', retention)
-return 'LATE'
+return {before, 'LATE'}

@@ -1,0 +1,244 @@
+"""`image-gateway ledger`: balances against the entries they come from; exports; what invoices change."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from gateway.cli.options import Fatal, store_options
+from gateway.cli.running import clear_errors, existing_store
+from gateway.domain import money
+from gateway.domain.adjusting import scaled
+from gateway.domain.route import Views
+from gateway.domain.settlement import Adjustment, SettleResult
+from gateway.ledger.audit import Audit, audit
+from gateway.ledger.export import Exported, export_lines
+from gateway.ledger.export import export as export_entries
+from gateway.ledger.rebuild import Rebuilt
+from gateway.ledger.rebuild import rebuild as rebuild_balances
+from gateway.ledger.redis_ledger import RedisLedger
+from gateway.ledger.store import Store
+
+Result = TypeVar("Result")
+
+STDOUT = "-"
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+SECONDS = 30.0
+"""How long one answer of the store may take: exports and audits ask for much at once."""
+
+
+@click.group()
+def ledger() -> None:
+    """Verify, rebuild and export the ledger; adjust what a request cost."""
+
+
+@ledger.command()
+@click.option(
+    "--export",
+    "export",
+    multiple=True,
+    default=(),
+    type=click.Path(exists=True, path_type=Path),
+    help="A directory or file of `ledger export`; may be repeated.",
+)
+@click.option("--thorough", is_flag=True, help="Also look through every request that is remembered.")
+@click.option(
+    "--format",
+    "form",
+    default="text",
+    show_default=True,
+    envvar="IMAGE_GATEWAY_LEDGER_VERIFY_FORMAT",
+    type=click.Choice(["text", "json"]),
+)
+@store_options
+@click.pass_context
+def verify(
+    context: click.Context, export: tuple[Path, ...], thorough: bool, form: str, store: str, data: Path, realm: str
+) -> None:
+    """Compare every balance with the entries and the live holds; exit status 1 if anything differs.
+
+    Changes nothing, and may run beside gateways.
+    """
+    found = _with_store(store, data, lambda connection: audit(connection, realm, export=export, thorough=thorough))
+    if form == "json":
+        click.echo(json.dumps(_as_json(found), indent=2))
+    else:
+        _show_audit(found)
+    context.exit(0 if found.agrees else 1)
+
+
+@ledger.command()
+@click.option(
+    "--from",
+    "export",
+    envvar="IMAGE_GATEWAY_LEDGER_REBUILD_FROM",
+    multiple=True,
+    default=(),
+    type=click.Path(exists=True, path_type=Path),
+    help="A directory or file of `ledger export`, to bring back what the store lost; may be repeated.",
+)
+@click.option("--empty", is_flag=True, help="Begin anew in a store that was emptied; its history is lost.")
+@store_options
+@click.pass_context
+def rebuild(context: click.Context, export: tuple[Path, ...], empty: bool, store: str, data: Path, realm: str) -> None:
+    """Put balances right by the entries and the live holds, and say what was changed.
+
+    May run beside gateways. Those that wait because the store was emptied go on once it is done.
+    """
+    if empty and export:
+        raise click.UsageError("--empty and --from exclude each other")
+    done: Rebuilt = _with_store(
+        store, data, lambda connection: rebuild_balances(connection, realm, export=export, accept_loss=empty)
+    )
+    for change in done.changes:
+        click.echo(change)
+    if not done.changes:
+        click.echo("nothing was to be changed")
+    _show_audit(done.audit)
+    context.exit(0 if done.audit.agrees else 1)
+
+
+def _duration(_context: click.Context, _option: click.Parameter, value: str) -> float:
+    match = re.fullmatch(r"([0-9]{1,9})([smhdw])", value)
+    if match is None:
+        raise click.BadParameter(f"{value!r} is no duration such as 12h or 35d")
+    return float(int(match[1]) * UNITS[match[2]])
+
+
+@ledger.command()
+@click.option(
+    "--to",
+    "target",
+    required=True,
+    metavar="DIR",
+    envvar="IMAGE_GATEWAY_LEDGER_EXPORT_TO",
+    help="Where to append; `-` writes all there is to stdout.",
+)
+@click.option("--trim", is_flag=True, help="Remove from the store what is exported and older than --keep.")
+@click.option("--keep", default="35d", show_default=True, callback=_duration, help="s, m, h, d or w after a number.")
+@store_options
+def export(target: str, trim: bool, keep: float, store: str, data: Path, realm: str) -> None:
+    """Append new entries to files of JSON lines, each chained to the one before by a hash.
+
+    May be killed at any moment and run again: no entry is lost, none is written twice.
+    """
+    if target == STDOUT:
+        if trim:
+            raise click.UsageError("only what lies in a directory can be trimmed")
+        _with_store(store, data, lambda connection: _print_lines(connection, realm))
+        return
+    directory, kept = Path(target), keep if trim else None
+    done: Exported = _with_store(
+        store, data, lambda connection: export_entries(connection, realm, directory, keep=kept)
+    )
+    if done.cut:
+        click.echo(done.cut, err=True)
+    ends = f"; the last one is {done.last}" if done.last else ""
+    trimmed = f", {done.trimmed} trimmed from the store" if trim else ""
+    click.echo(f"{done.written} entries exported to {directory}{trimmed}{ends}")
+
+
+def _amount(_context: click.Context, _option: click.Parameter, value: str) -> int:
+    try:
+        return money.parse_usd(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+@ledger.command()
+@click.argument("request_id")
+@click.option("--cost", required=True, callback=_amount, help="What it cost in truth, USD; 0 for a full refund.")
+@click.option("--attempt", default=None, type=click.IntRange(1), help="Which attempt, if several were billed.")
+@click.option("--reason", required=True, help="Such as the number of the invoice; kept in the entry.")
+@click.option(
+    "--id",
+    "name",
+    default=None,
+    envvar="IMAGE_GATEWAY_LEDGER_ADJUST_ID",
+    help="Booked once by this name; made of all the above unless given.",
+)
+@store_options
+def adjust(
+    request_id: str, cost: int, attempt: int | None, reason: str, name: str | None, store: str, data: Path, realm: str
+) -> None:
+    """Book what an attempt cost in truth, by an invoice or a refund. The other price views change by the same ratio."""
+
+    async def work(connection: Store) -> str:
+        books = RedisLedger(connection, realm)
+        number, was = _billed(await books.request(request_id), request_id, attempt)
+        digest = hashlib.sha256(json.dumps([request_id, number, cost, reason]).encode()).hexdigest()
+        adjustment = Adjustment(name or digest[:32], request_id, number, scaled(was, cost), reason)
+        result = await books.adjust(adjustment)
+        await books.aclose()
+        if result is SettleResult.GONE:
+            raise Fatal(f"request {request_id} has no attempt {number}")
+        if result is SettleResult.SAME:
+            return f"adjustment {adjustment.id} was booked before; nothing changed"
+        change = money.format_usd(cost - was.route)
+        return f"request {request_id}, attempt {number}: {money.format_usd(cost)} USD, a change of {change}"
+
+    click.echo(_with_store(store, data, work))
+
+
+def _billed(record: dict[str, object] | None, request_id: str, wanted: int | None) -> tuple[int, Views]:
+    """Return the attempt that is meant and what is booked for it; Fatal if it is none, or not clear which."""
+    attempts = record["attempts"] if record else None
+    if not isinstance(attempts, list):
+        raise Fatal(f"no request {request_id} is remembered: finished ones are forgotten after 30 days")
+    ended = [each for each in attempts if "cost" in each]
+    if wanted is None:
+        ended = [each for each in ended if each["state"] != "void"] or ended
+    found = [each for each in ended if wanted in (None, each["attempt"])]
+    if len(found) > 1:
+        numbers = ", ".join(str(each["attempt"]) for each in found)
+        raise Fatal(f"request {request_id} has several attempts that were billed: give --attempt, one of {numbers}")
+    if not found:
+        which = f"attempt {wanted} of request {request_id}" if wanted else f"request {request_id}"
+        raise Fatal(f"{which} has not ended, or was never made")
+    return int(found[0]["attempt"]), found[0]["cost"]
+
+
+async def _print_lines(store: Store, realm: str) -> None:
+    async for line in export_lines(store, realm):
+        click.echo(line)
+
+
+def _with_store(store: str, data: Path, work: Callable[[Store], Awaitable[Result]]) -> Result:
+    async def connected(url: str) -> Result:
+        connection = Store(url, deadline=SECONDS)
+        try:
+            await connection.check()
+            return await work(connection)
+        finally:
+            await connection.aclose()
+
+    with clear_errors(), existing_store(store, data) as url:
+        return asyncio.run(connected(url))
+
+
+def _show_audit(found: Audit) -> None:
+    for note in found.notes:
+        click.echo(f"note: {note}")
+    for finding in found.findings:
+        click.echo(str(finding))
+    counts = ", ".join(f"{count} {what}" for what, count in _counts(found).items())
+    click.echo(f"balances agree: {counts}" if found.agrees else f"{len(found.findings)} findings in {counts}")
+
+
+def _counts(found: Audit) -> dict[str, int]:
+    counts = {"balances": found.compared, "entries": found.snapshot.entries, "live holds": found.holds.count}
+    return {**counts, "exported lines": found.history.lines} if found.history else counts
+
+
+def _as_json(found: Audit) -> dict[str, object]:
+    findings = [{**asdict(each), "kind": str(each.kind)} for each in found.findings]
+    counts = {name.replace(" ", "_"): count for name, count in _counts(found).items()}
+    return {"agree": found.agrees, **counts, "findings": findings, "notes": found.notes}

@@ -1,0 +1,199 @@
+"""`image-gateway reconcile`: the ledger beside a provider's invoice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import click
+
+from gateway.cli.differences import Outcome, print_outcome
+from gateway.cli.options import Fatal, store_options, together
+from gateway.cli.running import clear_errors, existing_store
+from gateway.domain import money
+from gateway.domain.corrections import Source
+from gateway.domain.invoice import Invoice, InvoiceError, Match, Row, parse_columns, parse_unit, read_invoice
+from gateway.domain.matching import is_named
+from gateway.domain.matching import reconcile as laid_side_by_side
+from gateway.domain.period import day_start, parse_moment, parse_span
+from gateway.domain.reconciling import Finding, Kind, Terms
+from gateway.ledger.redis_ledger import RedisLedger
+from gateway.ledger.store import Store
+from gateway.reconciliation import Applied, ReconcileError, book_corrections, booked_at
+
+DAY = timedelta(days=1)
+MOST_BAD = 50
+"""Bad rows that are shown; a file with more has one fault, not many."""
+MANY = 10
+"""Rows of which at least one must be found, before corrections are booked for those that are not."""
+
+invoice_options = together(
+    click.argument("invoice", type=click.Path(exists=True, dir_okay=False, path_type=Path)),
+    click.option("--provider", required=True, help="Whose invoice: a provider's name in the policy."),
+    click.option(
+        "--columns",
+        default="id=request_id,amount=cost_usd,time=timestamp",
+        show_default=True,
+        help="ROLE=COLUMN, comma-separated. Roles: id (the provider's request id), request (the gateway's), amount, "
+        "time, model, images, currency.",
+    ),
+    click.option(
+        "--match",
+        default=Match.REQUEST.value,
+        show_default=True,
+        type=click.Choice([match.value for match in Match]),
+        help="Each request by its id, or the sums of each day and model.",
+    ),
+    click.option(
+        "--currency-unit",
+        default="usd",
+        show_default=True,
+        help="What one of the amounts is: usd, cents, micro, nano, or USD as a number or ratio such as 1/68.",
+    ),
+    click.option("--tolerance", default="0", show_default=True, help="USD by which amounts may differ and be equal."),
+    click.option("--skip-bad", is_flag=True, help="Go on without the rows that cannot be read."),
+)
+scope_options = together(
+    click.option("--since", default=None, help="Where the invoice begins, else with its first day: 2026-11-01 or 30d."),
+    click.option("--until", default=None, help="Where it ends, not included, else after its last day."),
+    click.option("--edge", default="10m", show_default=True, help="How near to an edge of it nothing is missed."),
+    click.option("--model", multiple=True, default=(), help="This model alone. May be repeated."),
+    click.option(
+        "--export",
+        multiple=True,
+        default=(),
+        type=click.Path(exists=True, path_type=Path),
+        help="An export's directory or file, for entries that were trimmed from the store. May be repeated.",
+    ),
+)
+outcome_options = together(
+    click.option("--apply", is_flag=True, help="Book the corrections, each once."),
+    click.option("--top", default=20, show_default=True, type=click.IntRange(0), help="Differences in the table."),
+    click.option(
+        "--format",
+        "form",
+        default="table",
+        show_default=True,
+        envvar="IMAGE_GATEWAY_RECONCILE_FORMAT",
+        type=click.Choice(["table", "csv", "json"]),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """An invoice that was read, and what it is to be laid beside."""
+
+    rows: Sequence[Row]
+    match: Match
+    terms: Terms
+    source: Source
+    models: tuple[str, ...]
+    export: tuple[Path, ...]
+    realm: str
+    applies: bool
+
+    async def run(self, url: str) -> Outcome:
+        """Read the ledger, lay both side by side, and book the corrections if that is wanted."""
+        store = Store(url, deadline=30.0)
+        try:
+            await store.check()
+            booked = await booked_at(
+                store, self.realm, self.source.provider, self.terms, models=self.models, export=self.export
+            )
+            findings = laid_side_by_side(self.match, booked, self.rows, self.terms)
+            applied = await self._apply(store, findings) if self.applies else None
+            return Outcome(self.match, self.terms, self.source, tuple(findings), applied)
+        finally:
+            await store.aclose()
+
+    async def _apply(self, store: Store, findings: Sequence[Finding]) -> Applied:
+        found = any(finding.booked and finding.rows for finding in findings)
+        if not found and sum(finding.kind is Kind.ONLY_THEIRS for finding in findings) >= MANY:
+            raise Fatal("nothing on the invoice was found in the ledger: are --columns and --provider right?")
+        ledger = RedisLedger(store, self.realm)
+        try:
+            await ledger.open(create=False)
+            return await book_corrections(ledger, findings, self.source)
+        finally:
+            await ledger.aclose()
+
+
+@click.command()
+@invoice_options
+@scope_options
+@outcome_options
+@store_options
+def reconcile(
+    invoice: Path,
+    provider: str,
+    columns: str,
+    match: str,
+    currency_unit: str,
+    tolerance: str,
+    skip_bad: bool,
+    since: str | None,
+    until: str | None,
+    edge: str,
+    model: tuple[str, ...],
+    export: tuple[Path, ...],
+    apply: bool,
+    top: int,
+    form: str,
+    store: str,
+    data: Path,
+    realm: str,
+) -> None:
+    """Lay a provider's INVOICE (CSV) beside the ledger, class every difference, and book corrections with --apply.
+
+    Exit status 1 too if differences are left, so that a job that runs it by itself is noticed.
+    """
+    try:
+        roles = parse_columns(columns)
+        read = _read(invoice, roles, currency_unit, Match(match), skip_bad=skip_bad)
+        if model and "model" not in roles:
+            raise InvoiceError("--model needs to know the invoice's model: name its column with --columns model=COLUMN")
+        rows = [row for row in read.rows if not model or any(is_named(row.model, name) for name in model)]
+        terms = _terms(rows, since, until, parse_span(edge), money.parse_usd(tolerance))
+    except ValueError as error:
+        raise Fatal(f"{invoice}: {error}") from error
+    asked = _Asked(rows, Match(match), terms, Source(provider, invoice.name), model, export, realm, apply)
+    try:
+        with clear_errors(), existing_store(store, data) as url:
+            outcome = asyncio.run(asked.run(url))
+    except ReconcileError as error:
+        raise Fatal(str(error)) from error
+    print_outcome(outcome, form, top)
+    raise SystemExit(0 if outcome.is_settled and not read.bad else 1)
+
+
+def _read(path: Path, columns: dict[str, str], unit: str, match: Match, *, skip_bad: bool) -> Invoice:
+    """Read the file; every row that cannot be read is told, and without --skip-bad that is the end of it."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            read = read_invoice(file, columns, unit=parse_unit(unit), match=match)
+    except UnicodeDecodeError as error:
+        raise InvoiceError("is not UTF-8 text") from error
+    for bad in read.bad[:MOST_BAD]:
+        click.echo(f"{path}:{bad.line}: {f'{bad.column}: ' if bad.column else ''}{bad.message}", err=True)
+    if len(read.bad) > MOST_BAD:
+        click.echo(f"{path}: {len(read.bad) - MOST_BAD} more", err=True)
+    if read.bad and not skip_bad:
+        raise InvoiceError(f"{len(read.bad)} of its rows cannot be read; mend them, or leave them out with --skip-bad")
+    return read
+
+
+def _terms(rows: Sequence[Row], since: str | None, until: str | None, edge: timedelta, tolerance: int) -> Terms:
+    now, times = datetime.now(UTC), [row.time for row in rows if row.time is not None]
+    if not times and not (since and until):
+        raise InvoiceError("tells no times: name its column with --columns time=COLUMN, or give --since and --until")
+    begins = parse_moment(since, now) if since else day_start(min(times))
+    ends = parse_moment(until, now) if until else day_start(max(times)) + DAY
+    if not until and ends > now:  # what was booked since it was written would be taken for unbilled
+        raise InvoiceError("has a last day that is not over: say with --until until when it goes")
+    if begins >= ends:
+        raise InvoiceError(f"the period ends ({ends.isoformat()}) before it begins ({begins.isoformat()})")
+    return Terms(begins, ends, edge, tolerance)

@@ -1,0 +1,139 @@
+"""Corrections: what is to be booked so that the ledger says what the invoice says.
+
+Every correction carries an id made of what it corrects, how often that was corrected before, and the amount: however
+often an invoice is applied, each is booked once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from gateway.domain import money
+from gateway.domain.adjusting import scaled
+from gateway.domain.reconciling import Booked, Finding, Kind
+from gateway.domain.route import Views
+from gateway.domain.settlement import Adjustment, Posting
+from gateway.domain.spend import NO_REQUEST
+
+NOTHING = Views(0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Which invoice: the provider's name, and the file's, for the record."""
+
+    provider: str
+    invoice: str
+
+
+def needs_booking(finding: Finding) -> bool:
+    """Tell whether something is to be booked: not for what matches, what cannot be judged, or what was billed twice."""
+    return finding.kind not in {Kind.MATCHED, Kind.AT_EDGE, Kind.DOUBLED}
+
+
+def adjustment(finding: Finding, source: Source) -> Adjustment | None:
+    """Return what replaces the cost of an attempt; None where there is no attempt, or the invoice gives money back."""
+    booked, target = finding.booked, finding.theirs or 0
+    if booked is None or booked.request_id == NO_REQUEST or target < 0:
+        return None
+    return Adjustment(
+        id=_digest("adjust", source.provider, booked.request_id, booked.attempt, booked.changes, target),
+        request_id=booked.request_id,
+        attempt=booked.attempt,
+        cost=scaled(booked.cost, target),
+        reason=_reason(finding, source),
+    )
+
+
+def posting(finding: Finding, source: Source) -> Posting:
+    """Return the difference as an amount of its own, for what has no attempt or one that the ledger has forgotten."""
+    booked, target = finding.booked, finding.theirs or 0
+    before = booked.cost if booked else NOTHING
+    after = scaled(before, target) if target >= 0 else Views(target, target, target)
+    return Posting(
+        id=_digest("post", source.provider, *_named(finding), booked.changes if booked else 0, target),
+        cost=Views(after.official - before.official, after.route - before.route, after.internal - before.internal),
+        reason=_reason(finding, source),
+        about=_about(finding, source),
+        lines=_line_differences(booked, target) if booked else {},
+    )
+
+
+def belated(finding: Finding, source: Source, record: Mapping[str, Any]) -> Posting:
+    """Return a posting for a call that was thought to be unbilled, under its own project, route and budgets.
+
+    `record` has `about`, `facts` (with the worst case by view) and `lines` ({"meter", "amount"}) of its attempt.
+    """
+    target = finding.theirs or 0
+    worst = {view: int(amount) for view, amount in (record["facts"].get("worst") or {}).items()}
+    held = Views(**worst) if worst else NOTHING
+    ratio = Fraction(target, held.route) if held.route else Fraction(0)
+    return Posting(
+        id=_digest("post", source.provider, *_named(finding), 0, target),
+        cost=scaled(held, target),
+        reason=_reason(finding, source),
+        about={**told_of(record["about"], record["facts"]), **_about(finding, source)},
+        lines={
+            line["meter"]: -(-line["amount"] * ratio.numerator // ratio.denominator)
+            for line in record["lines"]
+            if ratio and line["meter"].startswith("usd|")
+        },
+    )
+
+
+def told_of(about: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, object]:
+    """Return what reports go by, from the record of a request and of its attempt."""
+    said = {
+        name: about.get(name) or facts.get(name)
+        for name in ("project", "key", "job_type", "operation", "route", "model", "provider", "tags")
+    }
+    said |= {name: facts.get(name) or about.get(name) for name in ("size", "quality")}
+    return {name: value for name, value in said.items() if value}
+
+
+def _about(finding: Finding, source: Source) -> dict[str, object]:
+    booked, rows = finding.booked, finding.rows
+    about: dict[str, object] = dict(booked.about) if booked else {}
+    about |= {"provider": source.provider, "invoice": source.invoice}
+    if finding.model:
+        about["model"] = finding.model
+    if finding.day:
+        about["day"] = finding.day.isoformat()
+    if booked is not None and booked.request_id != NO_REQUEST:
+        about |= {"request": booked.request_id, "attempt": booked.attempt}
+    elif rows:
+        named = {"upstream_request_id": rows[0].id, "request": rows[0].request}
+        about |= {name: value for name, value in named.items() if value}
+    return about
+
+
+def _line_differences(booked: Booked, target: int) -> dict[str, int]:
+    if booked.cost.route == 0:
+        new = dict.fromkeys(booked.lines, money.micro_from_nano(max(target, 0)))
+    else:
+        ratio = Fraction(max(target, 0), booked.cost.route)
+        new = {cell: -(-micro * ratio.numerator // ratio.denominator) for cell, micro in booked.lines.items()}
+    return {cell: new[cell] - micro for cell, micro in booked.lines.items() if new[cell] != micro}
+
+
+def _named(finding: Finding) -> tuple[object, ...]:
+    booked, rows = finding.booked, finding.rows
+    if booked is not None and booked.request_id != NO_REQUEST:
+        return "attempt", booked.request_id, booked.attempt
+    row_ids = sorted({(row.id, row.request) for row in rows if row.id or row.request})
+    if row_ids:
+        return "row", row_ids[0]
+    return "sum", finding.day, finding.model, sorted(booked.upstream_ids) if booked else ()
+
+
+def _reason(finding: Finding, source: Source) -> str:
+    places = ",".join(str(row.line) for row in finding.rows[:3])
+    return f"invoice {source.invoice}{f':{places}' if places else ''}: {finding.kind.replace('_', ' ')}"
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256("\0".join(map(repr, parts)).encode()).hexdigest()

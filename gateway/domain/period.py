@@ -1,0 +1,43 @@
+"""Periods: from when until when a report looks, as people write it."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+_SPAN = re.compile(r"([0-9]{1,6})([smhdw])", re.ASCII)
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def parse_span(text: str) -> timedelta:
+    """Read a length of time such as `90s`, `10m`, `2h`, `30d` or `4w`; ValueError for anything else."""
+    match = _SPAN.fullmatch(text)
+    if not match:
+        raise ValueError(f"{text!r} is not a length of time such as 10m, 2h or 30d")
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+def parse_moment(text: str, now: datetime) -> datetime:
+    """Read a moment in UTC: a day (its beginning), an ISO 8601 time, or a length of time before `now`.
+
+    A time without a zone is UTC. ValueError for anything else.
+    """
+    if _SPAN.fullmatch(text):
+        try:
+            return now - parse_span(text)
+        except OverflowError as error:
+            raise ValueError(f"{text!r} is before all time") from error
+    try:
+        return as_utc(datetime.fromisoformat(text))
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{text!r} is not a day such as 2026-11-01, a time, or a span such as 30d") from error
+
+
+def as_utc(moment: datetime) -> datetime:
+    """Return the moment in UTC; one without a zone is taken to be UTC already."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def day_start(moment: datetime) -> datetime:
+    """Return the beginning of the day that a moment lies in."""
+    return moment.replace(hour=0, minute=0, second=0, microsecond=0)

@@ -1,0 +1,212 @@
+"""Repricing: what recorded work would have cost under another catalog and policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import date
+from fractions import Fraction
+from typing import Any, Protocol
+
+from gateway.domain import money, pricing
+from gateway.domain.job import AUTO, Job, Operation, Size
+from gateway.domain.policy import Policy
+from gateway.domain.pricing import NoPrice
+from gateway.domain.route import Model, Price, Views
+from gateway.domain.settlement import Usage
+from gateway.domain.spend import ADJUST, PRESUME, AttemptKey, Spent, attempt_of, is_booking
+
+NOTHING = Views(0, 0, 0)
+_TOKENS = frozenset(field.name for field in fields(Usage))
+VOID = "void"
+"""The source of a correction that found that nothing was billed."""
+
+
+class Priced(Spent, Protocol):
+    """What repricing needs of an entry besides. `size` and `quality` are the answer's, if it said."""
+
+    @property
+    def project(self) -> str:
+        """Whose."""
+
+    @property
+    def route(self) -> str:
+        """The route's name."""
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+
+    @property
+    def operation(self) -> str:
+        """What was done."""
+
+    @property
+    def n(self) -> int:
+        """How many images were asked for."""
+
+    @property
+    def size(self) -> str:
+        """`WIDTHxHEIGHT` or `auto`."""
+
+    @property
+    def quality(self) -> str:
+        """A quality or `auto`."""
+
+    @property
+    def source(self) -> str:
+        """How the cost was known."""
+
+    @property
+    def usage(self) -> Mapping[str, int] | None:
+        """Tokens that the provider reported, by their names in `Usage`."""
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What was sent: its size and quality after policy's defaults."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What applies to an entry under the other policy: the model, the official price and the route's."""
+
+    model: Model
+    qualities: tuple[str, ...]
+    official: Price
+    route: Price
+
+
+@dataclass(slots=True)
+class _State:
+    """An attempt as far as its entries were seen: what is booked, and what it comes to under the other policy."""
+
+    day: date
+    booked: Views
+    repriced: Views
+
+
+class Repricer:
+    """Prices entries, oldest first, by another policy.
+
+    Usage that was reported is priced at the rates in force on the day it was booked; work without it at the estimate by
+    size, quality and images, and what is presumed at the worst case of what was asked for. What an invoice changed
+    changes in the same proportion. An entry that cannot be priced there keeps what was booked, and is counted.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._attempts: dict[AttemptKey, _State] = {}
+        self.kept_requests = 0
+        self.kept_corrections = 0
+
+    def cost(self, entry: Priced) -> Views:
+        """Return what the entry adds under the other policy, nano-USD."""
+        key = attempt_of(entry)
+        state = self._attempts.get(key)
+        if not is_booking(entry) and state is None:
+            self.kept_corrections += 1  # what it corrects was booked before the period, or cannot be priced
+            return entry.cost
+        day = state.day if state else entry.time.date()
+        booked = _sum(state.booked, entry.cost) if state else entry.cost
+        repriced = self._truth(entry, state, booked, day)
+        if repriced is None:
+            self._attempts.pop(key, None)
+            self._keep(entry)
+            return entry.cost
+        self._attempts[key] = _State(day, booked, repriced)
+        return _difference(repriced, state.repriced) if state else repriced
+
+    def _truth(self, entry: Priced, state: _State | None, booked: Views, day: date) -> Views | None:
+        """What the whole attempt comes to once this entry is in; None if that cannot be said."""
+        if state is not None and entry.kind == ADJUST:
+            if state.booked.route == 0:
+                return None if booked.route else state.repriced
+            return _times(state.repriced, Fraction(booked.route, state.booked.route))
+        if entry.source == VOID:
+            return NOTHING
+        return self._by_policy(entry, booked, day)
+
+    def _by_policy(self, entry: Priced, booked: Views, day: date) -> Views | None:
+        try:
+            rates = self._rates(entry, day)
+        except NoPrice:
+            return None
+        if rates is None:
+            return None
+        official, route = _cost(entry, rates, rates.official), _cost(entry, rates, rates.route)
+        return pricing.views(official, route, self._multiplier(entry.project, booked))
+
+    def _rates(self, entry: Priced, day: date) -> Rates | None:
+        route = self._policy.routes.get(entry.route)
+        if route is not None:
+            official, own = pricing.prices_of(route, day)
+            return Rates(route.model, route.capabilities.quality, official, own)
+        model = self._policy.models.get(entry.model)
+        if model is None:
+            return None
+        official = pricing.price_on(model.prices, day)
+        return Rates(model, model.capabilities.quality, official, official)
+
+    def _multiplier(self, project: str, booked: Views) -> Fraction:
+        """The project's; one that is not there keeps the ratio at which it was charged."""
+        if project in self._policy.projects:
+            return self._policy.projects[project].multiplier
+        return Fraction(booked.internal, booked.route) if booked.route > 0 else Fraction(1)
+
+    def _keep(self, entry: Priced) -> None:
+        if is_booking(entry):
+            self.kept_requests += 1
+        else:
+            self.kept_corrections += 1
+
+
+def _cost(entry: Priced, rates: Rates, price: Price) -> int:
+    asked = _asked(entry)
+    made = replace(
+        asked,
+        size=entry.size if Size.parse(entry.size) else asked.size,
+        quality=entry.quality if entry.quality not in ("", AUTO) else asked.quality,
+    )
+    if entry.kind == PRESUME:
+        return _worst(asked, rates, price)
+    if price.tokens is None:
+        return pricing.cost_of_images(entry.images or asked.n, Size.parse(made.size), price)
+    if entry.usage is not None:
+        reported = {name: count for name, count in entry.usage.items() if name in _TOKENS}
+        return pricing.cost_of_usage(Usage(**reported), price.tokens)
+    return min(_worst(made, rates, price), _worst(asked, rates, price))
+
+
+def _worst(job: Job, rates: Rates, price: Price) -> int:
+    return pricing.worst_case(job, rates.model, price, sizes=(), qualities=rates.qualities)
+
+
+def _asked(entry: Priced) -> Job:
+    """The job as it was sent, as far as its record goes."""
+    about, facts = entry.about, entry.facts
+    return Job(
+        operation=Operation(entry.operation) if entry.operation in list(Operation) else Operation.GENERATE,
+        client_model=None,
+        prompt_chars=0,
+        prompt_bytes=int(about.get("text_bytes") or 0),
+        n=max(entry.n, 1),
+        size=str(facts.get("size") or about.get("size") or AUTO),
+        quality=str(facts.get("quality") or about.get("quality") or AUTO),
+        mask=bool(about.get("mask")),
+        references=int(about.get("references") or 0),
+        stream=bool(about.get("stream")),
+        partial_images=int(about.get("partial_images") or 0),
+    )
+
+
+def _times(views: Views, ratio: Fraction) -> Views:
+    official, route, internal = (money.times(view, ratio) for view in (views.official, views.route, views.internal))
+    return Views(official, route, internal)
+
+
+def _sum(one: Views, other: Views) -> Views:
+    return Views(one.official + other.official, one.route + other.route, one.internal + other.internal)
+
+
+def _difference(one: Views, other: Views) -> Views:
+    return Views(one.official - other.official, one.route - other.route, one.internal - other.internal)

@@ -1,0 +1,71 @@
+"""Calls: every script the ledger runs, timed, and watched for a store that came back older than it was.
+
+Each operation that writes carries this instance's name and a number that counts up; the store keeps the highest number
+of each instance, and answers with the one before. If that is lower than what this instance had seen done before it
+asked, writes were lost: a replica that lagged behind took over, or an old copy was restored. No clock is involved, and
+it does not matter what other instances have written since.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from gateway.ledger.names import Names
+from gateway.ledger.script import Script
+from gateway.ledger.store import Store
+from gateway.observe.event import LedgerCalled, Observer
+
+
+def token() -> str:
+    """Return a name that nothing else has, for one operation or one instance."""
+    return secrets.token_urlsafe(12)
+
+
+class Calls:
+    """Runs scripts for one instance. `on_older` is called when the store turns out to have lost what it had done."""
+
+    def __init__(self, store: Store, names: Names, observer: Observer | None, on_older: Callable[[], None]) -> None:
+        self._store = store
+        self._names = names
+        self._observer = observer
+        self._on_older = on_older
+        self._instance = token()
+        self._number = 0
+        self._done = 0
+
+    async def write(self, operation: str, what: Script, keys: Sequence[str], args: Sequence[str]) -> Any:
+        """Run a script that notes this instance's operations; raises LedgerUnavailable."""
+        self._number += 1
+        number, done = self._number, self._done
+        every = [self._names.instances, *keys]
+        run = self._store.run(what, every, [self._instance, str(number), *args], repeatable=True)
+        before, reply = await self._timed(operation, run)
+        self._done = max(self._done, number)
+        if int(before) < done:
+            self._on_older()
+        return reply
+
+    async def read(self, what: Script, keys: Sequence[str], args: Sequence[str]) -> Any:
+        """Run a script that writes nothing; raises LedgerUnavailable."""
+        return await self._timed("read", self._store.run(what, keys, args, repeatable=True))
+
+    async def execute(self, *command: str | int) -> Any:
+        """Send one command that writes nothing; raises LedgerUnavailable."""
+        return await self._timed("read", self._store.execute(*command, repeatable=True))
+
+    def start_over(self) -> None:
+        """Forget how far the operations got: the store is known to be another one, or older."""
+        self._done = 0
+
+    async def _timed(self, operation: str, call: Coroutine[Any, Any, Any]) -> Any:
+        began, failed = time.monotonic(), True
+        try:
+            reply = await call
+            failed = False
+            return reply
+        finally:
+            if self._observer is not None:
+                self._observer.emit(LedgerCalled(operation, time.monotonic() - began, failed))

@@ -1,0 +1,196 @@
+"""Connections: opened as needed to whoever has the data just then, kept for the next call, closed when in doubt."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.exceptions import ConnectionError as StoreConnectionError
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as StoreTimeoutError
+
+from gateway.ledger.address import Endpoint, StoreAddress
+from gateway.ledger.errors import StoreError
+
+Command = Sequence[str | int]
+Wire = Any
+"""A connection of the client library, which has no types."""
+
+
+class Dialer:
+    """Makes connections, not open yet, with the URL's credentials, and with one TLS context for all of them."""
+
+    def __init__(self, address: StoreAddress, deadline: float) -> None:
+        self._address = address
+        self._common: dict[str, Any] = {
+            "socket_timeout": None,  # the deadline of the call is its caller's business
+            "socket_connect_timeout": deadline,
+            "protocol": 2,
+            "decode_responses": True,
+        }
+        self._options: dict[str, Any] = {}
+        tls: dict[str, Any] = {}
+        for name, value in address.options.items():
+            (tls if name.startswith("ssl_") else self._options)[name] = value
+        if "ssl_certfile" in tls:
+            tls.setdefault("ssl_keyfile", tls["ssl_certfile"])  # without one, some versions show no certificate at all
+        self._tls: Any = None
+        try:
+            if address.tls:
+                self._tls = SSLConnection(**tls).ssl_context
+                self._tls.get()
+        except (RedisError, OSError, ValueError) as error:  # a certificate or key that is none
+            raise StoreError(f"store URL {address.where!r}: TLS: {_reason(error)}") from error
+
+    def server(self, endpoint: Endpoint | None = None) -> Wire:
+        """Return a connection to a server of the store; to the one of the URL unless another is given."""
+        if self._address.path is not None:
+            return UnixDomainSocketConnection(path=self._address.path, **self._common, **self._options)
+        return self._tcp(endpoint or self._address.endpoints[0], self._options)
+
+    def sentinel(self, endpoint: Endpoint) -> Wire:
+        """Return a connection to a sentinel, which has users of its own."""
+        return self._tcp(endpoint, self._address.sentinel_options)
+
+    def _tcp(self, endpoint: Endpoint, options: Mapping[str, Any]) -> Wire:
+        host, port = endpoint
+        kind: Any = Connection if self._tls is None else SSLConnection
+        wire = kind(host=host, port=port, **self._common, **options)
+        if self._tls is not None:
+            wire.ssl_context = self._tls  # reading the certificates anew would take milliseconds
+        return wire
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a pool does to open a connection. `locate` tells where; None means the URL's own server.
+
+    `primary` asks the server whether it is one, as what tells of it may be out of date.
+    """
+
+    dialer: Dialer
+    locate: Callable[[], Awaitable[Endpoint]] | None = None
+    primary: bool = False
+
+    async def open(self) -> Wire:
+        """Return an open connection; RedisError or OSError if there is none to be had."""
+        wire = self.dialer.server(None if self.locate is None else await self.locate())
+        try:
+            await wire.connect()
+            if self.primary:
+                await wire.send_command("ROLE")
+                if (await wire.read_response())[0] != "master":
+                    raise ReadOnlyError("the server that the sentinels name is no primary")
+        except BaseException:
+            await hang_up(wire)
+            raise
+        return wire
+
+
+class Connections:
+    """Connections to one place. At most as many are open as calls ever were under way at once.
+
+    `heard` is called whenever a reply has arrived.
+    """
+
+    def __init__(self, opening: Opening, heard: Callable[[], None]) -> None:
+        self._opening = opening
+        self._heard = heard
+        self._idle: list[Wire] = []
+        self._generation = 0
+        self._replies: Any = Redis(protocol=2)  # knows the shape of each command's reply; it never connects
+
+    async def take(self) -> tuple[Wire, int]:
+        """Return a connection of the caller's own, and its generation; RedisError or OSError if there is none."""
+        while self._idle:
+            wire, stale = self._idle.pop(), True
+            try:
+                stale = await _is_stale(wire)
+            finally:
+                if stale:
+                    await hang_up(wire)
+            if not stale:
+                return wire, self._generation
+        generation = self._generation
+        wire = await self._opening.open()
+        self._heard()
+        return wire, generation
+
+    async def call(self, wire: Wire, generation: int, *commands: Command) -> Any:
+        """Send commands and return the last one's reply; then keep the connection, unless a reply may still come."""
+        try:
+            reply = None
+            for command in commands:
+                await wire.send_command(*command)
+                reply = await self._replies.parse_response(wire, command[0])
+                self._heard()
+        except ResponseError:
+            self._heard()
+            await self._give_back(wire, generation)
+            raise
+        except BaseException:
+            await hang_up(wire)
+            raise
+        await self._give_back(wire, generation)
+        return reply
+
+    async def redirected(self, endpoint: Endpoint, command: Command) -> Any:
+        """Send one command to another server, which was told to expect it (`ASK`)."""
+        wire = self._opening.dialer.server(endpoint)
+        try:
+            await wire.connect()
+            return await self.call(wire, -1, ["ASKING"], command)
+        except BaseException:
+            await hang_up(wire)
+            raise
+
+    async def drop(self, generation: int | None = None) -> None:
+        """Close all connections, those in use as soon as their calls end; none if the generation was dropped before."""
+        if generation not in {None, self._generation}:
+            return
+        self._generation += 1
+        idle, self._idle = self._idle, []
+        for wire in idle:
+            await hang_up(wire)
+
+    async def _give_back(self, wire: Wire, generation: int) -> None:
+        if generation == self._generation and wire.is_connected:
+            self._idle.append(wire)
+        else:
+            await hang_up(wire)
+
+
+async def hang_up(wire: Wire) -> None:
+    """Close a connection without waiting for the other end."""
+    await wire.disconnect(nowait=True)
+
+
+async def ask_once(wire: Wire, *command: str) -> Any:
+    """Open a connection, send one command, return its reply as it came, and close; RedisError or OSError."""
+    try:
+        await wire.connect()
+        await wire.send_command(*command)
+        return await wire.read_response()
+    finally:
+        await hang_up(wire)
+
+
+async def _is_stale(wire: Wire) -> bool:
+    """Whether a kept connection was closed meanwhile, or has data that nobody asked for."""
+    check = wire.can_read if hasattr(wire, "can_read") else wire.can_read_destructive  # its name before version 8
+    if wire._writer.is_closing():  # noqa: SLF001 - the library itself takes no notice of one that was reset
+        return True
+    try:
+        return bool(await check())
+    except (StoreConnectionError, StoreTimeoutError, OSError):
+        return True
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ssl.SSLError):
+        return str(error.reason or "the certificate or key cannot be read")
+    return " ".join(str(error).split()) or type(error).__name__

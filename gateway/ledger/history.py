@@ -1,0 +1,129 @@
+"""History: an export laid beside the stream, to tell what the store should remember of entries it no longer has."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from gateway.ledger.entries import JunkEntry, decode
+from gateway.ledger.names import Names
+from gateway.ledger.segments import Export, ExportError, Line
+from gateway.ledger.snapshot import Snapshot
+from gateway.ledger.store import Store
+from gateway.ledger.stream import PAGE, Raw, position, raw_entries
+
+Attempt = tuple[str, str]
+"""A request's id and the number of one of its attempts."""
+
+
+@dataclass(slots=True)
+class History:
+    """What an export says. Lists are of entry ids.
+
+    `base` is the sum, micro-USD by cell, of the exported entries that the stream does not have. `trimmed` and
+    `trimmed_hash` name the last exported line before the stream's first entry, `last` and `last_hash` the last of all.
+    An attempt that was booked, lost by the store and booked again counts once, as it was booked last; the earlier
+    bookings are `repeated`.
+    """
+
+    lines: int = 0
+    base: dict[str, int] = field(default_factory=dict)
+    trimmed: str = ""
+    trimmed_hash: str = ""
+    last: str = ""
+    last_hash: str = ""
+    lost: list[str] = field(default_factory=list)
+    unexported: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    junk: list[str] = field(default_factory=list)
+    repeated: int = 0
+
+
+Beside = tuple[Line | None, Raw | None]
+"""An exported line, the entry of the stream with the same id, or both."""
+
+
+async def read_history(store: Store, names: Names, snapshot: Snapshot, export: Export, *, page: int = PAGE) -> History:
+    """Lay an export beside the stream as it was at the snapshot, which is to be the later of both.
+
+    ExportError if the export is not whole, LedgerUnavailable as ever.
+    """
+
+    def stream() -> AsyncIterator[Raw]:
+        return raw_entries(store, names.entries, end=snapshot.last or "0-0", page=page)
+
+    history = History()
+    rebooked = await _rebooked(_beside(export.lines(), stream()))
+    stream_began = False
+    async for line, raw in _beside(export.lines(), stream()):
+        stream_began = stream_began or raw is not None
+        if line is None:
+            if raw is not None:
+                history.unexported.append(raw[0])
+            continue
+        if line.realm != names.realm:
+            raise ExportError(f"{line.where}: this is an export of realm {line.realm!r}, not of {names.realm!r}")
+        _note(history, line, raw, stream_began=stream_began)
+        if raw is None:
+            _fold(history, line, snapshot, rebooked)
+    end = position(history.last or "0-0")
+    history.unexported = [each for each in history.unexported if position(each) < end]
+    return history
+
+
+def _note(history: History, line: Line, raw: Raw | None, *, stream_began: bool) -> None:
+    history.lines += 1
+    history.last, history.last_hash = line.id, line.hash
+    if not stream_began:
+        history.trimmed, history.trimmed_hash = line.id, line.hash
+    if raw is not None and dict(raw[1]) != dict(line.fields):
+        history.changed.append(line.id)
+
+
+def _fold(history: History, line: Line, snapshot: Snapshot, rebooked: Mapping[Attempt, tuple[int, int]]) -> None:
+    booked_again = rebooked.get(_attempt(line.fields))
+    if booked_again is not None and position(line.id) < booked_again:
+        history.repeated += 1
+        return
+    if position(line.id) > position(snapshot.trimmed or "0-0"):
+        history.lost.append(line.id)
+    try:
+        entry = decode(line.id, line.fields)
+    except JunkEntry:
+        history.junk.append(line.id)
+        return
+    for cell, micro in entry.lines.items():
+        history.base[cell] = history.base.get(cell, 0) + micro
+
+
+async def _rebooked(beside: AsyncIterator[Beside]) -> dict[Attempt, tuple[int, int]]:
+    """Return attempts that were booked more than once, and when they were booked last."""
+    seen: set[int] = set()
+    again: dict[Attempt, tuple[int, int]] = {}
+    async for line, raw in beside:
+        fields = raw[1] if raw else line.fields if line else {}
+        if fields.get("kind") not in ("settle", "presume"):
+            continue
+        attempt = _attempt(fields)
+        mark = hash(attempt)  # a number is all that is kept of the many that are booked once
+        if mark in seen:
+            again[attempt] = position(raw[0] if raw else line.id if line else "0-0")
+        seen.add(mark)
+    return again
+
+
+def _attempt(fields: Mapping[str, str]) -> Attempt:
+    return str(fields.get("request")), str(fields.get("attempt"))
+
+
+async def _beside(lines: Iterator[Line], stream: AsyncIterator[Raw]) -> AsyncIterator[Beside]:
+    """Yield both in order, those with the same id together."""
+    line, raw = next(lines, None), await anext(stream, None)
+    while line is not None or raw is not None:
+        left = position(line.id) if line else None
+        right = position(raw[0]) if raw else None
+        with_line = right is None or (left is not None and left <= right)
+        with_raw = left is None or (right is not None and right <= left)
+        yield (line if with_line else None), (raw if with_raw else None)
+        line = next(lines, None) if with_line else line
+        raw = await anext(stream, None) if with_raw else raw

@@ -1,0 +1,54 @@
+"""Identity: which ledgers this data directory has served, so that one that was emptied is not taken for a new one."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from gateway.ledger.errors import StoreError
+
+FILE = "ledgers.json"
+
+
+def is_known(data_dir: Path, where: str, realm: str) -> bool:
+    """Tell whether this realm of this store (a URL without password) was served from here before."""
+    return _name(where, realm) in _read(data_dir)
+
+
+def remember(data_dir: Path, where: str, realm: str, epoch: str) -> None:
+    """Note a ledger's epoch; StoreError if the data directory cannot be written."""
+    known = _read(data_dir)
+    if known.get(_name(where, realm)) == epoch:
+        return
+    known[_name(where, realm)] = epoch
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor, name = tempfile.mkstemp(dir=data_dir, prefix=".ledgers-")
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(known, file, indent=2)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(data_dir / FILE)
+    except OSError as error:
+        raise StoreError(f"the data directory {data_dir} cannot be written: {error.strerror}") from error
+
+
+def _name(where: str, realm: str) -> str:
+    return f"{where} {realm}"
+
+
+def _read(data_dir: Path) -> dict[str, str]:
+    path = data_dir / FILE
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            f"{path} cannot be read: {error}; mend it, or remove it if every ledger is known to be there"
+        ) from error
+    if not isinstance(known, dict):
+        raise StoreError(f"{path} is not what it should be; remove it if every ledger is known to be there")
+    return {str(name): str(epoch) for name, epoch in known.items()}

@@ -1,0 +1,227 @@
+"""The journal: what the store is still to be told, on disk before anything else is done with it.
+
+Each process has a file of its own, made when it is first needed and emptied as soon as the store knows all of it. A
+file whose process is gone is taken over by whoever locks it first: its lines are copied to the own file, then it is
+removed. A line may so be told twice, which its token makes harmless, but it is never lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from gateway.ledger.journal_file import SUFFIX, JournalFile
+from gateway.ledger.journal_lines import Damaged, Untold, read_lines, to_line
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+LARGE = 1 << 20
+"""Bytes from which on a file that is mostly done is written anew."""
+
+
+class Journal:
+    """Of one process and one realm, in a directory that any number of processes on this machine may share.
+
+    A disk that is full or read-only loses nothing while the process lives: what could not be written is kept in
+    memory, and written with the next lines if the disk takes those.
+    """
+
+    def __init__(self, directory: Path, realm: str = "main") -> None:
+        self._directory = directory
+        self._realm = realm
+        self._file: JournalFile | None = None
+        self._live: dict[str, Untold] = {}
+        self._unwritten: dict[str, bytes] = {}
+        self._lines = 0
+        self._commit: asyncio.Task[bool] | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._disk = asyncio.Lock()
+        self._failing = False
+        self._left_alone: set[Path] = set()
+
+    @property
+    def pending(self) -> int:
+        """How many lines the store has not been told yet."""
+        return len(self._live)
+
+    @property
+    def unwritten(self) -> int:
+        """How many of them are in memory alone."""
+        return len(self._unwritten)
+
+    @property
+    def path(self) -> Path | None:
+        """The own file, once there is one."""
+        return self._file.path if self._file else None
+
+    def append(self, untold: Untold) -> asyncio.Future[bool]:
+        """Keep it; the future tells whether it is on disk, or in memory alone.
+
+        What is appended while the disk is busy is written together, with one fsync for all. ValueError for what the
+        ledger would refuse.
+        """
+        self._unwritten[untold.token] = to_line(untold, self._realm)
+        self._live[untold.token] = untold
+        if self._commit is None:
+            self._commit = self._start(self._write())
+        return asyncio.shield(self._commit)
+
+    def done(self, token: str) -> None:
+        """The store knows it now."""
+        self._live.pop(token, None)
+        self._unwritten.pop(token, None)
+        if self._file is not None and (not self._live or self._mostly_done(self._file)):
+            _ = self._start(self._tidy())
+
+    def _mostly_done(self, file: JournalFile) -> bool:
+        return file.size > LARGE and self._lines > 2 * len(self._live)
+
+    async def take_over(self) -> list[Untold]:
+        """Return what dead processes left behind; it is in the own file now. Nothing, for now, if that cannot be."""
+        return await asyncio.shield(self._start(self._take_over()))  # to its end, or lines were copied unnoticed
+
+    async def aclose(self) -> int:
+        """Finish writing; return how many lines stay on disk for the next start. The file goes if there are none."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks)
+        async with self._disk:
+            file, self._file = self._file, None
+            try:
+                if file is not None and not self._live:
+                    await asyncio.to_thread(file.remove)
+                elif file is not None:
+                    file.close()
+            except OSError as error:
+                self._disk_fails(error)
+        return len(self._live) - len(self._unwritten)
+
+    def _start(self, work: Coroutine[None, None, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _write(self) -> bool:
+        async with self._disk:  # whatever is appended while somebody else has the disk is written here too
+            self._commit = None
+            lines = dict(self._unwritten)
+            try:
+                await asyncio.to_thread(self._append, list(lines.values()))
+            except OSError as error:
+                self._disk_fails(error)
+                return False
+            self._disk_works()
+            for token in lines:
+                self._unwritten.pop(token, None)
+            return True
+
+    async def _tidy(self) -> None:
+        async with self._disk:
+            file, kept = self._file, [untold for token, untold in self._live.items() if token not in self._unwritten]
+            try:
+                if file is not None and not self._live:
+                    await asyncio.to_thread(self._empty, file)
+                elif file is not None and self._mostly_done(file):
+                    await asyncio.to_thread(self._write_anew, file, kept)
+            except OSError as error:
+                self._disk_fails(error)
+
+    def _append(self, lines: Sequence[bytes]) -> None:
+        if not lines:
+            return
+        if self._file is None:
+            self._file = JournalFile.create(self._directory, self._realm)
+        self._file.append(b"".join(lines))
+        self._lines += len(lines)
+
+    def _empty(self, file: JournalFile) -> None:
+        if file.size:
+            file.empty()
+        self._lines = 0
+
+    def _write_anew(self, file: JournalFile, kept: Sequence[Untold]) -> None:
+        fresh = JournalFile.create(self._directory, self._realm)
+        try:
+            fresh.append(b"".join(to_line(untold, self._realm) for untold in kept))
+        except OSError:
+            fresh.remove()
+            raise
+        self._file, self._lines = fresh, len(kept)
+        file.remove()
+
+    async def _take_over(self) -> list[Untold]:
+        async with self._disk:
+            found = await asyncio.to_thread(self._copy_orphans)
+            self._live |= {untold.token: untold for untold in found}
+        return found
+
+    def _copy_orphans(self) -> list[Untold]:
+        found: list[Untold] = []
+        try:
+            for path in sorted(self._directory.glob(f"{self._realm}.*{SUFFIX}")):
+                if path != self.path and path not in self._left_alone:
+                    found += self._copy_orphan(path)
+        except OSError as error:
+            self._disk_fails(error)
+        return found
+
+    def _copy_orphan(self, path: Path) -> list[Untold]:
+        try:
+            file = JournalFile.take(path)
+        except OSError as error:
+            self._leave_alone(path, error)
+            return []
+        if file is None:
+            return []
+        found: list[Untold] = []
+        damaged: list[Damaged] = []
+        try:
+            for each in read_lines(file.read(), self._realm, round(time.time() * 1000)):
+                if isinstance(each, Damaged):
+                    damaged.append(each)
+                else:
+                    found.append(each)
+            self._append([to_line(untold, self._realm) for untold in found])
+        except OSError:
+            file.close()
+            raise
+        if self._set_aside(file, damaged):
+            file.remove()
+        if found:
+            fields = {"file": str(path), "entries": len(found)}
+            log.warning("the journal of a gateway that is gone is taken over", extra={"fields": fields})
+        return found
+
+    def _set_aside(self, file: JournalFile, damaged: Sequence[Damaged]) -> bool:
+        """Keep what cannot be believed where somebody can look at it; False if even that cannot be."""
+        for each in damaged:
+            lines = f"line {each.first}" if each.first == each.last else f"lines {each.first} to {each.last}"
+            log.error("journal %s, %s: rejected: %s", file.path, lines, each.why)
+        try:
+            if damaged:
+                file.set_aside(b"".join(each.data for each in damaged))
+        except OSError as error:
+            self._leave_alone(file.path, error)
+            file.close()
+            return False
+        return True
+
+    def _leave_alone(self, path: Path, error: OSError) -> None:
+        self._left_alone.add(path)
+        log.error("journal %s is left as it is: %s", path, error)
+
+    def _disk_fails(self, error: OSError) -> None:
+        if not self._failing:
+            log.error("the journal in %s cannot be written; it is kept in memory: %s", self._directory, error)
+        self._failing = True
+
+    def _disk_works(self) -> None:
+        if self._failing:
+            log.warning("the journal in %s is written again", self._directory)
+        self._failing = False

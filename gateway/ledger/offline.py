@@ -1,0 +1,191 @@
+"""Offline: what may be held while the store is away, where policy grants each instance an allowance.
+
+No limit can be asked then, so a budget may be exceeded by the allowance, once per instance and outage. Each hold is in
+the journal before its call is sent, and the store is told of it as soon as it is back.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from gateway.domain.budget import Candidate, Denied, Held, View
+from gateway.domain.idempotency import Binding, Bound
+from gateway.domain.money import micro_from_nano
+from gateway.domain.settlement import Settlement, SettleResult
+from gateway.ledger import wire
+from gateway.ledger.deferred import DeferredSettlements
+from gateway.ledger.own_holds import HoldRecord
+from gateway.ledger.redis_ledger import RedisLedger, operation_token
+from gateway.ports import LedgerUnavailable
+
+log = logging.getLogger(__name__)
+
+REMEMBERED = 10_000
+"""Requests whose newest attempt is remembered: more than a process can have in flight."""
+
+
+@dataclass(slots=True)
+class Taken:
+    """A hold that the store does not know yet; `micro` is its worst case in the route view, micro-USD."""
+
+    project: str
+    micro: int
+    record: HoldRecord
+    written: bool = False
+
+
+class OfflineLedger:
+    """Implements `ports.Ledger`: the ledger in the store, or while that is away the allowance of each project."""
+
+    def __init__(self, ledger: RedisLedger, settlements: DeferredSettlements) -> None:
+        self._ledger = ledger
+        self._settlements = settlements
+        self._taken: dict[str, Taken] = {}
+        self._newest: dict[str, int] = {}
+        self._log = OutageLog()
+
+    async def choose_and_hold(
+        self,
+        request_id: str,
+        candidates: Sequence[Candidate],
+        *,
+        about: Mapping[str, object],
+        release: int | None = None,
+        binding: Binding | None = None,
+        allowance: int | None = None,
+    ) -> Held | Denied | Bound:
+        """Hold in the store, or on the allowance (micro-USD) while the store is away; see `ports.Ledger`.
+
+        A request that is bound is never admitted on an allowance: nobody can tell then whether it was made before.
+        """
+        try:
+            await self._tell_of_earlier(request_id)
+            answer = await self._ledger.choose_and_hold(
+                request_id, candidates, about=about, release=release, binding=binding
+            )
+            self._log.over()
+        except LedgerUnavailable as error:
+            if not allowance or (binding is not None and not binding.claim):
+                raise
+            project = str(about.get("project"))
+            fits = self._first_that_fits(candidates, allowance - self._sum(project, but=f"{request_id}:{release}"))
+            if fits is None:
+                self._log.exhausted(project)
+                raise
+            index, micro = fits
+            record = self._record(request_id, release, candidates[index], index, about)
+            await self._take(Taken(project, micro, record), error)
+            if release is not None:
+                await self._settlements.void(request_id, release, "fallback")
+            answer = Held(index, record.attempt, ())
+        if isinstance(answer, Held):
+            self._remember(request_id, answer.attempt)
+        return answer
+
+    async def _tell_of_earlier(self, request_id: str) -> None:
+        """The store numbers the attempts of a request, so it must know of those before."""
+        for token, taken in list(self._taken.items()):
+            if taken.written and not self._settlements.waits(token):
+                self._taken.pop(token, None)
+            elif taken.record.request_id == request_id:
+                await self._ledger.put_back(taken.record)
+
+    def _sum(self, project: str, *, but: str) -> int:
+        """What is taken of a project's allowance; what is given back, or about to be, is not."""
+        given_back = self._settlements.voids | {but}
+        return sum(
+            taken.micro
+            for taken in self._taken.values()
+            if taken.project == project and taken.record.member not in given_back
+        )
+
+    def _first_that_fits(self, candidates: Sequence[Candidate], left: int) -> tuple[int, int] | None:
+        """Return the index and worst case of the first candidate within what is left."""
+        for index, each in enumerate(candidates):
+            worst = each.facts.get("worst")
+            if isinstance(worst, Mapping):
+                micro = micro_from_nano(int(worst[View.ROUTE]))
+                if micro <= left:
+                    return index, micro
+        return None
+
+    def _record(
+        self, request_id: str, release: int | None, candidate: Candidate, index: int, about: Mapping[str, object]
+    ) -> HoldRecord:
+        before = max(self._newest.get(request_id, 0), release or 0)
+        return HoldRecord(
+            request_id=request_id,
+            attempt=before + 2,  # the store may have made the next one, although nobody heard of it
+            token=operation_token(),
+            state="sent",
+            at=round(time.time() * 1000),
+            about=wire.to_json(dict(about)),
+            candidate=wire.candidate_arg(candidate),
+            index=index + 1,
+        )
+
+    async def _take(self, taken: Taken, away: LedgerUnavailable) -> None:
+        """Take it at once, so that nobody else can, and let it stand if it gets on disk."""
+        token = taken.record.token
+        self._taken[token] = taken
+        try:
+            taken.written = await self._settlements.hold(taken.record)
+        finally:
+            if not taken.written:
+                del self._taken[token]
+        if not taken.written:
+            raise LedgerUnavailable("nothing can be held on the allowance without a journal on disk") from away
+        self._log.begun(taken.project)
+
+    def _remember(self, request_id: str, attempt: int) -> None:
+        self._newest.pop(request_id, None)
+        self._newest[request_id] = attempt
+        if len(self._newest) > REMEMBERED:
+            del self._newest[next(iter(self._newest))]
+
+    async def orphan(self, name: str, request_id: str) -> None:
+        """Let a retry with a claim of this name take the request over; see `ports.Ledger`."""
+        await self._ledger.orphan(name, request_id)
+
+    async def settle(self, settlement: Settlement) -> SettleResult:
+        """End a hold at its cost; see `ports.Ledger`."""
+        return await self._ledger.settle(settlement)
+
+    async def void(self, request_id: str, attempt: int, reason: str) -> SettleResult:
+        """End a hold for nothing; see `ports.Ledger`."""
+        return await self._ledger.void(request_id, attempt, reason)
+
+    async def request(self, request_id: str) -> dict[str, object] | None:
+        """Return what is known of a request; see `ports.Ledger`. What the store was not told yet is not."""
+        return await self._ledger.request(request_id)
+
+    async def ping(self) -> None:
+        """Return if the store answers, allowance or not: where another gateway is ready, that one is the better."""
+        await self._ledger.ping()
+
+
+class OutageLog:
+    """Says once in each outage which projects spend their allowance, and which have none left."""
+
+    def __init__(self) -> None:
+        self._said: set[tuple[str, str]] = set()
+
+    def begun(self, project: str) -> None:
+        """A request was admitted on the allowance."""
+        self._once("project %s holds on its allowance: the ledger is away, and its budgets cannot be asked", project)
+
+    def exhausted(self, project: str) -> None:
+        """A request was refused, for not enough is left."""
+        self._once("the allowance of project %s does not cover what is asked for any more", project)
+
+    def over(self) -> None:
+        """The store answers."""
+        self._said.clear()
+
+    def _once(self, message: str, project: str) -> None:
+        if (message, project) not in self._said:
+            self._said.add((message, project))
+            log.warning(message, project)

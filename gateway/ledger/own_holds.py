@@ -1,0 +1,126 @@
+"""Own holds: what this instance took and what it ended lately, so that a store that lost them can be told again."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from gateway.domain.idempotency import Binding
+from gateway.ledger.script import Script
+
+KEPT_SECONDS = 60.0
+"""How long an ended hold can be told again; a replica that lags behind longer than this loses some for good."""
+KEPT_MOST = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class HoldRecord:
+    """All that is needed to put a hold back. `at` is milliseconds by the store's clock; `about` and `candidate` JSON.
+
+    `index` counts the candidates that were offered from 1.
+    """
+
+    request_id: str
+    attempt: int
+    token: str
+    state: str
+    at: int
+    about: str
+    candidate: str
+    index: int = 1
+    binding: Binding | None = None
+
+    @property
+    def member(self) -> str:
+        """Its name among those that are due."""
+        return member(self.request_id, self.attempt)
+
+    def to_json(self) -> str:
+        """Return it as one line of JSON."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> HoldRecord:
+        """Read it back; ValueError if it is none."""
+        try:
+            kept: Mapping[str, Any] = json.loads(text)
+            binding = Binding(**kept["binding"]) if kept["binding"] else None
+            return cls(**{**kept, "binding": binding})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a hold: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """An operation that ended a hold, as it can be repeated; without a record there is nothing to put back first."""
+
+    operation: str
+    script: Script
+    keys: tuple[str, ...]
+    args: tuple[str, ...]
+    record: HoldRecord | None
+    ended: float = field(default_factory=time.monotonic)
+
+
+def member(request_id: str, attempt: int) -> str:
+    """Return the name of an attempt among those that are due."""
+    return f"{request_id}:{attempt}"
+
+
+class OwnHolds:
+    """Kept in memory alone."""
+
+    def __init__(self) -> None:
+        self._live: dict[str, HoldRecord] = {}
+        self._due: set[str] = set()
+        self._ended: deque[Ending] = deque(maxlen=KEPT_MOST)
+
+    def add(self, record: HoldRecord) -> None:
+        """A hold was taken."""
+        self._live[record.member] = record
+        self._due.add(record.member)
+
+    def find(self, request_id: str, attempt: int) -> HoldRecord | None:
+        """Return a hold that has not ended here."""
+        return self._live.get(member(request_id, attempt))
+
+    def sent(self, request_id: str, attempt: int) -> None:
+        """A queued hold's request is about to leave."""
+        record = self.find(request_id, attempt)
+        if record is not None:
+            self._live[record.member] = replace(record, state="sent")
+
+    def remove(self, request_id: str, attempt: int) -> HoldRecord | None:
+        """It has ended; return it."""
+        name = member(request_id, attempt)
+        self._due.discard(name)
+        return self._live.pop(name, None)
+
+    def ended(self, ending: Ending) -> None:
+        """Remember how a hold ended, for a while."""
+        while self._ended and self._ended[0].ended < ending.ended - KEPT_SECONDS:
+            self._ended.popleft()
+        self._ended.append(ending)
+
+    def lapsed(self, names: list[str]) -> None:
+        """Their leases ran out; what they cost is still to be told, so they are kept but no longer renewed."""
+        self._due.difference_update(names)
+
+    @property
+    def due(self) -> list[str]:
+        """Names of the holds whose leases are to be renewed."""
+        return list(self._due)
+
+    @property
+    def live(self) -> list[HoldRecord]:
+        """Holds that have not ended here."""
+        return list(self._live.values())
+
+    def endings(self) -> Iterator[Ending]:
+        """Yield what ended lately, oldest first."""
+        since = time.monotonic() - KEPT_SECONDS
+        yield from (ending for ending in list(self._ended) if ending.ended >= since)

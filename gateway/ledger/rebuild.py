@@ -1,0 +1,164 @@
+"""Rebuild: balances put right by the entries and the live holds; the history of a lost store brought back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gateway.ledger import script
+from gateway.ledger.audit import Audit, Kind, WrongCell, audit, base_digest
+from gateway.ledger.calls import token
+from gateway.ledger.entries import Entry, EntryKind, read_exported
+from gateway.ledger.errors import LedgerRefused, StoreError
+from gateway.ledger.history import History
+from gateway.ledger.names import Names
+from gateway.ledger.redis_ledger import DAY, SCHEMA
+from gateway.ledger.snapshot import Snapshot, batches, is_member, request_keys
+from gateway.ledger.store import Store
+from gateway.ledger.stream import position
+from gateway.ledger.wire import to_json
+
+CELLS = 100
+"""Balances put right by one script."""
+ROUNDS = 5
+"""How often balances that move all the time are tried."""
+LEASE_MS = 30_000
+"""What a live hold gets that was not listed: time for its gateway to renew it, else it is presumed spent."""
+REMEMBERED_SECONDS = 30 * DAY
+"""Exported entries younger than this get their requests' records back."""
+
+
+@dataclass(slots=True)
+class Rebuilt:
+    """What was changed, in words, and how everything stands now."""
+
+    audit: Audit
+    changes: list[str] = field(default_factory=list)
+
+
+async def rebuild(
+    store: Store, realm: str = "main", *, export: Sequence[Path] = (), accept_loss: bool = False
+) -> Rebuilt:
+    """Put a realm's balances right, beside running traffic; with an export, bring back what the store has lost.
+
+    A store without a ledger needs an export, or `accept_loss`, which begins anew with nothing. Running gateways go on
+    as soon as it is done. StoreError says what is to be done first; raises LedgerUnavailable.
+    """
+    names = Names(realm)
+    done = Rebuilt(await audit(store, realm, export=export, thorough=True))
+    _check(done.audit, export=bool(export), accept_loss=accept_loss)
+    if done.audit.history is not None:
+        await _restore(store, names, export, done)
+    await _tidy(store, names, done)
+    for _ in range(ROUNDS):
+        done.audit = await audit(store, realm, export=export)
+        if not done.audit.wrong:
+            break
+        await _correct(store, names, done)
+    if not done.audit.snapshot.epoch and not done.audit.wrong:
+        await _give_identity(store, names, done)
+        done.audit = await audit(store, realm, export=export)
+    return done
+
+
+def _check(found: Audit, *, export: bool, accept_loss: bool) -> None:
+    if found.snapshot.epoch:
+        if accept_loss:
+            raise StoreError("this realm has a ledger; there is no loss to accept")
+    elif not export and not accept_loss:
+        raise StoreError(
+            "there is no ledger in this realm: the store was emptied, or never used. Give the export with --from "
+            "to bring its history back, or --empty to begin with nothing, or check --store and --realm"
+        )
+    if not export and any(finding.kind is Kind.BASE for finding in found.findings):
+        raise StoreError("the sum of trimmed entries was changed by other hands: give the export with --from")
+
+
+async def _restore(store: Store, names: Names, export: Sequence[Path], done: Rebuilt) -> None:
+    """Make the base what the export says, and remember its requests. Repeating this changes nothing."""
+    history, snapshot = done.audit.history, done.audit.snapshot
+    assert history is not None
+    base = {cell: str(micro) for cell, micro in history.base.items()}
+    if base != dict(snapshot.base) or not done.audit.base_is_sound or not snapshot.epoch:
+        await _restore_base(store, names, history, snapshot, base)
+        done.changes.append(f"base: {len(base)} balances from {history.lines} exported entries")
+    since, count = time.time() - REMEMBERED_SECONDS, 0
+    for entry in read_exported(export):
+        if entry.time.timestamp() >= since:
+            count += await _restore_attempt(store, names, entry) == "DONE"
+    if count:
+        done.changes.append(f"requests: the records of {count} exported entries")
+
+
+async def _restore_base(store: Store, names: Names, history: History, snapshot: Snapshot, base: dict[str, str]) -> None:
+    further = position(snapshot.exported or "0-0") > position(history.last or "0-0")
+    args = [snapshot.trimmed, history.trimmed, history.trimmed_hash]
+    args += [snapshot.exported, snapshot.exported_hash] if further else [history.last, history.last_hash]
+    args += [base_digest(base), *(part for pair in base.items() for part in pair)]
+    if await store.run(script.RESTORE_BASE, [names.meta, names.base, names.entries], args) != "DONE":
+        raise LedgerRefused(f"store {store.where}: entries were trimmed meanwhile; try again")
+
+
+async def _restore_attempt(store: Store, names: Names, entry: Entry) -> str:
+    cost = [str(entry.cost.official), str(entry.cost.route), str(entry.cost.internal)]
+    worst = entry.worst or entry.cost
+    lines = [["usd", cell, str(micro), cell.rpartition("@")[0].split("|")[-2]] for cell, micro in entry.lines.items()]
+    outcome = {"facts": entry.answer, "usage": entry.usage, "reason": entry.reason or None}
+    milliseconds, number = position(entry.id)
+    args = [f"{milliseconds:020d}-{number:020d}", str(entry.attempt), str(entry.kind), str(milliseconds), entry.source]
+    args += [*cost, str(entry.images), to_json(outcome), to_json(dict(entry.about)), to_json(dict(entry.facts))]
+    args += [to_json([str(worst.official), str(worst.route), str(worst.internal)]), to_json(lines)]
+    args += [entry.adjustment if entry.kind is EntryKind.ADJUST else "", str(REMEMBERED_SECONDS)]
+    try:
+        keys = [names.request(entry.request_id), names.adjustments]
+    except ValueError:
+        return "SAME"
+    return str(await store.run(script.RESTORE_ATTEMPT, keys, args))
+
+
+async def _tidy(store: Store, names: Names, done: Rebuilt) -> None:
+    """Remove what is no entry and what is no hold; list holds that are live."""
+    for finding in done.audit.findings:
+        if finding.kind is Kind.ENTRY and finding.name:
+            await store.execute("XDEL", names.entries, finding.name)
+            done.changes.append(f"entry {finding.name}: removed: {finding.found}")
+    holds = done.audit.holds
+    for member in (each for each in holds.stray if not is_member(names, each)):
+        await store.execute("ZREM", names.due, member)
+        done.changes.append(f"hold {member}: removed")
+    for batch in batches(each for each in (*holds.stray, *holds.unlisted) if is_member(names, each)):
+        keys = [names.due, *request_keys(names, batch)]
+        reply = await store.run(script.RELIST, keys, [str(LEASE_MS), *batch])
+        changed = zip(batch, reply, strict=True)
+        done.changes += [f"hold {member}: {result.lower()}" for member, result in changed if result != "SAME"]
+
+
+async def _correct(store: Store, names: Names, done: Rebuilt) -> None:
+    wrong = done.audit.wrong
+    for start in range(0, len(wrong), CELLS):
+        part = wrong[start : start + CELLS]
+        reply = await store.run(script.REPAIR, [names.balances], [text for each in part for text in _repair(each)])
+        for each, result in zip(part, reply, strict=True):
+            if result != "LEFT":
+                done.changes.append(f"balance {each.cell}: {_change(each, moved=result == 'MOVED')}")
+
+
+def _repair(wrong: WrongCell) -> list[str]:
+    return [wrong.cell, wrong.found, wrong.right, str(wrong.spent), str(wrong.held)]
+
+
+def _change(wrong: WrongCell, *, moved: bool) -> str:
+    if not wrong.right:
+        return f"removed, what its window counted is lost: {wrong.found!r}"
+    if moved:
+        return f"changed by {wrong.spent} spent and {wrong.held} held, in micro-USD or counts"
+    return f"{wrong.found!r} is now {wrong.right!r}, spent and held in micro-USD or counts"
+
+
+async def _give_identity(store: Store, names: Names, done: Rebuilt) -> None:
+    """Let gateways admit again: last of all, so that they find everything in its place."""
+    await store.execute("HSETNX", names.meta, "schema", SCHEMA)
+    await store.execute("HSETNX", names.meta, "epoch", token())
+    done.changes.append("ledger: has an identity again; running gateways go on by themselves")

@@ -1,0 +1,34 @@
+-- reassert: put a hold back that the store has lost, as it was, without asking any limit: the money may be spent.
+-- KEYS  instances, meta, balances, request, due, the binding if there is one
+-- ARGV  instance, operation, epoch, token, request id, attempt, state, held at ms, lease ms, about, candidate, index,
+--       fingerprint, binding s
+-- Reply DONE | SAME
+
+local _, meta, balances, request, due, binding = unpack(KEYS)
+local _, _, epoch, token, id, number, state, at, lease, about, offered, index = unpack(ARGV)
+local now = milliseconds()
+require_epoch(meta, epoch)
+if not LIVE[state] then
+  refuse('unknown state')
+end
+number, lease, index = whole(number, 'attempt'), whole(lease, 'lease'), whole(index, 'index')
+at = whole(at, 'held at', MAX_TOTAL) -- its windows are those of the moment in which it was held
+redis.call('ZCARD', due)
+local lines = {}
+local candidate = read_candidates('[' .. offered .. ']', lines, at)[1]
+local before = note(now)
+
+local known = redis.call('HMGET', request, 'attempts', 's' .. number, 'token')
+if known[2] then
+  return {before, 'SAME'}
+end
+load_cells(balances, lines, now)
+local newest = math.max(whole(known[1] or '0', 'attempts'), number)
+local fixed = {index = index, at = digits(at), worst = candidate.worst, lines = take_lines(candidate)}
+
+store_cells(balances, changed_cells())
+write_attempt(request, number, newest, {about = about, token = newest == number and token or known[3],
+  facts = candidate.facts, fixed = fixed, state = state})
+redis.call('ZADD', due, now + lease, id .. ':' .. number)
+bind(binding, id, ARGV[13], '', ARGV[14])
+return {before, 'DONE'}

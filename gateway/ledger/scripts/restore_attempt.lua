@@ -1,0 +1,54 @@
+-- restore_attempt: remember an exported entry in its request's record again, so that a settlement of it that is
+-- repeated, or comes late, is known for what it is. Entries must come in order; a repeat changes nothing.
+-- KEYS  request, adjustments
+-- ARGV  entry id, attempt, kind, at ms, source, nano-USD x3, images, outcome, about, facts, worst case (JSON array),
+--       (kind, cell, micro-USD, view) of each line (JSON array), adjustment id or '', retention s
+-- Reply DONE | SAME
+
+local request, adjustments = unpack(KEYS)
+local entry, number, kind, at, source, official, route, internal, images, outcome, about, facts, worst, lines, adjustment, retention =
+  unpack(ARGV)
+local posted = adjustment ~= '' and redis.call('HSETNX', adjustments, adjustment, at) == 1
+number = whole(number, 'attempt')
+if number == 0 then
+  return posted and 'DONE' or 'SAME'
+end
+local known = redis.call('HMGET', request, 's' .. number, 'r' .. number, 'e' .. number, 'attempts')
+local restored = known[2] or ''
+local first = kind == 'settle' or kind == 'presume'
+if (known[1] or not first) and (restored == '' or restored >= entry) then
+  return 'SAME'
+end
+
+local cost, taken, booked = {official, route, internal}, cjson.decode(lines), {}
+for i, line in ipairs(taken) do
+  booked[i] = line[3]
+end
+if first then
+  for _, line in ipairs(taken) do
+    line[3] = digits(math.max(signed(line[3], 'line'), 0))
+  end
+  local fixed = cjson.encode({index = 1, at = at, worst = cjson.decode(worst), lines = taken})
+  redis.call('HSET', request, 'about', about, 'attempts', math.max(tonumber(known[4] or '0'), number), 'f' .. number, facts,
+    'a' .. number, #taken > 0 and fixed or string.gsub(fixed, '"lines":{}', '"lines":[]'))
+  redis.call('HSETNX', request, 'created', at)
+  redis.call('HSETNX', request, 'token', '')
+else
+  local was = cjson.decode(known[3])
+  for i = 1, 3 do
+    cost[i] = digits(signed(was.cost[i], 'cost') + signed(cost[i], 'cost'))
+  end
+  images = digits(signed(was.images, 'images') + signed(images, 'images'))
+  for i in ipairs(was.booked) do
+    booked[i] = digits(signed(was.booked[i], 'booked') + signed(booked[i] or '0', 'booked'))
+  end
+end
+local state = (kind == 'presume' and 'presumed') or (source == 'void' and 'void') or 'settled'
+local ended = cjson.encode({at = at, token = 'restored', result = 'DONE', source = source, images = images, cost = cost,
+  booked = booked})
+redis.call('HSET', request, 's' .. number, state, 'r' .. number, entry, 'e' .. number, ended)
+if kind ~= 'adjust' then -- which says nothing of the provider's answer
+  redis.call('HSET', request, 'o' .. number, outcome)
+end
+redis.call('EXPIRE', request, whole(retention, 'retention'))
+return 'DONE'

@@ -1,0 +1,67 @@
+"""Silence: noticing soon that the store has stopped answering, without taking slowness or an own pause for it.
+
+Calls may wait for long behind each other; what tells is that nothing at all is answered, on any connection, while
+calls wait. Silence is counted in ticks of the event loop's clock. A tick that comes late counts for nothing: then it
+was this process that stood still, and replies may lie unread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+TICKS = 8
+"""Ticks a span. The one in which waiting began counts in full, so that no silence lasts longer than the span."""
+
+
+class Silence:
+    """Calls `on_silence` once nothing was heard for `span` seconds while something waited; never if `span` is None."""
+
+    def __init__(self, span: float | None, on_silence: Callable[[], None]) -> None:
+        self._tick = None if span is None else span / TICKS
+        self._on_silence = on_silence
+        self._waiting = 0
+        self._counted = 0
+        self._due = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    @contextmanager
+    def expecting(self) -> Iterator[None]:
+        """Something waits for an answer meanwhile."""
+        if self._waiting == 0:
+            self._counted = 0
+        self._waiting += 1
+        if self._timer is None:
+            self._wind()
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+
+    def heard(self) -> None:
+        """The store said something."""
+        self._counted = 0
+
+    def close(self) -> None:
+        """Stop the clock."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _wind(self, since: float | None = None) -> None:
+        if self._tick is not None:
+            loop = asyncio.get_running_loop()
+            self._due = (loop.time() if since is None else since) + self._tick
+            self._timer = loop.call_at(self._due, self._struck)
+
+    def _struck(self) -> None:
+        self._timer = None
+        if not self._waiting or self._tick is None:
+            return
+        punctual = asyncio.get_running_loop().time() - self._due < self._tick
+        self._counted += punctual
+        if self._counted >= TICKS:
+            self._counted = 0
+            self._on_silence()
+        self._wind(self._due if punctual else None)

@@ -1,0 +1,163 @@
+"""Retrying: where a request goes next, decided by what its failed calls may have billed."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from gateway.domain.policy import OnUnknown, Retry
+from gateway.domain.retry import RetryBudgets, backoff, jittered
+from gateway.domain.route import Quote
+from gateway.domain.settlement import Outcome
+from gateway.ports import UpstreamFailure
+
+LONGEST_WAIT = 10.0
+"""Seconds; a provider that asks for more is not waited for here, the client is told when to come again instead."""
+
+_WORTH_REPEATING = frozenset({"connect", "status_429", "status_5xx"})
+"""Reasons that pass by themselves. A refused account, a redirect and the caller's own fault do not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A call that failed; `at` is when, in seconds of the course's clock."""
+
+    quote: Quote
+    failure: UpstreamFailure
+    at: float
+
+    @property
+    def presumed(self) -> bool:
+        """Whether it may have been billed."""
+        return self.failure.outcome is Outcome.UNKNOWN
+
+    @property
+    def due(self) -> float:
+        """When the provider is ready again, by what it said."""
+        return self.at + (self.failure.retry_after or 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One more call: wait `pause` seconds, with nothing held if there is any, then try the first quote that fits."""
+
+    quotes: Sequence[Quote]
+    pause: float = 0.0
+
+
+class Course:
+    """The calls of one request: what failed, and what may be tried next.
+
+    Routes not tried yet come first, at once. When there is none left, those whose fault may pass are tried again after
+    a pause, unless the client repeats by itself (`client_repeats`): if both did, their repeats would multiply.
+    After a call that may have been billed only untried routes are left, where policy allows them.
+
+    Every step but the first is paid for from the retry budgets of the providers offered; `end_step` must follow each.
+    """
+
+    def __init__(
+        self,
+        quotes: Sequence[Quote],
+        retry: Retry,
+        budgets: RetryBudgets,
+        *,
+        client_repeats: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self._order = quotes
+        self._untried = list(quotes)
+        self._retry = retry
+        self._budgets = budgets
+        self._client_repeats = client_repeats
+        self._clock = clock
+        self._draw = draw
+        self._barred: set[str] = set()
+        self._reserved: set[str] = set()
+        self.failures: list[Failed] = []
+
+    @property
+    def presumed(self) -> bool:
+        """Whether any call may have been billed."""
+        return self.times_presumed > 0
+
+    @property
+    def times_presumed(self) -> int:
+        """How many calls may have been billed."""
+        return sum(failed.presumed for failed in self.failures)
+
+    def next(self) -> Step | None:
+        """Return what to try now; None if the request has failed for good."""
+        if not self.failures:
+            return Step(self._untried) if self._untried else None
+        if len(self.failures) >= self._retry.attempts:
+            return None
+        if self.presumed and self._retry.on_unknown is not OnUnknown.NEXT_ROUTE:
+            return None
+        if untried := self._affordable(self._untried):
+            return Step(untried)
+        return None if self.presumed or self._client_repeats else self._again()
+
+    def _again(self) -> Step | None:
+        last = {failed.quote.route.name: failed for failed in self.failures}
+        now = self._clock()
+        due = {
+            name: failed.due
+            for name, failed in last.items()
+            if name not in self._barred
+            and failed.failure.reason in _WORTH_REPEATING
+            and failed.due - now <= LONGEST_WAIT
+        }
+        if not due:
+            return None
+        wait = jittered(max(min(due.values()) - now, 0.0), self._draw)
+        repeats = len(self.failures) - len(last)
+        pause = max(wait, backoff(repeats + 1, self._draw))
+        ready = [quote for quote in self._order if due.get(quote.route.name, float("inf")) <= now + pause]
+        quotes = self._affordable(ready)
+        return Step(quotes, pause) if quotes else None
+
+    def _affordable(self, quotes: Sequence[Quote]) -> list[Quote]:
+        """The quotes whose providers have budget left, which is reserved."""
+        seen = {failed.quote.route.provider.name for failed in self.failures}
+        for provider in {quote.route.provider.name for quote in quotes} - self._reserved:
+            if self._budgets.of(provider).reserve(repeat=provider in seen):
+                self._reserved.add(provider)
+        return [quote for quote in quotes if quote.route.provider.name in self._reserved]
+
+    def chosen(self, quote: Quote) -> None:
+        """Take note of where a hold was taken."""
+        if quote in self._untried:
+            self._untried.remove(quote)
+        self._release(self._reserved - {quote.route.provider.name})
+
+    def denied(self, step: Step) -> None:
+        """Take note that no hold could be taken on any quote of a step: they are out for this request."""
+        self._barred |= {quote.route.name for quote in step.quotes}
+        self._untried = [quote for quote in self._untried if quote not in step.quotes]
+
+    def succeeded(self, quote: Quote) -> None:
+        """Take note that the provider answered, be it with a refusal that is the caller's own fault."""
+        self._budgets.of(quote.route.provider.name).succeeded()
+
+    def failed(self, quote: Quote, failure: UpstreamFailure) -> None:
+        """Take note of a failed call. One that reached nobody counts: to call on a dead host costs the client time."""
+        if self.failures:
+            self._budgets.of(quote.route.provider.name).failed()
+        self.failures.append(Failed(quote, failure, self._clock()))
+
+    def end_step(self) -> None:
+        """Give back what is still reserved, however the step ended."""
+        self._release(set(self._reserved))
+
+    def _release(self, providers: set[str]) -> None:
+        for provider in providers:
+            self._budgets.of(provider).release()
+        self._reserved -= providers
+
+    def retry_after(self) -> float:
+        """Return the seconds until the first provider is ready (one if none said), and a little by chance."""
+        soonest = min(failed.at + (failed.failure.retry_after or 1.0) for failed in self.failures)
+        return jittered(max(soonest - self._clock(), 0.0), self._draw)

@@ -1,0 +1,214 @@
+"""Repricing: the same work by other prices, exactly, and nothing invented where there is no price."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.domain import pricing
+from gateway.domain.job import Size
+from gateway.domain.policy import Project
+from gateway.domain.repricing import Repricer
+from gateway.domain.route import PixelTier, Price, Route, Views
+from tests.builders import GPT_IMAGE_2, job, policy, rates, route
+
+USAGE = {"text_in": 20, "image_in": 0, "text_in_cached": 0, "image_in_cached": 0, "image_out": 1756, "text_out": 0}
+OLD = 20 * 5_000 + 1756 * 30_000
+"""Nano-USD of that usage at $5 and $30 per million."""
+BOOKED = Views(OLD, OLD, 60_697_000)
+TEAM = Project("team", ("draft",), "draft", multiplier=Fraction("1.15"))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An entry as the ledger yields it; `cost` is nano-USD."""
+
+    cost: Views = BOOKED
+    kind: str = "settle"
+    request_id: str = "r1"
+    attempt: int = 1
+    images: int = 1
+    time: datetime = datetime(2026, 11, 20, 23, 59, tzinfo=UTC)
+    project: str = "team"
+    route: str = "main"
+    model: str = "gpt-image-2"
+    operation: str = "generate"
+    n: int = 1
+    size: str = "1024x1024"
+    quality: str = "medium"
+    source: str = "usage"
+    usage: Mapping[str, int] | None = field(default_factory=lambda: dict(USAGE))
+    tags: Mapping[str, str] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=lambda: {"n": 1, "size": "auto", "quality": "auto"})
+    facts: Mapping[str, Any] = field(default_factory=lambda: {"size": "1024x1024", "quality": "medium"})
+
+
+def half_price() -> Route:
+    """A route that charges half of the official price."""
+    return route("main", prices=(Price(date(2026, 5, 1), "test", rates("2.5", "0.625", "4", "1", "15")),))
+
+
+def per_image(usd: int) -> Route:
+    """A route that charges cents by the image, whatever its size."""
+    return route("main", prices=(Price(date(2026, 5, 1), "test", per_image=(PixelTier("any", usd, None),)),))
+
+
+def test_usage_is_priced_by_the_other_routes_rates() -> None:
+    """Tokens that were reported times the new rates; official stays the vendor's, internal takes the multiplier."""
+    found = Repricer(policy(half_price(), project=TEAM)).cost(Entry())
+    assert found == Views(OLD, OLD // 2, -(-OLD * 115 // 200))
+
+
+def test_the_same_policy_changes_nothing() -> None:
+    """Usage priced again at the prices it was priced at is what was booked."""
+    assert Repricer(policy(route("main"), project=TEAM)).cost(Entry()) == Entry().cost
+
+
+def test_a_route_that_is_not_there_costs_the_models_official_price() -> None:
+    """The model is known, so the vendor's price stands for the route's too."""
+    repricer = Repricer(policy(project=TEAM))
+    assert repricer.cost(Entry(route="gone")).route == OLD
+    assert repricer.kept_requests == 0
+
+
+def test_what_has_no_price_keeps_what_was_booked_and_is_counted() -> None:
+    """Neither route nor model, or no price on that day: the booked amount stands, requests and corrections counted."""
+    repricer = Repricer(policy(half_price(), project=TEAM))
+    strange = Entry(route="gone", model="gone")
+    assert repricer.cost(strange) == strange.cost
+    before = Entry(request_id="r2", time=datetime(2026, 4, 30, tzinfo=UTC))
+    assert repricer.cost(before) == before.cost
+    later = Entry(kind="correct", request_id="r3", cost=Views(-1, -1, -1))
+    assert repricer.cost(later) == later.cost
+    assert (repricer.kept_requests, repricer.kept_corrections) == (2, 1)
+
+
+def test_a_price_applies_from_its_day_on() -> None:
+    """A price that begins in the middle of the period is that of its first day, not of the one before."""
+    cheaper = Price(date(2026, 11, 21), "test", rates("1", "1", "1", "1", "1"))
+    repricer = Repricer(policy(replace(half_price(), prices=(*half_price().prices, cheaper)), project=TEAM))
+    assert repricer.cost(Entry()).route == OLD // 2
+    assert repricer.cost(Entry(request_id="r2", time=datetime(2026, 11, 21, tzinfo=UTC))).route == 1776_000
+
+
+def test_images_are_priced_by_number_and_size() -> None:
+    """A route that sells by the image charges for those that came, and for those asked for where none is known of."""
+    repricer = Repricer(policy(per_image(40_000_000), project=TEAM))
+    assert repricer.cost(Entry(images=3, n=4)).route == 120_000_000
+    assert repricer.cost(Entry(images=0, n=4, request_id="r2")).route == 160_000_000
+
+
+def test_work_without_usage_costs_the_estimate() -> None:
+    """Size, quality and images by the published formula, with the prompt that the record tells of."""
+    about = {"n": 2, "text_bytes": 100, "references": 1, "partial_images": 1}
+    entry = Entry(usage=None, n=2, images=2, source="estimate", about=about)
+    known = job(n=2, prompt_bytes=100, references=1, partial_images=1, size="1024x1024", quality="medium")
+    price = GPT_IMAGE_2.prices[0]
+    worst = pricing.worst_case(known, GPT_IMAGE_2, price, sizes=(), qualities=())
+    assert Repricer(policy(route("main"), project=TEAM)).cost(entry).route == worst
+
+
+def test_an_estimate_goes_by_what_was_made() -> None:
+    """Where `auto` was asked for, size and quality are those of the answer."""
+    auto = Entry(
+        usage=None, source="estimate", size="1024x1024", quality="low", facts={"size": "auto", "quality": "auto"}
+    )
+    asked = job(prompt_bytes=0, size="1024x1024", quality="low")
+    worst = pricing.worst_case(asked, GPT_IMAGE_2, GPT_IMAGE_2.prices[0], sizes=(), qualities=())
+    assert Repricer(policy(route("main"), project=TEAM)).cost(auto).route == worst
+
+
+def test_what_is_presumed_costs_the_worst_case_until_it_is_known() -> None:
+    """The worst case of what was asked for; the correction brings it to what the usage says, or to nothing."""
+    presumed = Entry(kind="presume", usage=None, source="presumed", images=0)
+    asked = job(prompt_bytes=0, size="1024x1024", quality="medium")
+    price = half_price().prices[0]
+    worst = pricing.worst_case(asked, GPT_IMAGE_2, price, sizes=(), qualities=())
+    known = Repricer(policy(half_price(), project=TEAM))
+    assert known.cost(presumed).route == worst
+    assert known.cost(Entry(kind="correct", cost=Views(-5, -5, -5))).route == OLD // 2 - worst
+    void = Repricer(policy(half_price(), project=TEAM))
+    booked = void.cost(presumed)
+    gone = void.cost(Entry(kind="correct", source="void", usage=None, cost=Views(0, 0, 0)))
+    assert (booked.route + gone.route, booked.official + gone.official, booked.internal + gone.internal) == (0, 0, 0)
+
+
+def test_what_an_invoice_changed_changes_in_proportion() -> None:
+    """Half as much on the invoice is half as much by the other prices, in every view."""
+    repricer = Repricer(policy(half_price(), project=TEAM))
+    first = repricer.cost(Entry())
+    half = Entry().cost
+    change = Views(*(-(amount // 2) for amount in (half.official, half.route, half.internal)))
+    second = repricer.cost(Entry(kind="adjust", cost=change, images=0, usage=None, source="invoice"))
+    assert first.route + second.route == -(-first.route // 2)
+    assert repricer.kept_corrections == 0
+
+
+def test_what_was_free_cannot_be_changed_in_proportion() -> None:
+    """Where nothing was booked there is no proportion: the invoice's amount stands, and is counted."""
+    repricer = Repricer(policy(half_price(), project=TEAM))
+    repricer.cost(Entry(cost=Views(0, 0, 0)))
+    assert repricer.cost(Entry(kind="adjust", cost=Views(7, 7, 7), images=0)) == Views(7, 7, 7)
+    assert repricer.kept_corrections == 1
+
+
+def test_an_amount_without_a_request_keeps_what_was_booked() -> None:
+    """Nothing is known of the work behind it."""
+    posted = Entry(kind="adjust", request_id="-", attempt=0, cost=Views(7, 7, 7), about={"day": "2026-11-01"})
+    repricer = Repricer(policy(half_price(), project=TEAM))
+    assert repricer.cost(posted) == posted.cost
+    assert repricer.kept_corrections == 1
+
+
+def test_a_project_that_is_not_there_keeps_its_ratio() -> None:
+    """The internal view is charged at the ratio at which it was booked."""
+    found = Repricer(policy(half_price(), project=TEAM)).cost(Entry(project="gone", cost=Views(100, 100, 130)))
+    assert found.internal == -(-found.route * 130 // 100)
+
+
+@pytest.mark.parametrize("usage", [{"strange": 5}, {}])
+def test_words_of_another_version_are_no_tokens(usage: dict[str, int]) -> None:
+    """Kinds of tokens that this version does not know cost nothing and break nothing."""
+    assert Repricer(policy(half_price(), project=TEAM)).cost(Entry(usage=usage)).route == 0
+
+
+entries = st.builds(
+    Entry,
+    cost=st.integers(0, 10**12).map(lambda nano: Views(nano, nano, nano)),
+    kind=st.sampled_from(["settle", "presume", "correct", "adjust"]),
+    request_id=st.sampled_from("abc"),
+    attempt=st.integers(1, 2),
+    route=st.sampled_from(["main", "gone"]),
+    model=st.sampled_from(["gpt-image-2", "gone"]),
+    source=st.sampled_from(["usage", "estimate", "presumed", "void", "invoice"]),
+    usage=st.one_of(st.none(), st.just(USAGE)),
+    size=st.sampled_from(["", "auto", "1024x1024", "junk"]),
+    quality=st.sampled_from(["", "auto", "low", "junk"]),
+)
+
+
+@given(st.lists(entries, max_size=12))
+def test_the_sum_of_an_attempt_is_never_negative(found: list[Entry]) -> None:
+    """Whatever is booked, presumed, corrected and adjusted, nothing comes to less than nothing by other prices."""
+    repricer = Repricer(policy(half_price(), project=TEAM))
+    sums: dict[tuple[str, int], int] = {}
+    for entry in found:
+        key = (entry.request_id, entry.attempt)
+        sums[key] = sums.get(key, 0) + repricer.cost(entry).route
+        assert sums[key] >= 0
+
+
+def test_sizes_that_answers_name_are_read() -> None:
+    """A tier by size is that of the image that came."""
+    tiers = (PixelTier("1K", 10, 1_700_000), PixelTier("2K", 25, None))
+    sized = route("main", prices=(Price(date(2026, 5, 1), "test", per_image=tiers),))
+    large = str(Size(2048, 2048))
+    repricer = Repricer(policy(sized, project=TEAM))
+    assert [repricer.cost(Entry(size=size, request_id=size)).route for size in ("1024x1024", large)] == [10, 25]

@@ -1,0 +1,438 @@
+"""`image-gateway reconcile`: a real ledger beside invoices, from the first difference to books that say the same."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import secrets
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import pytest
+from click.testing import CliRunner
+from click.testing import Result as Done
+
+from gateway.cli.main import main
+from gateway.domain.budget import Scope
+from gateway.domain.route import Views
+from gateway.domain.settlement import CostSource, Settlement
+from gateway.ledger.embedded import embedded_store
+from gateway.ledger.names import Names
+from gateway.ledger.redis_ledger import RedisLedger
+from gateway.ledger.store import Store
+from gateway.sandbox.client import Sandbox
+from tests.e2e.accounting import Ask, billed, booked, crowd, nano, reported, settled
+from tests.e2e.policies import ONE_ACCOUNT
+from tests.e2e.stack import Stack, running_gateway
+from tests.ledger.rules import balances, budget, candidate, entries, hold
+
+Cells = Sequence[object]
+Result = TypeVar("Result")
+
+SANDBOX_COLUMNS = "id=id,request=request,amount=usd,time=time,model=model,images=images"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A running store's URL."""
+    with embedded_store(tmp_path_factory.mktemp("store")) as url:
+        yield url
+
+
+class Books:
+    """A realm of its own, and the commands on it. Amounts are nano-USD, the same in every view."""
+
+    def __init__(self, server: str, folder: Path) -> None:
+        self.server, self.folder = server, folder
+        self.realm = secrets.token_hex(6)
+        self.names = Names(self.realm)
+        self.rules = budget(10**9), budget(10**9, scope=Scope(project="p"))
+
+    def do(self, work: Callable[[Store, RedisLedger], Awaitable[Result]]) -> Result:
+        """Do something with the store and the ledger in it."""
+
+        async def run() -> Result:
+            store = Store(self.server, deadline=30.0)
+            ledger = RedisLedger(store, self.realm)
+            try:
+                return await work(store, ledger)
+            finally:
+                await ledger.aclose()
+                await store.aclose()
+
+        return asyncio.run(run())
+
+    def held(self, request_id: str) -> None:
+        """Hold a dollar."""
+        lines = [(rule, 10**6) for rule in self.rules]
+        self.do(lambda _, ledger: hold(ledger, request_id, candidate(*lines, worst=10**9)))
+
+    def book(self, request_id: str, cost: int, upstream: str | None = None, *, presumed: bool = False) -> None:
+        """Hold and settle; the provider called it `upstream`."""
+        self.held(request_id)
+        source = CostSource.PRESUMED if presumed else CostSource.USAGE
+        facts: dict[str, object] = {"upstream_request_id": upstream} if upstream else {}
+        settlement = Settlement(request_id, 1, Views(cost, cost, cost), source, int(not presumed), facts=facts)
+        self.do(lambda _, ledger: ledger.settle(settlement))
+
+    def attempt(self, request_id: str) -> Any:
+        """What the ledger remembers of a request's only attempt."""
+        record = self.do(lambda _, ledger: ledger.request(request_id))
+        assert record is not None
+        (attempt,) = cast("list[object]", record["attempts"])
+        return attempt
+
+    def spent(self) -> set[int]:
+        """What each budget has spent, micro-USD."""
+        return {spent for spent, _ in self.do(lambda store, _: balances(store, self.realm)).values()}
+
+    def write(self, rows: Sequence[Cells], head: str = "request_id,cost_usd,timestamp") -> None:
+        """Write the invoice."""
+        with (self.folder / "invoice.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([head.split(","), *rows])
+
+    def command(self, *arguments: str) -> Done:
+        """Run `image-gateway` on this store and realm, in its folder."""
+        every = [*arguments, "--store", self.server, "--realm", self.realm]
+        done = CliRunner().invoke(main, every)
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+        return done
+
+    def reconcile(self, *options: str) -> Done:
+        """Run it on the invoice, an hour to both sides of now."""
+        now = datetime.now(UTC)
+        period = [f"--since={now - timedelta(hours=1):%FT%T}", f"--until={now + timedelta(hours=1):%FT%T}"]
+        return self.command("reconcile", "invoice.csv", "--provider", "v", "--edge", "0s", *period, *options)
+
+    def found(self, *options: str, status: int = 1) -> Any:
+        """Return what it found as JSON."""
+        done = self.reconcile("--format", "json", *options)
+        assert done.exit_code == status, done.output
+        return json.loads(done.stdout)
+
+    def total(self, by: str = "project") -> dict[str, int]:
+        """What the report says was spent, nano-USD by group."""
+        done = self.command("spend", "--window", "total", "--by", by, "--format", "json")
+        return {row[by]: nano(row["route_usd"]) for row in json.loads(done.stdout)["rows"]}
+
+    def agrees(self) -> bool:
+        """Whether every balance is what the entries say."""
+        return self.command("ledger", "verify").exit_code == 0
+
+
+@pytest.fixture
+def books(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Books:
+    """Empty books, in the folder where commands run."""
+    monkeypatch.chdir(tmp_path)
+    return Books(server, tmp_path)
+
+
+def at() -> str:
+    """Now, as invoices write it."""
+    return datetime.now(UTC).isoformat()
+
+
+def usd(cost: int) -> str:
+    """Nano-USD with all nine decimals."""
+    return f"{cost / 10**9:.9f}"
+
+
+def test_every_class_is_found_told_and_booked_once(books: Books) -> None:
+    """Differences of each class are told without booking anything; applied, the books say what the invoice says."""
+    books.book("r1", 1_000, "u1")
+    books.book("r2", 2_000, "u2")
+    books.book("r3", 3_000, "u3")
+    books.book("r4", 4_000, presumed=True)
+    books.book("r5", 5_000, presumed=True)
+    books.write([("u1", usd(1_000), at()), ("u2", usd(2_500), at()), ("r4", usd(3_500), at()), ("x", usd(70), at())])
+
+    told = books.found()
+    assert {each["class"]: (each["count"], each["difference_usd"]) for each in told["classes"]} == {
+        "matched": (1, "0.00"),
+        "other_amount": (1, "0.0000005"),
+        "only_ours": (1, "-0.000003"),
+        "only_theirs": (1, "0.00000007"),
+        "presumed_billed": (1, "-0.0000005"),
+        "presumed_unbilled": (1, "-0.000005"),
+    }
+    assert nano(told["unexplained_usd"]) == 500 + 3_000 + 70 + 500 + 5_000
+    assert [each["request"] for each in told["differences"]] == ["r5", "r3", "r2", "r4", None]
+    assert books.total() == {"p": 15_000}
+
+    applied = books.found("--apply", status=0)
+    assert (applied["applied"]["booked"], applied["left_usd"]) == (5, "0.00")
+    assert books.total() == {"p": 1_000 + 2_500 + 3_500, "-": 70}
+    assert books.agrees()
+    again = books.found("--apply", status=0)
+    assert (again["differences"], again["applied"]["booked"], again["unexplained_usd"]) == ([], 0, "0.00")
+    known = books.attempt("r4")
+    assert (known["state"], known["source"], known["cost"].route) == ("settled", "invoice", 3_500)
+
+
+def test_a_later_invoice_corrects_an_earlier_one(books: Books) -> None:
+    """An amount that goes up and back again is booked each time, since each corrects another state."""
+    books.book("r1", 1_000, "u1")
+    for cost in (2_000, 1_000, 2_000):
+        books.write([("u1", usd(cost), at()), ("x", usd(cost), at())])
+        books.found("--apply", status=0)
+        assert books.total() == {"p": cost, "-": cost}
+    assert books.agrees()
+
+
+def test_requests_that_the_store_has_forgotten_are_corrected_too(books: Books) -> None:
+    """Their project and budgets get the difference back, presumed money is confirmed, and no more is found again."""
+    books.book("r1", 4_000_000, "u1")
+    books.book("r2", 9_000_000, presumed=True)
+    forgotten = [books.names.request(name) for name in ("r1", "r2")]
+    books.do(lambda store, _: store.execute("DEL", *forgotten))
+    books.write([("u1", usd(1_000_000), at())])
+
+    assert books.found("--apply", status=0)["applied"]["booked"] == 2
+    assert books.total() == {"p": 1_000_000}
+    assert books.spent() == {1_000}
+    assert books.agrees()
+    done = books.command("spend", "--window", "total", "--format", "json")
+    assert json.loads(done.stdout)["total"]["unconfirmed_usd"] == "0.00"
+    assert books.found(status=0)["differences"] == []
+
+
+def test_a_call_that_was_thought_unbilled_is_paid_by_its_project(books: Books) -> None:
+    """The hold was given back, the invoice has the call by our id: project and budgets pay for it, once."""
+    books.held("r1")
+    books.do(lambda _, ledger: ledger.void("r1", 1, "status_500"))
+    books.write([("u1", "r1", usd(5_000_000), at())], "id,ours,usd,at")
+    columns = ("--columns", "id=id,request=ours,amount=usd,time=at")
+
+    assert books.found("--apply", *columns, status=0)["applied"]["booked"] == 1
+    assert books.total() == {"p": 5_000_000}
+    assert books.spent() == {5_000}
+    assert books.agrees()
+    assert books.found("--apply", *columns, status=0)["applied"]["booked"] == 0
+
+
+def test_a_call_that_still_runs_is_left_to_its_own_settlement(books: Books) -> None:
+    """It is on the invoice already: nothing is booked, and the command says so."""
+    books.held("r1")
+    books.write([("r1", usd(5_000), at())])
+
+    assert books.found("--apply")["applied"] == {"booked": 0, "booked_before": 0, "still_running": 1}
+    assert books.total() == {}
+
+
+def test_doubled_rows_are_named_and_not_booked(books: Books) -> None:
+    """What an invoice has twice is an error of the provider's: it is told with its line until the invoice is mended."""
+    books.book("r1", 1_000, "u1")
+    now = at()
+    books.write([("u1", usd(1_000), now), ("u1", usd(1_000), now)])
+
+    told = books.found("--apply")
+    (double,) = told["differences"]
+    assert (double["class"], double["lines"], double["difference_usd"]) == ("doubled", "3", "0.000001")
+    assert (told["applied"]["booked"], told["left_usd"]) == (0, "0.000001")
+    assert books.total() == {"p": 1_000}
+
+
+def test_bad_rows_are_told_with_their_place_and_nothing_is_booked(books: Books) -> None:
+    """Each is a line with file, line and column; --skip-bad goes on without them, and still ends with 1."""
+    books.book("r1", 1_000, "u1")
+    books.write([("u1", "1,5", at()), ("u2", "0.5", "soon"), ("", "0.5", at()), ("u1", usd(700), at())])
+
+    done = books.reconcile("--apply")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.splitlines() == [
+        "invoice.csv:2: cost_usd: '1,5' is not a decimal amount such as 0.0412",
+        "invoice.csv:3: timestamp: 'soon' is neither an ISO 8601 time nor Unix seconds",
+        "invoice.csv:4: request_id: names no request",
+        "image-gateway: invoice.csv: 3 of its rows cannot be read; mend them, or leave them out with --skip-bad",
+    ]
+    assert books.total() == {"p": 1_000}
+    assert books.found("--apply", "--skip-bad")["applied"]["booked"] == 1
+    assert books.total() == {"p": 700}
+
+
+def test_a_cost_export_is_laid_beside_days_and_models(books: Books) -> None:
+    """Sums without ids: what is off is booked on day and model, and the next run finds them equal."""
+    for number in range(3):
+        books.book(f"r{number}", 1_000_000)
+    day = books.do(lambda store, _: entries(store, books.realm))[0].time.date().isoformat()
+    rows = [
+        (day, "m, input", "0.0005"),
+        (day, "m image, output", "0.0030000004"),
+        (day, "another", "1.5"),
+        (day, "", ""),
+    ]
+    books.write(rows, "day,line_item,amount_value")
+    options = ("--match", "day", "--columns", "time=day,model=line_item,amount=amount_value", "--model", "m")
+    period = (f"--since={day}", "--until=0s")
+
+    told = books.found(*options, *period)
+    (off,) = told["differences"]
+    assert (off["class"], off["model"], off["lines"], off["difference_usd"]) == (
+        "other_amount",
+        "m",
+        "2 3",
+        "0.000500001",
+    )
+    books.found("--apply", *options, *period, status=0)
+    assert books.total("day") == {day: 3_500_001}
+    assert books.total("model") == {"m": 3_500_001}
+    assert books.agrees()
+    assert books.found(*options, *period, status=0)["differences"] == []
+    (books.folder / "policy").mkdir()
+    (books.folder / "policy" / "policy.yaml").write_text("projects: {}\n")
+    repriced = books.command("spend", "--window", "total", "--by", "model", "--reprice", "policy")
+    assert "3 requests and 1 correction have no price there and keep what was booked" in repriced.stderr
+
+
+def test_trimmed_entries_are_read_from_their_export(books: Books) -> None:
+    """Without the export it would take all that is trimmed for unbooked: it asks for it instead."""
+    books.book("r1", 1_000, "u1")
+    books.book("r2", 2_000, "u2")
+    trimmed = books.command("ledger", "export", "--to", "export", "--trim", "--keep", "0s")
+    assert trimmed.exit_code == 0, trimmed
+    books.book("r3", 3_000, "u3")
+    books.write([(f"u{number}", usd(number * 1_000), at()) for number in (1, 2, 3)])
+
+    refused = books.reconcile("--apply")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "name the export with --export" in refused.stderr
+    assert books.found("--export", "export", status=0)["classes"][0]["count"] == 3
+    books.write([("u1", usd(1_500), at()), ("u2", usd(2_000), at()), ("u3", usd(3_000), at())])
+    books.found("--apply", "--export", "export", status=0)
+    total = books.command("spend", "--window", "total", "--format", "json", "--export", "export")
+    assert nano(json.loads(total.stdout)["total"]["route_usd"]) == 6_500
+    assert books.agrees()
+
+
+def test_an_invoice_of_somebody_else_is_not_applied(books: Books) -> None:
+    """Not one of its rows is found: that is a wrong column or provider, and nothing is booked."""
+    books.book("r1", 1_000, "u1")
+    books.write([(f"x{number}", usd(1), at()) for number in range(20)])
+
+    done = books.reconcile("--apply")
+    assert (done.exit_code, "are --columns and --provider right?" in done.stderr) == (1, True)
+    assert books.total() == {"p": 1_000}
+
+
+def test_the_table_and_the_csv_say_the_same(books: Books) -> None:
+    """The table shows the largest differences and the one figure; CSV has all of them, the figure on stderr."""
+    books.book("r1", 1_000, "u1")
+    books.write([("u1", usd(4_000), at()), ("x", usd(1_000), at())])
+
+    table = books.reconcile("--top", "1")
+    assert "Differences, USD, 1 of 2" in table.stdout
+    assert "unexplained: 0.000004 USD" in table.stdout
+    assert "2 to be booked: run again with --apply" in table.stdout
+    done = books.reconcile("--format", "csv")
+    rows = list(csv.DictReader(done.stdout.splitlines()))
+    assert [(row["class"], row["difference_usd"]) for row in rows] == [
+        ("other_amount", "0.000003"),
+        ("only_theirs", "0.000001"),
+    ]
+    assert "unexplained: 0.000004 USD" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--columns", "id=number"], "no column is named for amount"),
+        (["--columns", "id=request_id,amount=cost"], "no column 'cost' for amount"),
+        (["--columns", "request_id"], "is not ROLE=COLUMN"),
+        (["--currency-unit", "eur"], "is not a unit of money"),
+        (["--tolerance", "-1"], "is not a decimal amount"),
+        (["--edge", "soon"], "is not a length of time"),
+        (["--since", "someday"], "is not a day"),
+        (["--until", "2020-01-01"], "before it begins"),
+        (["--model", "m"], "name its column with --columns model=COLUMN"),
+    ],
+)
+def test_what_is_asked_wrongly_is_told_in_one_line(books: Books, options: list[str], words: str) -> None:
+    """The file is named, and what to write instead."""
+    books.write([("u1", "1", at())])
+    done = books.reconcile(*options)
+    assert (done.exit_code, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
+    assert done.stderr.startswith("image-gateway: invoice.csv: ")
+    assert words in done.stderr
+
+
+def test_an_unfinished_day_is_not_taken_for_a_whole_one(books: Books) -> None:
+    """What was booked after the invoice was written is not on it: where it ends has to be said."""
+    books.book("r1", 1_000, "u1")
+    books.write([("u1", usd(1_000), at())])
+    done = books.command("reconcile", "invoice.csv", "--provider", "v")
+    assert (done.exit_code, "say with --until until when it goes" in done.stderr) == (1, True)
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    books.write([("u9", usd(70), yesterday.isoformat())])
+    told = json.loads(books.command("reconcile", "invoice.csv", "--provider", "v", "--format", "json").stdout)
+    assert (told["since"], told["until"]) == (
+        f"{yesterday:%F}T00:00:00+00:00",
+        f"{datetime.now(UTC):%F}T00:00:00+00:00",
+    )
+    assert [each["class"] for each in told["differences"]] == ["only_theirs"]
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    """A spreadsheet given by mistake is told as such."""
+    (tmp_path / "invoice.csv").write_bytes(b"PK\x03\x04\xff\xfe")
+    command = [sys.executable, "-m", "gateway", "reconcile", "invoice.csv", "--provider", "v"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "image-gateway: invoice.csv: is not UTF-8 text\n")
+
+
+def sandbox_invoice(sandbox: Sandbox, path: Path, *, ours: bool) -> None:
+    """Write the sandbox's bill as an invoice; `ours` adds the ids that the gateway sent along."""
+    sent = {each["request"]: dict(each["headers"]).get("x-client-request-id", "") for each in sandbox.requests()}
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "request", "usd", "time", "model", "images"])
+        for line in sandbox.bill()["lines"]:
+            own = sent[line["request"]] if ours else ""
+            writer.writerow([line["request"], own, line["amount_usd"], line["at"], line["model"], line["images"]])
+
+
+@pytest.mark.parametrize("ours", [True, False])
+async def test_after_its_invoice_the_ledger_is_the_bill_to_the_nano_dollar(
+    tmp_path: Path, sandbox: Sandbox, ours: bool
+) -> None:
+    """Real requests, some with lost answers, billed or not: applied, ledger and bill agree and nothing is presumed."""
+    with running_gateway(tmp_path, ONE_ACCOUNT, sandbox) as stack:
+        sandbox.fault("lost_response", times=3)
+        sandbox.fault("reset", times=2, billed=False)
+        sandbox.fault("reset", times=2, billed=True)
+        bodies = [{"prompt": f"boat {number}", "n": 1 + number % 3, "quality": "low"} for number in range(24)]
+        replies = await crowd(
+            [Ask(body, ("team", "other")[n % 2]) for n, body in enumerate(bodies)], [stack], at_once=4
+        )
+        assert Counter(reply.status == 200 for reply in replies)[False] == 7
+        settled(stack)
+        assert booked(stack).unconfirmed > 0
+        sandbox_invoice(sandbox, tmp_path / "bill.csv", ours=ours)
+        check_applied(stack, tmp_path / "bill.csv", ours=ours)
+
+
+def check_applied(stack: Stack, invoice: Path, *, ours: bool) -> None:
+    """Reconcile with the bill; afterwards every report says what the bill says."""
+    options = ["reconcile", str(invoice), "--provider", "main", "--columns", SANDBOX_COLUMNS, "--format", "json"]
+    options += ["--since", "2h", "--until", f"{datetime.now(UTC) + timedelta(hours=1):%FT%T}", "--edge", "0s"]
+    told = stack.command(*options)
+    assert told.returncode == 1, told.stderr
+    counts = {each["class"]: each["count"] for each in json.loads(told.stdout)["classes"]}
+    billed_unknown = (
+        {"presumed_billed": 5, "presumed_unbilled": 2} if ours else {"presumed_unbilled": 7, "only_theirs": 5}
+    )
+    assert counts == {"matched": 17, **billed_unknown}
+
+    applied = stack.command(*options, "--apply")
+    assert applied.returncode == 0, applied.stderr
+    rows, total = reported(stack)
+    assert (total.route, total.unconfirmed) == (billed(stack.sandbox), 0)
+    assert booked(stack) == total
+    assert ("-" in {row["project"] for row in rows}) is not ours
+    assert json.loads(stack.command(*options).stdout)["differences"] == []
+    assert stack.command("ledger", "verify").returncode == 0

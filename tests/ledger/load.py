@@ -1,0 +1,71 @@
+"""A load of holds and settlements that goes on while servers come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from gateway.domain.budget import Held
+from gateway.domain.settlement import SettleResult
+from gateway.ledger.redis_ledger import RedisLedger
+from gateway.ports import LedgerUnavailable
+from tests.ledger.rules import ABOUT, budget, candidate, settlement
+
+RULE = budget(10_000_000)
+AMOUNT = 100
+
+
+class Load:
+    """Clients that hold and settle without end. Whatever is raised but LedgerUnavailable ends the load."""
+
+    def __init__(self, ledger: RedisLedger) -> None:
+        self._ledger = ledger
+        self._numbers = itertools.count()
+        self._progress = asyncio.Condition()
+        self.done = 0
+        self.refused = 0
+
+    async def client(self) -> None:
+        """One of them."""
+        while True:
+            request_id = f"load{next(self._numbers)}"
+            try:
+                held = await self._ledger.choose_and_hold(request_id, [candidate((RULE, AMOUNT))], about=ABOUT)
+                assert isinstance(held, Held)
+                result = await self._ledger.settle(settlement(request_id, AMOUNT * 1000))
+            except LedgerUnavailable:
+                async with self._progress:
+                    self.refused += 1
+                    self._progress.notify_all()
+                await asyncio.sleep(0.01)
+            else:
+                async with self._progress:
+                    self.done += result is SettleResult.DONE
+                    self._progress.notify_all()
+
+    async def more(self, operations: int = 50) -> None:
+        """Wait until so many more were done."""
+        wanted = self.done + operations
+        async with asyncio.timeout(30), self._progress:
+            await self._progress.wait_for(lambda: self.done >= wanted)
+
+    async def refusal(self) -> None:
+        """Wait until one more was refused."""
+        wanted = self.refused + 1
+        async with asyncio.timeout(30), self._progress:
+            await self._progress.wait_for(lambda: self.refused >= wanted)
+
+
+@asynccontextmanager
+async def load_on(ledger: RedisLedger, clients: int = 20) -> AsyncIterator[Load]:
+    """Clients at work meanwhile, and the ledger's background work too."""
+    load = Load(ledger)
+    async with asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(ledger.run()), *(tasks.create_task(load.client()) for _ in range(clients))]
+        await load.more()
+        yield load
+        for task in running:
+            task.cancel()
+    await ledger.aclose()

@@ -1,0 +1,86 @@
+"""Idempotency in the store: one name, one request, decided in the same step as its hold."""
+
+from __future__ import annotations
+
+import asyncio
+
+from gateway.domain.budget import Denied, Held
+from gateway.domain.idempotency import Binding, Bound
+from gateway.ledger.redis_ledger import RedisLedger
+from gateway.ledger.store import Store
+from tests.ledger.rules import ABOUT, budget, candidate, settlement
+
+RULE = budget(1000)
+NAME = "a" * 64
+FIRST, SECOND = Binding(NAME, "1" * 64), Binding(NAME, "2" * 64)
+CLAIM = Binding("c" * 64, "1" * 64, claim=True)
+
+
+async def ask(ledger: RedisLedger, request: str, binding: Binding, amount: int = 10) -> Held | Denied | Bound:
+    """Ask for a hold with a binding."""
+    return await ledger.choose_and_hold(request, [candidate((RULE, amount))], about=ABOUT, binding=binding)
+
+
+async def test_of_many_at_once_one_is_held(ledger: RedisLedger) -> None:
+    """A hundred requests of one name: one hold, and all others hear whose it is."""
+    answers = await asyncio.gather(*(ask(ledger, f"r{number}", FIRST) for number in range(100)))
+    held = [number for number, answer in enumerate(answers) if isinstance(answer, Held)]
+    assert len(held) == 1
+    others = [answer for answer in answers if not isinstance(answer, Held)]
+    assert others == [Bound(f"r{held[0]}", same=True)] * 99
+    [balance] = await ledger.balances([RULE])
+    assert balance.held == 10
+
+
+async def test_another_body_is_told_apart(ledger: RedisLedger) -> None:
+    """The name is known with another fingerprint; nothing is held."""
+    assert isinstance(await ask(ledger, "a", FIRST), Held)
+    assert await ask(ledger, "b", SECOND) == Bound("a", same=False)
+
+
+async def test_a_denied_request_binds_nothing(ledger: RedisLedger) -> None:
+    """What was never held leaves the name free, for another body too."""
+    assert isinstance(await ask(ledger, "a", FIRST, 1001), Denied)
+    assert isinstance(await ask(ledger, "b", SECOND), Held)
+
+
+async def test_the_name_is_free_again_once_everything_was_given_back(ledger: RedisLedger) -> None:
+    """A request that came to nothing is not repeated to whoever asks again; one that cost something is."""
+    assert isinstance(await ask(ledger, "a", FIRST), Held)
+    await ledger.void("a", 1, "refused")
+    assert isinstance(await ask(ledger, "b", SECOND), Held)
+    assert await ask(ledger, "c", SECOND) == Bound("b", same=True)
+    await ledger.settle(settlement("b", 5_000))
+    assert await ask(ledger, "d", SECOND) == Bound("b", same=True)
+
+
+async def test_a_fallback_keeps_its_own_name(ledger: RedisLedger) -> None:
+    """The second attempt of a request is not taken for a repeat of the first."""
+    assert isinstance(await ask(ledger, "a", FIRST), Held)
+    again = await ledger.choose_and_hold("a", [candidate((RULE, 5))], about=ABOUT, binding=FIRST, release=1)
+    assert isinstance(again, Held)
+    assert again.attempt == 2
+    assert await ask(ledger, "b", FIRST) == Bound("a", same=True)
+
+
+async def test_a_binding_ends_after_a_day(ledger: RedisLedger, store: Store) -> None:
+    """The store forgets the name by itself."""
+    await ask(ledger, "a", FIRST)
+    left = int(await store.execute("TTL", ledger._names.binding(NAME)))
+    assert 86_000 < left <= 86_400
+
+
+async def test_an_orphan_is_claimed_once(ledger: RedisLedger) -> None:
+    """A retry that says so takes over the request that its client left; the next one finds nothing to take over."""
+    assert isinstance(await ask(ledger, "a", CLAIM), Held)
+    await ledger.orphan(CLAIM.name, "a")
+    assert await ask(ledger, "b", CLAIM) == Bound("a", same=True)
+    assert isinstance(await ask(ledger, "c", CLAIM), Held)
+
+
+async def test_an_orphan_that_came_to_nothing_is_not_claimed(ledger: RedisLedger) -> None:
+    """Nobody waits for the answer of a request that was refused."""
+    assert isinstance(await ask(ledger, "a", CLAIM), Held)
+    await ledger.orphan(CLAIM.name, "a")
+    await ledger.void("a", 1, "refused")
+    assert isinstance(await ask(ledger, "b", CLAIM), Held)

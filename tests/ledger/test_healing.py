@@ -1,0 +1,189 @@
+"""A store that came back older, or empty, is told again what it lost, and once."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.domain.budget import Window
+from gateway.domain.idempotency import Binding, Bound
+from gateway.domain.settlement import SettleResult
+from gateway.ledger.errors import StoreError
+from gateway.ledger.redis_ledger import RedisLedger
+from gateway.ledger.store import Store
+from gateway.ports import LedgerUnavailable
+from tests.ledger.older import copy, empty
+from tests.ledger.rules import ABOUT, budget, candidate, concurrent, entries, hold, images, settlement
+
+RULE = budget(1000)
+DAY = budget(900, Window.DAY)
+
+
+async def stand(ledger: RedisLedger) -> tuple[int, int]:
+    """What the budget has spent and holds, micro-USD."""
+    [balance] = await ledger.balances([RULE])
+    return balance.used, balance.held
+
+
+async def healed(ledger: RedisLedger) -> None:
+    """Let the next heartbeat notice, and wait until all is told."""
+    await ledger._leases.renew()
+    await ledger._healing.wait()
+
+
+async def test_lost_holds_and_settlements_are_told_again(
+    ledger: RedisLedger, store: Store, server: str, realm: str
+) -> None:
+    """What ran still runs, what was settled is settled at the same cost, what was given back stays given back."""
+    lines = ((RULE, 100), (DAY, 100), (images(50), 1), (concurrent(9), 1))
+    await hold(ledger, "before", candidate(*lines))
+    old = copy(server, realm)
+    await hold(ledger, "running", candidate(*lines))
+    await hold(ledger, "settled", candidate(*lines))
+    await hold(ledger, "void", candidate(*lines))
+    await ledger.settle(settlement("settled", 70_000))
+    await ledger.settle(settlement("before", 50_000))
+    await ledger.void("void", 1, "refused")
+    right, booked = await stand(ledger), await entries(store, realm)
+    assert right == (120, 100)
+
+    old.put_back()
+    assert await stand(ledger) == (0, 100)
+    await healed(ledger)
+
+    assert await stand(ledger) == right
+    again = await entries(store, realm)
+    assert sorted((e.request_id, e.cost.route, dict(e.lines)) for e in again) == sorted(
+        (e.request_id, e.cost.route, dict(e.lines)) for e in booked
+    )
+    [flight] = await ledger.balances([concurrent(9)])
+    assert flight.held == 1
+    assert await ledger.settle(settlement("running", 10_000)) is SettleResult.DONE
+    assert await ledger.settle(settlement("settled", 70_000)) is SettleResult.SAME
+
+
+async def test_healing_a_store_that_lost_nothing_changes_nothing(ledger: RedisLedger, store: Store, realm: str) -> None:
+    """A false alarm books nothing twice."""
+    await hold(ledger, "r", candidate((RULE, 100)))
+    await hold(ledger, "s", candidate((RULE, 100)))
+    await ledger.settle(settlement("r", 70_000))
+    ledger._healing.begin()
+    await ledger._healing.wait()
+    assert await stand(ledger) == (70, 100)
+    assert len(await entries(store, realm)) == 1
+
+
+async def test_it_is_noticed_however_far_others_have_gone(
+    ledger: RedisLedger, store: Store, server: str, realm: str
+) -> None:
+    """Another instance writes more than was lost before this one looks again; its own watermark tells anyway."""
+    await hold(ledger, "a", candidate((RULE, 10)))
+    old = copy(server, realm)
+    await hold(ledger, "b", candidate((RULE, 20)))
+    old.put_back()
+    other = RedisLedger(store, realm)
+    for number in range(20):
+        await hold(other, f"other{number}", candidate((RULE, 1)))
+    await healed(ledger)
+    assert await stand(ledger) == (0, 50)
+    await other.aclose()
+
+
+async def test_a_hold_notices_it_too_and_nothing_is_held_meanwhile(
+    ledger: RedisLedger, server: str, realm: str
+) -> None:
+    """The first operation after the loss starts the healing; until it is done new work is refused."""
+    await hold(ledger, "a", candidate((RULE, 10)))
+    old = copy(server, realm)
+    await hold(ledger, "b", candidate((RULE, 20)))
+    old.put_back()
+    with pytest.raises(LedgerUnavailable, match="being told"):
+        await hold(ledger, "c", candidate((RULE, 30)))
+    with pytest.raises(LedgerUnavailable, match="being told"):
+        await hold(ledger, "d", candidate((RULE, 40)))
+    await ledger._healing.wait()
+    await ledger._leases.sweep()
+    await ledger.ping()
+    assert await stand(ledger) == (0, 30)
+
+
+async def test_a_settlement_whose_hold_was_lost_is_booked(
+    ledger: RedisLedger, store: Store, server: str, realm: str
+) -> None:
+    """The settlement itself is the first to meet the older store."""
+    await hold(ledger, "a", candidate((RULE, 10)))
+    old = copy(server, realm)
+    await hold(ledger, "b", candidate((RULE, 20), (DAY, 20)))
+    old.put_back()
+    assert await ledger.settle(settlement("b", 15_000)) is SettleResult.DONE
+    await ledger._healing.wait()
+    assert await stand(ledger) == (15, 10)
+    assert [entry.request_id for entry in await entries(store, realm)] == ["b"]
+
+
+async def test_a_presumed_cost_that_was_lost_is_presumed_again(
+    ledger: RedisLedger, store: Store, server: str, realm: str
+) -> None:
+    """And the truth may still come late, once."""
+    await hold(ledger, "a", candidate((RULE, 10)))
+    old = copy(server, realm)
+    await hold(ledger, "b", candidate((RULE, 20)))
+    await ledger._calls.execute("ZADD", ledger._names.due, "XX", 1, "b:1")
+    await ledger._leases.sweep()
+    assert await stand(ledger) == (20, 10)
+    old.put_back()
+    await healed(ledger)
+    assert await stand(ledger) == (0, 30)
+    assert await ledger.settle(settlement("b", 5_000)) is SettleResult.DONE
+    assert await stand(ledger) == (5, 10)
+
+
+async def test_an_emptied_store_admits_nothing_until_it_has_a_ledger_again(
+    ledger: RedisLedger, store: Store, realm: str
+) -> None:
+    """Nothing is forgotten by a FLUSHALL: work is refused, and what ran is back as soon as there is a ledger."""
+    await hold(ledger, "a", candidate((RULE, 10)))
+    await hold(ledger, "b", candidate((RULE, 20)))
+    await ledger.settle(settlement("b", 15_000))
+    await empty(store, realm)
+    for request in ("c", "d"):
+        with pytest.raises(LedgerUnavailable):
+            await hold(ledger, request, candidate((RULE, 1)))
+    with pytest.raises(LedgerUnavailable):
+        await ledger.settle(settlement("a", 5_000))
+    with pytest.raises(StoreError, match="ledger rebuild"):
+        await RedisLedger(store, realm).open(create=False)
+    await RedisLedger(store, realm).open()
+    await ledger._healing.wait()
+    assert await stand(ledger) == (15, 10)
+    assert await ledger.settle(settlement("a", 5_000)) is SettleResult.DONE
+    assert await stand(ledger) == (20, 0)
+
+
+async def test_a_binding_that_was_lost_is_bound_again(
+    ledger: RedisLedger, store: Store, server: str, realm: str
+) -> None:
+    """A failover must not turn a repeated request into a second call."""
+    binding = Binding("a" * 64, "b" * 64)
+    await hold(ledger, "x", candidate((RULE, 10)))
+    old = copy(server, realm)
+    await ledger.choose_and_hold("first", [candidate((RULE, 20))], about=ABOUT, binding=binding)
+    await ledger.settle(settlement("first", 15_000))
+    old.put_back()
+    await healed(ledger)
+    other = RedisLedger(store, realm)
+    again = await other.choose_and_hold("second", [candidate((RULE, 20))], about=ABOUT, binding=binding)
+    assert again == Bound("first", same=True)
+    await other.aclose()
+
+
+async def test_watermarks_of_gateways_long_gone_are_not_kept_for_ever(
+    ledger: RedisLedger, store: Store, server: str, realm: str
+) -> None:
+    """A thousand starts later only the newest are known, and a gateway that is alive still notices a loss."""
+    await hold(ledger, "a", candidate((RULE, 10)))
+    old = [word for number in range(1100) for word in (f"gone{number}", f"1 {number}")]
+    await store.execute("HSET", ledger._names.instances, *old)
+    await RedisLedger(store, realm).open()
+    assert int(await store.execute("HLEN", ledger._names.instances)) <= 1001
+    await ledger._leases.renew()
+    assert not ledger._healing.needed

@@ -1,0 +1,28 @@
+"""Which ledgers a data directory has served."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway.ledger.errors import StoreError
+from gateway.ledger.identity import FILE, is_known, remember
+
+
+def test_a_ledger_is_known_once_it_was_served(tmp_path: Path) -> None:
+    """By store and realm, and over a restart."""
+    assert not is_known(tmp_path / "new", "redis://a", "main")
+    remember(tmp_path / "new", "redis://a", "main", "e1")
+    remember(tmp_path / "new", "redis://a", "main", "e2")
+    assert is_known(tmp_path / "new", "redis://a", "main")
+    assert not is_known(tmp_path / "new", "redis://a", "other")
+    assert not is_known(tmp_path / "new", "redis://b", "main")
+
+
+@pytest.mark.parametrize("junk", ["", "{", "[1]", '"x"'])
+def test_a_damaged_file_is_said_and_not_guessed_at(tmp_path: Path, junk: str) -> None:
+    """Taking an emptied ledger for a new one would forget what was spent."""
+    (tmp_path / FILE).write_text(junk)
+    with pytest.raises(StoreError, match=FILE):
+        is_known(tmp_path, "redis://a", "main")

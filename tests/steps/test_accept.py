@@ -1,0 +1,34 @@
+"""Accept: the headers by which a client says that it may repeat its request."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.domain.errors import InvalidRequest
+from gateway.steps.accept import idempotency_key, retry_count
+
+
+@pytest.mark.parametrize("key", ["a", " ", "~", "order 17/3", "k" * 255])
+def test_a_key_is_the_clients_own_word(key: str) -> None:
+    """Any printable ASCII, up to 255 characters, is taken as it is."""
+    assert idempotency_key({"idempotency-key": key}) == key
+
+
+@pytest.mark.parametrize("key", ["", "k" * 256, "a\tb", "a\x7f", "\xe9", "a\n"])
+def test_a_key_that_cannot_be_one_is_refused(key: str) -> None:
+    """The error names the header."""
+    with pytest.raises(InvalidRequest, match="Idempotency-Key") as caught:
+        idempotency_key({"idempotency-key": key})
+    assert (caught.value.status, caught.value.param) == (400, "Idempotency-Key")
+
+
+def test_no_header_is_no_key() -> None:
+    """Most requests have neither."""
+    assert idempotency_key({}) is None
+    assert retry_count({}) is None
+
+
+@pytest.mark.parametrize(("text", "count"), [("0", 0), ("2", 2), (" 1 ", 1), ("", None), ("x", None), ("-1", None)])
+def test_a_count_that_cannot_be_read_is_none(text: str, count: int | None) -> None:
+    """A library sets it, so that a client is never refused for it."""
+    assert retry_count({"x-stainless-retry-count": text}) == count

@@ -1,0 +1,228 @@
+"""Where a request goes next: every rule on a clock that stands still, without a call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from gateway.domain.policy import OnUnknown, Retry
+from gateway.domain.retry import RetryBudget, RetryBudgets
+from gateway.domain.route import ProviderConfig, Quote, Views
+from gateway.domain.settlement import Outcome
+from gateway.ports import UpstreamFailure
+from gateway.retrying import LONGEST_WAIT, Course, Step
+from tests.builders import GPT_IMAGE_2, job, route
+
+
+def on(provider: str) -> Quote:
+    """A quote on a provider's only route, which has the provider's name."""
+    account = ProviderConfig(provider, "openai", "http://127.0.0.1:1/v1", None)
+    price = GPT_IMAGE_2.prices[0]
+    return Quote(route(provider, provider=account), job(), {}, Views(1, 1, 1), price, price)
+
+
+A, B, C = on("a"), on("b"), on("c")
+
+
+def failure(reason: str, outcome: Outcome = Outcome.REJECTED, *, retry_after: float | None = None) -> UpstreamFailure:
+    """A failed call."""
+    return UpstreamFailure(outcome, reason, reason, retry_after=retry_after)
+
+
+BUSY, LIMITED, ACCOUNT = failure("status_5xx"), failure("status_429"), failure("account")
+UNREACHED = failure("connect", Outcome.NOT_SENT)
+LOST = failure("timeout", Outcome.UNKNOWN)
+
+
+@dataclass
+class Trip:
+    """A course on a clock of its own; `drawn` stands for chance."""
+
+    quotes: tuple[Quote, ...] = (A, B)
+    retry: Retry = field(default_factory=lambda: Retry(attempts=10))
+    client_repeats: bool = False
+    drawn: float = 1.0
+    now: float = 100.0
+
+    def __post_init__(self) -> None:
+        self.budgets = RetryBudgets(lambda: self.now)
+        self.course = Course(
+            self.quotes,
+            self.retry,
+            self.budgets,
+            client_repeats=self.client_repeats,
+            clock=lambda: self.now,
+            draw=lambda: self.drawn,
+        )
+
+    def fail(self, quote: Quote, what: UpstreamFailure) -> Step | None:
+        """Call this route, which must be on offer, and fail; then say what comes next. The clock goes with a pause."""
+        step = self.course.next()
+        assert step is not None
+        assert quote in step.quotes
+        self.now += step.pause
+        self.course.chosen(quote)
+        self.course.failed(quote, what)
+        self.course.end_step()
+        return self.peek()
+
+    def peek(self) -> Step | None:
+        """What comes next, were it asked for now."""
+        step = self.course.next()
+        self.course.end_step()
+        return step
+
+
+def test_the_first_step_offers_every_route_at_once() -> None:
+    """The ledger chooses among all of them, and nothing is waited for."""
+    assert Trip().peek() == Step([A, B])
+
+
+@pytest.mark.parametrize("what", [BUSY, LIMITED, UNREACHED, ACCOUNT, failure("account_quota"), failure("redirect")])
+def test_routes_not_tried_come_next_and_at_once(what: UpstreamFailure) -> None:
+    """Whatever surely was not billed goes to another route without a pause, even where a wait was asked for."""
+    assert Trip().fail(A, what) == Step([B])
+    assert Trip().fail(A, failure("status_429", retry_after=60)) == Step([B])
+
+
+@pytest.mark.parametrize("what", [BUSY, LIMITED, UNREACHED])
+def test_what_passes_by_itself_is_tried_again_after_a_pause(what: UpstreamFailure) -> None:
+    """When no route is left, all of them are on offer again; the longest pause doubles each time."""
+    trip = Trip()
+    trip.fail(A, what)
+    assert trip.fail(B, what) == Step([A, B], 0.5)
+    assert [step.pause for _ in range(5) if (step := trip.fail(A, what))] == [1, 2, 4, 8, 8]
+
+
+@pytest.mark.parametrize("what", [ACCOUNT, failure("account_quota"), failure("redirect"), failure("unconfigured")])
+def test_what_does_not_pass_is_not_tried_again(what: UpstreamFailure) -> None:
+    """A refused account is as refused a second later; the other route is still tried again."""
+    assert Trip((A,)).fail(A, what) is None
+    trip = Trip()
+    trip.fail(A, what)
+    assert trip.fail(B, BUSY) == Step([B], 0.5)
+
+
+@pytest.mark.parametrize("what", [BUSY, LIMITED, UNREACHED])
+def test_a_client_that_repeats_by_itself_is_not_helped_twice(what: UpstreamFailure) -> None:
+    """Other routes are tried for it, no route twice."""
+    trip = Trip(client_repeats=True)
+    assert trip.fail(A, what) == Step([B])
+    assert trip.fail(B, what) is None
+
+
+@pytest.mark.parametrize("attempts", [1, 2, 3, 5])
+def test_policy_bounds_all_calls_together(attempts: int) -> None:
+    """Fallbacks and repeats count alike."""
+    trip, calls = Trip(retry=Retry(attempts=attempts)), 0
+    while step := trip.peek():
+        calls += 1
+        trip.fail(step.quotes[0], BUSY)
+    assert calls == attempts
+
+
+def test_a_longer_wait_that_the_provider_asks_for_is_kept() -> None:
+    """The pause is never shorter than it, and by a tenth longer at most; a shorter one changes nothing."""
+    for drawn, pause in ((0.0, 3.0), (1.0, 3.3)):
+        step = Trip((A,), drawn=drawn).fail(A, failure("status_429", retry_after=3))
+        assert step is not None
+        assert step.pause == pytest.approx(pause)
+    assert Trip((A,)).fail(A, failure("status_429", retry_after=0.1)) == Step([A], 0.5)
+
+
+def test_a_wait_counts_from_when_it_was_asked_for() -> None:
+    """What was spent on another route meanwhile is part of it."""
+    trip = Trip(drawn=0.0)
+    trip.fail(A, failure("status_429", retry_after=5))
+    trip.now += 4
+    step = trip.fail(B, ACCOUNT)
+    assert step is not None
+    assert step.quotes == [A]
+    assert step.pause == pytest.approx(1)
+
+
+def test_only_the_routes_that_are_ready_by_then_are_offered() -> None:
+    """One that asked for a longer wait is left out, however good its place in the order."""
+    trip = Trip(drawn=0.0)
+    trip.fail(A, failure("status_429", retry_after=8))
+    assert trip.fail(B, failure("status_5xx", retry_after=1)) == Step([B], 1)
+
+
+def test_a_wait_that_is_too_long_is_left_to_the_client() -> None:
+    """It is told when the first provider is ready, with a tenth more by chance."""
+    trip = Trip()
+    trip.fail(A, failure("status_429", retry_after=LONGEST_WAIT * 3))
+    assert trip.fail(B, failure("status_429", retry_after=LONGEST_WAIT * 2)) is None
+    assert trip.course.retry_after() == pytest.approx(LONGEST_WAIT * 2.2)
+
+
+@pytest.mark.parametrize("policy", [OnUnknown.HOLD, OnUnknown.FAIL])
+def test_what_may_have_been_billed_ends_it(policy: OnUnknown) -> None:
+    """Unless policy says otherwise nothing is tried after it, though a route and calls are left."""
+    trip = Trip(retry=Retry(attempts=10, on_unknown=policy))
+    assert trip.fail(A, LOST) is None
+    assert trip.course.presumed
+
+
+def test_where_policy_goes_on_only_untried_routes_are_left() -> None:
+    """None is called twice any more, neither that which may have billed nor one that surely did not."""
+    trip = Trip((A, B, C), Retry(attempts=10, on_unknown=OnUnknown.NEXT_ROUTE))
+    trip.fail(A, BUSY)
+    assert trip.fail(B, LOST) == Step([C])
+    assert trip.fail(C, BUSY) is None
+    assert trip.course.presumed
+
+
+def test_routes_without_room_are_out() -> None:
+    """What no hold could be taken on is neither tried later in this request nor offered again."""
+    trip = Trip()
+    step = trip.fail(A, BUSY)
+    assert step is not None
+    trip.course.denied(step)
+    again = trip.peek()
+    assert again == Step([A], 0.5)
+    trip.course.denied(again)
+    assert trip.peek() is None
+
+
+def test_a_provider_without_budget_is_as_if_it_were_not_there() -> None:
+    """Another's first call is free all the same, and the next provider pays from a budget of its own."""
+    trip = Trip()
+    for name in ("a", "b"):
+        for _ in range(int(RetryBudget.CAP)):
+            trip.budgets.of(name).failed()
+    assert trip.peek() == Step([A, B])
+    assert trip.fail(A, BUSY) is None
+    assert Trip((A, B, C)).fail(A, BUSY) == Step([B, C])
+    healthy = Trip((A, B, C))
+    for _ in range(int(RetryBudget.CAP)):
+        healthy.budgets.of("b").failed()
+    assert healthy.fail(A, BUSY) == Step([C])
+
+
+def test_routes_of_one_provider_share_its_budget() -> None:
+    """Going on to another route of the provider that has just failed counts as a repeat there."""
+    other = replace(A, route=replace(A.route, name="a/other"))
+    trip = Trip((A, other))
+    assert trip.fail(A, BUSY) == Step([other])
+    for _ in range(int(RetryBudget.CAP)):
+        trip.budgets.of("a").failed()
+    assert trip.peek() is None
+
+
+def test_no_reservation_outlives_its_step() -> None:
+    """However many requests come and go, a budget whose calls all succeed stays whole."""
+    budgets = RetryBudgets(lambda: 0.0)
+    for _ in range(200):
+        course = Course((A, B, C), Retry(), budgets, clock=lambda: 0.0)
+        assert course.next() == Step([A, B, C])
+        course.chosen(A)
+        course.failed(A, BUSY)
+        course.end_step()
+        assert course.next() == Step([B, C])
+        course.chosen(C)
+        course.succeeded(C)
+        course.end_step()
+    for name in "abc":
+        assert sum(budgets.of(name).reserve(repeat=True) for _ in range(50)) == RetryBudget.CAP
