@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from gateway.assets.answers import AnswersOnDisk
 from gateway.domain.budget import Budget, Counted, Quota
@@ -30,10 +32,14 @@ from gateway.observe.labels import LabelSets
 from gateway.observe.log import LogObserver
 from gateway.observe.metrics import Metrics
 from gateway.observe.scrape import BudgetState, ModelRetirement, RouteState, Snapshot, new_registry, scrape
-from gateway.ports import Provider
+from gateway.ports import LedgerUnavailable, Provider
 from gateway.providers import open_provider
 from gateway.service import Service
 from gateway.steps.reserve import route_quotas
+
+Result = TypeVar("Result")
+
+START_SECONDS, START_PAUSE = 5.0, 0.1
 
 
 def today() -> date:
@@ -157,6 +163,18 @@ def _route_state(name: str, limits: Sequence[tuple[Quota, Balance]]) -> RouteSta
     return RouteState(name, available=all(room for _, room in left), images_remaining=min(images, default=None))
 
 
+async def patiently(work: Callable[[], Awaitable[Result]]) -> Result:
+    """Do what a start needs of the store, again and again for a few seconds: a slow disk is no reason not to start."""
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            return await work()
+        except LedgerUnavailable:
+            if time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(START_PAUSE)
+
+
 @contextlib.asynccontextmanager
 async def running_application(settings: Settings, policy: Policy, store_url: str) -> AsyncIterator[Application]:
     """Yield an application with its background work going; StoreError if the store cannot be used."""
@@ -166,9 +184,9 @@ async def running_application(settings: Settings, policy: Policy, store_url: str
         pepper = load_pepper(settings.data, settings.pepper)
         application = Application(settings, policy, store, pepper)
         known = is_known(settings.data, store.where, settings.realm)
-        epoch = await application.ledger.open(create=not known)
+        epoch = await patiently(partial(application.ledger.open, create=not known))
         remember(settings.data, store.where, settings.realm, epoch)
-        await application.keyring.load()
+        await patiently(application.keyring.load)
         tasks = [asyncio.create_task(work) for work in application.background()]
         try:
             yield application

@@ -10,19 +10,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
+from itertools import islice
 
 from gateway.ledger import script
 from gateway.ledger.calls import Calls
 from gateway.ledger.errors import LedgerRefused, StoreError
 from gateway.ledger.names import Names
-from gateway.ledger.own_holds import HoldRecord, OwnHolds
+from gateway.ledger.own_holds import Ending, HoldRecord, OwnHolds
 from gateway.ports import LedgerUnavailable
 
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
 BINDING_SECONDS = "86400"
+BATCH = 200
+AT_ONCE = 8
+"""Attempts asked about in one call, and put back at the same time."""
 
 
 class Healing:
@@ -38,6 +43,12 @@ class Healing:
         self._open_again = open_again
         self._work: asyncio.Task[None] | None = None
         self._again = False
+        self._why = ""
+
+    @property
+    def reason(self) -> str:
+        """Why nothing may be held meanwhile, in words."""
+        return self._why or "the store is being told again what it lost"
 
     @property
     def needed(self) -> bool:
@@ -57,38 +68,52 @@ class Healing:
             await asyncio.shield(self._work)
 
     async def _until_done(self) -> None:
-        pause, told = FIRST_PAUSE, ""
+        pause = FIRST_PAUSE
         while self._again:
             self._again = False
             try:
                 await self._heal()
             except (LedgerUnavailable, StoreError) as error:
                 self._again = True
-                if str(error) != told:
+                if str(error) != self._why:
                     log.warning("healing waits: %s", error)
-                    told = str(error)
+                self._why = str(error)
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
                 pause = min(pause * 2, LONGEST_PAUSE)
-        self._work = None
+        self._work, self._why = None, ""
 
     async def _heal(self) -> None:
         self._calls.start_over()
         epoch = await self._open_again()
-        live, put_back = self._holds.live, 0
-        for record in live:
-            put_back += await self.reassert(record, epoch)
-        repeated = 0
-        for ending in self._holds.endings():
-            if ending.record is not None:
-                put_back += await self.reassert(ending.record, epoch)
-            await self._repeat(ending.operation, ending.script, ending.keys, ending.args)
-            repeated += 1
-        fields = {"live": len(live), "ended": repeated, "put_back": put_back}
+        live, ended = self._holds.live, list(self._holds.endings())
+        lost = [
+            live[at]
+            for at, state in await self._open_ends([(one.request_id, one.attempt) for one in live])
+            if not state
+        ]
+        await _some_at_once(partial(self.reassert, record, epoch) for record in lost)
+        told = [ending for ending in ended if ending.attempt is not None]
+        open_ends = await self._open_ends([(one.request_id, one.attempt) for one in told])
+        again = [told[at] for at, _ in open_ends] + [ending for ending in ended if ending.attempt is None]
+        await _some_at_once(partial(self._end_again, ending, epoch) for ending in again)
+        fields = {"live": len(live), "ended": len(ended), "put_back": len(lost), "ended_again": len(again)}
         log.warning("the store was told again what it may have lost", extra={"fields": fields})
 
-    async def _repeat(self, operation: str, what: script.Script, keys: tuple[str, ...], args: tuple[str, ...]) -> None:
+    async def _open_ends(self, attempts: Sequence[tuple[str, int | None]]) -> list[tuple[int, str]]:
+        """Return which of these the store does not know as ended, by index, with the state it knows, if any."""
+        found: list[tuple[int, str]] = []
+        for start in range(0, len(attempts), BATCH):
+            batch = attempts[start : start + BATCH]
+            keys = [self._names.request(request_id) for request_id, _ in batch]
+            reply = await self._calls.read(script.OPEN_ENDS, keys, [str(attempt) for _, attempt in batch])
+            found += [(start + int(at) - 1, str(state)) for at, state in zip(reply[::2], reply[1::2], strict=True)]
+        return found
+
+    async def _end_again(self, ending: Ending, epoch: str) -> None:
+        if ending.record is not None:
+            await self.reassert(ending.record, epoch)
         try:
-            await self._calls.write(operation, what, keys, args)
+            await self._calls.write(ending.operation, ending.script, ending.keys, ending.args)
         except LedgerRefused as error:
             log.error("an operation cannot be repeated: %s", error)  # noqa: TRY400 - the message says it all
 
@@ -108,3 +133,10 @@ class Healing:
         if self._work is not None:
             self._work.cancel()
             await asyncio.gather(self._work, return_exceptions=True)
+
+
+async def _some_at_once(work: Iterable[Callable[[], Awaitable[object]]]) -> None:
+    """Do all of it, a few at a time."""
+    rest = iter(work)
+    while some := list(islice(rest, AT_ONCE)):
+        await asyncio.gather(*(each() for each in some))

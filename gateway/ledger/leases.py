@@ -85,7 +85,7 @@ class Leases:
             if request_id in (None, of):
                 keys, args = tuple(self._keys(of)), (token, of, "no_answer", self._retention)
                 await self._calls.write("void", script.DROP, keys, args)
-                self._holds.ended(Ending("void", script.DROP, keys, args, None))
+                self._holds.ended(Ending(of, None, "void", script.DROP, keys, args, None))
                 self._dropped.pop(token, None)
 
     async def sweep(self) -> None:

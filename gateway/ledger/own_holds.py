@@ -56,8 +56,13 @@ class HoldRecord:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """An operation that ended a hold, as it can be repeated; without a record there is nothing to put back first."""
+    """An operation that ended a hold, as it can be repeated; without a record there is nothing to put back first.
 
+    `attempt` is None where only the store knew which one it was.
+    """
+
+    request_id: str
+    attempt: int | None
     operation: str
     script: Script
     keys: tuple[str, ...]

@@ -30,8 +30,6 @@ DAY = 86_400
 _LOST = ("NOLEDGER", "EPOCH")
 """What the scripts say of a store that was emptied or replaced."""
 
-HEALING = "the store is being told again what it lost"
-
 operation_token = calls.token
 
 
@@ -122,7 +120,7 @@ class RedisLedger:
             raise
         if self._healing.needed:  # it was judged by balances that lack what the store has lost
             self._leases.drop(token, request_id)
-            raise LedgerUnavailable(HEALING)
+            raise LedgerUnavailable(self._healing.reason)
         if reply[0] == "DROPPED":
             raise LedgerUnavailable("the hold was given up before it was made")
         if reply[0] == "BOUND":
@@ -139,7 +137,7 @@ class RedisLedger:
 
     async def _hold(self, keys: Sequence[str], args: Sequence[str]) -> Any:
         if self._healing.needed:
-            raise LedgerUnavailable(HEALING)
+            raise LedgerUnavailable(self._healing.reason)
         epoch, former = await self._known_epoch(), ""
         while True:
             reply = await self._try_hold(keys, [epoch, *args, former, BINDING_SECONDS])
@@ -169,7 +167,9 @@ class RedisLedger:
         record = self._holds.remove(request_id, attempt)
         if record is not None:  # a hold that was given back must not come back with an older store
             args = (operation_token(), request_id, str(attempt), "fallback", self._retention)
-            self._holds.ended(Ending("void", script.VOID, tuple(self._keys(request_id)), args, None))
+            self._holds.ended(
+                Ending(request_id, attempt, "void", script.VOID, tuple(self._keys(request_id)), args, None)
+            )
 
     async def orphan(self, name: str, request_id: str) -> None:
         """Let a retry with a claim of this name take the request over; see `ports.Ledger`."""
@@ -210,7 +210,7 @@ class RedisLedger:
         self._holds.remove(request_id, attempt)
         if result != "GONE":
             kept = record if what is script.SETTLE else None
-            self._holds.ended(Ending(operation, what, tuple(keys), tuple(args), kept))
+            self._holds.ended(Ending(request_id, attempt, operation, what, tuple(keys), tuple(args), kept))
         return SettleResult(result.lower())
 
     async def put_back(self, record: HoldRecord) -> None:
@@ -265,7 +265,7 @@ class RedisLedger:
         """Return if the store answers and nothing is left to be healed; raises LedgerUnavailable."""
         await self._calls.execute("PING")
         if self._healing.needed:
-            raise LedgerUnavailable(HEALING)
+            raise LedgerUnavailable(self._healing.reason)
 
     async def run(self) -> None:
         """Keep this instance's holds alive and end lapsed ones of any instance, until cancelled."""

@@ -99,11 +99,14 @@ class Store:
             self._free.release()
 
     async def check(self) -> None:
-        """Check that the store answers and is fit for money; StoreError in one line if not, a warning if unwise."""
+        """Check that the store answers and is fit for money; StoreError in one line if not, a warning if unwise.
+
+        Silence is no matter here: finding and greeting a server for the first time may take long.
+        """
         try:
             async with asyncio.timeout(self._deadline):
                 primaries = await self._servers.primaries()
-            await check_servers(self.where, primaries or {"the server": self.execute})
+            await check_servers(self.where, primaries or {"the server": self._ask})
         except LedgerRefused as error:
             raise StoreError(f"{error}. Check the user, the password and the rights in --store") from error
         except (LedgerUnavailable, TimeoutError) as error:
@@ -120,6 +123,10 @@ class Store:
             await self._dropping
         await self._servers.aclose()
         await asyncio.sleep(0)  # their transports see their ends
+
+    async def _ask(self, *command: str) -> Any:
+        async with asyncio.timeout(self._deadline):
+            return await self._servers.send(command, repeatable=True, on_away=_no_matter)
 
     def _refuse_if_away(self) -> None:
         if self._breaker.reason is not None:
@@ -155,6 +162,10 @@ def _listed(scope: asyncio.Timeout, among: set[asyncio.Timeout]) -> Iterator[Non
         yield
     finally:
         among.discard(scope)
+
+
+def _no_matter(why: str) -> None:
+    """Leave it to whoever asked."""
 
 
 def _end(scopes: set[asyncio.Timeout]) -> None:

@@ -175,6 +175,15 @@ async def test_a_server_too_old_is_refused() -> None:
         await store.aclose()
 
 
+async def test_the_check_is_patient() -> None:
+    """A server that takes its time at the first meeting is not taken for one that is away."""
+    async with fake_server(0.2) as fake:
+        store = Store(fake.url)
+        with pytest.raises(StoreError, match="is version 0;"):
+            await store.check()
+        await store.aclose()
+
+
 async def test_another_schema_is_refused(ledger: RedisLedger, store: Store) -> None:
     """A ledger written by a later version is not touched."""
     await store.execute("HSET", ledger._names.meta, "schema", "9")
