@@ -98,7 +98,7 @@ async def _run(serving: Serving, url: str, sockets: Sockets, sandbox: socket.soc
 
 
 async def _with_keys(url: str, settings: Settings, work: Callable[[Keys], Awaitable[Result]]) -> Result:
-    connection = Store(url, deadline=5.0)
+    connection = Store(url, deadline=5.0, realm=settings.realm)
     try:
         pepper = load_pepper(settings.data, settings.pepper)
         await check_pepper(connection, pepper, settings.realm)

@@ -130,7 +130,7 @@ def _run(
 
 
 async def _with_keys(url: str, data: Path, realm: str, work: Callable[[Keys], Awaitable[Result]]) -> Result:
-    connection = Store(url, deadline=5.0)
+    connection = Store(url, deadline=5.0, realm=realm)
     try:
         await connection.check()
         pepper = load_pepper(data, os.environ.get(VARIABLE))

@@ -98,7 +98,7 @@ class _Asked:
 
     async def run(self, url: str) -> Outcome:
         """Read the ledger, lay both side by side, and book the corrections if that is wanted."""
-        store = Store(url, deadline=30.0)
+        store = Store(url, deadline=30.0, realm=self.realm)
         try:
             await store.check()
             booked = await booked_at(

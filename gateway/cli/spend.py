@@ -61,7 +61,7 @@ class _Asked:
 
     async def read(self, url: str) -> Report:
         """Return the report from the store at this URL."""
-        store = Store(url, deadline=30.0)
+        store = Store(url, deadline=30.0, realm=self.realm)
         try:
             await store.check()
             if self.policy is None:

@@ -84,7 +84,7 @@ async def trial(
 ) -> AsyncIterator[Trial]:
     """Run a fleet with a load at hand; see `running_fleet` for the rest."""
     with running_fleet(directory, lease=lease, seed=seed, **fleet_options) as fleet:
-        store = Store(fleet.store_url)
+        store = Store(fleet.store_url, deadline=60)
         try:
             yield Trial(
                 fleet,
