@@ -22,7 +22,7 @@ demo: $(VENV)/.runtime ## gateway, simulated providers and store on this machine
 test: lint ## lint, then every test that is not slow, against real servers (ARGS="-k budget")
 	$(BIN)/pytest -m "not slow" $(ARGS)
 
-test-slow: $(VENV)/.dev ## the tests that take minutes
+test-slow: $(VENV)/.dev ## the tests that take minutes each, an hour in all (ARGS="-k failover")
 	$(BIN)/pytest -m slow $(ARGS)
 
 bench: $(VENV)/.dev ## what the gateway adds in time and memory, and what the ledger takes (ARGS=--quick)

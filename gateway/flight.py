@@ -120,7 +120,14 @@ class Flight:
             self._keeping.follow(bound.request_id)
             began = asyncio.get_running_loop().time()
             claimed = binding is not None and binding.claim
-            answer = await Earlier(self._means.ledger, self._means.answers).answer(bound.request_id, claimed=claimed)
+            try:
+                answer = await Earlier(self._means.ledger, self._means.answers).answer(
+                    bound.request_id, claimed=claimed
+                )
+            except BaseException:
+                if claimed:
+                    self._keeping.leave_behind()  # whoever asks next is to find what this one waited for
+                raise
             self._exchange.upstream_seconds += asyncio.get_running_loop().time() - began
             if answer is not None:
                 return await self._replay(bound.request_id, answer)

@@ -59,7 +59,7 @@ class Keeping:
         self._complete: tuple[int, Headers] | None = None
         self._orphaning: set[asyncio.Task[None]] = set()
         if self._orphan_name is not None:
-            relay.on_leave = self._leave_behind
+            relay.on_leave = self.leave_behind
         self._begin()
 
     def _begin(self) -> None:
@@ -96,7 +96,7 @@ class Keeping:
         """Take note that the answer is that of another request: if the client leaves, it leaves that one behind."""
         self._request_id = request_id
         if self._relay.client_gone and self._orphan_name is not None:
-            self._leave_behind()
+            self.leave_behind()
 
     async def end(self) -> None:
         """Let go of what nobody will ask for: the client has got it, or it never became whole."""
@@ -114,7 +114,8 @@ class Keeping:
         if self._recording is not None and self._complete is not None:
             await self._recording.commit(*self._complete)
 
-    def _leave_behind(self) -> None:
+    def leave_behind(self) -> None:
+        """Let the next retry take over the request that this one stands for."""
         task = asyncio.create_task(self._orphan(self._request_id))
         self._orphaning.add(task)
         task.add_done_callback(self._orphaning.discard)

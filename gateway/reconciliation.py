@@ -127,7 +127,7 @@ def _upstream_ids(entry: Entry) -> set[str]:
 def _posted_for(entry: Entry) -> object:
     """What an amount without a request was posted for: a row, or a day and model."""
     about = entry.about
-    return about.get("upstream_request_id") or about.get("request") or (about.get("day"), entry.model)
+    return about.get("upstream_request_id") or about.get("request") or entry.model, about.get("day")
 
 
 def _day(entry: Entry) -> datetime | None:

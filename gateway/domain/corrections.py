@@ -38,7 +38,7 @@ def needs_booking(finding: Finding) -> bool:
 def adjustment(finding: Finding, source: Source) -> Adjustment | None:
     """Return what replaces the cost of an attempt; None where there is no attempt, or the invoice gives money back."""
     booked, target = finding.booked, finding.theirs or 0
-    if booked is None or booked.request_id == NO_REQUEST or target < 0:
+    if booked is None or booked.request_id == NO_REQUEST or target < 0 or booked.cost.route < 0:
         return None
     return Adjustment(
         id=_digest("adjust", source.provider, booked.request_id, booked.attempt, booked.changes, target),
@@ -74,7 +74,7 @@ def belated(finding: Finding, source: Source, record: Mapping[str, Any]) -> Post
     ratio = Fraction(target, held.route) if held.route else Fraction(0)
     return Posting(
         id=_digest("post", source.provider, *_named(finding), 0, target),
-        cost=scaled(held, target),
+        cost=scaled(held, target) if target >= 0 else Views(target, target, target),
         reason=_reason(finding, source),
         about={**told_of(record["about"], record["facts"]), **_about(finding, source)},
         lines={
@@ -126,7 +126,7 @@ def _named(finding: Finding) -> tuple[object, ...]:
         return "attempt", booked.request_id, booked.attempt
     row_ids = sorted({(row.id, row.request) for row in rows if row.id or row.request})
     if row_ids:
-        return "row", row_ids[0]
+        return "row", row_ids[0], finding.day
     return "sum", finding.day, finding.model, sorted(booked.upstream_ids) if booked else ()
 
 

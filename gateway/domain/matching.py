@@ -21,7 +21,11 @@ def reconcile(match: Match, booked: Sequence[Booked], rows: Sequence[Row], terms
     `booked` should reach beyond the period on both sides: a row finds its request also where that was booked a moment
     outside.
     """
-    return by_request(booked, rows, terms) if match is Match.REQUEST else by_day(booked, rows, terms)
+    if match is Match.DAY:
+        return by_day(booked, rows, terms)
+    # What was posted for a row of another period is that row's, though this invoice names the same request again.
+    own = [each for each in booked if each.request_id != NO_REQUEST or terms.covers_booked(each)]
+    return by_request(own, rows, terms)
 
 
 def by_day(booked: Sequence[Booked], rows: Sequence[Row], terms: Terms) -> list[Finding]:
@@ -187,7 +191,7 @@ class _Requests:
         if booked is not None and not rows and self._terms.is_edge(booked):
             kind = Kind.AT_EDGE
         moment = rows[0].time if rows else None
-        day = moment.date() if moment else booked.day if booked else None
+        day = moment.date() if moment else booked.day if booked else self._terms.since.date()
         return Finding(kind, booked, rows, day, booked.model if booked else rows[0].model)
 
     def _covers(self, row: Row) -> bool:

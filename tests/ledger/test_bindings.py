@@ -84,3 +84,22 @@ async def test_an_orphan_that_came_to_nothing_is_not_claimed(ledger: RedisLedger
     await ledger.orphan(CLAIM.name, "a")
     await ledger.void("a", 1, "refused")
     assert isinstance(await ask(ledger, "b", CLAIM), Held)
+
+
+async def test_a_claim_whose_answer_was_lost_is_claimed_again(ledger: RedisLedger) -> None:
+    """The store client repeats an operation whose reply it missed: the same token gets the same request."""
+    assert isinstance(await ask(ledger, "a", CLAIM), Held)
+    await ledger.orphan(CLAIM.name, "a")
+    for _ in range(2):
+        answer = await ledger.choose_and_hold("b", [candidate((RULE, 1))], about=ABOUT, binding=CLAIM, token="one")
+        assert answer == Bound("a", same=True)
+    assert isinstance(await ask(ledger, "c", CLAIM), Held)
+
+
+async def test_what_was_claimed_in_vain_can_be_claimed_again(ledger: RedisLedger) -> None:
+    """Whoever claimed it has left as well."""
+    assert isinstance(await ask(ledger, "a", CLAIM), Held)
+    await ledger.orphan(CLAIM.name, "a")
+    assert await ask(ledger, "b", CLAIM) == Bound("a", same=True)
+    await ledger.orphan(CLAIM.name, "a")
+    assert await ask(ledger, "c", CLAIM) == Bound("a", same=True)

@@ -30,7 +30,7 @@ if known[2] == token then -- a repeat: the answer to the first one was lost
   local fixed = cjson.decode(redis.call('HGET', request, 'a' .. count))
   return {before, held_reply(candidates[fixed.index], fixed.index, count, fixed.at, now)}
 end
-local other = binding and bound_elsewhere(binding, id, fingerprint, claim, former)
+local other = binding and bound_elsewhere(binding, id, fingerprint, claim, former, token)
 if other then
   return {before, other}
 end

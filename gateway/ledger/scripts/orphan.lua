@@ -5,5 +5,6 @@
 
 local before = note(milliseconds())
 redis.call('HSET', KEYS[2], 'request', ARGV[3], 'fingerprint', '')
+redis.call('HDEL', KEYS[2], 'claimed')
 redis.call('EXPIRE', KEYS[2], whole(ARGV[4], 'binding seconds'))
 return {before, 'DONE'}
