@@ -92,6 +92,9 @@ class Healing:
             if not state
         ]
         await _some_at_once(partial(self.reassert, record, epoch) for record in lost)
+        for record in lost:
+            if self._holds.find(record.request_id, record.attempt):  # a renewal may have given it up meanwhile
+                self._holds.add(record)
         told = [ending for ending in ended if ending.attempt is not None]
         open_ends = await self._open_ends([(one.request_id, one.attempt) for one in told])
         again = [told[at] for at, _ in open_ends] + [ending for ending in ended if ending.attempt is None]

@@ -83,11 +83,24 @@ class OwnHolds:
         self._live: dict[str, HoldRecord] = {}
         self._due: set[str] = set()
         self._ended: deque[Ending] = deque(maxlen=KEPT_MOST)
+        self._newest: dict[str, int] = {}
 
     def add(self, record: HoldRecord) -> None:
         """A hold was taken."""
         self._live[record.member] = record
         self._due.add(record.member)
+        self._newest[record.request_id] = max(self._newest.pop(record.request_id, 0), record.attempt)
+        if len(self._newest) > KEPT_MOST:
+            del self._newest[next(iter(self._newest))]
+
+    def newest(self, request_id: str) -> int:
+        """Return the highest attempt of a request that was taken here lately; 0 if none was."""
+        return self._newest.get(request_id, 0)
+
+    def has_lapsed(self, request_id: str, attempt: int) -> bool:
+        """Tell whether a hold that has not ended here was ended by somebody else, its lease having run out."""
+        name = member(request_id, attempt)
+        return name in self._live and name not in self._due
 
     def find(self, request_id: str, attempt: int) -> HoldRecord | None:
         """Return a hold that has not ended here."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
@@ -27,8 +28,7 @@ log = logging.getLogger(__name__)
 
 SCHEMA = "1"
 DAY = 86_400
-_LOST = ("NOLEDGER", "EPOCH")
-"""What the scripts say of a store that was emptied or replaced."""
+_LOST = ("NOLEDGER", "EPOCH")  # what the scripts say of a store that was emptied or replaced
 
 operation_token = calls.token
 
@@ -108,10 +108,11 @@ class RedisLedger:
         """
         token, state = token or operation_token(), "queued" if queued else "sent"
         offers, told = [wire.candidate_arg(candidate) for candidate in candidates], wire.to_json(dict(about))
-        keys = self._hold_keys(request_id, binding)
+        keys = [self._names.meta, *self._keys(request_id), *([self._names.binding(binding.name)] if binding else [])]
         args = [token, request_id, state, self._lease, "" if release is None else str(release), "fallback", told]
         args += ["[" + ",".join(offers) + "]", self._retention]
         args += [binding.fingerprint if binding else "", "1" if binding and binding.claim else ""]
+        args.append(str(self._holds.newest(request_id)))
         hold = self._spawn(self._hold(keys, args))
         try:
             reply = await asyncio.shield(hold)
@@ -127,7 +128,7 @@ class RedisLedger:
             return Bound(str(reply[1]), same=bool(reply[2]))
         answer = wire.hold_reply(reply, candidates)
         if release is not None:
-            self._released(request_id, release)
+            await self._released(request_id, release)
         if isinstance(answer, Held):
             index, at = answer.index, int(reply[3])
             self._holds.add(
@@ -163,7 +164,10 @@ class RedisLedger:
         kept = await self._calls.execute("HGETALL", self._names.request(request_id))
         return wire.only_voids(kept)
 
-    def _released(self, request_id: str, attempt: int) -> None:
+    async def _released(self, request_id: str, attempt: int) -> None:
+        if self._holds.has_lapsed(request_id, attempt):  # it was presumed, which the hold left as it was
+            with contextlib.suppress(LedgerUnavailable):  # then it stays presumed: too much, never too little
+                await self.void(request_id, attempt, "fallback")
         record = self._holds.remove(request_id, attempt)
         if record is not None:  # a hold that was given back must not come back with an older store
             args = (operation_token(), request_id, str(attempt), "fallback", self._retention)
@@ -275,10 +279,6 @@ class RedisLedger:
         """Wait for operations under way; the store is the caller's."""
         await self._healing.aclose()
         await asyncio.gather(*self._running, return_exceptions=True)
-
-    def _hold_keys(self, request_id: str, binding: Binding | None) -> list[str]:
-        bound = [self._names.binding(binding.name)] if binding else []
-        return [self._names.meta, *self._keys(request_id), *bound]
 
     def _keys(self, request_id: str) -> list[str]:
         names = self._names

@@ -41,7 +41,7 @@ async def test_the_hold_script_refuses_before_it_writes(
         bad[place] = number
         offered = json.dumps([[["0", "0", "0"], "{}", [*good, bad]]])
         keys = [ledger._names.meta, *ledger._keys("r")]
-        args = [str(ledger._epoch), "token", "r", "sent", "30000", "", "", "{}", offered, "60", "", "", "", "60"]
+        args = [str(ledger._epoch), "token", "r", "sent", "30000", "", "", "{}", offered, "60", "", "", "0", "", "60"]
         with pytest.raises(LedgerRefused, match="LEDGER"):
             await ledger._calls.write("hold", script.HOLD, keys, args)
     assert await contents(store, realm) == before

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.domain.budget import Window
 from gateway.domain.idempotency import Binding, Bound
-from gateway.domain.settlement import SettleResult
+from gateway.domain.settlement import CostSource, SettleResult
 from gateway.ledger.errors import StoreError
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
@@ -187,3 +187,39 @@ async def test_watermarks_of_gateways_long_gone_are_not_kept_for_ever(
     assert int(await store.execute("HLEN", ledger._names.instances)) <= 1001
     await ledger._leases.renew()
     assert not ledger._healing.needed
+
+
+async def test_a_hold_that_was_put_back_is_renewed_again(ledger: RedisLedger, server: str, realm: str) -> None:
+    """The heartbeat that noticed the loss has given the hold up; it is back among those that are kept alive."""
+    await ledger.open()
+    old = copy(server, realm)
+    await hold(ledger, "a", candidate((RULE, 10)))
+    old.put_back()
+    await healed(ledger)
+    assert ledger._holds.due == ["a:1"]
+
+
+async def test_attempts_are_never_numbered_twice(ledger: RedisLedger, store: Store, server: str, realm: str) -> None:
+    """A request's second attempt is not taken for its first, which the store has lost and is told of again."""
+    await ledger.open()
+    old = copy(server, realm)
+    await hold(ledger, "r", candidate((RULE, 100)))
+    await ledger.settle(settlement("r", 70_000, source=CostSource.PRESUMED))
+    old.put_back()
+    with pytest.raises(LedgerUnavailable, match="being told"):
+        await hold(ledger, "r", candidate((RULE, 20), route="two"))
+    await ledger._leases.sweep()
+    await ledger._healing.wait()
+    await ledger._leases.sweep()
+    assert await stand(ledger) == (70, 0)
+
+
+async def test_a_lapsed_hold_that_was_surely_not_billed_is_given_back_by_the_fallback(ledger: RedisLedger) -> None:
+    """It was presumed while its gateway stood still; the provider had refused it, and the next route is taken."""
+    await hold(ledger, "r", candidate((RULE, 100)))
+    await ledger._calls.execute("ZADD", ledger._names.due, "XX", 1, "r:1")
+    await ledger._leases.sweep()
+    await ledger._leases.renew()
+    assert await stand(ledger) == (100, 0)
+    await ledger.choose_and_hold("r", [candidate((RULE, 20))], about=ABOUT, release=1)
+    assert await stand(ledger) == (0, 20)
