@@ -43,7 +43,7 @@ async def recorded_entries(
     if trimmed is not None and (exported.until is None or exported.until < trimmed):
         raise ExportError(f"entries up to {trimmed.isoformat()} were trimmed; the export does not reach so far")
     async for entry in _beside(exported.entries(), read_entries(store, realm, until=until)):
-        superseded = entry.kind.books and position(entry.id) < again.get(attempt_of(entry), (0, 0))
+        superseded = position(entry.id) < again.get(attempt_of(entry), (0, 0))
         inside = (since is None or entry.time >= since) and (until is None or entry.time < until)
         if inside and not superseded:
             yield entry

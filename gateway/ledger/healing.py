@@ -53,12 +53,12 @@ class Healing:
     @property
     def needed(self) -> bool:
         """Whether the store is still to be told something."""
-        return self._work is not None
+        return self._work is not None and not self._work.done()
 
     def begin(self) -> None:
         """Start healing, unless it is under way; then once more after it."""
         self._again = True
-        if self._work is None:
+        if not self.needed:
             log.warning("the store came back older than it was, or another: telling it again what runs")
             self._work = asyncio.create_task(self._until_done())
 

@@ -8,10 +8,9 @@
 local request, adjustments = unpack(KEYS)
 local entry, number, kind, at, source, official, route, internal, images, outcome, about, facts, worst, lines, adjustment, retention =
   unpack(ARGV)
-local posted = adjustment ~= '' and redis.call('HSETNX', adjustments, adjustment, at) == 1
 number = whole(number, 'attempt')
 if number == 0 then
-  return posted and 'DONE' or 'SAME'
+  return redis.call('HSETNX', adjustments, adjustment, at) == 1 and 'DONE' or 'SAME'
 end
 local known = redis.call('HMGET', request, 's' .. number, 'r' .. number, 'e' .. number, 'attempts')
 local restored = known[2] or ''
@@ -49,6 +48,9 @@ local ended = cjson.encode({at = at, token = 'restored', result = 'DONE', source
 redis.call('HSET', request, 's' .. number, state, 'r' .. number, entry, 'e' .. number, ended)
 if kind ~= 'adjust' then -- which says nothing of the provider's answer
   redis.call('HSET', request, 'o' .. number, outcome)
+end
+if adjustment ~= '' then -- only now: one that was not applied must be possible again
+  redis.call('HSETNX', adjustments, adjustment, at)
 end
 redis.call('EXPIRE', request, whole(retention, 'retention'))
 return 'DONE'
