@@ -27,7 +27,8 @@ from gateway.ledger.rebuild import rebuild
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.segments import Export, ExportError, write_line
 from gateway.ledger.store import Store
-from tests.ledger.rules import ABOUT, balances, candidate, settlement
+from tests.ledger.older import copy
+from tests.ledger.rules import ABOUT, balances, budget, candidate, settlement
 from tests.ledger.traffic import RULES, many_entries, mixed
 
 NOW = -1.0
@@ -453,3 +454,25 @@ async def test_killed_exports_lose_and_double_nothing(
 ADD_UP = """
 for i, cell in ipairs(redis.call('HKEYS', KEYS[1])) do redis.call('HSET', KEYS[1], cell, ARGV[1] .. ' 0') end
 """
+
+
+async def test_an_adjustment_that_a_rebuild_did_not_apply_can_be_posted_again(
+    ledger: RedisLedger, store: Store, server: str, realm: str, tmp_path: Path
+) -> None:
+    """An older copy had the hold live, and it lapsed; the invoice's correction is not taken for done."""
+    rule = budget(1000)
+    await ledger.choose_and_hold("r", [candidate((rule, 100), worst=100_000)], about=ABOUT)
+    old = copy(server, realm)
+    await ledger.settle(settlement("r", 70_000))
+    adjustment = Adjustment("inv1", "r", 1, Views(150_000, 150_000, 150_000), "invoice")
+    assert await ledger.adjust(adjustment) is SettleResult.DONE
+    await export(store, realm, tmp_path / "out")
+    old.put_back()
+    later = RedisLedger(store, realm)
+    await store.execute("ZADD", Names(realm).due, "XX", 1, "r:1")
+    await later._leases.sweep()
+    await rebuild(store, realm, export=[tmp_path / "out"])
+    assert await later.adjust(adjustment) is SettleResult.DONE
+    [balance] = await later.balances([rule])
+    assert balance.used == 150
+    await later.aclose()
