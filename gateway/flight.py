@@ -15,7 +15,7 @@ from typing import NamedTuple
 from gateway.attempt import Attempts, PassedOn, Sent, unknown
 from gateway.delivery import Delivery
 from gateway.domain.budget import Held
-from gateway.domain.errors import GatewayError, InternalError, UpstreamError
+from gateway.domain.errors import GatewayError, InternalError, Unavailable, UpstreamError
 from gateway.domain.retry import RetryBudgets
 from gateway.domain.settlement import CostSource, Outcome, Reading
 from gateway.duplicates import Ending, Shared, reused
@@ -87,9 +87,8 @@ class Flight:
             await self._fail(error)
         except BaseException as error:
             await asyncio.shield(self._attempts.interrupted(self._admitted))
-            if not isinstance(error, asyncio.CancelledError):
-                log.exception("request %s failed", self._admitted.request_id)
-            fault = InternalError(f"Something went wrong here. Request id: {self._admitted.request_id}.")
+            fault = self._fault(error)
+            shown = Shown(fault.status, fault.code)
             self._end(Ending(error=fault))
             self._relay.fail(fault)
             raise
@@ -99,6 +98,17 @@ class Flight:
             ended = self._exchange.finished(shown.status, code=shown.code, client_gone=gone, bytes_out=sent)
             self._means.observer.emit(ended)
             await self._keeping.end()
+
+    def _fault(self, error: BaseException) -> GatewayError:
+        """Return the error to show where the work was cut short; only a gateway that shuts down does so on purpose."""
+        request_id, booked = self._admitted.request_id, self._exchange.cost is not None
+        if isinstance(error, asyncio.CancelledError):
+            message = "The gateway is shutting down" + ("; the work may have been billed." if booked else ".")
+            return Unavailable(message, code="shutting_down", retry_after=1.0, should_retry=False if booked else None)
+        log.error("request %s failed", request_id, exc_info=error)
+        return InternalError(
+            f"Something went wrong here. Request id: {request_id}.", should_retry=False if booked else None
+        )
 
     async def _fly(self) -> Shown:
         result = await self._begin()

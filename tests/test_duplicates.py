@@ -368,8 +368,8 @@ async def test_whoever_waits_elsewhere_begins_anew_when_nothing_came_of_it(rig: 
     assert rig.painter.calls == 2
 
 
-async def test_a_fault_of_ours_ends_the_wait(rig: Rig) -> None:
-    """Nobody waits for ever for a request that was interrupted; afterwards its outcome is unknown."""
+async def test_a_shutdown_ends_the_wait(rig: Rig) -> None:
+    """Nobody waits for ever for a request that was interrupted, nor repeats it; afterwards its outcome is unknown."""
     first = await begin(rig)
     waiting = asyncio.create_task(rig.ask(rig.inbound("k")))
     await asyncio.sleep(0.01)
@@ -377,7 +377,8 @@ async def test_a_fault_of_ours_ends_the_wait(rig: Rig) -> None:
     for task in (first, waiting):
         with pytest.raises(GatewayError) as caught:
             await task
-        assert caught.value.status == 500
+        assert (caught.value.status, caught.value.code) == (503, "shutting_down")
+        assert caught.value.should_retry is False
     with pytest.raises(UpstreamTimeout, match="outcome is unknown"):
         await rig.beside().ask(rig.inbound("k"))
     assert rig.painter.calls == 1

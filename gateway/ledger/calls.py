@@ -3,15 +3,16 @@
 Each operation that writes carries this instance's name and a number that counts up; the store keeps the highest number
 of each instance, and answers with the one before. If that is lower than what this instance had seen done before it
 asked, writes were lost: a replica that lagged behind took over, or an old copy was restored. No clock is involved, and
-it does not matter what other instances have written since.
+it does not matter what other instances have written since. Operations that overlap while the server changes can hide
+a loss from each other's numbers, so a lost connection is itself a reason to look.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol
 
 from gateway.ledger.names import Names
 from gateway.ledger.script import Script
@@ -24,14 +25,26 @@ def token() -> str:
     return secrets.token_urlsafe(12)
 
 
-class Calls:
-    """Runs scripts for one instance. `on_older` is called when the store turns out to have lost what it had done."""
+class OnDoubt(Protocol):
+    """Hears that the store is older than it was, or may be."""
 
-    def __init__(self, store: Store, names: Names, observer: Observer | None, on_older: Callable[[], None]) -> None:
+    def __call__(self, *, certainly: bool) -> None:
+        """Do something about it; return at once."""
+
+
+class Calls:
+    """Runs scripts for one instance.
+
+    `on_doubt` is called when the store turns out to have lost what it had done (`certainly`), or when it answers after
+    a connection was lost, and so may have.
+    """
+
+    def __init__(self, store: Store, names: Names, observer: Observer | None, on_doubt: OnDoubt) -> None:
         self._store = store
         self._names = names
         self._observer = observer
-        self._on_older = on_older
+        self._on_doubt = on_doubt
+        self._lost = store.lost
         self._instance = token()
         self._number = 0
         self._done = 0
@@ -45,7 +58,10 @@ class Calls:
         before, reply = await self._timed(operation, run)
         self._done = max(self._done, number)
         if int(before) < done:
-            self._on_older()
+            self._on_doubt(certainly=True)
+        elif self._store.lost != self._lost:
+            self._on_doubt(certainly=False)
+        self._lost = self._store.lost
         return reply
 
     async def read(self, what: Script, keys: Sequence[str], args: Sequence[str]) -> Any:

@@ -94,7 +94,8 @@ class Opening:
 class Connections:
     """Connections to one place. At most as many are open as calls ever were under way at once.
 
-    `heard` is called whenever a reply has arrived.
+    `heard` is called whenever a reply has arrived. `lost` counts how often the other end was gone, or was given up:
+    whoever answers next may be another server.
     """
 
     def __init__(self, opening: Opening, heard: Callable[[], None]) -> None:
@@ -102,6 +103,7 @@ class Connections:
         self._heard = heard
         self._idle: list[Wire] = []
         self._generation = 0
+        self.lost = 0
         self._replies: Any = Redis(protocol=2)  # knows the shape of each command's reply; it never connects
 
     async def take(self) -> tuple[Wire, int]:
@@ -112,6 +114,7 @@ class Connections:
                 stale = await _is_stale(wire)
             finally:
                 if stale:
+                    self.lost += 1
                     await hang_up(wire)
             if not stale:
                 return wire, self._generation
@@ -133,6 +136,7 @@ class Connections:
             await self._give_back(wire, generation)
             raise
         except BaseException:
+            self.lost += 1
             await hang_up(wire)
             raise
         await self._give_back(wire, generation)
@@ -153,6 +157,7 @@ class Connections:
         if generation not in {None, self._generation}:
             return
         self._generation += 1
+        self.lost += 1
         idle, self._idle = self._idle, []
         for wire in idle:
             await hang_up(wire)

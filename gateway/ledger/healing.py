@@ -2,7 +2,8 @@
 
 A store that came back older, after a failover or from an old copy, lacks the last operations. Every instance repeats
 its own: holds that still run are put back, those that ended lately are put back and ended again. All of it is
-harmless where nothing was lost. A store that came back empty admits nothing until `image-gateway ledger rebuild`.
+harmless where nothing was lost. Where a loss is only suspected the store is asked first, and work goes on. A store
+that came back empty admits nothing until `image-gateway ledger rebuild`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ BINDING_SECONDS = "86400"
 BATCH = 200
 AT_ONCE = 8
 """Attempts asked about in one call, and put back at the same time."""
+OVERLAP_SECONDS = 1.0
+"""What was sent to the server that is gone has been answered by then, or never will be."""
 
 
 class Healing:
@@ -44,6 +47,8 @@ class Healing:
         self._work: asyncio.Task[None] | None = None
         self._again = False
         self._why = ""
+        self._look: asyncio.Task[None] | None = None
+        self._suspected = False
 
     @property
     def reason(self) -> str:
@@ -61,6 +66,26 @@ class Healing:
         if not self.needed:
             log.warning("the store came back older than it was, or another: telling it again what runs")
             self._work = asyncio.create_task(self._until_done())
+
+    def suspect(self) -> None:
+        """Look soon whether the store lacks anything, and heal it only then."""
+        self._suspected = True
+        if self._look is None or self._look.done():
+            self._look = asyncio.create_task(self._look_for_losses())
+
+    async def _look_for_losses(self) -> None:
+        while self._suspected:
+            await asyncio.sleep(OVERLAP_SECONDS)
+            self._suspected = False
+            told = [(one.request_id, one.attempt) for one in self._holds.endings() if one.attempt is not None]
+            live = [(one.request_id, one.attempt) for one in self._holds.live]
+            try:
+                lost = [at for at, state in await self._open_ends(told + live) if at < len(told) or not state]
+            except LedgerUnavailable:
+                self._suspected = True
+                continue
+            if lost:
+                self.begin()
 
     async def wait(self) -> None:
         """Return once nothing is left to be told."""
@@ -98,7 +123,10 @@ class Healing:
         told = [ending for ending in ended if ending.attempt is not None]
         open_ends = await self._open_ends([(one.request_id, one.attempt) for one in told])
         again = [told[at] for at, _ in open_ends] + [ending for ending in ended if ending.attempt is None]
-        await _some_at_once(partial(self._end_again, ending, epoch) for ending in again)
+        of_request: dict[str, list[Ending]] = {}
+        for ending in again:
+            of_request.setdefault(ending.request_id, []).append(ending)
+        await _some_at_once(partial(self._end_again, endings, epoch) for endings in of_request.values())
         fields = {"live": len(live), "ended": len(ended), "put_back": len(lost), "ended_again": len(again)}
         log.warning("the store was told again what it may have lost", extra={"fields": fields})
 
@@ -112,13 +140,15 @@ class Healing:
             found += [(start + int(at) - 1, str(state)) for at, state in zip(reply[::2], reply[1::2], strict=True)]
         return found
 
-    async def _end_again(self, ending: Ending, epoch: str) -> None:
-        if ending.record is not None:
-            await self.reassert(ending.record, epoch)
-        try:
-            await self._calls.write(ending.operation, ending.script, ending.keys, ending.args)
-        except LedgerRefused as error:
-            log.error("an operation cannot be repeated: %s", error)  # noqa: TRY400 - the message says it all
+    async def _end_again(self, endings: Iterable[Ending], epoch: str) -> None:
+        """Repeat what ended a request's attempts, in the order in which it did: a correction comes after its guess."""
+        for ending in endings:
+            if ending.record is not None:
+                await self.reassert(ending.record, epoch)
+            try:
+                await self._calls.write(ending.operation, ending.script, ending.keys, ending.args)
+            except LedgerRefused as error:
+                log.error("an operation cannot be repeated: %s", error)  # noqa: TRY400 - the message says it all
 
     async def reassert(self, record: HoldRecord, epoch: str) -> bool:
         """Put a hold back if the store does not know it; tells whether it was missing. Raises LedgerUnavailable."""
@@ -133,9 +163,10 @@ class Healing:
 
     async def aclose(self) -> None:
         """Stop."""
-        if self._work is not None:
-            self._work.cancel()
-            await asyncio.gather(self._work, return_exceptions=True)
+        tasks = [task for task in (self._look, self._work) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _some_at_once(work: Iterable[Callable[[], Awaitable[object]]]) -> None:

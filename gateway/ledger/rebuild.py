@@ -14,6 +14,7 @@ from gateway.ledger.entries import Entry, EntryKind, read_exported
 from gateway.ledger.errors import LedgerRefused, StoreError
 from gateway.ledger.history import History
 from gateway.ledger.names import Names
+from gateway.ledger.own_holds import member
 from gateway.ledger.redis_ledger import DAY, SCHEMA
 from gateway.ledger.snapshot import Snapshot, batches, is_member, request_keys
 from gateway.ledger.store import Store
@@ -107,12 +108,13 @@ async def _restore_attempt(store: Store, names: Names, entry: Entry) -> str:
     lines = [["usd", cell, str(micro), cell.rpartition("@")[0].split("|")[-2]] for cell, micro in entry.lines.items()]
     outcome = {"facts": entry.answer, "usage": entry.usage, "reason": entry.reason or None}
     milliseconds, number = position(entry.id)
-    args = [f"{milliseconds:020d}-{number:020d}", str(entry.attempt), str(entry.kind), str(milliseconds), entry.source]
+    args = [f"{milliseconds:020d}-{number:020d}", member(entry.request_id, entry.attempt), str(entry.attempt)]
+    args += [str(entry.kind), str(milliseconds), entry.source]
     args += [*cost, str(entry.images), to_json(outcome), to_json(dict(entry.about)), to_json(dict(entry.facts))]
     args += [to_json([str(worst.official), str(worst.route), str(worst.internal)]), to_json(lines)]
     args += [entry.adjustment if entry.kind is EntryKind.ADJUST else "", str(REMEMBERED_SECONDS)]
     try:
-        keys = [names.request(entry.request_id), names.adjustments]
+        keys = [names.request(entry.request_id), names.adjustments, names.due]
     except ValueError:
         return "SAME"
     return str(await store.run(script.RESTORE_ATTEMPT, keys, args))
@@ -125,14 +127,14 @@ async def _tidy(store: Store, names: Names, done: Rebuilt) -> None:
             await store.execute("XDEL", names.entries, finding.name)
             done.changes.append(f"entry {finding.name}: removed: {finding.found}")
     holds = done.audit.holds
-    for member in (each for each in holds.stray if not is_member(names, each)):
-        await store.execute("ZREM", names.due, member)
-        done.changes.append(f"hold {member}: removed")
+    for stray in (each for each in holds.stray if not is_member(names, each)):
+        await store.execute("ZREM", names.due, stray)
+        done.changes.append(f"hold {stray}: removed")
     for batch in batches(each for each in (*holds.stray, *holds.unlisted) if is_member(names, each)):
         keys = [names.due, *request_keys(names, batch)]
         reply = await store.run(script.RELIST, keys, [str(LEASE_MS), *batch])
         changed = zip(batch, reply, strict=True)
-        done.changes += [f"hold {member}: {result.lower()}" for member, result in changed if result != "SAME"]
+        done.changes += [f"hold {name}: {result.lower()}" for name, result in changed if result != "SAME"]
 
 
 async def _correct(store: Store, names: Names, done: Rebuilt) -> None:

@@ -58,7 +58,7 @@ class RedisLedger:
         self._epoch: str | None = None
         self._running: set[asyncio.Task[Any]] = set()
         self._holds = OwnHolds()
-        self._calls = Calls(store, names, observer, self._came_back_older)
+        self._calls = Calls(store, names, observer, self._may_be_older)
         self._healing = Healing(self._calls, names, self._holds, lease=self._lease, open_again=self._open_again)
         self._leases = Leases(
             self._calls, names, self._holds, lease=lease, retention=self._retention, on_expired=on_expired
@@ -73,10 +73,10 @@ class RedisLedger:
         args = [operation_token() if create else "", SCHEMA]
         epoch, schema = await self._calls.write("read", script.OPEN, keys, args)
         if not epoch:
-            raise StoreError(
-                "the store has no ledger any more: it was emptied or replaced. `image-gateway ledger rebuild` brings "
-                "it back from an export, or accepts that its history is lost"
+            told = (
+                "it was emptied or replaced. `image-gateway ledger rebuild` brings it back from an export, or accepts"
             )
+            raise StoreError(f"the store has no ledger any more: {told} that its history is lost")
         if schema != SCHEMA:
             raise StoreError(f"the ledger in the store has schema {schema}; this version reads schema {SCHEMA}")
         self._epoch = str(epoch)
@@ -85,9 +85,9 @@ class RedisLedger:
     async def _open_again(self) -> str:
         return await self.open(create=False)
 
-    def _came_back_older(self) -> None:
+    def _may_be_older(self, *, certainly: bool) -> None:
         if self._epoch is not None:
-            self._healing.begin()
+            (self._healing.begin if certainly else self._healing.suspect)()
 
     async def choose_and_hold(
         self,
@@ -212,7 +212,7 @@ class RedisLedger:
             await self.put_back(record)
             result = await self._finish(operation, what, keys, args)
         self._holds.remove(request_id, attempt)
-        if result != "GONE":
+        if result != "GONE" and (record is not None or result != "SAME"):  # whoever ended it before tells it again
             kept = record if what is script.SETTLE else None
             self._holds.ended(Ending(request_id, attempt, operation, what, tuple(keys), tuple(args), kept))
         return SettleResult(result.lower())

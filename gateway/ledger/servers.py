@@ -50,6 +50,11 @@ class Servers:
         self._places: dict[int, Connections] = {}
         self._watch: PrimaryWatch | None = None
 
+    @property
+    def lost(self) -> int:
+        """How often a connection's other end was gone, or was given up."""
+        return sum(place.lost for place in self._places.values())
+
     async def send(self, command: Command, *, repeatable: bool, on_away: Callable[[str], None]) -> Any:
         """Send a command and return its reply; LedgerUnavailable, after `on_away` if other calls would fail too.
 

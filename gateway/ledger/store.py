@@ -69,6 +69,11 @@ class Store:
         self._breaker = Breaker(self.where, self._probe, partial(_end, self._queue))
         self._dropping: asyncio.Task[None] | None = None
 
+    @property
+    def lost(self) -> int:
+        """How often a connection was lost: whoever answers next may be another server, and know less."""
+        return self._servers.lost
+
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[str], *, repeatable: bool = False) -> Any:
         """Run a script in one round trip (two if the server does not have it yet); raises LedgerUnavailable."""
         try:

@@ -373,6 +373,31 @@ async def test_a_store_that_came_back_older(store: Store, server: str, realm: st
     await ledger.aclose()
 
 
+async def test_a_hold_that_the_export_saw_end_is_not_booked_again(
+    ledger: RedisLedger, store: Store, server: str, realm: str, tmp_path: Path
+) -> None:
+    """The store came back older than a settlement and a lapse; rebuilt beside it, neither hold lapses again."""
+    rule = budget(1000)
+    for name in ("settled", "lapsed", "live"):
+        await ledger.choose_and_hold(name, [candidate((rule, 100))], about=ABOUT)
+    old = copy(server, realm)
+    await ledger.settle(settlement("settled", 70_000))
+    await store.execute("ZADD", Names(realm).due, 1, "lapsed:1")
+    await ledger._leases.sweep()
+    await export(store, realm, tmp_path)
+    old.put_back()
+    other = RedisLedger(store, realm)
+    await rebuild(store, realm, export=[tmp_path])
+    [balance] = await other.balances([rule])
+    assert (balance.used, balance.held) == (170, 100)
+    await store.execute("ZADD", Names(realm).due, 1, "live:1")
+    await other._leases.sweep()
+    [balance] = await other.balances([rule])
+    assert (balance.used, balance.held) == (270, 0)
+    await agrees(store, realm, tmp_path)
+    await other.aclose()
+
+
 async def test_lost_entries_come_back_from_the_export(
     ledger: RedisLedger, store: Store, realm: str, tmp_path: Path
 ) -> None:

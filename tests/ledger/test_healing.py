@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+
 import pytest
 
 from gateway.domain.budget import Window
 from gateway.domain.idempotency import Binding, Bound
 from gateway.domain.settlement import CostSource, SettleResult
+from gateway.ledger import script
 from gateway.ledger.errors import StoreError
 from gateway.ledger.redis_ledger import RedisLedger
+from gateway.ledger.script import Script
 from gateway.ledger.store import Store
 from gateway.ports import LedgerUnavailable
 from tests.ledger.older import copy, empty
@@ -69,6 +74,83 @@ async def test_healing_a_store_that_lost_nothing_changes_nothing(ledger: RedisLe
     ledger._healing.begin()
     await ledger._healing.wait()
     assert await stand(ledger) == (70, 100)
+    assert len(await entries(store, realm)) == 1
+
+
+async def test_a_guess_and_its_correction_are_told_again_in_order(
+    ledger: RedisLedger, store: Store, server: str, realm: str
+) -> None:
+    """Presumed first and settled later, both lost: the later word stands; repeats of what others ended are not told."""
+    for name in ("r", "s"):
+        await hold(ledger, name, candidate((RULE, 100)))
+    other = RedisLedger(store, realm)
+    await other.open()
+    old = copy(server, realm)
+    await ledger.settle(settlement("r", 100_000, source=CostSource.PRESUMED))
+    assert await ledger.settle(settlement("r", 40_000)) is SettleResult.LATE
+    assert await ledger.settle(settlement("s", 30_000)) is SettleResult.DONE
+    assert await other.settle(settlement("s", 90_000)) is SettleResult.SAME
+    old.put_back()
+    await healed(other)
+    assert await stand(ledger) == (0, 200)
+    await healed(ledger)
+    assert await stand(ledger) == (70, 0)
+    await other.aclose()
+
+
+async def test_a_loss_that_overlapping_operations_hide_is_found(
+    ledger: RedisLedger, store: Store, server: str, realm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A renewal that began before a settlement's answer reaches the older server after it, so its number tells nothing.
+
+    What is sent when is not ours to choose on a real connection, so two calls wait here for each other.
+    """
+    await hold(ledger, "r", candidate((RULE, 100)))
+    await hold(ledger, "s", candidate((RULE, 100)))
+    old = copy(server, realm)
+    run, began, gate = store.run, asyncio.Event(), asyncio.Event()
+
+    async def in_turn(what: Script, keys: Sequence[str], args: Sequence[str], *, repeatable: bool = False) -> object:
+        if what is script.RENEW:
+            began.set()
+            await gate.wait()
+        elif what is script.SETTLE:
+            await began.wait()
+        return await run(what, keys, args, repeatable=repeatable)
+
+    monkeypatch.setattr(store, "run", in_turn)
+    settling = asyncio.create_task(ledger.settle(settlement("r", 70_000)))
+    await asyncio.sleep(0)
+    renewal = asyncio.create_task(ledger._leases.renew())
+    await settling
+    old.put_back()
+    await store._servers.drop()
+    gate.set()
+    await renewal
+    assert not ledger._healing.needed
+    assert await stand(ledger) == (0, 200)
+    look = ledger._healing._look
+    assert look is not None
+    await look
+    await ledger._healing.wait()
+    assert await stand(ledger) == (70, 100)
+    await hold(ledger, "meanwhile", candidate((RULE, 1)))
+
+
+async def test_a_lost_connection_alone_tells_nothing_again(
+    ledger: RedisLedger, store: Store, server: str, realm: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The store is asked, lacks nothing, and work never stops."""
+    await hold(ledger, "r", candidate((RULE, 100)))
+    await hold(ledger, "s", candidate((RULE, 100)))
+    await ledger.settle(settlement("r", 70_000))
+    await store._servers.drop()
+    await ledger._leases.renew()
+    look = ledger._healing._look
+    assert look is not None
+    await look
+    assert "told again" not in caplog.text
+    assert not ledger._healing.needed
     assert len(await entries(store, realm)) == 1
 
 

@@ -1,12 +1,13 @@
 -- restore_attempt: remember an exported entry in its request's record again, so that a settlement of it that is
--- repeated, or comes late, is known for what it is. Entries must come in order; a repeat changes nothing.
--- KEYS  request, adjustments
--- ARGV  entry id, attempt, kind, at ms, source, nano-USD x3, images, outcome, about, facts, worst case (JSON array),
+-- repeated, or comes late, is known for what it is. Entries must come in order; a repeat changes nothing. An attempt that
+-- still counts as live, in a store older than the export, has ended; what it holds is to be put right afterwards.
+-- KEYS  request, adjustments, due
+-- ARGV  entry id, member of due, attempt, kind, at ms, source, nano-USD x3, images, outcome, about, facts, worst case (JSON array),
 --       (kind, cell, micro-USD, view) of each line (JSON array), adjustment id or '', retention s
 -- Reply DONE | SAME
 
-local request, adjustments = unpack(KEYS)
-local entry, number, kind, at, source, official, route, internal, images, outcome, about, facts, worst, lines, adjustment, retention =
+local request, adjustments, due = unpack(KEYS)
+local entry, member, number, kind, at, source, official, route, internal, images, outcome, about, facts, worst, lines, adjustment, retention =
   unpack(ARGV)
 number = whole(number, 'attempt')
 if number == 0 then
@@ -15,7 +16,8 @@ end
 local known = redis.call('HMGET', request, 's' .. number, 'r' .. number, 'e' .. number, 'attempts')
 local restored = known[2] or ''
 local first = kind == 'settle' or kind == 'presume'
-if (known[1] or not first) and (restored == '' or restored >= entry) then
+local live = known[1] == 'queued' or known[1] == 'sent'
+if not (first and live) and (known[1] or not first) and (restored == '' or restored >= entry) then
   return 'SAME'
 end
 
@@ -46,6 +48,7 @@ local state = (kind == 'presume' and 'presumed') or (source == 'void' and 'void'
 local ended = cjson.encode({at = at, token = 'restored', result = 'DONE', source = source, images = images, cost = cost,
   booked = booked})
 redis.call('HSET', request, 's' .. number, state, 'r' .. number, entry, 'e' .. number, ended)
+redis.call('ZREM', due, member)
 if kind ~= 'adjust' then -- which says nothing of the provider's answer
   redis.call('HSET', request, 'o' .. number, outcome)
 end
