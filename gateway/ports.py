@@ -196,6 +196,10 @@ class Answer(Protocol):
     def upstream_request_id(self) -> str | None:
         """The provider's own id of the request, which its support and its invoice go by."""
 
+    @property
+    def rate_limits(self) -> Mapping[str, str]:
+        """What the provider said of the account's limits: `x-ratelimit-*` and `retry-after*` headers, in lower case."""
+
     def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it comes; raise UpstreamFailure (unknown outcome) if it breaks off or stalls."""
 
@@ -210,7 +214,7 @@ class UpstreamFailure(Exception):
     """An upstream call that gave no usable answer. `reason` is a bounded word for metrics.
 
     `status`, `headers` and `body` are the provider's answer where one came. `pass_on` tells that it is the caller's
-    own fault and may be shown as it came (a 400, moderation). `retry_after` is seconds.
+    own fault and may be shown as it came (a 400, moderation). `retry_after` is seconds; `rate_limits` as in `Answer`.
     """
 
     def __init__(
@@ -224,6 +228,7 @@ class UpstreamFailure(Exception):
         body: bytes = b"",
         pass_on: bool = False,
         retry_after: float | None = None,
+        rate_limits: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.outcome = outcome
@@ -234,6 +239,20 @@ class UpstreamFailure(Exception):
         self.body = body
         self.pass_on = pass_on
         self.retry_after = retry_after
+        self.rate_limits = rate_limits or {}
+
+
+class Conditions(Protocol):
+    """How routes are doing just now, as far as this process knows."""
+
+    def trouble(self, route: str) -> str | None:
+        """Say why a route had better not be called now, in words; None if nothing is known against it."""
+
+    def latency(self, route: str, job: Job) -> float | None:
+        """Return the decayed mean seconds of such jobs on a route; None if it has done none lately."""
+
+    def weight(self, route: str) -> float:
+        """Return what share of its usual work a route should get, above 0 to 1: less while it recovers."""
 
 
 class Provider(Protocol):

@@ -45,6 +45,7 @@ class Painted:
     images: int = 1
     status: int = 200
     upstream_request_id: str | None = None
+    rate_limits: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def headers(self) -> Headers:

@@ -6,7 +6,7 @@ No provider and no sandbox can bring these about, so one written for it stands b
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,6 +41,7 @@ class Unreadable:
     content_length: int | None = None
     event_stream: bool = False
     upstream_request_id: str | None = None
+    rate_limits: Mapping[str, str] = field(default_factory=dict)
     closed: bool = field(default=False)
 
     async def chunks(self) -> AsyncIterator[bytes]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import ClassVar
 
 import pytest
 
@@ -293,6 +294,7 @@ class Chunks:
     status = 200
     headers: Headers = (("content-type", "application/json"),)
     upstream_request_id = None
+    rate_limits: ClassVar[Mapping[str, str]] = {}
 
     def __init__(
         self,

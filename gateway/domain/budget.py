@@ -32,10 +32,20 @@ class Scope:
     key: str | None = None
     job_type: str | None = None
     route: str | None = None
+    provider: str | None = None
+    shadow: str | None = None
+    """The job type whose shadow requests are meant; these fall under no other scope but a route's or a provider's."""
 
     def label(self) -> str:
         """Return a stable name, such as `project:marketing+job_type:hero_image` or `everything`."""
-        parts = (("project", self.project), ("key", self.key), ("job_type", self.job_type), ("route", self.route))
+        parts = (
+            ("project", self.project),
+            ("key", self.key),
+            ("job_type", self.job_type),
+            ("route", self.route),
+            ("provider", self.provider),
+            ("shadow", self.shadow),
+        )
         return "+".join(f"{kind}:{name}" for kind, name in parts if name is not None) or "everything"
 
     def covers(self, *, project: str, key: str, job_type: str, route: str) -> bool:
@@ -64,12 +74,13 @@ class Counted(StrEnum):
 
     IMAGES = "images"
     REQUESTS = "requests"
+    TOKENS = "tokens"
     CONCURRENT = "concurrent"
 
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """Images or requests per rolling window of `seconds`, or requests in flight (`seconds` is 0), for a scope."""
+    """Images, requests or tokens per rolling window of `seconds`, or requests in flight (0 seconds), for a scope."""
 
     scope: Scope
     counted: Counted
@@ -91,6 +102,18 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
+class Pressure:
+    """A range of budget use in which a candidate may be chosen: the largest share of any of its budgets, basis points.
+
+    Use is what is spent and held before this request. `below` None is no upper end. A candidate is also in range from
+    below once money alone refused one that stands before it: a smaller picture may still fit.
+    """
+
+    at_least: int = 0
+    below: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """A route with all the lines a hold on it takes, and its worst case for the record (nano-USD)."""
 
@@ -98,6 +121,7 @@ class Candidate:
     lines: tuple[Line, ...]
     facts: dict[str, object] = field(default_factory=dict)
     """What the entry stream shall say of this attempt: route, model, provider, worst case by view, price date."""
+    pressure: Pressure = field(default_factory=Pressure)
 
 
 @dataclass(frozen=True, slots=True)

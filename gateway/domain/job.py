@@ -73,4 +73,8 @@ class Wishes:
     lane: str | None = None
     max_cost: int | None = None
     dry_run: bool = False
+    degrade: bool = True
+    """False: rather an error than another picture than the one asked for."""
+    deadline: float | None = None
+    """Seconds after which the client gives up waiting, if its library says so."""
     tags: Mapping[str, str] = field(default_factory=dict)

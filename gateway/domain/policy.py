@@ -30,6 +30,80 @@ class OnUnknown(StrEnum):
     FAIL = "fail"
 
 
+class Order(StrEnum):
+    """Which of a job type's routes comes first; ties, and routes of which nothing is known, go by the list.
+
+    Costs compare what this very request is expected to cost, latencies what was measured lately for its size class and
+    quality; weighted draws at random in proportion to the weights.
+    """
+
+    LISTED = "listed"
+    CHEAPEST = "cheapest"
+    FASTEST = "fastest"
+    WEIGHTED = "weighted"
+
+
+class WhenFull(StrEnum):
+    """What happens to a request once every route that may take it is at its limit, and waiting did not help."""
+
+    NEXT_ROUTE = "next_route"
+    REJECT = "reject"
+
+
+class SplitBy(StrEnum):
+    """What keeps a caller in one arm of an experiment: the client's `safety_identifier`/`user`, or the API key."""
+
+    USER = "user"
+    KEY = "key"
+
+
+@dataclass(frozen=True, slots=True)
+class DegradeStep:
+    """One rung of the ladder, added to those below it, from a share of any budget on (basis points of its limit).
+
+    `fields` are `quality`, `size` or `n`, lowered and never raised; `routes` replace those of the job type.
+    """
+
+    budget_used: int
+    fields: Mapping[str, str | int] = field(default_factory=dict)
+    order: Order | None = None
+    routes: tuple[Route, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Throttled:
+    """What a request does whose routes are full: wait up to `wait` seconds for a slot.
+
+    `NEXT_ROUTE` takes any route that has room first and waits only if none has; `REJECT` waits for the first choice
+    alone.
+    """
+
+    wait: float = 0.0
+    then: WhenFull = WhenFull.NEXT_ROUTE
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """Sends a share of the requests (basis points by route) to a route first; the rest is the arm `control`.
+
+    The same caller always meets the same arm. A route may be of the testing lane if the project has that lane.
+    """
+
+    name: str
+    split: Mapping[str, int]
+    routes: tuple[Route, ...]
+    by: SplitBy = SplitBy.USER
+
+
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """Repeats a share of the requests (basis points) on another route, on a budget of its own, for comparison alone."""
+
+    route: Route
+    sample: int
+    budget: Budget
+
+
 @dataclass(frozen=True, slots=True)
 class Match:
     """A rule that finds a job type: every field named must have one of the values listed.
@@ -62,6 +136,14 @@ class JobType:
     allow: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     max_cost_per_image: int | None = None
     retry: Retry = field(default_factory=Retry)
+    order: Order = Order.LISTED
+    weights: Mapping[str, int] = field(default_factory=dict)
+    """By route, for `Order.WEIGHTED`; a route that is not named has 1."""
+    degrade: tuple[DegradeStep, ...] = ()
+    """In ascending order of `budget_used`."""
+    throttled: Throttled = field(default_factory=Throttled)
+    experiment: Experiment | None = None
+    shadow: Shadow | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +162,8 @@ class Project:
     quotas: tuple[Quota, ...] = ()
     multiplier: Fraction = Fraction(1)
     offline_allowance: int | None = None
+    legacy: bool = False
+    """`compatibility: legacy`: names and fields of retired models are mapped to what exists."""
 
 
 @dataclass(frozen=True, slots=True)

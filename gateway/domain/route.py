@@ -6,8 +6,10 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from enum import StrEnum
 from fractions import Fraction
 
+from gateway.domain.budget import Pressure
 from gateway.domain.job import Job, Operation, Size
 
 
@@ -118,6 +120,18 @@ class Price:
 
 
 @dataclass(frozen=True, slots=True)
+class Legacy:
+    """How requests written for a retired model are understood: words and sizes of old by those that exist now.
+
+    `drop` are body fields that nothing understands any more.
+    """
+
+    quality: Mapping[str, str] = field(default_factory=dict)
+    sizes: Mapping[str, str] = field(default_factory=dict)
+    drop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """A vendor's model: facts. `prices` are in order of `valid_from`."""
 
@@ -129,6 +143,27 @@ class Model:
     snapshot: str | None = None
     retires: date | None = None
     replacement: str | None = None
+    equivalent_quality: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Which of this model's quality words makes the same picture as another model's: other model, its word, ours."""
+    legacy: Legacy | None = None
+
+
+class AfterRetirement(StrEnum):
+    """What becomes of a route once its model has retired."""
+
+    REPLACE = "replace"
+    REFUSE = "refuse"
+
+
+@dataclass(frozen=True, slots=True)
+class RouteLimits:
+    """What the provider lets one account do; None is no limit known."""
+
+    images_per_minute: int | None = None
+    images_per_day: int | None = None
+    requests_per_minute: int | None = None
+    concurrent: int | None = None
+    tokens_per_minute: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,16 +176,8 @@ class ProviderConfig:
     api_key: Secret | None
     timeout: float = 180.0
     connect_timeout: float = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class RouteLimits:
-    """What the provider lets one account do; None is no limit known."""
-
-    images_per_minute: int | None = None
-    images_per_day: int | None = None
-    requests_per_minute: int | None = None
-    concurrent: int | None = None
+    limits: RouteLimits = field(default_factory=RouteLimits)
+    """Of the whole account, all its routes together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +192,11 @@ class Route:
     lane: str = "production"
     prices: tuple[Price, ...] = ()
     limits: RouteLimits = field(default_factory=RouteLimits)
+    quality_names: Mapping[str, str] = field(default_factory=dict)
+    """What this provider calls a quality, where it is not the model's own word."""
+    after_retirement: AfterRetirement = AfterRetirement.REPLACE
+    successor: Route | None = None
+    """What serves instead once the model has retired: the same provider, the model that replaces it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +221,19 @@ class Quote:
     worst: Views
     official_price: Price
     route_price: Price
+    expected: int = 0
+    """What it will probably cost, nano-USD in the route view."""
+    tokens: int = 0
+    """Most tokens it may take, for limits of providers; 0 where it is not sold by tokens."""
+    calls: int = 1
+    """How many calls make it up, where the route makes fewer images a call than were asked for."""
+    as_events: bool = False
+    """Whether a whole answer is to be told as the stream of events that the client asked for."""
+    pressure: Pressure = field(default_factory=Pressure)
+    degraded: Mapping[str, str] = field(default_factory=dict)
+    """What policy changed of what was asked for, as the headers and the entry tell it."""
+    replaced: str | None = None
+    """The retired model that this one stands in for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,8 @@ class RequestFinished:
     bytes_out: int = 0
     replayed: bool = False
     tags: Mapping[str, str] = field(default_factory=dict)
+    experiment: str = NONE
+    arm: str = NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,31 @@ class FellBack:
     from_route: str
     to_route: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Degraded:
+    """Policy changed what was asked for to save money; `change` is such as `quality=medium`."""
+
+    job_type: str
+    change: str
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """A request was served by the model that replaces a retired one."""
+
+    route: str
+    model: str
+    replacement: str
+
+
+@dataclass(frozen=True, slots=True)
+class RouteEjected:
+    """A route is left alone for a while, since it kept failing."""
+
+    route: str
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +152,9 @@ Event = (
     | UpstreamFinished
     | UpstreamFailed
     | FellBack
+    | Degraded
+    | Replaced
+    | RouteEjected
     | RequestDenied
     | HoldEnded
     | LedgerCalled

@@ -24,6 +24,9 @@ class LabelSets:
     job_types: frozenset[str] = frozenset()
     routes: frozenset[str] = frozenset()
     qualities: frozenset[str] = frozenset()
+    models: frozenset[str] = frozenset()
+    changes: frozenset[str] = frozenset()
+    """What a step of a ladder may change, as `quality=medium`."""
 
     @classmethod
     def from_policy(cls, policy: Policy) -> LabelSets:
@@ -35,6 +38,13 @@ class LabelSets:
             job_types=frozenset(policy.job_types),
             routes=frozenset(policy.routes),
             qualities=frozenset({"auto"}.union(*(known.quality for known in capabilities))),
+            models=frozenset(policy.models),
+            changes=frozenset(
+                f"{name}={value}"
+                for job_type in policy.job_types.values()
+                for step in job_type.degrade
+                for name, value in step.fields.items()
+            ),
         )
 
 

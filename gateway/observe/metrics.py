@@ -15,14 +15,17 @@ from gateway.domain.budget import View
 from gateway.domain.money import NANO_PER_USD
 from gateway.domain.settlement import CostSource, Usage
 from gateway.observe.event import (
+    Degraded,
     Event,
     FellBack,
     HoldEnded,
     LedgerCalled,
     PolicyLoaded,
+    Replaced,
     RequestDenied,
     RequestFinished,
     RequestStarted,
+    RouteEjected,
     UpstreamFailed,
     UpstreamFinished,
 )
@@ -78,9 +81,8 @@ class Metrics:
             case UpstreamFailed():
                 labels = (self._route(event.route), self._reasons.bounded(event.reason))
                 self._counters["upstream_errors_total"].labels(*labels).inc()
-            case FellBack():
-                route_to, reason = self._route(event.to_route), self._reasons.bounded(event.reason)
-                self._counters["fallbacks_total"].labels(self._route(event.from_route), route_to, reason).inc()
+            case FellBack() | Degraded() | Replaced() | RouteEjected():
+                self._routed(event)
             case RequestDenied():
                 project = bounded(event.project, self.labels.projects)
                 self._counters["denied_total"].labels(project, self._refusals.bounded(event.reason)).inc()
@@ -92,6 +94,20 @@ class Metrics:
                 self._counters["policy_reloads_total"].labels("ok" if event.ok else "failed").inc()
             case _:
                 assert_never(event)
+
+    def _routed(self, event: FellBack | Degraded | Replaced | RouteEjected) -> None:
+        match event:
+            case FellBack():
+                route_to, reason = self._route(event.to_route), self._reasons.bounded(event.reason)
+                self._counters["fallbacks_total"].labels(self._route(event.from_route), route_to, reason).inc()
+            case Degraded():
+                job_type = bounded(event.job_type, self.labels.job_types)
+                self._counters["degraded_total"].labels(job_type, bounded(event.change, self.labels.changes)).inc()
+            case Replaced():
+                models = (bounded(event.model, self.labels.models), bounded(event.replacement, self.labels.models))
+                self._counters["replaced_total"].labels(self._route(event.route), *models).inc()
+            case RouteEjected():
+                self._counters["ejections_total"].labels(self._route(event.route)).inc()
 
     def _route(self, name: str) -> str:
         return bounded(name, self.labels.routes)

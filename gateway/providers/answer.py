@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 import httpx
 
 from gateway.domain.settlement import Outcome, Reading
 from gateway.ports import Headers, UpstreamFailure
-from gateway.providers.outcome import of_garbage, of_transport
+from gateway.providers.outcome import LIMIT_HEADERS, of_garbage, of_transport
 from gateway.providers.reading import DocumentReader, EventReader, Reader
 
 MAX_BODY = 256 * 1024 * 1024
@@ -68,6 +68,11 @@ class StreamedAnswer:
     def event_stream(self) -> bool:
         """Whether the body is server-sent events."""
         return self._event_stream
+
+    @property
+    def rate_limits(self) -> Mapping[str, str]:
+        """What the provider said of the account's limits, names in lower case."""
+        return rate_limits_of(self._response.headers)
 
     @property
     def upstream_request_id(self) -> str | None:
@@ -144,6 +149,11 @@ def passed_headers(response: httpx.Response) -> Headers:
         for name, value in response.headers.multi_items()
         if name in _PASSED_HEADERS or (name.startswith("x-ratelimit-") and name not in _OWN_HEADERS)
     ]
+
+
+def rate_limits_of(headers: httpx.Headers) -> dict[str, str]:
+    """Return the headers that tell of the account's limits, names in lower case."""
+    return {name: value for name, value in headers.items() if name.startswith(LIMIT_HEADERS)}
 
 
 def _stream_of(response: httpx.Response) -> AsyncIterator[bytes]:

@@ -70,6 +70,10 @@ _SECONDS = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?", re.ASCII)
 _SHORTEST_SECRET = 6
 
 
+LIMIT_HEADERS = ("x-ratelimit-", "retry-after")
+"""How the names of headers begin that tell of the account's limits."""
+
+
 def of_transport(error: httpx.TransportError) -> UpstreamFailure:
     """Judge a failure of the connection, by what the transport promises of its errors."""
     if isinstance(error, _NOT_SENT):
@@ -110,6 +114,7 @@ def of_status(
         body=scrub(body, secret) if error is not None else _error_body(status),
         pass_on=reason == "status_4xx",
         retry_after=retry_after(headers),
+        rate_limits={name: value for name, value in headers.items() if name.startswith(LIMIT_HEADERS)},
     )
 
 

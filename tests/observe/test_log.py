@@ -73,6 +73,8 @@ def test_a_request_is_one_line_with_what_it_cost() -> None:
         "n": 1,
         "size": "1024x1024",
         "quality": "high",
+        "experiment": "none",
+        "arm": "none",
         "images": 1,
         "estimate_usd": "0.211",
         "cost_usd": "0.21078",
