@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import NamedTuple
 
+from gateway.decision import Asked, decide, job_type_of
 from gateway.domain.caller import Caller
 from gateway.domain.errors import Forbidden, GatewayError, InternalError, Unavailable
 from gateway.domain.policy import Policy, Project
@@ -27,14 +28,12 @@ from gateway.failpoint import reach
 from gateway.flight import Flight, Means, own_headers
 from gateway.keeping import Whole
 from gateway.observe.event import Observer, RequestDenied, RequestStarted
-from gateway.ports import Answers, Inbound, Keyring, Ledger, Outbound, Provider, Settlements
+from gateway.ports import Answers, Conditions, Inbound, Keyring, Ledger, Outbound, Provider, Settlements
 from gateway.relay import Relay
 from gateway.repetition import ties
 from gateway.steps.accept import accept, idempotency_key, retry_count
 from gateway.steps.authenticate import authenticate
-from gateway.steps.classify import classify, find_job_type
-from gateway.steps.price import able_routes, price
-from gateway.steps.rank import rank
+from gateway.steps.classify import classify
 
 CLIENT_GONE = 499
 """The status of a request whose client left while it waited for somebody else's answer."""
@@ -58,7 +57,8 @@ class Lifecycle:
     """Runs image requests. One instance per process; `current` returns the setup that new requests use.
 
     `answers` keeps what may be asked for again; without it a repeated request is told that its answer is not kept.
-    `budgets` bound the retries of all requests together; without them each request has its own.
+    `budgets` bound the retries of all requests together; without them each request has its own. `conditions` tell how
+    routes are doing.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class Lifecycle:
         today: Callable[[], date],
         answers: Answers | None = None,
         budgets: RetryBudgets | None = None,
+        conditions: Conditions | None = None,
         limits: Limits | None = None,
     ) -> None:
         self._current = current
@@ -80,6 +81,7 @@ class Lifecycle:
         self._duplicates = Duplicates(answers, observer)
         self._observer = observer
         self._today = today
+        self._conditions = conditions
         self._limits = limits or Limits()
         self._running: set[asyncio.Task[None]] = set()
         self._draining = False
@@ -126,19 +128,9 @@ class Lifecycle:
         exchange.client_seconds += time.monotonic() - began
         try:
             exchange.job = job = classify(inbound.operation, inbound.path_model, body)
-            exchange.job_type = job_type = find_job_type(job, wishes, caller, project, setup.policy)
-            quotes, refusals = price(job, job_type, project, wishes.lane, self._today())
-            able = [] if quotes else able_routes(job, setup.policy, project, wishes.lane, self._today())
-            ranked = rank(
-                quotes,
-                refusals,
-                client_model=job.client_model,
-                wishes=wishes,
-                job_type=job_type,
-                project=project,
-                policy=setup.policy,
-                able=able,
-            )
+            asked = Asked(job, wishes, caller, project, setup.policy, self._today(), self._conditions)
+            exchange.job_type = job_type = job_type_of(asked)
+            ranked = decide(asked, job_type)
             exchange.binding, exchange.orphan_name = ties(inbound, caller, body, key=key, retries=retries)
         except BaseException:
             await body.aclose()

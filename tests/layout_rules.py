@@ -17,6 +17,7 @@ LAYERS = (
         "service",
         "explanation",
         "lifecycle",
+        "decision",
         "attempt",
         "retrying",
         "delivery",
