@@ -63,7 +63,8 @@ def test_two_gateways_and_a_master_that_is_killed_under_load(name: str, tmp_path
             statuses = asyncio.run(until_killed([first, second], serving(formation)))
             assert set(statuses) <= {200, 503}
             assert 200 in statuses[:40]
-            wait_until(lambda: first.post("/v1/images/generations", ASK.body).status == 200, 30, "the failover")
+            for each in (first, second):
+                wait_until(lambda each=each: each.post("/v1/images/generations", ASK.body).status == 200, 30, "failover")
 
             wait_until(lambda: _is_settled(first) and booked(first).route == booked(second).route, 30, "quiet books")
             settled(first)
