@@ -16,6 +16,7 @@ from tests.e2e.stack import Stack, running_gateway, wait_until
 from tests.ledger.topologies import Cluster, Server, Trio, redis_cluster, sentinel_trio
 
 POLICY = tight("100", timeout="60s")
+PATH = "/v1/images/generations"
 ASK = Ask({"prompt": "a lighthouse", "size": "1024x1024", "quality": "low"})
 REALM = "main"
 
@@ -64,7 +65,7 @@ def test_two_gateways_and_a_master_that_is_killed_under_load(name: str, tmp_path
             assert set(statuses) <= {200, 503}
             assert 200 in statuses[:40]
             for each in (first, second):
-                wait_until(lambda each=each: each.post("/v1/images/generations", ASK.body).status == 200, 30, "failover")
+                wait_until(lambda each=each: each.post(PATH, ASK.body).status == 200, 30, "a new master")
 
             wait_until(lambda: _is_settled(first) and booked(first).route == booked(second).route, 30, "quiet books")
             settled(first)

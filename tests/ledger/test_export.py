@@ -27,6 +27,7 @@ from gateway.ledger.rebuild import rebuild
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.segments import Export, ExportError, write_line
 from gateway.ledger.store import Store
+from gateway.recorded import recorded_entries
 from tests.ledger.older import copy
 from tests.ledger.rules import ABOUT, balances, budget, candidate, settlement
 from tests.ledger.traffic import RULES, many_entries, mixed
@@ -371,6 +372,29 @@ async def test_a_store_that_came_back_older(store: Store, server: str, realm: st
         await rebuild(store, realm, export=[tmp_path])
         await until_balances_are(store, realm, before)
     await ledger.aclose()
+
+
+async def test_reports_over_an_export_count_what_was_told_again_once(
+    ledger: RedisLedger, store: Store, server: str, realm: str, tmp_path: Path
+) -> None:
+    """A lapse and its correction were exported, then lost and told again: reports say what the balances say."""
+    rule = budget(1000)
+    for name in ("corrected", "quiet"):
+        await ledger.choose_and_hold(name, [candidate((rule, 100), worst=100_000)], about=ABOUT)
+    old = copy(server, realm)
+    other = RedisLedger(store, realm)
+    await store.execute("ZADD", Names(realm).due, 1, "corrected:1")
+    await other._leases.sweep()
+    assert await ledger.settle(settlement("corrected", 70_000)) is SettleResult.LATE
+    await ledger.settle(settlement("quiet", 20_000))
+    await export(store, realm, tmp_path)
+    old.put_back()
+    await ledger._leases.renew()
+    await ledger._healing.wait()
+    told = [entry.cost.route async for entry in recorded_entries(store, realm, export=[tmp_path])]
+    [balance] = await ledger.balances([rule])
+    assert (sum(told), balance.used) == (90_000, 90)
+    await other.aclose()
 
 
 async def test_a_hold_that_the_export_saw_end_is_not_booked_again(
