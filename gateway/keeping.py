@@ -16,6 +16,9 @@ from gateway.steps.write import COST
 
 log = logging.getLogger(__name__)
 
+ORPHAN_PAUSES = (0.2, 0.4, 0.8, 1.6, 3.2, 0.0)
+"""Seconds between the tries to leave a request behind: a retry comes soon, and pays again if it does not find it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Whole:
@@ -122,7 +125,11 @@ class Keeping:
 
     async def _orphan(self, request_id: str) -> None:
         assert self._orphan_name is not None
-        try:
-            await self._ledger.orphan(self._orphan_name, request_id)
-        except LedgerUnavailable as error:
-            log.warning("a retry of request %s will not find it, the ledger does not answer: %s", request_id, error)
+        for pause in ORPHAN_PAUSES:
+            try:
+                await self._ledger.orphan(self._orphan_name, request_id)
+            except LedgerUnavailable as error:
+                log.warning("a retry of request %s does not find it, the ledger does not answer: %s", request_id, error)
+                await asyncio.sleep(pause)
+            else:
+                return

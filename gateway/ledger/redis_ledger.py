@@ -69,9 +69,8 @@ class RedisLedger:
 
         StoreError if there is none, or if it was written by another version.
         """
-        keys = [self._names.meta]
         args = [operation_token() if create else "", SCHEMA]
-        epoch, schema = await self._calls.write("read", script.OPEN, keys, args)
+        epoch, schema = await self._calls.write("read", script.OPEN, [self._names.meta], args)
         if not epoch:
             told = (
                 "it was emptied or replaced. `image-gateway ledger rebuild` brings it back from an export, or accepts"
@@ -142,7 +141,7 @@ class RedisLedger:
         epoch, former = await self._known_epoch(), ""
         while True:
             reply = await self._try_hold(keys, [epoch, *args, former, BINDING_SECONDS])
-            if reply[0] != "BOUND" or reply[1] == former or not await self._came_to_nothing(reply[1]):
+            if reply[0] != "BOUND" or reply[1] == former or not await self._came_to_nothing(str(reply[1])):
                 return reply
             former = reply[1]
 
@@ -161,8 +160,10 @@ class RedisLedger:
             raise
 
     async def _came_to_nothing(self, request_id: str) -> bool:
-        kept = await self._calls.execute("HGETALL", self._names.request(request_id))
-        return wire.only_voids(kept)
+        try:
+            return wire.only_voids(await self._calls.execute("HGETALL", self._names.request(request_id)))
+        except LedgerUnavailable:
+            return False  # a claim was noted, so no error: whoever has it waits, or leaves the other behind again
 
     async def _released(self, request_id: str, attempt: int) -> None:
         if self._holds.has_lapsed(request_id, attempt):  # it was presumed, which the hold left as it was

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from gateway.domain.budget import Denied, Held
 from gateway.domain.idempotency import Binding, Bound
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
+from gateway.ports import LedgerUnavailable
 from tests.ledger.rules import ABOUT, budget, candidate, settlement
 
 RULE = budget(1000)
@@ -94,6 +97,26 @@ async def test_a_claim_whose_answer_was_lost_is_claimed_again(ledger: RedisLedge
         answer = await ledger.choose_and_hold("b", [candidate((RULE, 1))], about=ABOUT, binding=CLAIM, token="one")
         assert answer == Bound("a", same=True)
     assert isinstance(await ask(ledger, "c", CLAIM), Held)
+
+
+async def test_a_claim_is_told_though_the_store_goes_away_right_after(
+    ledger: RedisLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was noted, so it must not end in an error after which the next retry would pay again.
+
+    The moment between two replies cannot be hit from outside, so the second call fails here by itself.
+    """
+    assert isinstance(await ask(ledger, "a", CLAIM), Held)
+    await ledger.orphan(CLAIM.name, "a")
+
+    async def away(*_: str | int) -> None:
+        raise LedgerUnavailable("gone in that moment")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ledger._calls, "execute", away)
+        assert await ask(ledger, "b", CLAIM) == Bound("a", same=True)
+    await ledger.orphan(CLAIM.name, "a")
+    assert await ask(ledger, "c", CLAIM) == Bound("a", same=True)
 
 
 async def test_what_was_claimed_in_vain_can_be_claimed_again(ledger: RedisLedger) -> None:
