@@ -15,6 +15,8 @@ from tests.ledger.rules import ABOUT, budget, candidate, settlement
 
 RULE = budget(10_000_000)
 AMOUNT = 100
+PATIENCE = 80.0
+"""Seconds: servers on a busy machine may need several elections to agree."""
 
 
 class Load:
@@ -48,13 +50,13 @@ class Load:
     async def more(self, operations: int = 50) -> None:
         """Wait until so many more were done."""
         wanted = self.done + operations
-        async with asyncio.timeout(30), self._progress:
+        async with asyncio.timeout(PATIENCE), self._progress:
             await self._progress.wait_for(lambda: self.done >= wanted)
 
     async def refusal(self) -> None:
         """Wait until one more was refused."""
         wanted = self.refused + 1
-        async with asyncio.timeout(30), self._progress:
+        async with asyncio.timeout(PATIENCE), self._progress:
             await self._progress.wait_for(lambda: self.refused >= wanted)
 
 
