@@ -73,6 +73,13 @@ class Program:
         self.frozen = True
         os.kill(self.pid, signal.SIGSTOP)
 
+    @property
+    def stands_still(self) -> bool:
+        """Whether it is frozen, by us or by itself (a failpoint)."""
+        if not self.alive:
+            return False
+        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
     def thaw(self) -> None:
         """Let it go on."""
         if self.alive and self.frozen:
