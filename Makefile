@@ -25,9 +25,10 @@ test: lint ## lint, then every test that is not slow, against real servers (ARGS
 test-slow: $(VENV)/.dev ## the tests that take minutes each, an hour in all (ARGS="-k failover")
 	$(BIN)/pytest -m slow $(ARGS)
 
-bench: $(VENV)/.dev ## what the gateway adds in time and memory, and what the ledger takes (ARGS=--quick)
+bench: $(VENV)/.dev ## what the gateway adds in time and memory, what the ledger and decisions take (ARGS=--quick)
 	$(BIN)/python benchmarks/overhead.py $(ARGS)
 	$(BIN)/python benchmarks/ledger.py $(ARGS)
+	$(BIN)/python benchmarks/choosing.py $(ARGS)
 
 lint: $(VENV)/.dev ## style, format and types
 	$(BIN)/ruff check

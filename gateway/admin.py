@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
 
 from gateway.app import Application
 from gateway.domain import money
 from gateway.domain.budget import Window
 from gateway.domain.errors import InvalidRequest, Unavailable
+from gateway.experiments import arms_report
+from gateway.health import RouteHealth
+from gateway.observe.scrape import RouteState
 from gateway.ports import LedgerUnavailable
 from gateway.reports import ReportError, period_of, spend_report
 
 View = Callable[[Mapping[str, str]], Awaitable[object]]
 
 
-def admin_views(application: Application) -> dict[str, View]:
-    """Return every view by its name under `/admin/`; each takes the query's parameters."""
+def admin_views(application: Application, *, makes_calls: bool = True) -> dict[str, View]:
+    """Return every view by its name under `/admin/`; each takes the query's parameters.
+
+    A process that makes no calls knows nothing of the health of routes, and shows none.
+    """
 
     async def spend(query: Mapping[str, str]) -> object:
         by = [name for name in query.get("by", "project,job_type,route").split(",") if name]
@@ -26,10 +33,12 @@ def admin_views(application: Application) -> dict[str, View]:
             period = period_of(Window(window), query.get("since"), query.get("until"))
         except ReportError as error:
             raise InvalidRequest(str(error), param="until" if "until" in query else "since") from error
+        store, realm, project = application.store, application.realm, query.get("project")
+        if "experiment" in query:
+            return (await arms_report(store, realm, query["experiment"], period=period, project=project)).as_json()
         try:
-            found = await spend_report(
-                application.store, application.realm, by=by, period=period, project=query.get("project")
-            )
+            shadows = query.get("shadow") == "true"
+            found = await spend_report(store, realm, by=by, period=period, project=project, shadows=shadows)
         except ReportError as error:
             raise InvalidRequest(str(error), param="by") from error
         return found.as_json()
@@ -50,10 +59,7 @@ def admin_views(application: Application) -> dict[str, View]:
 
     async def routes(_: Mapping[str, str]) -> object:
         found = (await application.snapshot()).routes
-        return [
-            {"route": route.route, "available": route.available, "images_remaining": route.images_remaining}
-            for route in found
-        ]
+        return [_route(route, application.health.of(route.route) if makes_calls else None) for route in found]
 
     return {"spend": _guarded(spend), "budgets": _guarded(budgets), "routes": _guarded(routes)}
 
@@ -66,6 +72,26 @@ def _guarded(view: View) -> View:
             raise Unavailable("The ledger does not answer.", code="ledger_unavailable", retry_after=2) from error
 
     return guarded
+
+
+def _route(route: RouteState, health: RouteHealth | None) -> dict[str, object]:
+    return {
+        "route": route.route,
+        "available": route.available,
+        "images_remaining": route.images_remaining,
+        "health": None if health is None else _health(health),
+        "limits": [asdict(limit) for limit in route.limits],
+    }
+
+
+def _health(health: RouteHealth) -> dict[str, object]:
+    return {
+        "circuit": health.circuit,
+        "ejected_for_seconds": round(health.seconds, 3),
+        "weight": round(health.weight, 3),
+        "failures_in_a_row": health.failures,
+        "ejections_in_a_row": health.ejections,
+    }
 
 
 def _usd(micro: int) -> str:

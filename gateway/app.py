@@ -6,16 +6,23 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from gateway.admission import Doors
 from gateway.assets.answers import AnswersOnDisk
+from gateway.assets.images import ImagesOnDisk
+from gateway.assets.shadows import ShadowsOnDisk
+from gateway.capacity import LearningProvider
 from gateway.domain.budget import Budget, Counted, Quota
+from gateway.domain.links import Signer
 from gateway.domain.policy import Policy
 from gateway.domain.retry import RetryBudgets
+from gateway.domain.route import ProviderConfig
+from gateway.health import Health, RouteHealth, Times
 from gateway.ledger.deferred import DeferredSettlements
 from gateway.ledger.identity import is_known, remember
 from gateway.ledger.journal import Journal
@@ -26,16 +33,26 @@ from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
 from gateway.ledger.wire import Balance
 from gateway.lifecycle import Lifecycle, Setup
+from gateway.linking import Linker
 from gateway.observe.event import PolicyLoaded
 from gateway.observe.fanout import Observers
 from gateway.observe.labels import LabelSets
 from gateway.observe.log import LogObserver
 from gateway.observe.metrics import Metrics
-from gateway.observe.scrape import BudgetState, ModelRetirement, RouteState, Snapshot, new_registry, scrape
-from gateway.ports import LedgerUnavailable, Provider
+from gateway.observe.scrape import (
+    BudgetState,
+    LimitState,
+    ModelRetirement,
+    RouteState,
+    Snapshot,
+    new_registry,
+    scrape,
+)
+from gateway.ports import Ledger, LedgerUnavailable, Provider
 from gateway.providers import open_provider
 from gateway.service import Service
-from gateway.steps.reserve import route_quotas
+from gateway.shadow import Shadows
+from gateway.watched import WatchedProvider
 
 Result = TypeVar("Result")
 
@@ -53,12 +70,15 @@ class Settings:
 
     data: Path
     assets: Path | None = None
-    """What gateways that share a store share on disk: answers kept for repeats. None: in `data`."""
+    """What gateways that share a store share on disk: answers kept for repeats, images with links. None: in `data`."""
+    public_url: str | None = None
+    """Under which clients reach the gateway, for links; None: the host that each request names, without TLS."""
     realm: str = "main"
     pepper: str | None = None
     lease: float = 30.0
     grace: float = 30.0
     store_timeout: float = 0.09
+    health: Times = field(default_factory=Times)
 
 
 class Application:
@@ -71,14 +91,28 @@ class Application:
         self.registry = new_registry()
         self._metrics = Metrics(self.registry, LabelSets.from_policy(policy))
         self._observers = Observers([self._metrics, LogObserver()])
-        self._providers = {name: open_provider(config) for name, config in policy.providers.items()}
+        self.doors = Doors()
+        self.health = Health(self._observers, times=settings.health, capacity=self.doors.capacity.trouble)
+        self._providers = {name: self._open(config) for name, config in policy.providers.items()}
         self._former: list[Provider] = []
         self.ledger = RedisLedger(
             store, settings.realm, lease=settings.lease, observer=self._observers, on_expired=self._observers.emit
         )
         self.settlements = DeferredSettlements(self.ledger, Journal(settings.data / "journal", settings.realm))
         self.answers = AnswersOnDisk((settings.assets or settings.data / "assets") / "answers")
+        self.comparisons = ShadowsOnDisk((settings.assets or settings.data / "assets") / "shadows")
+        self.images = ImagesOnDisk((settings.assets or settings.data / "assets") / "images")
+        linker = Linker(self.images, Signer(pepper), public_url=settings.public_url)
         offline = OfflineLedger(self.ledger, self.settlements)
+        self.shadows = Shadows(
+            ledger=offline,
+            settlements=self.settlements,
+            observer=self._observers,
+            today=today,
+            answers=self.answers,
+            comparisons=self.comparisons,
+            doors=self.doors,
+        )
         self.keyring = RedisKeyring(store, pepper, settings.realm)
         self.lifecycle = Lifecycle(
             current=self._setup,
@@ -89,23 +123,41 @@ class Application:
             today=today,
             answers=self.answers,
             budgets=RetryBudgets(time.monotonic),
+            shadows=self.shadows,
+            conditions=self.health,
+            balances=self.ledger.balances,
+            doors=self.doors,
+            linker=linker,
         )
-        self.service = Service(
-            lifecycle=self.lifecycle, current=self._setup, keyring=self.keyring, ledger=offline, today=today
-        )
+        self.service = self._service(offline, linker)
         self._observers.emit(PolicyLoaded(policy.digest, ok=True))
+
+    def _service(self, ledger: Ledger, linker: Linker) -> Service:
+        return Service(
+            lifecycle=self.lifecycle,
+            current=self._setup,
+            keyring=self.keyring,
+            ledger=ledger,
+            today=today,
+            linker=linker,
+        )
 
     def _setup(self) -> Setup:
         return Setup(self.policy, self._providers)
+
+    def _open(self, config: ProviderConfig) -> Provider:
+        return WatchedProvider(LearningProvider(open_provider(config), self.doors.capacity), self.health)
 
     def adopt(self, policy: Policy) -> None:
         """Serve new requests by another policy; those under way finish by the one they began with."""
         before, kept = self.policy, self._providers
         self._providers = {
-            name: kept[name] if before.providers.get(name) == config else open_provider(config)
+            name: kept[name] if before.providers.get(name) == config else self._open(config)
             for name, config in policy.providers.items()
         }
         self._former += [provider for provider in kept.values() if provider not in self._providers.values()]
+        self.health.adopt(before.routes, policy.routes)
+        self.doors.capacity.adopt(before.routes, policy.routes)
         self.policy = policy
         self._metrics.labels = LabelSets.from_policy(policy)
         self._observers.emit(PolicyLoaded(policy.digest, ok=True))
@@ -121,7 +173,7 @@ class Application:
     async def snapshot(self) -> Snapshot:
         """Return budgets, routes and retirements as they are now; raises LedgerUnavailable."""
         budgets = budgets_of(self.policy)
-        limits = {name: route_quotas(route) for name, route in self.policy.routes.items()}
+        limits = {name: self.doors.capacity.limits(route) for name, route in self.policy.routes.items()}
         balances = await self.ledger.balances([*budgets, *(limit for own in limits.values() for limit in own)])
         room = iter(balances[len(budgets) :])
         return Snapshot(
@@ -130,7 +182,10 @@ class Application:
                 BudgetState(rule.scope.label(), rule.window, rule.limit, balance.used, balance.held)
                 for rule, balance in zip(budgets, balances, strict=False)
             ),
-            routes=tuple(_route_state(name, [(limit, next(room)) for limit in own]) for name, own in limits.items()),
+            routes=tuple(
+                _route_state(self.health.of(name), name, [(limit, next(room)) for limit in own])
+                for name, own in limits.items()
+            ),
             retirements=tuple(
                 ModelRetirement(model.name, (model.retires - today()).days)
                 for model in {route.model.name: route.model for route in self.policy.routes.values()}.values()
@@ -140,11 +195,13 @@ class Application:
 
     def background(self) -> list[Coroutine[None, None, None]]:
         """Return what runs beside the requests, until it is cancelled."""
-        return [self.ledger.run(), self.keyring.run(), self.settlements.run(), self.answers.run()]
+        parts = (self.ledger, self.keyring, self.settlements, self.answers, self.comparisons, self.images)
+        return [part.run() for part in parts]
 
     async def aclose(self, grace: float) -> None:
         """Finish what runs, within `grace` seconds, settle what is settled, and let go of providers."""
         await self.lifecycle.drain(grace)
+        await self.shadows.aclose()
         await self.settlements.aclose(grace)
         await self.ledger.aclose()
         for provider in (*self._providers.values(), *self._former):
@@ -152,15 +209,23 @@ class Application:
 
 
 def budgets_of(policy: Policy) -> list[Budget]:
-    """Every budget of a policy, the common ones first."""
-    return [*policy.budgets, *(budget for project in policy.projects.values() for budget in project.budgets)]
+    """Every budget of a policy, the common ones first, those of shadows last."""
+    of_projects = [budget for project in policy.projects.values() for budget in project.budgets]
+    of_shadows = [kind.shadow.budget for kind in policy.job_types.values() if kind.shadow is not None]
+    return [*policy.budgets, *of_projects, *of_shadows]
 
 
-def _route_state(name: str, limits: Sequence[tuple[Quota, Balance]]) -> RouteState:
-    """A route is available while each of its own limits has room for one more."""
-    left = [(quota.counted, max(quota.limit - now.used - now.held, 0)) for quota, now in limits]
-    images = [room for counted, room in left if counted is Counted.IMAGES]
-    return RouteState(name, available=all(room for _, room in left), images_remaining=min(images, default=None))
+def _route_state(health: RouteHealth, name: str, limits: Sequence[tuple[Quota, Balance]]) -> RouteState:
+    """A route is available while it is not ejected and each limit, its own or its account's, has room for one more."""
+    states = tuple(
+        LimitState(
+            quota.scope.label(), quota.counted, quota.seconds, quota.limit, max(quota.limit - now.used - now.held, 0)
+        )
+        for quota, now in limits
+    )
+    images = [state.left for state in states if state.counted == Counted.IMAGES]
+    available = health.in_service and all(state.left for state in states)
+    return RouteState(name, available, images_remaining=min(images, default=None), limits=states)
 
 
 async def patiently(work: Callable[[], Awaitable[Result]]) -> Result:

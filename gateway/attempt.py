@@ -8,17 +8,18 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gateway.domain.errors import GatewayError, RateLimited, Unavailable, UpstreamError, UpstreamTimeout
+from gateway.admission import Admission
+from gateway.domain.errors import ClientGone, GatewayError, RateLimited, Unavailable, UpstreamError, UpstreamTimeout
 from gateway.domain.retry import RetryBudgets, jittered
 from gateway.domain.route import Views
 from gateway.domain.settlement import CostSource, Outcome, Settlement, SettleResult
 from gateway.exchange import Admitted
 from gateway.failpoint import reach
 from gateway.observe.event import FellBack, Observer, UpstreamFailed
-from gateway.ports import Answer, Ledger, LedgerUnavailable, Provider, Settlements, UpstreamFailure
+from gateway.ports import Answer, LedgerUnavailable, Provider, Settlements, UpstreamFailure
 from gateway.retrying import Course, Failed, Step
 from gateway.steps.accept import retry_count
-from gateway.steps.reserve import AlreadyBound, Reserved, reserve
+from gateway.steps.reserve import AlreadyBound, Reserved
 from gateway.steps.send import send
 from gateway.steps.settle import presume
 
@@ -52,13 +53,13 @@ class Attempts:
 
     def __init__(
         self,
-        ledger: Ledger,
+        admission: Admission,
         settlements: Settlements,
         providers: Mapping[str, Provider],
         observer: Observer,
         budgets: RetryBudgets | None = None,
     ) -> None:
-        self._ledger = ledger
+        self._admission = admission
         self._settlements = settlements
         self._providers = providers
         self._observer = observer
@@ -91,6 +92,7 @@ class Attempts:
         assert self._course is not None
         course, before = self._course, admitted.exchange.attempts
         course.failed(reserved.quote, failure)
+        admitted.exchange.failed.append(reserved.quote.route.name)
         result = await self._go_on(admitted, course)
         if result is None and (admitted.exchange.attempts > before or course.times_presumed > 1):
             raise failed(course) from failure
@@ -122,6 +124,7 @@ class Attempts:
             course.succeeded(reserved.quote)
             return await self._pass_on(admitted, course, reserved, result)
         course.failed(reserved.quote, result)
+        admitted.exchange.failed.append(reserved.quote.route.name)
         return None
 
     async def _pause(self, admitted: Admitted, seconds: float) -> None:
@@ -143,14 +146,8 @@ class Attempts:
         admitted.exchange.attempts += 1
         reach("before_hold")
         try:
-            reserved = await reserve(
-                self._ledger,
-                admitted.request_id,
-                step.quotes,
-                admitted.purse,
-                about=admitted.about(),
-                release=release,
-                binding=admitted.exchange.binding,
+            reserved = await self._admission.reserve(
+                admitted, step.quotes, release=release, give_back=lambda: self._give_back(admitted)
             )
         except AlreadyBound:
             admitted.exchange.attempts -= 1
@@ -161,16 +158,21 @@ class Attempts:
             admitted.exchange.attempts -= 1
             await self._give_back(admitted)
             raise (failed(course) if course.presumed else ledger_unavailable()) from error
-        except GatewayError:
+        except GatewayError as error:
             admitted.exchange.attempts -= 1
             self._open = None  # an earlier attempt was given back in the same step
-            if not course.failures:
+            if not course.failures or (isinstance(error, Unavailable | ClientGone) and not course.presumed):
                 raise
             course.denied(step)
             return None
         self._open, self._unbilled = reserved, ""
         reach("after_hold")
         admitted.exchange.quote = reserved.quote
+        exchange, quote = admitted.exchange, reserved.quote
+        for degraded in exchange.degradations(quote):
+            self._observer.emit(degraded)
+        for replaced in exchange.replacements(quote):
+            self._observer.emit(replaced)
         self._tell_of_fallback(course, reserved)
         course.chosen(reserved.quote)
         return reserved
@@ -186,7 +188,8 @@ class Attempts:
         began = time.monotonic()
         try:
             reach("before_send")
-            answer = await send(self._providers, admitted.request_id, reserved.quote, admitted.body)
+            body, links = admitted.body, admitted.exchange.links
+            answer = await send(self._providers, admitted.request_id, reserved.quote, body, links)
             reach("answer_begun")
             return Sent(reserved, answer, time.monotonic() - began)
         except UpstreamFailure as failure:
@@ -212,6 +215,7 @@ class Attempts:
             reach("before_void")
             await self._settlements.void(admitted.request_id, self._open.held.attempt, self._unbilled)
             reach("after_void")
+            self._admission.ended(self._open.quote)
             self._open = None
 
     async def interrupted(self, admitted: Admitted) -> None:
@@ -230,6 +234,7 @@ class Attempts:
         reach("before_settle")
         result = await self._settlements.settle(settlement)
         reach("after_settle")
+        self._admission.ended(reserved.quote)
         self._open = None
         exchange = admitted.exchange
         exchange.cost = settlement.cost if exchange.cost is None else total(exchange.cost, settlement.cost)

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from gateway.domain.caller import Caller
 from gateway.domain.idempotency import Binding
 from gateway.domain.job import Job, Wishes
+from gateway.domain.mark import mark
 from gateway.domain.policy import JobType, Policy, Project
 from gateway.domain.route import Quote, Views
 from gateway.domain.settlement import CostSource, Settlement
-from gateway.observe.event import NONE, HoldEnded, RequestFinished
-from gateway.ports import Body, Inbound
+from gateway.domain.trial import Arm, is_sampled
+from gateway.observe.event import NONE, Degraded, HoldEnded, Replaced, RequestFinished
+from gateway.ports import Body, Inbound, Links
 from gateway.steps.rank import Ranked
 from gateway.steps.reserve import Purse
 
@@ -31,13 +33,43 @@ class Exchange:
     orphan_name: str | None = None
     """What a retry without a key calls it by, should its client leave it behind."""
     replayed: bool = False
+    links: Links | None = None
+    """Where its images are kept, if its client wants links to them."""
+    arm: Arm | None = None
+    """Of an experiment, if the request is in one."""
     quote: Quote | None = None
+    changes_told: set[str] = field(default_factory=set)
+    """What policy changed to save money, as far as events have told of it."""
     attempts: int = 0
+    failed: list[str] = field(default_factory=list)
+    """Routes that failed it so far."""
     upstream_seconds: float = 0.0
     client_seconds: float = 0.0
+    waited: float = 0.0
+    """In a queue for a slot on a route; part of `upstream_seconds`."""
     cost: Views | None = None
     source: CostSource | None = None
     images: int = 0
+
+    @property
+    def sampled(self) -> bool:
+        """Whether the job type's shadow is to repeat it."""
+        shadow = self.job_type.shadow if self.job_type else None
+        return shadow is not None and is_sampled(shadow, self.inbound.request_id)
+
+    def degradations(self, quote: Quote) -> list[Degraded]:
+        """Return what policy changed in a quote that was chosen, each change once a request."""
+        changes = [f"{name}={value}" for name, value in quote.degraded.items()]
+        new = [change for change in changes if change not in self.changes_told]
+        self.changes_told.update(new)
+        return [Degraded(self.job_type.name if self.job_type else NONE, change) for change in new]
+
+    def replacements(self, quote: Quote) -> list[Replaced]:
+        """Return the retired model that a quote which was chosen stands in for, once a request."""
+        if quote.replaced is None or quote.replaced in self.changes_told:
+            return []
+        self.changes_told.add(quote.replaced)
+        return [Replaced(quote.route.name, quote.replaced, quote.route.model.name)]
 
     def finished(
         self, status: int, *, code: str = "", client_gone: bool = False, bytes_out: int = 0
@@ -45,6 +77,7 @@ class Exchange:
         """Return the event that ends this request."""
         duration = time.monotonic() - self.inbound.received
         job = self.quote.job if self.quote else self.job
+        arm = None if self.wishes.dry_run or self.replayed else self.arm  # neither is a trial of anything
         return RequestFinished(
             request_id=self.inbound.request_id,
             operation=str(job.operation if job else self.inbound.operation),
@@ -68,6 +101,9 @@ class Exchange:
             bytes_out=bytes_out,
             tags=self.wishes.tags,
             replayed=self.replayed,
+            experiment=arm.experiment if arm else NONE,
+            arm=arm.name if arm else NONE,
+            waited=self.waited,
         )
 
 
@@ -92,11 +128,12 @@ class Admitted:
     @property
     def purse(self) -> Purse:
         """Whose money it draws on."""
-        return Purse(self.caller, self.project, self.job_type, self.policy)
+        may_degrade = self.exchange.wishes.degrade
+        return Purse(self.caller, self.project, self.job_type, self.policy, may_degrade=may_degrade)
 
     def about(self) -> dict[str, object]:
         """Return what the ledger's record says of the request: no prompt, no secret, no image."""
-        job = self.job
+        job, arm = self.job, self.ranked.arm
         return {
             "project": self.project.name,
             "key": self.caller.key_id,
@@ -115,10 +152,27 @@ class Admitted:
             "partial_images": job.partial_images,
             "tags": dict(self.exchange.wishes.tags),
             "passed_over": [{"route": refusal.route, "reason": refusal.reason} for refusal in self.ranked.refusals],
+            "text_chars": job.prompt_chars,
+            "rules": mark(self.policy, self.project, self.job_type),
+            **({"experiment": arm.experiment, "arm": arm.name} if arm else {}),
+            **self._named(),
         }
+
+    def _named(self) -> dict[str, object]:
+        """What the client asked of the gateway itself, and which routes failed it, where there is anything of it."""
+        wishes = self.exchange.wishes
+        told: dict[str, object] = {
+            "named_job_type": wishes.job_type or self.caller.job_type,
+            "lane": wishes.lane,
+            "max_cost": wishes.max_cost,
+            "degrade": None if wishes.degrade else "never",
+            "failed": list(self.exchange.failed) or None,
+        }
+        return {name: value for name, value in told.items() if value is not None}
 
     def hold_ended(self, quote: Quote, settlement: Settlement) -> HoldEnded:
         """Return the event of a hold that was settled or presumed."""
+        arm = self.ranked.arm
         return HoldEnded(
             project=self.project.name,
             job_type=self.job_type.name,
@@ -129,4 +183,6 @@ class Admitted:
             source=settlement.source,
             images=settlement.images,
             usage=settlement.usage,
+            experiment=arm.experiment if arm else NONE,
+            arm=arm.name if arm else NONE,
         )

@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import NamedTuple
 
+from gateway.admission import Doors
 from gateway.attempt import Attempts, PassedOn, Sent, unknown
 from gateway.delivery import Delivery
 from gateway.domain.budget import Held
@@ -34,6 +35,7 @@ from gateway.ports import (
     UpstreamFailure,
 )
 from gateway.relay import Relay
+from gateway.shadow import Shadows, landing
 from gateway.steps.reserve import AlreadyBound
 from gateway.steps.settle import settle
 from gateway.steps.write import REPLAYED, Decision, write
@@ -54,6 +56,8 @@ class Means:
     today: Callable[[], date]
     answers: Answers | None = None
     budgets: RetryBudgets | None = None
+    shadows: Shadows | None = None
+    doors: Doors = field(default_factory=Doors)
 
 
 class Shown(NamedTuple):
@@ -73,8 +77,10 @@ class Flight:
         self._exchange = admitted.exchange
         self._means = means
         self._relay = relay
+        self._providers = providers
         self._shared = shared
-        self._attempts = Attempts(means.ledger, means.settlements, providers, means.observer, means.budgets)
+        admission = means.doors.admission(means.ledger, None if shared else relay.until_taken)
+        self._attempts = Attempts(admission, means.settlements, providers, means.observer, means.budgets)
         self._keeping = Keeping(means.answers, means.ledger, admitted.exchange, relay)
 
     async def run(self) -> None:
@@ -93,11 +99,12 @@ class Flight:
             self._relay.fail(fault)
             raise
         finally:
-            await self._admitted.body.aclose()
-            gone, sent = self._relay.client_gone, self._relay.bytes_out
-            ended = self._exchange.finished(shown.status, code=shown.code, client_gone=gone, bytes_out=sent)
-            self._means.observer.emit(ended)
-            await self._keeping.end()
+            succeeded = shown == Shown(200, "")
+            async with landing(self._means.shadows, self._admitted, self._providers, succeeded=succeeded):
+                gone, sent = self._relay.client_gone, self._relay.bytes_out
+                ended = self._exchange.finished(shown.status, code=shown.code, client_gone=gone, bytes_out=sent)
+                self._means.observer.emit(ended)
+                await self._keeping.end()
 
     def _fault(self, error: BaseException) -> GatewayError:
         """Return the error to show where the work was cut short; only a gateway that shuts down does so on purpose."""
@@ -173,6 +180,7 @@ class Flight:
             reading,
             admitted.project.multiplier,
             upstream_request_id=answer.upstream_request_id,
+            seconds=sent.seconds + delivery.upstream_seconds,
         )
         confirmed = settlement.source is not CostSource.PRESUMED
         error = spoiled(reading, broken, event_stream=answer.event_stream, confirmed=confirmed)
@@ -261,7 +269,7 @@ def own_headers(admitted: Admitted, today: date, held: Held | None = None, cost:
     """Return the gateway's own headers for a request as far as it has come; `cost` is nano-USD."""
     exchange = admitted.exchange
     quote = exchange.quote or admitted.ranked.quotes[0]
-    decision = Decision(admitted.request_id, admitted.job_type.name, quote, exchange.attempts, held, cost)
+    decision = Decision(admitted.request_id, admitted.job_type.name, quote, exchange.attempts, held, cost, exchange.arm)
     return write(decision, today)
 
 

@@ -48,7 +48,8 @@ class Keeping:
     """What becomes of the answer to one request.
 
     Under an idempotency key an answer is kept wherever money may be spent on it. Without one only a client that was
-    cut off asks again: what it has not got to the end is kept, and the ledger is told that it was left behind.
+    cut off asks again: what it has not got to the end is kept, and the ledger is told that it was left behind. What a
+    shadow is to be compared with is kept once the client has it.
     """
 
     def __init__(self, answers: Answers | None, ledger: Ledger, exchange: Exchange, relay: Relay) -> None:
@@ -58,6 +59,7 @@ class Keeping:
         self._request_id = exchange.inbound.request_id
         self._orphan_name = exchange.orphan_name
         self._keyed = exchange.binding is not None and not exchange.binding.claim
+        self._compared = exchange.sampled
         self._recording: Recording | None = None
         self._complete: tuple[int, Headers] | None = None
         self._orphaning: set[asyncio.Task[None]] = set()
@@ -66,7 +68,7 @@ class Keeping:
         self._begin()
 
     def _begin(self) -> None:
-        if self._answers is not None and (self._keyed or self._orphan_name is not None):
+        if self._answers is not None and (self._keyed or self._compared or self._orphan_name is not None):
             self._recording = self._answers.record(self._request_id)
 
     async def write(self, chunk: bytes) -> None:
@@ -108,6 +110,8 @@ class Keeping:
                 await self._relay.until_taken()
                 if self._relay.client_gone:
                     await self._commit()
+            if self._compared:
+                await self._commit()
         finally:
             if self._recording is not None:
                 await self._recording.discard()

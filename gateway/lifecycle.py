@@ -1,6 +1,7 @@
 """A request from start to finish: the only place that knows the order, and that a hold always ends.
 
-    accept → authenticate → (read the body) → classify → price → rank → reserve → send → settle → write
+    accept → authenticate → (read the body) → classify → compatibility → experiment → price → rank
+      → reserve → send → settle → write
 
 From `reserve` on it is a `Flight`, in a task of its own: the client may leave, the answer is read to its end and
 settled. A request that repeats one in flight takes no flight; it waits for that one's answer.
@@ -16,24 +17,28 @@ from dataclasses import dataclass
 from datetime import date
 from typing import NamedTuple
 
-from gateway.decision import Asked, decide, job_type_of
-from gateway.domain.caller import Caller
-from gateway.domain.errors import Forbidden, GatewayError, InternalError, Unavailable
-from gateway.domain.policy import Policy, Project
+from gateway.admission import Doors
+from gateway.decision import Asked, decide, job_type_of, project_of
+from gateway.domain.errors import GatewayError, InternalError, Unavailable
+from gateway.domain.policy import Policy
 from gateway.domain.retry import RetryBudgets
 from gateway.duplicates import Duplicates, Ending
 from gateway.exchange import Admitted, Exchange
-from gateway.explanation import explanation
+from gateway.explanation import Balances, explanation_now
 from gateway.failpoint import reach
 from gateway.flight import Flight, Means, own_headers
 from gateway.keeping import Whole
+from gateway.linking import Linker
 from gateway.observe.event import Observer, RequestDenied, RequestStarted
 from gateway.ports import Answers, Conditions, Inbound, Keyring, Ledger, Outbound, Provider, Settlements
+from gateway.rehearsal import Decided
 from gateway.relay import Relay
 from gateway.repetition import ties
+from gateway.shadow import Shadows
 from gateway.steps.accept import accept, idempotency_key, retry_count
 from gateway.steps.authenticate import authenticate
 from gateway.steps.classify import classify
+from gateway.steps.compatibility import modernized
 
 CLIENT_GONE = 499
 """The status of a request whose client left while it waited for somebody else's answer."""
@@ -57,8 +62,9 @@ class Lifecycle:
     """Runs image requests. One instance per process; `current` returns the setup that new requests use.
 
     `answers` keeps what may be asked for again; without it a repeated request is told that its answer is not kept.
-    `budgets` bound the retries of all requests together; without them each request has its own. `conditions` tell how
-    routes are doing.
+    `budgets` bound the retries of all requests together; without them each request has its own. `shadows` repeat
+    some requests for comparison. `conditions` tell how routes are doing, `balances` where budgets stand for whoever
+    asks without spending. `doors` hold who waits for a route. `linker` keeps images for links to them.
     """
 
     def __init__(
@@ -72,16 +78,22 @@ class Lifecycle:
         today: Callable[[], date],
         answers: Answers | None = None,
         budgets: RetryBudgets | None = None,
+        shadows: Shadows | None = None,
         conditions: Conditions | None = None,
+        balances: Balances | None = None,
         limits: Limits | None = None,
+        doors: Doors | None = None,
+        linker: Linker | None = None,
     ) -> None:
         self._current = current
         self._keyring = keyring
-        self._means = Means(ledger, settlements, observer, today, answers, budgets)
+        self._means = Means(ledger, settlements, observer, today, answers, budgets, shadows, doors or Doors())
         self._duplicates = Duplicates(answers, observer)
         self._observer = observer
         self._today = today
         self._conditions = conditions
+        self._balances = balances
+        self._linker = linker
         self._limits = limits or Limits()
         self._running: set[asyncio.Task[None]] = set()
         self._draining = False
@@ -127,10 +139,14 @@ class Lifecycle:
         body = await inbound.read_body()
         exchange.client_seconds += time.monotonic() - began
         try:
-            exchange.job = job = classify(inbound.operation, inbound.path_model, body)
-            asked = Asked(job, wishes, caller, project, setup.policy, self._today(), self._conditions)
+            job, today = classify(inbound.operation, inbound.path_model, body), self._today()
+            exchange.job = job = modernized(job, body.fields, project, setup.policy, today)
+            asked = Asked(job, wishes, caller, project, setup.policy, today, self._conditions, inbound.request_id)
             exchange.job_type = job_type = job_type_of(asked)
             ranked = decide(asked, job_type)
+            exchange.arm = ranked.arm
+            if job.links and self._linker is not None:
+                exchange.links = self._linker.links(project.name, inbound.headers)
             exchange.binding, exchange.orphan_name = ties(inbound, caller, body, key=key, retries=retries)
         except BaseException:
             await body.aclose()
@@ -165,21 +181,28 @@ class Lifecycle:
         return await relay.head()
 
     async def _explain(self, admitted: Admitted) -> Outbound:
-        """Answer a dry run: the decision alone; nothing is held and nothing is sent."""
+        """Answer a dry run: the decision, and where budgets stand; nothing is held and nothing is sent."""
         await admitted.body.aclose()
-        admitted.exchange.quote = admitted.ranked.quotes[0]
-        body = json.dumps(explanation(admitted), indent=2).encode() + b"\n"
+        job, wishes, today = admitted.job, admitted.exchange.wishes, self._today()
+        seed, conditions = admitted.request_id, self._conditions
+        asked = Asked(job, wishes, admitted.caller, admitted.project, admitted.policy, today, conditions, seed)
+        decided = Decided(asked, admitted.job_type, admitted.ranked)
+        told = await explanation_now(decided, self._balances)
+        chosen = told["chosen"]
+        admitted.exchange.quote = admitted.ranked.quotes[chosen if isinstance(chosen, int) else 0]
+        body = json.dumps(told, indent=2).encode() + b"\n"
         headers = [("content-type", "application/json"), ("content-length", str(len(body)))]
         self._observer.emit(admitted.exchange.finished(200))
         return Whole(200, [*headers, *own_headers(admitted, self._today())], body).outbound()
 
     def refuse_new_work(self) -> None:
-        """Answer new requests with 503 from now on."""
+        """Answer new requests, and those that wait for a route, with 503 from now on."""
         self._draining = True
+        self._means.doors.room.close()
 
     async def drain(self, seconds: float) -> int:
         """Take no new work and wait for what runs; the rest is presumed spent after `seconds`, and counted."""
-        self._draining = True
+        self.refuse_new_work()
         if self._running:
             await asyncio.wait(self._running, timeout=seconds)
         left = list(self._running)
@@ -187,12 +210,3 @@ class Lifecycle:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
         return len(left)
-
-
-def project_of(caller: Caller, policy: Policy) -> Project:
-    """Return the caller's project, or Forbidden if policy no longer names it."""
-    project = policy.projects.get(caller.project)
-    if project is None:
-        message = f"Policy has no project {caller.project!r}, which this key belongs to; ask your platform team."
-        raise Forbidden(message, code="project_not_found")
-    return project

@@ -28,8 +28,8 @@ class Rendered:
     chunks: Callable[[], AsyncIterator[bytes]]
 
 
-class Body(Protocol):
-    """A request body that was read and validated as JSON or multipart; large parts lie on disk, not in memory."""
+class Shape(Protocol):
+    """What decisions need of a request body."""
 
     @property
     def encoding(self) -> Literal["json", "multipart"]:
@@ -46,6 +46,10 @@ class Body(Protocol):
     @property
     def mask(self) -> bool:
         """Whether a mask is among them."""
+
+
+class Body(Shape, Protocol):
+    """A request body that was read and validated as JSON or multipart; large parts lie on disk, not in memory."""
 
     @property
     def fingerprint(self) -> str | None:
@@ -162,15 +166,29 @@ class Settlements(Protocol):
         """Void; None if it could not be done yet and will be."""
 
 
+class Links(Protocol):
+    """Where the images of one request are kept, to be fetched by link."""
+
+    async def keep(self, content: AsyncIterator[bytes]) -> str:
+        """Keep an image for a day and return its URL; raises what `content` raises, or OSError if there is no room."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One upstream call: the route, and the fields that must differ from what the client sent."""
+    """One job for a provider: the route, and the fields that must differ from what the client sent.
+
+    `calls` is how many upstream calls it takes, and `as_events` whether a whole answer is to be told as a stream.
+    With `links` its images are kept there, and the answer names their URLs.
+    """
 
     request_id: str
     route: Route
     job: Job
     body: Body
     changes: Mapping[str, str | int | None] = field(default_factory=dict)
+    calls: int = 1
+    as_events: bool = False
+    links: Links | None = None
 
 
 class Answer(Protocol):
@@ -267,25 +285,3 @@ class Provider(Protocol):
 
 class Truncated(Exception):
     """Raised by `Outbound.chunks` after the status line is out: the connection must be aborted, not ended properly."""
-
-
-class Gateway(Protocol):
-    """What the web layer serves. Every method raises GatewayError; headers have lower-case names."""
-
-    async def handle(self, inbound: Inbound) -> Outbound:
-        """Run one image request from key to settlement."""
-
-    async def models(self, headers: Mapping[str, str]) -> list[dict[str, object]]:
-        """List what this key may use, as OpenAI model objects with `shutdown_date`; job types as `job:NAME`."""
-
-    async def model(self, headers: Mapping[str, str], name: str) -> dict[str, object]:
-        """Return one of them, or raise NotFound with code `model_not_found`."""
-
-    async def request_record(self, headers: Mapping[str, str], request_id: str) -> dict[str, object]:
-        """Return what one request of this key's project cost and why; NotFound for anybody else's."""
-
-    async def variations(self, headers: Mapping[str, str]) -> None:
-        """Refuse the endpoint that the vendor retired; raises Retired, or InvalidApiKey first."""
-
-    async def ready(self) -> list[str]:
-        """Return what stands in the way of serving, in words; empty when ready."""

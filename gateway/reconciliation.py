@@ -120,7 +120,10 @@ def _change(booked: Booked, entry: Entry) -> None:
 
 
 def _upstream_ids(entry: Entry) -> set[str]:
-    named = entry.answer.get("upstream_request_id") or entry.about.get("upstream_request_id")
+    called = entry.answer.get("upstream_request_id")
+    if called:
+        return set(str(called).split(","))  # an attempt may be several calls
+    named = entry.about.get("upstream_request_id")
     return {str(named)} if named else set()
 
 

@@ -12,7 +12,7 @@ from gateway.domain.budget import Window
 from gateway.domain.period import day_start, parse_moment
 from gateway.domain.policy import Policy
 from gateway.domain.repricing import Repricer
-from gateway.domain.spend import DIMENSIONS, Row, Tally, is_dimension
+from gateway.domain.spend import DIMENSIONS, Row, Tally, is_dimension, is_shadow
 from gateway.ledger.entries import Entry
 from gateway.ledger.store import Store
 from gateway.recorded import recorded_entries, trimmed_until
@@ -174,16 +174,18 @@ async def spend_report(
     period: Period,
     project: str | None = None,
     export: Sequence[Path] = (),
+    shadows: bool = False,
 ) -> SpendReport:
     """Return what was booked in a period, of one project or all; ReportError for bad names.
 
+    With `shadows` that of shadow requests too, which are paid for by budgets of their own and by no project.
     `export` are files or directories of an export, for what was trimmed from the store; ExportError if it is not whole.
     """
     check_dimensions(by)
     tally = Tally(by)
-    async for entry in _entries(store, realm, period, project, export):
+    async for entry in booked_entries(store, realm, period, project, export, shadows=shadows):
         tally.add(entry)
-    return SpendReport(tuple(by), period, tally.rows, tally.total, await _lacking(store, realm, period, export))
+    return SpendReport(tuple(by), period, tally.rows, tally.total, await lacking(store, realm, period, export))
 
 
 async def repriced_report(
@@ -195,16 +197,17 @@ async def repriced_report(
     period: Period,
     project: str | None = None,
     export: Sequence[Path] = (),
+    shadows: bool = False,
 ) -> RepricedReport:
     """Return what was booked in a period, and what the same work costs under another policy; errors as above."""
     check_dimensions(by)
     booked, repriced, repricer = Tally(by), Tally(by), Repricer(policy)
-    async for entry in _entries(store, realm, period, project, export):
+    async for entry in booked_entries(store, realm, period, project, export, shadows=shadows):
         booked.add(entry)
         repriced.add(replace(entry, cost=repricer.cost(entry)))
-    lacking = await _lacking(store, realm, period, export)
+    missing = await lacking(store, realm, period, export)
     return RepricedReport(
-        booked=SpendReport(tuple(by), period, booked.rows, booked.total, lacking),
+        booked=SpendReport(tuple(by), period, booked.rows, booked.total, missing),
         repriced={row.group: row for row in repriced.rows},
         repriced_total=repriced.total,
         digest=policy.digest,
@@ -213,15 +216,17 @@ async def repriced_report(
     )
 
 
-async def _entries(
-    store: Store, realm: str, period: Period, project: str | None, export: Sequence[Path]
+async def booked_entries(
+    store: Store, realm: str, period: Period, project: str | None, export: Sequence[Path], *, shadows: bool = False
 ) -> AsyncIterator[Entry]:
+    """Yield the entries of a period, of one project or all, oldest first; errors as for reports."""
     async for entry in recorded_entries(store, realm, since=period.since, until=period.until, export=export):
-        if project is None or entry.project == project:
+        if (project is None or entry.project == project) and (shadows or not is_shadow(entry)):
             yield entry
 
 
-async def _lacking(store: Store, realm: str, period: Period, export: Sequence[Path]) -> datetime | None:
+async def lacking(store: Store, realm: str, period: Period, export: Sequence[Path]) -> datetime | None:
+    """Return when the last entry of a period was booked that the store no longer has; None if it has all."""
     trimmed = None if export else await trimmed_until(store, realm)
     return trimmed if trimmed and (period.since is None or trimmed >= period.since) else None
 

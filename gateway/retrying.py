@@ -41,7 +41,10 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One more call: wait `pause` seconds, with nothing held if there is any, then try the first quote that fits."""
+    """One more call: wait `pause` seconds, with nothing held if there is any, then try the first quote that fits.
+
+    A route may be offered several times, each time for another use of budgets; its quotes come and go together.
+    """
 
     quotes: Sequence[Quote]
     pause: float = 0.0
@@ -128,15 +131,15 @@ class Course:
         return [quote for quote in quotes if quote.route.provider.name in self._reserved]
 
     def chosen(self, quote: Quote) -> None:
-        """Take note of where a hold was taken."""
-        if quote in self._untried:
-            self._untried.remove(quote)
+        """Take note of where a hold was taken: the route is tried, whatever else it was offered for."""
+        self._untried = [other for other in self._untried if other.route.name != quote.route.name]
         self._release(self._reserved - {quote.route.provider.name})
 
     def denied(self, step: Step) -> None:
         """Take note that no hold could be taken on any quote of a step: they are out for this request."""
-        self._barred |= {quote.route.name for quote in step.quotes}
-        self._untried = [quote for quote in self._untried if quote not in step.quotes]
+        denied = {quote.route.name for quote in step.quotes}
+        self._barred |= denied
+        self._untried = [quote for quote in self._untried if quote.route.name not in denied]
 
     def succeeded(self, quote: Quote) -> None:
         """Take note that the provider answered, be it with a refusal that is the caller's own fault."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time
 
+from gateway.decision import project_of
 from gateway.domain.errors import NotFound, Retired, Unavailable
 from gateway.domain.job import JOB_PREFIX
+from gateway.domain.links import SIGNATURE
 from gateway.domain.policy import Policy, Project
 from gateway.domain.route import Model
 from gateway.explanation import record
-from gateway.lifecycle import Lifecycle, Setup, project_of
+from gateway.lifecycle import Lifecycle, Setup
+from gateway.linking import Linker
 from gateway.ports import Inbound, Keyring, Ledger, LedgerUnavailable, Outbound
 from gateway.steps.authenticate import authenticate
 
@@ -19,7 +22,7 @@ VARIATIONS_RETIRED = date(2026, 5, 12)
 
 
 class Service:
-    """Implements `ports.Gateway`."""
+    """Implements `front.Gateway`."""
 
     def __init__(
         self,
@@ -29,12 +32,14 @@ class Service:
         keyring: Keyring,
         ledger: Ledger,
         today: Callable[[], date],
+        linker: Linker | None = None,
     ) -> None:
         self._lifecycle = lifecycle
         self._current = current
         self._keyring = keyring
         self._ledger = ledger
         self._today = today
+        self._linker = linker
 
     async def handle(self, inbound: Inbound) -> Outbound:
         """Run one image request."""
@@ -67,6 +72,13 @@ class Service:
         if kept is None or not isinstance(about, dict) or about.get("project") != project.name:
             raise NotFound(f"No request {request_id!r} is known for this project.", param="id")
         return record(kept)
+
+    async def asset(self, headers: Mapping[str, str], name: str, query: Mapping[str, str]) -> Outbound:
+        """Return a stored image, by its signed link or by a key of its project."""
+        project = None if SIGNATURE in query else (await self._project(headers)).name
+        if self._linker is None:
+            raise NotFound("No images are kept here.", param="id")
+        return await self._linker.follow(name, query, project)
 
     async def variations(self, headers: Mapping[str, str]) -> None:
         """Refuse what the vendor no longer offers."""

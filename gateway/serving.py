@@ -8,9 +8,11 @@ import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from gateway.admin import admin_views
+from gateway.admin_explain import explain
 from gateway.app import Application, Settings, running_application
 from gateway.domain.policy import Policy
 from gateway.reload import PolicyReloader
@@ -59,8 +61,9 @@ async def serve_process(
                     metrics=application.scrape,
                     token=serving.admin_token,
                     health=application.service.ready,
-                    views=admin_views(application),
+                    views=admin_views(application, makes_calls=sockets.data is not None),
                     actions={"reload": reloader.answer} if reloader else {},
+                    questions={"explain": partial(explain, application)},
                 )
                 group.create_task(serve_app(admin, sockets.admin, shutdown=shutdown, grace=grace))
             watching = group.create_task(reloader.run()) if reloader else None

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gateway.admission import Doors
 from gateway.assets.answers import AnswersOnDisk
 from gateway.domain.budget import Budget, Scope, Window
 from gateway.domain.caller import Caller
@@ -157,6 +158,7 @@ class Rig:
     events: Events = field(default_factory=Events)
     limits: Limits = field(default_factory=Limits)
     numbers: list[int] = field(default_factory=lambda: [0])
+    doors: Doors = field(default_factory=Doors)
 
     def __post_init__(self) -> None:
         self.ledger = RedisLedger(self.store)
@@ -174,6 +176,7 @@ class Rig:
             today=lambda: TODAY,
             answers=self.answers,
             limits=self.limits,
+            doors=self.doors,
         )
 
     def beside(self) -> Rig:

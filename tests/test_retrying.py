@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
+from gateway.domain.budget import Pressure
 from gateway.domain.policy import OnUnknown, Retry
 from gateway.domain.retry import RetryBudget, RetryBudgets
 from gateway.domain.route import ProviderConfig, Quote, Views
@@ -184,6 +185,37 @@ def test_routes_without_room_are_out() -> None:
     assert again == Step([A], 0.5)
     trip.course.denied(again)
     assert trip.peek() is None
+
+
+def rungs(quote: Quote) -> tuple[Quote, Quote]:
+    """The same route twice: for a budget that is hardly used, and for one that is."""
+    low, high = Pressure(0, 8_000), Pressure(8_000)
+    return replace(quote, pressure=low), replace(quote, pressure=high, job=replace(quote.job, quality="low"))
+
+
+def test_a_route_that_was_tried_is_tried_on_every_rung() -> None:
+    """What failed for the good picture is not asked for a cheaper one, and all rungs of the next route are offered."""
+    (a, cheap_a), (b, cheap_b) = rungs(A), rungs(B)
+    for chosen in (a, cheap_a):
+        assert Trip((a, b, cheap_a, cheap_b)).fail(chosen, BUSY) == Step([b, cheap_b])
+
+
+def test_a_route_that_is_tried_again_is_offered_on_every_rung() -> None:
+    """Which one it is depends on what budgets have left by then, not on what was held before."""
+    (a, cheap_a), (b, cheap_b) = rungs(A), rungs(B)
+    trip = Trip((a, b, cheap_a, cheap_b))
+    trip.fail(cheap_a, BUSY)
+    assert trip.fail(b, BUSY) == Step([a, b, cheap_a, cheap_b], 0.5)
+
+
+def test_a_route_without_room_is_out_on_every_rung() -> None:
+    """A denial is one of all that were offered."""
+    (a, cheap_a), (b, cheap_b) = rungs(A), rungs(B)
+    trip = Trip((a, b, cheap_a, cheap_b))
+    step = trip.fail(a, BUSY)
+    assert step == Step([b, cheap_b])
+    trip.course.denied(step)
+    assert trip.peek() == Step([a, cheap_a], 0.5)
 
 
 def test_a_provider_without_budget_is_as_if_it_were_not_there() -> None:

@@ -9,6 +9,7 @@ import click
 
 from gateway.app import today
 from gateway.config.load import check_policy
+from gateway.config.policy_test_run import run_policy_tests
 
 
 @click.command()
@@ -17,7 +18,7 @@ def check(directory: Path) -> None:
     """Validate the policy in DIRECTORY as `serve` would.
 
     Every problem is one line, `file:line: key: what is wrong`; exit status 1 if there is any. Secrets that this
-    machine does not have are warnings.
+    machine does not have are warnings. Then the tests in DIRECTORY/tests are run, and each that fails is a line too.
     """
     found = check_policy(directory, os.environ, today())
     for problem in found.problems:
@@ -28,8 +29,19 @@ def check(directory: Path) -> None:
         count = len(found.problems)
         click.echo(f"{count} problem{'s' if count != 1 else ''} found.", err=True)
         raise SystemExit(1)
-    rules = found.policy
+    rules, run = found.policy, run_policy_tests(directory, found.policy, today())
+    for failure in run.failures:
+        click.echo(str(failure))
+    if run.failures:
+        count = len(run.failures)
+        click.echo(f"{count} problem{'s' if count != 1 else ''} found in {_tests(run.count)}.", err=True)
+        raise SystemExit(1)
+    passed = f", {_tests(run.count)} passed" if run.count else ""
     click.echo(
         f"ok: {len(rules.projects)} projects, {len(rules.job_types)} job types, {len(rules.routes)} routes, "
-        f"{len(rules.providers)} providers, {len(rules.models)} models (digest {rules.digest})"
+        f"{len(rules.providers)} providers, {len(rules.models)} models (digest {rules.digest}){passed}"
     )
+
+
+def _tests(count: int) -> str:
+    return f"{count} test{'s' if count != 1 else ''}"

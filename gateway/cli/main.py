@@ -7,9 +7,11 @@ import click
 from gateway import __version__
 from gateway.cli.check import check
 from gateway.cli.demo import demo
+from gateway.cli.explain import explain
 from gateway.cli.keys import keys
 from gateway.cli.ledger import ledger
 from gateway.cli.reconcile import reconcile
+from gateway.cli.replay import replay_command
 from gateway.cli.sandbox import sandbox
 from gateway.cli.serve import serve
 from gateway.cli.spend import spend
@@ -30,5 +32,5 @@ def main() -> None:
     """
 
 
-for command in (serve, demo, sandbox, check, keys, spend, reconcile, ledger):
+for command in (serve, demo, sandbox, check, explain, keys, spend, reconcile, replay_command, ledger):
     main.add_command(command)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -57,7 +58,14 @@ process_options = together(
         show_default="in the data directory",
         envvar="IMAGE_GATEWAY_ASSETS",
         type=click.Path(file_okay=False, path_type=Path),
-        help="Directory for kept answers; gateways that share a store should share it.",
+        help="Directory for kept answers and images; gateways that share a store should share it.",
+    ),
+    click.option(
+        "--public-url",
+        default=None,
+        show_default="http:// and the host of each request",
+        envvar="IMAGE_GATEWAY_PUBLIC_URL",
+        help="Address under which clients reach the gateway, for links to images, such as https://images.example.com.",
     ),
     click.option(
         "--max-body",
@@ -90,6 +98,7 @@ def serve(
     lease: float,
     store_timeout: float,
     assets: Path | None,
+    public_url: str | None,
     max_body: int,
     log_level: str,
 ) -> None:
@@ -98,16 +107,10 @@ def serve(
     IMAGE_GATEWAY_PEPPER (else a file in the data directory) protects stored keys; IMAGE_GATEWAY_ADMIN_TOKEN guards
     the admin plane, and is required beyond the loopback address.
     """
+    pepper = os.environ.get("IMAGE_GATEWAY_PEPPER")
+    settings = Settings(data=data, assets=assets, public_url=public_url, realm=realm, pepper=pepper)
     serving = Serving(
-        settings=Settings(
-            data=data,
-            assets=assets,
-            realm=realm,
-            pepper=os.environ.get("IMAGE_GATEWAY_PEPPER"),
-            lease=lease,
-            grace=grace,
-            store_timeout=store_timeout,
-        ),
+        settings=replace(settings, lease=lease, grace=grace, store_timeout=store_timeout),
         policy=read_policy(policy, os.environ),
         directory=policy,
         limits=BodyLimits(total=max_body * MEGABYTE),

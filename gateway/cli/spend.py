@@ -21,6 +21,7 @@ from gateway.cli.tables import show
 from gateway.config.load import check_policy
 from gateway.domain.budget import Window
 from gateway.domain.policy import Policy
+from gateway.experiments import ArmsReport, arms_report
 from gateway.ledger.store import Store
 from gateway.reports import (
     Period,
@@ -33,7 +34,7 @@ from gateway.reports import (
     spend_report,
 )
 
-Report = SpendReport | RepricedReport
+Report = SpendReport | RepricedReport | ArmsReport
 
 period_options = together(
     click.option(
@@ -58,21 +59,36 @@ class _Asked:
     policy: Policy | None
     export: tuple[Path, ...]
     realm: str
+    shadows: bool = False
+    experiment: str | None = None
 
     async def read(self, url: str) -> Report:
         """Return the report from the store at this URL."""
         store = Store(url, deadline=30.0, realm=self.realm)
         try:
             await store.check()
-            if self.policy is None:
-                return await spend_report(
-                    store, self.realm, by=self.by, period=self.period, project=self.project, export=self.export
-                )
-            return await repriced_report(
-                store, self.realm, self.policy, by=self.by, period=self.period, project=self.project, export=self.export
-            )
+            return await self._report(store)
         finally:
             await store.aclose()
+
+    async def _report(self, store: Store) -> Report:
+        period, project, export = self.period, self.project, self.export
+        if self.experiment is not None:
+            return await arms_report(store, self.realm, self.experiment, period=period, project=project, export=export)
+        if self.policy is None:
+            return await spend_report(
+                store, self.realm, by=self.by, period=period, project=project, export=export, shadows=self.shadows
+            )
+        return await repriced_report(
+            store,
+            self.realm,
+            self.policy,
+            by=self.by,
+            period=period,
+            project=project,
+            export=export,
+            shadows=self.shadows,
+        )
 
 
 @click.command()
@@ -82,9 +98,11 @@ class _Asked:
     "--by",
     default="project,job_type,route",
     show_default=True,
-    help="Comma-separated: project, key, job_type, route, model, provider, operation, quality, size, hour, day, month, "
-    "tag:NAME.",
+    help="Comma-separated: project, key, job_type, route, model, provider, operation, quality, size, experiment, "
+    "arm, shadow, hour, day, month, tag:NAME.",
 )
+@click.option("--experiment", default=None, help="Compare the arms of this experiment instead.")
+@click.option("--shadow", is_flag=True, help="Count shadow requests too, which are paid for by budgets of their own.")
 @click.option(
     "--reprice",
     default=None,
@@ -115,6 +133,8 @@ def spend(
     since: str | None,
     until: str | None,
     by: str,
+    experiment: str | None,
+    shadow: bool,
     reprice: Path | None,
     export: tuple[Path, ...],
     form: str,
@@ -126,18 +146,24 @@ def spend(
 
     Every figure comes from the entries that settlements left in the ledger.
     """
-    if (since or until) and context.get_parameter_source("window") is ParameterSource.COMMANDLINE:
+    if (since or until) and _is_given(context, "window"):
         raise click.UsageError("--window is a period of its own: give that, or --since and --until")
+    if experiment is not None and (shadow or reprice or _is_given(context, "by")):
+        raise click.UsageError("--experiment is a report of its own: it takes neither --by, --shadow nor --reprice")
     names = tuple(name.strip() for name in by.split(",") if name.strip())
     try:
         check_dimensions(names)
         period = period_of(Window(window), since, until)
     except ReportError as error:
         raise Fatal(str(error)) from error
-    asked = _Asked(names, period, project, _other_policy(reprice), export, realm)
+    asked = _Asked(names, period, project, _other_policy(reprice), export, realm, shadow, experiment)
     with clear_errors(), existing_store(store, data) as url:
         found = asyncio.run(asked.read(url))
     _print(found, form, _period_words(window, since, until))
+
+
+def _is_given(context: click.Context, option: str) -> bool:
+    return context.get_parameter_source(option) is ParameterSource.COMMANDLINE
 
 
 def _other_policy(directory: Path | None) -> Policy | None:
@@ -177,14 +203,23 @@ def _write_csv(found: Report) -> None:
 
 
 def _print_table(found: Report, period: str) -> None:
-    repriced = f" and at policy {found.digest}" if isinstance(found, RepricedReport) else ""
-    table = Table(title=f"Spend{repriced}, {period}, USD", title_justify="left")
+    table = Table(title=f"{_title(found)}, {period}, USD", title_justify="left")
     for name in found.by:
         table.add_column(name, overflow="fold")
     for name in found.columns:
         table.add_column(name.removesuffix("_usd").replace("_", " "), justify="right", no_wrap=True)
     for group, figures in found.table():
-        table.add_row(*group, *map(str, figures.values()))
+        table.add_row(*group, *map(_cell, figures.values()))
     table.add_section()
-    table.add_row(*["total", *[""] * (len(found.by) - 1)][: len(found.by)], *map(str, found.sums().values()))
+    table.add_row(*["total", *[""] * (len(found.by) - 1)][: len(found.by)], *map(_cell, found.sums().values()))
     show(table)
+
+
+def _title(found: Report) -> str:
+    if isinstance(found, ArmsReport):
+        return f"Experiment {found.experiment}"
+    return f"Spend and at policy {found.digest}" if isinstance(found, RepricedReport) else "Spend"
+
+
+def _cell(value: object) -> str:
+    return "-" if value is None else str(value)

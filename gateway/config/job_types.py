@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
+from datetime import date
 
-from gateway.config.documents import Node
-from gateway.config.fields import Fields
+from gateway.config.ability import allows, unable
+from gateway.config.fields import Fields, as_table
+from gateway.config.fitness import check_affordable, check_defaults, check_match, check_trials
+from gateway.config.ladder import check_ladder, read_ladder, read_throttled
 from gateway.config.lookup import Known
 from gateway.config.problems import Report, did_you_mean, shown
 from gateway.config.schema import JOB_FIELDS, JOB_TYPE, MATCH, RETRY
 from gateway.config.sources import Entry
+from gateway.config.trials import read_experiment, read_shadow
 from gateway.config.values import (
     Reader,
     listed,
     name,
     one_of,
     one_or_listed,
-    size,
-    size_or_auto,
-    text,
+    shape,
+    shape_or_auto,
     truth,
     usd,
     whole,
 )
-from gateway.domain.job import Operation, Size
-from gateway.domain.policy import JobType, Match, OnUnknown, Retry
-from gateway.domain.route import Capabilities, Route
+from gateway.domain.job import Operation
+from gateway.domain.policy import JobType, Match, OnUnknown, Order, Retry
+from gateway.domain.route import Route
 
-_ORDER = "listed"
-_LATER_ORDERS = ("cheapest", "fastest", "weighted")
 _MOST_ATTEMPTS = 10
 _MOST_IMAGES = 100
+_MOST_WEIGHT = 1_000_000
 _FIELDS: Mapping[str, Reader[str]] = {
     "quality": name,
-    "size": size,
+    "size": shape,
     "background": one_of(("transparent", "opaque")),
     "output_format": name,
 }
@@ -41,7 +43,7 @@ _MATCHERS: Mapping[str, Reader[str | int | bool]] = {
     "operation": one_of((Operation.GENERATE, Operation.EDIT)),
     "model": name,
     "quality": name,
-    "size": size_or_auto,
+    "size": shape_or_auto,
     "background": one_of(("transparent", "opaque", "auto")),
     "output_format": name,
     "mask": truth,
@@ -51,26 +53,28 @@ _MATCHERS: Mapping[str, Reader[str | int | bool]] = {
 }
 
 
-def read_job_type(type_name: str, entry: Entry, routes: Known[Route], report: Report) -> JobType:
+def read_job_type(type_name: str, entry: Entry, routes: Known[Route], today: date, report: Report) -> JobType:
     """Read one entry of the `job_types` section."""
     fields = Fields(entry.node, JOB_TYPE, report, entry.place)
+    before = len(report.problems)
     found = _routes(fields, routes)
-    fields.read("order", _order)
+    order = Order(fields.read("order", one_of(Order)) or Order.LISTED)
     defaults_at, allow_at = fields.within("defaults", JOB_FIELDS), fields.within("allow", JOB_FIELDS)
     defaults = _defaults(defaults_at) if defaults_at else {}
     allow = _allow(allow_at) if allow_at else {}
     for key, value in defaults.items():
-        if defaults_at and key in allow and value not in allow[key]:
+        if defaults_at and key in allow and not allows(key, value, allow[key]):
             report.problem(defaults_at.at(key), f"{value} is not in allow ({', '.join(allow[key])})")
-        if defaults_at and (unable := _unable(key, value, found)):
-            report.problem(defaults_at.at(key), unable)
+        if defaults_at and (no_route := unable(key, value, found or ())):
+            report.problem(defaults_at.at(key), no_route)
     for key, value in ((key, value) for key, values in allow.items() for value in values):
-        if allow_at and (unable := _unable(key, value, found)):
-            report.warn(allow_at.at(key), unable)
+        if allow_at and (no_route := unable(key, value, found or ())):
+            report.warn(allow_at.at(key), no_route)
     maximum = fields.read("max_cost_per_image", usd)
     if maximum == 0:
         report.problem(fields.at("max_cost_per_image"), "0 would refuse every image")
-    return JobType(
+    rungs = read_ladder(fields, routes, report)
+    job_type = JobType(
         name=type_name,
         routes=found or (),
         match=_match(fields, report),
@@ -78,7 +82,21 @@ def read_job_type(type_name: str, entry: Entry, routes: Known[Route], report: Re
         allow=allow,
         max_cost_per_image=maximum,
         retry=_retry(fields),
+        order=order,
+        weights=_weights(fields, order, report),
+        degrade=tuple(rung.step for rung in rungs),
+        throttled=read_throttled(fields, report),
+        experiment=read_experiment(fields, routes, report),
+        shadow=read_shadow(type_name, fields, routes, report),
     )
+    if found:
+        check_defaults(job_type, fields, report)
+        check_match(job_type, fields, report)
+        check_trials(job_type, fields, report)
+    if found and len(report.problems) == before:
+        check_affordable(job_type, fields, report)
+        check_ladder(job_type, rungs, today, report)
+    return job_type
 
 
 def _routes(fields: Fields, routes: Known[Route]) -> tuple[Route, ...] | None:
@@ -90,13 +108,27 @@ def _routes(fields: Fields, routes: Known[Route]) -> tuple[Route, ...] | None:
     return found if len(found) == len(names) else None
 
 
-def _order(node: Node, report: Report) -> str | None:
-    word = text(node, report)
-    if word in _LATER_ORDERS:
-        report.problem(node.place, f"{word} is not available in this version; remove it")
-    elif word is not None and word != _ORDER:
-        report.problem(node.place, f"{shown(word)} is not an order; {_ORDER} is{did_you_mean(word, [_ORDER])}")
-    return word
+def _weights(fields: Fields, order: Order, report: Report) -> dict[str, int]:
+    node = fields.node("weights")
+    if node is None:
+        return {}
+    table = as_table(node, report)
+    if order is not Order.WEIGHTED:
+        report.problem(fields.at("weights"), f"order {order} knows no weights; use order: weighted, or remove them")
+    names = [getattr(each, "text", "") for each in fields.items("routes")]
+    weights: dict[str, int] = {}
+    for route, each in table.nodes.items():
+        if route not in names:
+            hint = did_you_mean(route, names)
+            report.problem(
+                table.keys[route],
+                f"{shown(route)} is not among the job type's routes{hint}; add it there, or remove it here",
+            )
+        elif getattr(each, "text", "") == "0":
+            report.problem(each.place, "a weight of 0 would never choose it; take the route out of routes instead")
+        elif weight := whole(1, _MOST_WEIGHT)(each, report):
+            weights[route] = weight
+    return weights
 
 
 def _match(owner: Fields, report: Report) -> Match | None:
@@ -130,30 +162,3 @@ def _retry(owner: Fields) -> Retry:
         attempts=fields.read("attempts", whole(1, _MOST_ATTEMPTS)) or Retry().attempts,
         on_unknown=OnUnknown(unknown) if unknown else OnUnknown.HOLD,
     )
-
-
-def _unable(key: str, value: str, routes: tuple[Route, ...] | None) -> str | None:
-    """Say that none of the routes can do it; None if one can, or if they are not all known."""
-    if routes is None or any(_ABLE[key](route.capabilities, value) for route in routes):
-        return None
-    words = {word for route in routes for word in _WORDS[key](route.capabilities)}
-    return f"no route of this job type can do {key} {value}{did_you_mean(value, words)}"
-
-
-def _makes_size(able: Capabilities, value: str) -> bool:
-    size_wanted = Size.parse(value)
-    return size_wanted is not None and able.sizes.refusal(size_wanted) is None
-
-
-_ABLE: Mapping[str, Callable[[Capabilities, str], bool]] = {
-    "quality": lambda able, value: value in able.quality,
-    "size": _makes_size,
-    "background": lambda able, value: value != "transparent" or able.transparent,
-    "output_format": lambda able, value: value in able.output_formats,
-}
-_WORDS: Mapping[str, Callable[[Capabilities], Iterable[str]]] = {
-    "quality": lambda able: able.quality,
-    "size": lambda able: map(str, able.sizes.fixed),
-    "background": lambda _: (),
-    "output_format": lambda able: able.output_formats,
-}

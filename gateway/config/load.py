@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -13,15 +13,18 @@ from typing import Literal, TypeVar
 from gateway.config.job_types import read_job_type
 from gateway.config.limits import LimitReader
 from gateway.config.lookup import Known
-from gateway.config.models import ModelEntry, check_model, read_model
+from gateway.config.models import ModelEntry, check_model, check_words, read_model
 from gateway.config.problems import Place, Problem, Report
 from gateway.config.projects import read_project
 from gateway.config.providers import read_provider
+from gateway.config.reach import check_matches, warn_of_dead, warn_of_lanes, warn_unreached
 from gateway.config.routes import read_route
 from gateway.config.secrets import Outside
 from gateway.config.shipped import shipped_policies
 from gateway.config.sources import Entry, Sources, read_sources
+from gateway.config.tiers import read_tier
 from gateway.domain.budget import Budget
+from gateway.domain.naming import serving
 from gateway.domain.policy import JobType, Policy, Project
 from gateway.domain.route import Route
 
@@ -83,17 +86,18 @@ class _Reader:
 
     def policy(self, digest: str) -> Policy:
         report = self.report
-        models = self._models()
-        providers = self._each("providers", lambda name, entry: read_provider(name, entry, self.outside, report))
+        models = self._with_shipped("models", lambda name, entry: read_model(name, entry, report))
+        tiers = self._with_shipped("tiers", lambda name, entry: read_tier(name, entry, report))
+        providers = self._each("providers", lambda name, entry: read_provider(name, entry, self.outside, tiers, report))
         routes = self._each(
             "routes",
-            lambda name, entry: read_route(name, entry, providers, models, today=self.today, report=report),
+            lambda name, entry: read_route(name, entry, providers, models, tiers, today=self.today, report=report),
         )
         self._check_models(models, routes)
-        job_types = self._each("job_types", lambda name, entry: read_job_type(name, entry, routes, report))
+        job_types = self._each("job_types", lambda name, entry: read_job_type(name, entry, routes, self.today, report))
         limits = LimitReader(job_types, routes, report)
         projects = self._each("projects", lambda name, entry: read_project(name, entry, limits, report))
-        self._warn_unused(job_types, projects)
+        self._check_reach(_present(job_types), _present(projects))
         return Policy(
             models={name: entry.model for name, entry in _present(models).items()},
             providers=_present(providers),
@@ -104,22 +108,29 @@ class _Reader:
             digest=digest,
         )
 
-    def _models(self) -> Known[ModelEntry]:
-        entries = self.catalog.named["models"] | self.sources.named["models"]
-        complete = self.sources.complete and self.catalog.complete
-        return Known("model", {name: read_model(name, entry, self.report) for name, entry in entries.items()}, complete)
+    def _with_shipped(self, section: str, read: Callable[[str, Entry], T | None]) -> Known[T]:
+        entries = self.catalog.named[section] | self.sources.named[section]
+        return self._known(section, entries, read, complete=self.sources.complete and self.catalog.complete)
 
     def _each(self, section: str, read: Callable[[str, Entry], T | None]) -> Known[T]:
+        return self._known(section, self.sources.named[section], read, complete=self.sources.complete)
+
+    def _known(
+        self, section: str, entries: Mapping[str, Entry], read: Callable[[str, Entry], T | None], *, complete: bool
+    ) -> Known[T]:
         kind = section.removesuffix("s").replace("_", " ")
-        things = {name: read(name, entry) for name, entry in self.sources.named[section].items()}
-        return Known(kind, things, self.sources.complete)
+        return Known(kind, {name: read(name, entry) for name, entry in entries.items()}, complete)
 
     def _check_models(self, models: Known[ModelEntry], routes: Known[Route]) -> None:
         """Check the policy's own models, and those of the catalog that a route uses: others cannot do harm."""
         entries = _present(models)
-        relevant = {route.model.name for route in _present(routes).values()} | self.sources.named["models"].keys()
+        own = self.sources.named["models"].keys()
+        served = [serving(route, self.today) or route for route in _present(routes).values()]
+        relevant = {route.model.name for route in served} | own
         for name in sorted(relevant & entries.keys()):
             check_model(entries[name], entries, self.today, self.report)
+        for name in sorted(own & entries.keys()):
+            check_words(entries[name], entries, self.report)
 
     def _common_budgets(self, limits: LimitReader) -> tuple[Budget, ...]:
         budgets = (limits.budget(node, None) for node in self.sources.listed["budgets"])
@@ -133,19 +144,13 @@ class _Reader:
             name: dataclasses.replace(project, quotas=(*project.quotas, *common)) for name, project in projects.items()
         }
 
-    def _warn_unused(self, job_types: Known[JobType], projects: Known[Project]) -> None:
-        called = {route.name for job_type in _present(job_types).values() for route in job_type.routes}
-        served = {name for project in _present(projects).values() for name in project.job_types}
-        if self.report.problems:
-            return
-        self._warn_missing("routes", called, "no job type uses this route")
-        self._warn_missing("job_types", served, "no project uses this job type")
-
-    def _warn_missing(self, section: str, used: Iterable[str], message: str) -> None:
-        wanted = set(used)
-        for name, entry in self.sources.named[section].items():
-            if name not in wanted:
-                self.report.warn(entry.place, message)
+    def _check_reach(self, job_types: Mapping[str, JobType], projects: Mapping[str, Project]) -> None:
+        entries, report = self.sources.named, self.report
+        check_matches(entries, job_types, projects, report)
+        if not report.problems:
+            warn_unreached(entries, job_types, projects, report)
+            warn_of_lanes(entries, job_types, projects, report)
+            warn_of_dead(entries, job_types, self.today, report)
 
 
 def _present(known: Known[T]) -> dict[str, T]:

@@ -8,13 +8,16 @@ from datetime import date
 
 from gateway.config.capabilities import read_capabilities
 from gateway.config.documents import Table
+from gateway.config.equivalents import check_equivalents, check_legacy, read_equivalent_quality, read_legacy
 from gateway.config.fields import Fields, as_table
 from gateway.config.prices import read_prices
 from gateway.config.problems import Report, did_you_mean
+from gateway.config.retirement import replacement_of
 from gateway.config.schema import INPUT_IMAGE_TOKENS, MODEL, OUTPUT_TOKENS
 from gateway.config.sources import Entry
 from gateway.config.values import day, name, text, whole
 from gateway.domain.job import Operation, Size
+from gateway.domain.naming import is_retired
 from gateway.domain.route import Model, OutputTokens
 
 _MOST_TOKENS = 10**6
@@ -44,6 +47,8 @@ def read_model(model_name: str, entry: Entry, report: Report) -> ModelEntry:
         snapshot=fields.read("snapshot", text),
         retires=fields.read("retires", day),
         replacement=fields.read("replacement", name),
+        equivalent_quality=read_equivalent_quality(fields, report),
+        legacy=read_legacy(fields, report),
     )
     return ModelEntry(model, fields, sound=len(report.problems) == before)
 
@@ -66,23 +71,6 @@ def _output_tokens(owner: Fields, report: Report) -> OutputTokens:
     return OutputTokens(grid, table, fields.read("per_partial_image", whole(0, _MOST_TOKENS)) or 0)
 
 
-def retired(model: Model, today: date) -> bool:
-    """Tell whether the vendor no longer answers for the model."""
-    return model.retires is not None and model.retires <= today
-
-
-def successor(model: Model, models: Mapping[str, ModelEntry], today: date) -> str | None:
-    """Return the first replacement along the chain that still answers; None if there is none."""
-    seen = {model.name}
-    following: str | None = model.replacement
-    while following and following in models and following not in seen:
-        if not retired(models[following].model, today):
-            return following
-        seen.add(following)
-        following = models[following].model.replacement
-    return None
-
-
 def check_model(entry: ModelEntry, models: Mapping[str, ModelEntry], today: date, report: Report) -> None:
     """Report what is wrong with a model as a whole: replacement, price, and the tokens that its price needs."""
     model, fields = entry.model, entry.fields
@@ -90,7 +78,7 @@ def check_model(entry: ModelEntry, models: Mapping[str, ModelEntry], today: date
         _check_replacement(entry, models, report)
     if not entry.sound:
         return
-    if not retired(model, today):
+    if not is_retired(model, today):
         if not model.prices:
             report.problem(fields.place, "has no price; a model without one is never called")
         elif model.prices[0].valid_from > today:
@@ -100,6 +88,14 @@ def check_model(entry: ModelEntry, models: Mapping[str, ModelEntry], today: date
         report.problem(fields.at("output_tokens"), problem)
     if any(price.tokens for price in model.prices) and takes_images(model) and not model.input_image_tokens:
         report.problem(fields.place, "input_image_tokens is missing: an edit priced by tokens pays for its inputs too")
+
+
+def check_words(entry: ModelEntry, models: Mapping[str, ModelEntry], report: Report) -> None:
+    """Report words for other models that those have not; the catalog's own may be about models as shipped."""
+    if entry.sound:
+        known = {name: each.model for name, each in models.items()}
+        check_equivalents(entry.model, entry.fields, known, report)
+        check_legacy(entry.model, entry.fields, replacement_of(entry.model, known), report)
 
 
 def takes_images(model: Model) -> bool:

@@ -31,6 +31,7 @@ def read_project(project: str, entry: Entry, limits: LimitReader, report: Report
         name=project,
         job_types=job_types,
         default_job_type=default,
+        legacy=fields.read("compatibility", one_of(("legacy",))) is not None,
         client_model=ClientModel(fields.read("client_model", one_of(ClientModel)) or ClientModel.IGNORE),
         lanes=lanes,
         budgets=tuple(filter(None, budgets)),

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from gateway.config.documents import Node
 from gateway.config.fields import Fields
+from gateway.config.lookup import Known
 from gateway.config.problems import Report, did_you_mean, shown
 from gateway.config.schema import PROVIDER, PROVIDER_KINDS
 from gateway.config.secrets import Outside
 from gateway.config.sources import Entry
+from gateway.config.tiers import read_limits
 from gateway.config.values import duration, text
-from gateway.domain.route import ProviderConfig
+from gateway.domain.route import ProviderConfig, RouteLimits
 
 _TIMEOUT = 180.0
 _CONNECT_TIMEOUT = 5.0
 
 
-def read_provider(name: str, entry: Entry, outside: Outside, report: Report) -> ProviderConfig:
+def read_provider(
+    name: str, entry: Entry, outside: Outside, tiers: Known[RouteLimits], report: Report
+) -> ProviderConfig:
     """Read one entry of the `providers` section. Without an `api_key` none is sent."""
     fields = Fields(entry.node, PROVIDER, report, entry.place)
     timeout = fields.read("timeout", duration) or _TIMEOUT
@@ -29,6 +33,7 @@ def read_provider(name: str, entry: Entry, outside: Outside, report: Report) -> 
         api_key=fields.read("api_key", outside.secret),
         timeout=timeout,
         connect_timeout=connect_timeout,
+        limits=read_limits(fields, tiers),
     )
 
 

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import date, timedelta
+from dataclasses import replace
+from datetime import date
 
 from gateway.config.capabilities import narrow
+from gateway.config.equivalents import read_quality_names
 from gateway.config.fields import Fields
 from gateway.config.lookup import Known
-from gateway.config.models import ModelEntry, retired, successor, token_gap
+from gateway.config.models import ModelEntry, token_gap
 from gateway.config.prices import read_prices
 from gateway.config.problems import Report
-from gateway.config.schema import LIMITS, ROUTE
+from gateway.config.retirement import successor_of, tell_retirement
+from gateway.config.schema import ROUTE
 from gateway.config.sources import Entry
-from gateway.config.values import one_of, text, whole
-from gateway.domain.route import ProviderConfig, Route, RouteLimits
+from gateway.config.tiers import read_limits
+from gateway.config.values import one_of, text
+from gateway.domain.route import AfterRetirement, ProviderConfig, Route, RouteLimits
 
 PRODUCTION = "production"
 LANES = (PRODUCTION, "testing")
-_NOTICE = timedelta(days=90)
-_limit = whole(1, 10**9)
 
 
 def read_route(
@@ -27,6 +28,7 @@ def read_route(
     entry: Entry,
     providers: Known[ProviderConfig],
     models: Known[ModelEntry],
+    tiers: Known[RouteLimits],
     *,
     today: date,
     report: Report,
@@ -38,7 +40,10 @@ def read_route(
     upstream_model = fields.read("upstream_model", text)
     lane = fields.read("lane", one_of(LANES)) or PRODUCTION
     prices = read_prices(fields, report)
-    limits = _limits(fields)
+    limits = read_limits(fields, tiers)
+    after_retirement = AfterRetirement(fields.read("after_retirement", one_of(AfterRetirement)) or "replace")
+    qualities = found.model.capabilities.quality if found and found.sound else ()
+    quality_names = read_quality_names(fields, qualities)
     if prices and prices[0].valid_from > today:
         report.problem(fields.at("price"), f"starts on {prices[0].valid_from}, so there is none today")
     if found is None:
@@ -57,44 +62,15 @@ def read_route(
         lane=lane,
         prices=prices,
         limits=limits,
+        quality_names=quality_names,
+        after_retirement=after_retirement,
     )
-    _check_dates(route, fields, models.things, today, report)
+    known = {key: each.model for key, each in models.things.items() if each}
+    route = replace(route, successor=successor_of(route, known))
+    tell_retirement(route, fields, today, report)
     if upstream_model or fields.node("upstream_model") is None:
         _check_pinned(route, fields, report)
     return route
-
-
-def _limits(owner: Fields) -> RouteLimits:
-    fields = owner.within("limits", LIMITS)
-    if fields is None:
-        return RouteLimits()
-    return RouteLimits(
-        images_per_minute=fields.read("images_per_minute", _limit),
-        images_per_day=fields.read("images_per_day", _limit),
-        requests_per_minute=fields.read("requests_per_minute", _limit),
-        concurrent=fields.read("concurrent", _limit),
-    )
-
-
-def _check_dates(
-    route: Route,
-    fields: Fields,
-    models: Mapping[str, ModelEntry | None],
-    today: date,
-    report: Report,
-) -> None:
-    model = route.model
-    if model.retires is None:
-        return
-    better = successor(model, {key: entry for key, entry in models.items() if entry}, today)
-    advice = f"use {better} instead" if better else "and no replacement is known"
-    if retired(model, today):
-        # A date that passes must not keep a gateway from starting again: the route is passed over, the others serve.
-        tell = report.warn if model.prices else report.problem
-        tell(fields.at("model"), f"{model.name} was shut down on {model.retires}, so no request goes here; {advice}")
-    elif model.retires - today <= _NOTICE:
-        days = (model.retires - today).days
-        report.warn(fields.at("model"), f"{model.name} retires on {model.retires}, in {days} days; {advice}")
 
 
 def _check_pinned(route: Route, fields: Fields, report: Report) -> None:

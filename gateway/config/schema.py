@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 PROVIDER_KINDS = ("openai",)
 """Wire formats that a provider may speak."""
@@ -10,19 +11,36 @@ PROVIDER_KINDS = ("openai",)
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys a map takes, and those that are known but not available in this version."""
+    """The keys a map takes, those not available in this version, and those that belong elsewhere, with where."""
 
     known: tuple[str, ...]
     unavailable: tuple[str, ...] = ()
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
 
 
-NAMED_SECTIONS = ("models", "providers", "routes", "job_types", "projects")
+NAMED_SECTIONS = ("models", "tiers", "providers", "routes", "job_types", "projects")
 LIST_SECTIONS = ("budgets", "quotas")
-SECTIONS = Keys((*NAMED_SECTIONS, *LIST_SECTIONS), ("passthrough", "tests"))
+SECTIONS = Keys(
+    (*NAMED_SECTIONS, *LIST_SECTIONS),
+    ("passthrough",),
+    {"tests": "belongs in a file of its own, in a folder named tests beside the policy"},
+)
 
 MODEL = Keys(
-    ("snapshot", "retires", "replacement", "capabilities", "output_tokens", "input_image_tokens", "price"),
+    (
+        "snapshot",
+        "retires",
+        "replacement",
+        "capabilities",
+        "output_tokens",
+        "input_image_tokens",
+        "price",
+        "equivalent_quality",
+        "legacy",
+    ),
 )
+LEGACY = Keys(("quality", "sizes", "drop", "links"))
+TIER = Keys(("images_per_minute", "images_per_day", "requests_per_minute", "tokens_per_minute", "concurrent"))
 CAPABILITIES = Keys(
     (
         "operations",
@@ -43,12 +61,36 @@ INPUT_IMAGE_TOKENS = Keys(("max_per_image",))
 PRICE = Keys(("from", "source", "tokens_per_million", "per_image", "buckets"))
 SOURCE = Keys(("url", "read"))
 TOKENS_PER_MILLION = Keys(("text_in", "text_in_cached", "image_in", "image_in_cached", "image_out", "text_out"))
-PROVIDER = Keys(("kind", "base_url", "api_key", "timeout", "connect_timeout"), ("preset",))
-ROUTE = Keys(("provider", "model", "upstream_model", "lane", "capabilities", "price", "limits"))
-LIMITS = Keys(("images_per_minute", "images_per_day", "requests_per_minute", "concurrent"))
+PROVIDER = Keys(("kind", "base_url", "api_key", "timeout", "connect_timeout", "limits"), ("preset",))
+ROUTE = Keys(
+    (
+        "provider",
+        "model",
+        "upstream_model",
+        "lane",
+        "capabilities",
+        "quality",
+        "price",
+        "limits",
+        "after_retirement",
+    ),
+)
+LIMITS = Keys(("tier", *TIER.known))
 JOB_TYPE = Keys(
-    ("match", "routes", "order", "defaults", "allow", "max_cost_per_image", "retry"),
-    ("degrade", "throttled", "experiment", "shadow"),
+    (
+        "match",
+        "routes",
+        "order",
+        "weights",
+        "defaults",
+        "allow",
+        "max_cost_per_image",
+        "degrade",
+        "throttled",
+        "retry",
+        "experiment",
+        "shadow",
+    ),
 )
 MATCH = Keys(
     (
@@ -65,12 +107,19 @@ MATCH = Keys(
     ),
 )
 JOB_FIELDS = Keys(("quality", "size", "background", "output_format"))
+DEGRADE = Keys(("budget_used", "set", "order", "route", "routes"))
+DEGRADE_SET = Keys(("quality", "size", "n"))
+THROTTLED = Keys(("wait", "then"))
 RETRY = Keys(("attempts", "on_unknown"))
+EXPERIMENT = Keys(("name", "split", "by"))
+SHADOW = Keys(("route", "sample", "budget"))
+SHADOW_BUDGET = Keys(("window", "limit"))
 PROJECT = Keys(
     (
         "job_types",
         "default_job_type",
         "client_model",
+        "compatibility",
         "lanes",
         "budgets",
         "quotas",
@@ -87,6 +136,7 @@ QUOTA = Keys(("images", "requests", "concurrent", "per", "job_type", "key", "rou
 EVERY_MAP = {
     "the top level": SECTIONS,
     "models.NAME": MODEL,
+    "models.NAME.legacy": LEGACY,
     "capabilities": CAPABILITIES,
     "capabilities.sizes": SIZES,
     "output_tokens": OUTPUT_TOKENS,
@@ -94,13 +144,20 @@ EVERY_MAP = {
     "price[]": PRICE,
     "price[].source": SOURCE,
     "price[].tokens_per_million": TOKENS_PER_MILLION,
+    "tiers.NAME": TIER,
     "providers.NAME": PROVIDER,
     "routes.NAME": ROUTE,
-    "routes.NAME.limits": LIMITS,
+    "routes.NAME.limits and providers.NAME.limits": LIMITS,
     "job_types.NAME": JOB_TYPE,
     "job_types.NAME.match": MATCH,
     "job_types.NAME.defaults and .allow": JOB_FIELDS,
+    "job_types.NAME.degrade[]": DEGRADE,
+    "job_types.NAME.degrade[].set": DEGRADE_SET,
+    "job_types.NAME.throttled": THROTTLED,
     "job_types.NAME.retry": RETRY,
+    "job_types.NAME.experiment": EXPERIMENT,
+    "job_types.NAME.shadow": SHADOW,
+    "job_types.NAME.shadow.budget": SHADOW_BUDGET,
     "projects.NAME": PROJECT,
     "projects.NAME.chargeback": CHARGEBACK,
     "projects.NAME.while_ledger_away": WHILE_LEDGER_AWAY,

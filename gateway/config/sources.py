@@ -55,7 +55,7 @@ def read_sources(directory: Path, label: str, digest: _Hash, report: Report) -> 
 
     found = policy_files(directory, unreadable)
     for path in found:
-        data = _read(path, report)
+        data = read_file(path, report)
         document = None
         if data is not None:
             _count_in(digest, f"{label}/{path.relative_to(directory).as_posix()}", data)
@@ -84,7 +84,9 @@ def policy_files(directory: Path, unreadable: Callable[[OSError], None]) -> list
     return sorted(found, key=lambda path: path.relative_to(directory).as_posix())
 
 
-def _read(path: Path, report: Report) -> bytes | None:
+def read_file(path: Path, report: Report) -> bytes | None:
+    """Return a file's bytes; None, reported, if it is no regular file, cannot be read, or is too large."""
+    """Return a policy file's bytes; None, reported, if it cannot be read or is too large."""
     place = Place(str(path), 1, "")
     try:
         if not path.is_file():

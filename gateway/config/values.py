@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from gateway.config.documents import Items, Kind, Node, Table, Value
 from gateway.config.problems import Report, did_you_mean, shown
-from gateway.domain.job import AUTO, Size
+from gateway.domain.job import AUTO, Size, parse_ratio
 from gateway.domain.money import MAX_MICRO, NANO_PER_MICRO, parse_multiplier, parse_rate_per_million, parse_usd
 
 T = TypeVar("T")
@@ -22,6 +22,8 @@ NAME_RULE = "a name is 1 to 100 of A-Z a-z 0-9 . _ / - and starts with a letter 
 
 _DURATION = re.compile(r"([1-9][0-9]{0,5})(ms|s|m|h)", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_PERCENT = re.compile(r"([0-9]{1,4})(?:\.([0-9]{1,2}))?%", re.ASCII)
+_WHOLE = 10_000
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _MOST_DIGITS = 18
 
@@ -110,6 +112,21 @@ def duration(node: Node, report: Report) -> float | None:
     return seconds
 
 
+def percent(node: Node, report: Report) -> int | None:
+    """A share above nothing, `80%` or `2.5%`, at most two decimals, in basis points."""
+    match = _PERCENT.fullmatch(node.text) if isinstance(node, Value) else None
+    if match is None:
+        number = node.text if isinstance(node, Value) and node.kind in {Kind.INT, Kind.FLOAT} else "80"
+        hint = f"{number[:10]}%" if number.isdigit() else "80% or 2.5%"
+        report.problem(node.place, f"must be a percentage such as {hint}, not {described(node)}")
+        return None
+    points = int(match[1]) * 100 + int((match[2] or "").ljust(2, "0"))
+    if not 0 < points <= _WHOLE:
+        report.problem(node.place, f"must be above 0% and at most 100%, not {match[0]}")
+        return None
+    return points
+
+
 def _quoted_decimal(parse: Callable[[str], T], example: str) -> Reader[T]:
     def read(node: Node, report: Report) -> T | None:
         if not isinstance(node, Value):
@@ -181,9 +198,21 @@ def size(node: Node, report: Report) -> str | None:
     return word
 
 
-def size_or_auto(node: Node, report: Report) -> str | None:
-    """A size in pixels, or `auto`."""
-    return AUTO if isinstance(node, Value) and node.text == AUTO else size(node, report)
+def shape(node: Node, report: Report) -> str | None:
+    """A size in pixels, or a ratio of width to height in quotes, `"3:2"`."""
+    if isinstance(node, Value) and node.kind is not Kind.QUOTED and parse_ratio(node.text):
+        report.problem(node.place, f'write a ratio in quotes, as "{node.text}"; YAML reads some of them as numbers')
+        return None
+    word = text(node, report)
+    if word is not None and Size.parse(word) is None and parse_ratio(word) is None:
+        report.problem(node.place, f'{shown(word)} is not a size such as 1536x1024, nor a ratio such as "3:2"')
+        return None
+    return word
+
+
+def shape_or_auto(node: Node, report: Report) -> str | None:
+    """A size in pixels, a ratio, or `auto`."""
+    return AUTO if isinstance(node, Value) and node.text == AUTO else shape(node, report)
 
 
 def listed(item: Reader[T]) -> Reader[tuple[T, ...]]:

@@ -48,10 +48,16 @@ class Scope:
         )
         return "+".join(f"{kind}:{name}" for kind, name in parts if name is not None) or "everything"
 
-    def covers(self, *, project: str, key: str, job_type: str, route: str) -> bool:
-        """Tell whether a request with these names falls under the scope."""
-        wanted = ((self.project, project), (self.key, key), (self.job_type, job_type), (self.route, route))
-        return all(mine is None or mine == theirs for mine, theirs in wanted)
+    def covers(self, *, project: str, key: str, job_type: str, route: str, provider: str) -> bool:
+        """Tell whether an ordinary request with these names falls under the scope; a shadow's is no such request's."""
+        wanted = (
+            (self.project, project),
+            (self.key, key),
+            (self.job_type, job_type),
+            (self.route, route),
+            (self.provider, provider),
+        )
+        return self.shadow is None and all(mine is None or mine == theirs for mine, theirs in wanted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +111,10 @@ class Line:
 class Pressure:
     """A range of budget use in which a candidate may be chosen: the largest share of any of its budgets, basis points.
 
-    Use is what is spent and held before this request. `below` None is no upper end. A candidate is also in range from
-    below once money alone refused one that stands before it: a smaller picture may still fit.
+    Use is what is spent and held before this request; a limit of 0 is used up, and without any budget use is 0. `below`
+    None is no upper end; at or above it the candidate is refused. Below `at_least` it is passed over, unless one before
+    it was refused at a `below` not less than this `at_least`, or had no room on a budget, whatever else was in its way:
+    a smaller picture may still fit.
     """
 
     at_least: int = 0

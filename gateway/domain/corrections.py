@@ -17,7 +17,7 @@ from gateway.domain.adjusting import scaled
 from gateway.domain.reconciling import Booked, Finding, Kind
 from gateway.domain.route import Views
 from gateway.domain.settlement import Adjustment, Posting
-from gateway.domain.spend import NO_REQUEST
+from gateway.domain.spend import NO_REQUEST, OF_TRIALS
 
 NOTHING = Views(0, 0, 0)
 
@@ -89,7 +89,7 @@ def told_of(about: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, obj
     """Return what reports go by, from the record of a request and of its attempt."""
     said = {
         name: about.get(name) or facts.get(name)
-        for name in ("project", "key", "job_type", "operation", "route", "model", "provider", "tags")
+        for name in ("project", "key", "job_type", "operation", "route", "model", "provider", "tags", *OF_TRIALS)
     }
     said |= {name: facts.get(name) or about.get(name) for name in ("size", "quality")}
     return {name: value for name, value in said.items() if value}

@@ -13,6 +13,7 @@ GatewayError                       status  type                   code
 ├── IdempotencyKeyReused           409     idempotency_error      idempotency_key_reused
 ├── Retired                        410     invalid_request_error  endpoint_retired
 ├── RateLimited                    429     requests               rate_limit_exceeded
+├── ClientGone                     499     invalid_request_error  client_gone
 ├── UpstreamError                  502     server_error           upstream_error
 ├── UpstreamTimeout                504     server_error           upstream_timeout
 ├── Unavailable                    503     server_error           ledger_unavailable, overloaded, shutting_down
@@ -141,6 +142,14 @@ class Retired(GatewayError):
     status = 410
     type = "invalid_request_error"
     default_code = "endpoint_retired"
+
+
+class ClientGone(GatewayError):
+    """The client hung up before its answer came; nobody is left to read this one but logs and metrics."""
+
+    status = 499
+    type = "invalid_request_error"
+    default_code = "client_gone"
 
 
 class RateLimited(GatewayError):

@@ -6,12 +6,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from fractions import Fraction
 
 AUTO = "auto"
 JOB_PREFIX = "job:"
 """A model name that starts with it names a job type."""
 
 _SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", re.ASCII)
+_RATIO = re.compile(r"([1-9][0-9]{0,2}):([1-9][0-9]{0,2})", re.ASCII)
 
 
 class Operation(StrEnum):
@@ -44,9 +46,18 @@ class Size:
         return f"{self.width}x{self.height}"
 
 
+def parse_ratio(text: str) -> Fraction | None:
+    """Read a ratio of width to height such as `3:2`; None for anything else."""
+    match = _RATIO.fullmatch(text)
+    return Fraction(int(match[1]), int(match[2])) if match else None
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One request for images. `size` and `quality` are the vendor's words, `auto` where the client left them out."""
+    """One request for images. `size` and `quality` are the vendor's words, `auto` where the client left them out.
+
+    Until a route is found for it, `size` may also be a ratio such as `3:2`.
+    """
 
     operation: Operation
     client_model: str | None
@@ -63,6 +74,10 @@ class Job:
     stream: bool = False
     partial_images: int = 0
     user: str | None = None
+    links: bool = False
+    """Whether the answer is to name links to its images, as that of retired models did."""
+    dropped: tuple[str, ...] = ()
+    """Body fields of old that no provider understands any more."""
 
 
 @dataclass(frozen=True, slots=True)

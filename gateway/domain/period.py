@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
+from gateway.domain.budget import Window
+
 _SPAN = re.compile(r"([0-9]{1,6})([smhdw])", re.ASCII)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -41,3 +43,12 @@ def as_utc(moment: datetime) -> datetime:
 def day_start(moment: datetime) -> datetime:
     """Return the beginning of the day that a moment lies in."""
     return moment.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def window_id(window: Window, moment: datetime) -> str:
+    """Return the name of the calendar window that a moment (UTC) lies in, as the ledger's balances are named."""
+    day = moment.date()
+    if window is Window.WEEK:
+        day -= timedelta(days=day.weekday())
+    forms = {Window.HOUR: moment.strftime("%Y-%m-%dT%H"), Window.MONTH: day.isoformat()[:7], Window.TOTAL: "total"}
+    return forms.get(window) or day.isoformat()

@@ -8,6 +8,7 @@ from enum import StrEnum
 from fractions import Fraction
 
 from gateway.domain.budget import Budget, Quota
+from gateway.domain.memory import Memory
 from gateway.domain.route import Model, ProviderConfig, Route
 
 
@@ -177,3 +178,7 @@ class Policy:
     projects: Mapping[str, Project]
     budgets: tuple[Budget, ...]
     digest: str
+    marks: dict[tuple[str, str], str] = field(default_factory=dict, compare=False, repr=False)
+    """What `domain.mark` has worked out, by project and job type."""
+    memory: Memory = field(default_factory=Memory, init=False, repr=False, compare=False)
+    """What was decided under it lately; another policy, also one made from this, begins with none."""

@@ -7,6 +7,7 @@ Image output tokens of the grid models follow the vendor's published calculator:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from fractions import Fraction
 
@@ -17,6 +18,9 @@ from gateway.domain.settlement import Usage
 
 PROMPT_OVERHEAD_TOKENS = 64
 """Text tokens held beyond the prompt's own: providers wrap a prompt in words of their own and do not say how many."""
+
+BYTES_PER_TOKEN = 4
+"""Of English text, by the vendor's rule of thumb; what is held counts a token a byte."""
 
 
 class NoPrice(ValueError):
@@ -63,19 +67,60 @@ def _dearest(row: Mapping[str, int], chosen: Sequence[str]) -> int:
     return max(known) if known and len(known) == len(chosen) else max(row.values())
 
 
-def worst_case(job: Job, model: Model, price: Price, *, sizes: Sequence[Size], qualities: Sequence[str]) -> int:
-    """Most nano-USD this job may be billed: `sizes` and `qualities` are what `auto` may still turn into."""
+@dataclass(frozen=True, slots=True)
+class Tariff:
+    """What one image costs by a price list: pico-USD besides its text, and for each token of its text."""
+
+    rest: int
+    text: int
+
+    def nano(self, tokens: int, n: int, per_call: int) -> int:
+        """Nano-USD of n images by calls of at most `per_call`, each with so much text; each call is rounded up."""
+        each = self.rest + tokens * self.text
+        if n <= per_call:
+            return money.nano_from_pico(n * each)
+        full, rest = divmod(n, per_call)
+        return full * money.nano_from_pico(per_call * each) + money.nano_from_pico(rest * each)
+
+
+def most_text(prompt_bytes: int) -> int:
+    """Most text tokens a prompt may take: a token a byte, and what providers put around it."""
+    return prompt_bytes + PROMPT_OVERHEAD_TOKENS
+
+
+def likely_text(prompt_bytes: int) -> int:
+    """Text tokens a prompt will probably take."""
+    return -(-prompt_bytes // BYTES_PER_TOKEN)
+
+
+def tariff(job: Job, model: Model, price: Price, *, sizes: Sequence[Size], qualities: Sequence[str]) -> Tariff:
+    """Most that one image of this job may cost: `sizes` and `qualities` are what `auto` may still turn into."""
     size = Size.parse(job.size)
     wanted = (size,) if size else tuple(sizes)
     if price.tokens is None:
-        return job.n * _dearest_tier(price, wanted)
-    chosen = tuple(qualities) if job.quality == AUTO else (job.quality,)
-    text = job.prompt_bytes + PROMPT_OVERHEAD_TOKENS
-    image_in = (job.references + job.mask) * model.input_image_tokens
-    image_out = output_tokens(model, wanted, chosen) + job.partial_images * model.output_tokens.per_partial_image
+        return Tariff(_dearest_tier(price, wanted) * money.PICO_PER_NANO, 0)
+    image_in, image_out = _most_tokens(job, model, wanted, qualities)
     rates = price.tokens
-    each = text * rates.text_in + image_in * rates.image_in + image_out * rates.image_out
-    return money.nano_from_pico(job.n * each)
+    return Tariff(image_in * rates.image_in + image_out * rates.image_out, rates.text_in)
+
+
+def worst_case(job: Job, model: Model, price: Price, *, sizes: Sequence[Size], qualities: Sequence[str]) -> int:
+    """Most nano-USD this job may be billed by one call; the arguments are those of `tariff`."""
+    most = tariff(job, model, price, sizes=sizes, qualities=qualities)
+    return most.nano(most_text(job.prompt_bytes), job.n, job.n)
+
+
+def most_image_tokens(job: Job, model: Model, *, sizes: Sequence[Size], qualities: Sequence[str]) -> int:
+    """Most tokens, in and out, that one image of this job may take besides its text."""
+    size = Size.parse(job.size)
+    return sum(_most_tokens(job, model, (size,) if size else tuple(sizes), qualities))
+
+
+def _most_tokens(job: Job, model: Model, sizes: tuple[Size, ...], qualities: Sequence[str]) -> tuple[int, int]:
+    """Most tokens of one image: images in, image out."""
+    chosen = tuple(qualities) if job.quality == AUTO else (job.quality,)
+    image_out = output_tokens(model, sizes, chosen) + job.partial_images * model.output_tokens.per_partial_image
+    return (job.references + job.mask) * model.input_image_tokens, image_out
 
 
 def _dearest_tier(price: Price, sizes: Sequence[Size]) -> int:

@@ -65,6 +65,10 @@ class Priced(Spent, Protocol):
     def facts(self) -> Mapping[str, Any]:
         """What was sent: its size and quality after policy's defaults."""
 
+    @property
+    def answer(self) -> Mapping[str, Any]:
+        """What the provider's answer said."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rates:
@@ -167,8 +171,17 @@ def _cost(entry: Priced, rates: Rates, price: Price) -> int:
         size=entry.size if Size.parse(entry.size) else asked.size,
         quality=entry.quality if entry.quality not in ("", AUTO) else asked.quality,
     )
-    if entry.kind == PRESUME:
+    unknown = int(entry.answer.get("unknown_images") or 0)
+    if entry.kind == PRESUME and not 0 < unknown < asked.n:
         return _worst(asked, rates, price)
+    if unknown:  # of several calls some were answered
+        answered = _known(entry, replace(made, n=asked.n - unknown), replace(asked, n=asked.n - unknown), rates, price)
+        return answered + _worst(replace(asked, n=unknown, stream=False, partial_images=0), rates, price)
+    return _known(entry, made, asked, rates, price)
+
+
+def _known(entry: Priced, made: Job, asked: Job, rates: Rates, price: Price) -> int:
+    """What an answer cost, by what it says it made of what was asked for."""
     if price.tokens is None:
         return pricing.cost_of_images(entry.images or asked.n, Size.parse(made.size), price)
     if entry.usage is not None:

@@ -123,12 +123,14 @@ class Price:
 class Legacy:
     """How requests written for a retired model are understood: words and sizes of old by those that exist now.
 
-    `drop` are body fields that nothing understands any more.
+    `drop` are body fields that nothing understands any more. `links` tells that it answered with links to its images
+    where the request did not say in which form.
     """
 
     quality: Mapping[str, str] = field(default_factory=dict)
     sizes: Mapping[str, str] = field(default_factory=dict)
     drop: tuple[str, ...] = ()
+    links: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +236,8 @@ class Quote:
     """What policy changed of what was asked for, as the headers and the entry tell it."""
     replaced: str | None = None
     """The retired model that this one stands in for."""
+    retired: date | None = None
+    """When that one was shut down."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,17 @@ class Usage:
     image_out: int = 0
     text_out: int = 0
 
+    def __add__(self, other: Usage) -> Usage:
+        """Return the sum, kind by kind."""
+        return Usage(
+            text_in=self.text_in + other.text_in,
+            image_in=self.image_in + other.image_in,
+            text_in_cached=self.text_in_cached + other.text_in_cached,
+            image_in_cached=self.image_in_cached + other.image_in_cached,
+            image_out=self.image_out + other.image_out,
+            text_out=self.text_out + other.text_out,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -59,6 +70,16 @@ class Reading:
     images: int = 0
     error: str | None = None
     complete: bool = False
+    parts: tuple[PartReading, ...] = ()
+    """Where several calls make up the answer: those that may have been billed. The rest sums them up."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartReading:
+    """One of several calls: how many images it was asked for, and what its answer said, nothing if none came."""
+
+    n: int
+    reading: Reading
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,9 @@ DIMENSIONS = (
     "operation",
     "quality",
     "size",
+    "experiment",
+    "arm",
+    "shadow",
     "hour",
     "day",
     "month",
@@ -27,6 +30,9 @@ PRESUME, CORRECT, ADJUST = "presume", "correct", "adjust"
 TAG = "tag:"
 NO_REQUEST = "-"
 """The request of an entry that belongs to none the ledger knows."""
+
+OF_TRIALS = ("experiment", "arm", "shadow")
+"""What the record says of a request that is part of a trial."""
 
 _ANSWERED = ("quality", "size")
 """What an answer may say otherwise than the request did."""
@@ -148,6 +154,11 @@ def is_booking(entry: Spent) -> bool:
     return entry.kind not in {CORRECT, ADJUST}
 
 
+def is_shadow(entry: Spent) -> bool:
+    """Tell whether the entry is of a shadow request, whose money is that of a trial and of no project's budget."""
+    return entry.about.get("shadow") is True
+
+
 def attempt_of(entry: Spent) -> AttemptKey:
     """Return the attempt that an entry is about, also where the ledger had forgotten the request when it was booked."""
     if entry.request_id != NO_REQUEST:
@@ -169,6 +180,10 @@ def _value(entry: Spent, name: str) -> str:
         return entry.time.strftime("%Y-%m-%dT%H:00")
     if name in ("day", "month"):
         return day_of(entry)[: len("2026-11") if name == "month" else None]
+    if name == "shadow":
+        return "yes" if is_shadow(entry) else "no"
+    if name in OF_TRIALS:
+        return str(entry.about.get(name) or "-")
     if name.startswith(TAG):
         return entry.tags.get(name.removeprefix(TAG)) or "-"
     return str(getattr(entry, name)) or "-"

@@ -157,7 +157,7 @@ def _entry(entry_id: str, fields: Mapping[str, str]) -> Entry:
         route=said("route"),
         model=said("model"),
         provider=said("provider"),
-        n=int(about.get("n") or 0),
+        n=int(facts.get("n") or about.get("n") or 0),  # policy may have lowered what was asked for
         size=said("size"),
         quality=said("quality"),
         images=_amount(fields["images"]),

@@ -124,4 +124,7 @@ def _presumed(about: str, facts: str, *cost: str) -> HoldEnded:
         estimate=wire.views(cost),
         source=CostSource.PRESUMED,
         images=0,
+        experiment=str(said.get("experiment", NONE)),
+        arm=str(said.get("arm", NONE)),
+        shadow=said.get("shadow") is True,
     )

@@ -1,7 +1,8 @@
 """Offline: what may be held while the store is away, where policy grants each instance an allowance.
 
-No limit can be asked then, so a budget may be exceeded by the allowance, once per instance and outage. Each hold is in
-the journal before its call is sent, and the store is told of it as soon as it is back.
+No limit can be asked then, so a budget may be exceeded by the allowance, once per instance and outage. Nor can the use
+of budgets be, so a cheaper picture is made only where those before it do not fit the allowance. Each hold is in the
+journal before its call is sent, and the store is told of it as soon as it is back.
 """
 
 from __future__ import annotations

@@ -282,8 +282,7 @@ class RedisLedger:
         await asyncio.gather(*self._running, return_exceptions=True)
 
     def _keys(self, request_id: str) -> list[str]:
-        names = self._names
-        return [names.balances, names.request(request_id), names.due, names.entries]
+        return [self._names.balances, self._names.request(request_id), self._names.due, self._names.entries]
 
     async def _finish(self, operation: str, what: Script, keys: Sequence[str], args: Sequence[str]) -> str:
         return str(await asyncio.shield(self._spawn(self._calls.write(operation, what, keys, args))))

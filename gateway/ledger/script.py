@@ -33,8 +33,10 @@ _COUNTING = ("numbers", "windows", "lines", "cell_format", "cells", "counting")
 _WRITING = ("numbers", "watermark")
 _ATTEMPTS = (*_COUNTING, "watermark", "ending", "guards", "attempts", "attempt_writes")
 
-HOLD = _load("hold", *_ATTEMPTS, "offers", "binding")
-REASSERT = _load("reassert", *_ATTEMPTS, "offers", "binding", flags=_ALWAYS)
+_OFFERS = (*_ATTEMPTS, "pressure", "offers", "binding")
+
+HOLD = _load("hold", *_OFFERS)
+REASSERT = _load("reassert", *_OFFERS, flags=_ALWAYS)
 SETTLE = _load("settle", *_ATTEMPTS, "entry", flags=_ALWAYS)
 VOID = _load("void", *_ATTEMPTS, "entry", flags=_ALWAYS)
 DROP = _load("drop", *_ATTEMPTS, flags=_ALWAYS)

@@ -15,6 +15,7 @@ from gateway.domain.budget import (
     Held,
     Line,
     Obstacle,
+    Pressure,
     Quota,
     Remaining,
     View,
@@ -24,6 +25,9 @@ from gateway.domain.route import Views
 from gateway.domain.settlement import Posting, Settlement
 
 _COMPACT = (",", ":")
+ALWAYS = Pressure()
+ALL_OF_IT = 10_000
+"""Basis points of a budget."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +65,18 @@ def line_args(rule: Budget | Quota, taken: int) -> list[str]:
 
 
 def candidate_arg(candidate: Candidate) -> str:
-    """A candidate as JSON: worst case by view, facts, lines."""
+    """A candidate as JSON: worst case by view, facts, lines, and its pressure if it has any."""
     lines = [line_args(line.rule, line.amount) for line in candidate.lines]
-    return to_json([_worst(candidate), to_json(candidate.facts), lines])
+    offer = [_worst(candidate), to_json(candidate.facts), lines]
+    return to_json(offer if candidate.pressure == ALWAYS else [*offer, _range(candidate.pressure)])
+
+
+def _range(pressure: Pressure) -> list[str]:
+    """From and to where a candidate is in range, in basis points; ValueError beyond 100 %."""
+    ends = (pressure.at_least, pressure.below)
+    if any(end is not None and not 0 <= end <= ALL_OF_IT for end in ends):
+        raise ValueError(f"pressure must be within 0 to {ALL_OF_IT} basis points, not {pressure}")
+    return ["" if end is None else str(end) for end in ends]
 
 
 def _worst(candidate: Candidate) -> list[str]:

@@ -54,6 +54,8 @@ class RequestFinished:
     tags: Mapping[str, str] = field(default_factory=dict)
     experiment: str = NONE
     arm: str = NONE
+    waited: float = 0.0
+    """What of `duration` was spent in a queue for a slot on a route."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,19 @@ class HoldEnded:
     source: CostSource
     images: int
     usage: Usage | None = None
+    experiment: str = NONE
+    arm: str = NONE
+    shadow: bool = False
+    """Whether it was that of a shadow request, on the shadow's own budget."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowEnded:
+    """A request was repeated on its job type's shadow route, or was to be: ok, failed, denied, unable or dropped."""
+
+    job_type: str
+    route: str
+    result: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +172,7 @@ Event = (
     | RouteEjected
     | RequestDenied
     | HoldEnded
+    | ShadowEnded
     | LedgerCalled
     | PolicyLoaded
 )

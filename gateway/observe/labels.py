@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from gateway.domain.policy import Policy
+from gateway.domain.trial import CONTROL
 from gateway.observe.event import NONE
 
 OTHER = "other"
@@ -28,23 +29,28 @@ class LabelSets:
     changes: frozenset[str] = frozenset()
     """What a step of a ladder may change, as `quality=medium`."""
 
+    experiments: frozenset[str] = frozenset()
+    arms: frozenset[str] = frozenset()
+
     @classmethod
     def from_policy(cls, policy: Policy) -> LabelSets:
         """Collect every name that the policy may put into a label."""
         capabilities = [model.capabilities for model in policy.models.values()]
         capabilities += [route.capabilities for route in policy.routes.values()]
+        qualities = frozenset({"auto"}.union(*(known.quality for known in capabilities)))
+        steps = [step.fields for kind in policy.job_types.values() for step in kind.degrade]
+        experiments = [kind.experiment for kind in policy.job_types.values() if kind.experiment]
         return cls(
             projects=frozenset(policy.projects),
             job_types=frozenset(policy.job_types),
             routes=frozenset(policy.routes),
-            qualities=frozenset({"auto"}.union(*(known.quality for known in capabilities))),
+            qualities=qualities,
             models=frozenset(policy.models),
-            changes=frozenset(
-                f"{name}={value}"
-                for job_type in policy.job_types.values()
-                for step in job_type.degrade
-                for name, value in step.fields.items()
+            changes=frozenset(f"{name}={value}" for fields in steps for name, value in fields.items()).union(
+                f"quality={word}" for word in qualities if any("quality" in fields for fields in steps)
             ),
+            experiments=frozenset(experiment.name for experiment in experiments),
+            arms=frozenset({CONTROL}.union(*(experiment.split for experiment in experiments))),
         )
 
 

@@ -18,6 +18,7 @@ from gateway.observe.event import (
     LedgerCalled,
     PolicyLoaded,
     RequestFinished,
+    RouteEjected,
     UpstreamFailed,
 )
 from gateway.observe.log_pipe import LogPipe
@@ -97,6 +98,8 @@ class LogObserver:
             case FellBack():
                 routes = {"from": event.from_route, "to": event.to_route}
                 self._log(logging.INFO, "fell back", {**routes, "reason": event.reason})
+            case RouteEjected():
+                self._log(logging.WARNING, "route ejected", {"route": event.route, "seconds": round(event.seconds, 1)})
             case HoldEnded(source=CostSource.PRESUMED):
                 self._log(logging.WARNING, "hold presumed spent", _hold_fields(event))
             case LedgerCalled(failed=True):
@@ -118,6 +121,7 @@ def _request_fields(event: RequestFinished) -> dict[str, object]:
     fields = {item.name: getattr(event, item.name) for item in dataclasses.fields(event)}
     fields["duration_ms"] = _milliseconds(fields.pop("duration"))
     fields["overhead_ms"] = _milliseconds(fields.pop("overhead"))
+    fields["waited_ms"] = _milliseconds(fields.pop("waited"))
     fields["estimate_usd"] = _usd(fields.pop("estimate"))
     fields["cost_usd"] = _usd(fields.pop("cost"))
     for name in ("size", "quality"):

@@ -15,6 +15,7 @@ from gateway.domain.budget import View
 from gateway.domain.money import NANO_PER_USD
 from gateway.domain.settlement import CostSource, Usage
 from gateway.observe.event import (
+    NONE,
     Degraded,
     Event,
     FellBack,
@@ -26,6 +27,7 @@ from gateway.observe.event import (
     RequestFinished,
     RequestStarted,
     RouteEjected,
+    ShadowEnded,
     UpstreamFailed,
     UpstreamFinished,
 )
@@ -33,6 +35,7 @@ from gateway.observe.labels import LabelSets, Vocabulary, bounded, bounded_statu
 from gateway.observe.metric_table import EVENT_METRICS, PREFIX, Kind
 
 _KNOWN_COSTS = frozenset({CostSource.REPORTED, CostSource.USAGE})
+SUCCESS = 200
 _TOKEN_KINDS = tuple(item.name for item in fields(Usage))
 
 # The time a series began would double their number, and several workers cannot tell it.
@@ -54,6 +57,7 @@ class Metrics:
         self._operations = Vocabulary()
         self._reasons = Vocabulary()
         self._refusals = Vocabulary()
+        self._results = Vocabulary()
         self._declare(registry)
 
     def _declare(self, registry: CollectorRegistry) -> None:
@@ -81,7 +85,7 @@ class Metrics:
             case UpstreamFailed():
                 labels = (self._route(event.route), self._reasons.bounded(event.reason))
                 self._counters["upstream_errors_total"].labels(*labels).inc()
-            case FellBack() | Degraded() | Replaced() | RouteEjected():
+            case FellBack() | Degraded() | Replaced() | RouteEjected() | ShadowEnded():
                 self._routed(event)
             case RequestDenied():
                 project = bounded(event.project, self.labels.projects)
@@ -95,7 +99,7 @@ class Metrics:
             case _:
                 assert_never(event)
 
-    def _routed(self, event: FellBack | Degraded | Replaced | RouteEjected) -> None:
+    def _routed(self, event: FellBack | Degraded | Replaced | RouteEjected | ShadowEnded) -> None:
         match event:
             case FellBack():
                 route_to, reason = self._route(event.to_route), self._reasons.bounded(event.reason)
@@ -108,6 +112,9 @@ class Metrics:
                 self._counters["replaced_total"].labels(self._route(event.route), *models).inc()
             case RouteEjected():
                 self._counters["ejections_total"].labels(self._route(event.route)).inc()
+            case ShadowEnded():
+                labels = (bounded(event.job_type, self.labels.job_types), self._route(event.route))
+                self._counters["shadow_requests_total"].labels(*labels, self._results.bounded(event.result)).inc()
 
     def _route(self, name: str) -> str:
         return bounded(name, self.labels.routes)
@@ -124,15 +131,28 @@ class Metrics:
         ).inc()
         self._histograms["request_duration_seconds"].observe(event.duration)
         self._histograms["overhead_seconds"].observe(event.overhead)
+        if event.waited:
+            job_type = bounded(event.job_type, self.labels.job_types)
+            self._histograms["waited_seconds"].labels(job_type).observe(event.waited)
+        if event.experiment != NONE:
+            arm = self._arm(event)
+            self._counters["experiment_requests_total"].labels(*arm, bounded_status(event.status)).inc()
+            if event.status == SUCCESS:
+                self._histograms["experiment_duration_seconds"].labels(*arm).observe(event.duration)
+
+    def _arm(self, event: RequestFinished | HoldEnded) -> tuple[str, str]:
+        return bounded(event.experiment, self.labels.experiments), bounded(event.arm, self.labels.arms)
 
     def _hold_ended(self, event: HoldEnded) -> None:
-        route = self._route(event.route)
-        spent_by = (
-            bounded(event.project, self.labels.projects),
-            bounded(event.job_type, self.labels.job_types),
-            route,
-        )
+        route, job_type = self._route(event.route), bounded(event.job_type, self.labels.job_types)
+        if event.shadow:
+            _add(self._counters["shadow_spend_usd_total"].labels(job_type, route), event.cost.route / NANO_PER_USD)
+            return
+        spent_by = (bounded(event.project, self.labels.projects), job_type, route)
         cost = {View.OFFICIAL: event.cost.official, View.ROUTE: event.cost.route, View.INTERNAL: event.cost.internal}
+        if event.experiment != NONE:
+            arm = self._counters["experiment_spend_usd_total"].labels(*self._arm(event))
+            _add(arm, event.cost.route / NANO_PER_USD)
         for view, nano in cost.items():
             _add(self._counters["spend_usd_total"].labels(*spent_by, view.value), nano / NANO_PER_USD)
         quality = bounded(event.quality, self.labels.qualities)

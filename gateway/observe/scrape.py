@@ -33,12 +33,24 @@ class BudgetState:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitState:
+    """A limit of a route or its account: what it counts, in windows of `seconds` (0: at once), and what is left now."""
+
+    scope: str
+    counted: str
+    seconds: int
+    limit: int
+    left: int
+
+
+@dataclass(frozen=True, slots=True)
 class RouteState:
     """A route now. `images_remaining` is None where no limit is known."""
 
     route: str
     available: bool
     images_remaining: int | None = None
+    limits: tuple[LimitState, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,28 +57,13 @@ class Elider:
                 self._inside = quote >= 0
                 at = stop
                 continue
-            quote = self._closing_quote(chunk, at, end)
+            quote, self._escaped = closing_quote(chunk, at, end, escaped=self._escaped)
             stop = end if quote < 0 else quote
             self._hold(chunk, at, stop)
             if quote >= 0:
                 self._close(out)
                 out.append(b'"')
             at = stop + 1
-
-    def _closing_quote(self, chunk: bytes, at: int, end: int) -> int:
-        """Find the quote that ends the open string; -1 if it is not in this chunk."""
-        if self._escaped:
-            self._escaped = False
-            at += 1
-        while True:
-            quote = chunk.find(b'"', at, end)
-            odd = _backslashes_before(chunk, at, end if quote < 0 else quote) % 2 == 1
-            if quote < 0:
-                self._escaped = odd
-                return -1
-            if not odd:
-                return quote
-            at = quote + 1
 
     def _hold(self, chunk: bytes, at: int, stop: int) -> None:
         if self._long:
@@ -93,6 +78,22 @@ class Elider:
         out.append(ELIDED if self._long else bytes(self._held))
         self._held.clear()
         self._inside = self._long = self._escaped = False
+
+
+def closing_quote(chunk: bytes, at: int, end: int, *, escaped: bool) -> tuple[int, bool]:
+    """Find the quote that ends the string open at `at`, whose first byte may be escaped.
+
+    Returns its place, -1 if it is not before `end`, and whether the byte at `end` is escaped then.
+    """
+    at += escaped
+    while True:
+        quote = chunk.find(b'"', at, end)
+        odd = _backslashes_before(chunk, at, end if quote < 0 else quote) % 2 == 1
+        if quote < 0:
+            return -1, odd
+        if not odd:
+            return quote, False
+        at = quote + 1
 
 
 def _backslashes_before(chunk: bytes, start: int, end: int) -> int:

@@ -15,7 +15,7 @@ from gateway.domain.job import AUTO
 from gateway.domain.settlement import Reading
 from gateway.providers.elide import Elider
 from gateway.providers.outcome import error_code
-from gateway.providers.usage import add, read_usage
+from gateway.providers.usage import read_usage
 
 MOST_KEPT = 64 * 1024
 """Bytes of the elided copy of a document, or of one event; what is longer is not read, and the reading says so."""
@@ -149,13 +149,13 @@ class EventReader:
         problem = before.usage_problem or event.usage_problem
         usage = None
         if problem is None and event.usage is not None:
-            usage = event.usage if before.usage is None else add(before.usage, event.usage)
+            usage = event.usage if before.usage is None else before.usage + event.usage
         self._reading = replace(event, images=before.images + 1, usage=usage, usage_problem=problem, error=before.error)
 
 
 def _read_document(document: Mapping[str, object]) -> Reading:
     data = document.get("data")
-    images = sum(map(_is_image, data)) if isinstance(data, list) else 0
+    images = sum(map(is_image, data)) if isinstance(data, list) else 0
     error = document.get("error")
     reading = _facts(document, images)
     return reading if error is None else replace(reading, error=error_code(error))
@@ -177,7 +177,8 @@ def _facts(document: Mapping[str, object], images: int) -> Reading:
     )
 
 
-def _is_image(item: object) -> bool:
+def is_image(item: object) -> bool:
+    """Tell whether an element of an answer's `data` is an image, inline or by link."""
     return isinstance(item, dict) and any(isinstance(item.get(key), str) and item[key] for key in ("b64_json", "url"))
 
 

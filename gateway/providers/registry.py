@@ -7,6 +7,7 @@ from typing import Final
 
 from gateway.domain.route import ProviderConfig
 from gateway.ports import Provider
+from gateway.providers.fanout import FanOut
 from gateway.providers.openai import OpenAIProvider
 
 KINDS: Final[Mapping[str, Callable[[ProviderConfig], Provider]]] = {
@@ -23,4 +24,4 @@ def open_provider(config: ProviderConfig) -> Provider:
     kind = KINDS.get(config.kind)
     if kind is None:
         raise ValueError(f"provider {config.name}: kind {config.kind!r} is not one of {', '.join(sorted(KINDS))}")
-    return kind(config)
+    return FanOut(kind(config))

@@ -45,18 +45,6 @@ def read_usage(reported: object, *, images: int) -> Usage | str:
         return unusable.reason
 
 
-def add(one: Usage, other: Usage) -> Usage:
-    """Return the sum of two usages, kind by kind."""
-    return Usage(
-        text_in=one.text_in + other.text_in,
-        image_in=one.image_in + other.image_in,
-        text_in_cached=one.text_in_cached + other.text_in_cached,
-        image_in_cached=one.image_in_cached + other.image_in_cached,
-        image_out=one.image_out + other.image_out,
-        text_out=one.text_out + other.text_out,
-    )
-
-
 def _read(reported: Mapping[str, object], images: int) -> Usage:
     tokens_in = _required(reported, "input_tokens")
     tokens_out = _required(reported, "output_tokens")

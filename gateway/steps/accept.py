@@ -13,6 +13,7 @@ MAX_TAGS = 10
 _TAG = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,39})=([A-Za-z0-9][A-Za-z0-9._ /:@-]{0,79})", re.ASCII)
 _IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 _COUNT = re.compile(r"[0-9]{1,4}", re.ASCII)
+_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -29,6 +30,8 @@ def accept(headers: Mapping[str, str]) -> Wishes:
         lane=headers.get("x-gateway-lane") or None,
         max_cost=_max_cost(headers.get("x-gateway-max-cost")),
         dry_run=_boolean(headers.get("x-gateway-dry-run")),
+        degrade=_may_degrade(headers.get("x-gateway-degrade")),
+        deadline=_deadline(headers),
         tags=_tags(headers.get("x-gateway-tags", "")),
     )
 
@@ -48,6 +51,12 @@ def retry_count(headers: Mapping[str, str]) -> int | None:
     return int(count) if _COUNT.fullmatch(count) else None
 
 
+def _deadline(headers: Mapping[str, str]) -> float | None:
+    """The seconds after which the client's library gives up, by the header it sends (Python's, and Node's)."""
+    sent = (headers.get("x-stainless-read-timeout", "").strip(), headers.get("x-stainless-timeout", "").strip())
+    return min((float(text) for text in sent if _SECONDS.fullmatch(text) and float(text) > 0), default=None)
+
+
 def _max_cost(text: str | None) -> int | None:
     if text is None:
         return None
@@ -63,6 +72,13 @@ def _boolean(text: str | None) -> bool:
     if value is None:
         raise InvalidRequest("X-Gateway-Dry-Run must be true or false.", param="X-Gateway-Dry-Run")
     return value
+
+
+def _may_degrade(text: str | None) -> bool:
+    value = (text or "allow").strip().lower()
+    if value not in ("allow", "never"):
+        raise InvalidRequest("X-Gateway-Degrade must be never or allow.", param="X-Gateway-Degrade")
+    return value == "allow"
 
 
 def _tags(text: str) -> dict[str, str]:

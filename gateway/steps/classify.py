@@ -10,7 +10,7 @@ from gateway.domain.caller import Caller
 from gateway.domain.errors import Forbidden, InvalidRequest, NotFound
 from gateway.domain.job import AUTO, JOB_PREFIX, Job, Operation, Wishes
 from gateway.domain.policy import JobType, Match, Policy, Project
-from gateway.ports import Body
+from gateway.ports import Shape
 
 MAX_N = 10
 MAX_PARTIAL_IMAGES = 3
@@ -20,7 +20,7 @@ _DIGITS = re.compile(r"[0-9]{1,12}", re.ASCII)
 """A number in a form, read whole: the provider reads all of its digits too."""
 
 
-def classify(operation: Operation, path_model: str | None, body: Body) -> Job:
+def classify(operation: Operation, path_model: str | None, body: Shape) -> Job:
     """Return the job a body asks for; InvalidRequest names the field and what is allowed.
 
     Fields and values that only the vendor gives a meaning to are left alone: they travel in the body.
@@ -121,7 +121,7 @@ def find_job_type(job: Job, wishes: Wishes, caller: Caller, project: Project, po
     if named is not None:
         return policy.job_types[named]
     for name, job_type in policy.job_types.items():
-        if name in project.job_types and job_type.match and _holds(job_type.match, job):
+        if name in project.job_types and job_type.match and holds(job_type.match, job):
             return job_type
     default = project.default_job_type or (project.job_types[0] if len(project.job_types) == 1 else None)
     if default is not None:
@@ -151,7 +151,8 @@ def _named(job: Job, wishes: Wishes, caller: Caller, project: Project) -> str | 
     return caller.job_type
 
 
-def _holds(match: Match, job: Job) -> bool:
+def holds(match: Match, job: Job) -> bool:
+    """Tell whether a rule that finds a job type holds for a job."""
     values: dict[str, object] = {
         "operation": str(job.operation),
         "model": job.client_model,

@@ -2,140 +2,176 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 
 from gateway.domain import pricing
-from gateway.domain.errors import InvalidRequest
+from gateway.domain.budget import Pressure
+from gateway.domain.fitting import Fitted, Wanted, fit, want
 from gateway.domain.job import AUTO, Job, Size
+from gateway.domain.ladder import Rung, fewer, lower_quality, smaller
+from gateway.domain.naming import quality_on
+from gateway.domain.offer import Offer, Quotes
 from gateway.domain.policy import JobType, Policy, Project
-from gateway.domain.route import Capabilities, Model, Price, Quote, Refusal, Route
+from gateway.domain.pricing import NoPrice, Tariff
+from gateway.domain.route import Model, Price, Quote, Refusal, Route, Views
+from gateway.domain.sizing import nearest
 
 Priced = tuple[list[Quote], list[Refusal]]
 
+_SQUARE = Size(1024, 1024)
+"""What `auto` is expected to become, or what is made nearest to it."""
 
-def price(job: Job, job_type: JobType, project: Project, lane: str | None, today: date) -> Priced:
+
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """What is asked of each route: the job as it is wanted, as the client sent it, and fields a rung lowers."""
+
+    wanted: Wanted
+    asked: Job
+    fields: Mapping[str, str | int]
+    today: date
+
+
+def price(
+    job: Job,
+    job_type: JobType,
+    project: Project,
+    lane: str | None,
+    today: date,
+    *,
+    speaker: Model | None = None,
+    rung: Rung | None = None,
+) -> Priced:
     """Return a quote for each route that can do the job, in policy's order, and a refusal for each that cannot.
 
-    InvalidRequest if the job asks for a value that the job type does not allow.
+    `speaker` and `rung` are those of `offers`. InvalidRequest if the job type does not allow what is asked.
     """
-    job = _with_defaults(job, job_type)
-    _check_allowed(job, job_type)
-    quotes: list[Quote] = []
+    found, refusals = offers(job, job_type, project, lane, today, speaker=speaker, rung=rung)
+    return list(Quotes([(offer, Pressure()) for offer in found], job, project.multiplier)), refusals
+
+
+def offers(
+    job: Job,
+    job_type: JobType,
+    project: Project,
+    lane: str | None,
+    today: date,
+    *,
+    speaker: Model | None = None,
+    house: Model | None = None,
+    rung: Rung | None = None,
+) -> tuple[list[Offer], list[Refusal]]:
+    """Return what `price` does, but for what depends on the length of the prompt and the project's multiplier.
+
+    `speaker` is the model in whose words the client asks for a quality, `house` that of policy's own words; either is
+    the job type's first if not given. A rung of the ladder brings its own routes, and fields to be lowered.
+    """
+    if not job_type.routes:
+        return [], []
+    house = house or job_type.routes[0].model
+    fields = rung.fields if rung else {}
+    wanted = want(job, job_type, speaker or house, house)
+    asking = _Asking(replace(wanted, job=fewer(wanted.job, fields)), job, fields, today)
+    found: list[Offer] = []
     refusals: list[Refusal] = []
-    for route in job_type.routes:
-        refusal = _lane_refusal(route, project, lane) or _refusal(job, route, today)
-        if refusal is None:
-            quotes.append(_quote(job, route, job_type, project, today))
+    for route in rung.routes if rung else job_type.routes:
+        each = _lane_refusal(route, project, lane) or _of_route(route, asking)
+        if isinstance(each, Offer):
+            found.append(each)
         else:
-            refusals.append(refusal)
-    return quotes, refusals
+            refusals.append(each)
+    return found, refusals
 
 
-def able_routes(job: Job, policy: Policy, project: Project, lane: str | None, today: date) -> list[str]:
+def able_routes(
+    job: Job, policy: Policy, project: Project, lane: str | None, today: date, *, speaker: Model | None = None
+) -> list[str]:
     """Name the job types of the project that could do the job, with the route that would, for an error message."""
     able = []
     for name in project.job_types:
         for route in policy.job_types[name].routes:
-            if not (_lane_refusal(route, project, lane) or _refusal(job, route, today)):
+            house = policy.job_types[name].routes[0].model
+            wanted = Wanted(job, speaker or house, house, {})
+            if _lane_refusal(route, project, lane) is None and isinstance(fit(wanted, route, today), Fitted):
                 able.append(f"{route.name} (job type {name})")
                 break
     return able
 
 
-def _with_defaults(job: Job, job_type: JobType) -> Job:
-    fill = {name: value for name, value in job_type.defaults.items() if getattr(job, name) in (None, AUTO)}
-    if not fill:
-        return job
-    return replace(job, **fill)  # type: ignore[arg-type]  # defaults are read from policy as names of text fields
-
-
-def _check_allowed(job: Job, job_type: JobType) -> None:
-    for name, allowed in job_type.allow.items():
-        value = getattr(job, name)
-        if value not in (None, AUTO) and value not in allowed:
-            message = (
-                f"{name} {value!r} is not allowed for job type {job_type.name!r}; use one of {', '.join(allowed)}."
-            )
-            raise InvalidRequest(message, param=name)
-
-
 def _lane_refusal(route: Route, project: Project, lane: str | None) -> Refusal | None:
     if route.lane not in project.lanes:
-        return Refusal(route.name, f"lane {route.lane!r} is not open to project {project.name!r}")
+        return Refusal(route.name, f"lane {route.lane!r} is not open to this project")
     if route.lane not in ("production", lane):
         return Refusal(route.name, f"serves requests with X-Gateway-Lane: {route.lane} alone")
     return None
 
 
-def _refusal(job: Job, route: Route, today: date) -> Refusal | None:
-    can = route.capabilities
-    unable = _unable(job, can) or _unsized(job, can)
-    if unable is not None:
-        field, reason = unable
-        return Refusal(route.name, reason, field)
-    if route.model.retires is not None and route.model.retires <= today:
-        instead = f"; {route.model.replacement} replaces it" if route.model.replacement else ""
-        return Refusal(route.name, f"{route.model.name} was retired on {route.model.retires}{instead}", "model")
-    per_minute = route.limits.images_per_minute
-    if per_minute is not None and job.n > per_minute:
-        return Refusal(route.name, f"n is more than the {per_minute} images a minute of this route", "n")
-    return None
+def _of_route(route: Route, asking: _Asking) -> Offer | Refusal:
+    fitted = fit(asking.wanted, route, asking.today)
+    if isinstance(fitted, Refusal):
+        return fitted
+    try:
+        return _degraded(_offer(fitted, asking), fitted, route, asking)
+    except NoPrice as error:
+        return Refusal(route.name, str(error))
 
 
-def _unable(job: Job, can: Capabilities) -> tuple[str, str] | None:
-    checks: tuple[tuple[bool, str, str], ...] = (
-        (job.operation in can.operations, "model", f"cannot {job.operation}"),
-        (job.n <= can.n, "n", f"makes at most {can.n} images a request"),
-        (job.references <= can.references, "image", f"takes at most {can.references} input images"),
-        (not job.mask or can.mask, "mask", "takes no mask"),
-        (not job.stream or can.stream, "stream", "does not stream"),
-        (job.background != "transparent" or can.transparent, "background", "has no transparent background"),
-        (job.prompt_chars <= can.prompt_chars, "prompt", f"takes at most {can.prompt_chars} characters of prompt"),
-        (_known_word(job.output_format, can.output_formats), "output_format", f"makes {', '.join(can.output_formats)}"),
+def _offer(fitted: Fitted, asking: _Asking) -> Offer:
+    """Price a job as a route would do it; NoPrice if the day has none."""
+    route, model, can = fitted.route, fitted.route.model, fitted.route.capabilities
+    official, own = pricing.prices_of(route, asking.today)
+    job = _narrow_auto(fitted.job, model, official, fitted.sizes, fitted.qualities)
+    quote = Quote(
+        route,
+        job,
+        _changes(job, asking.asked, route, as_events=fitted.as_events),
+        Views(0, 0, 0),
+        official,
+        own,
+        calls=fitted.calls,
+        as_events=fitted.as_events,
+        degraded={"n": str(job.n)} if job.n != asking.asked.n else {},
+        replaced=fitted.retired.name if fitted.retired else None,
+        retired=fitted.retired.retires if fitted.retired else None,
     )
-    return next(((field, reason) for passed, field, reason in checks if not passed), None)
 
-
-def _known_word(value: str | None, known: Sequence[str]) -> bool:
-    return value is None or value in known
-
-
-def _unsized(job: Job, can: Capabilities) -> tuple[str, str] | None:
-    if job.size == AUTO:
-        return None
-    size = Size.parse(job.size)
-    if size is None:
-        return "size", f"size {job.size!r} is neither auto nor WIDTHxHEIGHT"
-    reason = can.sizes.refusal(size)
-    return None if reason is None else ("size", reason)
-
-
-def _quote(job: Job, route: Route, job_type: JobType, project: Project, today: date) -> Quote:
-    official, own = pricing.prices_of(route, today)
-    qualities = _open_qualities(route, job_type)
-    sizes = _open_sizes(route, job_type)
-    narrowed = _narrow_auto(job, route.model, official, sizes, qualities)
-
-    def most(rows: Price) -> int:
-        return pricing.worst_case(narrowed, route.model, rows, sizes=sizes, qualities=qualities)
+    def most(rows: Price) -> Tariff:
+        return pricing.tariff(job, model, rows, sizes=fitted.sizes, qualities=fitted.qualities)
 
     listed = most(official)
-    worst = pricing.views(listed, listed if own is official else most(own), project.multiplier)
-    return Quote(route, narrowed, _changes(narrowed, route), worst, official, own)
+    square = nearest(can.sizes, _SQUARE)
+    return Offer(
+        quote,
+        official=listed,
+        own=listed if own is official else most(own),
+        likely=pricing.tariff(job, model, own, sizes=(square,) if square else (), qualities=fitted.qualities),
+        per_call=can.n,
+        tokens=(
+            pricing.most_image_tokens(job, model, sizes=fitted.sizes, qualities=fitted.qualities)
+            if own.tokens is not None
+            else None
+        ),
+    )
 
 
-def _open_qualities(route: Route, job_type: JobType) -> tuple[str, ...]:
-    """Qualities that `auto` may still become on this route, cheapest first as the catalog lists them."""
-    allowed = job_type.allow.get("quality")
-    return tuple(word for word in route.capabilities.quality if allowed is None or word in allowed)
-
-
-def _open_sizes(route: Route, job_type: JobType) -> tuple[Size, ...]:
-    """Sizes that `auto` may still become, if policy lists them; empty is any size of the model."""
-    parsed = (Size.parse(text) for text in job_type.allow.get("size", ()))
-    return tuple(size for size in parsed if size and route.capabilities.sizes.refusal(size) is None)
+def _degraded(offer: Offer, fitted: Fitted, route: Route, asking: _Asking) -> Offer:
+    """Lower the quality, then the size, as a rung says, as far as each makes it cheaper."""
+    can = offer.quote.route.capabilities
+    for name in ("quality", "size"):
+        value, quote = asking.fields.get(name), offer.quote
+        if not isinstance(value, str):
+            continue
+        if name == "quality":
+            job = lower_quality(quote.job, quality_on(route, quote.route, value, asking.wanted.house), can)
+        else:
+            job = smaller(quote.job, value, can)
+        cheaper = _offer(replace(fitted, job=job), asking) if job else offer
+        if cheaper.own.rest < offer.own.rest:  # the text is the same
+            change = {**quote.degraded, name: getattr(cheaper.quote.job, name)}
+            offer = replace(cheaper, quote=replace(cheaper.quote, degraded=change))
+    return offer
 
 
 def _narrow_auto(job: Job, model: Model, official: Price, sizes: Sequence[Size], qualities: Sequence[str]) -> Job:
@@ -154,14 +190,21 @@ def _narrow_auto(job: Job, model: Model, official: Price, sizes: Sequence[Size],
     return job
 
 
-def _changes(job: Job, route: Route) -> dict[str, str | int | None]:
+def _changes(job: Job, asked: Job, route: Route, *, as_events: bool) -> dict[str, str | int | None]:
     """Body fields that are set for the provider. What only the gateway understands is left out.
 
     A value that equals the client's own is set again harmlessly; `auto` stays as the client sent it.
     """
     changes: dict[str, str | int | None] = {"model": route.upstream_model, "callback_url": None, "async": None}
+    changes |= dict.fromkeys(job.dropped)
     for name in ("size", "quality", "background", "output_format"):
         value = getattr(job, name)
         if value not in (None, AUTO):
             changes[name] = value
+    if job.quality in route.quality_names:
+        changes["quality"] = route.quality_names[job.quality]
+    if job.n != asked.n:
+        changes["n"] = job.n
+    if as_events:
+        changes |= {"stream": None, "partial_images": None}
     return changes

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
 
 from gateway.domain import money
 from gateway.domain.errors import (
@@ -15,88 +17,196 @@ from gateway.domain.errors import (
     UnsupportedByEveryRoute,
 )
 from gateway.domain.job import JOB_PREFIX, Wishes
-from gateway.domain.policy import ClientModel, JobType, Policy, Project
+from gateway.domain.naming import in_place_of, is_retired, model_named, serving
+from gateway.domain.offer import Offer
+from gateway.domain.policy import ClientModel, JobType, Order, Policy, Project
 from gateway.domain.route import Model, Quote, Refusal, Route
+from gateway.domain.trial import PRODUCTION, Arm
+from gateway.ports import Conditions
 
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """Quotes in the order to try, never empty, and why the other routes of the job type were passed over."""
+    """Quotes in the order to try, never empty, and why the other routes of the job type were passed over.
 
-    quotes: tuple[Quote, ...]
+    Where the job type has a ladder, its rungs follow one another, each quote with the rung's range of budget use.
+    """
+
+    quotes: Sequence[Quote]
     refusals: tuple[Refusal, ...]
+    arm: Arm | None = None
+    """Of the job type's experiment, if the request is in it."""
 
 
-def rank(
-    quotes: Sequence[Quote],
-    refusals: Sequence[Refusal],
-    *,
-    client_model: str | None,
-    wishes: Wishes,
-    job_type: JobType,
-    project: Project,
-    policy: Policy,
-    able: Sequence[str] = (),
-) -> Ranked:
-    """Return what to try; raises the error that says why nothing is left. `able` names routes that could, elsewhere."""
+def check_lane(wishes: Wishes, project: Project) -> None:
+    """Raise Forbidden if the client asks for a lane that its project has not."""
     if wishes.lane is not None and wishes.lane not in project.lanes:
         message = f"Lane {wishes.lane!r} is not open to project {project.name!r}: {', '.join(sorted(project.lanes))}."
         raise Forbidden(message, code="lane_not_allowed", param="X-Gateway-Lane")
-    wanted = None if client_model is None or client_model.startswith(JOB_PREFIX) else client_model
-    if wanted is not None and project.client_model is not ClientModel.IGNORE:
-        quotes, refusals = _for_model(wanted, quotes, refusals, job_type=job_type, project=project, policy=policy)
-    if not quotes:
-        raise _unsupported(refusals, job_type, able)
-    affordable, too_dear = _affordable(quotes, wishes, job_type)
-    if not affordable:
-        raise _too_dear(quotes, wishes, job_type)
-    return Ranked(tuple(affordable), (*refusals, *too_dear))
 
 
-def _for_model(
-    wanted: str,
-    quotes: Sequence[Quote],
-    refusals: Sequence[Refusal],
-    *,
-    job_type: JobType,
-    project: Project,
-    policy: Policy,
-) -> tuple[list[Quote], list[Refusal]]:
-    if not any(_names(wanted, model) for model in policy.models.values()):
-        message = f"The model {wanted!r} does not exist or you do not have access to it."
+@dataclass(frozen=True, slots=True)
+class Named:
+    """The model that the client asked for, where policy heeds it. `serving` names what serves for it, itself first."""
+
+    text: str
+    model: Model
+    serving: tuple[str, ...]
+    alone: bool
+    retired: bool
+
+    def means(self, route: Route) -> bool:
+        """Tell whether a route is one of those that the client asked for."""
+        return route.model.name in self.serving or route.upstream_model == self.text
+
+
+def named(client_model: str | None, job_type: JobType, project: Project, policy: Policy, today: date) -> Named | None:
+    """Return what the client's model means for the choice of routes; None if nothing.
+
+    NotFound if policy knows no such model, Forbidden if it must be honoured and the job type has no route for it.
+    """
+    if client_model is None or client_model.startswith(JOB_PREFIX) or project.client_model is ClientModel.IGNORE:
+        return None
+    model = model_named(client_model, policy)
+    if model is None:
+        message = f"The model {client_model!r} does not exist or you do not have access to it."
         raise NotFound(message, param="model", code="model_not_found")
-    matching = {route.name for route in job_type.routes if _serves(wanted, route)}
-    if project.client_model is ClientModel.PREFER:
-        return sorted(quotes, key=lambda quote: quote.route.name not in matching), list(refusals)
-    if not matching:
-        raise _not_allowed(wanted, job_type, policy)
-    elsewhere = [
-        Refusal(quote.route.name, f"the client asked for {wanted}")
-        for quote in quotes
-        if quote.route.name not in matching
-    ]
-    kept = [quote for quote in quotes if quote.route.name in matching]
-    own = [refusal for refusal in refusals if refusal.route in matching]
-    return kept, own if not kept else [*refusals, *elsewhere]
+    alone = project.client_model is ClientModel.HONOUR
+    names = tuple(each.name for each in in_place_of(model, policy, today))
+    found = Named(client_model, model, names, alone, is_retired(model, today))
+    if alone and not any(
+        found.means(route) or found.means(serving(route, today) or route) for route in job_type.routes
+    ):
+        raise _not_allowed(client_model, model, job_type)
+    return found
 
 
-def _names(wanted: str, model: Model) -> bool:
-    return wanted in (model.name, model.snapshot)
-
-
-def _serves(wanted: str, route: Route) -> bool:
-    return _names(wanted, route.model) or wanted == route.upstream_model
-
-
-def _not_allowed(wanted: str, job_type: JobType, policy: Policy) -> GatewayError:
-    model = next(model for model in policy.models.values() if _names(wanted, model))
+def _not_allowed(wanted: str, model: Model, job_type: JobType) -> GatewayError:
     served = ", ".join(sorted({route.model.name for route in job_type.routes}))
     gone = f" It was retired by its vendor on {model.retires}." if model.retires and not model.prices else ""
     message = f"The model {wanted!r} is not allowed for job type {job_type.name!r}.{gone} Use one of: {served}."
     return Forbidden(message, param="model", code="model_not_allowed")
 
 
-def _unsupported(refusals: Sequence[Refusal], job_type: JobType, able: Sequence[str]) -> InvalidRequest:
+def of_model(
+    offers: Sequence[Offer], refusals: Sequence[Refusal], wanted: Named, routes: Sequence[Route]
+) -> tuple[list[Offer], list[Refusal]]:
+    """Return the offers with those of the client's model marked where it has retired, and alone if it is honoured."""
+    meant = {route.name for route in routes if wanted.means(route)}
+    kept: list[Offer] = []
+    elsewhere: list[Refusal] = []
+    for offer in offers:
+        route = offer.quote.route
+        if route.name in meant or wanted.means(route):
+            kept.append(_standing_in(offer, wanted))
+        elif wanted.alone:
+            elsewhere.append(Refusal(route.name, f"the client asked for {wanted.text}"))
+        else:
+            kept.append(offer)
+    if not wanted.alone:
+        return kept, list(refusals)
+    own = [refusal for refusal in refusals if refusal.route in meant]
+    return kept, [*refusals, *elsewhere] if kept else own
+
+
+def _standing_in(offer: Offer, wanted: Named) -> Offer:
+    quote = offer.quote
+    if not wanted.retired or quote.replaced is not None or quote.route.model.name == wanted.model.name:
+        return offer
+    return replace(offer, quote=replace(quote, replaced=wanted.model.name, retired=wanted.model.retires))
+
+
+def put_first(offers: Sequence[Offer], wanted: Named | None, arm: Arm | None) -> Sequence[Offer]:
+    """Return the offers with those first that the client prefers, and before them that of its arm on trial."""
+    if wanted is not None and not wanted.alone:
+        name = wanted.model.name
+        offers = sorted(offers, key=lambda offer: not (wanted.means(offer.quote.route) or offer.quote.replaced == name))
+    if arm is not None and arm.route is not None:
+        on_trial = arm.route.name
+        offers = sorted(offers, key=lambda offer: offer.quote.route.name != on_trial)
+    return offers
+
+
+def ordered(
+    offers: Sequence[Offer],
+    order: Order,
+    *,
+    prompt_bytes: int,
+    weights: Mapping[str, int],
+    conditions: Conditions | None,
+    draw: Callable[[], float],
+) -> Sequence[Offer]:
+    """Return the offers in policy's order; ties, and routes of which nothing is known, go by the list.
+
+    A testing route is never moved forward: it stays first if it is listed before all others, else it goes behind them.
+    `draw` returns random numbers from 0 to 1; it is used by `Order.WEIGHTED` alone, once for each offer.
+    """
+    if order is Order.LISTED:
+        return offers
+    on_trial = [offer.quote.route.lane != PRODUCTION for offer in offers]
+    first = on_trial.index(False) if False in on_trial else len(offers)
+    production = [offer for offer, trial in zip(offers, on_trial, strict=True) if not trial]
+    later = [offer for offer, trial in zip(offers[first:], on_trial[first:], strict=True) if trial]
+    if order is Order.CHEAPEST:
+        production.sort(key=lambda offer: offer.expected(prompt_bytes))
+    elif order is Order.FASTEST and conditions is not None:
+        latency = conditions.latency
+        production.sort(key=lambda offer: latency(offer.quote.route.name, offer.quote.job) or 0.0)
+    elif order is Order.WEIGHTED:
+        production = _drawn(production, weights, conditions, draw)
+    return [*offers[:first], *production, *later]
+
+
+def _drawn(
+    offers: Sequence[Offer], weights: Mapping[str, int], conditions: Conditions | None, draw: Callable[[], float]
+) -> list[Offer]:
+    """Draw without replacement by weight: the shortest of exponential delays is first (Efraimidis, Spirakis)."""
+
+    def delay(offer: Offer) -> float:
+        name = offer.quote.route.name
+        weight = weights.get(name, 1) * (conditions.weight(name) if conditions else 1.0)
+        waited = -math.log(1.0 - draw())
+        return waited / weight if weight > 0 else math.inf
+
+    return sorted(offers, key=delay)
+
+
+def troubled_last(offers: Sequence[Offer], troubles: Mapping[str, str]) -> tuple[Sequence[Offer], list[Refusal]]:
+    """Return the offers with routes in trouble last, and why those do not come first; as they were if all are."""
+    last = [offer for offer in offers if offer.quote.route.name in troubles]
+    if not last or len(last) == len(offers):
+        return offers, []
+    well = [offer for offer in offers if offer.quote.route.name not in troubles]
+    names = [offer.quote.route.name for offer in last]
+    return [*well, *last], [Refusal(name, f"goes last: {troubles[name]}") for name in names]
+
+
+def affordable(
+    offers: Sequence[Offer], prompt_bytes: int, wishes: Wishes, job_type: JobType
+) -> tuple[Sequence[Offer], list[Refusal]]:
+    """Return the offers within the client's and the job type's maximum cost, and why not the others."""
+    if wishes.max_cost is None and job_type.max_cost_per_image is None:
+        return offers, []
+    kept: list[Offer] = []
+    dear: list[Refusal] = []
+    for offer in offers:
+        limit, worst = _limit(offer, wishes, job_type), offer.worst(prompt_bytes)
+        if limit is None or worst <= limit:
+            kept.append(offer)
+        else:
+            reason = f"may cost ${money.format_usd(worst)}, the limit is ${money.format_usd(limit)}"
+            dear.append(Refusal(offer.quote.route.name, reason))
+    return kept, dear
+
+
+def _limit(offer: Offer, wishes: Wishes, job_type: JobType) -> int | None:
+    per_image = job_type.max_cost_per_image
+    limits = (wishes.max_cost, None if per_image is None else per_image * offer.quote.job.n)
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def unsupported(refusals: Sequence[Refusal], job_type: JobType, able: Sequence[str]) -> InvalidRequest:
+    """Return the error for a job that no route can do. `able` names routes that could, elsewhere."""
     fields = {refusal.field for refusal in refusals}
     reasons = "; ".join(f"{refusal.route}: {refusal.reason}" for refusal in refusals)
     could = f" What could: {', '.join(able)}." if able else ""
@@ -106,33 +216,26 @@ def _unsupported(refusals: Sequence[Refusal], job_type: JobType, able: Sequence[
     )
 
 
-def _affordable(quotes: Sequence[Quote], wishes: Wishes, job_type: JobType) -> tuple[list[Quote], list[Refusal]]:
-    kept: list[Quote] = []
-    too_dear: list[Refusal] = []
-    for quote in quotes:
-        limit = _limit(quote, wishes, job_type)
-        if limit is None or quote.worst.route <= limit:
-            kept.append(quote)
-        else:
-            reason = f"may cost ${money.format_usd(quote.worst.route)}, the limit is ${money.format_usd(limit)}"
-            too_dear.append(Refusal(quote.route.name, reason))
-    return kept, too_dear
-
-
-def _limit(quote: Quote, wishes: Wishes, job_type: JobType) -> int | None:
-    per_image = job_type.max_cost_per_image
-    limits = (wishes.max_cost, None if per_image is None else per_image * quote.job.n)
-    return min((limit for limit in limits if limit is not None), default=None)
-
-
-def _too_dear(quotes: Sequence[Quote], wishes: Wishes, job_type: JobType) -> BudgetExceeded:
-    cheapest = min(quotes, key=lambda quote: quote.worst.route)
+def too_dear(offers: Sequence[Offer], prompt_bytes: int, wishes: Wishes, job_type: JobType) -> BudgetExceeded:
+    """Return the error for a job that costs too much on every route, however far it may be degraded."""
+    cheapest = min(offers, key=lambda offer: offer.worst(prompt_bytes))
     limit = _limit(cheapest, wishes, job_type)
     by_client = wishes.max_cost is not None and limit == wishes.max_cost
     whose = "X-Gateway-Max-Cost" if by_client else f"max_cost_per_image of job type {job_type.name!r}"
+    lowered = ", ".join(f"{name}={value}" for name, value in cheapest.quote.degraded.items())
+    what = f"The cheapest route may cost ${money.format_usd(cheapest.worst(prompt_bytes))}"
     return BudgetExceeded(
-        f"The cheapest route may cost ${money.format_usd(cheapest.worst.route)}; {whose} allows "
+        f"{what}{f' even with {lowered}' if lowered else ''}; {whose} allows "
         f"${money.format_usd(limit or 0)}. Ask for a lower quality, a smaller size or fewer images.",
         code="max_cost_exceeded",
         param="X-Gateway-Max-Cost" if by_client else None,
     )
+
+
+def degraded_alone(job_type: JobType) -> BudgetExceeded:
+    """Return the error for a client that forbids degrading where policy serves nothing else."""
+    message = (
+        f"Policy serves job type {job_type.name!r} degraded alone, and X-Gateway-Degrade: never forbids that. "
+        "Send X-Gateway-Degrade: allow, or leave it out."
+    )
+    return BudgetExceeded(message, param="X-Gateway-Degrade", should_retry=False)

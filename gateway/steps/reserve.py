@@ -2,29 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.domain import money
-from gateway.domain.budget import Budget, Candidate, Counted, Denied, Held, Line, Obstacle, Quota, Scope, View
+from gateway.domain.budget import Budget, Candidate, Counted, Denied, Held, Line, Quota, Scope, View
 from gateway.domain.caller import Caller
-from gateway.domain.errors import BudgetExceeded, GatewayError, InvalidRequest, RateLimited
 from gateway.domain.idempotency import Binding, Bound
-from gateway.domain.policy import JobType, Policy, Project
-from gateway.domain.route import Quote, Route, Views
+from gateway.domain.policy import JobType, Policy, Project, Shadow
+from gateway.domain.route import ProviderConfig, Quote, Route, RouteLimits, Views
 from gateway.ports import Ledger
 
 MINUTE, DAY = 60, 86_400
 
 
+def limits_of(route: Route) -> tuple[Quota, ...]:
+    """Return the limits that a call on a route counts in: the route's own, and those of its whole account."""
+    return (*route_quotas(route), *account_quotas(route.provider))
+
+
+def route_quotas(route: Route) -> tuple[Quota, ...]:
+    """Return a route's own limits as quotas on the route."""
+    return _quotas(Scope(route=route.name), route.limits)
+
+
+def account_quotas(provider: ProviderConfig) -> tuple[Quota, ...]:
+    """Return the limits of an account, all its routes together, as quotas on the provider."""
+    return _quotas(Scope(provider=provider.name), provider.limits)
+
+
+def _quotas(scope: Scope, limits: RouteLimits) -> tuple[Quota, ...]:
+    rules = (
+        (Counted.IMAGES, limits.images_per_minute, MINUTE),
+        (Counted.IMAGES, limits.images_per_day, DAY),
+        (Counted.REQUESTS, limits.requests_per_minute, MINUTE),
+        (Counted.TOKENS, limits.tokens_per_minute, MINUTE),
+        (Counted.CONCURRENT, limits.concurrent, 0),
+    )
+    return tuple(Quota(scope, counted, limit, seconds) for counted, limit, seconds in rules if limit is not None)
+
+
 @dataclass(frozen=True, slots=True)
 class Purse:
-    """Whose money and whose quotas a request draws on."""
+    """Whose money and whose quotas a request draws on; `may_degrade` is whether the client allows changes.
+
+    `limits` tells what a route's provider lets it do now.
+    """
 
     caller: Caller
     project: Project
     job_type: JobType
     policy: Policy
+    may_degrade: bool = True
+    limits: Callable[[Route], tuple[Quota, ...]] = limits_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +73,7 @@ class AlreadyBound(Exception):
         self.bound = bound
 
 
-async def reserve(
+async def hold(
     ledger: Ledger,
     request_id: str,
     quotes: Sequence[Quote],
@@ -52,12 +82,12 @@ async def reserve(
     about: Mapping[str, object],
     release: int | None = None,
     binding: Binding | None = None,
-) -> Reserved:
-    """Hold the worst case on the first quote that fits; raises the error that says what stood in the way of each.
+) -> Reserved | Denied:
+    """Hold the worst case on the first quote that fits, or return what stood in the way of each.
 
-    AlreadyBound if `binding` belongs to another request.
+    Raises AlreadyBound if `binding` belongs to another request.
     """
-    candidates = [candidate(quote, purse) for quote in quotes]
+    candidates = [candidate(quote, purse, asked=about) for quote in quotes]
     answer = await ledger.choose_and_hold(
         request_id,
         candidates,
@@ -68,28 +98,39 @@ async def reserve(
     )
     if isinstance(answer, Bound):
         raise AlreadyBound(answer)
-    if isinstance(answer, Denied):
-        raise denial(answer)
-    return Reserved(quotes[answer.index], answer)
+    return answer if isinstance(answer, Denied) else Reserved(quotes[answer.index], answer)
 
 
-def candidate(quote: Quote, purse: Purse) -> Candidate:
-    """Return every line that a hold on this quote takes: budgets, quotas and the route's own limits."""
+def candidate(quote: Quote, purse: Purse, *, asked: Mapping[str, object] | None = None) -> Candidate:
+    """Return every line that a hold on this quote takes: budgets, quotas, and the limits of the route and its account.
+
+    `asked` are the values of the client's request that the record of a degraded one shows beside its own.
+    """
     names = {
         "project": purse.project.name,
         "key": purse.caller.key_id,
         "job_type": purse.job_type.name,
         "route": quote.route.name,
+        "provider": quote.route.provider.name,
     }
-    budgets = (*purse.policy.budgets, *purse.project.budgets)
-    quotas = (*purse.project.quotas, *route_quotas(quote.route))
-    lines = [
-        Line(rule, money.micro_from_nano(_in_view(quote.worst, rule.view)))
-        for rule in budgets
-        if rule.scope.covers(**names)
-    ]
-    lines += [Line(rule, _count(rule, quote)) for rule in quotas if rule.scope.covers(**names)]
-    return Candidate(quote.route.name, tuple(lines), _facts(quote))
+    rules: list[Budget | Quota] = [*purse.policy.budgets, *purse.project.budgets]
+    rules += [*purse.project.quotas, *purse.limits(quote.route)]
+    lines = tuple(_line(rule, quote) for rule in rules if rule.scope.covers(**names))
+    return Candidate(quote.route.name, lines, _facts(quote, asked or {}), quote.pressure)
+
+
+def shadow_candidate(
+    quote: Quote, shadow: Shadow, limits: Callable[[Route], tuple[Quota, ...]] = limits_of
+) -> Candidate:
+    """Return the lines of a shadow request: its own budget and the limits of the route and its account, no others."""
+    rules: list[Budget | Quota] = [shadow.budget, *limits(quote.route)]
+    return Candidate(quote.route.name, tuple(_line(rule, quote) for rule in rules), _facts(quote, {}))
+
+
+def _line(rule: Budget | Quota, quote: Quote) -> Line:
+    if isinstance(rule, Budget):
+        return Line(rule, money.micro_from_nano(_in_view(quote.worst, rule.view)))
+    return Line(rule, _count(rule, quote))
 
 
 def _in_view(views: Views, view: View) -> int:
@@ -97,23 +138,16 @@ def _in_view(views: Views, view: View) -> int:
 
 
 def _count(rule: Quota, quote: Quote) -> int:
-    return quote.job.n if rule.counted is Counted.IMAGES else 1
+    """Images and tokens as they are; a project makes one request where a provider may see several calls."""
+    if rule.counted is Counted.IMAGES:
+        return quote.job.n
+    if rule.counted is Counted.TOKENS:
+        return quote.tokens
+    return quote.calls if rule.scope.route or rule.scope.provider else 1
 
 
-def route_quotas(route: Route) -> tuple[Quota, ...]:
-    """Return a route's limits as quotas on the route."""
-    scope, limits = Scope(route=route.name), route.limits
-    rules = (
-        (Counted.IMAGES, limits.images_per_minute, MINUTE),
-        (Counted.IMAGES, limits.images_per_day, DAY),
-        (Counted.REQUESTS, limits.requests_per_minute, MINUTE),
-        (Counted.CONCURRENT, limits.concurrent, 0),
-    )
-    return tuple(Quota(scope, counted, limit, seconds) for counted, limit, seconds in rules if limit is not None)
-
-
-def _facts(quote: Quote) -> dict[str, object]:
-    return {
+def _facts(quote: Quote, asked: Mapping[str, object]) -> dict[str, object]:
+    facts: dict[str, object] = {
         "route": quote.route.name,
         "model": quote.route.model.name,
         "provider": quote.route.provider.name,
@@ -127,78 +161,10 @@ def _facts(quote: Quote) -> dict[str, object]:
         },
         "price_from": quote.route_price.valid_from.isoformat(),
     }
-
-
-def denial(denied: Denied) -> GatewayError:
-    """Return the error for a denial: 429 if waiting alone would help on some route, 400 if n fits on none, else 402."""
-    ways = [way for way in denied.obstacles if way]
-    passing = [way for way in ways if all(map(_passes, way))]
-    if passing:
-        return _rate_limited(passing)
-    hopeless = [obstacle for way in ways for obstacle in way if _never_fits(obstacle)]
-    if all(any(map(_never_fits, way)) for way in ways):
-        return _too_many(hopeless[0])
-    return _spent([obstacle for way in ways for obstacle in way if isinstance(obstacle.line.rule, Budget)])
-
-
-def _passes(obstacle: Obstacle) -> bool:
-    return isinstance(obstacle.line.rule, Quota) and not _never_fits(obstacle)
-
-
-def _never_fits(obstacle: Obstacle) -> bool:
-    return isinstance(obstacle.line.rule, Quota) and obstacle.line.amount > obstacle.line.rule.limit
-
-
-def _rate_limited(ways: Sequence[Sequence[Obstacle]]) -> RateLimited:
-    way = min(ways, key=lambda way: max(obstacle.wait for obstacle in way))
-    slowest = max(way, key=lambda obstacle: obstacle.wait)
-    rule = slowest.line.rule
-    assert isinstance(rule, Quota)
-    taken = slowest.used + slowest.held
-    message = (
-        f"Rate limit reached for {rule.scope.label()}: {_words(rule)}. "
-        f"Limit {rule.limit}, used {taken}, requested {slowest.line.amount}. Please try again in {slowest.wait:.1f}s."
-    )
-    error = RateLimited(message, retry_after=slowest.wait, should_retry=True)
-    if rule.counted is Counted.IMAGES:
-        error.headers += [
-            ("x-ratelimit-limit-images", str(rule.limit)),
-            ("x-ratelimit-remaining-images", str(max(rule.limit - taken, 0))),
-            ("x-ratelimit-reset-images", f"{slowest.wait:.3f}s"),
-        ]
-    return error
-
-
-def _too_many(obstacle: Obstacle) -> InvalidRequest:
-    rule = obstacle.line.rule
-    assert isinstance(rule, Quota)
-    message = f"n={obstacle.line.amount} can never pass {_words(rule)} ({rule.scope.label()}): at most {rule.limit}."
-    return InvalidRequest(message, param="n")
-
-
-def _words(rule: Quota) -> str:
-    if rule.counted is Counted.CONCURRENT:
-        return "requests in flight"
-    spans = {MINUTE: "minute", 3600: "hour", DAY: "day"}
-    return f"{rule.counted} per {spans.get(rule.seconds, f'{rule.seconds} s')}"
-
-
-def _spent(obstacles: Sequence[Obstacle]) -> BudgetExceeded:
-    nearest = min(obstacles, key=lambda obstacle: obstacle.line.amount)
-    rule = nearest.line.rule
-    assert isinstance(rule, Budget)
-
-    def usd(micro: int) -> str:
-        return f"${money.format_usd(micro * money.NANO_PER_MICRO)}"
-
-    left = max(rule.limit - nearest.used - nearest.held, 0)
-    resets = "" if not nearest.wait else f" It resets in {round(nearest.wait)} s."
-    per = "in total" if rule.window == "total" else f"per {rule.window}"
-    message = (
-        f"The budget of {usd(rule.limit)} {per} for {rule.scope.label()} does not allow this request: "
-        f"it may cost {usd(nearest.line.amount)}, {usd(left)} is left "
-        f"({usd(nearest.used)} spent, {usd(nearest.held)} held).{resets}"
-    )
-    error = BudgetExceeded(message, should_retry=False)
-    error.headers.append(("X-Gateway-Budget-Remaining", money.format_usd(left * money.NANO_PER_MICRO)))
-    return error
+    if quote.degraded:
+        facts |= {
+            "n": quote.job.n,
+            "degraded": dict(quote.degraded),
+            "asked": {name: asked[name] for name in quote.degraded if name in asked},
+        }
+    return facts

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import reduce
+from operator import add
+from typing import NamedTuple
 
 from gateway.domain import pricing
 from gateway.domain.job import AUTO, Job, Size
@@ -23,22 +26,32 @@ def settle(
     multiplier: Fraction,
     *,
     upstream_request_id: str | None = None,
+    seconds: float | None = None,
 ) -> Settlement:
     """Return the settlement of an answer that was read as far as it came.
 
     Usage if it is sound, else the estimate from what the answer says it made. An answer that broke off, or made
     nothing and says nothing of cost, is presumed to cost the worst case; so is a stream with an image missing.
+    `seconds` is how long the call took, for the record. Of several calls each is judged by itself, within its share of
+    the worst case; the sum is no better known than the worst known of them.
     """
-    reading = _believed(quote, reading)
-    cost, source = _cost(quote, reading, multiplier)
+    calls = [(_share(quote, part.n), part.reading) for part in reading.parts] or [(quote, reading)]
+    priced = [_price(own, said, multiplier) for own, said in calls]
+    cost = priced[0].cost
+    if len(priced) > 1:
+        official, route = (sum(views) for views in zip(*((p.cost.official, p.cost.route) for p in priced), strict=True))
+        cost = pricing.views(official, route, multiplier)
+    known = [each.reading.usage for each in priced if each.source is not CostSource.PRESUMED]
+    usages = [usage for usage in known if usage is not None]
+    problem = next((each.reading.usage_problem for each in priced if each.reading.usage_problem), None)
     return Settlement(
         request_id=request_id,
         attempt=attempt,
         cost=cost,
-        source=source,
+        source=max((each.source for each in priced), key=list(CostSource).index),
         images=reading.images,
-        usage=reading.usage if source is CostSource.USAGE else None,
-        facts=_facts(reading, upstream_request_id),
+        usage=reduce(add, usages) if usages and len(usages) == len(known) else None,
+        facts=_facts(replace(reading, usage_problem=problem), upstream_request_id, seconds) | _calls(quote, priced),
     )
 
 
@@ -52,6 +65,39 @@ def presume(request_id: str, attempt: int, quote: Quote, reason: str) -> Settlem
         images=0,
         facts={"reason": reason},
     )
+
+
+class _Priced(NamedTuple):
+    """What one call cost, how that is known, and what was believed of its answer."""
+
+    job: Job
+    cost: Views
+    source: CostSource
+    reading: Reading
+
+
+def _price(quote: Quote, reading: Reading, multiplier: Fraction) -> _Priced:
+    reading = _believed(quote, reading)
+    return _Priced(quote.job, *_cost(quote, reading, multiplier), reading)
+
+
+def _share(quote: Quote, n: int) -> Quote:
+    """The quote of one of several calls, which makes `n` of the images and does not stream."""
+
+    def share(most: int) -> int:
+        return -(-most * n // quote.job.n)
+
+    worst = Views(share(quote.worst.official), share(quote.worst.route), share(quote.worst.internal))
+    return replace(quote, job=replace(quote.job, n=n, stream=False, partial_images=0), worst=worst)
+
+
+def _calls(quote: Quote, priced: Sequence[_Priced]) -> dict[str, object]:
+    """What the record says of several calls: how many there were, and for how many images the outcome is unknown."""
+    if quote.calls == 1:
+        return {}
+    unknown = sum(each.job.n for each in priced if each.source is CostSource.PRESUMED)
+    facts: dict[str, object] = {"calls": quote.calls}
+    return facts | ({"unknown_images": unknown} if unknown else {})
 
 
 def _believed(quote: Quote, reading: Reading) -> Reading:
@@ -105,7 +151,7 @@ def _estimate(quote: Quote, made: Job, price: Price) -> int:
     return min(worst(made), worst(quote.job))
 
 
-def _facts(reading: Reading, upstream_request_id: str | None) -> dict[str, object]:
+def _facts(reading: Reading, upstream_request_id: str | None, seconds: float | None) -> dict[str, object]:
     facts: dict[str, object] = {
         "size": reading.size,
         "quality": reading.quality,
@@ -114,5 +160,6 @@ def _facts(reading: Reading, upstream_request_id: str | None) -> dict[str, objec
         "error": reading.error,
         "complete": reading.complete,
         "upstream_request_id": upstream_request_id,
+        "seconds": None if seconds is None else round(seconds, 3),
     }
     return {name: value for name, value in facts.items() if value is not None}

@@ -10,6 +10,7 @@ from email.utils import format_datetime
 from gateway.domain import money
 from gateway.domain.budget import Budget, Counted, Held, Quota, Remaining
 from gateway.domain.route import Quote
+from gateway.domain.trial import Arm
 from gateway.ports import Headers
 
 RETIREMENT_NOTICE = timedelta(days=90)
@@ -29,6 +30,7 @@ class Decision:
     attempts: int
     held: Held | None = None
     cost: int | None = None
+    arm: Arm | None = None
 
 
 def write(decision: Decision, today: date) -> Headers:
@@ -41,11 +43,18 @@ def write(decision: Decision, today: date) -> Headers:
         ("X-Gateway-Cost-Estimate", money.format_usd(decision.quote.worst.route)),
         ("Cache-Control", "no-store"),
     ]
+    if decision.arm is not None:
+        headers.append(("X-Gateway-Experiment", str(decision.arm)))
+    if decision.quote.degraded:
+        changes = ", ".join(f"{name}={value}" for name, value in decision.quote.degraded.items())
+        headers.append(("X-Gateway-Degraded", changes))
+    if decision.quote.replaced is not None:
+        headers.append(("X-Gateway-Replaced", f"{decision.quote.replaced} -> {decision.quote.route.model.name}"))
     if decision.cost is not None:
         headers.append((COST, money.format_usd(decision.cost)))
     if decision.held is not None:
         headers += _remaining(decision.held.remaining)
-    return headers + _retirement(decision.quote.route.model.retires, today)
+    return headers + _retirement(decision.quote.retired or decision.quote.route.model.retires, today)
 
 
 def _remaining(remaining: Sequence[Remaining]) -> list[tuple[str, str]]:

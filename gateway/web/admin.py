@@ -14,9 +14,16 @@ from gateway.web.app import alive, not_ready
 from gateway.web.boundary import ErrorBoundary
 from gateway.web.context import Endpoint, RequestContext
 from gateway.web.images import Handler
+from gateway.web.json_body import read_json
+from gateway.web.limits import BodyLimits
+from gateway.web.request_stream import body_chunks
 
 View = Callable[[Mapping[str, str]], Awaitable[object]]
 """Takes the query's parameters (the last of a repeated one), returns what is shown as JSON."""
+Question = Callable[[Mapping[str, object]], Awaitable[object]]
+"""Takes the fields of a JSON object, returns what is shown as JSON."""
+
+_LIMITS = BodyLimits(total=1_000_000)
 
 
 def create_admin_app(
@@ -25,11 +32,14 @@ def create_admin_app(
     health: Callable[[], Awaitable[list[str]]],
     views: Mapping[str, View],
     actions: Mapping[str, View] | None = None,
+    *,
+    questions: Mapping[str, Question] | None = None,
 ) -> ASGIApp:
     """Return the admin plane.
 
     `metrics` returns a body and its content type, `health` what stands in the way of serving (as `Gateway.ready`).
-    Views answer GET at `/admin/NAME`, actions POST. With a token, everything but `/healthz` asks for it as a bearer.
+    Views answer GET at `/admin/NAME`, actions POST, and questions POST with a JSON object as the body. With a token,
+    everything but `/healthz` asks for it as a bearer.
     """
 
     async def show_metrics(context: RequestContext) -> None:
@@ -51,6 +61,7 @@ def create_admin_app(
         route("/metrics", show_metrics),
         *(route(f"/admin/{name}", _shown(view)) for name, view in views.items()),
         *(route(f"/admin/{name}", _shown(action), "POST") for name, action in (actions or {}).items()),
+        *(route(f"/admin/{name}", _asked(question), "POST") for name, question in (questions or {}).items()),
     ]
     return ErrorBoundary(Router(routes, redirect_slashes=False))
 
@@ -61,6 +72,15 @@ def _shown(view: View) -> Handler:
         await context.answer_json(await view(dict(parse_qsl(query, keep_blank_values=True))))
 
     return show
+
+
+def _asked(question: Question) -> Handler:
+    async def ask(context: RequestContext) -> None:
+        read = await read_json(body_chunks(context.receive, context.content_length, _LIMITS), _LIMITS)
+        await read.aclose()
+        await context.answer_json(await question(read.fields))
+
+    return ask
 
 
 def _guarded(handler: Handler, token: str | None) -> Handler:

@@ -6,7 +6,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
 from gateway.domain.errors import Unavailable
-from gateway.ports import Gateway
+from gateway.front import Gateway
 from gateway.web.boundary import ErrorBoundary
 from gateway.web.context import Endpoint, RequestContext
 from gateway.web.images import Handler, ImageEndpoints
@@ -36,6 +36,7 @@ def create_app(gateway: Gateway, limits: BodyLimits | None = None, *, stall_seco
             _get(f"{prefix}/models", records.models),
             _get(f"{prefix}/models/{{id:path}}", records.model),
             _get(f"{prefix}/requests/{{id}}", records.request),
+            _get(f"{prefix}/assets/{{id}}", images.asset),
         ]
     return ErrorBoundary(Router(routes, redirect_slashes=False))
 

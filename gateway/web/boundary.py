@@ -8,9 +8,9 @@ import logging
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.domain.errors import GatewayError, InternalError
+from gateway.domain.errors import ClientGone, GatewayError, InternalError
 from gateway.web.context import RequestContext
-from gateway.web.errors import ClientGone, answer_for, from_router
+from gateway.web.errors import answer_for, from_router
 
 log = logging.getLogger("gateway.web")
 

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Awaitable
 from typing import TypeVar
 
+from gateway.domain.errors import ClientGone
 from gateway.web.context import RequestContext
-from gateway.web.errors import ClientGone
 
 Result = TypeVar("Result")
 

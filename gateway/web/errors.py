@@ -35,14 +35,6 @@ class HeadersTooLarge(InvalidRequest):
     default_code = "headers_too_large"
 
 
-class ClientGone(GatewayError):
-    """The client hung up before its request was complete; nobody is left to read this answer."""
-
-    status = 499
-    type = "invalid_request_error"
-    default_code = "client_gone"
-
-
 class ErrorAnswer(NamedTuple):
     """An error ready to be sent."""
 

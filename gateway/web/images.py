@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
+from urllib.parse import parse_qsl
 
 from gateway.domain.errors import NotFound
 from gateway.domain.job import Operation
-from gateway.ports import Body, Gateway, Inbound
+from gateway.front import Gateway
+from gateway.ports import Body, Inbound
 from gateway.web.body import FORM, JSON, read_body
 from gateway.web.client_watch import ClientWatch
 from gateway.web.context import RequestContext
@@ -56,6 +58,12 @@ class ImageEndpoints:
         )
         watch.begin()
         return body
+
+    async def asset(self, context: RequestContext) -> None:
+        """Send a stored image."""
+        query = dict(parse_qsl(context.scope["query_string"].decode("latin-1"), keep_blank_values=True))
+        outbound = await self._gateway.asset(context.headers, context.path_params["id"], query)
+        await send_outbound(context, outbound, self._stall_seconds)
 
     async def variations(self, context: RequestContext) -> None:
         """Refuse the endpoint that its vendor retired."""

@@ -11,11 +11,11 @@ from typing import Literal
 
 from gateway.domain.errors import InvalidRequest
 from gateway.ports import Rendered
+from gateway.spool import Spool
 from gateway.web.form_fields import IMAGE_URLS, IMAGES, MASK, OVERLAYS, REFERENCES, SINGLE, other_spelling
 from gateway.web.json_object import Member, read_object
 from gateway.web.json_scan import LongString, Scanner
 from gateway.web.limits import BodyLimits
-from gateway.web.spool import Spool
 
 CONTENT_TYPE = "application/json"
 _PARSED_INLINE = 64 * 1024

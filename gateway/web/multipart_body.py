@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Literal
 
 from gateway.ports import Rendered
+from gateway.spool import Spool
 from gateway.web.form_fields import OVERLAYS
 from gateway.web.form_fingerprint import FormFingerprint
 from gateway.web.limits import BodyLimits
 from gateway.web.multipart_parts import MAX_BOUNDARY, Part, PartReader, invalid_multipart
-from gateway.web.spool import Spool
 
 MEDIA_TYPE = "multipart/form-data"
 

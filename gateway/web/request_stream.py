@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 from starlette.types import Message, Receive
 
-from gateway.domain.errors import RequestTooLarge
-from gateway.web.errors import ClientGone, RequestTimeout
+from gateway.domain.errors import ClientGone, RequestTooLarge
+from gateway.web.errors import RequestTimeout
 from gateway.web.limits import BodyLimits
 
 

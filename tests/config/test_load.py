@@ -355,7 +355,7 @@ def test_retirement_follows_the_date(tmp_path: Path) -> None:
 
     assert [len(loaded.warnings) for loaded in found] == [0, 1, 1, 1]
     assert [len(loaded.problems) for loaded in found] == [0, 0, 0, 0]
-    assert "no request goes here; use gpt-image-2.5-sunburst instead" in found[3].warnings[0].message
+    assert "gpt-image-2.5-sunburst serves instead; name that here" in found[3].warnings[0].message
 
 
 def test_unused_and_zero_are_warned_of(load: Load) -> None:

@@ -48,6 +48,7 @@ class Entry:
     tags: Mapping[str, str] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=lambda: {"n": 1, "size": "auto", "quality": "auto"})
     facts: Mapping[str, Any] = field(default_factory=lambda: {"size": "1024x1024", "quality": "medium"})
+    answer: Mapping[str, Any] = field(default_factory=dict)
 
 
 def half_price() -> Route:
@@ -123,6 +124,15 @@ def test_an_estimate_goes_by_what_was_made() -> None:
     asked = job(prompt_bytes=0, size="1024x1024", quality="low")
     worst = pricing.worst_case(asked, GPT_IMAGE_2, GPT_IMAGE_2.prices[0], sizes=(), qualities=())
     assert Repricer(policy(route("main"), project=TEAM)).cost(auto).route == worst
+
+
+def test_several_calls_of_which_one_is_unknown() -> None:
+    """What was answered goes by usage or by the image, the rest by its worst case."""
+    presumed = Entry(kind="presume", source="presumed", n=3, images=2, answer={"calls": 3, "unknown_images": 1})
+    asked = job(n=1, prompt_bytes=0, size="1024x1024", quality="medium")
+    worst = pricing.worst_case(asked, GPT_IMAGE_2, GPT_IMAGE_2.prices[0], sizes=(), qualities=())
+    assert Repricer(policy(route("main"), project=TEAM)).cost(presumed).route == OLD + worst
+    assert Repricer(policy(per_image(40_000_000), project=TEAM)).cost(presumed).route == 3 * 40_000_000
 
 
 def test_what_is_presumed_costs_the_worst_case_until_it_is_known() -> None:

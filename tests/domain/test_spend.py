@@ -63,7 +63,8 @@ def test_entries_add_up_by_group_dearest_first() -> None:
 def test_every_dimension_can_be_reported_by(dimension: str) -> None:
     """Each known dimension names a value of the entry."""
     assert is_dimension(dimension)
-    rows, _ = report([Entry(same(5))], [dimension])
+    in_trial = {"experiment": "trial", "arm": "control"}
+    rows, _ = report([Entry(same(5), about=in_trial)], [dimension])
     assert rows[0].group != ("-",)
 
 

@@ -98,6 +98,7 @@ class Stack:
     environ: Mapping[str, str]
     log: Path
     keys: dict[str, str] = field(default_factory=dict)
+    reloads: int = 0
 
     @property
     def url(self) -> str:
@@ -162,6 +163,19 @@ class Stack:
     def held(self) -> float:
         """USD held on any budget now."""
         return self.metric("budget_held_usd")
+
+    def forget(self) -> None:
+        """Let the gateway forget how its providers were doing: under a policy that changes them they are others."""
+        self.reloads += 1
+
+        def changed(match: re.Match[str]) -> str:
+            seconds = int(match[2] or 180)
+            return f"{match[1]}, timeout: {seconds * 1000 + self.reloads % 1000}ms"
+
+        rules = self.policy / "policy.yaml"
+        found = r'(api_key: "\$\{SANDBOX_KEY\}")(?:, timeout: (\d+)(?:s|\d{3}ms))?'
+        rules.write_text(re.sub(found, changed, rules.read_text()))
+        assert fetch(f"http://127.0.0.1:{self.admin_port}/admin/reload", method="POST").status == 200
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """Stop the gateway and return its exit status."""

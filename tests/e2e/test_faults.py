@@ -46,6 +46,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> Iterato
         yield running
 
 
+@pytest.fixture(autouse=True)
+def _forgetful(stack: Stack) -> None:
+    """What one test did to a provider is not held against it in the next."""
+    stack.forget()
+
+
 @dataclass
 class Story:
     """What came of one request."""

@@ -235,8 +235,13 @@ def test_what_a_route_has_left_is_shown(start: Start) -> None:
     names = [f'image_gateway_route_{what}{{route="main/gpt-image-2"}}' for what in ("available", "images_remaining")]
     assert [[metrics[name] for name in names] for metrics in shown] == [[1, 2], [1, 1], [0, 0]]
     routes = fetch(f"http://127.0.0.1:{stack.admin_port}/admin/routes").json
-    assert routes[0] == {"route": "main/gpt-image-2", "available": False, "images_remaining": 0}
-    assert routes[1] == {"route": "main/flare", "available": True, "images_remaining": None}
+    shown_routes = [(each["route"], each["available"], each["images_remaining"]) for each in routes[:2]]
+    assert shown_routes == [("main/gpt-image-2", False, 0), ("main/flare", True, None)]
+    assert [(each["counted"], each["left"]) for each in routes[0]["limits"]] == [
+        ("images", 7),
+        ("images", 0),
+        ("concurrent", 3),
+    ]
 
 
 async def test_requests_in_flight_are_limited_and_room_returns(start: Start) -> None:

@@ -108,10 +108,10 @@ def test_other_prices_and_multipliers_reprice_history(spent: Stack, tmp_path: Pa
 def test_a_price_applies_from_its_day_on(spent: Stack, tmp_path: Path) -> None:
     """A price that begins tomorrow changes nothing of what was made until now."""
     tomorrow = f"{datetime.now(UTC) + timedelta(days=1):%F}"
-    prices = f'[{{from: 2020-01-01, per_image: "1"}}, {{from: {tomorrow}, per_image: "9"}}]'
+    prices = f'[{{from: 2020-01-01, per_image: "0.01"}}, {{from: {tomorrow}, per_image: "9"}}]'
     later = ONE_ACCOUNT.replace(UNSENT, UNSENT.replace("}", f", price: {prices}}}"), 1)
     report = spend(spent, "--reprice", str(other_policy(tmp_path / "later", later)), "--since", "2h", "--by", "project")
-    assert report["total"]["repriced_route_usd"] == "12.00"
+    assert report["total"]["repriced_route_usd"] == "0.12"
 
 
 def test_a_policy_that_does_not_check_is_told(spent: Stack, tmp_path: Path) -> None:

@@ -67,6 +67,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> Iterato
         yield running
 
 
+@pytest.fixture(autouse=True)
+def _forgetful(stack: Stack) -> None:
+    """What one test did to a provider is not held against it in the next."""
+    stack.forget()
+
+
 class Story:
     """One request, told when nothing is held any more: its answer, calls, how each hold ended, and what was booked."""
 

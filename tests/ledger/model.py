@@ -7,14 +7,14 @@ import copy as copies
 import secrets
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from gateway.domain.budget import Budget, Denied, Held, Quota, Scope, Window
+from gateway.domain.budget import Budget, Denied, Held, Pressure, Quota, Scope, Window
 from gateway.domain.route import Views
 from gateway.domain.settlement import Adjustment, CostSource, SettleResult
 from gateway.ledger.redis_ledger import RedisLedger
@@ -23,6 +23,7 @@ from tests.ledger import rules
 from tests.ledger.older import Copy, copy
 
 LIMIT, DAILY, IMAGES, FLIGHT = 1000, 800, 60, 6
+STEP = 4_000
 TOTAL = rules.budget(LIMIT)
 DAY = rules.budget(DAILY, Window.DAY, scope=Scope(project="p"))
 QUOTA = rules.images(IMAGES, 86_400)
@@ -115,10 +116,21 @@ class LedgerModel(RuleBasedStateMachine):
     def _images(self) -> int:
         return sum(kept.n for kept in self.kept.values() if kept.state != "void")
 
+    def _affordable(self, amount: int) -> bool:
+        today = self._spent(self.day) + self._held(self.day)
+        return self._spent() + self._held() + amount <= LIMIT and today + amount <= DAILY
+
+    def _rung(self, amounts: list[int], n: int) -> int | None:
+        """Which of two rungs takes it: the first until a budget is used to STEP or has no room, then the second."""
+        today = self._spent(self.day) + self._held(self.day)
+        beyond = max((self._spent() + self._held()) * DAILY, today * LIMIT) * 10_000 >= STEP * LIMIT * DAILY
+        if not beyond and self._fits(amounts[0], n):
+            return 0
+        return 1 if (beyond or not self._affordable(amounts[0])) and self._fits(amounts[1], n) else None
+
     def _fits(self, amount: int, n: int) -> bool:
         return (
-            self._spent() + self._held() + amount <= LIMIT
-            and self._spent(self.day) + self._held(self.day) + amount <= DAILY
+            self._affordable(amount)
             and (type(self).shift is not None or self._images() + n <= IMAGES)
             and sum(kept.live for kept in self.kept.values()) + 1 <= FLIGHT
         )
@@ -145,6 +157,22 @@ class LedgerModel(RuleBasedStateMachine):
             assert isinstance(self.do(asked), Held if fits else Denied)
         if fits:
             self.kept[request] = Kept(owner, amount, n, self.day)
+
+    @rule(data=st.data(), amount=st.integers(0, 300), n=st.integers(1, 10), repeat=st.booleans())
+    def hold_on_a_ladder(self, data: st.DataObject, amount: int, n: int, repeat: bool) -> None:
+        """Ask for a hold that is to be cheaper from a share of use on; it is taken on the rung that the model says."""
+        owner = data.draw(st.sampled_from(sorted(self.gateways)))
+        amounts = [amount, amount // 2]
+        request, token, rung = f"r{self.count}", secrets.token_hex(4), self._rung(amounts, n)
+        self.count += 1
+        ranges = (Pressure(0, STEP), Pressure(STEP))
+        pairs = zip(amounts, ranges, strict=True)
+        offers = [replace(rules.candidate(*self._lines(each, n)), pressure=within) for each, within in pairs]
+        for _ in range(1 + repeat):
+            answer = self.do(self.gateways[owner].choose_and_hold(request, offers, about=rules.ABOUT, token=token))
+            assert (answer.index if isinstance(answer, Held) else None) == rung
+        if rung is not None:
+            self.kept[request] = Kept(owner, amounts[rung], n, self.day)
 
     @rule(data=st.data(), part=st.integers(0, 1500), repeat=st.booleans())
     def settle(self, data: st.DataObject, part: int, repeat: bool) -> None:

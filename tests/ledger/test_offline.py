@@ -8,11 +8,12 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from gateway.domain.budget import Candidate, Held
+from gateway.domain.budget import Candidate, Held, Pressure
 from gateway.domain.idempotency import Binding
 from gateway.domain.settlement import SettleResult
 from gateway.ledger.deferred import DeferredSettlements
@@ -160,6 +161,25 @@ async def test_a_hundred_at_once_get_no_more_than_the_allowance(mortal: MortalSe
         mortal.restart()
         await one.told()
         assert await one.stand() == (5 * len(admitted), 1)
+
+
+async def test_a_ladder_goes_down_with_the_allowance(mortal: MortalServer, tmp_path: Path) -> None:
+    """The use of budgets is not known then: the better picture as long as it fits, then the next; both are booked."""
+    ladder = [
+        replace(worth(120), pressure=Pressure(0, 8_000)),
+        replace(worth(50), pressure=Pressure(8_000, 9_500)),
+        replace(worth(10), pressure=Pressure(9_500)),
+    ]
+    async with gateway(mortal.url, tmp_path / "journal") as one:
+        await one.hold("before", 800)
+        assert (await one.hold("online", offers=ladder)).index == 1
+        mortal.kill()
+        assert [(await one.hold(f"r{n}", offers=ladder)).index for n in range(4)] == [0, 0, 1, 2]
+        with pytest.raises(LedgerUnavailable):
+            await one.hold("more", offers=ladder[:1])
+        mortal.restart()
+        await one.told()
+        assert await one.stand() == (0, 800 + 50 + 120 + 120 + 50 + 10)
 
 
 async def test_without_an_allowance_nothing_is_admitted(mortal: MortalServer, tmp_path: Path) -> None:

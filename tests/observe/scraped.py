@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry
 
+from gateway.observe.labels import LabelSets
 from gateway.observe.metrics import Metrics
 from gateway.observe.scrape import BudgetState, ModelRetirement, RouteState, Snapshot, render_metrics
 from tests.observe.samples import LABELS, OTHER_ROUTE, PROJECT, ROUTE
@@ -19,10 +20,10 @@ SNAPSHOT = Snapshot(
 )
 
 
-def scraped_after(*events: object) -> bytes:
+def scraped_after(*events: object, labels: LabelSets = LABELS) -> bytes:
     """Return what is scraped after the events."""
     registry = CollectorRegistry()
-    metrics = Metrics(registry, LABELS)
+    metrics = Metrics(registry, labels)
     for event in events:
         metrics.emit(event)  # type: ignore[arg-type]  # any event at all, for brevity
     return render_metrics(registry, SNAPSHOT)[0]

@@ -65,6 +65,7 @@ def test_a_request_is_one_line_with_what_it_cost() -> None:
         "status": 200,
         "duration_ms": 12500.0,
         "overhead_ms": 4.0,
+        "waited_ms": 0.0,
         "project": "marketing",
         "key_id": "key_1",
         "job_type": "hero_image",

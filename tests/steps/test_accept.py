@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.domain.errors import InvalidRequest
-from gateway.steps.accept import idempotency_key, retry_count
+from gateway.steps.accept import accept, idempotency_key, retry_count
 
 
 @pytest.mark.parametrize("key", ["a", " ", "~", "order 17/3", "k" * 255])
@@ -32,3 +32,23 @@ def test_no_header_is_no_key() -> None:
 def test_a_count_that_cannot_be_read_is_none(text: str, count: int | None) -> None:
     """A library sets it, so that a client is never refused for it."""
     assert retry_count({"x-stainless-retry-count": text}) == count
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"x-stainless-read-timeout": "600"}, 600.0),
+        ({"x-stainless-read-timeout": "12.5"}, 12.5),
+        ({"x-stainless-timeout": " 90 "}, 90.0),
+        ({"x-stainless-timeout": "90", "x-stainless-read-timeout": "600"}, 90.0),
+        ({"x-stainless-timeout": "NOT_GIVEN", "x-stainless-read-timeout": "600"}, 600.0),
+        ({"x-stainless-read-timeout": "0"}, None),
+        ({"x-stainless-read-timeout": "nan"}, None),
+        ({"x-stainless-read-timeout": "-1"}, None),
+        ({"x-stainless-read-timeout": "1e3"}, None),
+    ],
+)
+def test_a_library_tells_how_long_it_waits(headers: dict[str, str], seconds: float | None) -> None:
+    """Whichever of the two headers can be read, the shorter time; what cannot be read is no deadline."""
+    assert accept(headers).deadline == seconds

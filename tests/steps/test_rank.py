@@ -7,6 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from gateway import decision
+from gateway.decision import Asked
+from gateway.domain.caller import Caller
 from gateway.domain.errors import (
     BudgetExceeded,
     Forbidden,
@@ -19,8 +22,7 @@ from gateway.domain.job import Job, Operation, Wishes
 from gateway.domain.money import parse_usd
 from gateway.domain.policy import ClientModel, JobType, Policy, Project
 from gateway.domain.route import Route, RouteLimits
-from gateway.steps.price import able_routes, price
-from gateway.steps.rank import Ranked, rank
+from gateway.steps.rank import Ranked
 from tests.builders import GPT_IMAGE_2, GPT_IMAGE_15, GPT_IMAGE_25, TODAY, job, policy, route
 
 TWO = route("main", GPT_IMAGE_2)
@@ -41,18 +43,8 @@ def decide(
     kind = JobType("draft", routes, allow=allow or {}, defaults=defaults or {}, max_cost_per_image=max_cost_per_image)
     team = project or Project("team", ("draft",), "draft")
     rules: Policy = policy(*routes, job_type=kind, project=team)
-    wish = wishes or Wishes()
-    quotes, refusals = price(asked, kind, team, wish.lane, TODAY)
-    return rank(
-        quotes,
-        refusals,
-        client_model=asked.client_model,
-        wishes=wish,
-        job_type=kind,
-        project=team,
-        policy=rules,
-        able=() if quotes else able_routes(asked, rules, team, wish.lane, TODAY),
-    )
+    caller = Caller("key_1", team.name)
+    return decision.decide(Asked(asked, wishes or Wishes(), caller, team, rules, TODAY), kind)
 
 
 def order(ranked: Ranked) -> list[str]:
@@ -69,10 +61,10 @@ def order(ranked: Ranked) -> list[str]:
             "model",
             "cannot edit",
         ),
-        ({"n": 4}, {"n": 1}, "n", "at most 1 images"),
+        ({"n": 4, "stream": True, "partial_images": 1}, {"n": 1}, "n", "at most 1 images"),
         ({"references": 3}, {"references": 2}, "image", "at most 2 input images"),
         ({"mask": True}, {"mask": False}, "mask", "no mask"),
-        ({"stream": True}, {"stream": False}, "stream", "does not stream"),
+        ({"stream": True, "partial_images": 1}, {"stream": False}, "partial_images", "does not stream"),
         ({"background": "transparent"}, {}, "background", "no transparent background"),
         ({"output_format": "gif"}, {}, "output_format", "png, jpeg, webp"),
         ({"size": "1000x1000"}, {}, "size", "multiples of 16"),

@@ -15,18 +15,20 @@ from gateway.domain.budget import (
     Held,
     Line,
     Obstacle,
+    Pressure,
     Quota,
     Scope,
     View,
     Window,
 )
 from gateway.domain.caller import Caller
+from gateway.domain.denial import denial
 from gateway.domain.errors import BudgetExceeded, GatewayError, InvalidRequest, RateLimited
-from gateway.domain.policy import Project
+from gateway.domain.policy import Project, Shadow
 from gateway.domain.route import Quote, RouteLimits
 from gateway.steps.price import price
-from gateway.steps.reserve import Purse, candidate, denial
-from tests.builders import TODAY, job, policy, route
+from gateway.steps.reserve import Purse, candidate, shadow_candidate
+from tests.builders import PROVIDER, TODAY, job, policy, route
 
 TEAM = Scope(project="team")
 MONTH = Budget(TEAM, Window.MONTH, 1_000_000)
@@ -105,6 +107,69 @@ def test_the_record_of_an_attempt_has_names_and_exact_amounts() -> None:
         "route": str(quote.worst.route),
         "internal": str(quote.worst.internal),
     }
+
+
+def test_a_hold_counts_in_the_limits_of_the_account_too() -> None:
+    """All routes of an account share its limits; tokens count the most that may be taken, calls as many as are made."""
+    limits = RouteLimits(images_per_day=50, requests_per_minute=5, tokens_per_minute=9_000, concurrent=3)
+    account = replace(PROVIDER, limits=limits)
+    quote, purse = quoted(n=4, tokens_per_minute=7_000)
+    quote = replace(quote, route=replace(quote.route, provider=account), tokens=1234, calls=2)
+    lines = {line.rule.meter: (line.amount, line.rule.limit) for line in candidate(quote, purse).lines}
+    assert lines["tokens|route:main|60"] == (1234, 7_000)
+    assert lines["images|provider:acme|86400"] == (4, 50)
+    assert lines["requests|provider:acme|60"] == (2, 5)
+    assert lines["tokens|provider:acme|60"] == (1234, 9_000)
+    assert lines["concurrent|provider:acme|0"] == (2, 3)
+    assert lines["requests|project:team|3600"][0] == lines["concurrent|project:team|0"][0] == 1
+
+
+def test_limits_may_be_other_than_policy_says() -> None:
+    """What was learned of a provider replaces what is configured."""
+    quote, purse = quoted(images_per_minute=50)
+    lower = Quota(Scope(route="main"), Counted.IMAGES, 5, 60)
+    lines = candidate(quote, replace(purse, limits=lambda _: (lower,))).lines
+    assert [line.rule for line in lines if line.rule.scope.route] == [lower]
+
+
+def test_budgets_may_be_for_an_account_and_never_for_shadows() -> None:
+    """A rule with a provider covers its routes alone; one for shadow requests covers no ordinary request."""
+    quote, purse = quoted()
+    mine, other = (Budget(Scope(provider=name), Window.DAY, 9) for name in ("acme", "other"))
+    shadows = Budget(Scope(shadow="draft"), Window.DAY, 9)
+    rules = replace(purse.policy, budgets=(mine, other, shadows))
+    found = [line.rule for line in candidate(quote, replace(purse, policy=rules)).lines]
+    assert mine in found
+    assert other not in found
+    assert shadows not in found
+
+
+def test_a_shadow_takes_its_own_budget_and_what_its_provider_limits() -> None:
+    """Neither budgets nor quotas of anybody else, and it is never passed over for pressure."""
+    quote, _ = quoted(n=3, images_per_minute=5)
+    route_of = replace(quote.route, provider=replace(PROVIDER, limits=RouteLimits(concurrent=2)))
+    quote = replace(quote, route=route_of, pressure=Pressure(0, 8_000))
+    own = Budget(Scope(shadow="draft"), Window.DAY, 5_000_000)
+    offer = shadow_candidate(quote, Shadow(route_of, 200, own))
+    assert [(line.rule.meter, line.amount) for line in offer.lines] == [
+        ("usd|shadow:draft|route|day", money.micro_from_nano(quote.worst.route)),
+        ("images|route:main|60", 3),
+        ("concurrent|provider:acme|0", 1),
+    ]
+    assert offer.pressure == Pressure()
+    assert offer.facts["route"] == "main"
+
+
+def test_a_degraded_quote_is_recorded_with_what_was_asked() -> None:
+    """The record says what policy changed, and what the client wanted instead; the quote's range goes to the ledger."""
+    quote, purse = quoted()
+    assert not {"degraded", "asked", "n"} & candidate(quote, purse).facts.keys()
+    changed = replace(quote, degraded={"quality": "low", "n": "2"}, pressure=Pressure(8_000, 9_500))
+    offer = candidate(changed, purse, asked={"quality": "high", "n": 4, "size": "auto"})
+    assert offer.facts["degraded"] == {"quality": "low", "n": "2"}
+    assert offer.facts["asked"] == {"quality": "high", "n": 4}
+    assert offer.facts["n"] == 2
+    assert offer.pressure == Pressure(8_000, 9_500)
 
 
 @pytest.mark.parametrize(

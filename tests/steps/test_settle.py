@@ -12,7 +12,7 @@ from gateway.domain import money
 from gateway.domain.job import Job
 from gateway.domain.policy import Project
 from gateway.domain.route import PixelTier, Price, Quote, Route, Views
-from gateway.domain.settlement import CostSource, Reading, Usage
+from gateway.domain.settlement import CostSource, PartReading, Reading, Usage
 from gateway.steps.price import price
 from gateway.steps.settle import presume, settle
 from tests.builders import GPT_IMAGE_2, GPT_IMAGE_15, TODAY, job, policy, rates, route
@@ -147,6 +147,71 @@ def test_usage_of_a_document_with_an_image_missing_is_its_cost() -> None:
     asked = quote(job(n=4, quality="low", size="1024x1024"))
     made = settle("r", 1, asked, whole(3, usage=USAGE), ONE)
     assert (made.source, made.cost.route, made.images) == (CostSource.USAGE, BY_USAGE, 3)
+
+
+LOST = PartReading(1, Reading())
+MADE = PartReading(1, Reading(usage=USAGE, images=1, complete=True))
+UNTOLD = PartReading(2, Reading(usage_problem="missing", images=2, complete=True))
+
+
+def several(*parts: PartReading, n: int = 4) -> tuple[Quote, Reading]:
+    """A job of some images in as many calls, and an answer that was put together from these."""
+    asked = replace(quote(job(n=n, quality="low", size="1024x1024")), calls=n)
+    return asked, whole(sum(part.reading.images for part in parts), parts=parts)
+
+
+def test_of_several_calls_each_is_judged_by_itself() -> None:
+    """Usage where it was told, the share of the worst case where nothing is known, nothing for what cost nothing."""
+    asked, reading = several(MADE, LOST, MADE)
+    made = settle("r", 1, asked, reading, Fraction("1.15"))
+    assert asked.worst.route % 4 == 0
+    assert made.cost.route == 2 * BY_USAGE + asked.worst.route // 4
+    assert made.cost.internal == money.times(made.cost.route, Fraction("1.15"))
+    assert (made.source, made.images, made.usage) == (CostSource.PRESUMED, 2, USAGE + USAGE)
+    assert (made.facts["calls"], made.facts["unknown_images"]) == (4, 1)
+
+
+def test_several_calls_that_all_told_are_known_to_the_nano_dollar() -> None:
+    """Calls that were refused are not among the parts, and cost nothing."""
+    asked, reading = several(MADE, MADE, MADE)
+    made = settle("r", 1, asked, reading, ONE)
+    assert (made.cost.route, made.source, made.usage) == (3 * BY_USAGE, CostSource.USAGE, USAGE + USAGE + USAGE)
+    assert "unknown_images" not in made.facts
+
+
+def test_several_calls_are_no_better_known_than_the_worst_of_them() -> None:
+    """One without usage makes an estimate of the sum, and leaves no usage by which to price it again."""
+    asked, reading = several(MADE, UNTOLD)
+    made = settle("r", 1, asked, reading, ONE)
+    assert (made.source, made.usage) == (CostSource.ESTIMATE, None)
+    assert made.cost.route == BY_USAGE + asked.worst.route // 2
+    assert made.facts["usage_problem"] == "missing"
+
+
+def test_absurd_usage_of_one_call_is_not_believed() -> None:
+    """It is measured by that call's share, and the others' usage stands."""
+    absurd = PartReading(1, Reading(usage=Usage(image_out=20 * 196), images=1, complete=True))
+    asked, reading = several(MADE, absurd)
+    made = settle("r", 1, asked, reading, ONE)
+    assert made.cost.route == BY_USAGE + asked.worst.route // 4
+    assert (made.source, made.facts["usage_problem"]) == (CostSource.ESTIMATE, "absurd")
+
+
+def test_calls_that_are_all_unknown_cost_what_was_held() -> None:
+    """Shares of the worst case add up to it, even where it does not divide evenly."""
+    asked, reading = several(LOST, LOST, LOST, n=3)
+    asked = replace(asked, worst=Views(100, 100, 100))
+    made = settle("r", 1, asked, replace(reading, complete=False), ONE)
+    assert (made.source, made.usage, made.images) == (CostSource.PRESUMED, None, 0)
+    assert 100 <= made.cost.route <= 102
+
+
+def test_a_document_told_as_a_stream_is_judged_as_a_document() -> None:
+    """Its usage is that of the whole request, though an image is missing."""
+    asked = replace(quote(job(n=2, quality="low", size="1024x1024", stream=True)), as_events=True)
+    told = replace(MADE, n=2)
+    made = settle("r", 1, asked, whole(1, usage=USAGE, parts=(told,)), ONE)
+    assert (made.source, made.cost.route) == (CostSource.USAGE, BY_USAGE)
 
 
 def test_a_presumed_call_is_booked_at_its_worst_case() -> None:

@@ -50,7 +50,7 @@ def answer_images() -> Outbound:
 
 @dataclass
 class RecordingGateway:
-    """Implements `ports.Gateway` with nothing behind it."""
+    """Implements `front.Gateway` with nothing behind it."""
 
     answer: Callable[[], Outbound] = answer_images
     changes: Mapping[str, str | int | None] = field(default_factory=dict)
@@ -120,6 +120,13 @@ class RecordingGateway:
         """Every request is known to whoever has a key."""
         await self.models(headers)
         return {"id": request_id}
+
+    async def asset(self, headers: Mapping[str, str], name: str, query: Mapping[str, str]) -> Outbound:
+        """An image for whoever has a link or a key; its content tells the name."""
+        if "signature" not in query:
+            await self.models(headers)
+        body = f"image {name}".encode()
+        return Outbound(200, [("content-type", "image/png"), ("content-length", str(len(body)))], in_pieces(body))
 
     async def variations(self, headers: Mapping[str, str]) -> None:
         """Always retired, for whoever has a key."""

@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from gateway.domain.errors import ClientGone
 from gateway.ports import Headers, Outbound, Truncated
-from gateway.web.errors import ClientGone
 from gateway.web.outbound import end_to_end
 from tests.web.forms import Item, write_form
 from tests.web.raw import connection, post

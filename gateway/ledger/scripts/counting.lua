@@ -3,6 +3,11 @@
 local NEVER = -1 -- waiting alone does not help
 local A_MOMENT = 1000 -- milliseconds until another hold may have ended
 
+-- Milliseconds until a budget's window turns.
+local function turn(line, now)
+  return line.turns and line.turns - now or NEVER
+end
+
 -- Returns used, held, and the milliseconds until the line may pass (nil: it passes now).
 local function check(line, now)
   local cell = cells[line.field]
@@ -24,7 +29,7 @@ local function check(line, now)
   elseif line.kind == 'live' then
     return cell.spent, cell.held, A_MOMENT
   end
-  return cell.spent, cell.held, line.turns and line.turns - now or NEVER
+  return cell.spent, cell.held, turn(line, now)
 end
 
 -- What is left on a line, and the milliseconds until its window turns or the first room returns.
@@ -35,7 +40,7 @@ local function remaining(line, now)
     local reset = first and (first.at + 1) * cell.width + line.seconds * 1000 - now or 0
     return math.max(line.limit - cell.used, 0), reset
   end
-  local reset = line.kind == 'live' and 0 or (line.turns and line.turns - now or NEVER)
+  local reset = line.kind == 'live' and 0 or turn(line, now)
   return math.max(line.limit - cell.spent - cell.held, 0), reset
 end
 

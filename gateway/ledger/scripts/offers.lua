@@ -1,6 +1,7 @@
 -- Offers: the candidates of a hold, of which the first is taken that all its lines allow.
 
--- Candidates as a client sends them, {{worst by view, facts, lines}, ...}; their lines are also added to `all`.
+-- Candidates as a client sends them, {{worst by view, facts, lines, pressure if any}, ...}; their lines are also added to
+-- `all`.
 local function read_candidates(offered, all, now)
   local candidates = {}
   for i, raw in ipairs(cjson.decode(offered)) do
@@ -10,27 +11,33 @@ local function read_candidates(offered, all, now)
       candidate.lines[j] = asked_line(line, now)
       table.insert(all, candidate.lines[j])
     end
+    read_pressure(candidate, raw[4])
     candidates[i] = candidate
   end
   return candidates
 end
 
--- The first that passes, or nil; and for those before it every line that stood in the way.
+-- The first in range that passes, or nil; and for those in range before it every line that stood in the way.
 local function choose(candidates, now)
-  local denied = {'DENIED'}
+  local denied, opened = {'DENIED'}, 0
   for i, candidate in ipairs(candidates) do
-    local passes = true
-    for j, line in ipairs(candidate.lines) do
-      local used, held, wait = check(line, now)
-      if wait then
-        passes = false
-        for _, figure in ipairs({i - 1, j - 1, used, held, wait}) do
-          table.insert(denied, figure)
+    if in_range(candidate, opened) then
+      local most = pressed(candidate)
+      local passes = not most
+      opened = most and math.max(opened, candidate.below) or opened
+      for j, line in ipairs(candidate.lines) do
+        local used, held, wait = check(line, now)
+        if wait or j == most then
+          passes = false
+          opened = wait and line.kind == 'usd' and WHOLE or opened -- a smaller picture may still fit
+          for _, figure in ipairs({i - 1, j - 1, used, held, wait or turn(line, now)}) do
+            table.insert(denied, figure)
+          end
         end
       end
-    end
-    if passes then
-      return i, denied
+      if passes then
+        return i, denied
+      end
     end
   end
   return nil, denied

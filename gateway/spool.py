@@ -1,4 +1,4 @@
-"""A body on its way through: in memory while small, in an unnamed temporary file beyond that."""
+"""Spool: bytes on their way through, in memory while few, in an unnamed temporary file beyond that."""
 
 from __future__ import annotations
 

@@ -1,0 +1,153 @@
+"""Images on disk: each kept once under its hash, for a day after it was last made, for whoever has a link to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import NamedTuple
+
+from gateway.assets.recording import FILE_MODE, FOLDER_MODE
+from gateway.domain.links import is_name, name_of
+from gateway.ports import Outbound, Truncated
+
+log = logging.getLogger(__name__)
+
+DAY = 86_400.0
+SWEEP_EVERY = 600.0
+"""Seconds between two looks for what may go."""
+ABANDONED = 3600.0
+"""Seconds after the last byte; a partial file so old belongs to a gateway that died."""
+_BATCH = 256 * 1024
+"""Bytes read in one go; with what is in flight, the memory one reader takes."""
+
+_OURS = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+
+_TYPES = (
+    (0, b"\x89PNG\r\n\x1a\n", "image/png"),
+    (0, b"\xff\xd8\xff", "image/jpeg"),
+    (8, b"WEBP", "image/webp"),
+    (0, b"GIF8", "image/gif"),
+    (0, b"<svg", "image/svg+xml"),
+)
+"""Place and value of the first bytes by which a file is known, and its type."""
+
+
+class _Found(NamedTuple):
+    length: int
+    start: bytes
+
+
+class ImagesOnDisk:
+    """Implements `gateway.linking.Images` in a private folder that gateways may share. `keep_for` is seconds."""
+
+    def __init__(self, folder: Path, *, keep_for: float = DAY) -> None:
+        self._folder = folder
+        self._keep_for = keep_for
+
+    async def keep(self, project: str, content: AsyncIterator[bytes]) -> str:
+        """Keep an image and return its name; raises what `content` raises, or OSError. Nothing stays behind then."""
+        part, digest = self._folder / f"{secrets.token_hex(8)}.part", hashlib.sha256()
+        try:
+            await asyncio.to_thread(self._create, part)
+            async for batch in content:
+                digest.update(batch)
+                await asyncio.to_thread(_append, part, batch)
+            name = name_of(project, digest.hexdigest())
+            await asyncio.to_thread(part.rename, self._folder / name)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        return name
+
+    def _create(self, part: Path) -> None:
+        self._folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        os.close(os.open(part, _OURS | os.O_CREAT | os.O_EXCL, FILE_MODE))
+
+    async def find(self, name: str) -> Outbound | None:
+        """Return an image with its type and length; None if there is none by that name (any more)."""
+        if not is_name(name):
+            return None
+        try:
+            found = await asyncio.to_thread(self._find, name)
+        except FileNotFoundError:
+            return None
+        if found is None:
+            return None
+        headers = [("content-type", type_of(found.start)), ("content-length", str(found.length))]
+        return Outbound(200, headers, self._chunks(name, found))
+
+    def _find(self, name: str) -> _Found | None:
+        state = (self._folder / name).stat()
+        if time.time() - state.st_mtime > self._keep_for:
+            return None
+        return _Found(state.st_size, self._read(name, 0))
+
+    async def _chunks(self, name: str, found: _Found) -> AsyncIterator[bytes]:
+        chunk, sent = found.start, 0
+        while sent < found.length:
+            if sent:
+                try:
+                    chunk = await asyncio.to_thread(self._read, name, sent)
+                except OSError as error:
+                    log.warning("image %s cannot be read on: %s", name, error)
+                    raise Truncated from error
+            if not chunk:
+                raise Truncated
+            sent += len(chunk)
+            yield chunk
+
+    def _read(self, name: str, offset: int) -> bytes:
+        # Opened for each batch: a thousand readers at once must not need a thousand descriptors more.
+        with (self._folder / name).open("rb", buffering=0) as file:
+            return os.pread(file.fileno(), _BATCH, offset)
+
+    async def run(self) -> None:
+        """Delete what is too old, again and again, until cancelled."""
+        while True:
+            try:
+                await asyncio.to_thread(self.sweep)
+            except OSError as error:
+                log.warning("old images cannot be deleted: %s", error)
+            await asyncio.sleep(SWEEP_EVERY)
+
+    def sweep(self) -> int:
+        """Delete images older than a day, and partial files that nobody writes; returns how many. Blocking."""
+        now, deleted = time.time(), 0
+        self._folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        with os.scandir(self._folder) as files:
+            for file in files:
+                age = ABANDONED if file.name.endswith(".part") else self._keep_for
+                with contextlib.suppress(FileNotFoundError):  # another gateway sweeps too
+                    if now - file.stat(follow_symlinks=False).st_mtime > age:
+                        os.unlink(file.path)  # noqa: PTH108 - a directory entry, not a Path
+                        deleted += 1
+        return deleted
+
+
+def type_of(start: bytes) -> str:
+    """Return the media type of a file by its first bytes; one that is not known is no type at all."""
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if text.startswith(b"<?xml"):
+        text = text.partition(b"?>")[2].lstrip()
+    for place, value, kind in _TYPES:
+        if (text if value == b"<svg" else start)[place : place + len(value)] == value:
+            return kind
+    return "application/octet-stream"
+
+
+def _append(part: Path, content: bytes) -> None:
+    # Opened for each batch: a descriptor kept open could be closed under a thread whose request was broken off.
+    file = os.open(part, _OURS | os.O_APPEND)
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(file, view) :]
+    finally:
+        os.close(file)

@@ -1,0 +1,227 @@
+"""`image-gateway explain`: what a policy would do with a request, and why. Calls nothing, spends nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import date, datetime
+from pathlib import Path
+from typing import IO, Any
+
+import click
+from click.core import ParameterSource
+from rich.table import Table
+
+from gateway.app import today
+from gateway.cli.options import Fatal, policy_option, store_options
+from gateway.cli.running import clear_errors, existing_store
+from gateway.cli.tables import show
+from gateway.config.load import check_policy
+from gateway.domain.errors import GatewayError
+from gateway.domain.policy import Policy
+from gateway.explanation import explanation, explanation_now, refusal
+from gateway.ledger.redis_ledger import RedisLedger
+from gateway.ledger.store import Store
+from gateway.rehearsal import PAPER_KEY, Decided, Sketch, Undecided, rehearse
+from gateway.web.json_body import read_json
+from gateway.web.limits import BodyLimits
+
+Told = Mapping[str, Any]
+
+_FOUND = {
+    "header": "named by X-Gateway-Job-Type",
+    "model": "named as the model",
+    "key": "the key's own",
+    "match": "its match rule holds",
+    "default": "the project's default",
+}
+
+
+@click.command()
+@click.argument("request", type=click.File("rb"))
+@policy_option
+@click.option("--project", required=True, help="Whose request it is.")
+@click.option("--job-type", default=None, help="As X-Gateway-Job-Type.")
+@click.option("--lane", default=None, help="As X-Gateway-Lane.")
+@click.option("--max-cost", default=None, help="As X-Gateway-Max-Cost, USD.")
+@click.option("--no-degrade", is_flag=True, help="As X-Gateway-Degrade: never.")
+@click.option("--key", default=PAPER_KEY, show_default=True, help="The key's id, for budgets and arms that go by key.")
+@click.option("--key-job-type", default=None, help="The job type that the key was made for.")
+@click.option("--date", "day", default=None, type=click.DateTime(["%Y-%m-%d"]), help="On another day than today (UTC).")
+@click.option("--live", is_flag=True, help="Ask the store where budgets stand; a --store given here does too.")
+@click.option(
+    "--format", "form", default="table", show_default=True, type=click.Choice(["table", "json"]), help="How to show it."
+)
+@store_options
+@click.pass_context
+def explain(
+    context: click.Context,
+    /,
+    request: IO[bytes],
+    policy: Path,
+    day: datetime | None,
+    form: str,
+    live: bool,
+    store: str,
+    data: Path,
+    realm: str,
+    **envelope: Any,
+) -> None:
+    """Show which route a request would take, at what price, and why not the others.
+
+    REQUEST is a file with the JSON body that a client would send, `-` reads it from stdin; with input images it is an
+    edit.
+    """
+    rules, on = _policy(policy), day.date() if day else today()
+    live = live or context.get_parameter_source("store") is ParameterSource.COMMANDLINE
+    try:
+        decided = rehearse(asyncio.run(_sketch(request.read(), **envelope)), rules, on)
+    except Undecided as undecided:
+        told = {"project": envelope["project"], **refusal(undecided)}
+    else:
+        told = _told(decided, store, data, realm) if live else explanation(decided)
+    click.echo(json.dumps(told, indent=2)) if form == "json" else _print(told, on)
+
+
+def _policy(directory: Path) -> Policy:
+    """Read a policy, which need not find its secrets here."""
+    loaded = check_policy(directory, os.environ, today())
+    if loaded.policy is None:
+        raise Fatal("\n".join(["the policy does not check:", *map(str, loaded.problems)]))
+    return loaded.policy
+
+
+async def _sketch(
+    body: bytes,
+    *,
+    project: str,
+    job_type: str | None,
+    lane: str | None,
+    max_cost: str | None,
+    no_degrade: bool,
+    key: str,
+    key_job_type: str | None,
+) -> Sketch:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield body
+
+    try:
+        read = await read_json(chunks(), BodyLimits())
+    except GatewayError as error:
+        raise Fatal(error.message) from error
+    await read.aclose()
+    given = {
+        "x-gateway-job-type": job_type,
+        "x-gateway-lane": lane,
+        "x-gateway-max-cost": max_cost,
+        "x-gateway-degrade": "never" if no_degrade else None,
+    }
+    headers = {name: value for name, value in given.items() if value is not None}
+    return Sketch(project, read.fields, headers, images=read.images, mask=read.mask, key=key, key_job_type=key_job_type)
+
+
+def _told(decided: Decided, store: str, data: Path, realm: str) -> dict[str, object]:
+    async def ask(url: str) -> dict[str, object]:
+        connected = Store(url, deadline=30.0, realm=realm)
+        try:
+            await connected.check()
+            return await explanation_now(decided, RedisLedger(connected, realm).balances)
+        finally:
+            await connected.aclose()
+
+    with clear_errors(), existing_store(store, data) as url:
+        return asyncio.run(ask(url))
+
+
+def _print(told: Told, day: date) -> None:
+    click.echo(f"project {told['project']}, {day}")
+    if told["job_type"]:
+        found = _FOUND.get(told.get("job_type_from", ""), "")
+        order = f"; routes {told['order']}" if "order" in told else ""
+        click.echo(f"job type {told['job_type']}{f' ({found})' if found else ''}{order}")
+    if told.get("experiment"):
+        click.echo(f"experiment {told['experiment']['name']}, arm {told['experiment']['arm']}")
+    if told["route"]:
+        chosen = told["candidates"][told["chosen"]]
+        click.echo(f"→ {told['route']}: {chosen['quality']}, {chosen['size']}, n={chosen['n']}, {_price(chosen)}")
+    if told.get("denied"):
+        denied = told["denied"]
+        click.echo(f"✗ {denied['status']} {denied['code']}: {denied['message']}")
+    if told["candidates"]:
+        click.echo()
+        show(_candidates(told["candidates"]))
+        show(_rules(told["candidates"][told["chosen"] or 0], told["live"]))
+    for each in told["candidates"]:
+        for reason in each.get("because", ()):
+            click.echo(f"{each['route']} ({each['quality']}, {each['size']}): {reason}")
+    if told["passed_over"]:
+        show(_passed_over(told["passed_over"]))
+    for gone in told.get("retirements", ()):
+        instead = f", then {gone['replacement']}" if gone["replacement"] else ""
+        click.echo(f"{gone['route']}: {gone['model']} retires on {gone['retires']}{instead} ({gone['after']})")
+
+
+def _price(candidate: Told) -> str:
+    expected = f", probably ${candidate['cost_expected']}" if candidate["cost_expected"] else ""
+    return f"at most ${candidate['cost_estimate']['route']}{expected}"
+
+
+def _candidates(candidates: Sequence[Told]) -> Table:
+    rows = [_cells(each) for each in candidates]
+    table = Table(title="Routes in the order to try, USD", title_justify="left")
+    shown = [name for name in rows[0] if name in ("route", "at most") or any(row[name] for row in rows)]
+    for name in shown:
+        table.add_column(name, justify="right" if name in ("at most", "probably", "official", "internal") else "left")
+    for row in rows:
+        table.add_row(*(row[name] for name in shown))
+    return table
+
+
+def _cells(candidate: Told) -> dict[str, str]:
+    cost, used = candidate["cost_estimate"], candidate.get("budget_used")
+    changed = [f"{name}={value}" for name, value in candidate["degraded"].items()]
+    changed += [f"for {candidate['replaces']}"] if candidate["replaces"] else []
+    changed += [f"{candidate['calls']} calls"] if candidate["calls"] > 1 else []
+    return {
+        "route": candidate["route"],
+        "model": candidate["model"],
+        "quality": candidate["quality"],
+        "size": candidate["size"],
+        "n": str(candidate["n"]),
+        "changed": ", ".join(changed),
+        "at most": cost["route"],
+        "probably": candidate["cost_expected"] or "",
+        "official": cost["official"],
+        "internal": cost["internal"],
+        "budget used": "" if used is None else f"{used['from']} to {used['below'] or 'the end'}",
+        "now": candidate.get("now", ""),
+    }
+
+
+def _rules(candidate: Told, live: bool) -> Table:
+    table = Table(title=f"What {candidate['route']} is held on", title_justify="left")
+    columns = ("for", "limit", "takes", *(("used", "held") if live else ()))
+    for name in columns:
+        table.add_column(name, justify="left" if name == "for" else "right")
+    for rule in candidate["holds_on"]:
+        money = "limit_usd" in rule
+        if money:
+            per = "in total" if rule["window"] == "total" else f"per {rule['window']}"
+            what = f"{rule['scope']} {per}" + ("" if rule["view"] == "route" else f" ({rule['view']})")
+        else:
+            per = f" per {rule['seconds']} s" if rule["seconds"] else " at once"
+            what = f"{rule['scope']}: {rule['counted']}{per}"
+        names = [f"{name}_usd" if money else name for name in columns[1:]]
+        table.add_row(what, *(f"{'$' if money else ''}{rule[name]}" for name in names))
+    return table
+
+
+def _passed_over(passed_over: Sequence[Told]) -> Table:
+    table = Table(title="Passed over", title_justify="left")
+    table.add_column("route")
+    table.add_column("because", overflow="fold")
+    for each in passed_over:
+        table.add_row(each["route"], each["reason"])
+    return table

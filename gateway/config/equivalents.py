@@ -1,0 +1,119 @@
+"""Words of one model in terms of another: qualities that make the same picture, and what old clients still send."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gateway.config.documents import Node, Value
+from gateway.config.fields import Fields, as_table
+from gateway.config.problems import Report, did_you_mean, shown
+from gateway.config.schema import LEGACY
+from gateway.config.values import listed, name, size, truth
+from gateway.domain.job import Size
+from gateway.domain.route import Legacy, Model
+
+Equivalents = Mapping[str, Mapping[str, str]]
+
+_FIELD = listed(name)
+
+
+def read_equivalent_quality(owner: Fields, report: Report) -> Equivalents:
+    """Read a model's `equivalent_quality`: other model, its word, ours."""
+    return {other: _words(node, report) for other, node in owner.entries("equivalent_quality")}
+
+
+def read_legacy(owner: Fields, report: Report) -> Legacy | None:
+    """Read a model's `legacy`; None if there is none."""
+    fields = owner.within("legacy", LEGACY)
+    if fields is None:
+        return None
+    quality, sizes = fields.node("quality"), fields.node("sizes")
+    return Legacy(
+        quality=_words(quality, report) if quality else {},
+        sizes=_sizes(sizes, report) if sizes else {},
+        drop=fields.read("drop", _FIELD) or (),
+        links=fields.read("links", truth) or False,
+    )
+
+
+def read_quality_names(owner: Fields, qualities: tuple[str, ...]) -> Mapping[str, str]:
+    """Read a route's `quality`: the model's word, and what this provider calls it. `qualities` empty: not known."""
+    node = owner.node("quality")
+    if node is None:
+        return {}
+    table = as_table(node, owner.report)
+    for word, place in table.keys.items():
+        if qualities and word not in qualities:
+            owner.report.problem(
+                place,
+                f"the model has no quality {shown(word)}{did_you_mean(word, qualities)}; "
+                f"on the left stands one of {', '.join(qualities)}, on the right the provider's word for it",
+            )
+    return _words(node, owner.report)
+
+
+def _words(node: Node, report: Report) -> dict[str, str]:
+    table = as_table(node, report)
+    return {key: word for key, each in table.nodes.items() if (word := name(each, report)) is not None}
+
+
+def _sizes(node: Node, report: Report) -> dict[str, str]:
+    table = as_table(node, report)
+    for key, place in table.keys.items():
+        if Size.parse(key) is None:
+            report.problem(place, f"{shown(key)} is not a size such as 1792x1024")
+    return {key: now for key, each in table.nodes.items() if (now := size(each, report)) is not None}
+
+
+def check_equivalents(model: Model, owner: Fields, models: Mapping[str, Model], report: Report) -> None:
+    """Report words that one of the two models has not."""
+    node = owner.node("equivalent_quality")
+    table = as_table(node, report) if node else None
+    for other, words in model.equivalent_quality.items():
+        if table is None or other not in table.keys:
+            continue
+        if other == model.name:
+            report.problem(table.keys[other], "compares the model with itself; name another one")
+        elif other not in models:
+            report.problem(table.keys[other], f"unknown model {shown(other)}{did_you_mean(other, models)}")
+        else:
+            _check_words(table.nodes[other], words, models[other], model, report)
+
+
+def _check_words(node: Node, words: Mapping[str, str], theirs: Model, ours: Model, report: Report) -> None:
+    table = as_table(node, report)
+    for word, mine in words.items():
+        known = theirs.capabilities.quality
+        if word not in known:
+            report.problem(table.keys[word], f"{theirs.name} has no quality {shown(word)}{did_you_mean(word, known)}")
+        _check_ours(table.nodes[word], mine, ours, report)
+
+
+def _check_ours(node: Node, word: str, ours: Model, report: Report) -> None:
+    known = ours.capabilities.quality
+    if word not in known:
+        hint = did_you_mean(word, known)
+        report.problem(node.place, f"{ours.name} has no quality {shown(word)}{hint}; it has {', '.join(known)}")
+
+
+def check_legacy(model: Model, owner: Fields, replacement: Model | None, report: Report) -> None:
+    """Report old words that the replacement cannot do; `replacement` is what answers instead of a retired model."""
+    if model.legacy is None:
+        return
+    if replacement is None:
+        report.problem(
+            owner.at("legacy"), "leads nowhere: it needs `retires`, and a `replacement` that still answers then"
+        )
+        return
+    fields = owner.within("legacy", LEGACY)
+    quality, sizes = (fields.node("quality"), fields.node("sizes")) if fields else (None, None)
+    for word, now in model.legacy.quality.items():
+        node = as_table(quality, report).nodes[word] if quality else owner.node("legacy")
+        if node is not None:
+            _check_ours(node, now, replacement, report)
+    for old, now in model.legacy.sizes.items():
+        node = as_table(sizes, report).nodes[old] if sizes else None
+        parsed = Size.parse(now)
+        refusal = replacement.capabilities.sizes.refusal(parsed) if parsed else None
+        if isinstance(node, Value) and refusal:
+            report.problem(node.place, f"{replacement.name}: {refusal}")

@@ -1,0 +1,108 @@
+"""A policy test as it is read: a request on paper, the state of budgets, and what is expected to come of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import date
+
+from gateway.config.problems import Place, Problem
+from gateway.config.schema import Keys
+from gateway.domain.budget import View, Window
+from gateway.rehearsal import Sketch
+
+FILE = Keys(("tests",))
+TEST = Keys(("name", "project", "key", "key_job_type", "request", "budget_used", "full", "date", "expect"))
+REQUEST = Keys(
+    (
+        "operation",
+        "headers",
+        "model",
+        "prompt",
+        "n",
+        "size",
+        "quality",
+        "background",
+        "output_format",
+        "input_fidelity",
+        "stream",
+        "partial_images",
+        "user",
+        "safety_identifier",
+        "response_format",
+        "style",
+        "images",
+        "mask",
+    )
+)
+HEADERS = (
+    "X-Gateway-Job-Type",
+    "X-Gateway-Lane",
+    "X-Gateway-Max-Cost",
+    "X-Gateway-Degrade",
+    "X-Gateway-Tags",
+)
+BUDGET_USED = Keys(("window", "used", "common", "job_type", "key", "route", "view"))
+EXPECT = Keys(
+    ("job_type", "route", "model", "quality", "size", "n", "degraded", "replaced", "cost", "error", "refused")
+)
+EVERY_MAP = {
+    "tests[]": TEST,
+    "tests[].request": REQUEST,
+    "tests[].budget_used[]": BUDGET_USED,
+    "tests[].expect": EXPECT,
+}
+"""Every map by the name under which the reference documents it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """How far budgets are used: a share in basis points, or micro-USD. None of a property is any of it."""
+
+    place: Place
+    window: Window
+    share: int | None
+    amount: int | None
+    common: bool | None = None
+    job_type: str | None = None
+    key: str | None = None
+    route: str | None = None
+    view: View | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What is to come of it; None of a property is not looked at. `cost` is the worst case, nano-USD, route view."""
+
+    job_type: str | None = None
+    route: tuple[str, ...] | None = None
+    model: str | None = None
+    quality: str | None = None
+    size: str | None = None
+    n: int | None = None
+    degraded: dict[str, str] | None = None
+    replaced: str | None = None
+    cost: int | None = None
+    error: str | None = None
+    refused: dict[str, str] = field(default_factory=dict)
+    places: dict[str, Place] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One test. `full` are routes whose own limits leave no room."""
+
+    name: str
+    place: Place
+    sketch: Sketch
+    expected: Expected
+    used: tuple[Used, ...] = ()
+    full: tuple[str, ...] = ()
+    date: date | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cases:
+    """What was read; `problems` are sorted and say what is wrong with the tests themselves."""
+
+    cases: tuple[Case, ...]
+    problems: tuple[Problem, ...]

@@ -1,0 +1,141 @@
+"""Denial: which error a refused hold becomes: what stood in the way, and what would help."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.domain import money
+from gateway.domain.budget import Budget, Counted, Denied, Obstacle, Quota
+from gateway.domain.errors import (
+    BudgetExceeded,
+    GatewayError,
+    InvalidRequest,
+    RateLimited,
+    UnsupportedByEveryRoute,
+)
+from gateway.domain.policy import DegradeStep
+from gateway.domain.route import Quote
+
+_SPANS = {60: "minute", 3600: "hour", 86_400: "day"}
+
+
+def denial(
+    denied: Denied, quotes: Sequence[Quote] = (), ladder: Sequence[DegradeStep] = (), *, may_degrade: bool = True
+) -> GatewayError:
+    """Return the error for a denial: 429 if waiting alone would help on some route, 400 if n fits on none, else 402.
+
+    `quotes` are those that were offered, `ladder` the job type's; they tell a client that forbade it (`may_degrade`)
+    what policy would have changed.
+    """
+    ways = [way for way in denied.obstacles if way]
+    passing = [way for way in ways if all(map(_passes, way))]
+    if passing:
+        return _rate_limited(passing)
+    hopeless = [obstacle for way in ways for obstacle in way if _never_fits(obstacle)]
+    if ways and all(any(map(_never_fits, way)) for way in ways):
+        return _too_many(hopeless[0])
+    money_short = [obstacle for way in ways for obstacle in way if _lacks_money(obstacle)]
+    if money_short:
+        return _spent(money_short)
+    for number, way in enumerate(denied.obstacles):
+        for obstacle in way:
+            if isinstance(obstacle.line.rule, Budget):
+                begins = quotes[number].pressure.below if quotes else None
+                return _left_the_range(obstacle, begins, () if may_degrade else ladder)
+    return UnsupportedByEveryRoute("Policy opens what is left of the routes only once more of a budget is used.")
+
+
+def _passes(obstacle: Obstacle) -> bool:
+    return isinstance(obstacle.line.rule, Quota) and not _never_fits(obstacle)
+
+
+def _never_fits(obstacle: Obstacle) -> bool:
+    return isinstance(obstacle.line.rule, Quota) and obstacle.line.amount > obstacle.line.rule.limit
+
+
+def _lacks_money(obstacle: Obstacle) -> bool:
+    rule = obstacle.line.rule
+    return isinstance(rule, Budget) and obstacle.used + obstacle.held + obstacle.line.amount > rule.limit
+
+
+def _rate_limited(ways: Sequence[Sequence[Obstacle]]) -> RateLimited:
+    way = min(ways, key=lambda way: max(obstacle.wait for obstacle in way))
+    slowest = max(way, key=lambda obstacle: obstacle.wait)
+    rule = slowest.line.rule
+    assert isinstance(rule, Quota)
+    taken = slowest.used + slowest.held
+    message = (
+        f"Rate limit reached for {rule.scope.label()}: {_words(rule)}. "
+        f"Limit {rule.limit}, used {taken}, requested {slowest.line.amount}. Please try again in {slowest.wait:.1f}s."
+    )
+    error = RateLimited(message, retry_after=slowest.wait, should_retry=True)
+    if rule.counted is Counted.IMAGES:
+        error.headers += [
+            ("x-ratelimit-limit-images", str(rule.limit)),
+            ("x-ratelimit-remaining-images", str(max(rule.limit - taken, 0))),
+            ("x-ratelimit-reset-images", f"{slowest.wait:.3f}s"),
+        ]
+    return error
+
+
+def _too_many(obstacle: Obstacle) -> InvalidRequest:
+    rule = obstacle.line.rule
+    assert isinstance(rule, Quota)
+    what = f"n={obstacle.line.amount}" if rule.counted is Counted.IMAGES else f"A request of {obstacle.line.amount}"
+    message = f"{what} can never pass {_words(rule)} ({rule.scope.label()}): at most {rule.limit}."
+    return InvalidRequest(message, param="n")
+
+
+def _words(rule: Quota) -> str:
+    if rule.counted is Counted.CONCURRENT:
+        return "requests in flight"
+    return f"{rule.counted} per {_SPANS.get(rule.seconds, f'{rule.seconds} s')}"
+
+
+def _spent(obstacles: Sequence[Obstacle]) -> BudgetExceeded:
+    nearest = min(obstacles, key=lambda obstacle: obstacle.line.amount)
+    left = _left(nearest)
+    return _budget_error(
+        nearest,
+        f"{_budget(nearest)} does not allow this request: it may cost {_usd(nearest.line.amount)}, "
+        f"{_usd(left)} is left ({_usd(nearest.used)} spent, {_usd(nearest.held)} held).",
+    )
+
+
+def _left_the_range(obstacle: Obstacle, begins: int | None, ladder: Sequence[DegradeStep]) -> BudgetExceeded:
+    """The request had room, but at this use of a budget (`begins`, basis points) policy goes on only by a change."""
+    limit, taken = max(obstacle.line.rule.limit, 1), obstacle.used + obstacle.held
+    changes = [
+        f"from {step.budget_used / 100:g} % on policy changes "
+        + " and ".join(f"{name} to {value}" for name, value in step.fields.items())
+        for step in ladder
+        if step.fields and (begins or 0) <= step.budget_used and step.budget_used * limit <= taken * 10_000
+    ]
+    so = f"{', '.join(changes)}, which X-Gateway-Degrade: never forbids" if changes else ""
+    if not so:
+        share = "" if begins is None else f" from {begins / 100:g} % on"
+        so = f"policy has no route{share} that can do this request"
+    return _budget_error(obstacle, f"{_budget(obstacle)} is used to {taken * 100 // limit} %; {so}.")
+
+
+def _budget_error(obstacle: Obstacle, message: str) -> BudgetExceeded:
+    resets = "" if not obstacle.wait else f" It resets in {round(obstacle.wait)} s."
+    error = BudgetExceeded(message + resets, should_retry=False)
+    left = money.format_usd(_left(obstacle) * money.NANO_PER_MICRO)
+    error.headers.append(("X-Gateway-Budget-Remaining", left))
+    return error
+
+
+def _budget(obstacle: Obstacle) -> str:
+    rule = obstacle.line.rule
+    assert isinstance(rule, Budget)
+    per = "in total" if rule.window == "total" else f"per {rule.window}"
+    return f"The budget of {_usd(rule.limit)} {per} for {rule.scope.label()}"
+
+
+def _left(obstacle: Obstacle) -> int:
+    return max(obstacle.line.rule.limit - obstacle.used - obstacle.held, 0)
+
+
+def _usd(micro: int) -> str:
+    return f"${money.format_usd(micro * money.NANO_PER_MICRO)}"

@@ -1,0 +1,221 @@
+"""Fitting: a job as one route would do it, in its words and pixels, by as many calls as it takes; or why it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from fractions import Fraction
+
+from gateway.domain.errors import InvalidRequest
+from gateway.domain.job import AUTO, Job, Size, parse_ratio
+from gateway.domain.naming import quality_on, serving, translated
+from gateway.domain.policy import JobType
+from gateway.domain.route import Capabilities, Model, Refusal, Route, SizeRule
+from gateway.domain.sizing import closest, nearest, of_ratio
+
+_NO_ALPHA = frozenset({"jpeg", "jpg"})
+"""Formats that cannot be transparent; a provider that takes both answers white."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is wanted of every route alike: the client's job, policy's defaults filled in.
+
+    `speaker` is the model in whose words the job's quality is, `house` the one in whose words policy's own are: that of
+    the job type's first route. `allow` is the job type's.
+    """
+
+    job: Job
+    speaker: Model
+    house: Model
+    allow: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """The job as a route would do it. `route` is what serves: the one listed, or its successor after `retired`.
+
+    `qualities` and `sizes` are what `auto` may still become; no sizes is any size of the model.
+    """
+
+    route: Route
+    job: Job
+    qualities: tuple[str, ...]
+    sizes: tuple[Size, ...]
+    calls: int = 1
+    as_events: bool = False
+    retired: Model | None = None
+
+
+def want(job: Job, job_type: JobType, speaker: Model, house: Model) -> Wanted:
+    """Return what is wanted of any route; InvalidRequest if the job type does not allow it, or nobody could do it."""
+    fill = {name: value for name, value in job_type.defaults.items() if getattr(job, name) in (None, AUTO)}
+    if fill:
+        job = replace(job, **fill)  # type: ignore[arg-type]  # defaults are read from policy as names of text fields
+    if "quality" in fill:
+        speaker = house
+    for name in job_type.allow:
+        _check_allowed(name, job, job_type, speaker, house)
+    if job.background == "transparent" and job.output_format in _NO_ALPHA:
+        message = (
+            f"background 'transparent' and output_format {job.output_format!r} exclude each other: "
+            f"{job.output_format} has no transparency and would come out white. Use png or webp."
+        )
+        raise InvalidRequest(message, param="output_format")
+    return Wanted(job, speaker, house, job_type.allow)
+
+
+def _check_allowed(name: str, job: Job, job_type: JobType, speaker: Model, house: Model) -> None:
+    value, allowed = getattr(job, name), job_type.allow[name]
+    if value in (None, AUTO):
+        return
+    ours, words = value, allowed
+    if name == "quality":
+        ours = translated(value, speaker, house)
+        theirs = tuple(word for word in speaker.capabilities.quality if translated(word, speaker, house) in allowed)
+        words = theirs or allowed
+    if ours in allowed or (name == "size" and _allowed_of_ratio(value, allowed)):
+        return
+    message = f"{name} {value!r} is not allowed for job type {job_type.name!r}; use one of {', '.join(words)}."
+    raise InvalidRequest(message, param=name)
+
+
+def _allowed_of_ratio(text: str, allowed: Sequence[str]) -> bool:
+    ratio = parse_ratio(text)
+    return ratio is not None and closest(_parsed(allowed), ratio) is not None
+
+
+def _parsed(texts: Sequence[str]) -> list[Size]:
+    return [size for text in texts if (size := Size.parse(text))]
+
+
+def fit(wanted: Wanted, route: Route, today: date) -> Fitted | Refusal:
+    """Return the job as the route would do it on that day (UTC), or why it cannot."""
+    serves = serving(route, today)
+    if serves is None:
+        instead = f"; {route.model.replacement} replaces it" if route.model.replacement else ""
+        return Refusal(route.name, f"{route.model.name} was retired on {route.model.retires}{instead}", "model")
+    can, retired = serves.capabilities, None if serves is route else route.model
+    quality = _word(wanted, route, serves)
+    job = replace(wanted.job, quality=quality) if quality != wanted.job.quality else wanted.job
+    size = _made(job.size, can.sizes, wanted.allow.get("size", ()), retired)
+    unable = _unable(job, can) or _unnamed(wanted, quality, serves)
+    unable = unable or (("size", _unsized(job.size, can.sizes)) if size is None else _beyond(job, serves))
+    if unable is not None:
+        return Refusal(route.name, unable[1], unable[0])
+    calls = -(-job.n // can.n)
+    as_events = job.stream and (calls > 1 or not can.stream)
+    job = replace(job, size=size or AUTO, stream=job.stream and not as_events) if size != job.size or as_events else job
+    return Fitted(serves, job, _qualities(wanted, route, serves), _sizes(wanted.allow, can), calls, as_events, retired)
+
+
+def _word(wanted: Wanted, route: Route, serves: Route) -> str:
+    """The quality asked for in the words of what serves; what no catalog relates to it is read as policy's own word."""
+    word, speaker, maker = wanted.job.quality, wanted.speaker, serves.model
+    related = speaker.name in (maker.name, route.model.name) or speaker.name in maker.equivalent_quality
+    if not related:
+        word, speaker = translated(word, speaker, wanted.house), wanted.house
+    return quality_on(route, serves, word, speaker)
+
+
+def _unable(job: Job, can: Capabilities) -> tuple[str, str] | None:
+    shown = bool(job.partial_images)
+    checks: tuple[tuple[bool, str, str], ...] = (
+        (job.operation in can.operations, "model", f"cannot {job.operation}"),
+        (
+            job.n <= can.n or not shown,
+            "n",
+            f"makes at most {can.n} images a call, and shows partial images of one alone",
+        ),
+        (job.references <= can.references, "image", f"takes at most {can.references} input images"),
+        (not job.mask or can.mask, "mask", "takes no mask"),
+        (can.stream or not shown, "partial_images", "does not stream, so it shows no partial images"),
+        (job.background != "transparent" or can.transparent, "background", "has no transparent background"),
+        (job.prompt_chars <= can.prompt_chars, "prompt", f"takes at most {can.prompt_chars} characters of prompt"),
+        (
+            job.output_format is None or job.output_format in can.output_formats,
+            "output_format",
+            f"makes {', '.join(can.output_formats)}",
+        ),
+    )
+    return next(((field, reason) for passed, field, reason in checks if not passed), None)
+
+
+def _unnamed(wanted: Wanted, word: str, serves: Route) -> tuple[str, str] | None:
+    """A quality that is somebody's word, but none of this route's; a word that nobody knows is left to the provider."""
+    can, asked = serves.capabilities, wanted.job.quality
+    if word == AUTO or word in can.quality:
+        return None
+    if word in serves.model.capabilities.quality:
+        return "quality", f"makes {', '.join(can.quality)}"
+    if asked in wanted.speaker.capabilities.quality:
+        return "quality", f"has nothing like {asked!r} of {wanted.speaker.name}, makes {', '.join(can.quality)}"
+    return None
+
+
+def _beyond(job: Job, serves: Route) -> tuple[str, str] | None:
+    """More at once than what the route, or its whole account, may make in a minute: no waiting would help."""
+    owners = ((serves.limits, "this route"), (serves.provider.limits, f"account {serves.provider.name!r}"))
+    for limits, owner in owners:
+        if limits.images_per_minute is not None and job.n > limits.images_per_minute:
+            return "n", f"n is more than the {limits.images_per_minute} images a minute of {owner}"
+    return None
+
+
+def _made(text: str, rule: SizeRule, allowed: Sequence[str], retired: Model | None) -> str | None:
+    """The size that the route makes for what was asked, or None."""
+    if text == AUTO:
+        return AUTO
+    ratio = parse_ratio(text)
+    if ratio is not None:
+        size = _of_ratio(rule, ratio, () if text in allowed else allowed)
+        return str(size) if size else None
+    asked = Size.parse(text)
+    if asked is None:
+        return None
+    if rule.refusal(asked) is None:
+        return text
+    if retired is None or retired.capabilities.sizes.refusal(asked) is not None:
+        return None
+    meant = Size.parse(retired.legacy.sizes.get(text, text)) if retired.legacy else asked
+    size = nearest(rule, meant or asked)
+    return str(size) if size else None
+
+
+def _of_ratio(rule: SizeRule, ratio: Fraction, allowed: Sequence[str]) -> Size | None:
+    """Of the sizes that policy lists, the one of this ratio; of all that are made, if it lists none."""
+    if not allowed:
+        return of_ratio(rule, ratio)
+    return closest((size for size in _parsed(allowed) if rule.refusal(size) is None), ratio)
+
+
+def _unsized(text: str, rule: SizeRule) -> str:
+    size, ratio = Size.parse(text), parse_ratio(text)
+    if size is not None:
+        return rule.refusal(size) or f"size {size} has no counterpart"
+    if ratio is None:
+        return f"size {text!r} is neither auto nor WIDTHxHEIGHT nor a ratio such as 3:2"
+    if rule.fixed:
+        return f"no size of {text} is among {', '.join(map(str, rule.fixed))}"
+    if max(ratio, 1 / ratio) > rule.max_ratio:
+        return f"size {text}: long to short edge is at most {rule.max_ratio}:1"
+    return f"size {text}: no size of this ratio that policy allows is within the model's bounds"
+
+
+def _qualities(wanted: Wanted, route: Route, serves: Route) -> tuple[str, ...]:
+    """Qualities that `auto` may still become, cheapest first as the catalog lists them."""
+    allowed = wanted.allow.get("quality")
+    if allowed is None:
+        return serves.capabilities.quality
+    words = {quality_on(route, serves, word, wanted.house) for word in allowed}
+    return tuple(word for word in serves.capabilities.quality if word in words)
+
+
+def _sizes(allow: Mapping[str, tuple[str, ...]], can: Capabilities) -> tuple[Size, ...]:
+    """Sizes that `auto` may still become, if policy lists them; empty is any size of the model."""
+    words = allow.get("size")
+    if not words:
+        return ()
+    made = (_made(text, can.sizes, words, None) for text in words if text != AUTO)
+    return tuple(_parsed([text for text in dict.fromkeys(made) if text]))

@@ -1,0 +1,119 @@
+"""Collected: an answer put together from parts that are all here; their images go from disk to the client by range."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
+from functools import reduce
+from http import HTTPStatus
+from operator import add
+
+from gateway.domain.settlement import PartReading, Reading
+from gateway.ports import Headers, UpstreamFailure
+from gateway.providers.part import Part
+from gateway.spool import Spool
+
+MISSING = "X-Gateway-Missing-Images"
+"""How many of the images that were asked for are not there."""
+
+Piece = bytes | tuple[Spool, int, int]
+"""Bytes, or a range of a spool."""
+
+
+class CollectedAnswer:
+    """Implements `ports.Answer`. With `broken` it has no body: reading it raises that failure.
+
+    `missing` is how many images there are too few. Closing it frees the parts.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        pieces: Sequence[Piece],
+        *,
+        missing: int = 0,
+        event_stream: bool = False,
+        broken: UpstreamFailure | None = None,
+    ) -> None:
+        self._parts = parts
+        self._pieces = pieces
+        self._missing = missing
+        self._event_stream = event_stream
+        self._broken = broken
+
+    @property
+    def status(self) -> int:
+        """200."""
+        return HTTPStatus.OK
+
+    @property
+    def headers(self) -> Headers:
+        """Those of the first part that brought images, with the type and length of the whole."""
+        best = next((part for part in self._parts if part.images), self._parts[0])
+        own = [("content-type", "text/event-stream" if self._event_stream else "application/json")]
+        if self.content_length is not None:
+            own.append(("content-length", str(self.content_length)))
+        if self._missing:
+            own.append((MISSING, str(self._missing)))
+        return own + [header for header in best.headers if header[0] not in ("content-type", "content-length")]
+
+    @property
+    def content_length(self) -> int | None:
+        """Length of the body in bytes; none for a stream."""
+        if self._event_stream:
+            return None
+        return sum(len(piece) if isinstance(piece, bytes) else piece[2] - piece[1] for piece in self._pieces)
+
+    @property
+    def event_stream(self) -> bool:
+        """Whether the body is server-sent events."""
+        return self._event_stream
+
+    @property
+    def upstream_request_id(self) -> str | None:
+        """The provider's ids of the calls, with commas between them."""
+        return ",".join(part.upstream_request_id for part in self._parts if part.upstream_request_id) or None
+
+    @property
+    def rate_limits(self) -> Mapping[str, str]:
+        """What was said of the account's limits: by a call that was refused, if one was, else by the last one."""
+        said = [part.rate_limits for part in self._parts if part.rate_limits]
+        refused = [part.rate_limits for part in self._parts if part.rate_limits and part.failure]
+        return next(iter(refused), said[-1] if said else {})
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body; raises the failure if there is none."""
+        if self._broken is not None:
+            raise self._broken
+        for piece in self._pieces:
+            if isinstance(piece, bytes):
+                yield piece
+                continue
+            spool, start, end = piece
+            async for chunk in spool.read(start, end):
+                # Between the tokens of a document lines may break; within an event they would tear it.
+                yield chunk.replace(b"\n", b" ").replace(b"\r", b" ") if self._event_stream else chunk
+
+    def reading(self) -> Reading:
+        """Return what the parts said, together and one by one."""
+        return _sum(self._parts, complete=self._broken is None)
+
+    async def aclose(self) -> None:
+        """Free memory and temporary files; harmless when repeated."""
+        for part in self._parts:
+            await part.aclose()
+
+
+def _sum(parts: Sequence[Part], *, complete: bool) -> Reading:
+    told = [part.reading for part in parts if part.failure is None] or [Reading()]
+    best = next((reading for reading in told if reading.images), told[0])
+    usages = [reading.usage for reading in told if reading.usage is not None]
+    every = len(usages) == len(told)
+    return replace(
+        best,
+        images=sum(reading.images for reading in told),
+        usage=reduce(add, usages) if every else None,
+        usage_problem=next((reading.usage_problem for reading in told if reading.usage is None), None),
+        complete=complete,
+        parts=tuple(PartReading(part.n, part.reading) for part in parts if part.may_be_billed),
+    )

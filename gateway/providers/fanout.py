@@ -1,0 +1,153 @@
+"""Fan-out: one job as several calls where a provider makes fewer images a call; answers told as events, or with links.
+
+All calls go out at once and are read to their end before anything is passed on: only then is it known what there is to
+pass on. What succeeded is the answer; calls that failed are left out of it, and count as money if they may have been
+billed. A client that asked for a stream gets its images as events then, without partial images.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from gateway.domain.settlement import Outcome
+from gateway.ports import Answer, Call, Provider, UpstreamFailure
+from gateway.providers.as_events import events
+from gateway.providers.as_links import link
+from gateway.providers.collected import CollectedAnswer, Piece
+from gateway.providers.outcome import of_garbage
+from gateway.providers.part import Part, fetch
+
+log = logging.getLogger("gateway.providers")
+
+_WEIGHT = {Outcome.NOT_SENT: 0, Outcome.REJECTED: 1, Outcome.UNKNOWN: 2}
+"""What a failure may have cost: the heaviest stands for all."""
+
+
+class FanOut:
+    """Implements `ports.Provider` over one that does each call by itself."""
+
+    def __init__(self, provider: Provider) -> None:
+        self._provider = provider
+
+    async def send(self, call: Call) -> Answer:
+        """Send the job; a plain one as it is, once its status line is in. Raises UpstreamFailure if nothing came."""
+        if call.calls == 1 and not call.as_events and call.links is None:
+            return await self._provider.send(call)
+        parts = await self._fetch(calls_of(call))
+        try:
+            if call.links is not None and not _streams(call):
+                await link(parts, call.links)
+            return put_together(parts, call)
+        except BaseException:
+            await _close(parts)
+            raise
+
+    async def _fetch(self, calls: Sequence[Call]) -> list[Part]:
+        """Do all calls at once; a cancellation ends and frees them all."""
+        tasks = [asyncio.create_task(fetch(self._provider, call)) for call in calls]
+        try:
+            return await asyncio.gather(*tasks)
+        except BaseException:
+            for task in tasks:
+                task.cancel()
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+            await _close([part for part in ended if isinstance(part, Part)])
+            raise
+
+    async def aclose(self) -> None:
+        """Close connections."""
+        await self._provider.aclose()
+
+
+async def _close(parts: Sequence[Part]) -> None:
+    for part in parts:
+        await part.aclose()
+
+
+def calls_of(call: Call) -> list[Call]:
+    """Return the calls that make up a job: no streams, and images as evenly divided as the route's `n` allows."""
+    job, changes = replace(call.job, stream=False, partial_images=0), dict(call.changes)
+    if _streams(call):
+        changes |= {"stream": None, "partial_images": None}
+    plain = replace(call, job=job, changes=changes, calls=1, as_events=False)
+    if call.calls == 1:
+        return [plain]
+    number = min(max(call.calls, -(-job.n // call.route.capabilities.n)), job.n)
+    return [
+        replace(plain, job=replace(job, n=n), changes={**changes, "n": n})
+        for n in (job.n // number + (place < job.n % number) for place in range(number))
+    ]
+
+
+def _streams(call: Call) -> bool:
+    """Tell whether the client is to get events."""
+    return call.as_events or call.job.stream
+
+
+def put_together(parts: Sequence[Part], call: Call) -> CollectedAnswer:
+    """Return one answer made of the parts; raises the failure that stands for all if none of them is of use."""
+    good = [part for part in parts if part.failure is None]
+    failures = [part.failure for part in parts if part.failure is not None]
+    if not good:
+        return _nothing(parts, failures)
+    missing = max(call.job.n - sum(len(part.images) for part in good), 0)
+    if failures:
+        told = "; ".join(failure.message for failure in failures)
+        log.warning("request %s: %d of %d calls failed: %s", call.request_id, len(failures), len(parts), told)
+    if not _streams(call):
+        return CollectedAnswer(parts, merged(good), missing=missing)
+    if not any(part.images for part in good):
+        # As a stream it would be an empty one, which clients take for a success.
+        broken = of_garbage("the provider answered 200 with no image")
+        return CollectedAnswer(parts, (), event_stream=True, broken=broken)
+    return CollectedAnswer(parts, events(good, call.job), missing=missing, event_stream=True)
+
+
+def _nothing(parts: Sequence[Part], failures: Sequence[UpstreamFailure]) -> CollectedAnswer:
+    """Raise the failure that may have cost most; where only some calls may have been billed, as a broken answer."""
+    worst = max(failures, key=lambda failure: (_WEIGHT[failure.outcome], failure.pass_on))
+    if worst.outcome is not Outcome.UNKNOWN or worst.pass_on or all(part.may_be_billed for part in parts):
+        raise worst
+    return CollectedAnswer(parts, (), broken=worst)
+
+
+def merged(parts: Sequence[Part]) -> list[Piece]:
+    """Return one document: the images of all parts, the tokens of all parts, and all else as the first one says it."""
+    best = next((part for part in parts if part.images), parts[0])
+    head = {name: value for name, value in best.document.items() if name not in ("data", "usage")}
+    opening = json.dumps(head, separators=(",", ":"))[:-1]
+    pieces: list[Piece] = [f'{opening}{"," if head else ""}"data":['.encode()]
+    images = [_image(part, number) for part in parts for number in range(len(part.images))]
+    for number, image in enumerate(images):
+        pieces += [b",", *image] if number else image
+    usage = ""
+    if all(part.reading.usage is not None for part in parts):
+        usage = ',"usage":' + json.dumps(_added([part.document["usage"] for part in parts]), separators=(",", ":"))
+    return [*pieces, f"]{usage}}}".encode()]
+
+
+def _image(part: Part, number: int) -> list[Piece]:
+    """Return an image as it came, or with its link in place of its content."""
+    start, end, inline = part.images[number]
+    url = part.urls.get(number)
+    if url is None or inline is None:
+        return [(part.spool, start, end)]
+    member, _, content_end = inline
+    named = f'"url":{json.dumps(url)}'.encode()
+    return [(part.spool, start, member), named, (part.spool, content_end + 1, end)]
+
+
+def _added(values: Sequence[object]) -> object:
+    """Add up whole numbers, and objects name by name; of anything else the first stands for all."""
+    numbers = [value for value in values if isinstance(value, int) and not isinstance(value, bool)]
+    if len(numbers) == len(values):
+        return sum(numbers)
+    objects = [value for value in values if isinstance(value, Mapping)]
+    if len(objects) == len(values):
+        names = dict.fromkeys(name for each in objects for name in each)
+        return {name: _added([each[name] for each in objects if name in each]) for name in names}
+    return values[0]

@@ -1,0 +1,67 @@
+"""Compatibility: what clients of retired models ask for, in terms of what exists. It is data of the catalog."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import date
+
+from gateway.domain.errors import InvalidRequest
+from gateway.domain.job import Job, Size
+from gateway.domain.naming import in_place_of, is_retired, model_named
+from gateway.domain.policy import Policy, Project
+from gateway.domain.route import Legacy, Model
+
+ANSWER_FORM = "response_format"
+"""The body field that chose between images and links to them; current models refuse it."""
+_LINKS, _FORMS = "url", ("url", "b64_json")
+
+
+def modernized(job: Job, fields: Mapping[str, object], project: Project, policy: Policy, today: date) -> Job:
+    """Return the job as it is meant now; the same one unless the project's clients are of old.
+
+    `fields` are those of the body. The model becomes the first of its replacements that still answers. Quality and
+    size are mapped, and fields dropped, as the named model's `legacy` says. Under any other name, or none, whatever
+    that model does not know itself is understood as any `legacy` of the catalog has it.
+    InvalidRequest if the form of the answer is neither of the two there were.
+    """
+    if not project.legacy:
+        return job
+    named = model_named(job.client_model, policy)
+    own = named.legacy if named is not None else None
+    known = [own] if own else [model.legacy for model in policy.models.values() if model.legacy is not None]
+    dropped = {ANSWER_FORM, *(name for legacy in known for name in legacy.drop)}
+    return replace(
+        job,
+        client_model=job.client_model if named is None else _answering(named, policy, today).name,
+        quality=_quality(job.quality, known, None if own else named),
+        size=_size(job.size, known, None if own else named),
+        links=_wants_links(fields.get(ANSWER_FORM), own) and not job.stream,
+        dropped=tuple(sorted(dropped.intersection(fields))),
+    )
+
+
+def _answering(model: Model, policy: Policy, today: date) -> Model:
+    """The model itself, or the first of its replacements that has not retired; itself if there is none."""
+    return next((each for each in in_place_of(model, policy, today) if not is_retired(each, today)), model)
+
+
+def _quality(word: str, known: Sequence[Legacy], model: Model | None) -> str:
+    if model is not None and word in model.capabilities.quality:
+        return word
+    return next((legacy.quality[word] for legacy in known if word in legacy.quality), word)
+
+
+def _size(text: str, known: Sequence[Legacy], model: Model | None) -> str:
+    size = Size.parse(text)
+    if model is not None and size is not None and model.capabilities.sizes.refusal(size) is None:
+        return text
+    return next((legacy.sizes[text] for legacy in known if text in legacy.sizes), text)
+
+
+def _wants_links(form: object, legacy: Legacy | None) -> bool:
+    if form is None:
+        return legacy is not None and legacy.links
+    if form not in _FORMS:
+        raise InvalidRequest(f"{ANSWER_FORM} must be one of {', '.join(_FORMS)}.", param=ANSWER_FORM)
+    return form == _LINKS

@@ -1,0 +1,275 @@
+"""Waiting: requests whose routes are full queue here for a slot; nothing is held for them meanwhile.
+
+There is a queue for each set of routes. Inside, projects take turns, and each project's requests go first come, first
+served. Only the head of a queue asks the ledger: when a slot should come free, and when a request in flight has ended.
+Queues are those of one process; several gateways share the slots through the ledger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Self
+
+from gateway.domain.budget import Counted, Denied, Obstacle, Quota, Scope
+from gateway.domain.errors import RateLimited, Unavailable
+from gateway.domain.route import Quote
+
+MOST = 1000
+"""Requests of one job type that may wait at once."""
+LAG, LONGEST_LAG = 0.01, 1.0
+"""How much later than the ledger says a slot is asked for, as a part of its window and in seconds at most: calls reach
+the provider a little after they were counted here."""
+
+
+class Turn(Enum):
+    """What becomes of a request that waits."""
+
+    ASK = auto()
+    TOO_LATE = auto()
+    LEFT = auto()
+    CLOSED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Hindrance:
+    """What keeps a request waiting: `slot` is when room may come, `due` when to ask for it, both of a monotonic clock.
+
+    `gates` are the scopes (of routes and providers) that are full; `live` tells that requests in flight are what fills
+    them.
+    """
+
+    slot: float
+    due: float
+    gates: frozenset[str]
+    live: bool = False
+
+
+def soonest(hindrances: Iterable[Hindrance]) -> Hindrance | None:
+    """Return several as one: the first slot of any, and all that is full; None if there are none."""
+    every = list(hindrances)
+    if not every:
+        return None
+    return Hindrance(
+        min(each.slot for each in every),
+        min(each.due for each in every),
+        frozenset().union(*(each.gates for each in every)),
+        any(each.live for each in every),
+    )
+
+
+def gates_of(quote: Quote) -> frozenset[str]:
+    """Return the scopes of the limits that a quote's route and its account have."""
+    route = quote.route
+    return frozenset((Scope(route=route.name).label(), Scope(provider=route.provider.name).label()))
+
+
+def waited_for(obstacle: Obstacle) -> bool:
+    """Whether an obstacle is a limit of a route or an account that time removes; a project's own are not waited for."""
+    rule, scope = obstacle.line.rule, obstacle.line.rule.scope
+    if not isinstance(rule, Quota) or obstacle.line.amount > rule.limit:
+        return False
+    is_ours = (scope.project, scope.key, scope.job_type) != (None, None, None)
+    return not is_ours and (scope.route, scope.provider) != (None, None)
+
+
+class _Queue:
+    """Those who wait for the same routes. `asking` has the turn; nobody else asks meanwhile."""
+
+    def __init__(self, first: Hindrance) -> None:
+        self.projects: OrderedDict[str, dict[Place, None]] = OrderedDict()
+        self.hindrance = first
+        self.due = first.due
+        self.asking: Place | None = None
+        self.timer: asyncio.TimerHandle | None = None
+
+    def places(self) -> list[Place]:
+        return [place for places in self.projects.values() for place in places]
+
+
+class Room:
+    """The queues of a process. `clock` is monotonic seconds; `draw`, from 0 to 1, keeps processes apart."""
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        draw: Callable[[], float] = random.random,
+        most: int = MOST,
+    ) -> None:
+        self.clock = clock
+        self._most = most
+        self._lag = 1.0 + draw()
+        self._queues: dict[frozenset[str], _Queue] = {}
+        self._waiting: Counter[str] = Counter()
+        self._closed = False
+
+    @property
+    def empty(self) -> bool:
+        """Whether nobody waits."""
+        return not self._queues
+
+    def waiting(self) -> int:
+        """Return how many wait."""
+        return self._waiting.total()
+
+    def ahead(self, quote: Quote) -> Hindrance | None:
+        """Return what those wait for who would be overtaken if the quote's route were taken now; None if nobody is."""
+        gates = gates_of(quote)
+        return soonest(queue.hindrance for queue in self._queues.values() if gates & queue.hindrance.gates)
+
+    def hindrance(self, denied: Denied) -> Hindrance | None:
+        """Return what to wait for after a denial; None if waiting for routes and accounts does not help."""
+        ways = [way for way in denied.obstacles if way and all(map(waited_for, way))]
+        return soonest(map(self._way, ways))
+
+    def _way(self, obstacles: Sequence[Obstacle]) -> Hindrance:
+        now, slot, due, live = self.clock(), 0.0, 0.0, False
+        for obstacle in obstacles:
+            rule = obstacle.line.rule
+            slot = max(slot, obstacle.wait)
+            due = max(due, obstacle.wait + self.lag(rule.seconds if isinstance(rule, Quota) else 0))
+            live = live or (isinstance(rule, Quota) and rule.counted is Counted.CONCURRENT)
+        return Hindrance(now + slot, now + due, frozenset(each.line.rule.scope.label() for each in obstacles), live)
+
+    def lag(self, window: float) -> float:
+        """Return by how many seconds a slot is asked for late, whose limit is by so many seconds."""
+        return min(LAG * window, LONGEST_LAG) * self._lag
+
+    def place(self, quotes: Iterable[Quote], project: str, job_type: str, hindrance: Hindrance, bound: float) -> Place:
+        """Queue up for the routes of these quotes, until `bound` by the clock at most; leave by `with`.
+
+        RateLimited if too many wait already, Unavailable if the gateway shuts down.
+        """
+        if self._closed:
+            raise shutting_down()
+        if self._waiting[job_type] >= self._most:
+            message = f"{self._most} requests of job type {job_type!r} wait for a route already; please try again."
+            raise RateLimited(message, retry_after=hindrance.slot - self.clock(), should_retry=True)
+        key = frozenset(quote.route.name for quote in quotes)
+        queue = self._queues.get(key)
+        if queue is None:
+            queue = self._queues[key] = _Queue(hindrance)
+        place = Place(self, key, project, job_type, bound)
+        queue.projects.setdefault(project, {})[place] = None
+        self._waiting[job_type] += 1
+        self._schedule(queue)
+        return place
+
+    def ended(self, quote: Quote) -> None:
+        """Take note that a request in flight has ended: where such requests fill a route, the head asks at once."""
+        if not self._queues:
+            return
+        gates = gates_of(quote)
+        for queue in self._queues.values():
+            if queue.hindrance.live and gates & queue.hindrance.gates:
+                queue.due = self.clock()
+                self._schedule(queue)
+
+    def close(self) -> None:
+        """Send everybody away: the gateway shuts down."""
+        self._closed = True
+        for queue in self._queues.values():
+            for place in queue.places():
+                place.call(Turn.CLOSED)
+
+    def _schedule(self, queue: _Queue) -> None:
+        if queue.timer is not None:
+            queue.timer.cancel()
+            queue.timer = None
+        if queue.asking is None and queue.projects:
+            delay = max(queue.due - self.clock(), 0.0)
+            queue.timer = asyncio.get_running_loop().call_later(delay, self._call, queue)
+
+    def _call(self, queue: _Queue) -> None:
+        """Give the head its turn."""
+        queue.timer = None
+        queue.asking = next(iter(next(iter(queue.projects.values()))))
+        queue.asking.call(Turn.ASK)
+
+    def hindrance_of(self, place: Place) -> Hindrance:
+        """Return what keeps the queue of a place waiting."""
+        return self._queues[place.key].hindrance
+
+    def denied(self, place: Place, hindrance: Hindrance) -> None:
+        """The head found no room. All whose time is up before there will be any are told now."""
+        queue = self._queues[place.key]
+        queue.asking, queue.hindrance, queue.due = None, hindrance, hindrance.due
+        for each in queue.places():
+            if each.bound < hindrance.due:
+                each.call(Turn.TOO_LATE)
+        self._schedule(queue)
+
+    def leave(self, place: Place, *, served: bool) -> None:
+        """Somebody leaves; after the head the next one asks at once, of another project if this one was served."""
+        queue = self._queues[place.key]
+        places = queue.projects[place.project]
+        del places[place]
+        self._waiting -= Counter((place.job_type,))
+        if served:
+            queue.projects.move_to_end(place.project)
+        if not places:
+            del queue.projects[place.project]
+        if queue.asking is place:
+            queue.asking, queue.due = None, self.clock()
+        self._schedule(queue)
+        if not queue.projects:
+            del self._queues[place.key]
+
+
+class Place:
+    """One request's place in a queue; `bound` is until when it waits, by the room's clock."""
+
+    def __init__(self, room: Room, key: frozenset[str], project: str, job_type: str, bound: float) -> None:
+        self.key = key
+        self.project = project
+        self.job_type = job_type
+        self.bound = bound
+        self._room = room
+        self._served = False
+        self._called: asyncio.Future[Turn] = asyncio.get_running_loop().create_future()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._room.leave(self, served=self._served)
+
+    @property
+    def hindrance(self) -> Hindrance:
+        """What the head of its queue was last told."""
+        return self._room.hindrance_of(self)
+
+    def call(self, turn: Turn) -> None:
+        """Tell it what comes next; only the first call counts until it is denied."""
+        if not self._called.done():
+            self._called.set_result(turn)
+
+    async def turn(self, left: asyncio.Task[None] | None = None) -> Turn:
+        """Wait for what comes next. `left` is done once the client is gone."""
+        every: list[asyncio.Future[Turn] | asyncio.Future[None]] = [self._called, *([left] if left is not None else [])]
+        patience = max(self.bound - self._room.clock(), 0.0)
+        await asyncio.wait(every, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        if left is not None and left.done():
+            return Turn.LEFT
+        return self._called.result() if self._called.done() else Turn.TOO_LATE
+
+    def denied(self, hindrance: Hindrance) -> None:
+        """There was no room; wait on, first of its project still."""
+        self._called = asyncio.get_running_loop().create_future()
+        self._room.denied(self, hindrance)
+
+    def served(self) -> None:
+        """There was room."""
+        self._served = True
+
+
+def shutting_down() -> Unavailable:
+    """Return the error for whoever waits when the gateway stops."""
+    message = "The gateway is shutting down; nothing was billed. Please try again."
+    return Unavailable(message, code="shutting_down", retry_after=1.0)

@@ -1,0 +1,169 @@
+"""The decision before it is made: on the command line, by a dry run, on the admin plane: the same, for nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from gateway.cli.main import main
+from gateway.sandbox.client import Sandbox
+from tests.e2e.accounting import booked, nano, settled
+from tests.e2e.policies import PROVIDERS, ROUTES, lasting
+from tests.e2e.stack import Reply, Stack, fetch, running_gateway
+
+PATH = "/v1/images/generations"
+BODY = {"prompt": "a lighthouse", "quality": "high", "size": "1792x1024", "n": 2}
+
+POLICY = (
+    lasting("gpt-image-1-mini")
+    + PROVIDERS % {"timeout": "20s"}
+    + ROUTES
+    + """
+job_types:
+  hero:
+    match: {quality: high}
+    routes: [main/mini, main/gpt-image-2]
+    allow: {size: [1792x1024]}
+    max_cost_per_image: "0.40"
+    degrade: [{budget_used: 50%, set: {quality: medium}}]
+  draft: {routes: [main/flare], defaults: {quality: low, size: 1024x1024}}
+projects:
+  team:
+    job_types: [hero, draft]
+    default_job_type: draft
+    budgets: [{window: total, limit: "0.50"}]
+    quotas: [{images: 50, per: hour}]
+    chargeback: {multiplier: "1.15"}
+budgets: [{window: total, limit: "5000"}]
+"""
+)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> Iterator[Stack]:
+    """A gateway with a ladder and a small budget."""
+    with running_gateway(tmp_path_factory.mktemp("explain"), POLICY, sandbox) as running:
+        yield running
+
+
+def dry_run(stack: Stack, body: object, **headers: str) -> Reply:
+    """What a dry run answers."""
+    return stack.post(PATH, body, headers={"x-gateway-dry-run": "true", **headers})
+
+
+def explained(stack: Stack, folder: Path, body: object, *options: str) -> Any:
+    """What the command says as JSON."""
+    request = folder / "request.json"
+    request.write_text(json.dumps(body))
+    command = ("explain", "--policy", str(stack.policy), "--project", "team", "--format", "json")
+    done = CliRunner().invoke(main, [*command, *options, str(request)], env=dict(stack.environ))
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def asked(stack: Stack, document: object) -> Reply:
+    """What the admin plane answers."""
+    return fetch(f"http://127.0.0.1:{stack.admin_port}/admin/explain", body=document, method="POST")
+
+
+def test_three_ways_say_the_same(stack: Stack, tmp_path: Path) -> None:
+    """Command, dry run and admin plane tell one decision, and none of them calls, holds or spends anything."""
+    before, calls = booked(stack), len(stack.sandbox.requests())
+    told = dry_run(stack, BODY).json
+    live = explained(stack, tmp_path, BODY, "--live", "--key", told["candidates"][0].get("key", "key_of_nobody"))
+    assert live == told == asked(stack, {"project": "team", "request": BODY}).json
+    assert (booked(stack), len(stack.sandbox.requests())) == (before, calls)
+    assert told["live"]
+    paper = explained(stack, tmp_path, BODY)
+    assert not paper["live"]
+    assert paper["route"] == told["route"] == "main/gpt-image-2"
+
+
+def test_every_part_of_the_decision_is_told(stack: Stack) -> None:
+    """Job type and what named it, each rung with price views and range, each refusal, and what would be held on."""
+    told = dry_run(stack, BODY).json
+    assert (told["job_type"], told["job_type_from"], told["operation"]) == ("hero", "match", "generate")
+    first = told["candidates"][0]
+    assert (first["route"], first["quality"], first["now"]) == ("main/gpt-image-2", "high", "chosen")
+    assert first["budget_used"] == {"from": "0%", "below": "50%"}
+    cost = {view: nano(usd) for view, usd in first["cost_estimate"].items()}
+    assert cost["internal"] == -(-cost["route"] * 115 // 100)
+    medium = [each for each in told["candidates"] if each["degraded"] == {"quality": "medium"}]
+    assert medium
+    assert medium[0]["budget_used"] == {"from": "50%", "below": None}
+    [refused] = [each for each in told["passed_over"] if each["route"] == "main/mini"][:1]
+    assert refused["reason"]
+    held = {(rule["scope"], rule.get("window") or rule["counted"]): rule for rule in first["holds_on"]}
+    own = held["project:team", "total"]
+    assert (own["limit_usd"], own["takes_usd"]) == ("0.50", first["cost_estimate"]["route"])
+    assert held["project:team", "images"]["takes"] == 2
+
+
+def test_live_budgets_decide(stack: Stack, tmp_path: Path) -> None:
+    """What was spent moves the choice down the ladder, then to a denial; the dry run foretells what the call meets."""
+    assert stack.post(PATH, BODY).status == 200
+    settled(stack)
+    told = dry_run(stack, BODY)
+    assert told.json["candidates"][0]["now"] == "refused"
+    assert told.json["candidates"][0]["because"]
+    assert told.json["candidates"][told.json["chosen"]]["degraded"] == {"quality": "medium"}
+    served = stack.post(PATH, BODY)
+    assert served.headers["x-gateway-cost-estimate"] == told.headers["x-gateway-cost-estimate"]
+    settled(stack)
+    many = {**BODY, "n": 10}
+    denied = dry_run(stack, many).json
+    assert (denied["route"], denied["chosen"]) == (None, None)
+    refused = stack.post(PATH, many)
+    assert (refused.status, refused.error["code"]) == (denied["denied"]["status"], denied["denied"]["code"])
+    assert explained(stack, tmp_path, many)["route"] == "main/gpt-image-2"
+
+
+def test_a_refusal_is_told_too(stack: Stack, tmp_path: Path) -> None:
+    """What policy refuses is no failure of the command: it shows the error that the client would get."""
+    told = explained(stack, tmp_path, {**BODY, "size": "1024x1024"})
+    assert (told["denied"]["status"], told["job_type"], told["candidates"]) == (400, "hero", [])
+    gone = explained(stack, tmp_path, BODY, "--job-type", "poster")
+    assert gone["denied"]["code"] == "job_type_not_allowed"
+    dear = explained(stack, tmp_path, BODY, "--max-cost", "0.0001")
+    assert dear["denied"]["code"] == "max_cost_exceeded"
+    edit = explained(stack, tmp_path, {"prompt": "a hat", "image_urls": ["https://images.example.com/cat.png"]})
+    assert (edit["operation"], edit["job_type"], edit["job_type_from"]) == ("edit", "draft", "default")
+
+
+def test_people_get_tables(stack: Stack, tmp_path: Path) -> None:
+    """The table names route, price and rules; piped, it has no colours. A file that is no request is told in a line."""
+    request = tmp_path / "request.json"
+    request.write_text(json.dumps(BODY))
+    command = ("explain", "--policy", str(stack.policy), "--project", "team")
+    done = stack.command(*command, str(request))
+    assert done.returncode == 0, done.stderr
+    assert "job type hero (its match rule holds)" in done.stdout
+    assert "→ main/gpt-image-2: high, 1792x1024, n=2, at most $" in done.stdout
+    assert "project:team in total" in done.stdout
+    assert "Passed over" in done.stdout
+    assert "\x1b[" not in done.stdout
+    request.write_text("[1]")
+    broken = stack.command(*command, str(request))
+    assert (broken.returncode, broken.stderr.count("\n")) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("document", "param"),
+    [
+        ({"request": BODY}, "project"),
+        ({"project": "team"}, "request"),
+        ({"project": "team", "request": BODY, "day": "2026-11-20"}, "day"),
+        ({"project": "team", "request": BODY, "date": "soon"}, "date"),
+        ({"project": "team", "request": BODY, "operation": "paint"}, "operation"),
+        ({"project": "team", "request": BODY, "headers": {"a": 1}}, "headers"),
+    ],
+)
+def test_the_admin_plane_names_what_is_wrong(stack: Stack, document: object, param: str) -> None:
+    """A question that cannot be read is a 400 that names the field."""
+    answer = asked(stack, document)
+    assert (answer.status, answer.error["param"]) == (400, param)

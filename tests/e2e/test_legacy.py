@@ -1,0 +1,207 @@
+"""Clients of retired models: what their libraries send works again where policy says so, and nowhere else.
+
+The bodies are those of LangChain's `DallEAPIWrapper` (Python and JavaScript), LlamaIndex's image tool and Vercel's AI
+SDK, sent with the real SDK. The sandbox refuses what the vendor does: `response_format`, `style`, words of old.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from openai import BadRequestError, NotFoundError, OpenAI
+
+from gateway.sandbox.client import Sandbox
+from tests.e2e.clients import decoded, nothing_spent, picture
+from tests.e2e.stack import Stack, fetch, running_gateway
+
+POLICY = """
+providers:
+  main: {kind: openai, base_url: "${SANDBOX_URL}/openai/v1", api_key: "${SANDBOX_KEY}"}
+routes:
+  two: {provider: main, model: gpt-image-2, upstream_model: gpt-image-2-2026-04-21}
+  flare: {provider: main, model: gpt-image-2.5-flare, upstream_model: gpt-image-2.5-flare}
+job_types:
+  draft: {routes: [flare, two], defaults: {size: 1024x1024, quality: low}}
+  two_alone: {routes: [two], match: {model: gpt-image-2}, defaults: {size: 1024x1024, quality: low}}
+projects:
+  team:
+    job_types: [draft, two_alone]
+    default_job_type: draft
+    client_model: honour
+    compatibility: legacy
+    budgets: [{window: total, limit: "1000"}]
+  modern:
+    job_types: [draft]
+    client_model: honour
+    budgets: [{window: total, limit: "1000"}]
+  careless:
+    job_types: [draft]
+    budgets: [{window: total, limit: "1000"}]
+"""
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> Iterator[Stack]:
+    """A gateway with one project for clients of old, and two for those of today."""
+    with running_gateway(tmp_path_factory.mktemp("legacy"), POLICY, sandbox) as running:
+        yield running
+
+
+@pytest.fixture
+def connect(stack: Stack) -> Iterator[Callable[[str], OpenAI]]:
+    """Make clients of a project."""
+    made: list[OpenAI] = []
+
+    def make(project: str) -> OpenAI:
+        made.append(OpenAI(base_url=stack.url, api_key=stack.key(project), max_retries=0))
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.close()
+
+
+@pytest.fixture
+def client(connect: Callable[[str], OpenAI]) -> OpenAI:
+    """The usual client, of old."""
+    return connect("team")
+
+
+def sent(stack: Stack) -> dict[str, Any]:
+    """The fields of the last call to the provider, without the prompt."""
+    fields = dict(stack.sandbox.requests()[-1]["fields"])
+    fields.pop("prompt")
+    return fields
+
+
+LANGCHAIN: dict[str, Any] = {"model": "dall-e-2", "n": 1, "size": "1024x1024"}
+LANGCHAIN_JS: dict[str, Any] = {
+    "model": "dall-e-3",
+    "n": 1,
+    "size": "1792x1024",
+    "response_format": "url",
+    "style": "vivid",
+    "quality": "standard",
+    "user": "u-1",
+}
+LLAMAINDEX: dict[str, Any] = {
+    "model": "dall-e-3",
+    "n": 1,
+    "size": "1024x1792",
+    "response_format": "b64_json",
+    "style": "natural",
+    "quality": "hd",
+}
+VERCEL: dict[str, Any] = {"model": "job:draft", "n": 1, "response_format": "b64_json"}
+UPSTREAM = "gpt-image-2-2026-04-21"
+
+
+@pytest.mark.parametrize(
+    ("body", "upstream"),
+    [
+        (LLAMAINDEX, {"model": UPSTREAM, "n": 1, "size": "1024x1536", "quality": "high"}),
+        (
+            {**LANGCHAIN, "size": "256x256", "response_format": "b64_json"},
+            {"model": UPSTREAM, "n": 1, "size": "1024x1024", "quality": "low"},
+        ),
+        (
+            {**LANGCHAIN_JS, "response_format": "b64_json"},
+            {"model": UPSTREAM, "n": 1, "size": "1536x1024", "quality": "medium", "user": "u-1"},
+        ),
+        (
+            {**LANGCHAIN_JS, "model": "gpt-image-2", "response_format": "b64_json"},
+            {"model": UPSTREAM, "n": 1, "size": "1792x1024", "quality": "medium", "user": "u-1"},
+        ),
+        (VERCEL, {"model": "gpt-image-2.5-flare", "n": 1, "size": "1024x1024", "quality": "low"}),
+    ],
+    ids=["llamaindex", "langchain", "langchain-js", "langchain-js-new-model", "vercel"],
+)
+def test_what_libraries_send_works_again(
+    client: OpenAI, stack: Stack, body: dict[str, Any], upstream: dict[str, Any]
+) -> None:
+    """The model is the replacement, words and sizes are those that exist, and nothing of old reaches the provider."""
+    made = client.images.generate(prompt="a lighthouse", **body)
+    assert sent(stack) == upstream
+    [image] = made.data or []
+    assert "x".join(map(str, decoded(image.b64_json).size)) == upstream["size"]
+
+
+@pytest.mark.parametrize("body", [LANGCHAIN, LANGCHAIN_JS, {**LANGCHAIN, "model": "dall-e-3", "quality": "hd"}])
+def test_links_are_answered_to_those_who_live_by_them(client: OpenAI, body: dict[str, Any]) -> None:
+    """Asked for, or by a model that answered so unasked: every image has a link, and behind it is the image."""
+    made = client.images.generate(prompt="a lighthouse", **body)
+    links = [image.url for image in made.data or []]
+    assert len(links) == 1
+    assert links[0]
+    reply = fetch(links[0])
+    assert (reply.status, reply.body[:8]) == (200, b"\x89PNG\r\n\x1a\n")
+
+
+def test_forms_of_old_work_too(client: OpenAI, stack: Stack) -> None:
+    """An edit as a form, with the old model, size and form of answer."""
+    made = client.images.edit(
+        image=io.BytesIO(picture()),
+        prompt="at night",
+        model="dall-e-2",
+        size="512x512",
+        response_format="b64_json",
+        n=1,
+    )
+    assert decoded((made.data or [])[0].b64_json).size == (1024, 1024)
+    fields = sent(stack)
+    assert (fields["model"], fields["size"], fields["quality"]) == (UPSTREAM, "1024x1024", "low")
+    assert "response_format" not in fields
+
+
+def test_a_deployments_name_in_the_path_is_a_model_too(stack: Stack) -> None:
+    """Clients that name the model in the path alone are understood likewise."""
+    path = "/openai/deployments/dall-e-3/images/generations?api-version=2024-02-01"
+    body = {"prompt": "a cat", "n": 1, "size": "1792x1024", "style": "vivid", "response_format": "b64_json"}
+    assert stack.post(path, body).status == 200
+    assert (sent(stack)["model"], sent(stack)["size"]) == (UPSTREAM, "1536x1024")
+
+
+def test_the_replacement_is_what_policy_and_records_see(client: OpenAI, stack: Stack) -> None:
+    """Rules match it, `client_model` is about it, and the record names it."""
+    raw = client.images.with_raw_response.generate(prompt="a cat", **{**LLAMAINDEX, "n": 2})
+    assert raw.headers["x-gateway-job-type"] == "two_alone"
+    assert raw.headers["x-gateway-route"] == "two"
+    record = stack.record(raw.headers["x-request-id"])
+    assert (record["request"]["client_model"], record["request"]["quality"]) == ("gpt-image-2", "high")
+    header = {"X-Gateway-Job-Type": "draft"}
+    raw = client.images.with_raw_response.generate(prompt="a cat", **LLAMAINDEX, extra_headers=header)
+    assert raw.headers["x-gateway-route"] == "two"
+    with nothing_spent(stack), pytest.raises(NotFoundError):
+        client.images.generate(prompt="a cat", model="dall-e-9")
+
+
+def test_a_form_of_answer_that_never_was_is_refused(client: OpenAI, stack: Stack) -> None:
+    """The error names the field and what is allowed, and nothing is spent."""
+    wrong: Any = "binary"
+    with nothing_spent(stack), pytest.raises(BadRequestError) as caught:
+        client.images.generate(prompt="a cat", model="dall-e-3", response_format=wrong)
+    assert caught.value.param == "response_format"
+
+
+def test_without_the_policys_word_they_are_refused_as_before(connect: Callable[[str], OpenAI], stack: Stack) -> None:
+    """A project of today refuses words of old, and passes fields of old on for the provider to refuse."""
+    with nothing_spent(stack), pytest.raises(BadRequestError, match="hd"):
+        connect("modern").images.generate(prompt="a cat", **LLAMAINDEX)
+    for field, value in [("response_format", "b64_json"), ("style", "vivid"), ("quality", "hd")]:
+        body: dict[str, Any] = {"prompt": "a cat", field: value}
+        with pytest.raises(BadRequestError) as caught:
+            connect("careless").images.generate(**body)
+        assert caught.value.param == field
+
+
+def test_a_dry_run_tells_what_is_meant(stack: Stack) -> None:
+    """The decision shows the size, the quality and the model that would be asked for."""
+    reply = stack.post(
+        "/v1/images/generations", {"prompt": "a cat", **LANGCHAIN_JS}, headers={"x-gateway-dry-run": "true"}
+    )
+    [candidate] = json.loads(reply.body)["candidates"]
+    assert (candidate["model"], candidate["size"], candidate["quality"]) == ("gpt-image-2", "1536x1024", "medium")

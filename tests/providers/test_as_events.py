@@ -1,0 +1,147 @@
+"""A whole answer told as a stream of events."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.domain.settlement import Outcome, Usage
+from gateway.ports import UpstreamFailure
+from gateway.providers.as_events import as_told, shares
+from gateway.providers.collected import MISSING
+from gateway.providers.reading import EventReader
+from gateway.providers.usage import read_usage
+from tests.providers.accounts import failure_of, provider_of
+from tests.providers.calls import MemoryBody, read_all
+from tests.providers.test_fanout import READ, USAGE, by_turns, good, job, lost, refusal
+
+TOKENS = st.integers(0, 10_000)
+USAGES = st.builds(
+    Usage,
+    text_in=TOKENS, image_in=TOKENS, text_in_cached=TOKENS, image_in_cached=TOKENS,
+    image_out=st.integers(20, 10_000), text_out=TOKENS,
+)  # fmt: skip
+
+
+def events(body: bytes) -> list[tuple[str, Any]]:
+    """Name and data of each event."""
+    assert body.endswith(b"\n\n")
+    found = []
+    for event in body.decode().removesuffix("\n\n").split("\n\n"):
+        name, data = event.split("\n")
+        found.append((name.removeprefix("event: "), json.loads(data.removeprefix("data: "))))
+    return found
+
+
+@pytest.mark.parametrize("edit", [False, True])
+@pytest.mark.parametrize("indent", [None, 2])
+async def test_one_event_for_each_image(indent: int | None, *, edit: bool) -> None:
+    """Every member that the vendor's event has, none that it has not, and the tokens divided among the images."""
+    async with provider_of(by_turns(good("a\\n", "b", "c", indent=indent))) as (provider, server):
+        answer = await provider.send(job(3, 1, 10, stream=True, edit=edit))
+        body = await read_all(answer)
+        await answer.aclose()
+    name = "image_edit.completed" if edit else "image_generation.completed"
+    about = {
+        "type": name, "created_at": 7, "size": "1024x1024", "quality": "low", "background": "opaque",
+        "output_format": "png",
+    }  # fmt: skip
+    told = events(body)
+    usages = [data.pop("usage") for _, data in told]
+    assert told == [(name, {**about, "b64_json": image}) for image in ("a\\n", "b", "c")]
+    assert sum(usage["total_tokens"] for usage in usages) == USAGE["total_tokens"]
+    assert {frozenset(usage) for usage in usages} == {frozenset(USAGE)}
+    assert dict(answer.headers)["content-type"] == "text/event-stream"
+    assert "content-length" not in dict(answer.headers)
+    assert (answer.event_stream, answer.content_length) == (True, None)
+    [request] = server.requests
+    assert request.header("accept") == "application/json"
+    assert "stream" not in json.loads(request.body)
+
+
+async def test_the_client_s_own_stream_fields_do_not_go_upstream() -> None:
+    """A provider that cannot stream is not asked to, nor for partial images."""
+    body = MemoryBody({"prompt": "x", "stream": True, "partial_images": 2, "n": 1})
+    async with provider_of(by_turns(good("a"))) as (provider, server):
+        await (await provider.send(replace(job(1, 1, stream=True), body=body))).aclose()
+    sent = json.loads(server.requests[0].body)
+    assert "stream" not in sent
+    assert "partial_images" not in sent
+
+
+async def test_what_the_answer_does_not_say_is_said_as_it_was_asked_for() -> None:
+    """Every member is there, since the vendor's types require them."""
+    bare = good("a", created=None, size=None, quality=None, background=None, output_format=None, usage=None)
+    async with provider_of(by_turns(bare)) as (provider, _):
+        answer = await provider.send(job(1, 1, stream=True))
+        [(_, data)] = events(await read_all(answer))
+        await answer.aclose()
+    assert data.pop("created_at") > 1_700_000_000
+    assert (data["size"], data["quality"], data["background"]) == ("1024x1024", "auto", "auto")
+    assert data["output_format"] == "png"
+    assert "usage" not in data
+
+
+async def test_several_calls_make_one_stream() -> None:
+    """Images of all calls that succeeded, each with its own tokens; the header tells how many are missing."""
+    async with provider_of(by_turns(good("a"), lost, good("b"))) as (provider, _):
+        answer = await provider.send(job(3, 3, stream=True))
+        told = events(await read_all(answer))
+        await answer.aclose()
+    assert sorted(data["b64_json"] for _, data in told) == ["a", "b"]
+    assert [data["usage"] for _, data in told] == [USAGE, USAGE]
+    assert dict(answer.headers)[MISSING] == "1"
+    assert answer.reading().usage == READ + READ
+
+
+@pytest.mark.parametrize(
+    ("reply", "outcome", "reason"),
+    [
+        (refusal("400 Bad", "moderation_blocked"), Outcome.REJECTED, "status_4xx"),
+        (lost, Outcome.UNKNOWN, "reset"),
+        (good(), Outcome.UNKNOWN, "garbage"),
+    ],
+)
+async def test_a_failure_is_no_stream(reply: Any, outcome: Outcome, reason: str) -> None:
+    """Nothing is told before the answer is whole, so a failure keeps its own status, and no stream is empty."""
+    failure = await failure_of(by_turns(reply), job(1, 1, stream=True))
+    assert (failure.outcome, failure.reason) == (outcome, reason)
+
+
+async def test_an_empty_answer_still_says_what_it_cost() -> None:
+    """Usage of an answer without an image is that of work done."""
+    async with provider_of(by_turns(good(usage={**USAGE}))) as (provider, _):
+        answer = await provider.send(job(1, 1, stream=True))
+        with pytest.raises(UpstreamFailure):
+            await read_all(answer)
+        await answer.aclose()
+    assert [part.reading.usage for part in answer.reading().parts] == [READ]
+
+
+@given(usage=USAGES, images=st.integers(1, 10))
+def test_shares_add_up_and_can_be_believed(usage: Usage, images: int) -> None:
+    """The tokens of all events are those of the answer, kind by kind, and each event's add up for whoever reads it."""
+    parts = shares(usage, images)
+    assert len(parts) == images
+    assert sum(parts, Usage()) == usage
+    for part in parts:
+        read = read_usage(as_told(part), images=1)
+        assert isinstance(read, Usage)
+        assert read.image_out == part.image_out + part.text_out
+
+
+async def test_a_reader_of_streams_reads_it() -> None:
+    """Another gateway behind this one finds the images and the whole usage."""
+    async with provider_of(by_turns(good("a", "b", "c"))) as (provider, _):
+        answer = await provider.send(job(3, 1, 10, stream=True))
+        reader = EventReader()
+        async for chunk in answer.chunks():
+            reader.feed(chunk)
+        reader.end(framed=True)
+        await answer.aclose()
+    assert (reader.reading().images, reader.reading().usage, reader.reading().complete) == (3, READ, True)

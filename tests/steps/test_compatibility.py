@@ -1,0 +1,172 @@
+"""Compatibility: what requests written for retired models mean now, as the catalog says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import date
+
+import pytest
+
+from gateway.decision import Asked, decide, job_type_of
+from gateway.domain.caller import Caller
+from gateway.domain.errors import InvalidRequest
+from gateway.domain.job import Job, Size, Wishes
+from gateway.domain.policy import ClientModel, JobType, Match, Policy, Project
+from gateway.domain.route import Legacy, Model, SizeRule
+from gateway.steps.compatibility import modernized
+from tests.builders import GPT_IMAGE_2, GPT_IMAGE_25, TODAY, capabilities, job, policy, route
+
+LARGE = SizeRule(fixed=(Size(1024, 1024), Size(1792, 1024), Size(1024, 1792)))
+SMALL = SizeRule(fixed=(Size(256, 256), Size(512, 512), Size(1024, 1024)))
+OLD = Model(
+    "old-3",
+    capabilities(LARGE, ("standard", "hd")),
+    (),
+    snapshot="old-3-first",
+    retires=date(2026, 5, 12),
+    replacement="gpt-image-1.5",
+    legacy=Legacy({"standard": "medium", "hd": "high"}, {"1792x1024": "1536x1024"}, ("style",), links=True),
+)
+OLDER = Model(
+    "old-2",
+    capabilities(SMALL, ("standard",)),
+    (),
+    retires=date(2025, 1, 1),
+    replacement="old-3",
+    legacy=Legacy({"standard": "low"}, {"256x256": "1024x1024"}, ("seed",)),
+)
+ORPHAN = Model("orphan", capabilities(SMALL, ("standard",)), (), retires=date(2025, 1, 1), replacement="nothing")
+LOOP = replace(ORPHAN, name="loop", replacement="loop")
+TWO = route("two", GPT_IMAGE_2)
+OF_OLD = Project("team", ("draft",), "draft", client_model=ClientModel.HONOUR, legacy=True)
+
+
+def rules(project: Project = OF_OLD, job_type: JobType | None = None) -> Policy:
+    """A policy whose catalog remembers retired models."""
+    made = policy(TWO, job_type=job_type, project=project)
+    return replace(made, models={**made.models, **{model.name: model for model in (OLD, OLDER, ORPHAN, LOOP)}})
+
+
+def meant(fields: Mapping[str, object] | None = None, *, today: date = TODAY, **asked: object) -> Job:
+    """What a job of old is now."""
+    return modernized(job(**asked), fields or {}, OF_OLD, rules(), today)
+
+
+def test_without_the_policys_word_nothing_changes() -> None:
+    """A project that is not of old gets the very same job, whatever it names."""
+    asked = job(client_model="old-3", quality="hd", size="1792x1024")
+    project = replace(OF_OLD, legacy=False)
+    assert modernized(asked, {"response_format": "url", "style": "vivid"}, project, rules(project), TODAY) is asked
+
+
+@pytest.mark.parametrize(
+    ("named", "today", "now"),
+    [
+        ("old-3", TODAY, "gpt-image-1.5"),
+        ("old-3-first", TODAY, "gpt-image-1.5"),
+        ("old-2", TODAY, "gpt-image-1.5"),
+        ("old-2", date(2026, 5, 11), "old-3"),
+        ("old-2", date(2026, 12, 1), "gpt-image-2.5-flare"),
+        ("gpt-image-1.5", TODAY, "gpt-image-1.5"),
+        ("gpt-image-1.5", date(2026, 12, 1), "gpt-image-2.5-flare"),
+        ("gpt-image-2", TODAY, "gpt-image-2"),
+        ("gpt-image-2-2026-04-21", TODAY, "gpt-image-2"),
+        ("orphan", TODAY, "orphan"),
+        ("loop", TODAY, "loop"),
+        ("nobody-knows", TODAY, "nobody-knows"),
+        ("job:draft", TODAY, "job:draft"),
+        (None, TODAY, None),
+    ],
+)
+def test_a_retired_model_becomes_the_first_replacement_that_answers(
+    named: str | None, today: date, now: str | None
+) -> None:
+    """Along the chain, on that day; what has not retired, has no successor, or is no model, stays."""
+    assert meant(client_model=named, today=today).client_model == now
+
+
+@pytest.mark.parametrize(
+    ("named", "asked", "now"),
+    [
+        ("old-3", ("hd", "1792x1024"), ("high", "1536x1024")),
+        ("old-3", ("standard", "1024x1024"), ("medium", "1024x1024")),
+        ("old-3", ("low", "256x256"), ("low", "256x256")),
+        ("old-2", ("standard", "256x256"), ("low", "1024x1024")),
+        ("old-2", ("hd", "1792x1024"), ("hd", "1792x1024")),
+        (None, ("standard", "256x256"), ("medium", "1024x1024")),
+        (None, ("hd", "1792x1024"), ("high", "1536x1024")),
+        ("job:draft", ("hd", "1792x1024"), ("high", "1536x1024")),
+        ("nobody-knows", ("hd", "256x256"), ("high", "1024x1024")),
+        ("gpt-image-2", ("hd", "1792x1024"), ("high", "1792x1024")),
+        ("gpt-image-1.5", ("hd", "1792x1024"), ("high", "1536x1024")),
+        ("gpt-image-2", ("max", "17x17"), ("max", "17x17")),
+        ("old-3", ("auto", "auto"), ("auto", "auto")),
+        (None, ("auto", "auto"), ("auto", "auto")),
+    ],
+)
+def test_words_of_old_are_mapped(named: str | None, asked: tuple[str, str], now: tuple[str, str]) -> None:
+    """By the named model's own words; under another name what that model does not know is read as any model had it."""
+    result = meant(client_model=named, quality=asked[0], size=asked[1])
+    assert (result.quality, result.size) == now
+
+
+@pytest.mark.parametrize(
+    ("named", "form", "stream", "links"),
+    [
+        ("old-3", None, False, True),
+        ("old-3", "b64_json", False, False),
+        ("old-3", "url", False, True),
+        ("old-2", None, False, False),
+        ("old-2", "url", False, True),
+        (None, None, False, False),
+        (None, "url", False, True),
+        ("gpt-image-2", "url", False, True),
+        ("gpt-image-2", "b64_json", False, False),
+        ("old-3", "url", True, False),
+    ],
+)
+def test_links_are_asked_for_or_what_the_model_answered_with(
+    named: str | None, form: str | None, stream: bool, links: bool
+) -> None:
+    """`url` asks for links, `b64_json` for images; a model of old that answered with links by itself does so again."""
+    result = meant({"response_format": form}, client_model=named, stream=stream)
+    assert result.links is links
+    assert result.dropped == ("response_format",)
+
+
+@pytest.mark.parametrize("form", ["binary", "", 7, ["url"], {"url": 1}])
+def test_another_form_of_answer_is_refused(form: object) -> None:
+    """The error names the field and what is allowed."""
+    with pytest.raises(InvalidRequest, match="url, b64_json") as caught:
+        meant({"response_format": form})
+    assert caught.value.param == "response_format"
+
+
+def test_what_nobody_understands_is_left_out_upstream() -> None:
+    """Fields that the model's own `drop` names; under another name those of every model; nothing that was not sent."""
+    sent = {"prompt": "a cat", "style": "vivid", "seed": 1, "response_format": "b64_json", "new": True}
+    assert set(meant(sent, client_model="old-3").dropped) == {"style", "response_format"}
+    assert set(meant(sent, client_model="old-2").dropped) == {"seed", "response_format"}
+    assert set(meant(sent, client_model="gpt-image-2").dropped) == {"style", "seed", "response_format"}
+    assert meant({"prompt": "a cat", "new": True}).dropped == ()
+    asked = meant(sent, client_model="old-3", quality="hd", size="1792x1024")
+    kind = JobType("draft", (TWO,))
+    what = Asked(asked, Wishes(), Caller("key_1", "team"), OF_OLD, rules(job_type=kind), TODAY)
+    [quote] = decide(replace(what, job=replace(asked, client_model=None)), kind).quotes
+    assert quote.changes["style"] is None
+    assert quote.changes["response_format"] is None
+    assert "new" not in quote.changes
+    assert (quote.changes["quality"], quote.changes["size"]) == ("high", "1536x1024")
+
+
+def test_rules_and_client_model_see_what_is_meant() -> None:
+    """The replacement finds the job type and is what the project's `client_model` is about."""
+    hero = JobType("draft", (route("flare", GPT_IMAGE_25),), match=Match({"model": ("gpt-image-2.5-flare",)}))
+    project = replace(OF_OLD, default_job_type=None)
+    made = rules(project, hero)
+    day = date(2026, 12, 1)
+    asked = modernized(job(client_model="old-2"), {}, project, made, day)
+    what = Asked(asked, Wishes(), Caller("key_1", "team"), project, made, day)
+    assert job_type_of(what) is hero
+    assert [quote.route.model.name for quote in decide(what, hero).quotes] == ["gpt-image-2.5-flare"]

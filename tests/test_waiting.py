@@ -1,0 +1,458 @@
+"""Waiting for a route: who is served in which order, who is sent away, and what is never waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.admission import Doors, first_choices
+from gateway.capacity import Capacity
+from gateway.domain.budget import Counted, Denied, Held, Pressure, Quota, Scope
+from gateway.domain.errors import GatewayError, RateLimited, Unavailable
+from gateway.domain.idempotency import Bound
+from gateway.domain.policy import JobType, Policy, Project, Retry, Throttled, WhenFull
+from gateway.domain.route import Quote, Route, Views
+from gateway.ledger.deferred import DeferredSettlements
+from gateway.ledger.redis_ledger import RedisLedger
+from gateway.ports import Answer, Call
+from gateway.waiting import Hindrance, Place, Room, Turn, soonest
+from tests.builders import GPT_IMAGE_2, job, policy, route
+from tests.rig import BUDGET, PATIENCE, Got, Painter, Rig, cut_off, rigged
+
+MAIN, SPARE = route("main"), route("spare")
+
+
+def quote(of: Route, *, at_least: int = 0) -> Quote:
+    """A quote of a route, chosen from this use of a budget on."""
+    price, worst = GPT_IMAGE_2.prices[0], Views(1, 1, 1)
+    return Quote(of, job(), {}, worst, price, price, pressure=Pressure(at_least))
+
+
+# The queues themselves. Nothing here depends on time: slots are due at once, or never.
+
+
+async def turn(place: Place) -> Turn:
+    """What comes next, which is sure to come."""
+    async with asyncio.timeout(PATIENCE):
+        return await place.turn()
+
+
+def queued(room: Room, project: str, *routes: Route, due: float = 0.0, bound: float = 1e9) -> Place:
+    """A place in the queue for these routes."""
+    gates = frozenset(Scope(route=each.name).label() for each in routes)
+    return room.place(map(quote, routes), project, "draft", Hindrance(due, due, gates), bound)
+
+
+async def test_projects_take_turns_and_each_is_served_in_order() -> None:
+    """Of two projects, one of which sends three times as much, both get every other slot while both wait."""
+    room, served = Room(), []
+    waiting = [queued(room, project, MAIN) for project in "aaaabaaabb"]
+
+    async def wait(number: int, place: Place) -> None:
+        with place:
+            assert await turn(place) is Turn.ASK
+            place.served()
+            served.append(f"{place.project}{number}")
+
+    await asyncio.gather(*(wait(number, place) for number, place in enumerate(waiting)))
+    assert served == ["a0", "b4", "a1", "b8", "a2", "b9", "a3", "a5", "a6", "a7"]
+    assert room.empty
+    assert room.waiting() == 0
+
+
+async def test_only_the_head_asks_and_keeps_its_place_when_denied() -> None:
+    """A slot that was taken elsewhere costs one question, and nobody their place."""
+    room = Room()
+    with queued(room, "a", MAIN) as first, queued(room, "a", MAIN) as second:
+        asked = asyncio.create_task(second.turn())
+        for _ in range(3):
+            assert await turn(first) is Turn.ASK
+            assert not asked.done()
+            first.denied(Hindrance(0, 0, frozenset()))
+        asked.cancel()
+
+
+async def test_all_whose_time_is_up_before_the_next_slot_are_told_at_once() -> None:
+    """A denial that puts the next slot later than somebody waits sends that one away, wherever in the queue."""
+    room = Room()
+    soon = room.clock() + PATIENCE
+    with queued(room, "a", MAIN) as head, queued(room, "a", MAIN, bound=soon) as hasty:
+        assert await turn(head) is Turn.ASK
+        head.denied(Hindrance(soon + 1, soon + 1, frozenset()))
+        assert await turn(hasty) is Turn.TOO_LATE
+
+
+async def test_a_place_that_is_left_goes_to_the_next() -> None:
+    """Whoever leaves, with the turn or without it, keeps nobody from asking."""
+    room = Room()
+    first, second, third = (queued(room, "a", MAIN) for _ in range(3))
+    assert await turn(first) is Turn.ASK
+    second.__exit__()
+    first.__exit__()
+    with third:
+        assert await turn(third) is Turn.ASK
+    assert room.empty
+
+
+async def test_a_client_that_leaves_is_noticed() -> None:
+    """Whatever comes next, a client that is gone comes first."""
+    room = Room()
+    with queued(room, "a", MAIN, due=1e12) as place:
+        assert await place.turn(asyncio.create_task(asyncio.sleep(0))) is Turn.LEFT
+
+
+async def test_the_end_of_a_request_wakes_those_who_wait_for_it_alone() -> None:
+    """Where requests in flight fill a route its end is a slot; elsewhere only time makes one."""
+    room = Room()
+    never = 1e12
+    live = Hindrance(never, never, frozenset({"route:main"}), live=True)
+    by_the_minute = Hindrance(never, never, frozenset({"route:spare"}))
+    with (
+        room.place([quote(MAIN)], "a", "draft", live, never) as one,
+        room.place([quote(SPARE)], "a", "draft", by_the_minute, never) as other,
+    ):
+        asked = asyncio.create_task(other.turn())
+        room.ended(quote(SPARE))
+        room.ended(quote(MAIN))
+        assert await turn(one) is Turn.ASK
+        assert not asked.done()
+        asked.cancel()
+
+
+async def test_a_room_that_closes_sends_everybody_away() -> None:
+    """Those who wait are told, and nobody may begin to."""
+    room = Room()
+    with queued(room, "a", MAIN, due=1e12) as place:
+        room.close()
+        assert await turn(place) is Turn.CLOSED
+        with pytest.raises(Unavailable):
+            queued(room, "b", MAIN)
+
+
+async def test_a_room_holds_so_many() -> None:
+    """Beyond the bound of a job type a request is sent away at once, and told when to come again."""
+    room = Room(most=2)
+    due = room.clock() + 30
+    with queued(room, "a", MAIN, due=due), queued(room, "b", SPARE, due=due):
+        with pytest.raises(RateLimited) as caught:
+            queued(room, "c", MAIN, due=due)
+        assert caught.value.retry_after == pytest.approx(30, abs=PATIENCE)
+        room.place([quote(MAIN)], "c", "hero", Hindrance(due, due, frozenset()), 1e9).__exit__()
+
+
+async def test_who_would_be_overtaken_is_known_by_route_and_account() -> None:
+    """A route of the same account is in the way too, another one is not."""
+    room = Room()
+    assert room.ahead(quote(MAIN)) is None
+    account = Hindrance(5, 7, frozenset({"provider:acme"}))
+    elsewhere = route("elsewhere", provider=replace(MAIN.provider, name="other"))
+    with room.place([quote(MAIN)], "a", "draft", account, 1e9):
+        assert room.ahead(quote(SPARE)) == account
+        assert room.ahead(quote(elsewhere)) is None
+
+
+def test_several_hindrances_are_one() -> None:
+    """The first slot of any counts, and all that is full is in the way."""
+    one, other = Hindrance(5, 9, frozenset("a")), Hindrance(6, 7, frozenset("b"), live=True)
+    assert soonest([one, other]) == Hindrance(5, 7, frozenset("ab"), live=True)
+    assert soonest([]) is None
+
+
+def test_the_first_choice_is_one_for_each_range_of_budget_use() -> None:
+    """Steps of a ladder stay open to a request that does not go to another route for being full."""
+    quotes = [quote(MAIN), quote(SPARE), quote(SPARE, at_least=8000), quote(MAIN, at_least=8000)]
+    assert first_choices(quotes) == [quotes[0], quotes[2]]
+
+
+# Whole requests, on a real ledger; the limits of routes are by seconds rather than minutes.
+
+
+@dataclass
+class Small(Capacity):
+    """Limits of routes by name, in place of policy's."""
+
+    quotas: Mapping[str, tuple[Counted, int, int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def limits(self, route: Route) -> tuple[Quota, ...]:
+        """The limit of a route."""
+        if route.name not in self.quotas:
+            return ()
+        counted, limit, seconds = self.quotas[route.name]
+        return (Quota(Scope(route=route.name), counted, limit, seconds),)
+
+
+@dataclass
+class Book(Painter):
+    """A provider that writes down who came, and on which route."""
+
+    came: list[tuple[str, str]] = field(default_factory=list)
+
+    async def send(self, call: Call) -> Answer:
+        """Take the call."""
+        self.came.append((call.request_id, call.route.name))
+        return await super().send(call)
+
+    def routes(self) -> list[str]:
+        """The routes, in order."""
+        return [name for _, name in self.came]
+
+
+class Asked(RedisLedger):
+    """A ledger that counts how often it is asked for a hold."""
+
+    times = 0
+
+    async def choose_and_hold(self, *arguments: Any, **options: Any) -> Held | Denied | Bound:
+        """Hold, and count."""
+        self.times += 1
+        return await super().choose_and_hold(*arguments, **options)
+
+
+@dataclass
+class Stand:
+    """A gateway under test."""
+
+    rig: Rig
+    book: Book
+    ledger: Asked
+    room: Room
+    capacity: Capacity
+
+    def ask(self, *, project: str = "team", key: str | None = None, n: int = 1, **headers: Any) -> asyncio.Task[Got]:
+        """One request, under way."""
+        fields = {"prompt": "a cat", "size": "1024x1024", "quality": "low", "n": n}
+        inbound = self.rig.inbound(key, caller=f"{project}/key_1", fields=fields, fingerprint=key or "f", **headers)
+        return asyncio.create_task(self.rig.ask(inbound))
+
+    async def until_waiting(self, number: int) -> None:
+        """Wait until so many wait."""
+        async with asyncio.timeout(PATIENCE):
+            while self.room.waiting() != number:  # noqa: ASYNC110 - the room tells nobody
+                await asyncio.sleep(0.01)
+
+
+PER_SECOND = {"main": (Counted.IMAGES, 1, 1)}
+PER_MINUTE = {"main": (Counted.IMAGES, 1, 60)}
+
+
+def rules(throttled: Throttled, *routes: Route, quotas: tuple[Quota, ...] = ()) -> Policy:
+    """Two projects that share the routes, and a job type `hasty` besides whose requests do not wait."""
+    offered = routes or (MAIN,)
+    patient = JobType("draft", offered, retry=Retry(attempts=1), throttled=throttled)
+    hasty = replace(patient, name="hasty", throttled=Throttled())
+    made = policy(*offered, job_type=patient)
+    both = ("draft", "hasty")
+    projects = {name: Project(name, both, "draft", budgets=(BUDGET,), quotas=quotas) for name in ("team", "other")}
+    return replace(made, job_types={"draft": patient, "hasty": hasty}, projects=projects)
+
+
+@contextlib.asynccontextmanager
+async def standing(
+    directory: Path, policy: Policy, quotas: Mapping[str, tuple[Counted, int, int]] = PER_MINUTE
+) -> AsyncIterator[Stand]:
+    """A gateway with an empty ledger, whose provider answers at once."""
+    async with rigged(directory, policy) as rig:
+        rig.doors = Doors(capacity=Small(quotas))
+        ledger, book = Asked(rig.store), Book()
+        rig.ledger, rig.painter = ledger, book
+        book.go_on.set()
+        rig.lifecycle = rig.open(DeferredSettlements(ledger))
+        yield Stand(rig, book, ledger, rig.doors.room, rig.doors.capacity)
+
+
+async def refused(asking: asyncio.Task[Got], kind: type[GatewayError] = RateLimited) -> GatewayError:
+    """The error that a request ends in."""
+    with pytest.raises(kind) as caught:
+        await asking
+    return caught.value
+
+
+async def test_a_crowd_is_served_by_two_routes_in_fair_order(tmp_path: Path) -> None:
+    """Two routes of 5 in 2 s, 33 at once, of which one project sends ten times more: all are served, in turns.
+
+    The ledger is asked once by each that comes, once for each slot, and a few times besides.
+    """
+    quotas = dict.fromkeys(("main", "spare"), (Counted.IMAGES, 5, 2))
+    async with standing(tmp_path, rules(Throttled(60.0), MAIN, SPARE), quotas) as stand:
+        asking = [stand.ask() for _ in range(30)] + [stand.ask(project="other") for _ in range(3)]
+        got = await asyncio.gather(*asking)
+        assert {each.status for each in got} == {200}
+        assert Counter(stand.book.routes()).total() == 33
+        few = {each.header("x-request-id") for each in got[30:]}
+        places = [place for place, (request_id, _) in enumerate(stand.book.came) if request_id in few]
+        assert len(places) == 3
+        assert max(places) <= 10 + 2 * 3  # ten at once, then every other one
+        assert stand.ledger.times <= 33 + 23 + 20
+
+
+@pytest.mark.parametrize(("then", "served_by"), [(WhenFull.REJECT, "main"), (WhenFull.NEXT_ROUTE, "spare")])
+async def test_a_full_route_is_waited_for_or_left_as_policy_says(
+    tmp_path: Path, then: WhenFull, served_by: str
+) -> None:
+    """`reject` waits for the first choice although another route is free, `next_route` takes that one."""
+    async with standing(tmp_path, rules(Throttled(60.0, then), MAIN, SPARE), PER_SECOND) as stand:
+        await stand.ask()
+        assert (await stand.ask()).header("X-Gateway-Route") == served_by
+        assert stand.book.routes() == ["main", served_by]
+
+
+async def test_reject_without_waiting_is_a_429(tmp_path: Path) -> None:
+    """A job type that may neither wait nor go elsewhere is told when to come again."""
+    async with standing(tmp_path, rules(Throttled(0.0, WhenFull.REJECT), MAIN, SPARE)) as stand:
+        await stand.ask()
+        error = await refused(stand.ask())
+        assert error.retry_after is not None
+        assert error.retry_after > 30
+        assert stand.book.routes() == ["main"]
+
+
+async def test_reject_goes_on_for_any_other_reason(tmp_path: Path) -> None:
+    """More images than the first choice could ever make go to the next route, as without a limit on it."""
+    async with standing(tmp_path, rules(Throttled(60.0, WhenFull.REJECT), MAIN, SPARE)) as stand:
+        assert (await stand.ask(n=2)).header("X-Gateway-Route") == "spare"
+
+
+@pytest.mark.parametrize(
+    ("wait", "headers"),
+    [(5.0, {}), (200.0, {"x_stainless_read_timeout": "5"}), (200.0, {"x_stainless_timeout": "5"}), (0.0, {})],
+)
+async def test_what_comes_too_late_is_not_waited_for(tmp_path: Path, wait: float, headers: dict[str, Any]) -> None:
+    """A slot beyond policy's time or the client's own is a 429 at once, which says when there is one."""
+    async with standing(tmp_path, rules(Throttled(wait))) as stand:
+        await stand.ask()
+        error = await refused(stand.ask(**headers))
+        assert error.retry_after is not None
+        assert 30 < error.retry_after <= 60
+        assert error.should_retry
+        assert (stand.ledger.times, stand.room.waiting()) == (2, 0)
+
+
+async def test_whoever_waited_in_vain_is_told_of_the_next_slot(tmp_path: Path) -> None:
+    """One of two gets the only slot in time; the other is told at that moment when the one after it comes."""
+    async with standing(tmp_path, rules(Throttled(3.5)), {"main": (Counted.IMAGES, 1, 2)}) as stand:
+        await stand.ask()
+        served, late = stand.ask(), stand.ask()
+        assert (await served).status == 200
+        error = await refused(late)
+        assert error.retry_after is not None
+        assert 0.5 < error.retry_after <= 2.1
+
+
+async def test_a_projects_own_quota_is_not_waited_for(tmp_path: Path) -> None:
+    """However long a request may wait for a route, its project's images per minute are a 429 at once."""
+    own = Quota(Scope(project="team"), Counted.IMAGES, 1, 60)
+    async with standing(tmp_path, rules(Throttled(60.0), quotas=(own,)), {}) as stand:
+        await stand.ask()
+        assert "project:team" in (await refused(stand.ask())).message
+        assert stand.ledger.times == 2
+
+
+async def test_waiting_is_no_overhead(tmp_path: Path) -> None:
+    """The time in the queue counts as the provider's, in the event that metrics are made of."""
+    async with standing(tmp_path, rules(Throttled(60.0)), PER_SECOND) as stand:
+        await stand.ask()
+        await stand.ask()
+        await stand.rig.settled()
+        waited = stand.rig.events.finished()[1]
+        assert waited.waited > 0.5
+        assert waited.duration - waited.overhead >= waited.waited
+
+
+async def test_a_client_that_leaves_frees_its_place(tmp_path: Path) -> None:
+    """Nothing is sent, held or spent for it, and its end is told as a client's that is gone."""
+    async with standing(tmp_path, rules(Throttled(90.0))) as stand:
+        await stand.ask()
+        spent = await stand.rig.spent()
+        waiting = stand.ask()
+        await stand.until_waiting(1)
+        await cut_off(waiting)
+        await stand.rig.settled()
+        assert (stand.room.waiting(), stand.book.calls, await stand.rig.spent()) == (0, 1, spent)
+        last = stand.rig.events.finished()[-1]
+        assert (last.status, last.code, last.client_gone) == (499, "client_gone", True)
+
+
+async def test_a_request_with_a_key_waits_on_without_its_client(tmp_path: Path) -> None:
+    """Others may have joined it: it is served all the same, and whoever repeats it gets the answer."""
+    async with standing(tmp_path, rules(Throttled(60.0)), {"main": (Counted.IMAGES, 1, 2)}) as stand:
+        await stand.ask()
+        waiting = stand.ask(key="k")
+        await stand.until_waiting(1)
+        await cut_off(waiting)
+        assert (await stand.ask(key="k")).replayed
+        assert stand.book.calls == 2
+
+
+async def test_a_gateway_that_stops_sends_those_away_who_wait(tmp_path: Path) -> None:
+    """They get a 503 at once and nothing of theirs is left; the shutdown does not wait for them."""
+    async with standing(tmp_path, rules(Throttled(90.0))) as stand:
+        await stand.ask()
+        waiting = stand.ask()
+        await stand.until_waiting(1)
+        assert await stand.rig.lifecycle.drain(PATIENCE) == 0
+        assert (await refused(waiting, Unavailable)).code == "shutting_down"
+        assert (stand.room.waiting(), stand.book.calls) == (0, 1)
+
+
+async def test_the_end_of_a_request_makes_room_for_the_next(tmp_path: Path) -> None:
+    """With one request at a time on a route, three are served one after another, in the order in which they came."""
+    async with standing(tmp_path, rules(Throttled(60.0)), {"main": (Counted.CONCURRENT, 1, 0)}) as stand:
+        stand.book.go_on.clear()
+        first = stand.ask()
+        await stand.book.begun.wait()
+        others = []
+        for number in (1, 2):
+            others.append(stand.ask())
+            await stand.until_waiting(number)
+        stand.book.go_on.set()
+        got = await asyncio.gather(first, *others)
+        assert [each.header("x-request-id") for each in got] == [request_id for request_id, _ in stand.book.came]
+
+
+async def test_nobody_overtakes_those_who_wait(tmp_path: Path) -> None:
+    """One image would fit where two are waited for: it comes after them; who may not wait is told to come again."""
+    async with standing(tmp_path, rules(Throttled(60.0)), {"main": (Counted.IMAGES, 2, 2)}) as stand:
+        await stand.ask()
+        large = stand.ask(n=2)
+        await stand.until_waiting(1)
+        small = stand.ask(project="other")
+        await stand.until_waiting(2)
+        asked = stand.ledger.times
+        error = await refused(stand.ask(x_gateway_job_type="hasty"))
+        assert error.retry_after is not None
+        assert stand.ledger.times == asked
+        got = await asyncio.gather(large, small)
+        assert [each.header("x-request-id") for each in got] == [request_id for request_id, _ in stand.book.came[1:]]
+
+
+async def test_a_route_that_nobody_waits_for_is_open(tmp_path: Path) -> None:
+    """While the first choice is waited for, a request that may go elsewhere does so at once."""
+    async with standing(tmp_path, rules(Throttled(90.0, WhenFull.REJECT), MAIN, SPARE)) as stand:
+        await stand.ask()
+        waiting = stand.ask(project="other")
+        await stand.until_waiting(1)
+        assert (await stand.ask(x_gateway_job_type="hasty")).header("X-Gateway-Route") == "spare"
+        await cut_off(waiting)
+
+
+async def test_a_route_that_its_provider_puts_to_rest_is_left_alone(tmp_path: Path) -> None:
+    """By the provider's word one route has no room: the other is taken; then neither has, and the first is awaited."""
+    async with standing(tmp_path, rules(Throttled(60.0), MAIN, SPARE), {}) as stand:
+        stand.capacity.refused("main", 2.0)
+        assert (await stand.ask()).header("X-Gateway-Route") == "spare"
+        stand.capacity.refused("main", 1.0)
+        stand.capacity.refused("spare", 100.0)
+        assert (await stand.ask()).header("X-Gateway-Route") == "main"
+        stand.capacity.refused("main", 100.0)
+        error = await refused(stand.ask())
+        assert error.retry_after == 60.0
