@@ -43,10 +43,6 @@ class Well:
         """Return some seconds."""
         return float(len(route))
 
-    def weight(self, _route: str) -> float:
-        """Return a full share."""
-        return 1.0
-
 
 def policy(projects: int, order: Order, *, ladder: bool) -> Policy:
     """Return a policy with one job type of 200 routes over 20 accounts, and this many projects."""

@@ -183,10 +183,6 @@ class _AsTheyWere:
         """Not on record."""
         return None
 
-    def weight(self, route: str) -> float:  # noqa: ARG002 - the contract's
-        """Not on record."""
-        return 1.0
-
 
 def _asked(entry: Entry, policy: Policy) -> Asked:
     about = entry.about

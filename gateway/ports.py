@@ -269,9 +269,6 @@ class Conditions(Protocol):
     def latency(self, route: str, job: Job) -> float | None:
         """Return the decayed mean seconds of such jobs on a route; None if it has done none lately."""
 
-    def weight(self, route: str) -> float:
-        """Return what share of its usual work a route should get, above 0 to 1: less while it recovers."""
-
 
 class Provider(Protocol):
     """A kind of provider, speaking to one account."""

@@ -153,20 +153,15 @@ def ordered(
         latency = conditions.latency
         production.sort(key=lambda offer: latency(offer.quote.route.name, offer.quote.job) or 0.0)
     elif order is Order.WEIGHTED:
-        production = _drawn(production, weights, conditions, draw)
+        production = _drawn(production, weights, draw)
     return [*offers[:first], *production, *later]
 
 
-def _drawn(
-    offers: Sequence[Offer], weights: Mapping[str, int], conditions: Conditions | None, draw: Callable[[], float]
-) -> list[Offer]:
+def _drawn(offers: Sequence[Offer], weights: Mapping[str, int], draw: Callable[[], float]) -> list[Offer]:
     """Draw without replacement by weight: the shortest of exponential delays is first (Efraimidis, Spirakis)."""
 
     def delay(offer: Offer) -> float:
-        name = offer.quote.route.name
-        weight = weights.get(name, 1) * (conditions.weight(name) if conditions else 1.0)
-        waited = -math.log(1.0 - draw())
-        return waited / weight if weight > 0 else math.inf
+        return -math.log(1.0 - draw()) / weights.get(offer.quote.route.name, 1)
 
     return sorted(offers, key=delay)
 

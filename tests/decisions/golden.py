@@ -56,10 +56,6 @@ class Known:
         said = self.routes.get(route)
         return None if said is None or isinstance(said, str) else said
 
-    def weight(self, route: str) -> float:  # noqa: ARG002 - the port's, here all routes are well
-        """Return a full share."""
-        return 1.0
-
 
 def files() -> list[Path]:
     """Return the golden files."""
