@@ -114,6 +114,11 @@ class Room:
         """Whether nobody waits."""
         return not self._queues
 
+    @property
+    def closed(self) -> bool:
+        """Whether the gateway shuts down."""
+        return self._closed
+
     def waiting(self) -> int:
         """Return how many wait."""
         return self._waiting.total()
@@ -172,7 +177,7 @@ class Room:
                 self._schedule(queue)
 
     def close(self) -> None:
-        """Send everybody away: the gateway shuts down."""
+        """Send everybody away, whoever asks just now as soon as it is denied: the gateway shuts down."""
         self._closed = True
         for queue in self._queues.values():
             for place in queue.places():
@@ -201,8 +206,8 @@ class Room:
         queue = self._queues[place.key]
         queue.asking, queue.hindrance, queue.due = None, hindrance, hindrance.due
         for each in queue.places():
-            if each.bound < hindrance.due:
-                each.call(Turn.TOO_LATE)
+            if self._closed or each.bound < hindrance.due:
+                each.call(Turn.CLOSED if self._closed else Turn.TOO_LATE)
         self._schedule(queue)
 
     def leave(self, place: Place, *, served: bool) -> None:
@@ -255,6 +260,8 @@ class Place:
         every: list[asyncio.Future[Turn] | asyncio.Future[None]] = [self._called, *([left] if left is not None else [])]
         patience = max(self.bound - self._room.clock(), 0.0)
         await asyncio.wait(every, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        if self._room.closed:
+            return Turn.CLOSED
         if left is not None and left.done():
             return Turn.LEFT
         return self._called.result() if self._called.done() else Turn.TOO_LATE

@@ -136,6 +136,18 @@ async def test_a_room_that_closes_sends_everybody_away() -> None:
             queued(room, "b", MAIN)
 
 
+async def test_a_room_that_closes_sends_away_whoever_asks_as_well() -> None:
+    """The head was asking when the gateway began to stop: denied, it is not asked again; nor is one just called."""
+    room = Room()
+    with queued(room, "a", MAIN) as head, queued(room, "b", SPARE) as called:
+        assert await turn(head) is Turn.ASK
+        await asyncio.sleep(0.01)
+        room.close()
+        head.denied(Hindrance(0, 0, frozenset()))
+        assert await turn(head) is Turn.CLOSED
+        assert await turn(called) is Turn.CLOSED
+
+
 async def test_a_room_holds_so_many() -> None:
     """Beyond the bound of a job type a request is sent away at once, and told when to come again."""
     room = Room(most=2)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from gateway.domain.budget import Budget, Candidate, Denied, Held, Quota
@@ -53,13 +54,13 @@ class RedisLedger:
         on_expired: Callable[[HoldEnded], None] | None = None,
     ) -> None:
         self._names = names = Names(realm)
-        self._lease = str(round(lease * 1000))
         self._retention = str(round(retention))
         self._epoch: str | None = None
         self._running: set[asyncio.Task[Any]] = set()
         self._holds = OwnHolds()
         self._calls = Calls(store, names, observer, self._may_be_older)
-        self._healing = Healing(self._calls, names, self._holds, lease=self._lease, open_again=self._open_again)
+        self._lease, again = str(round(lease * 1000)), partial(self.open, create=False)
+        self._healing = Healing(self._calls, names, self._holds, lease=self._lease, open_again=again)
         self._leases = Leases(
             self._calls, names, self._holds, lease=lease, retention=self._retention, on_expired=on_expired
         )
@@ -69,8 +70,8 @@ class RedisLedger:
 
         StoreError if there is none, or if it was written by another version.
         """
-        args = [operation_token() if create else "", SCHEMA]
-        epoch, schema = await self._calls.write("read", script.OPEN, [self._names.meta], args)
+        args, keys = [operation_token() if create else "", SCHEMA], [self._names.meta]
+        epoch, schema = await self._calls.write("read", script.OPEN, keys, args)
         if not epoch:
             told = (
                 "it was emptied or replaced. `image-gateway ledger rebuild` brings it back from an export, or accepts"
@@ -80,9 +81,6 @@ class RedisLedger:
             raise StoreError(f"the ledger in the store has schema {schema}; this version reads schema {SCHEMA}")
         self._epoch = str(epoch)
         return self._epoch
-
-    async def _open_again(self) -> str:
-        return await self.open(create=False)
 
     def _may_be_older(self, *, certainly: bool) -> None:
         if self._epoch is not None:
@@ -277,9 +275,11 @@ class RedisLedger:
         await self._leases.run()
 
     async def aclose(self) -> None:
-        """Wait for operations under way; the store is the caller's."""
+        """Wait for operations under way, and give back what nobody waited for; the store is the caller's."""
         await self._healing.aclose()
         await asyncio.gather(*self._running, return_exceptions=True)
+        with contextlib.suppress(LedgerUnavailable):  # then they lapse
+            await self._leases.give_back()
 
     def _keys(self, request_id: str) -> list[str]:
         return [self._names.balances, self._names.request(request_id), self._names.due, self._names.entries]

@@ -171,3 +171,18 @@ async def test_ids_that_could_name_another_key_are_refused(store: Store, ledger:
     with pytest.raises(ValueError, match="realm"):
         RedisLedger(store, "x}y")
     assert await ledger.request("a}:b") is None
+
+
+async def test_a_hold_that_nobody_waited_for_is_given_back_at_the_end(store: Store, realm: str) -> None:
+    """Whoever asked was cut off while the store answered, and the gateway stops at once: nothing is left to lapse."""
+    ledger, rule = RedisLedger(store, realm), budget(1000)
+    await ledger.open()
+    asking = asyncio.create_task(ledger.choose_and_hold("r", [candidate((rule, 100))], about=ABOUT))
+    await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    await ledger.aclose()
+    other = RedisLedger(store, realm)
+    [balance] = await other.balances([rule])
+    assert (balance.used, balance.held) == (0, 0)
+    await other.aclose()
