@@ -9,6 +9,7 @@ from gateway.app import Application
 from gateway.domain import money
 from gateway.domain.budget import Window
 from gateway.domain.errors import InvalidRequest, Unavailable
+from gateway.domain.policy import Policy
 from gateway.experiments import arms_report
 from gateway.health import RouteHealth
 from gateway.observe.scrape import RouteState
@@ -35,7 +36,11 @@ def admin_views(application: Application, *, makes_calls: bool = True) -> dict[s
             raise InvalidRequest(str(error), param="until" if "until" in query else "since") from error
         store, realm, project = application.store, application.realm, query.get("project")
         if "experiment" in query:
-            return (await arms_report(store, realm, query["experiment"], period=period, project=project)).as_json()
+            name, known = query["experiment"], _experiments(application.policy)
+            try:
+                return (await arms_report(store, realm, name, period=period, project=project, known=known)).as_json()
+            except ReportError as error:
+                raise InvalidRequest(str(error), param="experiment") from error
         try:
             shadows = query.get("shadow") == "true"
             found = await spend_report(store, realm, by=by, period=period, project=project, shadows=shadows)
@@ -62,6 +67,10 @@ def admin_views(application: Application, *, makes_calls: bool = True) -> dict[s
         return [_route(route, application.health.of(route.route) if makes_calls else None) for route in found]
 
     return {"spend": _guarded(spend), "budgets": _guarded(budgets), "routes": _guarded(routes)}
+
+
+def _experiments(policy: Policy) -> set[str]:
+    return {job_type.experiment.name for job_type in policy.job_types.values() if job_type.experiment}
 
 
 def _guarded(view: View) -> View:

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from datetime import date
 
 from gateway.app import Application, today
+from gateway.config.policy_test_cases import HEADERS
+from gateway.config.problems import did_you_mean, shown
 from gateway.domain.errors import InvalidRequest
 from gateway.domain.job import Operation
 from gateway.explanation import explanation_now, refusal
 from gateway.rehearsal import PAPER_KEY, Sketch, Undecided, rehearse
 
+_HEADERS = {"x-gateway-dry-run", *(name.lower() for name in HEADERS)}
 FIELDS = ("project", "request", "operation", "headers", "key", "key_job_type", "date")
 
 
@@ -28,7 +31,8 @@ async def explain(application: Application, asked: Mapping[str, object]) -> dict
         decided = rehearse(sketch, application.policy, on)
     except Undecided as undecided:
         return {"project": sketch.project, **refusal(undecided)}
-    return await explanation_now(decided, application.ledger.balances)
+    # Budgets stand where they stand today, which says nothing of another day's windows.
+    return await explanation_now(decided, application.ledger.balances if on == today() else None)
 
 
 def _sketch(asked: Mapping[str, object]) -> Sketch:
@@ -39,6 +43,9 @@ def _sketch(asked: Mapping[str, object]) -> Sketch:
         raise InvalidRequest("request must be the object that a client would send.", param="request")
     if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
         raise InvalidRequest("headers must be an object of texts.", param="headers")
+    for name in headers:
+        if name.lower().startswith("x-gateway-") and name.lower() not in _HEADERS:
+            raise InvalidRequest(f"Unknown header {shown(name)}{did_you_mean(name, HEADERS)}.", param=f"headers.{name}")
     operation = _text(asked, "operation") or Operation.GENERATE.value
     if operation not in list(Operation):
         raise InvalidRequest(f"operation must be one of {', '.join(Operation)}.", param="operation")

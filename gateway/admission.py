@@ -29,6 +29,10 @@ Leaving = Callable[[], Coroutine[None, None, None]]
 """Returns once the client is gone."""
 
 
+def _nobody() -> None:
+    """Tell nobody."""
+
+
 @dataclass(frozen=True, slots=True)
 class Doors:
     """What the admissions of a process share: who waits, and what is known of the providers' limits."""
@@ -36,22 +40,27 @@ class Doors:
     room: Room = field(default_factory=Room)
     capacity: Capacity = field(default_factory=Capacity)
 
-    def admission(self, ledger: Ledger, left: Leaving | None = None) -> Admission:
+    def admission(self, ledger: Ledger, left: Leaving | None = None, held: Callable[[], None] = _nobody) -> Admission:
         """Return what admits one request."""
-        return Admission(ledger, self, left)
+        return Admission(ledger, self, left, held)
 
 
 class Admission:
-    """Admits one request, call by call; the time it may wait is that of all its calls together.
+    """Admits one request, call by call; it may wait for its first one alone.
 
-    `left` is None if the request goes on without its client, for others may have joined it.
+    After a call that failed it does not: it has a token of a retry budget reserved, which others may need meanwhile.
+    `left` is None if the request goes on without its client, for others may have joined it. `held` is called with each
+    hold that is taken.
     """
 
-    def __init__(self, ledger: Ledger, doors: Doors, left: Leaving | None = None) -> None:
+    def __init__(
+        self, ledger: Ledger, doors: Doors, left: Leaving | None = None, held: Callable[[], None] = _nobody
+    ) -> None:
         self._ledger = ledger
         self._room = doors.room
         self._capacity = doors.capacity
         self._left = left
+        self._held = held
         self._bound: float | None = None
 
     async def reserve(
@@ -59,7 +68,7 @@ class Admission:
         admitted: Admitted,
         quotes: Sequence[Quote],
         *,
-        release: int | None,
+        release: Reserved | None,
         give_back: Callable[[], Awaitable[None]],
     ) -> Reserved:
         """Hold on the first quote that fits; where its routes are full, wait as policy says.
@@ -67,31 +76,35 @@ class Admission:
         `release` is the attempt to give back in the same step, or by `give_back` where nothing can be asked. Raises
         the error that says what stood in the way of each quote, AlreadyBound as `hold` does, ClientGone, and
         Unavailable when the gateway shuts down.
+
+        Where policy forbids to leave a full route for another (`reject`) and there is another, the quotes are offered
+        one by one in their order: the next only once all before it were refused for other reasons than being full.
+        Those before are offered again with it, since their refusal for money is what opens the next range.
         """
-        throttled = admitted.job_type.throttled
-        if throttled.then is WhenFull.REJECT:
-            first = first_choices(quotes)
-            if len(first) < len(quotes):
+        if admitted.job_type.throttled.then is WhenFull.REJECT and len({quote.route.name for quote in quotes}) > 1:
+            for number, quote in enumerate(quotes[:-1]):
                 try:
-                    return await self._among(admitted, first, release, give_back)
-                except (BudgetExceeded, InvalidRequest):  # not for being full, so others may serve
+                    return await self._among(admitted, [quote], release, give_back, refused=quotes[:number])
+                except (BudgetExceeded, InvalidRequest):
                     release = None
-                rest = [quote for quote in quotes if quote not in first]
-                return await self.reserve(admitted, rest, release=release, give_back=give_back)
+            return await self._among(admitted, quotes[-1:], release, give_back, refused=quotes[:-1])
         return await self._among(admitted, quotes, release, give_back)
 
     async def _among(
         self,
         admitted: Admitted,
         quotes: Sequence[Quote],
-        release: int | None,
+        release: Reserved | None,
         give_back: Callable[[], Awaitable[None]],
+        refused: Sequence[Quote] = (),
     ) -> Reserved:
+        """Hold on one of the quotes, or wait for them; `refused` are asked for again, but not waited for."""
         wait = admitted.job_type.throttled.wait
         free, behind = self._unclaimed(quotes)
         offered, resting = self._awake(free) if wait else (free, [])
         hindrances, error = [*behind, *resting], None
         if offered:
+            offered = [*refused, *offered]
             answer = await self._hold(admitted, offered, release)
             if isinstance(answer, Reserved):
                 return answer
@@ -105,11 +118,18 @@ class Admission:
         if not offered:
             await give_back()
         bound = self._until(admitted)
-        if not wait or hindrance.due > bound:
+        if not wait or admitted.exchange.failed or hindrance.due > bound:
             raise error if isinstance(error, RateLimited) else self._full(hindrance)
-        return await self._wait(admitted, quotes, hindrance, bound)
+        return await self._wait(admitted, quotes, hindrance, bound, refused)
 
-    async def _wait(self, admitted: Admitted, quotes: Sequence[Quote], hindrance: Hindrance, bound: float) -> Reserved:
+    async def _wait(
+        self,
+        admitted: Admitted,
+        quotes: Sequence[Quote],
+        hindrance: Hindrance,
+        bound: float,
+        refused: Sequence[Quote],
+    ) -> Reserved:
         """Queue up, and ask the ledger each time it is this request's turn."""
         left = asyncio.create_task(self._left()) if self._left is not None else None
         try:
@@ -124,6 +144,7 @@ class Admission:
                         raise self._in_vain(turn, place.hindrance)
                     offered, resting = self._awake(quotes)
                     if offered:
+                        offered = [*refused, *offered]
                         answer = await self._hold(admitted, offered, None)
                         if isinstance(answer, Reserved):
                             place.served()
@@ -137,16 +158,21 @@ class Admission:
             if left is not None:
                 left.cancel()
 
-    async def _hold(self, admitted: Admitted, quotes: Sequence[Quote], release: int | None) -> Reserved | Denied:
-        return await hold(
+    async def _hold(self, admitted: Admitted, quotes: Sequence[Quote], release: Reserved | None) -> Reserved | Denied:
+        answer = await hold(
             self._ledger,
             admitted.request_id,
             quotes,
             replace(admitted.purse, limits=self._capacity.limits),
             about=admitted.about(),
-            release=release,
+            release=release.held.attempt if release is not None else None,
             binding=admitted.exchange.binding,
         )
+        if release is not None:
+            self.ended(release.quote)
+        if isinstance(answer, Reserved):
+            self._held()
+        return answer
 
     def ended(self, quote: Quote) -> None:
         """Take note that a hold on a quote has ended, for those who wait for its route."""
@@ -190,14 +216,6 @@ class Admission:
         if turn is Turn.LEFT:
             return ClientGone("The client left while its request waited for a route; nothing was billed.")
         return shutting_down() if turn is Turn.CLOSED else self._full(hindrance)
-
-
-def first_choices(quotes: Sequence[Quote]) -> list[Quote]:
-    """Return the quotes of the route that comes first, for each range of budget use."""
-    first: dict[object, str] = {}
-    for quote in quotes:
-        first.setdefault(quote.pressure, quote.route.name)
-    return [quote for quote in quotes if first[quote.pressure] == quote.route.name]
 
 
 def _refusal(denied: Denied, quotes: Sequence[Quote], admitted: Admitted) -> GatewayError:

@@ -142,12 +142,11 @@ class Attempts:
 
     async def _reserve(self, admitted: Admitted, course: Course, step: Step) -> Reserved | None:
         """Hold on the first quote that fits, giving back the attempt before it in the same step; None if none fits."""
-        release = self._open.held.attempt if self._open else None
         admitted.exchange.attempts += 1
         reach("before_hold")
         try:
             reserved = await self._admission.reserve(
-                admitted, step.quotes, release=release, give_back=lambda: self._give_back(admitted)
+                admitted, step.quotes, release=self._open, give_back=lambda: self._give_back(admitted)
             )
         except AlreadyBound:
             admitted.exchange.attempts -= 1
@@ -195,7 +194,7 @@ class Attempts:
         except UpstreamFailure as failure:
             self._observer.emit(UpstreamFailed(reserved.quote.route.name, failure.reason))
             if failure.outcome is Outcome.UNKNOWN:
-                await self._presume(admitted, reserved, failure.reason)
+                await self._presume(admitted, reserved, failure)
             self._unbilled = failure.reason
             return failure
         finally:
@@ -225,7 +224,7 @@ class Attempts:
         elif self._open is not None:
             await self._presume(admitted, self._open, "interrupted")
 
-    async def _presume(self, admitted: Admitted, reserved: Reserved, reason: str) -> None:
+    async def _presume(self, admitted: Admitted, reserved: Reserved, reason: UpstreamFailure | str) -> None:
         """Book the worst case, unconfirmed: nobody knows what the provider did."""
         await self.book(admitted, reserved, presume(admitted.request_id, reserved.held.attempt, reserved.quote, reason))
 

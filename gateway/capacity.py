@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from gateway.domain.budget import Counted, Quota
 from gateway.domain.route import Quote, Route
-from gateway.ports import Answer, Call, Provider, UpstreamFailure
+from gateway.ports import Answer, Call, Collected, Provider, UpstreamFailure
 from gateway.steps.reserve import limits_of
 
 FORGOTTEN = 600.0
@@ -23,12 +23,10 @@ FORGOTTEN = 600.0
 UNSAID = 1.0
 """Seconds that a route rests after a 429 that does not say how long."""
 
-_NAMES = {
-    Counted.IMAGES: ("images", "input-images"),
-    Counted.REQUESTS: ("requests",),
-    Counted.TOKENS: ("tokens",),
-}
-"""What the headers call it, after `x-ratelimit-limit-` and the like; some vendors say `input-images` for all images."""
+_IMAGES = ("images", "input-images")
+"""Limits on images, the one that tells most of those to be made first; some vendors name the second alone."""
+_NAMES = dict.fromkeys(_IMAGES, Counted.IMAGES) | {"requests": Counted.REQUESTS, "tokens": Counted.TOKENS}
+"""What the headers count, by what they call it after `x-ratelimit-limit-` and the like."""
 _WHOLE = re.compile(r"[0-9]{1,15}", re.ASCII)
 _NUMBER = r"([0-9]{1,9}(?:\.[0-9]{1,9})?)"
 _SPAN = re.compile(
@@ -49,9 +47,9 @@ class _Said:
 
 @dataclass(slots=True)
 class _Known:
-    """What is known of a route's account."""
+    """What is known of a route's account; `said` by the name of the limit."""
 
-    said: dict[Counted, _Said] = field(default_factory=dict)
+    said: dict[str, _Said] = field(default_factory=dict)
     refused_until: float = 0.0
 
 
@@ -67,14 +65,13 @@ class Capacity:
         if not headers:
             return
         now = self._clock()
-        for counted, names in _NAMES.items():
-            for name in names:
-                limit, left = (_whole(headers.get(f"x-ratelimit-{what}-{name}", "")) for what in ("limit", "remaining"))
-                if limit is not None or left is not None:
-                    span = seconds(headers.get(f"x-ratelimit-reset-{name}", ""))
-                    until = now + min(span or 0.0, FORGOTTEN)
-                    known = self._routes.setdefault(route, _Known())
-                    known.said[counted] = _Said(limit, left, until, now)
+        for name in _NAMES:
+            limit, left = (_whole(headers.get(f"x-ratelimit-{what}-{name}", "")) for what in ("limit", "remaining"))
+            if limit is not None or left is not None:
+                span = seconds(headers.get(f"x-ratelimit-reset-{name}", ""))
+                until = now + min(span or 0.0, FORGOTTEN)
+                known = self._routes.setdefault(route, _Known())
+                known.said[name] = _Said(limit, left, until, now)
 
     def refused(self, route: str, retry_after: float | None) -> None:
         """Take note of a 429; `retry_after` is seconds, if it said."""
@@ -88,7 +85,7 @@ class Capacity:
         if known is None:
             return 0.0
         wanted = {Counted.IMAGES: images, Counted.REQUESTS: 1, Counted.TOKENS: max(tokens, 1)}
-        resets = (said.until for counted, said in known.said.items() if _short(said, wanted[counted]))
+        resets = (said.until for name, said in known.said.items() if _short(said, wanted[_NAMES[name]]))
         until = max(known.refused_until, *resets, 0.0)
         return until if until > self._clock() else 0.0
 
@@ -114,14 +111,19 @@ class Capacity:
         Where policy sets no such limit none is added. The counters stay the same.
         """
         known = self._routes.get(route.name)
-        said = known.said.get(Counted.IMAGES) if known else None
-        if said is None or not said.limit or self._clock() - said.at > FORGOTTEN:
+        told = self._images_per_minute(known) if known else None
+        if told is None:
             return limits_of(route)
         set_by_policy = (route.limits.images_per_minute, route.provider.limits.images_per_minute)
         lowest = min((limit for limit in set_by_policy if limit is not None), default=None)
-        if lowest is None or said.limit >= lowest:
+        if lowest is None or told >= lowest:
             return limits_of(route)
-        return limits_of(replace(route, limits=replace(route.limits, images_per_minute=said.limit)))
+        return limits_of(replace(route, limits=replace(route.limits, images_per_minute=told)))
+
+    def _images_per_minute(self, known: _Known) -> int | None:
+        """What the provider lately said the limit is; one on input images counts only where it named no other."""
+        said = (known.said[name] for name in _IMAGES if name in known.said)
+        return next((each.limit for each in said if each.limit and self._clock() - each.at <= FORGOTTEN), None)
 
 
 class LearningProvider:
@@ -137,12 +139,18 @@ class LearningProvider:
         try:
             answer = await self._provider.send(call)
         except UpstreamFailure as failure:
+            self._failed(route, (failure, *failure.others))
+            raise
+        if isinstance(answer, Collected):
+            self._failed(route, answer.failures)
+        self._capacity.learn(route, answer.rate_limits)
+        return answer
+
+    def _failed(self, route: str, failures: Sequence[UpstreamFailure]) -> None:
+        for failure in failures:
             self._capacity.learn(route, failure.rate_limits)
             if failure.reason == "status_429":
                 self._capacity.refused(route, failure.retry_after)
-            raise
-        self._capacity.learn(route, answer.rate_limits)
-        return answer
 
     async def aclose(self) -> None:
         """Close connections."""

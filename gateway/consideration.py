@@ -100,7 +100,8 @@ def consider(job: Job, job_type: JobType, arm: Arm | None, setting: Setting) -> 
         if any(level.left_out for level in levels):
             raise degraded_alone(job_type)
         speaker = model_named(job.client_model, setting.policy)
-        able = able_routes(job, setting.policy, setting.project, setting.wishes.lane, setting.today, speaker=speaker)
+        tried, lane = {(job_type.name, each.route) for each in refusals}, setting.wishes.lane
+        able = able_routes(job, setting.policy, setting.project, lane, setting.today, speaker=speaker, refused=tried)
         raise unsupported(refusals, job_type, able)
     everything = [offer for level in levels for offer in level.offers]
     routes = tuple(dict.fromkeys(offer.quote.route.name for offer in everything))
@@ -138,7 +139,15 @@ def _levels(
     jobs: dict[Job, Job] = {}
     for rung in rungs(kind):
         found, refused = offers(
-            job, kind, setting.project, lane, setting.today, speaker=speaker, house=house, rung=rung
+            job,
+            kind,
+            setting.project,
+            lane,
+            setting.today,
+            speaker=speaker,
+            house=house,
+            models=setting.policy.models.values(),
+            rung=rung,
         )
         if wanted is not None:
             found, refused = of_model(found, refused, wanted, rung.routes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 from gateway.domain import money
 from gateway.domain.arms import HIGH, MEDIAN, ArmRow, ArmTally, total
 from gateway.ledger.store import Store
-from gateway.reports import Period, booked_entries, lacking
+from gateway.reports import Period, UnknownName, booked_entries, lacking
 
 COLUMNS = (
     "requests",
@@ -90,9 +90,25 @@ async def arms_report(
     period: Period,
     project: str | None = None,
     export: Sequence[Path] = (),
+    known: Collection[str] = (),
 ) -> ArmsReport:
-    """Return what was booked in the arms of an experiment; LedgerUnavailable, and ExportError as for other reports."""
+    """Return what was booked in the arms of an experiment; LedgerUnavailable, and ExportError as for other reports.
+
+    UnknownName if it is neither among the experiments `known` nor anywhere on record.
+    """
     tally = ArmTally(experiment)
     async for entry in booked_entries(store, realm, period, project, export):
         tally.add(entry)
-    return ArmsReport(experiment, period, tally.rows(), await lacking(store, realm, period, export))
+    rows = tally.rows()
+    if not rows and experiment not in known:
+        names = {*known, *await _on_record(store, realm, export)}
+        if experiment not in names:
+            where = "neither the policy nor the records know" if known else "the records know"
+            raise UnknownName("experiment", experiment, names, where)
+    return ArmsReport(experiment, period, rows, await lacking(store, realm, period, export))
+
+
+async def _on_record(store: Store, realm: str, export: Sequence[Path]) -> set[str]:
+    """The names of all experiments that an entry is of, whenever it was booked."""
+    entries = booked_entries(store, realm, Period(None), None, export)
+    return {str(entry.about["experiment"]) async for entry in entries if entry.about.get("experiment")}

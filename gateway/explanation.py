@@ -9,9 +9,10 @@ from typing import Any
 from gateway.domain import money
 from gateway.domain.budget import Budget, Candidate, Line, Obstacle, Quota
 from gateway.domain.choosing import Choice, Standing, State, use_of
-from gateway.domain.denial import denial
+from gateway.domain.denial import denial, span
 from gateway.domain.errors import GatewayError
 from gateway.domain.job import JOB_PREFIX
+from gateway.domain.naming import serving
 from gateway.domain.policy import JobType
 from gateway.domain.route import Quote, Route, Views
 from gateway.domain.settlement import CostSource
@@ -165,7 +166,7 @@ def in_words(obstacle: Obstacle, candidate: Candidate) -> str:
     """Return what stood in the way of a candidate, as a sentence without its end."""
     rule, taken = obstacle.line.rule, obstacle.used + obstacle.held
     if isinstance(rule, Quota):
-        per = "in flight" if rule.seconds == 0 else f"per {rule.seconds} s"
+        per = "in flight" if rule.seconds == 0 else f"per {span(rule.seconds)}"
         full = f"{rule.limit} {rule.counted} {per} for {rule.scope.label()}"
         return f"{full}: {taken} taken, {obstacle.line.amount} more asked for"
     limit = f"${_usd(rule.limit)} {'in total' if rule.window == 'total' else f'per {rule.window}'}"
@@ -176,20 +177,22 @@ def in_words(obstacle: Obstacle, candidate: Candidate) -> str:
 
 
 def _retirements(job_type: JobType, today: date) -> list[dict[str, object]]:
-    """Routes of the job type whose model has retired or will within the time of notice."""
+    """Routes of the job type whose model has retired or will within the time of notice, and what serves from then."""
 
-    def told(route: Route) -> dict[str, object]:
-        retires, successor = route.model.retires, route.successor
+    def told(route: Route, retires: date) -> dict[str, object]:
+        successor, serves = route.successor, serving(route, max(retires, today))
         return {
             "route": route.name,
             "model": route.model.name,
-            "retires": None if retires is None else retires.isoformat(),
+            "retires": retires.isoformat(),
+            "retired": retires <= today,
             "after": str(route.after_retirement),
             "replacement": successor.model.name if successor else route.model.replacement,
+            "served_by": serves.model.name if serves else None,
         }
 
-    soon = (route for route in job_type.routes if route.model.retires is not None)
-    return [told(route) for route in soon if route.model.retires and route.model.retires - today <= RETIREMENT_NOTICE]
+    ends = [(route, route.model.retires) for route in job_type.routes]
+    return [told(route, end) for route, end in ends if end is not None and end - today <= RETIREMENT_NOTICE]
 
 
 def percent(points: int) -> str:

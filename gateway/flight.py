@@ -79,9 +79,10 @@ class Flight:
         self._relay = relay
         self._providers = providers
         self._shared = shared
-        admission = means.doors.admission(means.ledger, None if shared else relay.until_taken)
-        self._attempts = Attempts(admission, means.settlements, providers, means.observer, means.budgets)
         self._keeping = Keeping(means.answers, means.ledger, admitted.exchange, relay)
+        left = None if shared else relay.until_taken
+        admission = means.doors.admission(means.ledger, left, self._keeping.held)
+        self._attempts = Attempts(admission, means.settlements, providers, means.observer, means.budgets)
 
     async def run(self) -> None:
         """Do it to its end, whether or not the client stays."""

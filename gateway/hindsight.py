@@ -118,7 +118,8 @@ class Hindsight:
         choice = choose(offered, lambda rule: self._stands(rule, entry.time))
         if choice.index is None:
             return denied(entry, decided.denial(choice).code)
-        return served(entry, decided.ranked.quotes[choice.index], asked.project.multiplier) or kept
+        maker = self._policy.models.get(entry.model)
+        return served(entry, decided.ranked.quotes[choice.index], asked.project.multiplier, maker) or kept
 
     def _is_alike(self, entry: Entry, job_type: JobType) -> bool:
         """Whether the policy says the same of it as the one that it was decided by, and the budgets say so too."""

@@ -56,7 +56,8 @@ class Keeping:
         self._answers = answers
         self._ledger = ledger
         self._relay = relay
-        self._request_id = exchange.inbound.request_id
+        self._own_id = self._request_id = exchange.inbound.request_id
+        self._held = False
         self._orphan_name = exchange.orphan_name
         self._keyed = exchange.binding is not None and not exchange.binding.claim
         self._compared = exchange.sampled
@@ -121,8 +122,16 @@ class Keeping:
         if self._recording is not None and self._complete is not None:
             await self._recording.commit(*self._complete)
 
+    def held(self) -> None:
+        """Take note that money is held for the request: from now on there is something to be left behind."""
+        first, self._held = not self._held, True
+        if first and self._relay.client_gone and self._orphan_name is not None:
+            self.leave_behind()
+
     def leave_behind(self) -> None:
-        """Let the next retry take over the request that this one stands for."""
+        """Let the next retry take over the request that this one stands for, unless nothing was held for it yet."""
+        if self._request_id == self._own_id and not self._held:
+            return  # it may end without an answer, for which the retry would wait in vain
         task = asyncio.create_task(self._orphan(self._request_id))
         self._orphaning.add(task)
         task.add_done_callback(self._orphaning.discard)

@@ -39,6 +39,7 @@ from gateway.steps.accept import accept, idempotency_key, retry_count
 from gateway.steps.authenticate import authenticate
 from gateway.steps.classify import classify
 from gateway.steps.compatibility import modernized
+from gateway.steps.write import OF_THE_ROUTE
 
 CLIENT_GONE = 499
 """The status of a request whose client left while it waited for somebody else's answer."""
@@ -193,7 +194,10 @@ class Lifecycle:
         body = json.dumps(told, indent=2).encode() + b"\n"
         headers = [("content-type", "application/json"), ("content-length", str(len(body)))]
         self._observer.emit(admitted.exchange.finished(200))
-        return Whole(200, [*headers, *own_headers(admitted, self._today())], body).outbound()
+        own = own_headers(admitted, self._today())
+        if chosen is None:  # no route would be called, so none is told of
+            own = [(name, value) for name, value in own if name not in OF_THE_ROUTE]
+        return Whole(200, [*headers, *own], body).outbound()
 
     def refuse_new_work(self) -> None:
         """Answer new requests, and those that wait for a route, with 503 from now on."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from gateway.domain.budget import Candidate, Denied, Held
 from gateway.domain.caller import Caller
@@ -233,6 +233,7 @@ class UpstreamFailure(Exception):
 
     `status`, `headers` and `body` are the provider's answer where one came. `pass_on` tells that it is the caller's
     own fault and may be shown as it came (a 400, moderation). `retry_after` is seconds; `rate_limits` as in `Answer`.
+    Of several calls that all failed it stands for `others` too, and `images` is how many may be billed (None: all).
     """
 
     def __init__(
@@ -258,6 +259,17 @@ class UpstreamFailure(Exception):
         self.pass_on = pass_on
         self.retry_after = retry_after
         self.rate_limits = rate_limits or {}
+        self.images: int | None = None
+        self.others: Sequence[UpstreamFailure] = ()
+
+
+@runtime_checkable
+class Collected(Protocol):
+    """An answer of several calls, besides what any answer is."""
+
+    @property
+    def failures(self) -> Sequence[UpstreamFailure]:
+        """What became of those that failed."""
 
 
 class Conditions(Protocol):

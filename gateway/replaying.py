@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
 
 from gateway.domain import money
+from gateway.domain.period import day_start
 from gateway.domain.policy import Policy
 from gateway.domain.route import Views
-from gateway.domain.spend import is_booking
+from gateway.domain.spend import is_booking, is_shadow
 from gateway.hindsight import Hindsight
 from gateway.ledger.entries import Entry
 from gateway.ledger.names import Names
 from gateway.ledger.store import Store
 from gateway.recorded import recorded_entries, trimmed_until
-from gateway.reports import Period, window_start
+from gateway.reports import Period, UnknownName, window_start
 from gateway.restating import Fate, Verdict
 
 NOTES = (
+    "Shadow requests are left out, as `spend` leaves them out: they stay what they were.",
     "Requests that were denied left no entry, so they are not played again.",
     "Rates, requests in flight and the health of routes are taken as they were.",
 )
@@ -57,6 +59,11 @@ class Line:
         self.degraded += bool(verdict.degraded)
         self.estimated += verdict.estimated
 
+    def estimates(self) -> str:
+        """Say how many costs are estimates."""
+        words = "cost is an estimate" if self.requests == 1 else "costs are estimates"
+        return f"{self.estimated} of {self.requests} {words}: another picture or model, or an answer that got lost."
+
     def as_json(self) -> dict[str, object]:
         """Return the figures, money as decimal strings of USD."""
         counts = ("requests", "denied", "degraded_before", "degraded", "moved", "repriced", "estimated")
@@ -73,8 +80,8 @@ class Line:
 class Replay:
     """What came of it. `moves` are counted by project, job type, route then and route now, `denials` by code.
 
-    `days` are what each day cost then and would now, nano-USD in the route view. `trimmed` is when the last entry was
-    booked that was asked for and is no longer there.
+    `hours` are what each hour (UTC) cost then and would now, nano-USD in the route view. `trimmed` is when the last
+    entry was booked that was asked for and is no longer there.
     """
 
     digest: str
@@ -82,7 +89,7 @@ class Replay:
     lines: dict[tuple[str, str], Line] = field(default_factory=dict)
     moves: Counter[tuple[str, ...]] = field(default_factory=Counter)
     denials: Counter[tuple[str, ...]] = field(default_factory=Counter)
-    days: dict[date, tuple[int, int]] = field(default_factory=dict)
+    hours: dict[datetime, tuple[int, int]] = field(default_factory=dict)
     total: Line = field(default_factory=lambda: Line("", ""))
     trimmed: datetime | None = None
 
@@ -91,8 +98,9 @@ class Replay:
         key = (entry.project or "-", entry.job_type or "-")
         for line in (self.lines.setdefault(key, Line(*key)), self.total):
             line.add(entry, verdict)
-        then, now = self.days.get(entry.time.date(), (0, 0))
-        self.days[entry.time.date()] = (then + entry.cost.route, now + verdict.cost.route)
+        hour = entry.time.replace(minute=0, second=0, microsecond=0)
+        then, now = self.hours.get(hour, (0, 0))
+        self.hours[hour] = (then + entry.cost.route, now + verdict.cost.route)
         if is_booking(entry) and verdict.fate is Fate.MOVED:
             self.moves[*key, entry.route, verdict.route] += 1
         if is_booking(entry) and verdict.fate is Fate.DENIED:
@@ -102,6 +110,16 @@ class Replay:
     def rows(self) -> list[Line]:
         """The lines, dearest first."""
         return sorted(self.lines.values(), key=lambda line: (-line.recorded.route, line.project, line.job_type))
+
+    @property
+    def days(self) -> dict[datetime, tuple[int, int]]:
+        """What each day cost then and would now, by its beginning (UTC)."""
+        days: dict[datetime, tuple[int, int]] = {}
+        for hour, (then, now) in self.hours.items():
+            day = day_start(hour)
+            before, after = days.get(day, (0, 0))
+            days[day] = (before + then, after + now)
+        return days
 
     def as_json(self) -> dict[str, object]:
         """Return all of it, money as decimal strings of USD."""
@@ -116,7 +134,11 @@ class Replay:
             "moves": _counted(self.moves, ("project", "job_type", "from", "to")),
             "denials": _counted(self.denials, ("project", "job_type", "code")),
             "days": [
-                {"day": day.isoformat(), "recorded_usd": money.format_usd(then), "replayed_usd": money.format_usd(now)}
+                {
+                    "day": day.date().isoformat(),
+                    "recorded_usd": money.format_usd(then),
+                    "replayed_usd": money.format_usd(now),
+                }
                 for day, (then, now) in sorted(self.days.items())
             ],
             "notes": list(NOTES),
@@ -137,8 +159,10 @@ async def replay(
     """Play a period's entries under a policy; `project` limits what is shown, not what budgets feel.
 
     Entries since the beginning of the calendar windows that the period begins in are read too, for what budgets had
-    spent. `progress` is told of each entry read. LedgerUnavailable, and ExportError as `recorded_entries`.
+    spent. `progress` is told of each entry read. LedgerUnavailable, and ExportError as `recorded_entries`; UnknownName
+    if neither the policy nor what was read knows the project.
     """
+    projects = set(policy.projects)
     hindsight, found = Hindsight(policy), Replay(policy.digest, period)
     seen = 0
     start = _reading_from(policy, period)
@@ -146,12 +170,17 @@ async def replay(
         seen += 1
         if progress is not None:
             progress(seen)
+        projects.add(entry.project)
+        if is_shadow(entry):
+            continue
         if period.since is not None and entry.time < period.since:
             hindsight.remember(entry)
             continue
         verdict = hindsight.judge(entry)
         if project is None or entry.project == project:
             found.add(entry, verdict)
+    if project is not None and project not in projects:
+        raise UnknownName("project", project, projects - {""}, "neither the policy nor the records of this period know")
     trimmed = None if export else await trimmed_until(store, realm)
     found.trimmed = trimmed if trimmed and (start is None or trimmed >= start) else None
     return found

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from gateway.config.problems import did_you_mean, shown
 from gateway.domain import money
 from gateway.domain.budget import Window
 from gateway.domain.period import day_start, parse_moment
@@ -31,8 +32,19 @@ REPRICED_COLUMNS = (
 )
 
 
+NO_REQUESTS = "No requests in this period."
+"""What a report says that has nothing to show."""
+
+
 class ReportError(ValueError):
     """A report was asked for by something that does not exist; the message names what does."""
+
+
+class UnknownName(ReportError):
+    """A report was asked for of something that nobody knows."""
+
+    def __init__(self, kind: str, name: str, known: Collection[str], where: str) -> None:
+        super().__init__(f"{where} no {kind} {shown(name)}{did_you_mean(name, known)}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fractions import Fraction
 
-from gateway.domain import money
-from gateway.domain.route import Quote, Views
+from gateway.domain import money, pricing
+from gateway.domain.job import AUTO, Job, Size
+from gateway.domain.naming import translated
+from gateway.domain.route import Model, Price, Quote, Views
 from gateway.domain.settlement import Reading, Usage
 from gateway.domain.spend import ADJUST, PRESUME
 from gateway.ledger.entries import Entry
@@ -45,12 +48,16 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """A booking as it was decided: its quote where that is another than the record's, and what is booked on it."""
+    """A booking as it was decided: its quote where that is another than the record's, and what is booked on it.
+
+    `maker` is the model that made the pictures on record, where the policy knows it.
+    """
 
     verdict: Verdict
     quote: Quote | None
     booked: Views
     recorded: Views
+    maker: Model | None = None
 
 
 def denied(entry: Entry, code: str) -> Past:
@@ -58,37 +65,90 @@ def denied(entry: Entry, code: str) -> Past:
     return Past(Verdict(Fate.DENIED, NOTHING, entry.route, reason=code), None, NOTHING, entry.cost)
 
 
-def served(entry: Entry, quote: Quote, multiplier: Fraction) -> Past | None:
-    """Return the booking on the quote that was chosen; None if that is what was done, at the same price."""
+def served(entry: Entry, quote: Quote, multiplier: Fraction, maker: Model | None) -> Past | None:
+    """Return the booking on the quote that was chosen; None if that is what was done, at the same price.
+
+    `maker` is the model that made the pictures on record, where the policy knows it.
+    """
     facts, made = entry.facts, (quote.job.size, quote.job.quality, quote.job.n)
     same_route = quote.route.name == entry.route
     if same_route and made == (facts.get("size"), facts.get("quality"), entry.n) and quote.worst == entry.worst:
         return None
-    cost, estimated = _cost(entry, quote, multiplier)
+    cost, estimated = _cost(entry, quote, multiplier, maker)
     verdict = Verdict(
         Fate.REPRICED if same_route else Fate.MOVED, cost, quote.route.name, quote.degraded, estimated=estimated
     )
-    return Past(verdict, quote, cost, entry.cost)
+    return Past(verdict, quote, cost, entry.cost, maker)
 
 
-def _cost(entry: Entry, quote: Quote, multiplier: Fraction) -> tuple[Views, bool]:
-    """What a booking costs by a quote, and whether that is an estimate: without the same picture there is no usage."""
+def _cost(entry: Entry, quote: Quote, multiplier: Fraction, maker: Model | None) -> tuple[Views, bool]:
+    """What a booking costs by a quote, and whether that is an estimate: the usage of another picture is not known."""
     if entry.kind == PRESUME:
         return quote.worst, True
     said = {name: int(count) for name, count in (entry.usage or {}).items() if name in Usage.__slots__}
     facts = entry.facts
     same = (quote.job.size, quote.job.quality, quote.job.n) == (facts.get("size"), facts.get("quality"), entry.n)
-    usage = Usage(**said) if said and same and quote.route.model.name == entry.model else None
-    if usage is None and quote.route_price.tokens is not None:
-        return _probable(quote), True
+    exact = bool(said) and same and quote.route.model.name == entry.model
+    made = quote.job if exact else _as_delivered(entry, quote, maker)
+    usage = Usage(**said) if exact else None
+    estimated = usage is None and quote.route_price.tokens is not None
+    if estimated:
+        usage = _in_proportion(Usage(**said), entry, replace(quote, job=made), maker) if said else None
+        if usage is None:
+            return _probable(quote, made, multiplier), True
     reading = Reading(
         usage=usage, size=entry.size if same else None, images=min(entry.images, quote.job.n), complete=True
     )
-    return settle(entry.request_id, entry.attempt, quote, reading, multiplier).cost, False
+    return settle(entry.request_id, entry.attempt, replace(quote, job=made), reading, multiplier).cost, estimated
 
 
-def _probable(quote: Quote) -> Views:
+def _as_delivered(entry: Entry, quote: Quote, maker: Model | None) -> Job:
+    """The quote's job; where it leaves size and quality open they are what was delivered, if its route makes that."""
+    job, can = quote.job, quote.route.capabilities
+    size = Size.parse(entry.size)
+    if job.size == AUTO and size is not None and can.sizes.refusal(size) is None:
+        job = replace(job, size=str(size))
+    quality = translated(entry.quality, maker, quote.route.model) if maker else entry.quality
+    return replace(job, quality=quality) if job.quality == AUTO and quality in can.quality else job
+
+
+def _in_proportion(usage: Usage, entry: Entry, quote: Quote, maker: Model | None) -> Usage | None:
+    """What was reported, with image tokens by what either model takes for its picture; None where that is not known."""
+    model, count = quote.route.model, max(entry.images, 0) or entry.n or 1
+    then, now = _tokens(maker, entry.size, entry.quality), _tokens(model, quote.job.size, quote.job.quality)
+    if maker is None or not then or not now:
+        return None
+    out = Fraction(now * min(count, quote.job.n), then * count)
+    known = maker.input_image_tokens and model.input_image_tokens
+    into = Fraction(model.input_image_tokens, maker.input_image_tokens) if known else Fraction(1)
+    return replace(
+        usage,
+        image_out=math.ceil(usage.image_out * out),
+        image_in=math.ceil(usage.image_in * into),
+        image_in_cached=math.ceil(usage.image_in_cached * into),
+    )
+
+
+def _tokens(model: Model | None, size: str, quality: str) -> int:
+    """Output tokens of one such image; 0 where nobody can say."""
+    parsed = Size.parse(size)
+    if model is None or parsed is None or quality not in model.capabilities.quality:
+        return 0
+    return pricing.output_tokens(model, (parsed,), (quality,))
+
+
+def _probable(quote: Quote, made: Job, multiplier: Fraction) -> Views:
     worst = quote.worst
+    if made != quote.job:
+
+        def likely(price: Price) -> int:
+            route, text = quote.route, pricing.likely_text(made.prompt_bytes)
+            return pricing.tariff(made, route.model, price, sizes=(), qualities=route.capabilities.quality).nano(
+                text, made.n, made.n
+            )
+
+        official, own = min(likely(quote.official_price), worst.official), min(likely(quote.route_price), worst.route)
+        return pricing.views(official, own, multiplier)
     if not quote.expected or not worst.route:
         return worst
     ratio = Fraction(quote.expected, worst.route)
@@ -105,7 +165,7 @@ def followed(entry: Entry, past: Past, multiplier: Fraction) -> tuple[Verdict, P
         return replace(verdict, cost=NOTHING), replace(past, recorded=recorded)
     quote, booked = past.quote, past.booked
     if entry.kind != ADJUST and recorded.route and quote is not None:
-        booked, _ = _cost(replace(entry, images=max(entry.images, 0)), quote, multiplier)
+        booked, _ = _cost(replace(entry, images=max(entry.images, 0)), quote, multiplier, past.maker)
     elif past.recorded.route:
         booked = _times(past.booked, Fraction(recorded.route, past.recorded.route))
     return replace(verdict, cost=_difference(booked, past.booked)), replace(past, booked=booked, recorded=recorded)

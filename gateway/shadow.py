@@ -215,7 +215,7 @@ class Shadows:
         except UpstreamFailure as failure:
             self._observer.emit(UpstreamFailed(quote.route.name, failure.reason))
             if failure.outcome is Outcome.UNKNOWN:
-                work.settlement = presume(repetition.request_id, work.attempt, quote, failure.reason)
+                work.settlement = presume(repetition.request_id, work.attempt, quote, failure)
             else:
                 work.unbilled = failure.reason
             return

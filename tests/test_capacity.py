@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 
@@ -83,6 +84,19 @@ def test_a_route_rests_until_the_limit_that_is_used_up_is_reset(capacity: Capaci
     assert capacity.rest_until("a") == 0
 
 
+@pytest.mark.parametrize(
+    ("images", "inputs"), [({"left": 0, "reset": "30s"}, {"left": 250}), ({"left": 4}, {"left": 0, "reset": "30s"})]
+)
+def test_of_two_limits_on_images_the_stricter_counts(
+    capacity: Capacity, clock: Clock, images: dict[str, Any], inputs: dict[str, Any]
+) -> None:
+    """Room by the one does not end the rest of the other, and of two rests the longer holds."""
+    capacity.learn("a", headers("images", **images) | headers("input-images", limit=250, **inputs))
+    assert capacity.rest_until("a") == clock.now + 30
+    capacity.learn("a", headers("images", reset="40s") | headers("input-images", reset="20s"))
+    assert capacity.rest_until("a") == clock.now + 40
+
+
 def test_what_is_left_may_be_enough_for_some(capacity: Capacity, clock: Clock) -> None:
     """Three images left serve a request for three and not one for four; more than the whole limit is not waited for."""
     capacity.learn("a", headers(left=3))
@@ -158,6 +172,16 @@ def test_a_limit_of_the_account_is_lowered_for_the_route(capacity: Capacity) -> 
     capacity.learn("a", headers(limit=5, left=5))
     assert limit(capacity, OF_THE_ACCOUNT) == [5]
     assert set(capacity.limits(OF_THE_ACCOUNT)) > {Quota(Scope(provider="acme"), Counted.IMAGES, 20, 60)}
+
+
+@pytest.mark.parametrize("inputs", [2, 250])
+def test_a_limit_on_input_images_replaces_none_on_images(capacity: Capacity, inputs: int) -> None:
+    """Whichever is lower, the limit on images is the one that counts; it alone stands where nothing else is said."""
+    capacity.learn("a", headers(limit=5, left=5) | headers("input-images", limit=inputs, left=2))
+    assert limit(capacity, LIMITED) == [5]
+    capacity.adopt({}, {})
+    capacity.learn("a", headers("input-images", limit=inputs, left=2))
+    assert limit(capacity, LIMITED) == [min(inputs, 20)]
 
 
 @pytest.mark.parametrize("said", [20, 1_000_000, 0])

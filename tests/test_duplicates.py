@@ -7,10 +7,11 @@ import json
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from gateway.domain.budget import Budget, Scope, Window
+from gateway.domain.budget import Budget, Denied, Held, Scope, Window
 from gateway.domain.caller import Caller
 from gateway.domain.errors import (
     BudgetExceeded,
@@ -20,10 +21,13 @@ from gateway.domain.errors import (
     RateLimited,
     UpstreamTimeout,
 )
+from gateway.domain.idempotency import Bound
 from gateway.domain.policy import OnUnknown, Retry
 from gateway.domain.settlement import Outcome, Settlement, SettleResult
 from gateway.earlier import Earlier
 from gateway.ledger.deferred import DeferredSettlements
+from gateway.ledger.redis_ledger import RedisLedger
+from gateway.ledger.store import Store
 from gateway.lifecycle import Limits
 from gateway.ports import UpstreamFailure
 from gateway.repetition import ties
@@ -522,6 +526,36 @@ async def test_work_that_a_retry_began_itself_can_be_left_behind_too(rig: Rig) -
     rig.painter.go_on.set()
     got = await rig.ask(rig.inbound(retries=2))
     assert (got.status, got.replayed, rig.painter.calls) == (200, True, 2)
+
+
+class Late(RedisLedger):
+    """A ledger whose answer to the first hold comes late."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.taken, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def choose_and_hold(self, *arguments: Any, **options: Any) -> Held | Denied | Bound:
+        """Hold, then wait."""
+        answer = await super().choose_and_hold(*arguments, **options)
+        self.taken.set()
+        await self.go_on.wait()
+        return answer
+
+
+async def test_a_client_that_leaves_while_its_hold_is_taken_is_joined_by_its_retry(rig: Rig) -> None:
+    """What was left before anything was known to be held is left behind as soon as something is."""
+    rig.ledger = ledger = Late(rig.store)
+    rig.lifecycle = rig.open(DeferredSettlements(ledger))
+    first = asyncio.create_task(rig.ask(rig.inbound(retries=0)))
+    await asyncio.wait_for(ledger.taken.wait(), PATIENCE)
+    await cut_off(first)
+    ledger.go_on.set()
+    await asyncio.wait_for(rig.painter.begun.wait(), PATIENCE)
+    await asyncio.sleep(0.05)  # to leave it behind is one trip to the store
+    rig.painter.go_on.set()
+    got = await rig.ask(rig.inbound(retries=1))
+    assert (got.status, got.replayed, rig.painter.calls) == (200, True, 1)
 
 
 async def test_a_retry_of_what_was_denied_is_new_work(rig: Rig) -> None:

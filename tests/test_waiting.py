@@ -12,27 +12,29 @@ from typing import Any
 
 import pytest
 
-from gateway.admission import Doors, first_choices
+from gateway.admission import Doors
 from gateway.capacity import Capacity
-from gateway.domain.budget import Counted, Denied, Held, Pressure, Quota, Scope
-from gateway.domain.errors import GatewayError, RateLimited, Unavailable
+from gateway.domain.budget import Budget, Counted, Denied, Held, Quota, Scope, Window
+from gateway.domain.errors import GatewayError, RateLimited, Unavailable, UpstreamError
 from gateway.domain.idempotency import Bound
-from gateway.domain.policy import JobType, Policy, Project, Retry, Throttled, WhenFull
+from gateway.domain.policy import DegradeStep, JobType, Policy, Project, Retry, Throttled, WhenFull
 from gateway.domain.route import Quote, Route, Views
+from gateway.domain.settlement import Outcome
 from gateway.ledger.deferred import DeferredSettlements
 from gateway.ledger.redis_ledger import RedisLedger
-from gateway.ports import Answer, Call
+from gateway.ledger.store import Store
+from gateway.ports import Answer, Call, UpstreamFailure
 from gateway.waiting import Hindrance, Place, Room, Turn, soonest
-from tests.builders import GPT_IMAGE_2, job, policy, route
+from tests.builders import GPT_IMAGE_2, job, policy, rates, route
 from tests.rig import BUDGET, PATIENCE, Got, Painter, Rig, cut_off, rigged
 
 MAIN, SPARE = route("main"), route("spare")
 
 
-def quote(of: Route, *, at_least: int = 0) -> Quote:
-    """A quote of a route, chosen from this use of a budget on."""
+def quote(of: Route) -> Quote:
+    """A quote of a route."""
     price, worst = GPT_IMAGE_2.prices[0], Views(1, 1, 1)
-    return Quote(of, job(), {}, worst, price, price, pressure=Pressure(at_least))
+    return Quote(of, job(), {}, worst, price, price)
 
 
 # The queues themselves. Nothing here depends on time: slots are due at once, or never.
@@ -177,12 +179,6 @@ def test_several_hindrances_are_one() -> None:
     assert soonest([]) is None
 
 
-def test_the_first_choice_is_one_for_each_range_of_budget_use() -> None:
-    """Steps of a ladder stay open to a request that does not go to another route for being full."""
-    quotes = [quote(MAIN), quote(SPARE), quote(SPARE, at_least=8000), quote(MAIN, at_least=8000)]
-    assert first_choices(quotes) == [quotes[0], quotes[2]]
-
-
 # Whole requests, on a real ledger; the limits of routes are by seconds rather than minutes.
 
 
@@ -220,14 +216,36 @@ class Book(Painter):
 
 
 class Asked(RedisLedger):
-    """A ledger that counts how often it is asked for a hold."""
+    """A ledger that counts how often it is asked for a hold, and which requests were left behind."""
 
     times = 0
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.left: list[str] = []
 
     async def choose_and_hold(self, *arguments: Any, **options: Any) -> Held | Denied | Bound:
         """Hold, and count."""
         self.times += 1
         return await super().choose_and_hold(*arguments, **options)
+
+    async def orphan(self, name: str, request_id: str) -> None:
+        """Note that a client has left, and write it down."""
+        self.left.append(request_id)
+        await super().orphan(name, request_id)
+
+
+class Hearing(Room):
+    """Queues that write down on which routes they heard of an end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[str] = []
+
+    def ended(self, quote: Quote) -> None:
+        """Hear of it."""
+        self.heard.append(quote.route.name)
+        super().ended(quote)
 
 
 @dataclass
@@ -237,12 +255,14 @@ class Stand:
     rig: Rig
     book: Book
     ledger: Asked
-    room: Room
+    room: Hearing
     capacity: Capacity
 
-    def ask(self, *, project: str = "team", key: str | None = None, n: int = 1, **headers: Any) -> asyncio.Task[Got]:
+    def ask(
+        self, *, project: str = "team", key: str | None = None, n: int = 1, quality: str = "low", **headers: Any
+    ) -> asyncio.Task[Got]:
         """One request, under way."""
-        fields = {"prompt": "a cat", "size": "1024x1024", "quality": "low", "n": n}
+        fields = {"prompt": "a cat", "size": "1024x1024", "quality": quality, "n": n}
         inbound = self.rig.inbound(key, caller=f"{project}/key_1", fields=fields, fingerprint=key or "f", **headers)
         return asyncio.create_task(self.rig.ask(inbound))
 
@@ -257,10 +277,10 @@ PER_SECOND = {"main": (Counted.IMAGES, 1, 1)}
 PER_MINUTE = {"main": (Counted.IMAGES, 1, 60)}
 
 
-def rules(throttled: Throttled, *routes: Route, quotas: tuple[Quota, ...] = ()) -> Policy:
+def rules(throttled: Throttled, *routes: Route, quotas: tuple[Quota, ...] = (), attempts: int = 1) -> Policy:
     """Two projects that share the routes, and a job type `hasty` besides whose requests do not wait."""
     offered = routes or (MAIN,)
-    patient = JobType("draft", offered, retry=Retry(attempts=1), throttled=throttled)
+    patient = JobType("draft", offered, retry=Retry(attempts=attempts), throttled=throttled)
     hasty = replace(patient, name="hasty", throttled=Throttled())
     made = policy(*offered, job_type=patient)
     both = ("draft", "hasty")
@@ -274,12 +294,13 @@ async def standing(
 ) -> AsyncIterator[Stand]:
     """A gateway with an empty ledger, whose provider answers at once."""
     async with rigged(directory, policy) as rig:
-        rig.doors = Doors(capacity=Small(quotas))
+        room = Hearing()
+        rig.doors = Doors(room, Small(quotas))
         ledger, book = Asked(rig.store), Book()
         rig.ledger, rig.painter = ledger, book
         book.go_on.set()
         rig.lifecycle = rig.open(DeferredSettlements(ledger))
-        yield Stand(rig, book, ledger, rig.doors.room, rig.doors.capacity)
+        yield Stand(rig, book, ledger, room, rig.doors.capacity)
 
 
 async def refused(asking: asyncio.Task[Got], kind: type[GatewayError] = RateLimited) -> GatewayError:
@@ -332,6 +353,57 @@ async def test_reject_goes_on_for_any_other_reason(tmp_path: Path) -> None:
     """More images than the first choice could ever make go to the next route, as without a limit on it."""
     async with standing(tmp_path, rules(Throttled(60.0, WhenFull.REJECT), MAIN, SPARE)) as stand:
         assert (await stand.ask(n=2)).header("X-Gateway-Route") == "spare"
+
+
+HALF_PRICE = replace(
+    GPT_IMAGE_2, name="half", prices=(replace(GPT_IMAGE_2.prices[0], tokens=rates("2.5", "0.6", "4", "1", "15")),)
+)
+
+
+def laddered(limit: int) -> Policy:
+    """Two routes that are not left for being full, of which the spare costs half; from 50 % on pictures get worse.
+
+    At worst a good picture costs 211 065 micro-USD on the first route and half of it on the spare; `limit` is for all.
+    """
+    made = rules(Throttled(60.0, WhenFull.REJECT), MAIN, route("spare", HALF_PRICE))
+    draft = replace(made.job_types["draft"], degrade=(DegradeStep(5000, {"quality": "low"}),))
+    budgets = (Budget(Scope(), Window.TOTAL, limit),)
+    projects = {name: replace(project, budgets=budgets) for name, project in made.projects.items()}
+    models = {**made.models, HALF_PRICE.name: HALF_PRICE}
+    return replace(made, models=models, job_types={**made.job_types, "draft": draft}, projects=projects)
+
+
+def made_by(got: Got) -> tuple[str, bool]:
+    """The route that made a picture, and whether it is a worse one than was asked for."""
+    return got.header("X-Gateway-Route"), "X-Gateway-Degraded" in dict(got.headers)
+
+
+async def test_reject_makes_no_picture_worse_that_another_route_can_make(tmp_path: Path) -> None:
+    """Money stands in the way of the first route alone: the spare makes the picture, and is waited for if it is full.
+
+    Each route refused costs one more question.
+    """
+    async with standing(tmp_path, laddered(150_000), {"spare": (Counted.IMAGES, 1, 1)}) as stand:
+        assert made_by(await stand.ask(quality="high")) == ("spare", False)
+        assert stand.ledger.times == 2
+        assert made_by(await stand.ask(quality="high")) == ("spare", False)
+
+
+async def test_reject_makes_a_picture_worse_where_policy_says_so(tmp_path: Path) -> None:
+    """Once the budget is used so far, and also where it is not but no route can make a good one for what is left."""
+    (used := tmp_path / "used").mkdir()
+    async with standing(used, laddered(150_000), {}) as stand:
+        stand.book.go_on.clear()
+        first = stand.ask(quality="high")
+        await stand.book.begun.wait()
+        stand.book.begun.clear()
+        second = stand.ask(quality="high")
+        await stand.book.begun.wait()
+        stand.book.go_on.set()
+        assert [made_by(got) for got in await asyncio.gather(first, second)] == [("spare", False), ("main", True)]
+    (poor := tmp_path / "poor").mkdir()
+    async with standing(poor, laddered(100_000), {}) as stand:
+        assert made_by(await stand.ask(quality="high")) == ("main", True)
 
 
 @pytest.mark.parametrize(
@@ -394,6 +466,19 @@ async def test_a_client_that_leaves_frees_its_place(tmp_path: Path) -> None:
         assert (last.status, last.code, last.client_gone) == (499, "client_gone", True)
 
 
+async def test_a_retry_does_not_look_for_a_request_that_left_the_queue(tmp_path: Path) -> None:
+    """Nothing was held for it, so there is nothing to find: the retry queues up as if it were the first."""
+    async with standing(tmp_path, rules(Throttled(60.0)), {"main": (Counted.IMAGES, 1, 2)}) as stand:
+        await stand.ask()
+        waiting = stand.ask(retries=0)
+        await stand.until_waiting(1)
+        await cut_off(waiting)
+        await stand.rig.settled()
+        assert stand.ledger.left == []
+        assert not (await stand.ask(retries=1)).replayed
+        assert stand.book.calls == 2
+
+
 async def test_a_request_with_a_key_waits_on_without_its_client(tmp_path: Path) -> None:
     """Others may have joined it: it is served all the same, and whoever repeats it gets the answer."""
     async with standing(tmp_path, rules(Throttled(60.0)), {"main": (Counted.IMAGES, 1, 2)}) as stand:
@@ -429,6 +514,43 @@ async def test_the_end_of_a_request_makes_room_for_the_next(tmp_path: Path) -> N
         stand.book.go_on.set()
         got = await asyncio.gather(first, *others)
         assert [each.header("x-request-id") for each in got] == [request_id for request_id, _ in stand.book.came]
+
+
+BUSY = UpstreamFailure(Outcome.REJECTED, "status_5xx", "busy")
+
+
+async def test_a_request_that_goes_elsewhere_makes_room_for_the_next(tmp_path: Path) -> None:
+    """The slot that a failed call had is given back in the step that takes one elsewhere, and used at once."""
+    only_one = {"main": (Counted.CONCURRENT, 1, 0)}
+    async with standing(tmp_path, rules(Throttled(60.0, WhenFull.REJECT), MAIN, SPARE, attempts=2), only_one) as stand:
+        stand.book.go_on.clear()
+        stand.book.script.append(BUSY)
+        first = stand.ask()
+        await stand.book.begun.wait()
+        second = stand.ask()
+        await stand.until_waiting(1)
+        stand.book.go_on.set()
+        stand.book.go_on.clear()  # lets the first call fail, and holds up those after it
+        await stand.until_waiting(0)
+        assert stand.room.heard == ["main"]
+        stand.book.go_on.set()
+        got = await asyncio.gather(first, second)
+        assert [each.header("X-Gateway-Route") for each in got] == ["spare", "main"]
+        assert stand.book.routes() == ["main", "spare", "main"]
+
+
+async def test_a_failed_request_does_not_wait_for_another_route(tmp_path: Path) -> None:
+    """It is repeated where it failed, or fails: while it waited, its token of a retry budget would be no one's."""
+    full = {"spare": (Counted.IMAGES, 1, 60)}
+    async with standing(tmp_path, rules(Throttled(90.0), MAIN, SPARE, attempts=2), full) as stand:
+        stand.book.script.append(BUSY)
+        await stand.ask()
+        stand.book.script.append(BUSY)
+        assert (await stand.ask()).header("X-Gateway-Route") == "main"
+        assert stand.book.routes() == ["main", "spare", "main", "main"]
+        stand.book.script.append(BUSY)
+        assert "busy" in (await refused(stand.ask(retries=0), UpstreamError)).message
+        assert [event.waited for event in stand.rig.events.finished()] == [0.0, 0.0, 0.0]
 
 
 async def test_nobody_overtakes_those_who_wait(tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""Images on disk: each kept once under its hash, for a day after it was last made, for whoever has a link to it."""
+"""Images on disk: each kept once under its hash, for a day after it was last made, for whoever has a link to it.
+
+The oldest go earlier once there are too many bytes of them.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,12 @@ from gateway.ports import Outbound, Truncated
 log = logging.getLogger(__name__)
 
 DAY = 86_400.0
+MOST_BYTES = 10 * 2**30
+"""How many bytes of images are kept."""
 SWEEP_EVERY = 600.0
 """Seconds between two looks for what may go."""
+SWEEP_AFTER = 2**30
+"""Bytes after which one looks at once, so that a burst cannot fill a disk meanwhile."""
 ABANDONED = 3600.0
 """Seconds after the last byte; a partial file so old belongs to a gateway that died."""
 _BATCH = 256 * 1024
@@ -44,12 +51,27 @@ class _Found(NamedTuple):
     start: bytes
 
 
-class ImagesOnDisk:
-    """Implements `gateway.linking.Images` in a private folder that gateways may share. `keep_for` is seconds."""
+class _Kept(NamedTuple):
+    at: float
+    size: int
+    path: str
 
-    def __init__(self, folder: Path, *, keep_for: float = DAY) -> None:
+
+class ImagesOnDisk:
+    """Implements `gateway.linking.Images` in a private folder that gateways may share.
+
+    `keep_for` is seconds, `most` how many bytes there may be after a sweep; one begins after `sweep_after` new ones.
+    """
+
+    def __init__(
+        self, folder: Path, *, keep_for: float = DAY, most: int = MOST_BYTES, sweep_after: int = SWEEP_AFTER
+    ) -> None:
         self._folder = folder
         self._keep_for = keep_for
+        self._most = most
+        self._sweep_after = sweep_after
+        self._written = 0
+        self._full = asyncio.Event()
 
     async def keep(self, project: str, content: AsyncIterator[bytes]) -> str:
         """Keep an image and return its name; raises what `content` raises, or OSError. Nothing stays behind then."""
@@ -59,12 +81,19 @@ class ImagesOnDisk:
             async for batch in content:
                 digest.update(batch)
                 await asyncio.to_thread(_append, part, batch)
+                self._count(len(batch))
             name = name_of(project, digest.hexdigest())
             await asyncio.to_thread(part.rename, self._folder / name)
         except BaseException:
             part.unlink(missing_ok=True)
             raise
         return name
+
+    def _count(self, size: int) -> None:
+        self._written += size
+        if self._written >= self._sweep_after:
+            self._written = 0
+            self._full.set()
 
     def _create(self, part: Path) -> None:
         self._folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
@@ -109,26 +138,47 @@ class ImagesOnDisk:
             return os.pread(file.fileno(), _BATCH, offset)
 
     async def run(self) -> None:
-        """Delete what is too old, again and again, until cancelled."""
+        """Delete what is too old or too much, again and again, until cancelled."""
         while True:
+            self._full.clear()
             try:
                 await asyncio.to_thread(self.sweep)
             except OSError as error:
                 log.warning("old images cannot be deleted: %s", error)
-            await asyncio.sleep(SWEEP_EVERY)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._full.wait(), SWEEP_EVERY)
 
     def sweep(self) -> int:
-        """Delete images older than a day, and partial files that nobody writes; returns how many. Blocking."""
-        now, deleted = time.time(), 0
+        """Delete images older than a day, the oldest of too many, and partial files that nobody writes.
+
+        Returns how many. Blocking.
+        """
+        now, size, deleted, kept = time.time(), 0, 0, []
         self._folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         with os.scandir(self._folder) as files:
             for file in files:
-                age = ABANDONED if file.name.endswith(".part") else self._keep_for
                 with contextlib.suppress(FileNotFoundError):  # another gateway sweeps too
-                    if now - file.stat(follow_symlinks=False).st_mtime > age:
-                        os.unlink(file.path)  # noqa: PTH108 - a directory entry, not a Path
-                        deleted += 1
+                    state, partial = file.stat(follow_symlinks=False), file.name.endswith(".part")
+                    if now - state.st_mtime > (ABANDONED if partial else self._keep_for):
+                        deleted += _deleted(file.path)
+                        continue
+                    size += state.st_size
+                    if not partial:
+                        kept.append(_Kept(state.st_mtime, state.st_size, file.path))
+        for each in sorted(kept) if size > self._most else ():
+            if size <= self._most:
+                break
+            deleted, size = deleted + _deleted(each.path), size - each.size
         return deleted
+
+
+def _deleted(path: str) -> bool:
+    """Delete a file; False if another gateway was first."""
+    try:
+        os.unlink(path)  # noqa: PTH108 - of a directory entry, not a Path
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def type_of(start: bytes) -> str:

@@ -9,7 +9,7 @@ import click
 
 from gateway.app import today
 from gateway.config.load import check_policy
-from gateway.config.policy_test_run import run_policy_tests
+from gateway.config.policy_test_run import PolicyTestRun, run_policy_tests
 
 
 @click.command()
@@ -34,14 +34,14 @@ def check(directory: Path) -> None:
         click.echo(str(failure))
     if run.failures:
         count = len(run.failures)
-        click.echo(f"{count} problem{'s' if count != 1 else ''} found in {_tests(run.count)}.", err=True)
+        click.echo(f"{count} problem{'s' if count != 1 else ''} found; tests: {_counted(run)}", err=True)
         raise SystemExit(1)
-    passed = f", {_tests(run.count)} passed" if run.count else ""
     click.echo(
         f"ok: {len(rules.projects)} projects, {len(rules.job_types)} job types, {len(rules.routes)} routes, "
-        f"{len(rules.providers)} providers, {len(rules.models)} models (digest {rules.digest}){passed}"
+        f"{len(rules.providers)} providers, {len(rules.models)} models (digest {rules.digest})"
+        + (f"; tests: {_counted(run)}" if run.passed else "")
     )
 
 
-def _tests(count: int) -> str:
-    return f"{count} test{'s' if count != 1 else ''}"
+def _counted(run: PolicyTestRun) -> str:
+    return f"{run.passed} passed, {run.failed} failed"

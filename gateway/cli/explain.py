@@ -12,13 +12,16 @@ from typing import IO, Any
 
 import click
 from click.core import ParameterSource
+from rich.console import JustifyMethod
 from rich.table import Table
 
 from gateway.app import today
 from gateway.cli.options import Fatal, policy_option, store_options
 from gateway.cli.running import clear_errors, existing_store
-from gateway.cli.tables import show
+from gateway.cli.tables import show_fitted
 from gateway.config.load import check_policy
+from gateway.config.problems import did_you_mean, shown
+from gateway.domain.denial import span
 from gateway.domain.errors import GatewayError
 from gateway.domain.policy import Policy
 from gateway.explanation import explanation, explanation_now, refusal
@@ -74,8 +77,14 @@ def explain(
     REQUEST is a file with the JSON body that a client would send, `-` reads it from stdin; with input images it is an
     edit.
     """
-    rules, on = _policy(policy), day.date() if day else today()
+    on = day.date() if day else today()
     live = live or context.get_parameter_source("store") is ParameterSource.COMMANDLINE
+    if live and on != today():
+        message = "not with --live or --store: budgets stand where they stand today, not on another day"
+        raise click.BadParameter(message, param_hint="'--date'")
+    rules = _policy(policy)
+    if envelope["project"] not in rules.projects:
+        raise click.BadParameter(_unknown(envelope["project"], rules), param_hint="'--project'")
     try:
         decided = rehearse(asyncio.run(_sketch(request.read(), **envelope)), rules, on)
     except Undecided as undecided:
@@ -91,6 +100,11 @@ def _policy(directory: Path) -> Policy:
     if loaded.policy is None:
         raise Fatal("\n".join(["the policy does not check:", *map(str, loaded.problems)]))
     return loaded.policy
+
+
+def _unknown(project: str, policy: Policy) -> str:
+    near = did_you_mean(project, policy.projects) or f"; it has {', '.join(sorted(policy.projects)) or 'none'}"
+    return f"the policy has no project {shown(project)}{near}"
 
 
 async def _sketch(
@@ -150,17 +164,28 @@ def _print(told: Told, day: date) -> None:
         denied = told["denied"]
         click.echo(f"✗ {denied['status']} {denied['code']}: {denied['message']}")
     if told["candidates"]:
-        click.echo()
-        show(_candidates(told["candidates"]))
-        show(_rules(told["candidates"][told["chosen"] or 0], told["live"]))
+        _print_candidates(told)
+    if told["passed_over"]:
+        show_fitted(_passed_over(told["passed_over"]))
+    for gone in told.get("retirements", ()):
+        click.echo(_retirement(gone))
+
+
+def _print_candidates(told: Told) -> None:
+    click.echo()
+    show_fitted(_candidates(told["candidates"]))
+    first = told["candidates"][told["chosen"] or 0]
+    if first["holds_on"]:
+        show_fitted(_rules(first, told["live"]))
     for each in told["candidates"]:
         for reason in each.get("because", ()):
             click.echo(f"{each['route']} ({each['quality']}, {each['size']}): {reason}")
-    if told["passed_over"]:
-        show(_passed_over(told["passed_over"]))
-    for gone in told.get("retirements", ()):
-        instead = f", then {gone['replacement']}" if gone["replacement"] else ""
-        click.echo(f"{gone['route']}: {gone['model']} retires on {gone['retires']}{instead} ({gone['after']})")
+
+
+def _retirement(gone: Told) -> str:
+    retires, then = ("retired", "") if gone["retired"] else ("retires", "then ")
+    serves = f"{gone['served_by']} serves instead" if gone["served_by"] else "nothing serves in its place"
+    return f"{gone['route']}: {gone['model']} {retires} on {gone['retires']}; {then}{serves}"
 
 
 def _price(candidate: Told) -> str:
@@ -171,11 +196,15 @@ def _price(candidate: Told) -> str:
 def _candidates(candidates: Sequence[Told]) -> Table:
     rows = [_cells(each) for each in candidates]
     table = Table(title="Routes in the order to try, USD", title_justify="left")
-    shown = [name for name in rows[0] if name in ("route", "at most") or any(row[name] for row in rows)]
-    for name in shown:
-        table.add_column(name, justify="right" if name in ("at most", "probably", "official", "internal") else "left")
+    same = {name for name in ("official", "internal") if all(row[name] == row["at most"] for row in rows)}
+    filled = [name for name in rows[0] if name in ("route", "at most") or any(row[name] for row in rows)]
+    told = [name for name in filled if name not in same]
+    for name in told:
+        # What is a figure or short stays whole; names wrap where the terminal is narrow.
+        justify: JustifyMethod = "right" if name in ("at most", "probably", "official", "internal") else "left"
+        table.add_column(name, justify=justify, no_wrap=name not in ("route", "model", "changed", "budget used", "now"))
     for row in rows:
-        table.add_row(*(row[name] for name in shown))
+        table.add_row(*(row[name] for name in told))
     return table
 
 
@@ -211,7 +240,7 @@ def _rules(candidate: Told, live: bool) -> Table:
             per = "in total" if rule["window"] == "total" else f"per {rule['window']}"
             what = f"{rule['scope']} {per}" + ("" if rule["view"] == "route" else f" ({rule['view']})")
         else:
-            per = f" per {rule['seconds']} s" if rule["seconds"] else " at once"
+            per = f" per {span(rule['seconds'])}" if rule["seconds"] else " at once"
             what = f"{rule['scope']}: {rule['counted']}{per}"
         names = [f"{name}_usd" if money else name for name in columns[1:]]
         table.add_row(what, *(f"{'$' if money else ''}{rule[name]}" for name in names))

@@ -25,6 +25,12 @@ class Fatal(click.ClickException):
         click.echo(f"image-gateway: {self.format_message()}", file=file, err=file is None)
 
 
+class Misused(Fatal):
+    """Ends a command that was asked for something that does not exist: one line on stderr, exit status 2."""
+
+    exit_code = 2
+
+
 def default_data() -> Path:
     """Where data lies unless said otherwise: the user's data directory."""
     base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from gateway.app import today
-from gateway.cli.options import Fatal, policy_option, store_options
+from gateway.cli.options import Fatal, Misused, policy_option, store_options
 from gateway.cli.replay_page import page
 from gateway.cli.running import clear_errors, existing_store
 from gateway.cli.tables import show
@@ -25,7 +25,7 @@ from gateway.domain.policy import Policy
 from gateway.ledger.segments import ExportError
 from gateway.ledger.store import Store
 from gateway.replaying import NOTES, Line, Replay, entries_in, replay
-from gateway.reports import Period, ReportError, period_of
+from gateway.reports import NO_REQUESTS, Period, ReportError, UnknownName, period_of
 
 _STEP = 200
 """Entries between two moves of the progress bar."""
@@ -75,15 +75,18 @@ def replay_command(
         period = period_of(Window.MONTH, since, until)
     except ReportError as error:
         raise Fatal(str(error)) from error
+    if chart is not None:
+        _check_chart(chart)
     rules = _policy(policy)
     with clear_errors(), existing_store(store, data) as url:
         try:
             found = asyncio.run(_play(url, realm, rules, period, project, export))
+        except UnknownName as error:
+            raise Misused(str(error)) from error
         except ExportError as error:
             raise Fatal(str(error)) from error
     if chart is not None:
-        chart.write_text(page(found), encoding="utf-8")
-        click.echo(f"wrote {chart}", err=True)
+        _write_chart(chart, found)
     if form == "json":
         click.echo(json.dumps(found.as_json(), indent=2))
     elif form == "html":
@@ -92,6 +95,23 @@ def replay_command(
         _print(found)
     if found.trimmed:
         click.echo(f"entries up to {found.trimmed:%Y-%m-%d %H:%M} were trimmed: add them with --export", err=True)
+
+
+def _check_chart(chart: Path) -> None:
+    """Refuse, before the work is done, a path that cannot be written."""
+    folder = chart.parent
+    if not folder.is_dir():
+        raise Misused(f"cannot write {chart}: {folder} is no directory")
+    if not os.access(chart if chart.exists() else folder, os.W_OK):
+        raise Misused(f"cannot write {chart}: permission denied")
+
+
+def _write_chart(chart: Path, found: Replay) -> None:
+    try:
+        chart.write_text(page(found), encoding="utf-8")
+    except OSError as error:
+        raise Misused(f"cannot write {chart}: {error.strerror}") from error
+    click.echo(f"wrote {chart}", err=True)
 
 
 def _policy(directory: Path) -> Policy:
@@ -110,7 +130,8 @@ async def _play(
     try:
         await connected.check()
         count = await entries_in(connected, realm)
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        console = Console(stderr=True)
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task("entries", total=None if export else count)
 
             def progress(seen: int) -> None:
@@ -125,6 +146,15 @@ async def _play(
 
 
 def _print(found: Replay) -> None:
+    if found.rows:
+        _print_tables(found)
+    else:
+        click.echo(NO_REQUESTS)
+    for note in NOTES:
+        click.echo(note)
+
+
+def _print_tables(found: Replay) -> None:
     table = Table(title=f"Recorded requests under policy {found.digest}, USD", title_justify="left")
     for name in ("project", "job type"):
         table.add_column(name, overflow="fold")
@@ -145,9 +175,7 @@ def _print(found: Replay) -> None:
         if isinstance(counted, list) and counted:
             show(_counts(title, names, counted))
     if found.total.estimated:
-        click.echo(f"{found.total.estimated} of {found.total.requests} costs are estimates: another picture was made.")
-    for note in NOTES:
-        click.echo(note)
+        click.echo(found.total.estimates())
 
 
 def _figures(row: Line) -> list[str]:

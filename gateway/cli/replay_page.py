@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
 from html import escape
 from itertools import accumulate
 
 from gateway.domain import money
 from gateway.replaying import NOTES, Line, Replay
+from gateway.reports import NO_REQUESTS
 
 WIDTH, HEIGHT, LEFT, BOTTOM, BAR = 860, 300, 70, 30, 16
 THEN, NOW = "#6b7280", "#2563eb"
 _BARS = 12
 """Most groups that are drawn; the table has all."""
+_BY_DAY = timedelta(days=3)
+"""From so long a history on, its cost is drawn by the day and not by the hour."""
+_CENT = Decimal("0.01")
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 900px; color: #111827; padding: 0 1rem }
 table { border-collapse: collapse; width: 100%; margin: 1rem 0 } th, td { padding: .3rem .6rem; text-align: right }
@@ -24,17 +30,10 @@ svg text { font: 12px system-ui, sans-serif; fill: #374151 } .then { color: #6b7
 
 def page(found: Replay) -> str:
     """Return the whole page."""
-    then, now = found.total.recorded.route, found.total.replayed.route
-    difference = f"a difference of ${money.format_usd(now - then)} over {found.total.requests} requests."
-    recorded = f"<b class=then>Recorded ${money.format_usd(then)}</b>"
     parts = [
         f"<h1>Replay under policy {escape(found.digest)}</h1>",
-        f"<p>{recorded}, <b class=now>replayed ${money.format_usd(now)}</b>: {difference}</p>",
-        "<h2>Cost to date</h2>",
-        _to_date(found),
-        "<h2>By project and job type</h2>",
-        _bars(found.rows[:_BARS]),
-        _table(found),
+        _headline(found.total) if found.rows else f"<p>{NO_REQUESTS}</p>",
+        *(_charts(found) if found.rows else ()),
         _counts("Moves", ("project", "job type", "from", "to"), found.moves.items()),
         _counts("Denials", ("project", "job type", "code"), found.denials.items()),
         "".join(f"<p>{escape(note)}</p>" for note in NOTES),
@@ -43,34 +42,60 @@ def page(found: Replay) -> str:
     return f"<!doctype html><html lang=en><meta charset=utf-8>{title}<style>{_STYLE}</style>{''.join(parts)}</html>\n"
 
 
-def _to_date(found: Replay) -> str:
-    days = sorted(found.days)
-    if not days:
-        return "<p>Nothing was booked in this period.</p>"
-    then = list(accumulate(found.days[day][0] for day in days))
-    now = list(accumulate(found.days[day][1] for day in days))
-    top = max(*then, *now, 1)
-    span = max((days[-1] - days[0]).days, 1)
+def _headline(total: Line) -> str:
+    then, now = total.recorded.route, total.replayed.route
+    recorded, replayed = f"<b class=then>Recorded {_usd(then)}</b>", f"<b class=now>replayed {_usd(now)}</b>"
+    requests = f"{total.requests} request{'' if total.requests == 1 else 's'}"
+    words = [f"{recorded}, {replayed}: a difference of {_usd(now - then)} over {requests}, {total.denied} denied."]
+    if total.estimated:
+        words.append(escape(total.estimates()))
+    return f"<p>{' '.join(words)}</p>"
 
-    def points(values: Sequence[int]) -> str:
-        across = [LEFT + (WIDTH - LEFT - 10) * (day - days[0]).days / span for day in days]
-        down = [10 + (HEIGHT - BOTTOM - 10) * (1 - max(value, 0) / top) for value in values]
-        return " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(across, down, strict=True))
+
+def _charts(found: Replay) -> tuple[str, ...]:
+    by_project = ("<h2>By project and job type</h2>", _bars(found.rows[:_BARS]), _table(found))
+    return ("<h2>Cost to date</h2>", _to_date(found), *by_project)
+
+
+def _to_date(found: Replay) -> str:
+    short = max(found.hours) - min(found.hours) < _BY_DAY
+    costs, shape = (found.hours, "%Y-%m-%d %H:00 UTC") if short else (found.days, "%Y-%m-%d")
+    times = sorted(costs)
+    then = list(accumulate(costs[time][0] for time in times))
+    now = list(accumulate(costs[time][1] for time in times))
+    top = max(*then, *now, 1)
+    span = times[-1] - times[0]
+
+    def place(time: datetime, value: int) -> tuple[float, float]:
+        share = (time - times[0]) / span if span else 0.5
+        return LEFT + (WIDTH - LEFT - 10) * share, 10 + (HEIGHT - BOTTOM - 10) * (1 - max(value, 0) / top)
 
     base = HEIGHT - BOTTOM
     axes = f'<path d="M{LEFT},10 V{base} H{WIDTH - 10}" fill="none" stroke="#9ca3af"/>'
     labels = (
-        f'<text x="{LEFT - 6}" y="18" text-anchor="end">${_short(top)}</text>'
+        f'<text x="{LEFT - 6}" y="18" text-anchor="end">{_usd(top)}</text>'
         f'<text x="{LEFT - 6}" y="{base}" text-anchor="end">$0</text>'
-        f'<text x="{LEFT}" y="{HEIGHT - 8}">{days[0]}</text>'
-        f'<text x="{WIDTH - 10}" y="{HEIGHT - 8}" text-anchor="end">{days[-1]}</text>'
     )
+    if span:
+        labels += f'<text x="{LEFT}" y="{HEIGHT - 8}">{times[0]:{shape}}</text>'
+        labels += f'<text x="{WIDTH - 10}" y="{HEIGHT - 8}" text-anchor="end">{times[-1]:{shape}}</text>'
+    else:
+        labels += f'<text x="{(WIDTH + LEFT) / 2:.1f}" y="{HEIGHT - 8}" text-anchor="middle">{times[0]:{shape}}</text>'
     drawn = "".join(
-        f'<polyline points="{points(values)}" fill="none" stroke="{colour}" stroke-width="2.5"><title>{name}</title>'
-        "</polyline>"
-        for values, colour, name in ((then, THEN, "recorded"), (now, NOW, "replayed"))
+        _line([place(*each) for each in zip(times, values, strict=True)], colour, name, radius)
+        for values, colour, name, radius in ((then, THEN, "recorded", 7), (now, NOW, "replayed", 4))
     )
     return _svg(HEIGHT, axes + labels + drawn, "cost to date, recorded and replayed")
+
+
+def _line(points: Sequence[tuple[float, float]], colour: str, name: str, radius: int) -> str:
+    """A line, or where it has one point that point: the smaller one of two in the same place lies on the larger."""
+    if len(points) == 1:
+        (x, y) = points[0]
+        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" fill="{colour}"><title>{name}</title></circle>'
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    drawn = f'points="{path}" fill="none" stroke="{colour}" stroke-width="2.5"'
+    return f"<polyline {drawn}><title>{name}</title></polyline>"
 
 
 def _bars(rows: Sequence[Line]) -> str:
@@ -84,7 +109,7 @@ def _bars(rows: Sequence[Line]) -> str:
         for offset, value, colour in ((0, row.recorded.route, THEN), (BAR, row.replayed.route, NOW)):
             wide = (WIDTH - left - 90) * max(value, 0) / top
             drawn.append(f'<rect x="{left}" y="{y + offset}" width="{wide:.1f}" height="{BAR - 2}" fill="{colour}"/>')
-            drawn.append(f'<text x="{left + wide + 6:.1f}" y="{y + offset + BAR - 5}">${_short(value)}</text>')
+            drawn.append(f'<text x="{left + wide + 6:.1f}" y="{y + offset + BAR - 5}">{_usd(value)}</text>')
     return _svg(max(len(rows) * step, 1), "".join(drawn), "cost by project and job type, recorded and replayed")
 
 
@@ -92,10 +117,11 @@ def _svg(height: int, inner: str, label: str) -> str:
     return f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(label)}">{inner}</svg>'
 
 
-def _short(nano: int) -> str:
-    """USD for a chart: two decimals, or three digits that count where it is less."""
-    usd = nano / money.NANO_PER_USD
-    return f"{usd:,.2f}" if abs(usd) >= 1 or not nano else f"{usd:.3g}"
+def _usd(nano: int) -> str:
+    """USD for a reader, such as `-$0.97`: to the cent, below a cent the two digits that count. The table is exact."""
+    usd = Decimal(abs(nano)) / money.NANO_PER_USD
+    decimals = 2 if not nano or usd >= _CENT else 1 - usd.adjusted()
+    return f"{'-' if nano < 0 else ''}${usd:,.{decimals}f}"
 
 
 def _table(found: Replay) -> str:

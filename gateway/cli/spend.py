@@ -15,7 +15,7 @@ from click.core import ParameterSource
 from rich.table import Table
 
 from gateway.app import today
-from gateway.cli.options import Fatal, store_options, together
+from gateway.cli.options import Fatal, Misused, store_options, together
 from gateway.cli.running import clear_errors, existing_store
 from gateway.cli.tables import show
 from gateway.config.load import check_policy
@@ -24,10 +24,12 @@ from gateway.domain.policy import Policy
 from gateway.experiments import ArmsReport, arms_report
 from gateway.ledger.store import Store
 from gateway.reports import (
+    NO_REQUESTS,
     Period,
     ReportError,
     RepricedReport,
     SpendReport,
+    UnknownName,
     check_dimensions,
     period_of,
     repriced_report,
@@ -158,7 +160,10 @@ def spend(
         raise Fatal(str(error)) from error
     asked = _Asked(names, period, project, _other_policy(reprice), export, realm, shadow, experiment)
     with clear_errors(), existing_store(store, data) as url:
-        found = asyncio.run(asked.read(url))
+        try:
+            found = asyncio.run(asked.read(url))
+        except UnknownName as error:
+            raise Misused(str(error)) from error
     _print(found, form, _period_words(window, since, until))
 
 
@@ -203,6 +208,9 @@ def _write_csv(found: Report) -> None:
 
 
 def _print_table(found: Report, period: str) -> None:
+    if not found.table():
+        click.echo(f"{_title(found)}, {period}: {NO_REQUESTS}")
+        return
     table = Table(title=f"{_title(found)}, {period}, USD", title_justify="left")
     for name in found.by:
         table.add_column(name, overflow="fold")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
@@ -12,3 +14,11 @@ def show(table: Table) -> None:
     console = Console()
     wide = Measurement.get(console, console.options.update(max_width=1000), table).maximum
     Console(width=max(console.width, wide)).print(table)
+
+
+def show_fitted(table: Table) -> None:
+    """Print a table no wider than the terminal, wrapping its cells; at its full width where there is no terminal."""
+    for column in table.columns:
+        column.overflow = "fold"
+    console = Console()
+    console.print(table) if console.is_terminal or "COLUMNS" in os.environ else show(table)

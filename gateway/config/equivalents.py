@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from gateway.config.documents import Node, Value
 from gateway.config.fields import Fields, as_table
 from gateway.config.problems import Report, did_you_mean, shown
-from gateway.config.schema import LEGACY
+from gateway.config.schema import LEGACY, LEGACY_DEFAULTS
 from gateway.config.values import listed, name, size, truth
 from gateway.domain.job import Size
 from gateway.domain.route import Legacy, Model
@@ -33,7 +33,16 @@ def read_legacy(owner: Fields, report: Report) -> Legacy | None:
         sizes=_sizes(sizes, report) if sizes else {},
         drop=fields.read("drop", _FIELD) or (),
         links=fields.read("links", truth) or False,
+        defaults=_defaults(fields),
     )
+
+
+def _defaults(owner: Fields) -> dict[str, str]:
+    fields = owner.within("defaults", LEGACY_DEFAULTS)
+    if fields is None:
+        return {}
+    found = {"quality": fields.read("quality", name), "size": fields.read("size", size)}
+    return {key: word for key, word in found.items() if word is not None}
 
 
 def read_quality_names(owner: Fields, qualities: tuple[str, ...]) -> Mapping[str, str]:
@@ -107,6 +116,7 @@ def check_legacy(model: Model, owner: Fields, replacement: Model | None, report:
         return
     fields = owner.within("legacy", LEGACY)
     quality, sizes = (fields.node("quality"), fields.node("sizes")) if fields else (None, None)
+    _check_defaults(model, fields, report)
     for word, now in model.legacy.quality.items():
         node = as_table(quality, report).nodes[word] if quality else owner.node("legacy")
         if node is not None:
@@ -117,3 +127,17 @@ def check_legacy(model: Model, owner: Fields, replacement: Model | None, report:
         refusal = replacement.capabilities.sizes.refusal(parsed) if parsed else None
         if isinstance(node, Value) and refusal:
             report.problem(node.place, f"{replacement.name}: {refusal}")
+
+
+def _check_defaults(model: Model, legacy: Fields | None, report: Report) -> None:
+    """Report what a retired model is said to have done by default, but could not."""
+    fields = legacy.within("defaults", LEGACY_DEFAULTS) if legacy else None
+    if fields is None or model.legacy is None:
+        return
+    quality, size_node = fields.node("quality"), fields.node("size")
+    if quality and (word := model.legacy.defaults.get("quality")):
+        _check_ours(quality, word, model, report)
+    parsed = Size.parse(model.legacy.defaults.get("size", ""))
+    refusal = model.capabilities.sizes.refusal(parsed) if parsed else None
+    if size_node and refusal:
+        report.problem(size_node.place, f"{model.name}: {refusal}")

@@ -7,9 +7,11 @@ from datetime import date
 
 from gateway.config.ability import allows, unable
 from gateway.config.fields import Fields, as_table
-from gateway.config.fitness import check_affordable, check_defaults, check_match, check_trials
+from gateway.config.fitness import check_affordable, check_defaults, check_trials
 from gateway.config.ladder import check_ladder, read_ladder, read_throttled
 from gateway.config.lookup import Known
+from gateway.config.match import check_match
+from gateway.config.models import ModelEntry
 from gateway.config.problems import Report, did_you_mean, shown
 from gateway.config.schema import JOB_FIELDS, JOB_TYPE, MATCH, RETRY
 from gateway.config.sources import Entry
@@ -31,7 +33,8 @@ from gateway.domain.policy import JobType, Match, OnUnknown, Order, Retry
 from gateway.domain.route import Route
 
 _MOST_ATTEMPTS = 10
-_MOST_IMAGES = 100
+_MOST_IMAGES = 10
+_MOST_REFERENCES = 100
 _MOST_WEIGHT = 1_000_000
 _FIELDS: Mapping[str, Reader[str]] = {
     "quality": name,
@@ -49,11 +52,13 @@ _MATCHERS: Mapping[str, Reader[str | int | bool]] = {
     "mask": truth,
     "stream": truth,
     "n": whole(1, _MOST_IMAGES),
-    "references": whole(0, _MOST_IMAGES),
+    "references": whole(0, _MOST_REFERENCES),
 }
 
 
-def read_job_type(type_name: str, entry: Entry, routes: Known[Route], today: date, report: Report) -> JobType:
+def read_job_type(
+    type_name: str, entry: Entry, routes: Known[Route], models: Known[ModelEntry], *, today: date, report: Report
+) -> JobType:
     """Read one entry of the `job_types` section."""
     fields = Fields(entry.node, JOB_TYPE, report, entry.place)
     before = len(report.problems)
@@ -91,7 +96,7 @@ def read_job_type(type_name: str, entry: Entry, routes: Known[Route], today: dat
     )
     if found:
         check_defaults(job_type, fields, report)
-        check_match(job_type, fields, report)
+        check_match(job_type, fields, models, routes, report)
         check_trials(job_type, fields, report)
     if found and len(report.problems) == before:
         check_affordable(job_type, fields, report)

@@ -111,7 +111,9 @@ KINDS: Mapping[str, Mapping[str, Schema]] = {
         "sizes": _map_of(_SIZE),
         "drop": _listed(_NAME),
         "links": _TRUTH,
+        "defaults": ref("models.NAME.legacy.defaults"),
     },
+    "models.NAME.legacy.defaults": {"quality": _NAME, "size": _SIZE},
     "capabilities": {
         "operations": _listed(_one_of(Operation)),
         "n": _whole(1, 100),
@@ -194,7 +196,7 @@ KINDS: Mapping[str, Mapping[str, Schema]] = {
         "output_format": _one_or_listed(_NAME),
         "mask": _one_or_listed(_TRUTH),
         "stream": _one_or_listed(_TRUTH),
-        "n": _one_or_listed(_whole(1, 100)),
+        "n": _one_or_listed(_whole(1, 10)),
         "references": _one_or_listed(_whole(0, 100)),
     },
     "job_types.NAME.defaults and .allow": _FIELDS,

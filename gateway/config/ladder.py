@@ -120,10 +120,18 @@ def _check_saving(job_type: JobType, step: Step, rungs: tuple[Rung, Rung], today
         return
     request = usual(job_type)
     was, becomes = cost(job_type, before, request, today), cost(job_type, after, request, today)
-    if was is not None and becomes is not None and becomes > was:
+    if was is None or becomes is None:
+        return
+    if becomes > was:
         report.warn(
             step.fields.place,
             f"makes the request that `defaults` describe dearer: at most {_usd(becomes)} USD instead of {_usd(was)}",
+        )
+    elif becomes == was and "n" not in step.step.fields:  # fewer images are for requests of several
+        report.warn(
+            step.fields.place,
+            f"saves nothing for the request that `defaults` describe, which costs at most {_usd(was)} USD as before, "
+            "though it does for others",
         )
 
 

@@ -94,7 +94,10 @@ class _Reader:
             lambda name, entry: read_route(name, entry, providers, models, tiers, today=self.today, report=report),
         )
         self._check_models(models, routes)
-        job_types = self._each("job_types", lambda name, entry: read_job_type(name, entry, routes, self.today, report))
+        job_types = self._each(
+            "job_types",
+            lambda name, entry: read_job_type(name, entry, routes, models, today=self.today, report=report),
+        )
         limits = LimitReader(job_types, routes, report)
         projects = self._each("projects", lambda name, entry: read_project(name, entry, limits, report))
         self._check_reach(_present(job_types), _present(projects))

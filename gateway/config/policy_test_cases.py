@@ -45,6 +45,23 @@ BUDGET_USED = Keys(("window", "used", "common", "job_type", "key", "route", "vie
 EXPECT = Keys(
     ("job_type", "route", "model", "quality", "size", "n", "degraded", "replaced", "cost", "error", "refused")
 )
+ERRORS = {
+    "invalid_value": 400,
+    "invalid_type": 400,
+    "missing_required_parameter": 400,
+    "string_above_max_length": 400,
+    "unsupported_parameter": 400,
+    "unsupported_by_every_route": 400,
+    "project_spend_limit_exceeded": 402,
+    "max_cost_exceeded": 402,
+    "job_type_not_allowed": 403,
+    "lane_not_allowed": 403,
+    "model_not_allowed": 403,
+    "project_not_found": 403,
+    "model_not_found": 404,
+    "rate_limit_exceeded": 429,
+}
+"""The codes that a request on paper may end in, with their status."""
 EVERY_MAP = {
     "tests[]": TEST,
     "tests[].request": REQUEST,
@@ -102,7 +119,8 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Cases:
-    """What was read; `problems` are sorted and say what is wrong with the tests themselves."""
+    """What was read; `problems` are sorted and say what is wrong with tests themselves, `mistaken` with how many."""
 
     cases: tuple[Case, ...]
     problems: tuple[Problem, ...]
+    mistaken: int = 0

@@ -22,9 +22,10 @@ from gateway.steps.reserve import limits_of
 
 @dataclass(frozen=True, slots=True)
 class PolicyTestRun:
-    """How many tests there are, and what failed, sorted; mistakes in the tests themselves are failures too."""
+    """How many tests passed and failed, and what failed, sorted; mistakes in the tests themselves are failures too."""
 
-    count: int
+    passed: int
+    failed: int
     failures: tuple[Problem, ...]
 
 
@@ -41,8 +42,10 @@ class _Outcome:
 def run_policy_tests(directory: Path, policy: Policy, today: date) -> PolicyTestRun:
     """Run every test in the folder `tests` of a policy directory; a test that names no date is about `today` (UTC)."""
     read = read_policy_tests(directory, policy)
-    failures = [failure for case in read.cases for failure in _failures(case, policy, today)]
-    return PolicyTestRun(len(read.cases), tuple(sorted({*read.problems, *failures})))
+    found = [list(_failures(case, policy, today)) for case in read.cases]
+    failed = sum(map(bool, found))
+    failures = {failure for each in found for failure in each}
+    return PolicyTestRun(len(found) - failed, failed + read.mistaken, tuple(sorted({*read.problems, *failures})))
 
 
 def _failures(case: Case, policy: Policy, today: date) -> Iterator[Problem]:

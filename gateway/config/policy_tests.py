@@ -10,6 +10,7 @@ from gateway.config.fields import Fields, as_items, as_table
 from gateway.config.lookup import Known
 from gateway.config.policy_test_cases import (
     BUDGET_USED,
+    ERRORS,
     EXPECT,
     FILE,
     HEADERS,
@@ -44,13 +45,14 @@ from gateway.domain.route import Route
 from gateway.rehearsal import PAPER_KEY, Sketch
 
 FOLDER = "tests"
+_STATUSES = tuple(dict.fromkeys(map(str, ERRORS.values())))
 PROMPT = "A lighthouse at dusk."
 """What a test asks for that does not say."""
 
 
 def read_policy_tests(directory: Path, policy: Policy) -> Cases:
     """Read every test of a policy directory; none where it has no folder `tests`."""
-    report, cases, names = Report(), [], dict[str, Place]()
+    report, cases, names, mistaken = Report(), [], dict[str, Place](), 0
     root = directory / FOLDER
 
     def unreadable(error: OSError) -> None:
@@ -62,19 +64,23 @@ def read_policy_tests(directory: Path, policy: Policy) -> Cases:
         if document is None:
             continue
         for called, node, place in _tests(document, report):
-            if called in names:
+            before = len(report.problems)
+            if not called:
+                report.problem(node.place, "name is missing")
+            elif called in names:
                 first = names[called]
                 report.problem(place, f"this name was already given at {first.file}:{first.line}")
             names.setdefault(called, place)
-            before = len(report.problems)
             case = _case(called, node, place, policy, report)
             if len(report.problems) == before:
                 cases.append(case)
-    return Cases(tuple(cases), tuple(sorted(set(report.problems))))
+            else:
+                mistaken += 1
+    return Cases(tuple(cases), tuple(sorted(set(report.problems))), mistaken)
 
 
 def _tests(document: Table, report: Report) -> Iterator[tuple[str, Node, Place]]:
-    """The tests of a file, a list of them or a map by name, with their names and places."""
+    """The tests of a file, a list of them or a map by name, with their names (empty if missing) and places."""
     node = Fields(document, FILE, report).node("tests")
     if isinstance(node, Table):
         for called, each in node.nodes.items():
@@ -83,9 +89,7 @@ def _tests(document: Table, report: Report) -> Iterator[tuple[str, Node, Place]]
     for number, each in enumerate(as_items(node, report) if node is not None else ()):
         found = each.nodes.get("name") if isinstance(each, Table) else None
         called = found.text if isinstance(found, Value) else ""
-        if not called:
-            report.problem(each.place, "name is missing")
-        yield called or str(number), each, Place(each.place.file, each.place.line, f"tests.{called or number}")
+        yield called, each, Place(each.place.file, each.place.line, f"tests.{called or number}")
 
 
 def _case(called: str, node: Node, place: Place, policy: Policy, report: Report) -> Case:
@@ -180,6 +184,11 @@ def _expected(owner: Fields, route: Reader[str], job_type: Reader[str], report: 
     if fields is None:
         report.problem(owner.place, "expect is missing: what is to come of the request")
         return Expected()
+    node = owner.node("expect")
+    if isinstance(node, Table) and not node.nodes:
+        report.problem(
+            node.place, "is empty, so anything would pass: say what is to come of it, by route, cost, error …"
+        )
     degraded = _words(fields, "degraded", report)
     return Expected(
         job_type=fields.read("job_type", job_type),
@@ -209,6 +218,12 @@ def _words(owner: Fields, key: str, report: Report) -> dict[str, str]:
 
 
 def _code_or_status(node: Node, report: Report) -> str | None:
-    if isinstance(node, Value) and node.kind is Kind.INT:
-        return node.text
-    return text(node, report)
+    found = node.text if isinstance(node, Value) and node.kind is Kind.INT else text(node, report)
+    if found is None or found in ERRORS or found in _STATUSES:
+        return found
+    if found.isdecimal():
+        report.problem(node.place, f"no request is refused with status {shown(found)}; it is {', '.join(_STATUSES)}")
+    else:
+        near = did_you_mean(found, ERRORS) or f"; known are {', '.join(ERRORS)}"
+        report.problem(node.place, f"unknown error code {shown(found)}{near}")
+    return None

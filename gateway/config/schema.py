@@ -39,7 +39,8 @@ MODEL = Keys(
         "legacy",
     ),
 )
-LEGACY = Keys(("quality", "sizes", "drop", "links"))
+LEGACY = Keys(("quality", "sizes", "drop", "links", "defaults"))
+LEGACY_DEFAULTS = Keys(("quality", "size"))
 TIER = Keys(("images_per_minute", "images_per_day", "requests_per_minute", "tokens_per_minute", "concurrent"))
 CAPABILITIES = Keys(
     (
@@ -137,6 +138,7 @@ EVERY_MAP = {
     "the top level": SECTIONS,
     "models.NAME": MODEL,
     "models.NAME.legacy": LEGACY,
+    "models.NAME.legacy.defaults": LEGACY_DEFAULTS,
     "capabilities": CAPABILITIES,
     "capabilities.sizes": SIZES,
     "output_tokens": OUTPUT_TOKENS,

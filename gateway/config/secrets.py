@@ -18,6 +18,7 @@ from gateway.domain.route import Secret
 
 _REFERENCE = re.compile(r"\$\{(?:file:(?P<path>/[^${}]+)|(?P<name>[A-Za-z_][A-Za-z0-9_]*))\}", re.ASCII)
 _MAX_SECRET_BYTES = 64 * 1024
+_ENDPOINT = re.compile(r"/images/(?:generations|edits|variations)/*\Z")
 _REMEDY = 'write "${NAME}" to read an environment variable, or "${file:/path}" to read a file'
 
 
@@ -109,11 +110,13 @@ def _url_problem(url: str) -> str | None:
         port = parts.port
     except ValueError:
         return "host or port cannot be read"
+    endpoint = _ENDPOINT.search(parts.path)
     rules = (
         ("${" in url, "a variable is ${NAME} or ${file:/path}"),
         (parts.scheme not in {"http", "https"}, "it starts with https:// or http://"),
         (not parts.hostname or port == 0, "it needs a host"),
         ("@" in parts.netloc, "no user or password in it; use api_key"),
         ("?" in url or "#" in url, "no query string and no fragment"),
+        (endpoint is not None, f"leave out {endpoint[0].rstrip('/') if endpoint else ''}, which is added to it"),
     )
     return next((problem for broken, problem in rules if broken), None)

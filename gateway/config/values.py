@@ -118,13 +118,23 @@ def percent(node: Node, report: Report) -> int | None:
     if match is None:
         number = node.text if isinstance(node, Value) and node.kind in {Kind.INT, Kind.FLOAT} else "80"
         hint = f"{number[:10]}%" if number.isdigit() else "80% or 2.5%"
-        report.problem(node.place, f"must be a percentage such as {hint}, not {described(node)}")
+        reason = _percent_problem(node.text) if isinstance(node, Value) else None
+        report.problem(node.place, reason or f"must be a percentage such as {hint}, not {described(node)}")
         return None
     points = int(match[1]) * 100 + int((match[2] or "").ljust(2, "0"))
     if not 0 < points <= _WHOLE:
         report.problem(node.place, f"must be above 0% and at most 100%, not {match[0]}")
         return None
     return points
+
+
+def _percent_problem(text: str) -> str | None:
+    """Say what keeps a text that is nearly a percentage from being one."""
+    if _PERCENT.fullmatch(together := "".join(text.split())):
+        return f"must be written without a space, as {together}"
+    if re.fullmatch(r"[0-9]+\.[0-9]{3,}%", text, re.ASCII):
+        return f"must have at most two decimals, not {shown(text)}"
+    return None
 
 
 def _quoted_decimal(parse: Callable[[str], T], example: str) -> Reader[T]:
@@ -138,7 +148,10 @@ def _quoted_decimal(parse: Callable[[str], T], example: str) -> Reader[T]:
             try:
                 return parse(node.text)
             except ValueError:
-                report.problem(node.place, f'{shown(node.text)} is not an exact decimal such as "{example}"')
+                if re.fullmatch(r"-[0-9]+(\.[0-9]+)?", node.text, re.ASCII):
+                    report.problem(node.place, f"must not be negative, as {shown(node.text)} is")
+                else:
+                    report.problem(node.place, f'{shown(node.text)} is not an exact decimal such as "{example}"')
         return None
 
     return read

@@ -89,7 +89,12 @@ def _too_many(obstacle: Obstacle) -> InvalidRequest:
 def _words(rule: Quota) -> str:
     if rule.counted is Counted.CONCURRENT:
         return "requests in flight"
-    return f"{rule.counted} per {_SPANS.get(rule.seconds, f'{rule.seconds} s')}"
+    return f"{rule.counted} per {span(rule.seconds)}"
+
+
+def span(seconds: int) -> str:
+    """Return a quota's time in a word where there is one: `day`, `90 s`."""
+    return _SPANS.get(seconds, f"{seconds} s")
 
 
 def _spent(obstacles: Sequence[Obstacle]) -> BudgetExceeded:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from fractions import Fraction
 
 from gateway.domain.errors import InvalidRequest
 from gateway.domain.job import AUTO, Job, Size, parse_ratio
-from gateway.domain.naming import quality_on, serving, translated
+from gateway.domain.naming import nearest_quality, quality_on, serving, speaker_of, translated
 from gateway.domain.policy import JobType
 from gateway.domain.route import Capabilities, Model, Refusal, Route, SizeRule
-from gateway.domain.sizing import closest, nearest, of_ratio
+from gateway.domain.sizing import closest, nearest, nearest_listed, of_ratio
 
 _NO_ALPHA = frozenset({"jpeg", "jpg"})
 """Formats that cannot be transparent; a provider that takes both answers white."""
@@ -48,14 +48,26 @@ class Fitted:
     retired: Model | None = None
 
 
-def want(job: Job, job_type: JobType, speaker: Model, house: Model) -> Wanted:
-    """Return what is wanted of any route; InvalidRequest if the job type does not allow it, or nobody could do it."""
-    fill = {name: value for name, value in job_type.defaults.items() if getattr(job, name) in (None, AUTO)}
+def want(job: Job, job_type: JobType, speaker: Model, house: Model, models: Iterable[Model] = ()) -> Wanted:
+    """Return what is wanted of any route; InvalidRequest if the job type does not allow it, or nobody could do it.
+
+    A quality that is no word of the speaker is read as the house's or, if that has none such, as that of the first of
+    `models` which has.
+    """
+    fill = {
+        name: value
+        for name, value in job_type.defaults.items()
+        if getattr(job, name) in (None, AUTO) or name in job.assumed
+    }
     if fill:
         job = replace(job, **fill)  # type: ignore[arg-type]  # defaults are read from policy as names of text fields
     if "quality" in fill:
         speaker = house
+    speaker = speaker_of(job.quality, speaker, (house, *models))
     for name in job_type.allow:
+        if name in job.mapped and (fallen := _fallen(name, job, job_type.allow[name], speaker, house)):
+            job = replace(job, **{name: fallen})  # type: ignore[arg-type]  # `mapped` names text fields
+            speaker = house if name == "quality" else speaker
         _check_allowed(name, job, job_type, speaker, house)
     if job.background == "transparent" and job.output_format in _NO_ALPHA:
         message = (
@@ -64,6 +76,21 @@ def want(job: Job, job_type: JobType, speaker: Model, house: Model) -> Wanted:
         )
         raise InvalidRequest(message, param="output_format")
     return Wanted(job, speaker, house, job_type.allow)
+
+
+def _fallen(name: str, job: Job, allowed: Sequence[str], speaker: Model, house: Model) -> str | None:
+    """What is allowed instead of a word that the client never sent, for it cannot ask for another; None if it may stay.
+
+    A quality is one of the house's words.
+    """
+    if name == "quality":
+        ours = translated(job.quality, speaker, house)
+        return None if ours in (AUTO, *allowed) else nearest_quality(ours, allowed, house)
+    size = Size.parse(job.size)
+    if name != "size" or size is None or job.size in allowed:
+        return None
+    fallen = nearest_listed(size, _parsed(allowed))
+    return str(fallen) if fallen else None
 
 
 def _check_allowed(name: str, job: Job, job_type: JobType, speaker: Model, house: Model) -> None:

@@ -78,6 +78,10 @@ class Job:
     """Whether the answer is to name links to its images, as that of retired models did."""
     dropped: tuple[str, ...] = ()
     """Body fields of old that no provider understands any more."""
+    mapped: tuple[str, ...] = ()
+    """Fields whose value the client never sent, for it stands for a word of old."""
+    assumed: tuple[str, ...] = ()
+    """Of `mapped`, those that the client left out: what a retired model did then, unless policy says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)

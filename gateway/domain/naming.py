@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from datetime import date
 
 from gateway.domain.job import AUTO, JOB_PREFIX
@@ -49,6 +49,20 @@ def translated(word: str, speaker: Model, maker: Model) -> str:
     if word == AUTO or speaker.name == maker.name:
         return word
     return maker.equivalent_quality.get(speaker.name, {}).get(word, word)
+
+
+def speaker_of(word: str, speaker: Model, models: Iterable[Model]) -> Model:
+    """Return in whose words a quality is: the speaker's or, if it has none such, those of the first model that has."""
+    if word == AUTO or word in speaker.capabilities.quality:
+        return speaker
+    return next((model for model in models if word in model.capabilities.quality), speaker)
+
+
+def nearest_quality(word: str, allowed: Container[str], model: Model) -> str | None:
+    """Return the nearest allowed quality of a model below this word of it, else above; the lowest for no word of it."""
+    known = model.capabilities.quality
+    at = known.index(word) if word in known else 0
+    return next((each for each in (*reversed(known[: at + 1]), *known[at + 1 :]) if each in allowed), None)
 
 
 def quality_on(route: Route, serves: Route, word: str, speaker: Model) -> str:

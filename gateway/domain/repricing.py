@@ -174,8 +174,10 @@ def _cost(entry: Priced, rates: Rates, price: Price) -> int:
     unknown = int(entry.answer.get("unknown_images") or 0)
     if entry.kind == PRESUME and not 0 < unknown < asked.n:
         return _worst(asked, rates, price)
-    if unknown:  # of several calls some were answered
-        answered = _known(entry, replace(made, n=asked.n - unknown), replace(asked, n=asked.n - unknown), rates, price)
+    if unknown:  # of several calls some were answered, or all the others refused
+        rest, answered = asked.n - unknown, 0
+        if entry.images or entry.usage:
+            answered = _known(entry, replace(made, n=rest), replace(asked, n=rest), rates, price)
         return answered + _worst(replace(asked, n=unknown, stream=False, partial_images=0), rates, price)
     return _known(entry, made, asked, rates, price)
 

@@ -124,13 +124,15 @@ class Legacy:
     """How requests written for a retired model are understood: words and sizes of old by those that exist now.
 
     `drop` are body fields that nothing understands any more. `links` tells that it answered with links to its images
-    where the request did not say in which form.
+    where the request did not say in which form. `defaults` are the old words of `quality` and `size` that it took where
+    the request named none.
     """
 
     quality: Mapping[str, str] = field(default_factory=dict)
     sizes: Mapping[str, str] = field(default_factory=dict)
     drop: tuple[str, ...] = ()
     links: bool = False
+    defaults: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,17 @@ def nearest(rule: SizeRule, size: Size) -> Size | None:
     return of_ratio(rule, ratio, size.pixels)
 
 
+def nearest_listed(size: Size, listed: Iterable[Size]) -> Size | None:
+    """Return the listed size nearest to this one, its ratio first, of those with no more pixels; else of all."""
+    ratio, listed = Fraction(size.width, size.height), tuple(listed)
+    below = [each for each in listed if each.pixels <= size.pixels]
+    return min(
+        below or listed,
+        key=lambda each: (_ratio_apart(each, ratio), _apart(each.pixels, size.pixels)),
+        default=None,
+    )
+
+
 def _exact(ratio: Fraction, pixels: int, multiple: int) -> Iterator[Size]:
     width, height = ratio.numerator * multiple, ratio.denominator * multiple
     times = math.isqrt(pixels // (width * height))

@@ -76,10 +76,16 @@ class CollectedAnswer:
 
     @property
     def rate_limits(self) -> Mapping[str, str]:
-        """What was said of the account's limits: by a call that was refused, if one was, else by the last one."""
-        said = [part.rate_limits for part in self._parts if part.rate_limits]
-        refused = [part.rate_limits for part in self._parts if part.rate_limits and part.failure]
-        return next(iter(refused), said[-1] if said else {})
+        """What was said of the account's limits: by the call that is to wait longest, if any failed, else the last."""
+        said = [part for part in self._parts if part.rate_limits]
+        failed = [part for part in said if part.failure]
+        strictest = max(failed, key=_wait, default=said[-1] if said else None)
+        return strictest.rate_limits if strictest else {}
+
+    @property
+    def failures(self) -> Sequence[UpstreamFailure]:
+        """What became of the calls that are left out."""
+        return [part.failure for part in self._parts if part.failure]
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body; raises the failure if there is none."""
@@ -102,6 +108,11 @@ class CollectedAnswer:
         """Free memory and temporary files; harmless when repeated."""
         for part in self._parts:
             await part.aclose()
+
+
+def _wait(part: Part) -> float:
+    """The seconds that a call which failed was told to wait."""
+    return (part.failure and part.failure.retry_after) or 0.0
 
 
 def _sum(parts: Sequence[Part], *, complete: bool) -> Reading:

@@ -110,6 +110,8 @@ def put_together(parts: Sequence[Part], call: Call) -> CollectedAnswer:
 def _nothing(parts: Sequence[Part], failures: Sequence[UpstreamFailure]) -> CollectedAnswer:
     """Raise the failure that may have cost most; where only some calls may have been billed, as a broken answer."""
     worst = max(failures, key=lambda failure: (_WEIGHT[failure.outcome], failure.pass_on))
+    worst.others = [failure for failure in failures if failure is not worst]
+    worst.images = sum(part.n for part in parts if part.may_be_billed)
     if worst.outcome is not Outcome.UNKNOWN or worst.pass_on or all(part.may_be_billed for part in parts):
         raise worst
     return CollectedAnswer(parts, (), broken=worst)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import date
 
 from gateway.domain.errors import InvalidRequest
-from gateway.domain.job import Job, Size
+from gateway.domain.job import AUTO, Job, Size
 from gateway.domain.naming import in_place_of, is_retired, model_named
 from gateway.domain.policy import Policy, Project
 from gateway.domain.route import Legacy, Model
@@ -22,7 +22,8 @@ def modernized(job: Job, fields: Mapping[str, object], project: Project, policy:
 
     `fields` are those of the body. The model becomes the first of its replacements that still answers. Quality and
     size are mapped, and fields dropped, as the named model's `legacy` says. Under any other name, or none, whatever
-    that model does not know itself is understood as any `legacy` of the catalog has it.
+    that model does not know itself is understood as any `legacy` of the catalog has it. What the request leaves out is
+    as the named model had it by default.
     InvalidRequest if the form of the answer is neither of the two there were.
     """
     if not project.legacy:
@@ -30,14 +31,22 @@ def modernized(job: Job, fields: Mapping[str, object], project: Project, policy:
     named = model_named(job.client_model, policy)
     own = named.legacy if named is not None else None
     known = [own] if own else [model.legacy for model in policy.models.values() if model.legacy is not None]
+    defaults = own.defaults if own else {}
+    assumed = tuple(name for name in ("quality", "size") if name in defaults and getattr(job, name) == AUTO)
+    quality = _quality(defaults["quality"] if "quality" in assumed else job.quality, known, None if own else named)
+    size = _size(defaults["size"] if "size" in assumed else job.size, known, None if own else named)
     dropped = {ANSWER_FORM, *(name for legacy in known for name in legacy.drop)}
     return replace(
         job,
         client_model=job.client_model if named is None else _answering(named, policy, today).name,
-        quality=_quality(job.quality, known, None if own else named),
-        size=_size(job.size, known, None if own else named),
+        quality=quality,
+        size=size,
         links=_wants_links(fields.get(ANSWER_FORM), own) and not job.stream,
         dropped=tuple(sorted(dropped.intersection(fields))),
+        mapped=tuple(
+            name for name, now, was in (("quality", quality, job.quality), ("size", size, job.size)) if now != was
+        ),
+        assumed=assumed,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
@@ -11,7 +11,7 @@ from gateway.domain.budget import Pressure
 from gateway.domain.fitting import Fitted, Wanted, fit, want
 from gateway.domain.job import AUTO, Job, Size
 from gateway.domain.ladder import Rung, fewer, lower_quality, smaller
-from gateway.domain.naming import quality_on
+from gateway.domain.naming import quality_on, speaker_of
 from gateway.domain.offer import Offer, Quotes
 from gateway.domain.policy import JobType, Policy, Project
 from gateway.domain.pricing import NoPrice, Tariff
@@ -61,18 +61,21 @@ def offers(
     *,
     speaker: Model | None = None,
     house: Model | None = None,
+    models: Iterable[Model] = (),
     rung: Rung | None = None,
 ) -> tuple[list[Offer], list[Refusal]]:
     """Return what `price` does, but for what depends on the length of the prompt and the project's multiplier.
 
     `speaker` is the model in whose words the client asks for a quality, `house` that of policy's own words; either is
-    the job type's first if not given. A rung of the ladder brings its own routes, and fields to be lowered.
+    the job type's first if not given. A quality that neither has is read as that of a model of the job type's, then of
+    `models`. A rung of the ladder brings its own routes, and fields to be lowered.
     """
     if not job_type.routes:
         return [], []
     house = house or job_type.routes[0].model
     fields = rung.fields if rung else {}
-    wanted = want(job, job_type, speaker or house, house)
+    models = (*(route.model for route in job_type.routes), *models)
+    wanted = want(job, job_type, speaker or house, house, models)
     asking = _Asking(replace(wanted, job=fewer(wanted.job, fields)), job, fields, today)
     found: list[Offer] = []
     refusals: list[Refusal] = []
@@ -86,15 +89,28 @@ def offers(
 
 
 def able_routes(
-    job: Job, policy: Policy, project: Project, lane: str | None, today: date, *, speaker: Model | None = None
+    job: Job,
+    policy: Policy,
+    project: Project,
+    lane: str | None,
+    today: date,
+    *,
+    speaker: Model | None = None,
+    refused: Container[tuple[str, str]] = (),
 ) -> list[str]:
-    """Name the job types of the project that could do the job, with the route that would, for an error message."""
+    """Name the job types of the project that could do the job, with the route that would, for an error message.
+
+    `refused` are job types with routes of theirs that have just been tried for it.
+    """
     able = []
     for name in project.job_types:
         for route in policy.job_types[name].routes:
             house = policy.job_types[name].routes[0].model
-            wanted = Wanted(job, speaker or house, house, {})
-            if _lane_refusal(route, project, lane) is None and isinstance(fit(wanted, route, today), Fitted):
+            words = speaker_of(job.quality, speaker or house, (house, *policy.models.values()))
+            wanted = Wanted(job, words, house, {})
+            if (name, route.name) in refused or _lane_refusal(route, project, lane) is not None:
+                continue
+            if isinstance(_of_route(route, _Asking(wanted, job, {}, today)), Offer):
                 able.append(f"{route.name} (job type {name})")
                 break
     return able
@@ -169,7 +185,9 @@ def _degraded(offer: Offer, fitted: Fitted, route: Route, asking: _Asking) -> Of
             job = smaller(quote.job, value, can)
         cheaper = _offer(replace(fitted, job=job), asking) if job else offer
         if cheaper.own.rest < offer.own.rest:  # the text is the same
-            change = {**quote.degraded, name: getattr(cheaper.quote.job, name)}
+            # Policy's word of a quality, for the route's own may name another picture elsewhere.
+            told = value if name == "quality" else cheaper.quote.job.size
+            change = {**quote.degraded, name: told}
             offer = replace(cheaper, quote=replace(cheaper.quote, degraded=change))
     return offer
 

@@ -13,6 +13,7 @@ from gateway.domain import pricing
 from gateway.domain.job import AUTO, Job, Size
 from gateway.domain.route import Price, Quote, Views
 from gateway.domain.settlement import CostSource, Reading, Settlement
+from gateway.ports import UpstreamFailure
 
 ABSURD = 10
 """Times the worst case; usage that would cost more is a mistake of the provider's, not a bill."""
@@ -55,15 +56,22 @@ def settle(
     )
 
 
-def presume(request_id: str, attempt: int, quote: Quote, reason: str) -> Settlement:
-    """Return the settlement of a call whose outcome nobody knows: the worst case, unconfirmed."""
+def presume(request_id: str, attempt: int, quote: Quote, why: UpstreamFailure | str) -> Settlement:
+    """Return the settlement of a call whose outcome nobody knows: the worst case, unconfirmed.
+
+    `why` is the failure, or its reason. Of several calls only those count that may be billed, by their share.
+    """
+    facts: dict[str, object] = {"reason": why if isinstance(why, str) else why.reason}
+    images = None if isinstance(why, str) else why.images
+    if images is not None:
+        facts |= {"calls": quote.calls, "unknown_images": images}
     return Settlement(
         request_id=request_id,
         attempt=attempt,
-        cost=quote.worst,
+        cost=quote.worst if images is None else _share(quote, min(images, quote.job.n)).worst,
         source=CostSource.PRESUMED,
         images=0,
-        facts={"reason": reason},
+        facts=facts,
     )
 
 

@@ -16,6 +16,10 @@ from gateway.ports import Headers
 RETIREMENT_NOTICE = timedelta(days=90)
 COST = "X-Gateway-Cost"
 """USD that the request has cost, all attempts together."""
+OF_THE_ROUTE = frozenset(
+    {"X-Gateway-Route", "X-Gateway-Cost-Estimate", "X-Gateway-Degraded", "X-Gateway-Replaced", "Sunset", "Deprecation"}
+)
+"""Headers that tell of the route that serves."""
 REPLAYED = ("Idempotent-Replayed", "true")
 """Says that an answer is that of an earlier request."""
 

@@ -119,6 +119,37 @@ async def test_an_image_is_there_for_a_day(images: ImagesOnDisk, folder: Path) -
     assert modes(folder).keys() == {".", "11.part", young}
 
 
+async def test_the_oldest_go_once_there_is_too_much(folder: Path) -> None:
+    """As many as it takes and no more; what is being written counts, and stays."""
+    images = ImagesOnDisk(folder, most=3_000)
+    names = [await images.keep("team", pieces(bytes([number]) * 1_000)) for number in range(4)]
+    for age, name in enumerate(reversed(names)):
+        os.utime(folder / name, (time.time() - 60 * age - 60, time.time() - 60 * age - 60))
+    assert images.sweep() == 1
+    assert modes(folder).keys() == {".", *names[1:]}
+    (folder / "00.part").write_bytes(bytes(1_500))
+    os.utime(folder / "00.part", (time.time() - 600, time.time() - 600))
+    assert images.sweep() == 2
+    assert modes(folder).keys() == {".", names[3], "00.part"}
+    assert await images.find(names[0]) is None
+    assert await images.find(names[3]) is not None
+
+
+async def test_a_burst_is_swept_at_once(folder: Path) -> None:
+    """After so many new bytes nobody waits for the next regular sweep."""
+    images = ImagesOnDisk(folder, most=2_500, sweep_after=4_000)
+    sweeping = asyncio.create_task(images.run())
+    try:
+        names = [await images.keep("team", pieces(bytes([number]) * 1_000)) for number in range(4)]
+        async with asyncio.timeout(60):
+            while await images.find(names[1]) is not None:  # noqa: ASYNC110 - the sweep tells nobody of its end
+                await asyncio.sleep(0.01)
+        assert await images.find(names[2]) is not None
+    finally:
+        sweeping.cancel()
+        await asyncio.wait({sweeping})
+
+
 @pytest.mark.parametrize("name", ["", "..", "../pepper", "img_x", f"img_{'0' * 16}_{'0' * 64}", "00.part", "\0"])
 async def test_nothing_else_is_an_image(images: ImagesOnDisk, folder: Path, name: str) -> None:
     """Names that were not given out find nothing, and lead nowhere else."""

@@ -96,7 +96,11 @@ def test_old_words_are_read(policy: Policy) -> None:
 
     assert old.equivalent_quality == {"gpt-image-2": {"low": "standard", "high": "hd"}}
     assert old.legacy == Legacy(
-        {"standard": "medium", "hd": "high"}, {"1792x1024": "1536x1024"}, ("style",), links=True
+        {"standard": "medium", "hd": "high"},
+        {"1792x1024": "1536x1024"},
+        ("style",),
+        links=True,
+        defaults={"quality": "standard"},
     )
     assert policy.projects["team"].legacy
 
@@ -153,6 +157,7 @@ def test_old_words_of_the_catalog_exist_on_what_replaces_them(load: Load) -> Non
         assert set(legacy.quality.values()) <= set(after.capabilities.quality)
         assert set(legacy.quality) == set(found.routes[name].model.capabilities.quality)
         assert set(legacy.drop) == {"style"}
+        assert legacy.defaults == {"quality": "standard", "size": "1024x1024"}
 
 
 def test_equal_words_of_the_catalog_are_equal_tokens(load: Load) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config.load import check_policy
-from gateway.config.policy_test_cases import EVERY_MAP
+from gateway.config.policy_test_cases import ERRORS, EVERY_MAP
 from gateway.config.policy_test_run import PolicyTestRun, run_policy_tests
 from gateway.config.schema import Keys
 from tests.config.golden import TODAY
@@ -78,23 +78,28 @@ FAILING = """tests:
   - {name: served, project: web, expect: {error: 402}}
   - {name: refused, project: web, request: {n: 11}, expect: {route: acct/two}}
   - {name: no reason, project: web, expect: {refused: {acct/two: full}}}
-  - {name: no such budget, project: web, budget_used: [{window: week, used: 5%}], expect: {}}
-  - {name: never full, project: web, full: [acct/flare], expect: {}}
+  - {name: no such budget, project: web, budget_used: [{window: week, used: 5%}], expect: {n: 1}}
+  - {name: never full, project: web, full: [acct/flare], expect: {n: 1}}
 """
 
 MISTAKEN = """tests:
-  - {project: web, expect: {}}
-  - {name: a, project: wbe, expect: {}}
+  - {project: web, expect: {n: 1}}
+  - {name: a, project: wbe, expect: {n: 1}}
   - {name: a, project: web, expect: {rout: acct/two}}
-  - {name: b, project: web, request: {qualty: high}, expect: {}}
-  - {name: c, project: web, request: {headers: {X-Gateway-Lan: testing}}, expect: {}}
+  - {name: b, project: web, request: {qualty: high}, expect: {n: 1}}
+  - {name: c, project: web, request: {headers: {X-Gateway-Lan: testing}}, expect: {n: 1}}
   - {name: d, project: web}
   - {name: e, project: web, expect: {route: acct/too}}
-  - {name: f, project: web, budget_used: [{window: day, used: 0.8}], expect: {}}
-  - {name: g, project: web, date: tomorrow, expect: {}}
+  - {name: f, project: web, budget_used: [{window: day, used: 0.8}], expect: {n: 1}}
+  - {name: g, project: web, date: tomorrow, expect: {n: 1}}
+  - {name: h, project: web, expect: {}}
+  - {name: i, project: web, expect: {error: project_spend_limit_exceded}}
+  - {name: j, project: web, expect: {error: 999}}
+  - {name: k, project: web, expect: {n: 1}}
 """
 
 
+MEANT = "(did you mean project_spend_limit_exceeded?)"
 HAS = "everything per month, project:web per day, project:web+job_type:hero per day"
 
 
@@ -117,7 +122,7 @@ def test_what_holds_passes(tmp_path: Path) -> None:
     """Job types by each way of naming one, prices, budgets by share and by dollars, limits and refusals."""
     found = run(tmp_path, PASSING)
     assert told(found, tmp_path) == []
-    assert found.count == 16
+    assert (found.passed, found.failed) == (16, 0)
 
 
 def test_what_does_not_hold_is_told_with_its_line(tmp_path: Path) -> None:
@@ -148,18 +153,26 @@ def test_mistakes_in_tests_are_told(tmp_path: Path) -> None:
         '8: tests[6].expect.route: unknown route "acct/too" (did you mean acct/two?)',
         '9: tests[7].budget_used[0].used: must be a percentage such as 80% or 2.5%, not a decimal number ("0.8")',
         '10: tests[8].date: must be a date such as 2026-11-20, not text ("tomorrow")',
+        "11: tests[9].expect: is empty, so anything would pass: say what is to come of it, by route, cost, error …",
+        f'12: tests[10].expect.error: unknown error code "project_spend_limit_exceded" {MEANT}',
+        '13: tests[11].expect.error: no request is refused with status "999"; it is 400, 402, 403, 404, 429',
     ]
+    assert (found.passed, found.failed) == (1, 12)
 
 
 def test_check_runs_them(tmp_path: Path) -> None:
     """`image-gateway check` counts what passed; with a failure it prints it and ends with status 1."""
     run(tmp_path, PASSING)
     done = check(tmp_path)
-    assert (done.returncode, done.stdout.strip().endswith(", 16 tests passed")) == (0, True)
+    assert (done.returncode, done.stdout.strip().endswith("; tests: 16 passed, 0 failed")) == (0, True)
     (tmp_path / "tests" / "more.yml").write_text("tests: {wrong: {project: web, expect: {error: 402}}}")
     done = check(tmp_path)
     line = f"{tmp_path}/tests/more.yml:1: tests.wrong: expected error 402, got route acct/two"
-    assert (done.returncode, done.stdout.strip(), done.stderr.strip()) == (1, line, "1 problem found in 17 tests.")
+    assert (done.returncode, done.stdout.strip(), done.stderr.strip()) == (
+        1,
+        line,
+        "1 problem found; tests: 16 passed, 1 failed",
+    )
 
 
 def check(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -174,7 +187,7 @@ def test_examples_check_and_pass(example: Path) -> None:
     """Each example is sound, has tests of its own, and passes them all."""
     done = check(example)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
-    assert re.search(r"^ok: .*, [1-9][0-9]* tests passed$", done.stdout, re.MULTILINE)
+    assert re.search(r"^ok: .*; tests: [1-9][0-9]* passed, 0 failed$", done.stdout, re.MULTILINE)
 
 
 def test_there_are_the_examples() -> None:
@@ -186,3 +199,11 @@ def test_there_are_the_examples() -> None:
 def test_each_key_of_a_test_is_documented(name: str, keys: Keys) -> None:
     """The reference lists exactly the keys that each map of a test takes, in the same order."""
     assert tuple(re.findall(r"^\| `(\w+)` \|", SECTIONS[name], re.MULTILINE)) == keys.known
+
+
+def test_every_code_that_a_decision_ends_in_can_be_expected() -> None:
+    """Each code that the steps of a decision name is known to tests, so that none is called a mistake."""
+    folder = ROOT / "gateway"
+    files = [*(folder / "steps").glob("*.py"), folder / "domain" / "denial.py", *folder.glob("decision.py")]
+    named = {code for file in files for code in re.findall(r'code="([a-z_]+)"', file.read_text())}
+    assert named <= set(ERRORS)

@@ -135,6 +135,14 @@ def test_several_calls_of_which_one_is_unknown() -> None:
     assert Repricer(policy(per_image(40_000_000), project=TEAM)).cost(presumed).route == 3 * 40_000_000
 
 
+def test_several_calls_of_which_one_is_unknown_and_the_others_were_refused() -> None:
+    """Only the image that may have been made costs anything."""
+    presumed = Entry(
+        kind="presume", source="presumed", usage=None, n=5, images=0, answer={"calls": 5, "unknown_images": 1}
+    )
+    assert Repricer(policy(per_image(40_000_000), project=TEAM)).cost(presumed).route == 40_000_000
+
+
 def test_what_is_presumed_costs_the_worst_case_until_it_is_known() -> None:
     """The worst case of what was asked for; the correction brings it to what the usage says, or to nothing."""
     presumed = Entry(kind="presume", usage=None, source="presumed", images=0)

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from gateway.cli.main import main
 from gateway.sandbox.client import Sandbox
+from gateway.steps.write import OF_THE_ROUTE
 from tests.e2e.accounting import booked, nano, settled
 from tests.e2e.policies import PROVIDERS, ROUTES, lasting
 from tests.e2e.stack import Reply, Stack, fetch, running_gateway
@@ -118,6 +119,7 @@ def test_live_budgets_decide(stack: Stack, tmp_path: Path) -> None:
     many = {**BODY, "n": 10}
     denied = dry_run(stack, many).json
     assert (denied["route"], denied["chosen"]) == (None, None)
+    assert not {name.title() for name in dry_run(stack, many).headers} & OF_THE_ROUTE
     refused = stack.post(PATH, many)
     assert (refused.status, refused.error["code"]) == (denied["denied"]["status"], denied["denied"]["code"])
     assert explained(stack, tmp_path, many)["route"] == "main/gpt-image-2"
@@ -161,9 +163,94 @@ def test_people_get_tables(stack: Stack, tmp_path: Path) -> None:
         ({"project": "team", "request": BODY, "date": "soon"}, "date"),
         ({"project": "team", "request": BODY, "operation": "paint"}, "operation"),
         ({"project": "team", "request": BODY, "headers": {"a": 1}}, "headers"),
+        ({"project": "team", "request": BODY, "headers": {"X-Gateway-Max-Costs": "1"}}, "headers.X-Gateway-Max-Costs"),
     ],
 )
 def test_the_admin_plane_names_what_is_wrong(stack: Stack, document: object, param: str) -> None:
     """A question that cannot be read is a 400 that names the field."""
     answer = asked(stack, document)
     assert (answer.status, answer.error["param"]) == (400, param)
+
+
+def test_a_body_that_is_no_json_is_told_so(stack: Stack) -> None:
+    """The admin plane says that it could not read the body, and what it takes."""
+    url = f"http://127.0.0.1:{stack.admin_port}/admin/explain"
+    for body in (b"", b"project=team", b'{"project": team}'):
+        answer = fetch(url, data=body, method="POST", headers={"content-type": "application/x-www-form-urlencoded"})
+        assert (answer.status, answer.error["code"]) == (400, "invalid_json")
+        assert "not valid JSON" in answer.error["message"]
+
+
+def test_budgets_of_today_say_nothing_of_another_day(stack: Stack, tmp_path: Path) -> None:
+    """The command refuses `--live` for another day, and the admin plane answers for it without asking budgets."""
+    told = asked(stack, {"project": "team", "request": BODY, "date": "2099-01-01"}).json
+    assert (told["date"], told["live"]) == ("2099-01-01", False)
+    request = tmp_path / "request.json"
+    request.write_text(json.dumps(BODY))
+    command = ["explain", "--policy", str(stack.policy), "--project", "team", "--live", "--date", "2099-01-01"]
+    done = CliRunner().invoke(main, [*command, str(request)], env=dict(stack.environ))
+    assert (done.exit_code, "'--date': not with --live" in done.stderr) == (2, True)
+
+
+def test_a_project_that_is_none_is_told_with_the_nearest(stack: Stack, tmp_path: Path) -> None:
+    """A wrong `--project` is a wrong argument, not an answer of policy."""
+    request = tmp_path / "request.json"
+    request.write_text(json.dumps(BODY))
+    command = ["explain", "--policy", str(stack.policy), "--project", "taem", str(request)]
+    done = CliRunner().invoke(main, command, env=dict(stack.environ))
+    assert (done.exit_code, "(did you mean team?)" in done.stderr) == (2, True)
+
+
+RETIRING = """
+providers: {acct: {kind: openai, base_url: "https://api.example.com/v1", api_key: "${KEY}"}}
+routes:
+  one: {provider: acct, model: gpt-image-1.5, upstream_model: gpt-image-1.5-2025-12-16}
+  mini: {provider: acct, model: gpt-image-1-mini, after_retirement: refuse}
+  two: {provider: acct, model: gpt-image-2}
+job_types:
+  pic: {routes: [one, mini, two], defaults: {quality: medium, size: 1024x1024}}
+projects: {team: {job_types: [pic], quotas: [{requests: 9, per: day}]}}
+"""
+
+
+def on_paper(folder: Path, day: str, columns: int = 200, policy: str = RETIRING) -> str:
+    """What the command prints of a policy on a day, on a terminal so wide."""
+    (folder / "policy.yaml").write_text(policy)
+    request = folder / "request.json"
+    request.write_text('{"prompt": "a lighthouse"}')
+    command = ["explain", "--policy", str(folder), "--project", "team", "--date", day, str(request)]
+    done = CliRunner().invoke(main, command, env={"COLUMNS": str(columns)})
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_retirements_are_told_as_of_the_day(tmp_path: Path) -> None:
+    """Before the day it says what will serve, after it what serves, and that nothing does where policy refuses."""
+    before, after = on_paper(tmp_path, "2026-11-20"), on_paper(tmp_path, "2027-03-01")
+    assert "one: gpt-image-1.5 retires on 2026-12-01; then gpt-image-2" in before
+    assert "mini: gpt-image-1-mini retires on 2026-12-01; then nothing serves in its place" in before
+    assert "one: gpt-image-1.5 retired on 2026-12-01; gpt-image-2" in after
+    assert "mini: gpt-image-1-mini retired on 2026-12-01; nothing serves in its place" in after
+
+
+def test_tables_fit_the_terminal(tmp_path: Path) -> None:
+    """No line of a table is wider than the terminal; a day is called one."""
+    told = on_paper(tmp_path, "2026-11-20", columns=60)
+    tables = [line for line in told.splitlines() if line.startswith(("│", "┃", "┏", "└"))]
+    assert tables
+    assert max(map(len, tables)) <= 60
+    assert "requests per day" in told
+
+
+def test_what_was_refused_is_not_named_as_able(tmp_path: Path) -> None:
+    """Routes that have no price on a day are not recommended in the same breath."""
+    told = on_paper(tmp_path, "2020-01-01")
+    assert "no price is valid on 2020-01-01" in told
+    assert "What could" not in told
+
+
+def test_nothing_held_on_is_no_table(tmp_path: Path) -> None:
+    """A project without budgets and quotas gets no empty table; prices that are the same are told once."""
+    told = on_paper(tmp_path, "2026-11-20", policy=RETIRING.replace(", quotas: [{requests: 9, per: day}]", ""))
+    assert "Routes in the order to try" in told
+    assert ("is held on" in told, "official" in told) == (False, False)

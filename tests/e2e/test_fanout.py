@@ -154,6 +154,20 @@ def test_nothing_came_and_one_call_may_have_been_billed(stack: Stack, sandbox: S
     assert spent.route >= billed(sandbox) > 0
 
 
+def test_one_image_was_withheld_and_all_else_refused(stack: Stack, sandbox: Sandbox) -> None:
+    """The refusal is shown as it came, and one image of five is booked, not five."""
+    before = booked(stack)
+    sandbox.fault("moderation", stage="output")
+    sandbox.fault("status", times=4)
+    reply = ask(stack, 5)
+    assert (reply.status, reply.error["code"]) == (400, "moderation_blocked")
+    settled(stack)
+    spent, record = booked(stack) - before, stack.record(reply.headers["x-request-id"])
+    assert spent.route == spent.unconfirmed
+    assert spent.route == pytest.approx(float(record["cost_estimate"]["route"]) * 10**9 / 5)
+    assert record["attempts"][0]["answer"]["unknown_images"] == 1
+
+
 def test_a_key_makes_the_whole_of_it_once(stack: Stack, sandbox: Sandbox) -> None:
     """Repeated under its key, with one image missing, it is the same answer and no more calls."""
     sandbox.fault("status")

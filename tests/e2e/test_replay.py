@@ -216,9 +216,33 @@ def test_table_and_page(past: Stack, tmp_path: Path) -> None:
     assert "Requests that were denied left no entry" in done.stdout
     assert re.search(r"│ total +│", done.stdout)
     page = chart.read_text()
-    assert page.count("<polyline") == 2
+    assert page.count("<polyline") + page.count("<circle") == 2
     assert "unreachable_first" in page
     assert not re.search(r"https?://|<script", page)
     assert past.command("replay", "--policy", str(past.policy), "--format", "html").stdout.strip() == page.strip()
     refused = past.command("replay", "--policy", str(past.policy), "--since", "someday")
     assert (refused.returncode, "someday" in refused.stderr) == (1, True)
+
+
+def test_what_is_not_there_is_said_in_one_line(past: Stack, tmp_path: Path) -> None:
+    """A project that nobody knows, and a page that cannot be written, end in a line and exit status 2; so do arms."""
+    replay = ("replay", "--policy", str(past.policy))
+    for command, words in (
+        ((*replay, "--project", "teem"), 'know no project "teem" (did you mean team?)'),
+        ((*replay, "--chart", str(tmp_path / "nowhere" / "page.html")), "nowhere is no directory"),
+        ((*replay, "--chart", "/proc/page.html"), "cannot write /proc/page.html"),
+        (("spend", "--experiment", "typo"), 'the records know no experiment "typo"'),
+    ):
+        done = past.command(*command)
+        assert (done.returncode, done.stdout) == (2, ""), done.stderr
+        assert words in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_an_empty_period_is_said_in_words(past: Stack) -> None:
+    """No table of zeros, but a sentence, in the table and on the page."""
+    empty = ("--since", "2020-01-01", "--until", "2020-01-02")
+    for form in ("table", "html"):
+        done = past.command("replay", "--policy", str(past.policy), "--format", form, *empty)
+        assert (done.returncode, "No requests in this period." in done.stdout) == (0, True), done.stderr
+    assert "No requests in this period." in past.command("spend", *empty).stdout

@@ -17,7 +17,7 @@ from gateway.sandbox.client import Sandbox
 from tests.e2e.accounting import Ask, admin, billed, booked, crowd, nano, settled
 from tests.e2e.clients import picture
 from tests.e2e.policies import PROVIDERS, ROUTES, lasting
-from tests.e2e.stack import Reply, Stack, running_gateway, wait_until
+from tests.e2e.stack import Reply, Stack, fetch, running_gateway, wait_until
 from tests.e2e.test_reconcile import SANDBOX_COLUMNS, sandbox_invoice
 
 PATH = "/v1/images/generations"
@@ -243,3 +243,23 @@ async def test_shadows_under_way_end_with_the_gateway(tmp_path: Path, sandbox: S
         assert nano(rows["yes"]["unconfirmed_usd"]) == nano(rows["yes"]["route_usd"]) > 0
         assert nano(rows["no"]["unconfirmed_usd"]) == 0
         assert own.command("ledger", "verify").returncode == 0
+
+
+def test_replay_leaves_shadows_out_as_spend_does(stack: Stack) -> None:
+    """The policy over its own history with shadow requests in it: the totals of `spend`, and a line that says so."""
+    assert stack.post(PATH, {**BODY, "model": "job:hero"}).status == 200
+    settled(stack)
+    totals, with_shadows = (spend(stack, *options)["total"] for options in ((), ("--shadow",)))
+    assert with_shadows["requests"] > totals["requests"]
+    done = stack.command("replay", "--policy", str(stack.policy), "--format", "json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)["total"]
+    assert (told["requests"], told["replayed_route_usd"]) == (totals["requests"], totals["route_usd"])
+    assert "Shadow requests are left out" in done.stdout
+
+
+def test_an_experiment_that_nobody_knows_is_a_mistake(stack: Stack) -> None:
+    """The admin plane answers 400 and names the nearest; one that policy has without requests is an empty report."""
+    wrong = fetch(f"http://127.0.0.1:{stack.admin_port}/admin/spend?experiment=beta-trail")
+    assert (wrong.status, "did you mean beta-trial?" in wrong.json["error"]["message"]) == (400, True), wrong.body
+    assert admin(stack, "spend?until=2020-01-01&experiment=lane-trial")["rows"] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from gateway.capacity import Capacity, LearningProvider
 from gateway.domain.job import Operation
 from gateway.domain.settlement import Outcome, PartReading, Reading, Usage
 from gateway.ports import Answer, Call, UpstreamFailure
@@ -55,14 +57,20 @@ def good(*names: str, **fields: Any) -> Reply:
     return reply
 
 
-def refusal(status: str, code: str = "server_error") -> Reply:
-    """Answer with an error."""
+def refusal(status: str, code: str = "server_error", *, wait: int | None = None, **about: object) -> Reply:
+    """Answer with an error, and perhaps with the seconds to wait."""
+    said = "x-ratelimit-remaining-requests: 0\r\n" + (f"retry-after: {wait}\r\n" if wait is not None else "")
 
     async def reply(connection: Connection, _: Request) -> None:
-        body = json.dumps({"error": {"message": "no", "type": "t", "param": None, "code": code}}).encode()
-        await connection.answer(body, status=status, headers="x-ratelimit-remaining-requests: 0\r\n")
+        body = json.dumps({"error": {"message": "no", "type": "t", "param": None, "code": code, **about}}).encode()
+        await connection.answer(body, status=status, headers=said)
 
     return reply
+
+
+def withheld() -> Reply:
+    """Answer as a provider does that made the image and then withholds it."""
+    return refusal("400 Bad", "moderation_blocked", moderation_details={"moderation_stage": "output"})
 
 
 async def lost(connection: Connection, _: Request) -> None:
@@ -236,6 +244,45 @@ async def test_if_all_fail_only_what_may_be_billed_counts() -> None:
     assert caught.value.outcome is Outcome.UNKNOWN
     reading = answer.reading()
     assert (reading.complete, reading.images, reading.parts) == (False, 0, (PartReading(1, Reading()),))
+
+
+@pytest.mark.parametrize(
+    ("replies", "billed"),
+    [
+        ([withheld(), refusal("429 Too Many"), refusal("429 Too Many"), refusal("500 Error")], 1),
+        ([withheld(), lost, refusal("429 Too Many"), refusal("400 Bad")], 2),
+        ([withheld(), withheld(), lost, lost], 4),
+    ],
+)
+async def test_a_failure_that_is_shown_says_how_many_images_may_be_billed(
+    replies: Sequence[Reply], billed: int
+) -> None:
+    """An image that was withheld is shown as it came, and calls that were surely refused are not billed with it."""
+    with pytest.raises(UpstreamFailure) as caught:
+        await outcome_of(job(4, 4), *replies)
+    failure = caught.value
+    assert (failure.outcome, failure.status, failure.pass_on, failure.images) == (UNKNOWN, 400, True, billed)
+    assert len(failure.others) == 3
+
+
+CALL = job(3, 3)
+WAITS = [refusal("429 Too Many", wait=7), refusal("429 Too Many", wait=40)]
+
+
+@pytest.mark.parametrize(
+    "replies",
+    [[good("a"), *WAITS], [withheld(), *WAITS], [lost, *WAITS], [refusal("400 Bad"), *WAITS]],
+    ids=["good", "withheld", "lost", "refused"],
+)
+async def test_a_rate_limit_of_some_calls_is_learned(replies: Sequence[Reply]) -> None:
+    """Whatever became of the other calls, the route rests as long as the strictest refusal says."""
+    capacity = Capacity(lambda: 1000.0)
+    async with provider_of(by_turns(*replies)) as (provider, _):
+        with contextlib.suppress(UpstreamFailure):
+            answer = await LearningProvider(provider, capacity).send(CALL)
+            await answer.aclose()
+            assert answer.rate_limits["retry-after"] == "40"
+    assert capacity.rest_until(CALL.route.name) == 1040
 
 
 async def test_a_plain_call_is_left_alone() -> None:

@@ -19,6 +19,7 @@ from tests.builders import GPT_IMAGE_2, GPT_IMAGE_25, TODAY, capabilities, job, 
 
 LARGE = SizeRule(fixed=(Size(1024, 1024), Size(1792, 1024), Size(1024, 1792)))
 SMALL = SizeRule(fixed=(Size(256, 256), Size(512, 512), Size(1024, 1024)))
+LEGACY = Legacy({"standard": "medium", "hd": "high"}, {"1792x1024": "1536x1024"}, ("style",), links=True)
 OLD = Model(
     "old-3",
     capabilities(LARGE, ("standard", "hd")),
@@ -26,7 +27,7 @@ OLD = Model(
     snapshot="old-3-first",
     retires=date(2026, 5, 12),
     replacement="gpt-image-1.5",
-    legacy=Legacy({"standard": "medium", "hd": "high"}, {"1792x1024": "1536x1024"}, ("style",), links=True),
+    legacy=LEGACY,
 )
 OLDER = Model(
     "old-2",
@@ -109,6 +110,32 @@ def test_words_of_old_are_mapped(named: str | None, asked: tuple[str, str], now:
     """By the named model's own words; under another name what that model does not know is read as any model had it."""
     result = meant(client_model=named, quality=asked[0], size=asked[1])
     assert (result.quality, result.size) == now
+
+
+@pytest.mark.parametrize(
+    ("named", "asked", "now", "mapped", "assumed"),
+    [
+        ("old-3", ("auto", "auto"), ("medium", "1024x1024"), ("quality", "size"), ("quality", "size")),
+        ("old-3", ("hd", "auto"), ("high", "1024x1024"), ("quality", "size"), ("size",)),
+        ("old-3", ("auto", "1024x1024"), ("medium", "1024x1024"), ("quality",), ("quality",)),
+        ("gpt-image-2", ("auto", "auto"), ("auto", "auto"), (), ()),
+        (None, ("hd", "auto"), ("high", "auto"), ("quality",), ()),
+    ],
+)
+def test_what_is_left_out_is_as_the_named_model_had_it(
+    named: str | None,
+    asked: tuple[str, str],
+    now: tuple[str, str],
+    mapped: tuple[str, ...],
+    assumed: tuple[str, ...],
+) -> None:
+    """The model's own defaults, mapped as if sent; the job tells which of its values the client never sent."""
+    old = replace(OLD, legacy=replace(LEGACY, defaults={"quality": "standard", "size": "1024x1024"}))
+    found = rules()
+    found = replace(found, models={**found.models, old.name: old})
+    result = modernized(job(client_model=named, quality=asked[0], size=asked[1]), {}, OF_OLD, found, TODAY)
+    assert (result.quality, result.size) == now
+    assert (result.mapped, result.assumed) == (mapped, assumed)
 
 
 @pytest.mark.parametrize(

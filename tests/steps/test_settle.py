@@ -12,7 +12,8 @@ from gateway.domain import money
 from gateway.domain.job import Job
 from gateway.domain.policy import Project
 from gateway.domain.route import PixelTier, Price, Quote, Route, Views
-from gateway.domain.settlement import CostSource, PartReading, Reading, Usage
+from gateway.domain.settlement import CostSource, Outcome, PartReading, Reading, Usage
+from gateway.ports import UpstreamFailure
 from gateway.steps.price import price
 from gateway.steps.settle import presume, settle
 from tests.builders import GPT_IMAGE_2, GPT_IMAGE_15, TODAY, job, policy, rates, route
@@ -220,6 +221,19 @@ def test_a_presumed_call_is_booked_at_its_worst_case() -> None:
     made = presume("r", 3, asked, "timeout")
     assert (made.cost, made.source, made.images, made.attempt) == (asked.worst, CostSource.PRESUMED, 0, 3)
     assert made.facts == {"reason": "timeout"}
+    assert presume("r", 3, asked, UpstreamFailure(Outcome.UNKNOWN, "timeout", "late")) == made
+
+
+@pytest.mark.parametrize("images", [1, 3, 10])
+def test_of_several_calls_that_failed_only_those_that_may_be_billed_are_booked(images: int) -> None:
+    """Their share of the worst case in every view, rounded up, and the record says of how many images."""
+    asked = replace(quote(job(n=10, quality="low", size="1024x1024")), calls=10)
+    failure = UpstreamFailure(Outcome.UNKNOWN, "status_4xx", "withheld", pass_on=True)
+    failure.images = images
+    made = presume("r", 1, asked, failure)
+    worst = asked.worst
+    assert made.cost == Views(*(-(-most * images // 10) for most in (worst.official, worst.route, worst.internal)))
+    assert made.facts == {"reason": "status_4xx", "calls": 10, "unknown_images": images}
 
 
 def test_the_internal_view_multiplies_the_route_view_rounded_up() -> None:
