@@ -13,12 +13,13 @@ import logging
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from gateway.assets.batches import batches, read_batch
 from gateway.assets.recording import FOLDER_MODE, DiskRecording
-from gateway.ports import Headers, Outbound, Truncated
+from gateway.ports import Headers, Outbound
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,10 @@ class AnswersOnDisk:
         except (OSError, ValueError, KeyError, TypeError) as error:
             log.warning("the kept answer of %s cannot be read: %s", name, error)
             return None
-        return None if found is None else Outbound(found.status, found.headers, self._chunks(name, found))
+        if found is None:
+            return None
+        chunks = batches(self._folder / f"{name}.body", found.start, found.length, _BATCH)
+        return Outbound(found.status, found.headers, chunks)
 
     def _find(self, name: str) -> _Found | None:
         path = self._folder / f"{name}.json"
@@ -70,29 +74,10 @@ class AnswersOnDisk:
         status, length, headers = head["status"], head["length"], head["headers"]
         if not isinstance(status, int) or not isinstance(length, int) or not isinstance(headers, list):
             raise TypeError("its head is not one of ours")
-        start = self._read(name, 0)
+        start = read_batch(self._folder / f"{name}.body", 0, _BATCH)
         if length != (self._folder / f"{name}.body").stat().st_size:
             raise ValueError("its body is not whole")
         return _Found(status, [(str(key), str(value)) for key, value in headers], length, start)
-
-    async def _chunks(self, name: str, found: _Found) -> AsyncIterator[bytes]:
-        chunk, sent = found.start, 0
-        while sent < found.length:
-            if sent:
-                try:
-                    chunk = await asyncio.to_thread(self._read, name, sent)
-                except OSError as error:
-                    log.warning("the kept answer of %s cannot be read on: %s", name, error)
-                    raise Truncated from error
-            if not chunk:
-                raise Truncated
-            sent += len(chunk)
-            yield chunk
-
-    def _read(self, name: str, offset: int) -> bytes:
-        # Opened for each batch: a thousand replays at once must not need a thousand descriptors more.
-        with (self._folder / f"{name}.body").open("rb", buffering=0) as file:
-            return os.pread(file.fileno(), _BATCH, offset)
 
     async def run(self) -> None:
         """Delete what is too old, again and again, until cancelled."""

@@ -16,9 +16,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NamedTuple
 
+from gateway.assets.batches import batches, read_batch
 from gateway.assets.recording import FILE_MODE, FOLDER_MODE
 from gateway.domain.links import is_name, name_of
-from gateway.ports import Outbound, Truncated
+from gateway.ports import Outbound
 
 log = logging.getLogger(__name__)
 
@@ -110,32 +111,13 @@ class ImagesOnDisk:
         if found is None:
             return None
         headers = [("content-type", type_of(found.start)), ("content-length", str(found.length))]
-        return Outbound(200, headers, self._chunks(name, found))
+        return Outbound(200, headers, batches(self._folder / name, found.start, found.length, _BATCH))
 
     def _find(self, name: str) -> _Found | None:
         state = (self._folder / name).stat()
         if time.time() - state.st_mtime > self._keep_for:
             return None
-        return _Found(state.st_size, self._read(name, 0))
-
-    async def _chunks(self, name: str, found: _Found) -> AsyncIterator[bytes]:
-        chunk, sent = found.start, 0
-        while sent < found.length:
-            if sent:
-                try:
-                    chunk = await asyncio.to_thread(self._read, name, sent)
-                except OSError as error:
-                    log.warning("image %s cannot be read on: %s", name, error)
-                    raise Truncated from error
-            if not chunk:
-                raise Truncated
-            sent += len(chunk)
-            yield chunk
-
-    def _read(self, name: str, offset: int) -> bytes:
-        # Opened for each batch: a thousand readers at once must not need a thousand descriptors more.
-        with (self._folder / name).open("rb", buffering=0) as file:
-            return os.pread(file.fileno(), _BATCH, offset)
+        return _Found(state.st_size, read_batch(self._folder / name, 0, _BATCH))
 
     async def run(self) -> None:
         """Delete what is too old or too much, again and again, until cancelled."""
