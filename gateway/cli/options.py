@@ -114,3 +114,12 @@ listen_options = together(
         help="Admin plane: /metrics and /admin.",
     ),
 )
+
+export_option = click.option(
+    "--export",
+    multiple=True,
+    default=(),
+    type=click.Path(exists=True, path_type=Path),
+    help="An export's directory or file, for entries that were trimmed from the store. May be repeated.",
+)
+"""For whatever reads entries."""

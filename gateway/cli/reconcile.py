@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from gateway.cli.differences import Outcome, print_outcome
-from gateway.cli.options import Fatal, store_options, together
+from gateway.cli.options import Fatal, export_option, store_options, together
 from gateway.cli.running import clear_errors, existing_store
 from gateway.domain import money
 from gateway.domain.corrections import Source
@@ -61,13 +61,7 @@ scope_options = together(
     click.option("--until", default=None, help="Where it ends, not included, else after its last day."),
     click.option("--edge", default="10m", show_default=True, help="How near to an edge of it nothing is missed."),
     click.option("--model", multiple=True, default=(), help="This model alone. May be repeated."),
-    click.option(
-        "--export",
-        multiple=True,
-        default=(),
-        type=click.Path(exists=True, path_type=Path),
-        help="An export's directory or file, for entries that were trimmed from the store. May be repeated.",
-    ),
+    export_option,
 )
 outcome_options = together(
     click.option("--apply", is_flag=True, help="Book the corrections, each once."),

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from gateway.app import today
-from gateway.cli.options import Fatal, Misused, policy_option, store_options
+from gateway.cli.options import Fatal, Misused, export_option, policy_option, store_options
 from gateway.cli.replay_page import page
 from gateway.cli.running import clear_errors, existing_store
 from gateway.cli.tables import show
@@ -36,13 +36,7 @@ _STEP = 200
 @click.option("--since", default="30d", show_default=True, help="From then on: 2026-11-01, a time, or so long ago.")
 @click.option("--until", default=None, help="Up to then, not included: a day's beginning, a time, or 12h.")
 @click.option("--project", default=None, help="Show one project alone; budgets feel all of them.")
-@click.option(
-    "--export",
-    multiple=True,
-    default=(),
-    type=click.Path(exists=True, path_type=Path),
-    help="An export's directory or file, for entries that were trimmed from the store. May be repeated.",
-)
+@export_option
 @click.option(
     "--format",
     "form",

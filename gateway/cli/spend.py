@@ -15,7 +15,7 @@ from click.core import ParameterSource
 from rich.table import Table
 
 from gateway.app import today
-from gateway.cli.options import Fatal, Misused, store_options, together
+from gateway.cli.options import Fatal, Misused, export_option, store_options, together
 from gateway.cli.running import clear_errors, existing_store
 from gateway.cli.tables import show
 from gateway.config.load import check_policy
@@ -111,13 +111,7 @@ class _Asked:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="A policy directory: what the same work would have cost by its prices.",
 )
-@click.option(
-    "--export",
-    multiple=True,
-    default=(),
-    type=click.Path(exists=True, path_type=Path),
-    help="An export's directory or file, for entries that were trimmed from the store. May be repeated.",
-)
+@export_option
 @click.option(
     "--format",
     "form",
