@@ -9,7 +9,7 @@ from gateway.app import Application, today
 from gateway.config.policy_test_cases import HEADERS
 from gateway.config.problems import did_you_mean, shown
 from gateway.domain.errors import InvalidRequest
-from gateway.domain.job import Operation
+from gateway.domain.job import OF_MODELS, Operation
 from gateway.explanation import explanation_now, refusal
 from gateway.rehearsal import PAPER_KEY, Sketch, Undecided, rehearse
 
@@ -47,8 +47,8 @@ def _sketch(asked: Mapping[str, object]) -> Sketch:
         if name.lower().startswith("x-gateway-") and name.lower() not in _HEADERS:
             raise InvalidRequest(f"Unknown header {shown(name)}{did_you_mean(name, HEADERS)}.", param=f"headers.{name}")
     operation = _text(asked, "operation") or Operation.GENERATE.value
-    if operation not in list(Operation):
-        raise InvalidRequest(f"operation must be one of {', '.join(Operation)}.", param="operation")
+    if operation not in OF_MODELS:
+        raise InvalidRequest(f"operation must be one of {', '.join(OF_MODELS)}.", param="operation")
     return Sketch(
         project=project,
         fields=request,

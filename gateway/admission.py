@@ -13,9 +13,10 @@ from gateway.domain.errors import BudgetExceeded, ClientGone, GatewayError, Inva
 from gateway.domain.policy import WhenFull
 from gateway.domain.route import Quote
 from gateway.exchange import Admitted
+from gateway.hindrance import Hindrance, soonest, waited_for
 from gateway.ports import Ledger
 from gateway.steps.reserve import Reserved, hold
-from gateway.waiting import Hindrance, Room, Turn, shutting_down, soonest, waited_for
+from gateway.waiting import Room, Turn, shutting_down
 
 FOR_THE_ANSWER = 1.0
 """Seconds of the client's own patience that are left when waiting ends."""
@@ -99,8 +100,8 @@ class Admission:
         refused: Sequence[Quote] = (),
     ) -> Reserved:
         """Hold on one of the quotes, or wait for them; `refused` are asked for again, but not waited for."""
-        wait = admitted.job_type.throttled.wait
-        free, behind = self._unclaimed(quotes)
+        wait = admitted.job_type.throttled.wait or admitted.exchange.errand is not None
+        free, behind = self._unclaimed(quotes, late=admitted.exchange.errand is not None)
         offered, resting = self._awake(free) if wait else (free, [])
         hindrances, error = [*behind, *resting], None
         if offered:
@@ -133,7 +134,12 @@ class Admission:
         """Queue up, and ask the ledger each time it is this request's turn."""
         left = asyncio.create_task(self._left()) if self._left is not None else None
         try:
-            with self._room.place(quotes, admitted.project.name, admitted.job_type.name, hindrance, bound) as place:
+            project, job_type, late = (
+                admitted.project.name,
+                admitted.job_type.name,
+                admitted.exchange.errand is not None,
+            )
+            with self._room.place(quotes, project, job_type, hindrance, bound, late=late) as place:
                 while True:
                     began = self._room.clock()
                     turn = await place.turn(left)
@@ -159,30 +165,35 @@ class Admission:
                 left.cancel()
 
     async def _hold(self, admitted: Admitted, quotes: Sequence[Quote], release: Reserved | None) -> Reserved | Denied:
+        errand = admitted.exchange.errand
+        queued = errand.queued if errand is not None and release is None else None
         answer = await hold(
             self._ledger,
             admitted.request_id,
             quotes,
             replace(admitted.purse, limits=self._capacity.limits),
             about=admitted.about(),
-            release=release.held.attempt if release is not None else None,
+            release=release.held.attempt if release is not None else queued,
             binding=admitted.exchange.binding,
+            only_if_held=queued is not None,
         )
         if release is not None:
             self.ended(release.quote)
         if isinstance(answer, Reserved):
             self._held()
+            if errand is not None:
+                errand.queued = None
         return answer
 
     def ended(self, quote: Quote) -> None:
         """Take note that a hold on a quote has ended, for those who wait for its route."""
         self._room.ended(quote)
 
-    def _unclaimed(self, quotes: Sequence[Quote]) -> tuple[Sequence[Quote], list[Hindrance]]:
-        """Return the quotes whose routes nobody waits for, and what is known of the others."""
+    def _unclaimed(self, quotes: Sequence[Quote], *, late: bool) -> tuple[Sequence[Quote], list[Hindrance]]:
+        """Return the quotes whose routes nobody waits for who comes first, and what is known of the others."""
         if self._room.empty:
             return quotes, []
-        ahead = [self._room.ahead(quote) for quote in quotes]
+        ahead = [self._room.ahead(quote, late=late) for quote in quotes]
         free = [quote for quote, hindrance in zip(quotes, ahead, strict=True) if hindrance is None]
         return free, [hindrance for hindrance in ahead if hindrance is not None]
 
@@ -200,6 +211,8 @@ class Admission:
 
     def _until(self, admitted: Admitted) -> float:
         """Until when the request may wait: policy's time from the first wait on, or the client's if that ends first."""
+        if admitted.exchange.errand is not None:
+            return admitted.exchange.errand.until
         if self._bound is None:
             self._bound = self._room.clock() + admitted.job_type.throttled.wait
             if (deadline := admitted.exchange.wishes.deadline) is not None:

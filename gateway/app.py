@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from gateway.admission import Doors
-from gateway.assets.answers import AnswersOnDisk
-from gateway.assets.images import ImagesOnDisk
+from gateway.assets.place import Bucket
 from gateway.assets.shadows import ShadowsOnDisk
 from gateway.capacity import LearningProvider
 from gateway.domain.budget import Budget, Counted, Quota
-from gateway.domain.links import Signer
 from gateway.domain.policy import Policy
 from gateway.domain.retry import RetryBudgets
 from gateway.domain.route import ProviderConfig
@@ -33,7 +31,6 @@ from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
 from gateway.ledger.wire import Balance
 from gateway.lifecycle import Lifecycle, Setup
-from gateway.linking import Linker
 from gateway.observe.event import PolicyLoaded
 from gateway.observe.fanout import Observers
 from gateway.observe.labels import LabelSets
@@ -48,10 +45,16 @@ from gateway.observe.scrape import (
     new_registry,
     scrape,
 )
-from gateway.ports import Ledger, LedgerUnavailable, Provider
-from gateway.providers import open_provider
+from gateway.outgoing import Outgoing
+from gateway.ports import Ledger, LedgerUnavailable
+from gateway.ports.provider import Provider
+from gateway.providers import open_provider, with_batches
 from gateway.service import Service
 from gateway.shadow import Shadows
+from gateway.storing import Storing
+from gateway.talking import Books, Talking
+from gateway.tasking import Tasking
+from gateway.tasks import Desk
 from gateway.watched import WatchedProvider
 
 Result = TypeVar("Result")
@@ -70,7 +73,9 @@ class Settings:
 
     data: Path
     assets: Path | None = None
-    """What gateways that share a store share on disk: answers kept for repeats, images with links. None: in `data`."""
+    """What gateways that share a store share on disk: answers kept for repeats, stored images. None: in `data`."""
+    bucket: Bucket | None = None
+    """Where they share it instead."""
     public_url: str | None = None
     """Under which clients reach the gateway, for links; None: the host that each request names, without TLS."""
     realm: str = "main"
@@ -93,60 +98,76 @@ class Application:
         self._observers = Observers([self._metrics, LogObserver()])
         self.doors = Doors()
         self.health = Health(self._observers, times=settings.health, capacity=self.doors.capacity.trouble)
+        self.outgoing = Outgoing(settings, lambda: self.policy, store, pepper, self._observers)
         self._providers = {name: self._open(config) for name, config in policy.providers.items()}
         self._former: list[Provider] = []
         self.ledger = RedisLedger(
             store, settings.realm, lease=settings.lease, observer=self._observers, on_expired=self._observers.emit
         )
         self.settlements = DeferredSettlements(self.ledger, Journal(settings.data / "journal", settings.realm))
-        self.answers = AnswersOnDisk((settings.assets or settings.data / "assets") / "answers")
-        self.comparisons = ShadowsOnDisk((settings.assets or settings.data / "assets") / "shadows")
-        self.images = ImagesOnDisk((settings.assets or settings.data / "assets") / "images")
-        linker = Linker(self.images, Signer(pepper), public_url=settings.public_url)
+        self.storing = storing = Storing(settings, lambda: self.policy, pepper, self._observers)
+        self.comparisons = ShadowsOnDisk(storing.folder / "shadows")
         offline = OfflineLedger(self.ledger, self.settlements)
         self.shadows = Shadows(
             ledger=offline,
             settlements=self.settlements,
             observer=self._observers,
             today=today,
-            answers=self.answers,
+            answers=storing.answers,
             comparisons=self.comparisons,
             doors=self.doors,
         )
         self.keyring = RedisKeyring(store, pepper, settings.realm)
-        self.lifecycle = Lifecycle(
+        observers, silence = self._observers, settings.lease
+        self.tasking = Tasking(store, settings.realm, storing.blobs, self._setup, observers, silence=silence)
+        desk = self.tasking.desk(offline, self.settlements, today, storing.linker, self.health, answers=storing.answers)
+        books = Books(offline, self.settlements, observers)
+        self.talking = Talking(store, settings.realm, lambda: self.policy, books, today, self.health, silence)
+        self.lifecycle = self._lifecycle(offline, desk)
+        self.tasking.employ(self.lifecycle)
+        self.service = self._service(offline, desk)
+        self._observers.emit(PolicyLoaded(policy.digest, ok=True))
+
+    def _lifecycle(self, ledger: Ledger, desk: Desk) -> Lifecycle:
+        return Lifecycle(
             current=self._setup,
             keyring=self.keyring,
-            ledger=offline,
+            ledger=ledger,
             settlements=self.settlements,
             observer=self._observers,
             today=today,
-            answers=self.answers,
+            answers=self.storing.answers,
             budgets=RetryBudgets(time.monotonic),
             shadows=self.shadows,
             conditions=self.health,
             balances=self.ledger.balances,
             doors=self.doors,
-            linker=linker,
+            archives=self.storing.archives,
+            desk=desk,
+            guard=self.outgoing.guard.refusal,
+            talks=self.talking.conversations,
         )
-        self.service = self._service(offline, linker)
-        self._observers.emit(PolicyLoaded(policy.digest, ok=True))
 
-    def _service(self, ledger: Ledger, linker: Linker) -> Service:
+    def _service(self, ledger: Ledger, desk: Desk) -> Service:
         return Service(
             lifecycle=self.lifecycle,
             current=self._setup,
             keyring=self.keyring,
             ledger=ledger,
             today=today,
-            linker=linker,
+            archives=self.storing.archives,
+            hints=self.outgoing.hints,
+            desk=desk,
+            beyond=self.talking.beyond,
         )
 
     def _setup(self) -> Setup:
         return Setup(self.policy, self._providers)
 
     def _open(self, config: ProviderConfig) -> Provider:
-        return WatchedProvider(LearningProvider(open_provider(config), self.doors.capacity), self.health)
+        provider = open_provider(config, self.outgoing.outside)
+        watched = WatchedProvider(LearningProvider(provider, self.doors.capacity), self.health)
+        return watched if config.batch is None else with_batches(watched, config, self.outgoing.outside)
 
     def adopt(self, policy: Policy) -> None:
         """Serve new requests by another policy; those under way finish by the one they began with."""
@@ -191,19 +212,32 @@ class Application:
                 for model in {route.model.name: route.model for route in self.policy.routes.values()}.values()
                 if model.retires is not None
             ),
+            tasks={str(status): count for status, count in (await self.tasking.counts()).items()},
+            assets=self.storing.held(),
+            callbacks_dead=(await self.outgoing.callbacks.callback_counts())["dead"],
         )
 
     def background(self) -> list[Coroutine[None, None, None]]:
         """Return what runs beside the requests, until it is cancelled."""
-        parts = (self.ledger, self.keyring, self.settlements, self.answers, self.comparisons, self.images)
+        parts = (
+            self.ledger,
+            self.keyring,
+            self.settlements,
+            self.comparisons,
+            self.storing,
+            self.outgoing,
+            self.tasking,
+            self.talking,
+        )
         return [part.run() for part in parts]
 
     async def aclose(self, grace: float) -> None:
         """Finish what runs, within `grace` seconds, settle what is settled, and let go of providers."""
-        await self.lifecycle.drain(grace)
-        await self.shadows.aclose()
+        await asyncio.gather(self.lifecycle.drain(grace), self.tasking.aclose(grace))
+        await asyncio.gather(self.shadows.aclose(), self.storing.aclose(grace))
         await self.settlements.aclose(grace)
         await self.ledger.aclose()
+        await self.talking.aclose()
         for provider in (*self._providers.values(), *self._former):
             await provider.aclose()
 
@@ -260,5 +294,6 @@ async def running_application(settings: Settings, policy: Policy, store_url: str
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await application.outgoing.aclose()
     finally:
         await store.aclose()

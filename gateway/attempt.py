@@ -5,26 +5,28 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.admission import Admission
-from gateway.domain.errors import ClientGone, GatewayError, RateLimited, Unavailable, UpstreamError, UpstreamTimeout
+from gateway.domain.errors import ClientGone, GatewayError, Unavailable
 from gateway.domain.retry import RetryBudgets, jittered
 from gateway.domain.route import Views
 from gateway.domain.settlement import CostSource, Outcome, Settlement, SettleResult
 from gateway.exchange import Admitted
+from gateway.exhausted import failed, ledger_unavailable
 from gateway.failpoint import reach
 from gateway.observe.event import FellBack, Observer, UpstreamFailed
-from gateway.ports import Answer, LedgerUnavailable, Provider, Settlements, UpstreamFailure
-from gateway.retrying import Course, Failed, Step
+from gateway.ports import LedgerUnavailable, Settlements
+from gateway.ports.provider import Answer, Provider, UpstreamFailure
+from gateway.retrying import Course, Step
 from gateway.steps.accept import retry_count
 from gateway.steps.reserve import AlreadyBound, Reserved
 from gateway.steps.send import send
-from gateway.steps.settle import presume
+from gateway.steps.settle import charge, presume
 
-LEDGER_RETRY_AFTER = 2.0
-"""Seconds a client is asked to wait when the store does not answer."""
+NOT_HERE = "task_not_here"
+"""The code of the error for a task that must not be sent from here any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,19 +115,34 @@ class Attempts:
         """Do one step; None if no usable answer came of it."""
         if step.pause:
             await self._pause(admitted, step.pause)
-        reserved = await self._reserve(admitted, course, step)
+        errand = admitted.exchange.errand
+        resumed = self._resumed(admitted, course) if errand is not None and errand.resumed is not None else None
+        reserved = resumed or await self._reserve(admitted, course, step)
         if reserved is None:
             return None
-        result = await self._send(admitted, reserved)
+        result = await self._send(admitted, reserved, resumed=resumed is not None)
         if isinstance(result, Sent):
             course.succeeded(reserved.quote)
             return result
         if result.pass_on:
             course.succeeded(reserved.quote)
-            return await self._pass_on(admitted, course, reserved, result)
+            return await self._pass_on(admitted, reserved, result)
         course.failed(reserved.quote, result)
         admitted.exchange.failed.append(reserved.quote.route.name)
+        if resumed is not None:
+            await self._give_back(admitted)  # its lease may have lapsed, which the next hold would leave as it is
         return None
+
+    def _resumed(self, admitted: Admitted, course: Course) -> Reserved:
+        """Take over the hold of a call that another process has sent."""
+        exchange, errand = admitted.exchange, admitted.exchange.errand
+        assert errand is not None
+        assert errand.resumed is not None
+        self._open, errand.resumed = errand.resumed, None
+        exchange.attempts += 1
+        exchange.quote = self._open.quote
+        course.chosen(self._open.quote)
+        return self._open
 
     async def _pause(self, admitted: Admitted, seconds: float) -> None:
         """Wait with nothing held; a gateway that shuts down meanwhile has nothing to end."""
@@ -164,7 +181,7 @@ class Attempts:
                 raise
             course.denied(step)
             return None
-        self._open, self._unbilled = reserved, ""
+        self._open, self._unbilled = reserved, "not_begun" if admitted.exchange.errand is not None else ""
         reach("after_hold")
         admitted.exchange.quote = reserved.quote
         exchange, quote = admitted.exchange, reserved.quote
@@ -182,29 +199,59 @@ class Attempts:
             if last.quote.route.name != route:
                 self._observer.emit(FellBack(last.quote.route.name, route, last.failure.reason))
 
-    async def _send(self, admitted: Admitted, reserved: Reserved) -> Sent | UpstreamFailure:
+    async def _may_begin(self, admitted: Admitted, reserved: Reserved) -> None:
+        """Ask whether a task is still to be sent from here; its hold is given back if it is not."""
+        errand = admitted.exchange.errand
+        if errand is None:
+            return
+        try:
+            if await errand.begins(reserved.quote.route.name, reserved.held.attempt):
+                self._unbilled = ""
+                return
+        except GatewayError:
+            await self._give_back(admitted)
+            raise
+        await self._give_back(admitted)
+        raise Unavailable("The task was cancelled, or taken over by another gateway.", code=NOT_HERE)
+
+    async def _send(self, admitted: Admitted, reserved: Reserved, *, resumed: bool = False) -> Sent | UpstreamFailure:
         """Call the provider; what may have been billed is booked at once."""
+        if not resumed:
+            await self._may_begin(admitted, reserved)
         began = time.monotonic()
         try:
             reach("before_send")
-            body, links = admitted.body, admitted.exchange.links
-            answer = await send(self._providers, admitted.request_id, reserved.quote, body, links)
+            exchange = admitted.exchange
+            answer = await send(
+                self._providers,
+                admitted.request_id,
+                reserved.quote,
+                admitted.body,
+                exchange.links,
+                uploads=exchange.uploads,
+                submissions=exchange.errand.submissions if exchange.errand is not None else None,
+                archive=exchange.archive,
+                converter=exchange.converter,
+            )
             reach("answer_begun")
             return Sent(reserved, answer, time.monotonic() - began)
         except UpstreamFailure as failure:
             self._observer.emit(UpstreamFailed(reserved.quote.route.name, failure.reason))
             if failure.outcome is Outcome.UNKNOWN:
                 await self._presume(admitted, reserved, failure)
+            elif charged := charge(
+                admitted.request_id, reserved.held.attempt, reserved.quote, failure, admitted.project.multiplier
+            ):
+                failure.charged = True
+                await self.book(admitted, reserved, charged)
             self._unbilled = failure.reason
             return failure
         finally:
             admitted.exchange.upstream_seconds += time.monotonic() - began
 
-    async def _pass_on(
-        self, admitted: Admitted, course: Course, reserved: Reserved, failure: UpstreamFailure
-    ) -> PassedOn:
+    async def _pass_on(self, admitted: Admitted, reserved: Reserved, failure: UpstreamFailure) -> PassedOn:
         await self._give_back(admitted)
-        if course.presumed or failure.outcome is Outcome.UNKNOWN:
+        if admitted.exchange.cost is not None:
             failure.headers = [*failure.headers, ("x-should-retry", "false")]
         return PassedOn(reserved, failure)
 
@@ -226,7 +273,8 @@ class Attempts:
 
     async def _presume(self, admitted: Admitted, reserved: Reserved, reason: UpstreamFailure | str) -> None:
         """Book the worst case, unconfirmed: nobody knows what the provider did."""
-        await self.book(admitted, reserved, presume(admitted.request_id, reserved.held.attempt, reserved.quote, reason))
+        attempt, multiplier = reserved.held.attempt, admitted.project.multiplier
+        await self.book(admitted, reserved, presume(admitted.request_id, attempt, reserved.quote, reason, multiplier))
 
     async def book(self, admitted: Admitted, reserved: Reserved, settlement: Settlement) -> None:
         """Settle a hold and tell of it; the exchange's cost is that of all its attempts."""
@@ -247,51 +295,3 @@ class Attempts:
 def total(one: Views, other: Views) -> Views:
     """Return the sum of two amounts, view by view."""
     return Views(one.official + other.official, one.route + other.route, one.internal + other.internal)
-
-
-def ledger_unavailable() -> Unavailable:
-    """Return the error for a hold that could not be taken, when no call may have been billed."""
-    return Unavailable(
-        "The ledger does not answer, so nothing can be held; nothing was spent. Please try again.",
-        code="ledger_unavailable",
-        retry_after=jittered(LEDGER_RETRY_AFTER, random.random),
-    )
-
-
-def failed(course: Course) -> GatewayError:
-    """Return the error for a request whose calls all failed. Once any may have been billed it must not be repeated."""
-    if course.presumed:
-        return _presumed(course.failures)
-    told, failures = _told(course.failures), [failed.failure for failed in course.failures]
-    if all(failure.reason == "status_429" for failure in failures):
-        message = f"Every route is at its provider's rate limit ({told}). Nothing was billed; please try again."
-        return RateLimited(message, retry_after=course.retry_after(), should_retry=True)
-    lasting = all(failure.reason.startswith("account") for failure in failures)
-    return UpstreamError(f"Every route failed ({told}). Nothing was billed.", should_retry=False if lasting else None)
-
-
-def _presumed(failures: Sequence[Failed]) -> GatewayError:
-    unclear = [failed for failed in failures if failed.presumed]
-    error = unknown(unclear[-1].failure)
-    if len(failures) > 1:
-        routes = " and ".join(failed.quote.route.name for failed in unclear)
-        error.message = (
-            f"Every route failed ({_told(failures)}). The work may have been done and billed by {routes}, "
-            "and is booked so."
-        )
-    return error
-
-
-def _told(failures: Sequence[Failed]) -> str:
-    return "; ".join(f"{failed.quote.route.name}: {failed.failure.message}" for failed in failures)
-
-
-def unknown(failure: UpstreamFailure, *, confirmed: bool = False) -> GatewayError:
-    """Return the error for a call that may have been billed, and must not be repeated blindly.
-
-    `confirmed` tells that the answer had said what it cost before it broke off.
-    """
-    kind = UpstreamTimeout if failure.reason == "timeout" else UpstreamError
-    booked = "what it reported was booked" if confirmed else "its worst case was booked as unconfirmed"
-    message = f"{failure.message}. The work may have been done and billed; {booked}."
-    return kind(message, should_retry=False)

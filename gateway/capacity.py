@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from gateway.domain.budget import Counted, Quota
 from gateway.domain.route import Quote, Route
-from gateway.ports import Answer, Call, Collected, Provider, UpstreamFailure
+from gateway.ports.provider import Answer, Call, Cancellable, Collected, Provider, Submitted, UpstreamFailure
 from gateway.steps.reserve import limits_of
 
 FORGOTTEN = 600.0
@@ -151,6 +151,10 @@ class LearningProvider:
             self._capacity.learn(route, failure.rate_limits)
             if failure.reason == "status_429":
                 self._capacity.refused(route, failure.retry_after)
+
+    async def cancel(self, route: Route, submitted: Submitted) -> bool:
+        """Ask for work to be given up, where the provider can be asked."""
+        return isinstance(self._provider, Cancellable) and await self._provider.cancel(route, submitted)
 
     async def aclose(self) -> None:
         """Close connections."""

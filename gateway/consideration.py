@@ -18,7 +18,7 @@ from gateway.domain.offer import Offer, Quotes
 from gateway.domain.policy import JobType, Order, Policy, Project
 from gateway.domain.route import Refusal
 from gateway.domain.trial import Arm
-from gateway.ports import Conditions
+from gateway.ports.provider import Conditions
 from gateway.steps.experiment import with_arm
 from gateway.steps.price import able_routes, offers
 from gateway.steps.rank import (

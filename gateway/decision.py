@@ -22,7 +22,7 @@ from gateway.domain.naming import model_named
 from gateway.domain.policy import ClientModel, JobType, Policy, Project
 from gateway.domain.route import Route
 from gateway.domain.trial import Arm
-from gateway.ports import Conditions
+from gateway.ports.provider import Conditions
 from gateway.steps.classify import find_job_type
 from gateway.steps.experiment import assign
 from gateway.steps.rank import Ranked, check_lane

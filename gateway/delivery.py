@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 
 from gateway.domain.errors import GatewayError
 from gateway.failpoint import reach
-from gateway.ports import Answer, Headers
+from gateway.ports import Headers
+from gateway.ports.provider import Answer
 from gateway.relay import Relay
 
 EVENT_END = b"\n\n"
@@ -45,7 +46,7 @@ class Delivery:
         """Whether the status line is out."""
         return self._headers is not None
 
-    def headers(self, cost: int) -> Headers:
+    def headers(self, cost: int | None) -> Headers:
         """Return the headers that went out, or that will once the cost is known."""
         return self._headers if self._headers is not None else self._with_own(cost)
 
@@ -91,8 +92,8 @@ class Delivery:
             await self._relay.write(chunk)
         self.client_seconds += time.monotonic() - began
 
-    async def finish(self, cost: int) -> None:
-        """Give the client the rest; the money is settled."""
+    async def finish(self, cost: int | None) -> None:
+        """Give the client the rest; the money is settled, or the cost (None) known to somebody else only later."""
         reach("before_last_byte")
         self._open(cost)
         await self._write(self._held)

@@ -13,8 +13,11 @@ from gateway.domain.policy import JobType, Policy, Project
 from gateway.domain.route import Quote, Views
 from gateway.domain.settlement import CostSource, Settlement
 from gateway.domain.trial import Arm, is_sampled
+from gateway.errand import Errand
 from gateway.observe.event import NONE, Degraded, HoldEnded, Replaced, RequestFinished
-from gateway.ports import Body, Inbound, Links
+from gateway.ports import Body, Inbound
+from gateway.ports.provider import Archive, Converter, Links
+from gateway.ports.responses import Talk
 from gateway.steps.rank import Ranked
 from gateway.steps.reserve import Purse
 
@@ -35,10 +38,24 @@ class Exchange:
     replayed: bool = False
     links: Links | None = None
     """Where its images are kept, if its client wants links to them."""
+    uploads: Links | None = None
+    """Where its input images may be kept for a provider that fetches them."""
+    archive: Archive | None = None
+    """Where its images are kept beside the answer, if policy has it so."""
+    converter: Converter | None = None
+    """What converts images that came in another format, if policy has it so."""
+    cache_key: str | None = None
+    """What it says, as a digest, if its answer may be given again."""
+    cached: bool = False
+    """Whether an earlier request's images answered it."""
+    talk: Talk | None = None
+    """What is done with its answer, if it leads a conversation."""
+    errand: Errand | None = None
+    """If it is a task's, which began without a client that waits."""
     arm: Arm | None = None
     """Of an experiment, if the request is in one."""
     quote: Quote | None = None
-    changes_told: set[str] = field(default_factory=set)
+    changes_told: list[str] = field(default_factory=list)
     """What policy changed to save money, as far as events have told of it."""
     attempts: int = 0
     failed: list[str] = field(default_factory=list)
@@ -61,14 +78,14 @@ class Exchange:
         """Return what policy changed in a quote that was chosen, each change once a request."""
         changes = [f"{name}={value}" for name, value in quote.degraded.items()]
         new = [change for change in changes if change not in self.changes_told]
-        self.changes_told.update(new)
+        self.changes_told += new
         return [Degraded(self.job_type.name if self.job_type else NONE, change) for change in new]
 
     def replacements(self, quote: Quote) -> list[Replaced]:
         """Return the retired model that a quote which was chosen stands in for, once a request."""
         if quote.replaced is None or quote.replaced in self.changes_told:
             return []
-        self.changes_told.add(quote.replaced)
+        self.changes_told.append(quote.replaced)
         return [Replaced(quote.route.name, quote.replaced, quote.route.model.name)]
 
     def finished(
@@ -95,7 +112,7 @@ class Exchange:
             images=self.images,
             estimate=self.quote.worst.route if self.quote else None,
             cost=self.cost.route if self.cost else None,
-            source=self.source or "",
+            source="cache" if self.cached else self.source or "",
             code=code,
             client_gone=client_gone,
             bytes_out=bytes_out,

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
+from gateway.asynchrony import Later
 from gateway.domain import money
 from gateway.domain.budget import Budget, Candidate, Line, Obstacle, Quota
 from gateway.domain.choosing import Choice, Standing, State, use_of
@@ -61,6 +62,7 @@ def explanation(decided: Decided, state: State | None = None) -> dict[str, objec
         "route": None if chosen is None else quotes[chosen].route.name,
         "chosen": chosen,
         "live": state is not None,
+        "task": _task(decided.later),
         "experiment": {"name": arm.experiment, "arm": arm.name} if arm else None,
         "candidates": [
             {**_candidate(quote), **_held_on(candidate, state), **_verdict(index, candidate, choice, state)}
@@ -73,6 +75,11 @@ def explanation(decided: Decided, state: State | None = None) -> dict[str, objec
         error = denial(choice.denied, quotes, decided.job_type.degrade, may_degrade=asked.wishes.degrade)
         told["denied"] = {"status": error.status, "code": error.code, "message": error.message}
     return told
+
+
+def _task(terms: Later | None) -> dict[str, object] | None:
+    """Return the terms of the task that a request becomes; None where it is answered when it is done."""
+    return None if terms is None else {"callback_url": terms.callback_url, "max_wait_seconds": terms.max_wait}
 
 
 def refusal(undecided: Undecided) -> dict[str, object]:

@@ -13,31 +13,26 @@ from datetime import date
 from typing import NamedTuple
 
 from gateway.admission import Doors
-from gateway.attempt import Attempts, PassedOn, Sent, unknown
+from gateway.attempt import Attempts, PassedOn, Sent
 from gateway.delivery import Delivery
 from gateway.domain.budget import Held
 from gateway.domain.errors import GatewayError, InternalError, Unavailable, UpstreamError
 from gateway.domain.retry import RetryBudgets
-from gateway.domain.settlement import CostSource, Outcome, Reading
+from gateway.domain.settlement import CostSource
 from gateway.duplicates import Ending, Shared, reused
 from gateway.earlier import Earlier
 from gateway.exchange import Admitted
 from gateway.keeping import Keeping, Whole, error_answer
 from gateway.observe.event import Observer, RequestDenied, UpstreamFailed, UpstreamFinished
-from gateway.ports import (
-    Answers,
-    Headers,
-    Ledger,
-    Outbound,
-    Provider,
-    Settlements,
-    Truncated,
-    UpstreamFailure,
-)
+from gateway.ports import Answers, Headers, Ledger, Outbound, Settlements, Truncated
+from gateway.ports.provider import Provider, UpstreamFailure
+from gateway.ports.responses import Talk
 from gateway.relay import Relay
+from gateway.responses_settle import settle
 from gateway.shadow import Shadows, landing
+from gateway.spoiled import garbage as garbage
+from gateway.spoiled import spoiled as spoiled
 from gateway.steps.reserve import AlreadyBound
-from gateway.steps.settle import settle
 from gateway.steps.write import REPLAYED, Decision, write
 
 log = logging.getLogger(__name__)
@@ -80,7 +75,7 @@ class Flight:
         self._providers = providers
         self._shared = shared
         self._keeping = Keeping(means.answers, means.ledger, admitted.exchange, relay)
-        left = None if shared else relay.until_taken
+        left = None if shared or admitted.exchange.errand else relay.until_taken
         admission = means.doors.admission(means.ledger, left, self._keeping.held)
         self._attempts = Attempts(admission, means.settlements, providers, means.observer, means.budgets)
 
@@ -169,11 +164,13 @@ class Flight:
     async def _deliver(self, sent: Sent) -> Shown | Sent | PassedOn:
         """Relay the answer and settle in between; an answer that is no use may be followed by another one."""
         admitted, exchange, reserved, answer = self._admitted, self._exchange, sent.reserved, sent.answer
-        delivery = Delivery(
-            answer, self._relay, lambda cost: self._headers(reserved.held, cost), record=self._keeping.write
-        )
+        talk, keep = exchange.talk, self._keeping.write
+        record = keep if talk is None else talk.recording(answer.reading, keep)
+        delivery = Delivery(answer, self._relay, lambda cost: self._headers(reserved.held, cost), record=record)
         broken = await self._pump(delivery, sent)
         reading = answer.reading()
+        if talk is not None and broken is None and talk.goes_on(reading):
+            return await self._leave_to_follower(talk, sent, delivery)
         settlement = settle(
             admitted.request_id,
             reserved.held.attempt,
@@ -189,6 +186,8 @@ class Flight:
             await self._attempts.book(admitted, reserved, settlement)
             return await self._break_off(sent, delivery, broken or garbage(error), error)
         before = exchange.cost.route if exchange.cost else 0
+        if talk is not None:
+            await talk.remember(reading)
         await self._keeping.complete(answer.status, delivery.headers(before + settlement.cost.route))
         await self._attempts.book(admitted, reserved, settlement)
         self._end(Ending(kept=admitted.request_id))
@@ -197,6 +196,15 @@ class Flight:
         await delivery.finish(before + settlement.cost.route)
         exchange.client_seconds += delivery.client_seconds
         return Shown(answer.status, reading.error or "")
+
+    async def _leave_to_follower(self, talk: Talk, sent: Sent, delivery: Delivery) -> Shown:
+        """Give the client an answer that says that the work goes on; its hold lasts until that has ended."""
+        reserved, answer, request_id = sent.reserved, sent.answer, self._admitted.request_id
+        await talk.hand_over(request_id, reserved.held.attempt, reserved.quote, answer.reading())
+        await self._keeping.complete(answer.status, delivery.headers(None))
+        self._end(Ending(kept=request_id))
+        await delivery.finish(None)
+        return Shown(answer.status, "")
 
     async def _pump(self, delivery: Delivery, sent: Sent) -> UpstreamFailure | None:
         """Read the answer to its end; returns the failure if it broke off."""
@@ -272,24 +280,3 @@ def own_headers(admitted: Admitted, today: date, held: Held | None = None, cost:
     quote = exchange.quote or admitted.ranked.quotes[0]
     decision = Decision(admitted.request_id, admitted.job_type.name, quote, exchange.attempts, held, cost, exchange.arm)
     return write(decision, today)
-
-
-def spoiled(
-    reading: Reading, broken: UpstreamFailure | None, *, event_stream: bool, confirmed: bool
-) -> GatewayError | None:
-    """Return the error for an answer that came with a 2xx but is no answer; None if it is good."""
-    if broken is not None:
-        return unknown(broken, confirmed=confirmed)
-    if not reading.complete:
-        message = "The provider's answer is not whole or not readable. The work may have been done and billed."
-        return UpstreamError(message, should_retry=False)
-    if not reading.images and not event_stream:
-        found = f"an error ({reading.error})" if reading.error else "no image"
-        message = f"The provider answered 200 with {found}. The work may have been done and billed."
-        return UpstreamError(message, should_retry=False)
-    return None
-
-
-def garbage(error: GatewayError) -> UpstreamFailure:
-    """Return the failure of a call that was answered with something that is no answer."""
-    return UpstreamFailure(Outcome.UNKNOWN, "garbage", error.message)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from gateway.ports import Inbound, Outbound
+from gateway.ports import Headers, Inbound, Outbound
+from gateway.ports.responses import Passing
 
 
 class Gateway(Protocol):
@@ -23,8 +24,32 @@ class Gateway(Protocol):
     async def request_record(self, headers: Mapping[str, str], request_id: str) -> dict[str, object]:
         """Return what one request of this key's project cost and why; NotFound for anybody else's."""
 
+    async def task(self, headers: Mapping[str, str], task_id: str) -> tuple[dict[str, object], Headers]:
+        """Return a task of this key's project, and headers for it; NotFound for anybody else's."""
+
+    async def tasks(self, headers: Mapping[str, str], query: Mapping[str, str]) -> dict[str, object]:
+        """List the tasks of this key's project, newest first; `query` may have `limit`, `after` and `status`."""
+
+    async def cancel_task(self, headers: Mapping[str, str], task_id: str) -> dict[str, object]:
+        """Cancel a task of this key's project and return it; NotFound, or NotCancellable with the reason."""
+
     async def asset(self, headers: Mapping[str, str], name: str, query: Mapping[str, str]) -> Outbound:
         """Return a stored image, by its signed link or by a key of its project; Forbidden or NotFound if not."""
+
+    async def assets(self, headers: Mapping[str, str], query: Mapping[str, str]) -> dict[str, object]:
+        """List the stored images of this key's project, by their ids; `query` may have `limit` and `after`."""
+
+    async def delete_asset(self, headers: Mapping[str, str], name: str) -> dict[str, object]:
+        """Delete a stored image of this key's project; NotFound for anybody else's."""
+
+    async def response(self, headers: Mapping[str, str], response_id: str, passing: Passing) -> Outbound:
+        """Ask the account that made a response of this key's project; NotFound for anybody else's."""
+
+    async def passed(self, headers: Mapping[str, str], passing: Passing, received: float) -> Outbound:
+        """Let a request go through as it is; NotFound where policy does not."""
+
+    def hint(self, token: str) -> Callable[[Mapping[str, str], bytes], bool] | None:
+        """Return who takes a provider's call to `/v1/hints/{token}`, headers and body; None if nobody waits for it."""
 
     async def variations(self, headers: Mapping[str, str]) -> None:
         """Refuse the endpoint that the vendor retired; raises Retired, or InvalidApiKey first."""

@@ -18,7 +18,7 @@ from gateway.domain.job import AUTO, Job, Size
 from gateway.domain.retry import jittered
 from gateway.domain.route import Route
 from gateway.observe.event import Observer, RouteEjected
-from gateway.ports import UpstreamFailure
+from gateway.ports.provider import UpstreamFailure
 
 FAILURES = 5
 """In a row, before a route is ejected."""
@@ -26,7 +26,8 @@ LEAST = 0.1
 """The share of its work that a route gets first when it is back."""
 _SMALL, _MIDDLE = 1_200_000, 2_500_000
 """Pixels: the ends of the first two size classes."""
-_THROTTLED = "status_429"
+_NO_FAULT = frozenset({"status_429", "unsupported", "no_image"})
+"""Reasons that say nothing of a route's health."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +181,7 @@ class Health:
 
     def failed(self, trial: Trial, failure: UpstreamFailure) -> None:
         """Take note of a failure; the caller's own fault and a full account say nothing of the route's health."""
-        if failure.pass_on or failure.reason == _THROTTLED:
+        if failure.pass_on or failure.reason in _NO_FAULT:
             self.dropped(trial)
             return
         state = self._end(trial)

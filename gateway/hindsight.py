@@ -18,7 +18,7 @@ from gateway.domain.budget import Budget, Candidate, Quota, View
 from gateway.domain.caller import Caller
 from gateway.domain.choosing import Stands, choose
 from gateway.domain.errors import GatewayError
-from gateway.domain.job import AUTO, Job, Operation, Wishes
+from gateway.domain.job import AUTO, BOOKED_AS_IT_WAS, OF_MODELS, Job, Operation, Wishes
 from gateway.domain.mark import mark
 from gateway.domain.period import window_id
 from gateway.domain.policy import JobType, Policy
@@ -102,7 +102,7 @@ class Hindsight:
 
     def _decide(self, entry: Entry) -> Past:
         kept = Past(Verdict(Fate.KEPT, entry.cost, entry.route, _degraded(entry)), None, entry.cost, entry.cost)
-        if entry.request_id == NO_REQUEST or entry.about.get("shadow"):
+        if entry.request_id == NO_REQUEST or entry.about.get("shadow") or entry.operation in BOOKED_AS_IT_WAS:
             return kept
         try:
             asked = _asked(entry, self._policy)
@@ -188,7 +188,7 @@ class _AsTheyWere:
 def _asked(entry: Entry, policy: Policy) -> Asked:
     about = entry.about
     job = Job(
-        operation=Operation(entry.operation) if entry.operation in list(Operation) else Operation.GENERATE,
+        operation=Operation(entry.operation) if entry.operation in OF_MODELS else Operation.GENERATE,
         client_model=about.get("client_model"),
         prompt_chars=int(about.get("text_chars") or about.get("text_bytes") or 0),
         prompt_bytes=int(about.get("text_bytes") or 0),

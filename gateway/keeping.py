@@ -47,9 +47,10 @@ def error_answer(error: GatewayError) -> Whole:
 class Keeping:
     """What becomes of the answer to one request.
 
-    Under an idempotency key an answer is kept wherever money may be spent on it. Without one only a client that was
-    cut off asks again: what it has not got to the end is kept, and the ledger is told that it was left behind. What a
-    shadow is to be compared with is kept once the client has it.
+    Under an idempotency key an answer is kept wherever money may be spent on it, and so is a task's: whoever goes on
+    with the task finds it. Without one only a client that was cut off asks again: what it has not got to the end is
+    kept, and the ledger is told that it was left behind. What a shadow is to be compared with is kept once the client
+    has it.
     """
 
     def __init__(self, answers: Answers | None, ledger: Ledger, exchange: Exchange, relay: Relay) -> None:
@@ -59,11 +60,11 @@ class Keeping:
         self._own_id = self._request_id = exchange.inbound.request_id
         self._held = False
         self._orphan_name = exchange.orphan_name
-        self._keyed = exchange.binding is not None and not exchange.binding.claim
+        self._keyed = (exchange.binding is not None and not exchange.binding.claim) or exchange.errand is not None
         self._compared = exchange.sampled
         self._recording: Recording | None = None
         self._complete: tuple[int, Headers] | None = None
-        self._orphaning: set[asyncio.Task[None]] = set()
+        self._orphaning: list[asyncio.Task[None]] = []
         if self._orphan_name is not None:
             relay.on_leave = self.leave_behind
         self._begin()
@@ -132,17 +133,20 @@ class Keeping:
         """Let the next retry take over the request that this one stands for, unless nothing was held for it yet."""
         if self._request_id == self._own_id and not self._held:
             return  # it may end without an answer, for which the retry would wait in vain
-        task = asyncio.create_task(self._orphan(self._request_id))
-        self._orphaning.add(task)
-        task.add_done_callback(self._orphaning.discard)
+        self._orphaning.append(asyncio.create_task(self._orphan(self._request_id)))
 
     async def _orphan(self, request_id: str) -> None:
         assert self._orphan_name is not None
-        for pause in ORPHAN_PAUSES:
-            try:
-                await self._ledger.orphan(self._orphan_name, request_id)
-            except LedgerUnavailable as error:
-                log.warning("a retry of request %s does not find it, the ledger does not answer: %s", request_id, error)
-                await asyncio.sleep(pause)
-            else:
-                return
+        await leave_behind(self._ledger, self._orphan_name, request_id)
+
+
+async def leave_behind(ledger: Ledger, name: str, request_id: str) -> None:
+    """Let the next retry by this name take over a request; what the ledger does not take in time is logged."""
+    for pause in ORPHAN_PAUSES:
+        try:
+            await ledger.orphan(name, request_id)
+        except LedgerUnavailable as error:
+            log.warning("a retry of request %s does not find it, the ledger does not answer: %s", request_id, error)
+            await asyncio.sleep(pause)
+        else:
+            return

@@ -18,8 +18,13 @@ from datetime import date
 from typing import NamedTuple
 
 from gateway.admission import Doors
-from gateway.decision import Asked, decide, job_type_of, project_of
-from gateway.domain.errors import GatewayError, InternalError, Unavailable
+from gateway.archive import Archives
+from gateway.asynchrony import Guard, Later, plain_guard
+from gateway.batching import by_batch
+from gateway.conversations import Talks
+from gateway.decision import Asked, project_of
+from gateway.domain.errors import GatewayError, InternalError, InvalidRequest, Unavailable
+from gateway.domain.job import Operation
 from gateway.domain.policy import Policy
 from gateway.domain.retry import RetryBudgets
 from gateway.duplicates import Duplicates, Ending
@@ -28,18 +33,18 @@ from gateway.explanation import Balances, explanation_now
 from gateway.failpoint import reach
 from gateway.flight import Flight, Means, own_headers
 from gateway.keeping import Whole
-from gateway.linking import Linker
 from gateway.observe.event import Observer, RequestDenied, RequestStarted
-from gateway.ports import Answers, Conditions, Inbound, Keyring, Ledger, Outbound, Provider, Settlements
+from gateway.ports import Answers, Inbound, Keyring, Ledger, Outbound, Settlements
+from gateway.ports.provider import Conditions, Provider
 from gateway.rehearsal import Decided
 from gateway.relay import Relay
 from gateway.repetition import ties
 from gateway.shadow import Shadows
 from gateway.steps.accept import accept, idempotency_key, retry_count
 from gateway.steps.authenticate import authenticate
-from gateway.steps.classify import classify
-from gateway.steps.compatibility import modernized
 from gateway.steps.write import OF_THE_ROUTE
+from gateway.tasks import Desk
+from gateway.understanding import Understanding
 
 CLIENT_GONE = 499
 """The status of a request whose client left while it waited for somebody else's answer."""
@@ -65,7 +70,9 @@ class Lifecycle:
     `answers` keeps what may be asked for again; without it a repeated request is told that its answer is not kept.
     `budgets` bound the retries of all requests together; without them each request has its own. `shadows` repeat
     some requests for comparison. `conditions` tell how routes are doing, `balances` where budgets stand for whoever
-    asks without spending. `doors` hold who waits for a route. `linker` keeps images for links to them.
+    asks without spending. `doors` hold who waits for a route. `archives` keep images for links to them. `desk` makes
+    tasks; without it none are to be had. `talks` serve conversations. `guard` judges the URLs that clients want to be
+    called.
     """
 
     def __init__(
@@ -84,7 +91,10 @@ class Lifecycle:
         balances: Balances | None = None,
         limits: Limits | None = None,
         doors: Doors | None = None,
-        linker: Linker | None = None,
+        archives: Archives | None = None,
+        desk: Desk | None = None,
+        guard: Guard = plain_guard,
+        talks: Talks | None = None,
     ) -> None:
         self._current = current
         self._keyring = keyring
@@ -94,7 +104,11 @@ class Lifecycle:
         self._today = today
         self._conditions = conditions
         self._balances = balances
-        self._linker = linker
+        self._desk = desk
+        self._talks = talks
+        self._archives = archives
+        linker = archives.linker if archives is not None else None
+        self.understanding = Understanding(today, conditions, linker, archives, guard)
         self._limits = limits or Limits()
         self._running: set[asyncio.Task[None]] = set()
         self._draining = False
@@ -110,13 +124,19 @@ class Lifecycle:
         reach("received")
         self._observer.emit(RequestStarted(str(inbound.operation)))
         try:
-            admitted = await self._admit(exchange, setup)
+            admitted, terms = await self._admit(exchange, setup)
             reach("body_read")
             if exchange.wishes.dry_run:
-                return await self._explain(admitted)
+                return await self._explain(admitted, terms)
+            if admitted.job_type.cache is not None and terms is None and self._archives is not None:
+                earlier = await self._archives.answered(admitted, self._today())
+                if earlier is not None:
+                    return earlier
             shared = self._duplicates.running(exchange.binding)
             if shared is not None:
                 return await self._duplicates.join(admitted, shared)
+            if terms is not None:
+                return await self._create_task(admitted, terms)
         except GatewayError as error:
             self._refused(exchange, error)
             raise
@@ -128,10 +148,10 @@ class Lifecycle:
             raise
         return await self._take_off(admitted, setup.providers)
 
-    async def _admit(self, exchange: Exchange, setup: Setup) -> Admitted:
-        """Everything before money: who, what, where and at what price."""
+    async def _admit(self, exchange: Exchange, setup: Setup) -> tuple[Admitted, Later | None]:
+        """Everything before money: who, what, where and at what price; and whether it is to be answered later."""
         inbound = exchange.inbound
-        exchange.wishes = wishes = accept(inbound.headers)
+        exchange.wishes = accept(inbound.headers)
         key, retries = idempotency_key(inbound.headers), retry_count(inbound.headers)
         exchange.caller = caller = await authenticate(inbound.headers, self._keyring)
         project = project_of(caller, setup.policy)
@@ -140,19 +160,26 @@ class Lifecycle:
         body = await inbound.read_body()
         exchange.client_seconds += time.monotonic() - began
         try:
-            job, today = classify(inbound.operation, inbound.path_model, body), self._today()
-            exchange.job = job = modernized(job, body.fields, project, setup.policy, today)
-            asked = Asked(job, wishes, caller, project, setup.policy, today, self._conditions, inbound.request_id)
-            exchange.job_type = job_type = job_type_of(asked)
-            ranked = decide(asked, job_type)
-            exchange.arm = ranked.arm
-            if job.links and self._linker is not None:
-                exchange.links = self._linker.links(project.name, inbound.headers)
-            exchange.binding, exchange.orphan_name = ties(inbound, caller, body, key=key, retries=retries)
+            # classify, compatibility, experiment, price and rank
+            if inbound.operation is Operation.RESPOND and self._talks is not None:
+                admitted, terms = await self._talks.admitted(exchange, caller, project, setup.policy, body), None
+            else:
+                admitted, terms = self.understanding.admitted(exchange, caller, project, setup.policy, body)
+            later = terms is not None
+            admitted = by_batch(admitted, terms.max_wait) if terms is not None else admitted
+            exchange.binding, exchange.orphan_name = ties(inbound, caller, body, key=key, retries=retries, later=later)
         except BaseException:
             await body.aclose()
             raise
-        return Admitted(exchange, caller, project, job, job_type, setup.policy, ranked, body)
+        return admitted, terms
+
+    async def _create_task(self, admitted: Admitted, terms: Later) -> Outbound:
+        if self._desk is None:
+            await admitted.body.aclose()
+            raise InvalidRequest("Answers that come later are not to be had here.", code="unsupported_parameter")
+        answer = await self._desk.create(admitted, terms)
+        self._observer.emit(admitted.exchange.finished(answer.status))
+        return answer
 
     def _check_room(self) -> None:
         if self._draining:
@@ -181,13 +208,13 @@ class Lifecycle:
         task.add_done_callback(landed)
         return await relay.head()
 
-    async def _explain(self, admitted: Admitted) -> Outbound:
+    async def _explain(self, admitted: Admitted, terms: Later | None) -> Outbound:
         """Answer a dry run: the decision, and where budgets stand; nothing is held and nothing is sent."""
         await admitted.body.aclose()
         job, wishes, today = admitted.job, admitted.exchange.wishes, self._today()
         seed, conditions = admitted.request_id, self._conditions
         asked = Asked(job, wishes, admitted.caller, admitted.project, admitted.policy, today, conditions, seed)
-        decided = Decided(asked, admitted.job_type, admitted.ranked)
+        decided = Decided(asked, admitted.job_type, admitted.ranked, terms)
         told = await explanation_now(decided, self._balances)
         chosen = told["chosen"]
         admitted.exchange.quote = admitted.ranked.quotes[chosen if isinstance(chosen, int) else 0]
@@ -198,6 +225,11 @@ class Lifecycle:
         if chosen is None:  # no route would be called, so none is told of
             own = [(name, value) for name, value in own if name not in OF_THE_ROUTE]
         return Whole(200, [*headers, *own], body).outbound()
+
+    @property
+    def means(self) -> Means:
+        """What flights use here, those of tasks too."""
+        return self._means
 
     def refuse_new_work(self) -> None:
         """Answer new requests, and those that wait for a route, with 503 from now on."""

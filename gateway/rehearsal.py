@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import partial
 from typing import Literal
 
+from gateway.asynchrony import Later, later
 from gateway.decision import Asked, decide, job_type_of, project_of
+from gateway.domain.addresses import Egress
 from gateway.domain.budget import Budget, Candidate, Quota
 from gateway.domain.caller import Caller
 from gateway.domain.choosing import Choice, State, choose
@@ -15,7 +18,8 @@ from gateway.domain.denial import denial
 from gateway.domain.errors import GatewayError
 from gateway.domain.job import Operation
 from gateway.domain.policy import JobType, Policy
-from gateway.ports import Conditions
+from gateway.domain.web_address import BadUrl, check_url
+from gateway.ports.provider import Conditions
 from gateway.steps.accept import accept
 from gateway.steps.classify import classify
 from gateway.steps.compatibility import modernized
@@ -63,6 +67,8 @@ class Decided:
     asked: Asked
     job_type: JobType
     ranked: Ranked
+    later: Later | None = None
+    """The terms of the task that it becomes, if it does."""
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
@@ -102,9 +108,19 @@ def rehearse(sketch: Sketch, policy: Policy, today: date, conditions: Conditions
         project = project_of(caller, policy)
         shape = Shape(sketch.fields, _images(sketch), sketch.mask or any(map(sketch.fields.get, _MASKS)))
         job = modernized(classify(sketch.operation, None, shape), shape.fields, project, policy, today)
+        terms = later(job, shape.fields, wishes, project, partial(_refusal, policy.egress))
     except GatewayError as error:
         raise Undecided(error) from error
-    return settle_on(Asked(job, wishes, caller, project, policy, today, conditions))
+    return replace(settle_on(Asked(job, wishes, caller, project, policy, today, conditions)), later=terms)
+
+
+def _refusal(egress: Egress, url: str) -> str | None:
+    """Say why policy lets no call back go to a URL; names are looked up only when it is called."""
+    try:
+        check_url(url, egress)
+    except BadUrl as refused:
+        return refused.message
+    return None
 
 
 def settle_on(asked: Asked, prepared: Callable[[JobType], JobType] | None = None) -> Decided:

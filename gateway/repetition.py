@@ -17,8 +17,12 @@ class Ties(NamedTuple):
     orphan_name: str | None
 
 
-def ties(inbound: Inbound, caller: Caller, body: Body, *, key: str | None, retries: int | None) -> Ties:
+def ties(
+    inbound: Inbound, caller: Caller, body: Body, *, key: str | None, retries: int | None, later: bool = False
+) -> Ties:
     """Return how a request may be repeated: by the client's own key, or by the retries that its library announces.
+
+    One that is answered `later`, by a task, is repeated by none that is answered at once.
 
     A name is of one project and one API key, so nobody can ask for another's answer. Whoever repeats himself without
     a key says so (`retries` above 0) and takes over what a client left behind: alike requests at once stay apart.
@@ -33,7 +37,7 @@ def ties(inbound: Inbound, caller: Caller, body: Body, *, key: str | None, retri
         headers.get("x-gateway-job-type"),
         headers.get("x-gateway-lane"),
     )
-    fingerprint = digest(*asked, body.encoding, body.fingerprint)
+    fingerprint = digest(*asked, body.encoding, body.fingerprint, *(["later"] if later else []))
     if key is not None:
         return Ties(Binding(digest(caller.project, caller.key_id, "key", key), fingerprint), None)
     name = digest(caller.project, caller.key_id, "retry", fingerprint)

@@ -11,8 +11,9 @@ from fractions import Fraction
 from gateway.domain import money, pricing
 from gateway.domain.job import AUTO, Job, Size
 from gateway.domain.naming import translated
-from gateway.domain.route import Model, Price, Quote, Views
-from gateway.domain.settlement import Reading, Usage
+from gateway.domain.price import Price
+from gateway.domain.route import Model, Quote, Views
+from gateway.domain.settlement import CostSource, PartReading, Reading, Usage
 from gateway.domain.spend import ADJUST, PRESUME
 from gateway.ledger.entries import Entry
 from gateway.steps.settle import settle
@@ -85,6 +86,10 @@ def _cost(entry: Entry, quote: Quote, multiplier: Fraction, maker: Model | None)
     """What a booking costs by a quote, and whether that is an estimate: the usage of another picture is not known."""
     if entry.kind == PRESUME:
         return quote.worst, True
+    if entry.answer.get("charged_for") and not entry.images:
+        refusal = PartReading(quote.job.n, Reading(), str(entry.answer["charged_for"]))
+        refused = Reading(parts=(refusal,) * int(entry.answer.get("charged_calls") or 1))
+        return settle(entry.request_id, entry.attempt, quote, refused, multiplier).cost, True
     said = {name: int(count) for name, count in (entry.usage or {}).items() if name in Usage.__slots__}
     facts = entry.facts
     same = (quote.job.size, quote.job.quality, quote.job.n) == (facts.get("size"), facts.get("quality"), entry.n)
@@ -99,7 +104,8 @@ def _cost(entry: Entry, quote: Quote, multiplier: Fraction, maker: Model | None)
     reading = Reading(
         usage=usage, size=entry.size if same else None, images=min(entry.images, quote.job.n), complete=True
     )
-    return settle(entry.request_id, entry.attempt, replace(quote, job=made), reading, multiplier).cost, estimated
+    restated = settle(entry.request_id, entry.attempt, replace(quote, job=made), reading, multiplier)
+    return restated.cost, estimated or restated.source is CostSource.ESTIMATE
 
 
 def _as_delivered(entry: Entry, quote: Quote, maker: Model | None) -> Job:

@@ -11,12 +11,18 @@ from gateway.domain.policy import OnUnknown, Retry
 from gateway.domain.retry import RetryBudgets, backoff, jittered
 from gateway.domain.route import Quote
 from gateway.domain.settlement import Outcome
-from gateway.ports import UpstreamFailure
+from gateway.ports.provider import UpstreamFailure
 
 LONGEST_WAIT = 10.0
 """Seconds; a provider that asks for more is not waited for here, the client is told when to come again instead."""
 
-_WORTH_REPEATING = frozenset({"connect", "status_429", "status_5xx"})
+MOST_BATCHES = 3
+"""Batches that one request is put into; they do not count among policy's attempts."""
+
+_WORTH_REPEATING = frozenset(
+    {"connect", "status_429", "status_5xx", "no_image"}
+    | {"batch_not_created", "batch_failed", "batch_expired", "batch_cancelled"}
+)
 """Reasons that pass by themselves. A refused account, a redirect and the caller's own fault do not."""
 
 
@@ -54,7 +60,8 @@ class Course:
     """The calls of one request: what failed, and what may be tried next.
 
     Routes not tried yet come first, at once. When there is none left, those whose fault may pass are tried again after
-    a pause, unless the client repeats by itself (`client_repeats`): if both did, their repeats would multiply.
+    a pause, unless the client repeats by itself (`client_repeats`): if both did, their repeats would multiply. It does
+    not repeat what was charged, for it is told not to.
     After a call that may have been billed only untried routes are left, where policy allows them.
 
     Every step but the first is paid for from the retry budgets of the providers offered; `end_step` must follow each.
@@ -77,8 +84,8 @@ class Course:
         self._client_repeats = client_repeats
         self._clock = clock
         self._draw = draw
-        self._barred: set[str] = set()
-        self._reserved: set[str] = set()
+        self._barred: frozenset[str] = frozenset()
+        self._reserved: frozenset[str] = frozenset()
         self.failures: list[Failed] = []
 
     @property
@@ -95,13 +102,14 @@ class Course:
         """Return what to try now; None if the request has failed for good."""
         if not self.failures:
             return Step(self._untried) if self._untried else None
-        if len(self.failures) >= self._retry.attempts:
+        by_batch = sum(failed.quote.batch is not None for failed in self.failures)
+        if len(self.failures) - by_batch >= self._retry.attempts or by_batch >= MOST_BATCHES:
             return None
         if self.presumed and self._retry.on_unknown is not OnUnknown.NEXT_ROUTE:
             return None
         if untried := self._affordable(self._untried):
             return Step(untried)
-        return None if self.presumed or self._client_repeats else self._again()
+        return None if self.presumed else self._again()
 
     def _again(self) -> Step | None:
         last = {failed.quote.route.name: failed for failed in self.failures}
@@ -111,6 +119,7 @@ class Course:
             for name, failed in last.items()
             if name not in self._barred
             and failed.failure.reason in _WORTH_REPEATING
+            and (failed.failure.charged or not self._client_repeats)
             and failed.due - now <= LONGEST_WAIT
         }
         if not due:
@@ -118,21 +127,32 @@ class Course:
         wait = jittered(max(min(due.values()) - now, 0.0), self._draw)
         repeats = len(self.failures) - len(last)
         pause = max(wait, backoff(repeats + 1, self._draw))
-        ready = [quote for quote in self._order if due.get(quote.route.name, float("inf")) <= now + pause]
+        ready = [
+            quote
+            for quote in self._order
+            if due.get(quote.route.name, float("inf")) <= now + pause
+            and (quote.batch is None) is (last[quote.route.name].quote.batch is None)
+        ]
         quotes = self._affordable(ready)
         return Step(quotes, pause) if quotes else None
 
     def _affordable(self, quotes: Sequence[Quote]) -> list[Quote]:
-        """The quotes whose providers have budget left, which is reserved."""
+        """The quotes whose providers have budget left, which is reserved. What a batch did not do needs none."""
+        if self.failures[-1].quote.batch is not None:
+            return list(quotes)
         seen = {failed.quote.route.provider.name for failed in self.failures}
         for provider in {quote.route.provider.name for quote in quotes} - self._reserved:
             if self._budgets.of(provider).reserve(repeat=provider in seen):
-                self._reserved.add(provider)
+                self._reserved |= {provider}
         return [quote for quote in quotes if quote.route.provider.name in self._reserved]
 
     def chosen(self, quote: Quote) -> None:
-        """Take note of where a hold was taken: the route is tried, whatever else it was offered for."""
-        self._untried = [other for other in self._untried if other.route.name != quote.route.name]
+        """Take note of where a hold was taken: the route is tried, whatever else it was offered for.
+
+        By batch and by itself are two ways to try it.
+        """
+        tried = (quote.route.name, quote.batch is None)
+        self._untried = [other for other in self._untried if (other.route.name, other.batch is None) != tried]
         self._release(self._reserved - {quote.route.provider.name})
 
     def denied(self, step: Step) -> None:
@@ -147,15 +167,15 @@ class Course:
 
     def failed(self, quote: Quote, failure: UpstreamFailure) -> None:
         """Take note of a failed call. One that reached nobody counts: to call on a dead host costs the client time."""
-        if self.failures:
+        if self.failures and quote.batch is None:
             self._budgets.of(quote.route.provider.name).failed()
         self.failures.append(Failed(quote, failure, self._clock()))
 
     def end_step(self) -> None:
         """Give back what is still reserved, however the step ended."""
-        self._release(set(self._reserved))
+        self._release(self._reserved)
 
-    def _release(self, providers: set[str]) -> None:
+    def _release(self, providers: frozenset[str]) -> None:
         for provider in providers:
             self._budgets.of(provider).release()
         self._reserved -= providers

@@ -5,17 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time
 
+from gateway.archive import Archives
 from gateway.decision import project_of
+from gateway.domain.caller import Caller
 from gateway.domain.errors import NotFound, Retired, Unavailable
 from gateway.domain.job import JOB_PREFIX
 from gateway.domain.links import SIGNATURE
 from gateway.domain.policy import Policy, Project
 from gateway.domain.route import Model
 from gateway.explanation import record
+from gateway.hints import HintBoard, Take
 from gateway.lifecycle import Lifecycle, Setup
 from gateway.linking import Linker
-from gateway.ports import Inbound, Keyring, Ledger, LedgerUnavailable, Outbound
+from gateway.passing_through import Beyond
+from gateway.ports import Headers, Inbound, Keyring, Ledger, LedgerUnavailable, Outbound
+from gateway.ports.responses import Passing
 from gateway.steps.authenticate import authenticate
+from gateway.stored_images import StoredImages, deleted, listing
+from gateway.tasks import Desk
 
 VARIATIONS_RETIRED = date(2026, 5, 12)
 """The endpoint served dall-e-2 alone, which was shut down that day (the vendor's SDK, `types/image_model.py`)."""
@@ -32,14 +39,20 @@ class Service:
         keyring: Keyring,
         ledger: Ledger,
         today: Callable[[], date],
-        linker: Linker | None = None,
+        archives: Archives | None = None,
+        hints: HintBoard | None = None,
+        desk: Desk | None = None,
+        beyond: Beyond | None = None,
     ) -> None:
         self._lifecycle = lifecycle
         self._current = current
         self._keyring = keyring
         self._ledger = ledger
         self._today = today
-        self._linker = linker
+        self._archives = archives
+        self._hints = hints
+        self._desk = desk
+        self._beyond = beyond
 
     async def handle(self, inbound: Inbound) -> Outbound:
         """Run one image request."""
@@ -69,16 +82,76 @@ class Service:
         except LedgerUnavailable as error:
             raise Unavailable("The ledger does not answer.", code="ledger_unavailable", retry_after=2) from error
         about = kept.get("about") if kept else None
+        stored = StoredImages(self._archives, project, self._current().policy, headers)
+        if kept is None and (cached := await stored.record(request_id)) is not None:
+            return cached
         if kept is None or not isinstance(about, dict) or about.get("project") != project.name:
             raise NotFound(f"No request {request_id!r} is known for this project.", param="id")
-        return record(kept)
+        return record(kept) | await stored.of(request_id)
+
+    async def task(self, headers: Mapping[str, str], task_id: str) -> tuple[dict[str, object], Headers]:
+        """Return a task of the key's own project, and headers for it."""
+        project = await self._project(headers)
+        return await self._desk_here.show(project.name, task_id)
+
+    async def tasks(self, headers: Mapping[str, str], query: Mapping[str, str]) -> dict[str, object]:
+        """List the tasks of the key's own project."""
+        project = await self._project(headers)
+        return await self._desk_here.listing(project.name, query)
+
+    async def cancel_task(self, headers: Mapping[str, str], task_id: str) -> dict[str, object]:
+        """Cancel a task of the key's own project."""
+        project = await self._project(headers)
+        return await self._desk_here.cancel(project.name, task_id)
+
+    @property
+    def _desk_here(self) -> Desk:
+        if self._desk is None:
+            raise NotFound("There are no tasks here.", param="id", code="task_not_found")
+        return self._desk
 
     async def asset(self, headers: Mapping[str, str], name: str, query: Mapping[str, str]) -> Outbound:
         """Return a stored image, by its signed link or by a key of its project."""
         project = None if SIGNATURE in query else (await self._project(headers)).name
-        if self._linker is None:
+        return await self._linker_here.follow(name, query, project, headers)
+
+    async def assets(self, headers: Mapping[str, str], query: Mapping[str, str]) -> dict[str, object]:
+        """List the stored images of the key's own project."""
+        project = await self._project(headers)
+        return await listing(self._linker_here, project.name, self._linker_here.base(headers), query)
+
+    async def delete_asset(self, headers: Mapping[str, str], name: str) -> dict[str, object]:
+        """Delete a stored image of the key's own project."""
+        project = await self._project(headers)
+        return await deleted(self._linker_here, project.name, name)
+
+    @property
+    def _linker_here(self) -> Linker:
+        if self._archives is None:
             raise NotFound("No images are kept here.", param="id")
-        return await self._linker.follow(name, query, project)
+        return self._archives.linker
+
+    async def response(self, headers: Mapping[str, str], response_id: str, passing: Passing) -> Outbound:
+        """Ask the account that made a response of the key's own project."""
+        project = await self._project(headers)
+        if self._beyond is None:
+            raise NotFound("No conversations are served here.", param="id")
+        return await self._beyond.conversations.ask(project, response_id, passing)
+
+    async def passed(self, headers: Mapping[str, str], passing: Passing, received: float) -> Outbound:
+        """Let a request go through as it is."""
+        if self._beyond is None:
+            raise NotFound(f"Unknown path: {passing.method} {passing.path[:100]}.")
+
+        async def who() -> tuple[Caller, Project, Policy]:
+            caller, policy = await authenticate(headers, self._keyring), self._current().policy
+            return caller, project_of(caller, policy), policy
+
+        return await self._beyond.thoroughfare.send(passing, received, who)
+
+    def hint(self, token: str) -> Take | None:
+        """Return who waits for a provider's call."""
+        return None if self._hints is None else self._hints.find(token)
 
     async def variations(self, headers: Mapping[str, str]) -> None:
         """Refuse what the vendor no longer offers."""

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from gateway.admin import admin_views
+from gateway.admin_callbacks import callback_actions, callback_views
 from gateway.admin_explain import explain
 from gateway.app import Application, Settings, running_application
 from gateway.domain.policy import Policy
@@ -42,6 +43,13 @@ class Sockets:
     admin: socket.socket | None
     lifeline: int | None = None
     """A descriptor at whose end-of-file the process stops: its supervisor is gone."""
+    others: tuple[int, ...] = ()
+    """Ports on which other processes of the same gateway listen."""
+
+    def ports(self) -> set[int]:
+        """Return every port on which the gateway listens."""
+        own = (each.getsockname()[1] for each in (self.data, self.admin) if each is not None)
+        return {*own, *self.others}
 
 
 async def serve_process(
@@ -49,6 +57,9 @@ async def serve_process(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then take no new work, finish what runs and settle it."""
     async with running_application(serving.settings, serving.policy, store_url) as application:
+        application.outgoing.guard.keep_from(sockets.ports())
+        if sockets.data is None:
+            application.tasking.rest()
         shutdown = _shutdown(sockets.lifeline)
         reloader = _reloader(application, serving.directory)
         grace = serving.settings.grace
@@ -61,8 +72,10 @@ async def serve_process(
                     metrics=application.scrape,
                     token=serving.admin_token,
                     health=application.service.ready,
-                    views=admin_views(application, makes_calls=sockets.data is not None),
-                    actions={"reload": reloader.answer} if reloader else {},
+                    views=admin_views(application, makes_calls=sockets.data is not None)
+                    | callback_views(application.outgoing.callbacks),
+                    actions=({"reload": reloader.answer} if reloader else {})
+                    | callback_actions(application.outgoing.callbacks),
                     questions={"explain": partial(explain, application)},
                 )
                 group.create_task(serve_app(admin, sockets.admin, shutdown=shutdown, grace=grace))

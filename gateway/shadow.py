@@ -27,20 +27,11 @@ from gateway.domain.settlement import Outcome, Settlement, SettleResult
 from gateway.domain.trial import PRODUCTION, SHADOW_SUFFIX
 from gateway.exchange import Admitted
 from gateway.observe.event import NONE, Observer, ShadowEnded, UpstreamFailed, UpstreamFinished
-from gateway.ports import (
-    Answer,
-    Answers,
-    Headers,
-    Ledger,
-    LedgerUnavailable,
-    Provider,
-    Recording,
-    Settlements,
-    UpstreamFailure,
-)
+from gateway.ports import Answers, Headers, Ledger, LedgerUnavailable, Recording, Settlements
+from gateway.ports.provider import Answer, Provider, UpstreamFailure
 from gateway.steps.reserve import shadow_candidate
 from gateway.steps.send import send
-from gateway.steps.settle import presume, settle
+from gateway.steps.settle import charge, presume, settle
 from gateway.steps.write import COST
 
 log = logging.getLogger(__name__)
@@ -214,10 +205,10 @@ class Shadows:
             answer = await send(repetition.providers, repetition.request_id, quote, repetition.admitted.body)
         except UpstreamFailure as failure:
             self._observer.emit(UpstreamFailed(quote.route.name, failure.reason))
-            if failure.outcome is Outcome.UNKNOWN:
-                work.settlement = presume(repetition.request_id, work.attempt, quote, failure)
-            else:
-                work.unbilled = failure.reason
+            multiplier = repetition.admitted.project.multiplier
+            end = presume if failure.outcome is Outcome.UNKNOWN else charge
+            work.settlement = end(repetition.request_id, work.attempt, quote, failure, multiplier)
+            work.unbilled = "" if work.settlement else failure.reason
             return
         whole = await self._read(answer, work)
         reading, seconds = answer.reading(), time.monotonic() - began

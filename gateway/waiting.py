@@ -1,8 +1,9 @@
 """Waiting: requests whose routes are full queue here for a slot; nothing is held for them meanwhile.
 
 There is a queue for each set of routes. Inside, projects take turns, and each project's requests go first come, first
-served. Only the head of a queue asks the ledger: when a slot should come free, and when a request in flight has ended.
-Queues are those of one process; several gateways share the slots through the ledger.
+served; tasks, for which no client waits, come after all others. Only the head of a queue asks the ledger: when a slot
+should come free, and when a request in flight has ended. Queues are those of one process; several gateways share the
+slots through the ledger.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ import random
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Self
 
-from gateway.domain.budget import Counted, Denied, Obstacle, Quota, Scope
+from gateway.domain.budget import Counted, Denied, Obstacle, Quota
 from gateway.domain.errors import RateLimited, Unavailable
 from gateway.domain.route import Quote
+from gateway.hindrance import Hindrance, gates_of, soonest, waited_for
 
 MOST = 1000
 """Requests of one job type that may wait at once."""
@@ -36,60 +37,26 @@ class Turn(Enum):
     CLOSED = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Hindrance:
-    """What keeps a request waiting: `slot` is when room may come, `due` when to ask for it, both of a monotonic clock.
-
-    `gates` are the scopes (of routes and providers) that are full; `live` tells that requests in flight are what fills
-    them.
-    """
-
-    slot: float
-    due: float
-    gates: frozenset[str]
-    live: bool = False
-
-
-def soonest(hindrances: Iterable[Hindrance]) -> Hindrance | None:
-    """Return several as one: the first slot of any, and all that is full; None if there are none."""
-    every = list(hindrances)
-    if not every:
-        return None
-    return Hindrance(
-        min(each.slot for each in every),
-        min(each.due for each in every),
-        frozenset().union(*(each.gates for each in every)),
-        any(each.live for each in every),
-    )
-
-
-def gates_of(quote: Quote) -> frozenset[str]:
-    """Return the scopes of the limits that a quote's route and its account have."""
-    route = quote.route
-    return frozenset((Scope(route=route.name).label(), Scope(provider=route.provider.name).label()))
-
-
-def waited_for(obstacle: Obstacle) -> bool:
-    """Whether an obstacle is a limit of a route or an account that time removes; a project's own are not waited for."""
-    rule, scope = obstacle.line.rule, obstacle.line.rule.scope
-    if not isinstance(rule, Quota) or obstacle.line.amount > rule.limit:
-        return False
-    is_ours = (scope.project, scope.key, scope.job_type) != (None, None, None)
-    return not is_ours and (scope.route, scope.provider) != (None, None)
-
-
 class _Queue:
     """Those who wait for the same routes. `asking` has the turn; nobody else asks meanwhile."""
 
     def __init__(self, first: Hindrance) -> None:
         self.projects: OrderedDict[str, dict[Place, None]] = OrderedDict()
+        self.late: OrderedDict[str, dict[Place, None]] = OrderedDict()
         self.hindrance = first
         self.due = first.due
         self.asking: Place | None = None
         self.timer: asyncio.TimerHandle | None = None
 
+    def line(self, *, late: bool) -> OrderedDict[str, dict[Place, None]]:
+        return self.late if late else self.projects
+
+    @property
+    def head(self) -> Place:
+        return next(iter(next(iter((self.projects or self.late).values()))))
+
     def places(self) -> list[Place]:
-        return [place for places in self.projects.values() for place in places]
+        return [place for line in (self.projects, self.late) for places in line.values() for place in places]
 
 
 class Room:
@@ -123,10 +90,13 @@ class Room:
         """Return how many wait."""
         return self._waiting.total()
 
-    def ahead(self, quote: Quote) -> Hindrance | None:
-        """Return what those wait for who would be overtaken if the quote's route were taken now; None if nobody is."""
-        gates = gates_of(quote)
-        return soonest(queue.hindrance for queue in self._queues.values() if gates & queue.hindrance.gates)
+    def ahead(self, quote: Quote, *, late: bool = False) -> Hindrance | None:
+        """Return what those wait for who would be overtaken if the quote's route were taken now; None if nobody is.
+
+        Those who wait `late` may be overtaken by whoever does not.
+        """
+        gates, queues = gates_of(quote), self._queues.values()
+        return soonest(q.hindrance for q in queues if gates & q.hindrance.gates and (late or q.projects))
 
     def hindrance(self, denied: Denied) -> Hindrance | None:
         """Return what to wait for after a denial; None if waiting for routes and accounts does not help."""
@@ -146,23 +116,33 @@ class Room:
         """Return by how many seconds a slot is asked for late, whose limit is by so many seconds."""
         return min(LAG * window, LONGEST_LAG) * self._lag
 
-    def place(self, quotes: Iterable[Quote], project: str, job_type: str, hindrance: Hindrance, bound: float) -> Place:
+    def place(
+        self,
+        quotes: Iterable[Quote],
+        project: str,
+        job_type: str,
+        hindrance: Hindrance,
+        bound: float,
+        *,
+        late: bool = False,
+    ) -> Place:
         """Queue up for the routes of these quotes, until `bound` by the clock at most; leave by `with`.
 
-        RateLimited if too many wait already, Unavailable if the gateway shuts down.
+        Whoever is `late` comes after all who are not. RateLimited if too many others wait already, Unavailable if the
+        gateway shuts down.
         """
         if self._closed:
             raise shutting_down()
-        if self._waiting[job_type] >= self._most:
+        if not late and self._waiting[job_type] >= self._most:
             message = f"{self._most} requests of job type {job_type!r} wait for a route already; please try again."
             raise RateLimited(message, retry_after=hindrance.slot - self.clock(), should_retry=True)
         key = frozenset(quote.route.name for quote in quotes)
         queue = self._queues.get(key)
         if queue is None:
             queue = self._queues[key] = _Queue(hindrance)
-        place = Place(self, key, project, job_type, bound)
-        queue.projects.setdefault(project, {})[place] = None
-        self._waiting[job_type] += 1
+        place = Place(self, key, project, job_type, bound, late=late)
+        queue.line(late=late).setdefault(project, {})[place] = None
+        self._waiting[job_type] += not late
         self._schedule(queue)
         return place
 
@@ -187,14 +167,14 @@ class Room:
         if queue.timer is not None:
             queue.timer.cancel()
             queue.timer = None
-        if queue.asking is None and queue.projects:
+        if queue.asking is None and (queue.projects or queue.late):
             delay = max(queue.due - self.clock(), 0.0)
             queue.timer = asyncio.get_running_loop().call_later(delay, self._call, queue)
 
     def _call(self, queue: _Queue) -> None:
         """Give the head its turn."""
         queue.timer = None
-        queue.asking = next(iter(next(iter(queue.projects.values()))))
+        queue.asking = queue.head
         queue.asking.call(Turn.ASK)
 
     def hindrance_of(self, place: Place) -> Hindrance:
@@ -213,28 +193,33 @@ class Room:
     def leave(self, place: Place, *, served: bool) -> None:
         """Somebody leaves; after the head the next one asks at once, of another project if this one was served."""
         queue = self._queues[place.key]
-        places = queue.projects[place.project]
+        line = queue.line(late=place.late)
+        places = line[place.project]
         del places[place]
-        self._waiting -= Counter((place.job_type,))
+        if not place.late:
+            self._waiting -= Counter((place.job_type,))
         if served:
-            queue.projects.move_to_end(place.project)
+            line.move_to_end(place.project)
         if not places:
-            del queue.projects[place.project]
+            del line[place.project]
         if queue.asking is place:
             queue.asking, queue.due = None, self.clock()
         self._schedule(queue)
-        if not queue.projects:
+        if not (queue.projects or queue.late):
             del self._queues[place.key]
 
 
 class Place:
     """One request's place in a queue; `bound` is until when it waits, by the room's clock."""
 
-    def __init__(self, room: Room, key: frozenset[str], project: str, job_type: str, bound: float) -> None:
+    def __init__(
+        self, room: Room, key: frozenset[str], project: str, job_type: str, bound: float, *, late: bool = False
+    ) -> None:
         self.key = key
         self.project = project
         self.job_type = job_type
         self.bound = bound
+        self.late = late
         self._room = room
         self._served = False
         self._called: asyncio.Future[Turn] = asyncio.get_running_loop().create_future()

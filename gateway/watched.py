@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 
+from gateway.domain.route import Route
 from gateway.domain.settlement import Outcome, Reading
 from gateway.health import Health, Trial
-from gateway.ports import Answer, Call, Headers, Provider, UpstreamFailure
+from gateway.ports import Headers
+from gateway.ports.provider import Answer, Call, Cancellable, Provider, Submitted, UpstreamFailure
 
 
 class WatchedProvider:
@@ -30,6 +32,10 @@ class WatchedProvider:
             self._health.dropped(trial)
             raise
         return WatchedAnswer(answer, self._health, trial, self._clock() - began, self._clock)
+
+    async def cancel(self, route: Route, submitted: Submitted) -> bool:
+        """Ask for work to be given up, where the provider can be asked."""
+        return isinstance(self._provider, Cancellable) and await self._provider.cancel(route, submitted)
 
     async def aclose(self) -> None:
         """Close connections."""
@@ -98,7 +104,7 @@ class WatchedAnswer:
     def _judge(self) -> None:
         """Tell how a body went that came to its end."""
         reading = self.reading()
-        if not reading.complete or not (reading.images or self.event_stream):
+        if not reading.complete or not (reading.images or reading.said or self.event_stream):
             garbage = UpstreamFailure(Outcome.UNKNOWN, "garbage", "the answer is no answer")
             self._health.failed(self._trial, garbage)
         elif reading.error:

@@ -20,6 +20,7 @@ log = logging.getLogger("gateway.workers")
 
 ROLE, STORE = "IMAGE_GATEWAY_INTERNAL_ROLE", "IMAGE_GATEWAY_INTERNAL_STORE"
 SOCKET, LIFELINE = "IMAGE_GATEWAY_INTERNAL_SOCKET", "IMAGE_GATEWAY_INTERNAL_LIFELINE"
+PORTS = "IMAGE_GATEWAY_INTERNAL_PORTS"
 METRICS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 DATA, ADMIN = "data", "admin"
 POLL_SECONDS = 0.2
@@ -38,12 +39,16 @@ class Child:
 
 @dataclass(frozen=True, slots=True)
 class Inheritance:
-    """What a worker gets from its supervisor. `lifeline` is a descriptor that reads end-of-file once that is gone."""
+    """What a worker gets from its supervisor. `lifeline` is a descriptor that reads end-of-file once that is gone.
+
+    `ports` are those on which the workers listen, all together.
+    """
 
     role: str
     socket: socket.socket
     store_url: str
     lifeline: int
+    ports: tuple[int, ...] = ()
 
 
 def inherited() -> Inheritance | None:
@@ -52,7 +57,8 @@ def inherited() -> Inheritance | None:
     if role is None:
         return None
     sock = socket.socket(fileno=int(os.environ[SOCKET]))
-    return Inheritance(role, sock, os.environ[STORE], int(os.environ[LIFELINE]))
+    ports = tuple(map(int, os.environ.get(PORTS, "").split()))
+    return Inheritance(role, sock, os.environ[STORE], int(os.environ[LIFELINE]), ports)
 
 
 class Supervisor:
@@ -82,6 +88,7 @@ class Supervisor:
     def _start(self, role: str, environ: Mapping[str, str]) -> Child:
         descriptor = self._sockets[role].fileno()
         own = {**environ, ROLE: role, STORE: self._store_url, SOCKET: str(descriptor), LIFELINE: str(self._lifeline)}
+        own[PORTS] = " ".join(str(each.getsockname()[1]) for each in self._sockets.values())
         command = [sys.executable, "-m", "gateway", *sys.argv[1:]]
         process = subprocess.Popen(command, env=own, pass_fds=(descriptor, self._lifeline))  # noqa: S603 - our own command line
         return Child(role, process, time.monotonic())

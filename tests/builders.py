@@ -9,15 +9,14 @@ from fractions import Fraction
 from gateway.domain import money
 from gateway.domain.job import Job, Operation, Size
 from gateway.domain.policy import JobType, Policy, Project
+from gateway.domain.price import Price, TokenRates
 from gateway.domain.route import (
     Capabilities,
     Model,
     OutputTokens,
-    Price,
     ProviderConfig,
     Route,
     SizeRule,
-    TokenRates,
 )
 
 TODAY = date(2026, 11, 20)

@@ -25,7 +25,8 @@ from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store, store_url
 from gateway.lifecycle import Lifecycle, Limits, Setup
 from gateway.observe.event import Event, RequestFinished
-from gateway.ports import Answer, Body, Call, Headers, Inbound, Outbound, Settlements, UpstreamFailure
+from gateway.ports import Body, Headers, Inbound, Outbound, Settlements
+from gateway.ports.provider import Answer, Call, UpstreamFailure
 from tests.builders import TODAY, policy, route
 from tests.steps.test_classify import FieldsOnly
 

@@ -10,7 +10,7 @@ import pytest
 from gateway.domain.errors import Unavailable, UpstreamError
 from gateway.domain.policy import Retry
 from gateway.domain.settlement import Outcome
-from gateway.ports import UpstreamFailure
+from gateway.ports.provider import UpstreamFailure
 from tests.rig import PATIENCE, Got, Rig, rigged, team
 
 THRICE = team(retry=Retry(attempts=3))

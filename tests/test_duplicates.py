@@ -29,7 +29,7 @@ from gateway.ledger.deferred import DeferredSettlements
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
 from gateway.lifecycle import Limits
-from gateway.ports import UpstreamFailure
+from gateway.ports.provider import UpstreamFailure
 from gateway.repetition import ties
 from tests.rig import PATIENCE, Got, Painted, Rig, cut_off, leave, rigged, team
 

@@ -24,7 +24,8 @@ from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store, store_url
 from gateway.lifecycle import Lifecycle, Setup
 from gateway.observe.fanout import Observers
-from gateway.ports import Answer, Body, Call, Headers, Inbound
+from gateway.ports import Body, Headers, Inbound
+from gateway.ports.provider import Answer, Call
 from tests.builders import TODAY, policy, route
 from tests.steps.test_classify import FieldsOnly
 

@@ -12,7 +12,8 @@ import pytest
 from gateway.delivery import SMALL, Delivery
 from gateway.domain.errors import InternalError, UpstreamError
 from gateway.domain.settlement import Outcome, Reading
-from gateway.ports import Headers, Outbound, Truncated, UpstreamFailure
+from gateway.ports import Headers, Outbound, Truncated
+from gateway.ports.provider import UpstreamFailure
 from gateway.relay import CAPACITY, Relay
 
 PATIENCE = 20.0

@@ -11,7 +11,7 @@ from gateway.domain.policy import OnUnknown, Retry
 from gateway.domain.retry import RetryBudget, RetryBudgets
 from gateway.domain.route import ProviderConfig, Quote, Views
 from gateway.domain.settlement import Outcome
-from gateway.ports import UpstreamFailure
+from gateway.ports.provider import UpstreamFailure
 from gateway.retrying import LONGEST_WAIT, Course, Step
 from tests.builders import GPT_IMAGE_2, job, route
 
@@ -111,6 +111,17 @@ def test_a_client_that_repeats_by_itself_is_not_helped_twice(what: UpstreamFailu
     trip = Trip(client_repeats=True)
     assert trip.fail(A, what) == Step([B])
     assert trip.fail(B, what) is None
+
+
+def test_what_was_charged_is_repeated_here_for_every_client() -> None:
+    """The client is told not to repeat it, so nobody else would."""
+    empty = failure("no_image")
+    empty.charged = True
+    trip = Trip(quotes=(A,), client_repeats=True)
+    step = trip.fail(A, empty)
+    assert step is not None
+    assert step.quotes == [A]
+    assert Trip(quotes=(A,), client_repeats=True).fail(A, failure("no_image")) is None
 
 
 @pytest.mark.parametrize("attempts", [1, 2, 3, 5])

@@ -27,7 +27,8 @@ from gateway.ledger.entries import read_entries
 from gateway.ledger.store import Store, store_url
 from gateway.lifecycle import Lifecycle, Setup
 from gateway.observe.event import HoldEnded, ShadowEnded
-from gateway.ports import Inbound, Settlements, UpstreamFailure
+from gateway.ports import Inbound, Settlements
+from gateway.ports.provider import UpstreamFailure
 from gateway.shadow import Shadows
 from tests.builders import PROVIDER, TODAY, policy, route
 from tests.rig import BUDGET, PATIENCE, SMALL_BODY, ByName, Got, Painted, Painter, Rig

@@ -20,11 +20,12 @@ from gateway.domain.idempotency import Bound
 from gateway.domain.policy import DegradeStep, JobType, Policy, Project, Retry, Throttled, WhenFull
 from gateway.domain.route import Quote, Route, Views
 from gateway.domain.settlement import Outcome
+from gateway.hindrance import Hindrance, soonest
 from gateway.ledger.deferred import DeferredSettlements
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
-from gateway.ports import Answer, Call, UpstreamFailure
-from gateway.waiting import Hindrance, Place, Room, Turn, soonest
+from gateway.ports.provider import Answer, Call, UpstreamFailure
+from gateway.waiting import Place, Room, Turn
 from tests.builders import GPT_IMAGE_2, job, policy, rates, route
 from tests.rig import BUDGET, PATIENCE, Got, Painter, Rig, cut_off, rigged
 
@@ -46,10 +47,10 @@ async def turn(place: Place) -> Turn:
         return await place.turn()
 
 
-def queued(room: Room, project: str, *routes: Route, due: float = 0.0, bound: float = 1e9) -> Place:
+def queued(room: Room, project: str, *routes: Route, due: float = 0.0, bound: float = 1e9, late: bool = False) -> Place:
     """A place in the queue for these routes."""
     gates = frozenset(Scope(route=each.name).label() for each in routes)
-    return room.place(map(quote, routes), project, "draft", Hindrance(due, due, gates), bound)
+    return room.place(map(quote, routes), project, "draft", Hindrance(due, due, gates), bound, late=late)
 
 
 async def test_projects_take_turns_and_each_is_served_in_order() -> None:
@@ -67,6 +68,35 @@ async def test_projects_take_turns_and_each_is_served_in_order() -> None:
     assert served == ["a0", "b4", "a1", "b8", "a2", "b9", "a3", "a5", "a6", "a7"]
     assert room.empty
     assert room.waiting() == 0
+
+
+async def test_tasks_come_after_all_whose_clients_wait_and_take_turns_too() -> None:
+    """Whoever queues up late is served last, however early it came, and projects alternate among the late as well."""
+    room, served = Room(), []
+    waiting = [queued(room, project, MAIN, late=project.isupper()) for project in "AABbaa"]
+
+    async def wait(place: Place) -> None:
+        with place:
+            assert await turn(place) is Turn.ASK
+            place.served()
+            served.append(place.project)
+
+    await asyncio.gather(*map(wait, waiting))
+    assert served == ["b", "a", "a", "A", "B", "A"]
+    assert room.empty
+
+
+async def test_a_request_overtakes_tasks_that_wait_and_they_take_nobodys_place() -> None:
+    """Where only tasks wait a request need not queue up, a task must; and tasks do not count among those who wait."""
+    room = Room(most=1)
+    with queued(room, "a", MAIN, due=1e12, late=True), queued(room, "a", MAIN, due=1e12, late=True):
+        assert room.ahead(quote(MAIN)) is None
+        assert room.ahead(quote(MAIN), late=True) is not None
+        assert room.waiting() == 0
+        with queued(room, "a", MAIN, due=1e12):
+            assert room.ahead(quote(MAIN)) is not None
+            assert room.waiting() == 1
+    assert room.empty
 
 
 async def test_only_the_head_asks_and_keeps_its_place_when_denied() -> None:

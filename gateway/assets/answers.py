@@ -49,11 +49,11 @@ class AnswersOnDisk:
 
     def record(self, request_id: str) -> DiskRecording:
         """Begin to keep the answer of a request; ValueError for an id that is none of ours."""
-        return DiskRecording(self._folder, _checked(request_id))
+        return DiskRecording(self._folder, checked_id(request_id))
 
     async def find(self, request_id: str) -> Outbound | None:
         """Return a kept answer, body and headers as they were; None if there is none, or none that is whole."""
-        name = _checked(request_id)
+        name = checked_id(request_id)
         try:
             found = await asyncio.to_thread(self._find, name)
         except FileNotFoundError:
@@ -102,8 +102,8 @@ class AnswersOnDisk:
         return deleted
 
 
-def _checked(request_id: str) -> str:
-    """An id as part of a file's name; ValueError for one that the gateway has not made."""
+def checked_id(request_id: str) -> str:
+    """Return an id as part of a file's name; ValueError for one that the gateway has not made."""
     if not _REQUEST_ID.fullmatch(request_id):
         raise ValueError(f"{request_id!r} is not a request id")
     return request_id

@@ -1,6 +1,7 @@
-"""Images on disk: each kept once under its hash, for a day after it was last made, for whoever has a link to it.
+"""Images: each kept once under its hash in the storage, for as long as policy says after it was last made.
 
-The oldest go earlier once there are too many bytes of them.
+There is no index beside the storage that could differ from it: names tell whose an image is, so a project's images are
+a list of names, on disk as in a bucket. The oldest of a project go first once they are more than its quota.
 """
 
 from __future__ import annotations
@@ -9,177 +10,191 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-import os
-import secrets
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from gateway.assets.batches import batches, read_batch
-from gateway.assets.recording import FILE_MODE, FOLDER_MODE
-from gateway.domain.links import is_name, name_of
-from gateway.ports import Outbound
+from gateway.domain.image_type import type_of
+from gateway.domain.links import digest_of, is_name, mark_of, mark_of_name, name_of
+from gateway.linking import Found, Kept
+from gateway.ports.storage import SLOW, Blobs, StorageUnavailable, Stored
 
 log = logging.getLogger(__name__)
 
 DAY = 86_400.0
 MOST_BYTES = 10 * 2**30
-"""How many bytes of images are kept."""
+"""How many bytes of images are kept on a disk, unless the projects' quotas together are more."""
 SWEEP_EVERY = 600.0
 """Seconds between two looks for what may go."""
 SWEEP_AFTER = 2**30
 """Bytes after which one looks at once, so that a burst cannot fill a disk meanwhile."""
-ABANDONED = 3600.0
-"""Seconds after the last byte; a partial file so old belongs to a gateway that died."""
-_BATCH = 256 * 1024
-"""Bytes read in one go; with what is in flight, the memory one reader takes."""
-
-_OURS = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-
-_TYPES = (
-    (0, b"\x89PNG\r\n\x1a\n", "image/png"),
-    (0, b"\xff\xd8\xff", "image/jpeg"),
-    (8, b"WEBP", "image/webp"),
-    (0, b"GIF8", "image/gif"),
-    (0, b"<svg", "image/svg+xml"),
-)
-"""Place and value of the first bytes by which a file is known, and its type."""
+PATIENCE = 20.0
+"""The longest that keeping one image may take, seconds: somebody may be waiting for its link."""
+_START = 4096
+"""Bytes by which the type is told; an SVG may begin with a comment."""
+_FOLDER = "images"
 
 
-class _Found(NamedTuple):
-    length: int
-    start: bytes
+class Terms(NamedTuple):
+    """How a project's images are kept: for how many seconds, and how many bytes of them (None: no quota)."""
+
+    project: str
+    kept_for: float = DAY
+    quota: int | None = None
 
 
-class _Kept(NamedTuple):
-    at: float
-    size: int
-    path: str
+class StoredImages:
+    """Implements `gateway.linking.Images`. `terms` are those of each project now, by its mark in names.
 
-
-class ImagesOnDisk:
-    """Implements `gateway.linking.Images` in a private folder that gateways may share.
-
-    `keep_for` is seconds, `most` how many bytes there may be after a sweep; one begins after `sweep_after` new ones.
+    `most` is how many bytes there may be of all projects together (None: any number). A look for what may go begins
+    after `sweep_after` new bytes.
     """
 
     def __init__(
-        self, folder: Path, *, keep_for: float = DAY, most: int = MOST_BYTES, sweep_after: int = SWEEP_AFTER
+        self,
+        blobs: Blobs,
+        terms: Callable[[], Mapping[str, Terms]],
+        *,
+        most: int | None = MOST_BYTES,
+        sweep_after: int = SWEEP_AFTER,
+        patience: float = PATIENCE,
     ) -> None:
-        self._folder = folder
-        self._keep_for = keep_for
+        self._blobs = blobs
+        self._terms = terms
         self._most = most
         self._sweep_after = sweep_after
+        self._patience = patience
         self._written = 0
         self._full = asyncio.Event()
+        self._held: dict[str, int] = {}
 
-    async def keep(self, project: str, content: AsyncIterator[bytes]) -> str:
-        """Keep an image and return its name; raises what `content` raises, or OSError. Nothing stays behind then."""
-        part, digest = self._folder / f"{secrets.token_hex(8)}.part", hashlib.sha256()
-        try:
-            await asyncio.to_thread(self._create, part)
+    def _of(self, mark: str) -> Terms:
+        return self._terms().get(mark) or Terms("")
+
+    @property
+    def held(self) -> Mapping[str, int]:
+        """Bytes of each project's images, by its name, as they were at the last look."""
+        return self._held
+
+    async def keep(self, project: str, content: AsyncIterator[bytes]) -> Kept:
+        """Keep an image; raises what `content` raises, or StorageUnavailable. Nothing stays behind then."""
+        start, digest = bytearray(), hashlib.sha256()
+
+        async def passing() -> AsyncIterator[bytes]:
             async for batch in content:
                 digest.update(batch)
-                await asyncio.to_thread(_append, part, batch)
-                self._count(len(batch))
-            name = name_of(project, digest.hexdigest())
-            await asyncio.to_thread(part.rename, self._folder / name)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-        return name
+                if len(start) < _START:
+                    start.extend(batch[:_START])
+                yield batch
 
-    def _count(self, size: int) -> None:
-        self._written += size
+        try:
+            async with asyncio.timeout(self._patience):
+                length = await self._blobs.put(
+                    lambda: _blob(name_of(project, digest.hexdigest())), passing(), durable=False
+                )
+        except TimeoutError as error:
+            raise StorageUnavailable(f"an image was not kept within {self._patience:g} s", SLOW) from error
+        self._written += length
         if self._written >= self._sweep_after:
             self._written = 0
             self._full.set()
+        name = name_of(project, digest.hexdigest())
+        return Kept(name, length, type_of(bytes(start)), time.time() + self._of(mark_of(project)).kept_for)
 
-    def _create(self, part: Path) -> None:
-        self._folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-        os.close(os.open(part, _OURS | os.O_CREAT | os.O_EXCL, FILE_MODE))
+    async def kept_until(self, name: str) -> float | None:
+        """Return the Unix time until which an image is kept; None if there is none by that name (any more)."""
+        blob = await self._blobs.get(_blob(name)) if is_name(name) else None
+        until = 0.0 if blob is None else blob.modified + self._of(mark_of_name(name)).kept_for
+        return until if until >= time.time() else None
 
-    async def find(self, name: str) -> Outbound | None:
-        """Return an image with its type and length; None if there is none by that name (any more)."""
-        if not is_name(name):
+    async def find(self, name: str) -> Found | None:
+        """Return an image with its type; None if there is none by that name (any more)."""
+        blob = await self._blobs.get(_blob(name)) if is_name(name) else None
+        if blob is None or blob.modified + self._of(mark_of_name(name)).kept_for < time.time():
             return None
-        try:
-            found = await asyncio.to_thread(self._find, name)
-        except FileNotFoundError:
-            return None
-        if found is None:
-            return None
-        headers = [("content-type", type_of(found.start)), ("content-length", str(found.length))]
-        return Outbound(200, headers, batches(self._folder / name, found.start, found.length, _BATCH))
+        start = b"".join([chunk async for chunk in blob.chunks(0, min(blob.length, _START))])
+        return Found(blob, type_of(start), blob.modified + self._of(mark_of_name(name)).kept_for)
 
-    def _find(self, name: str) -> _Found | None:
-        state = (self._folder / name).stat()
-        if time.time() - state.st_mtime > self._keep_for:
-            return None
-        return _Found(state.st_size, read_batch(self._folder / name, 0, _BATCH))
+    async def delete(self, name: str) -> bool:
+        """Delete an image, and tell whether there was one."""
+        return is_name(name) and await self._blobs.delete(_blob(name))
+
+    async def listing(self, project: str, *, after: str, most: int) -> list[Kept]:
+        """Return images of a project in the order of their names, from the one that follows `after` on.
+
+        Their type is not looked up.
+        """
+        mark, found = mark_of(project), list[Kept]()
+        kept_for, now = self._of(mark).kept_for, time.time()
+        follows = _blob(after) if is_name(after) else ""
+        async with contextlib.aclosing(self._blobs.list(f"{_FOLDER}/{mark}", after=follows)) as stored:
+            async for each in stored:
+                if each.modified + kept_for >= now and is_name(name := _name(each.name)):
+                    found.append(Kept(name, each.length, "", each.modified + kept_for))
+                    if len(found) == most:
+                        break
+        return found
 
     async def run(self) -> None:
         """Delete what is too old or too much, again and again, until cancelled."""
         while True:
             self._full.clear()
             try:
-                await asyncio.to_thread(self.sweep)
-            except OSError as error:
+                await self.sweep()
+            except StorageUnavailable as error:
                 log.warning("old images cannot be deleted: %s", error)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._full.wait(), SWEEP_EVERY)
 
-    def sweep(self) -> int:
-        """Delete images older than a day, the oldest of too many, and partial files that nobody writes.
-
-        Returns how many. Blocking.
-        """
-        now, size, deleted, kept = time.time(), 0, 0, []
-        self._folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-        with os.scandir(self._folder) as files:
-            for file in files:
-                with contextlib.suppress(FileNotFoundError):  # another gateway sweeps too
-                    state, partial = file.stat(follow_symlinks=False), file.name.endswith(".part")
-                    if now - state.st_mtime > (ABANDONED if partial else self._keep_for):
-                        deleted += _deleted(file.path)
-                        continue
-                    size += state.st_size
-                    if not partial:
-                        kept.append(_Kept(state.st_mtime, state.st_size, file.path))
-        for each in sorted(kept) if size > self._most else ():
-            if size <= self._most:
-                break
-            deleted, size = deleted + _deleted(each.path), size - each.size
+    async def sweep(self) -> int:
+        """Delete images that are older than they are kept, and the oldest of too many; returns how many."""
+        now, deleted, kept = time.time(), 0, dict[str, list[Stored]]()
+        async for each in self._blobs.list(_FOLDER):
+            mark = mark_of_name(_name(each.name))
+            limit = now - self._of(mark).kept_for
+            if each.modified <= limit:
+                deleted += await self._blobs.delete(each.name, unless_after=limit)
+            else:
+                kept.setdefault(mark, []).append(each)
+        for mark, images in kept.items():
+            quota = self._of(mark).quota
+            for each in list(_beyond(images, quota)):
+                deleted += await self._blobs.delete(each.name, unless_after=each.modified)
+                images.remove(each)
+        for each in list(_beyond([each for images in kept.values() for each in images], self._room())):
+            deleted += await self._blobs.delete(each.name, unless_after=each.modified)
+            kept[mark_of_name(_name(each.name))].remove(each)
+        self._held = {terms.project: 0 for terms in self._terms().values()}
+        for mark, images in kept.items():
+            project = self._of(mark).project
+            self._held[project] = self._held.get(project, 0) + sum(each.length for each in images)
         return deleted
 
-
-def _deleted(path: str) -> bool:
-    """Delete a file; False if another gateway was first."""
-    try:
-        os.unlink(path)  # noqa: PTH108 - of a directory entry, not a Path
-    except FileNotFoundError:
-        return False
-    return True
+    def _room(self) -> int | None:
+        """Return how many bytes there may be of all projects together."""
+        if self._most is None:
+            return None
+        return max(self._most, sum(terms.quota or 0 for terms in self._terms().values()))
 
 
-def type_of(start: bytes) -> str:
-    """Return the media type of a file by its first bytes; one that is not known is no type at all."""
-    text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if text.startswith(b"<?xml"):
-        text = text.partition(b"?>")[2].lstrip()
-    for place, value, kind in _TYPES:
-        if (text if value == b"<svg" else start)[place : place + len(value)] == value:
-            return kind
-    return "application/octet-stream"
+def _beyond(images: Sequence[Stored], most: int | None) -> Iterator[Stored]:
+    """Yield the oldest images that are too many."""
+    if most is None:
+        return
+    size = sum(each.length for each in images)
+    for each in sorted(images, key=lambda each: each.modified):
+        if size <= most:
+            return
+        size -= each.length
+        yield each
 
 
-def _append(part: Path, content: bytes) -> None:
-    # Opened for each batch: a descriptor kept open could be closed under a thread whose request was broken off.
-    file = os.open(part, _OURS | os.O_APPEND)
-    try:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(file, view) :]
-    finally:
-        os.close(file)
+def _blob(name: str) -> str:
+    """The name under which an image lies in the storage: a folder for each project."""
+    return f"{_FOLDER}/{mark_of_name(name)}/{digest_of(name)}"
+
+
+def _name(blob: str) -> str:
+    """The name of an image that lies there; of no image, if it is none."""
+    parts = blob.split("/")
+    return f"img_{parts[1]}_{parts[2]}" if len(parts) == 3 else ""  # noqa: PLR2004 - as `_blob` makes them

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import date, datetime
 from pathlib import Path
@@ -17,13 +16,11 @@ from rich.table import Table
 
 from gateway.app import today
 from gateway.cli.options import Fatal, policy_option, store_options
-from gateway.cli.running import clear_errors, existing_store
+from gateway.cli.running import check_project, checked_policy, clear_errors, existing_store
 from gateway.cli.tables import show_fitted
-from gateway.config.load import check_policy
-from gateway.config.problems import did_you_mean, shown
+from gateway.config.problems import shown
 from gateway.domain.denial import span
 from gateway.domain.errors import GatewayError
-from gateway.domain.policy import Policy
 from gateway.explanation import explanation, explanation_now, refusal
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
@@ -82,9 +79,8 @@ def explain(
     if live and on != today():
         message = "not with --live or --store: budgets stand where they stand today, not on another day"
         raise click.BadParameter(message, param_hint="'--date'")
-    rules = _policy(policy)
-    if envelope["project"] not in rules.projects:
-        raise click.BadParameter(_unknown(envelope["project"], rules), param_hint="'--project'")
+    rules = checked_policy(policy)
+    check_project(envelope["project"], rules)
     try:
         decided = rehearse(asyncio.run(_sketch(request.read(), **envelope)), rules, on)
     except Undecided as undecided:
@@ -92,19 +88,6 @@ def explain(
     else:
         told = _told(decided, store, data, realm) if live else explanation(decided)
     click.echo(json.dumps(told, indent=2)) if form == "json" else _print(told, on)
-
-
-def _policy(directory: Path) -> Policy:
-    """Read a policy, which need not find its secrets here."""
-    loaded = check_policy(directory, os.environ, today())
-    if loaded.policy is None:
-        raise Fatal("\n".join(["the policy does not check:", *map(str, loaded.problems)]))
-    return loaded.policy
-
-
-def _unknown(project: str, policy: Policy) -> str:
-    near = did_you_mean(project, policy.projects) or f"; it has {', '.join(sorted(policy.projects)) or 'none'}"
-    return f"the policy has no project {shown(project)}{near}"
 
 
 async def _sketch(
@@ -155,6 +138,9 @@ def _print(told: Told, day: date) -> None:
         found = _FOUND.get(told.get("job_type_from", ""), "")
         order = f"; routes {told['order']}" if "order" in told else ""
         click.echo(f"job type {told['job_type']}{f' ({found})' if found else ''}{order}")
+    if told.get("task"):
+        url = told["task"]["callback_url"]
+        click.echo(f"answered later, by a task{f'; its end is posted to {shown(url)}' if url else ''}")
     if told.get("experiment"):
         click.echo(f"experiment {told['experiment']['name']}, arm {told['experiment']['arm']}")
     if told["route"]:

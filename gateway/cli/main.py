@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from gateway import __version__
+from gateway.cli.callbacks import callbacks
 from gateway.cli.check import check
 from gateway.cli.demo import demo
 from gateway.cli.explain import explain
@@ -32,5 +33,5 @@ def main() -> None:
     """
 
 
-for command in (serve, demo, sandbox, check, explain, keys, spend, reconcile, replay_command, ledger):
+for command in (serve, demo, sandbox, check, explain, keys, callbacks, spend, reconcile, replay_command, ledger):
     main.add_command(command)

@@ -12,7 +12,8 @@ import click
 
 from gateway.app import today
 from gateway.cli.options import EMBEDDED, Fatal
-from gateway.config.load import load_policy
+from gateway.config.load import check_policy, load_policy
+from gateway.config.problems import did_you_mean, shown
 from gateway.domain.policy import Policy
 from gateway.ledger.embedded import has_store
 from gateway.ledger.errors import StoreError
@@ -32,9 +33,26 @@ def read_policy(directory: Path, environ: Mapping[str, str]) -> Policy:
     return loaded.policy
 
 
+def checked_policy(directory: Path) -> Policy:
+    """Return the policy, which need not find its secrets here; Fatal with every problem if it does not check."""
+    loaded = check_policy(directory, os.environ, today())
+    if loaded.policy is None:
+        raise Fatal("\n".join(["the policy does not check:", *map(str, loaded.problems)]))
+    return loaded.policy
+
+
+def check_project(name: str, policy: Policy) -> None:
+    """Raise BadParameter, for `--project`, where the policy has no such project."""
+    if name not in policy.projects:
+        near = did_you_mean(name, policy.projects) or f"; it has {', '.join(sorted(policy.projects)) or 'none'}"
+        raise click.BadParameter(f"the policy has no project {shown(name)}{near}", param_hint="'--project'")
+
+
 def secrets_of(policy: Policy) -> list[str]:
-    """Every provider secret, so that logs can mask it."""
-    return [provider.api_key.reveal() for provider in policy.providers.values() if provider.api_key]
+    """Every secret of providers and of call backs, so that logs can mask it."""
+    keys = [provider.api_key for provider in policy.providers.values()]
+    signing = [secret for project in policy.projects.values() for secret in project.callback_secrets]
+    return [secret.reveal() for secret in (*keys, *signing) if secret]
 
 
 def admin_token(host: str) -> str | None:

@@ -31,17 +31,26 @@ from gateway.web.server import listen
     "--latency", default=0.15, show_default=True, type=click.FloatRange(0, 600), help="Seconds of work a request."
 )
 @click.option(
+    "--work-seconds",
+    default=0.3,
+    show_default=True,
+    type=click.FloatRange(0, 3600),
+    help="Seconds of work of providers that answer later.",
+)
+@click.option(
     "--images-per-minute",
     type=click.IntRange(1),
     default=None,
     help="Rate limit of the account, for every model family.",
 )
-def sandbox(host: str, port: int, key: str, latency: float, images_per_minute: int | None) -> None:
+def sandbox(host: str, port: int, key: str, latency: float, work_seconds: float, images_per_minute: int | None) -> None:
     """Serve simulated image providers, with real images, a bill and scripted faults.
 
     For anybody's tests: point a client at the URL it prints.
     """
-    options = SandboxOptions(api_key=key, latency=latency, images_per_minute=images_per_minute or {})
+    options = SandboxOptions(
+        api_key=key, latency=latency, work_seconds=work_seconds, images_per_minute=images_per_minute or {}
+    )
     with clear_errors():
         asyncio.run(_run(options, listen(host, port, option="--port")))
 

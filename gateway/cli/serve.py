@@ -11,9 +11,11 @@ import click
 import uvloop
 
 from gateway.app import Settings
-from gateway.cli.options import listen_options, log_level_option, policy_option, store_options, together
+from gateway.assets.place import Bucket, PlaceError, place_of
+from gateway.cli.options import Fatal, listen_options, log_level_option, policy_option, store_options, together
 from gateway.cli.running import address, admin_token, clear_errors, read_policy, secrets_of
 from gateway.domain.policy import Policy
+from gateway.domain.web_address import BadUrl, read_web_address
 from gateway.ledger.store import store_url
 from gateway.observe.log import configure_logging
 from gateway.serving import Serving, Sockets, serve_process
@@ -22,6 +24,19 @@ from gateway.web.server import listen
 from gateway.workers import ADMIN, DATA, Inheritance, Supervisor, inherited
 
 MEGABYTE = 1_000_000
+
+
+def _public_url(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    if value is None:
+        return None
+    try:
+        address = read_web_address(value)
+    except BadUrl as error:
+        raise click.BadParameter(error.message) from error
+    if address.query:
+        raise click.BadParameter("it must not have a query string: paths are put behind it")
+    return str(address).rstrip("/")
+
 
 process_options = together(
     click.option("--admin-host", default="127.0.0.1", show_default=True, envvar="IMAGE_GATEWAY_ADMIN_HOST"),
@@ -57,12 +72,13 @@ process_options = together(
         default=None,
         show_default="in the data directory",
         envvar="IMAGE_GATEWAY_ASSETS",
-        type=click.Path(file_okay=False, path_type=Path),
-        help="Directory for kept answers and images; gateways that share a store should share it.",
+        metavar="PLACE",
+        help="Directory, or s3://bucket/prefix, for kept answers and images; gateways that share a store share it.",
     ),
     click.option(
         "--public-url",
         default=None,
+        callback=_public_url,
         show_default="http:// and the host of each request",
         envvar="IMAGE_GATEWAY_PUBLIC_URL",
         help="Address under which clients reach the gateway, for links to images, such as https://images.example.com.",
@@ -97,7 +113,7 @@ def serve(
     grace: float,
     lease: float,
     store_timeout: float,
-    assets: Path | None,
+    assets: str | None,
     public_url: str | None,
     max_body: int,
     log_level: str,
@@ -108,7 +124,12 @@ def serve(
     the admin plane, and is required beyond the loopback address.
     """
     pepper = os.environ.get("IMAGE_GATEWAY_PEPPER")
-    settings = Settings(data=data, assets=assets, public_url=public_url, realm=realm, pepper=pepper)
+    try:
+        place = place_of(assets) if assets is not None else None
+    except PlaceError as error:
+        raise Fatal(f"--assets: {error}") from error
+    folder, bucket = (None, place) if isinstance(place, Bucket) else (place, None)
+    settings = Settings(data=data, assets=folder, bucket=bucket, public_url=public_url, realm=realm, pepper=pepper)
     serving = Serving(
         settings=replace(settings, lease=lease, grace=grace, store_timeout=store_timeout),
         policy=read_policy(policy, os.environ),
@@ -137,7 +158,9 @@ def _listen(data: tuple[str, int], admin: tuple[str, int]) -> Sockets:
 def _run_worker(serving: Serving, worker: Inheritance) -> None:
     data_socket = worker.socket if worker.role == DATA else None
     admin_socket = worker.socket if worker.role == ADMIN else None
-    uvloop.run(serve_process(serving, worker.store_url, Sockets(data_socket, admin_socket, worker.lifeline)))
+    uvloop.run(
+        serve_process(serving, worker.store_url, Sockets(data_socket, admin_socket, worker.lifeline, worker.ports))
+    )
 
 
 def _run(serving: Serving, url: str, sockets: Sockets, workers: int) -> None:

@@ -10,14 +10,15 @@ from typing import TypeVar
 from gateway.config.documents import Items
 from gateway.config.fields import Fields
 from gateway.config.problems import Report, did_you_mean
+from gateway.config.resolutions import has_tiers, narrow_tiers, read_tiers
 from gateway.config.schema import CAPABILITIES, SIZES
 from gateway.config.values import Reader, listed, name, one_of, ratio, size, truth, whole
-from gateway.domain.job import Operation, Size
+from gateway.domain.job import OF_MODELS, Operation, Size
 from gateway.domain.route import Capabilities, SizeRule
 
 T = TypeVar("T")
 
-_OPERATIONS = listed(one_of(operation.value for operation in Operation))
+_OPERATIONS = listed(one_of(operation.value for operation in OF_MODELS))
 _MOST_N = 100
 _MOST_EDGE = 65_536
 _MOST = 10**9
@@ -64,6 +65,8 @@ def _read_sizes(fields: Fields, report: Report) -> SizeRule:
     if isinstance(node, Items):
         return SizeRule(fixed=_parsed(fields.read("sizes", listed(size))))
     rule = Fields(node, SIZES, report)
+    if has_tiers(rule):
+        return read_tiers(rule, report)
     found = SizeRule(
         multiple=rule.read("multiple", whole(1, _MOST_EDGE)) or 1,
         max_edge=rule.required("max_edge", whole(1, _MOST_EDGE)) or _MOST_EDGE,
@@ -85,7 +88,7 @@ def narrow(owner: Fields, model: Capabilities, report: Report) -> Capabilities:
     fields = owner.within("capabilities", CAPABILITIES)
     if fields is None:
         return model
-    operations = [operation.value for operation in Operation if operation in model.operations]
+    operations = [operation.value for operation in OF_MODELS if operation in model.operations]
     return Capabilities(
         operations=frozenset(Operation(each) for each in _subset(fields, "operations", _OPERATIONS, operations)),
         n=_at_most(fields, "n", 1, model.n),
@@ -136,7 +139,10 @@ def _narrow_sizes(fields: Fields, model: SizeRule, report: Report) -> SizeRule:
     if model.fixed:
         report.problem(node.place, "the model makes a fixed list of sizes; give a list of some of them")
         return model
-    return _narrow_bounds(Fields(node, SIZES, report), model, report)
+    rule = Fields(node, SIZES, report)
+    if has_tiers(rule) or model.tiers is not None:
+        return narrow_tiers(rule, model, report)
+    return _narrow_bounds(rule, model, report)
 
 
 def _narrow_bounds(rule: Fields, model: SizeRule, report: Report) -> SizeRule:

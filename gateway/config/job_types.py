@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from datetime import date
 
 from gateway.config.ability import allows, unable
+from gateway.config.batch import read_collecting
 from gateway.config.fields import Fields, as_table
 from gateway.config.fitness import check_affordable, check_defaults, check_trials
+from gateway.config.images import lasting
 from gateway.config.ladder import check_ladder, read_ladder, read_throttled
 from gateway.config.lookup import Known
 from gateway.config.match import check_match
 from gateway.config.models import ModelEntry
 from gateway.config.problems import Report, did_you_mean, shown
+from gateway.config.responses import Talkers, read_responses
 from gateway.config.schema import JOB_FIELDS, JOB_TYPE, MATCH, RETRY
 from gateway.config.sources import Entry
 from gateway.config.trials import read_experiment, read_shadow
@@ -57,24 +60,21 @@ _MATCHERS: Mapping[str, Reader[str | int | bool]] = {
 
 
 def read_job_type(
-    type_name: str, entry: Entry, routes: Known[Route], models: Known[ModelEntry], *, today: date, report: Report
+    type_name: str,
+    entry: Entry,
+    routes: Known[Route],
+    models: Known[ModelEntry],
+    talkers: Talkers,
+    *,
+    today: date,
+    report: Report,
 ) -> JobType:
     """Read one entry of the `job_types` section."""
     fields = Fields(entry.node, JOB_TYPE, report, entry.place)
     before = len(report.problems)
     found = _routes(fields, routes)
     order = Order(fields.read("order", one_of(Order)) or Order.LISTED)
-    defaults_at, allow_at = fields.within("defaults", JOB_FIELDS), fields.within("allow", JOB_FIELDS)
-    defaults = _defaults(defaults_at) if defaults_at else {}
-    allow = _allow(allow_at) if allow_at else {}
-    for key, value in defaults.items():
-        if defaults_at and key in allow and not allows(key, value, allow[key]):
-            report.problem(defaults_at.at(key), f"{value} is not in allow ({', '.join(allow[key])})")
-        if defaults_at and (no_route := unable(key, value, found or ())):
-            report.problem(defaults_at.at(key), no_route)
-    for key, value in ((key, value) for key, values in allow.items() for value in values):
-        if allow_at and (no_route := unable(key, value, found or ())):
-            report.warn(allow_at.at(key), no_route)
+    defaults, allow = _values(fields, found or (), report)
     maximum = fields.read("max_cost_per_image", usd)
     if maximum == 0:
         report.problem(fields.at("max_cost_per_image"), "0 would refuse every image")
@@ -93,6 +93,9 @@ def read_job_type(
         throttled=read_throttled(fields, report),
         experiment=read_experiment(fields, routes, report),
         shadow=read_shadow(type_name, fields, routes, report),
+        cache=fields.read("cache", lasting),
+        responses=read_responses(fields, found or (), talkers, report),
+        batch=read_collecting(fields, found or (), report),
     )
     if found:
         check_defaults(job_type, fields, report)
@@ -102,6 +105,24 @@ def read_job_type(
         check_affordable(job_type, fields, report)
         check_ladder(job_type, rungs, today, report)
     return job_type
+
+
+def _values(
+    fields: Fields, routes: tuple[Route, ...], report: Report
+) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
+    """Return the defaults, and what is allowed, each of them something that a route can do."""
+    defaults_at, allow_at = fields.within("defaults", JOB_FIELDS), fields.within("allow", JOB_FIELDS)
+    defaults = _defaults(defaults_at) if defaults_at else {}
+    allow = _allow(allow_at) if allow_at else {}
+    for key, value in defaults.items():
+        if defaults_at and key in allow and not allows(key, value, allow[key]):
+            report.problem(defaults_at.at(key), f"{value} is not in allow ({', '.join(allow[key])})")
+        if defaults_at and (no_route := unable(key, value, routes)):
+            report.problem(defaults_at.at(key), no_route)
+    for key, value in ((key, value) for key, values in allow.items() for value in values):
+        if allow_at and (no_route := unable(key, value, routes)):
+            report.warn(allow_at.at(key), no_route)
+    return defaults, allow
 
 
 def _routes(fields: Fields, routes: Known[Route]) -> tuple[Route, ...] | None:

@@ -11,7 +11,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from gateway.config.kinds import KINDS, REQUIRED, Schema, definition
+from gateway.config.json_refs import Schema, definition
+from gateway.config.kinds import KINDS, REQUIRED
 from gateway.config.schema import EVERY_MAP
 
 _SECTION = re.compile(r"^### `([^`]+)`\n(.*?)(?=^#|\Z)", re.MULTILINE | re.DOTALL)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 
-from gateway.config.routes import LANES
+from gateway.config.batch_kinds import BATCH_KINDS
+from gateway.config.json_refs import Schema, ref
+from gateway.config.offers import LANES
+from gateway.config.profile_kinds import PROFILE, PROFILE_KINDS
+from gateway.config.required import REQUIRED as REQUIRED
+from gateway.config.responses_kinds import PASSED, TALK_KINDS, TEXT_MODELS
 from gateway.config.schema import EVERY_MAP, PROVIDER_KINDS
+from gateway.config.task_kinds import TASK_KINDS
 from gateway.config.values import NAME
 from gateway.domain.budget import View, Window
-from gateway.domain.job import Operation
-from gateway.domain.policy import ClientModel, OnUnknown, Order, SplitBy, WhenFull
+from gateway.domain.job import OF_MODELS, Operation
+from gateway.domain.policy import ClientModel, OnUnknown, Order, SplitBy, Store, WhenFull
+from gateway.domain.price import Bills, Charged
 from gateway.domain.route import AfterRetirement
-
-Schema = dict[str, object]
 
 
 def _text(pattern: str | None = None) -> Schema:
@@ -48,16 +52,6 @@ def _rows(map_name: str) -> Schema:
     return {"type": "array", "items": ref(map_name)}
 
 
-def ref(map_name: str) -> Schema:
-    """Return a reference to the definition of a map."""
-    return {"$ref": f"#/$defs/{definition(map_name)}"}
-
-
-def definition(map_name: str) -> str:
-    """Return what a map's definition is called."""
-    return re.sub(r"[^A-Za-z_]+", "-", map_name.replace("NAME", "")).strip("-")
-
-
 _NAME = _text(NAME.pattern)
 _WORD = _text()
 _TRUTH: Schema = {"type": "boolean"}
@@ -66,12 +60,16 @@ _SHAPE = _text("[1-9][0-9]{0,4}x[1-9][0-9]{0,4}|[1-9][0-9]{0,2}:[1-9][0-9]{0,2}"
 _DECIMAL = _text(r"[0-9]+(\.[0-9]+)?")
 _DAY = _text("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _DURATION = _text("[1-9][0-9]{0,5}(ms|s|m|h)")
+_LASTING = _text("[1-9][0-9]{0,5}(m|h|d)")
+_VOLUME = _text("[1-9][0-9]{0,5}(MB|GB|TB)")
 _SHARE = _text(r"[0-9]{1,3}(\.[0-9]{1,2})?%")
+_SECRET = _text(r"\$\{(file:/[^${}]+|[A-Za-z_][A-Za-z0-9_]*)\}")
 _BACKGROUND = ("transparent", "opaque")
 _MAKES = (Operation.GENERATE, Operation.EDIT)
 _RATIO: Schema = {"anyOf": [_whole(1, 1000), _DECIMAL]}
 _SIZES: Schema = {"anyOf": [_listed(_SIZE), ref("capabilities.sizes")]}
-_PER_IMAGE: Schema = {"anyOf": [_DECIMAL, _map_of(_DECIMAL)]}
+_PER_IMAGE: Schema = {"anyOf": [_DECIMAL, _map_of({"anyOf": [_DECIMAL, _map_of(_DECIMAL)]})]}
+_COUNT: Schema = {"anyOf": [_whole(1, 10**6), _DECIMAL]}
 _SCOPED: Mapping[str, Schema] = {"job_type": _NAME, "key": _NAME, "route": _NAME}
 _TIER: Mapping[str, Schema] = {
     key: _whole(1)
@@ -87,13 +85,18 @@ _FIELDS: Mapping[str, Schema] = {
 KINDS: Mapping[str, Mapping[str, Schema]] = {
     "the top level": {
         "models": _named("models.NAME"),
+        "offers": _named("offers.NAME"),
         "tiers": _named("tiers.NAME"),
+        "presets": _named("presets.NAME"),
+        "text_models": TEXT_MODELS,
         "providers": _named("providers.NAME"),
         "routes": _named("routes.NAME"),
         "job_types": _named("job_types.NAME"),
         "projects": _named("projects.NAME"),
         "budgets": _rows("budgets[]"),
         "quotas": _rows("quotas[]"),
+        "egress": ref("egress"),
+        "passthrough": PASSED,
     },
     "models.NAME": {
         "snapshot": _WORD,
@@ -115,7 +118,7 @@ KINDS: Mapping[str, Mapping[str, Schema]] = {
     },
     "models.NAME.legacy.defaults": {"quality": _NAME, "size": _SIZE},
     "capabilities": {
-        "operations": _listed(_one_of(Operation)),
+        "operations": _listed(_one_of(OF_MODELS)),
         "n": _whole(1, 100),
         "references": _whole(0, 100),
         "mask": _TRUTH,
@@ -132,11 +135,16 @@ KINDS: Mapping[str, Mapping[str, Schema]] = {
         "min_pixels": _whole(1),
         "max_pixels": _whole(1),
         "max_ratio": _RATIO,
+        "ratios": _listed(_text("[1-9][0-9]{0,2}:[1-9][0-9]{0,2}")),
+        "resolutions": _map_of(_whole(1)),
     },
     "output_tokens": {
         "grid": _map_of(_whole(1, 10**6)),
         "table": _map_of(_map_of(_whole(1, 10**6))),
+        "by_resolution": _map_of(_whole(1, 10**6)),
+        "buckets": _map_of(_whole(1)),
         "per_partial_image": _whole(0, 10**6),
+        "text": _whole(1, 10**6),
     },
     "input_image_tokens": {"max_per_image": _whole(1, 10**6)},
     "price[]": {
@@ -145,20 +153,49 @@ KINDS: Mapping[str, Mapping[str, Schema]] = {
         "tokens_per_million": ref("price[].tokens_per_million"),
         "per_image": _PER_IMAGE,
         "buckets": _map_of(_whole(1)),
+        "per_megapixel": ref("price[].per_megapixel"),
+        **dict.fromkeys(("per_second", "per_unit", "per_request", "multiplier", "reported_unit"), _DECIMAL),
+        **dict.fromkeys(("estimate_seconds", "most_seconds", "units_per_image", "most_units"), _COUNT),
+        "free": {"const": True},
+        "add_ons": ref("price[].add_ons"),
+        "charged_for": _listed(_one_of(Charged)),
+        "bills": _one_of(Bills),
+    },
+    "price[].per_megapixel": {
+        **dict.fromkeys(("first", "more", "input"), _DECIMAL),
+        "most_input_megapixels": _whole(1, 10**6),
+        "megapixel": {"enum": [1_000_000, 1_048_576]},
+        "rounding": _one_of(("up", "exact")),
+    },
+    "price[].add_ons": {"input_image": _DECIMAL, "request": _DECIMAL},
+    "offers.NAME": {
+        "model": _NAME,
+        "upstream_model": _WORD,
+        "lane": _one_of(LANES),
+        "capabilities": ref("capabilities"),
+        "quality": _map_of(_NAME),
+        "price": _rows("price[]"),
     },
     "price[].source": {"url": _WORD, "read": _DAY},
     "price[].tokens_per_million": dict.fromkeys(EVERY_MAP["price[].tokens_per_million"].known, _DECIMAL),
     "tiers.NAME": _TIER,
+    **PROFILE_KINDS,
     "providers.NAME": {
         "kind": _one_of(PROVIDER_KINDS),
+        "preset": _NAME,
         "base_url": _WORD,
-        "api_key": _text(r"\$\{(file:/[^${}]+|[A-Za-z_][A-Za-z0-9_]*)\}"),
+        "api_key": _SECRET,
         "timeout": _DURATION,
         "connect_timeout": _DURATION,
         "limits": ref("routes.NAME.limits and providers.NAME.limits"),
+        "variables": _map_of(_WORD),
+        "batch": ref("providers.NAME.batch"),
+        **PROFILE,
     },
+    **BATCH_KINDS,
     "routes.NAME": {
         "provider": _NAME,
+        "offer": _NAME,
         "model": _NAME,
         "upstream_model": _WORD,
         "lane": _one_of(LANES),
@@ -186,6 +223,9 @@ KINDS: Mapping[str, Mapping[str, Schema]] = {
         "retry": ref("job_types.NAME.retry"),
         "experiment": ref("job_types.NAME.experiment"),
         "shadow": ref("job_types.NAME.shadow"),
+        "cache": _LASTING,
+        "batch": ref("job_types.NAME.batch"),
+        "responses": ref("job_types.NAME.responses"),
     },
     "job_types.NAME.match": {
         "operation": _one_or_listed(_one_of(_MAKES)),
@@ -218,14 +258,23 @@ KINDS: Mapping[str, Mapping[str, Schema]] = {
         "default_job_type": _NAME,
         "client_model": _one_of(ClientModel),
         "compatibility": _one_of(("legacy",)),
+        "asynchronous": _one_of(("always",)),
         "lanes": _listed(_one_of(LANES)),
         "budgets": _rows("budgets[]"),
         "quotas": _rows("quotas[]"),
         "chargeback": ref("projects.NAME.chargeback"),
         "while_ledger_away": ref("projects.NAME.while_ledger_away"),
+        "callbacks": ref("projects.NAME.callbacks"),
+        "images": ref("projects.NAME.images"),
+        "passthrough": PASSED,
     },
     "projects.NAME.chargeback": {"multiplier": _DECIMAL},
     "projects.NAME.while_ledger_away": {"allowance": _DECIMAL},
+    "projects.NAME.callbacks": {"secrets": _listed(_SECRET)},
+    "projects.NAME.images": {"store": _one_of(Store), "keep": _LASTING, "quota": _VOLUME, "convert": _TRUTH},
+    "egress": {"allow": _listed(_WORD)},
+    **TASK_KINDS,
+    **TALK_KINDS,
     "budgets[]": {"window": _one_of(Window), "limit": _DECIMAL, "view": _one_of(View), **_SCOPED},
     "quotas[]": {
         **{key: _whole(1) for key in ("images", "requests", "concurrent")},
@@ -234,23 +283,3 @@ KINDS: Mapping[str, Mapping[str, Schema]] = {
     },
 }
 """What each key of each map takes; `allow` has the keys of `defaults`, with lists."""
-
-REQUIRED: Mapping[str, tuple[str, ...]] = {
-    "models.NAME": ("capabilities",),
-    "input_image_tokens": ("max_per_image",),
-    "price[]": ("from",),
-    "price[].source": ("url",),
-    "price[].tokens_per_million": ("text_in", "image_in", "image_out"),
-    "providers.NAME": ("kind", "base_url"),
-    "routes.NAME": ("provider", "model"),
-    "job_types.NAME": ("routes",),
-    "job_types.NAME.degrade[]": ("budget_used",),
-    "job_types.NAME.experiment": ("name", "split"),
-    "job_types.NAME.shadow": ("route", "sample", "budget"),
-    "job_types.NAME.shadow.budget": ("window", "limit"),
-    "projects.NAME": ("job_types",),
-    "projects.NAME.chargeback": ("multiplier",),
-    "projects.NAME.while_ledger_away": ("allowance",),
-    "budgets[]": ("window", "limit"),
-}
-"""Keys that a map cannot do without, wherever it stands."""

@@ -10,21 +10,27 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from gateway.config.egress import read_egress
 from gateway.config.job_types import read_job_type
 from gateway.config.limits import LimitReader
 from gateway.config.lookup import Known
 from gateway.config.models import ModelEntry, check_model, check_words, read_model
+from gateway.config.offers import read_offer
 from gateway.config.problems import Place, Problem, Report
+from gateway.config.profiles import read_preset
 from gateway.config.projects import read_project
 from gateway.config.providers import read_provider
 from gateway.config.reach import check_matches, warn_of_dead, warn_of_lanes, warn_unreached
+from gateway.config.responses import Talkers, read_passthrough
 from gateway.config.routes import read_route
 from gateway.config.secrets import Outside
 from gateway.config.shipped import shipped_policies
 from gateway.config.sources import Entry, Sources, read_sources
+from gateway.config.text_models import read_text_model
 from gateway.config.tiers import read_tier
 from gateway.domain.budget import Budget
 from gateway.domain.naming import serving
+from gateway.domain.passing import PassRules
 from gateway.domain.policy import JobType, Policy, Project
 from gateway.domain.route import Route
 
@@ -88,26 +94,43 @@ class _Reader:
         report = self.report
         models = self._with_shipped("models", lambda name, entry: read_model(name, entry, report))
         tiers = self._with_shipped("tiers", lambda name, entry: read_tier(name, entry, report))
-        providers = self._each("providers", lambda name, entry: read_provider(name, entry, self.outside, tiers, report))
+        presets = self._with_shipped("presets", lambda name, entry: read_preset(name, entry, report))
+        providers = self._each(
+            "providers",
+            lambda name, entry: read_provider(name, entry, self.outside, tiers=tiers, presets=presets, report=report),
+        )
+        offers = self._with_shipped("offers", lambda _, entry: read_offer(entry, models, self.today))
+        for name in self.sources.named["offers"]:
+            _present(offers)[name].tell(report)
         routes = self._each(
             "routes",
-            lambda name, entry: read_route(name, entry, providers, models, tiers, today=self.today, report=report),
+            lambda name, entry: read_route(
+                name, entry, providers, models, tiers, offers=offers, today=self.today, report=report
+            ),
         )
         self._check_models(models, routes)
+        texts = self._with_shipped("text_models", lambda name, entry: read_text_model(name, entry, report))
+        talkers = Talkers(providers, texts)
         job_types = self._each(
             "job_types",
-            lambda name, entry: read_job_type(name, entry, routes, models, today=self.today, report=report),
+            lambda name, entry: read_job_type(name, entry, routes, models, talkers, today=self.today, report=report),
         )
         limits = LimitReader(job_types, routes, report)
-        projects = self._each("projects", lambda name, entry: read_project(name, entry, limits, report))
+        projects = self._each(
+            "projects",
+            lambda name, entry: read_project(name, entry, limits, self.outside, report, providers=providers),
+        )
+        passed = read_passthrough(self.sources.maps["passthrough"], providers, report)
         self._check_reach(_present(job_types), _present(projects))
         return Policy(
             models={name: entry.model for name, entry in _present(models).items()},
             providers=_present(providers),
             routes=_present(routes),
             job_types=_present(job_types),
-            projects=self._with_common_quotas(limits, _present(projects)),
+            projects=self._with_common_quotas(limits, _with_passthrough(_present(projects), passed)),
+            text_models=_present(texts),
             budgets=self._common_budgets(limits),
+            egress=read_egress(self.sources.maps["egress"], report),
             digest=digest,
         )
 
@@ -154,6 +177,14 @@ class _Reader:
             warn_unreached(entries, job_types, projects, report)
             warn_of_lanes(entries, job_types, projects, report)
             warn_of_dead(entries, job_types, self.today, report)
+
+
+def _with_passthrough(projects: dict[str, Project], common: tuple[PassRules, ...]) -> dict[str, Project]:
+    """Give every project the top-level paths after its own."""
+    return {
+        name: dataclasses.replace(project, passthrough=(*project.passthrough, *common))
+        for name, project in projects.items()
+    }
 
 
 def _present(known: Known[T]) -> dict[str, T]:

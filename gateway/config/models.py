@@ -10,6 +10,7 @@ from gateway.config.capabilities import read_capabilities
 from gateway.config.documents import Table
 from gateway.config.equivalents import check_equivalents, check_legacy, read_equivalent_quality, read_legacy
 from gateway.config.fields import Fields, as_table
+from gateway.config.image_prices import check_open_tier, price_gap, read_buckets
 from gateway.config.prices import read_prices
 from gateway.config.problems import Report, did_you_mean
 from gateway.config.retirement import replacement_of
@@ -18,7 +19,7 @@ from gateway.config.sources import Entry
 from gateway.config.values import day, name, text, whole
 from gateway.domain.job import Operation, Size
 from gateway.domain.naming import is_retired
-from gateway.domain.route import Model, OutputTokens
+from gateway.domain.route import Model, OutputTokens, TokenTier
 
 _MOST_TOKENS = 10**6
 _tokens = whole(1, _MOST_TOKENS)
@@ -38,10 +39,14 @@ def read_model(model_name: str, entry: Entry, report: Report) -> ModelEntry:
     before = len(report.problems)
     fields = Fields(entry.node, MODEL, report, entry.place)
     inputs = fields.within("input_image_tokens", INPUT_IMAGE_TOKENS)
+    capabilities = read_capabilities(fields, report)
+    prices = read_prices(fields, report, capabilities.quality)
+    if gap := price_gap(prices, capabilities.quality):
+        report.problem(fields.at("price"), gap)
     model = Model(
         name=model_name,
-        capabilities=read_capabilities(fields, report),
-        prices=read_prices(fields, report),
+        capabilities=capabilities,
+        prices=prices,
         output_tokens=_output_tokens(fields, report),
         input_image_tokens=(inputs.required("max_per_image", _tokens) or 0) if inputs else 0,
         snapshot=fields.read("snapshot", text),
@@ -57,8 +62,8 @@ def _output_tokens(owner: Fields, report: Report) -> OutputTokens:
     fields = owner.within("output_tokens", OUTPUT_TOKENS)
     if fields is None:
         return OutputTokens()
-    if (fields.node("grid") is None) == (fields.node("table") is None):
-        report.problem(fields.place, "give exactly one of grid and table")
+    if sum(fields.node(form) is not None for form in ("grid", "table", "by_resolution")) != 1:
+        report.problem(fields.place, "give exactly one of grid, table and by_resolution")
     grid = {quality: _tokens(node, report) or 0 for quality, node in fields.entries("grid")}
     table: dict[Size, Mapping[str, int]] = {}
     for text_size, node in fields.entries("table"):
@@ -68,7 +73,27 @@ def _output_tokens(owner: Fields, report: Report) -> OutputTokens:
             continue
         row: Table = as_table(node, report)
         table[size] = {quality: _tokens(each, report) or 0 for quality, each in row.nodes.items()}
-    return OutputTokens(grid, table, fields.read("per_partial_image", whole(0, _MOST_TOKENS)) or 0)
+    return OutputTokens(
+        grid,
+        table,
+        fields.read("per_partial_image", whole(0, _MOST_TOKENS)) or 0,
+        _by_resolution(fields, report),
+        fields.read("text", _tokens) or 0,
+    )
+
+
+def _by_resolution(fields: Fields, report: Report) -> tuple[TokenTier, ...]:
+    """Read tokens by tiers of pixels, smallest first."""
+    node = fields.node("by_resolution")
+    if node is None:
+        if fields.node("buckets") is not None:
+            report.problem(fields.at("buckets"), "belongs to by_resolution")
+        return ()
+    tokens = {tier: _tokens(each, report) or 0 for tier, each in fields.entries("by_resolution")}
+    buckets = read_buckets(fields, tuple(tokens), "by_resolution", report)
+    tiers = [TokenTier(tier, count, buckets.get(tier)) for tier, count in tokens.items()]
+    check_open_tier(node.place, fields, [(tier.name, tier.max_pixels) for tier in tiers], report)
+    return tuple(sorted(tiers, key=lambda tier: (tier.max_pixels is None, tier.max_pixels or 0)))
 
 
 def check_model(entry: ModelEntry, models: Mapping[str, ModelEntry], today: date, report: Report) -> None:
@@ -128,7 +153,7 @@ def token_gap(model: Model) -> str | None:
 
 def _token_problems(model: Model, *, by_tokens: bool) -> Iterator[str]:
     tokens, able = model.output_tokens, model.capabilities
-    if by_tokens and not tokens.grid and not tokens.table:
+    if by_tokens and not tokens.grid and not tokens.table and not tokens.by_resolution:
         yield "output_tokens is missing; a price by tokens needs it"
         return
     if tokens.table and not able.sizes.fixed:

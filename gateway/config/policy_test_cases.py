@@ -20,6 +20,7 @@ REQUEST = Keys(
         "prompt",
         "n",
         "size",
+        "resolution",
         "quality",
         "background",
         "output_format",

@@ -39,7 +39,7 @@ from gateway.config.values import (
     whole,
 )
 from gateway.domain.budget import View, Window
-from gateway.domain.job import Operation
+from gateway.domain.job import OF_MODELS, Operation
 from gateway.domain.policy import JobType, Policy
 from gateway.domain.route import Route
 from gateway.rehearsal import PAPER_KEY, Sketch
@@ -123,7 +123,7 @@ def _sketch(owner: Fields, project: str, key: str, key_job_type: str | None, rep
         node = fields.node(each)
         if node is not None and each not in own:
             body[each] = _plain(node, report)
-    operation = Operation(fields.read("operation", one_of(Operation)) or Operation.GENERATE)
+    operation = Operation(fields.read("operation", one_of(OF_MODELS)) or Operation.GENERATE)
     images = fields.read("images", whole(0, 100)) or 0
     mask = fields.read("mask", truth) or False
     if operation is Operation.EDIT and fields.node("images") is None:

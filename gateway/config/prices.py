@@ -1,24 +1,35 @@
-"""Price rows: token rates or per-image tiers, each valid from a day on."""
+"""Price rows: one shape of price each, and what applies to any of them, valid from a day on."""
 
 from __future__ import annotations
 
-from gateway.config.documents import Node, Table
+from collections.abc import Collection
+from fractions import Fraction
+
+from gateway.config.documents import Kind, Node, Table, Value
 from gateway.config.fields import Fields
-from gateway.config.problems import Place, Report, did_you_mean
-from gateway.config.schema import PRICE, SOURCE, TOKENS_PER_MILLION
-from gateway.config.values import day, rate, text, usd, whole
-from gateway.domain.route import PixelTier, Price, TokenRates
+from gateway.config.image_prices import read_image_prices
+from gateway.config.problems import Report
+from gateway.config.schema import ADD_ONS, PER_MEGAPIXEL, PRICE, PRICE_SHAPES, SOURCE, TOKENS_PER_MILLION
+from gateway.config.values import day, described, listed, multiplier, one_of, rate, text, truth, usd, whole
+from gateway.domain.price import AddOns, Bills, Charged, MegapixelRates, Metered, Price, TokenRates
 
-_MOST_PIXELS = 10**9
 _FREE = "a price of 0 would make budgets blind; give the smallest real price"
+_MOST_COUNT = 10**6
+_MEGAPIXELS = (1_000_000, 1_048_576)
+_CHARGED = listed(one_of(Charged))
+_BY_THE_IMAGE = ("per_image", "per_megapixel")
+_SHAPES = ", ".join(PRICE_SHAPES[:-1]) + f" and {PRICE_SHAPES[-1]}"
 
 
-def read_prices(fields: Fields, report: Report) -> tuple[Price, ...]:
-    """Read the `price` list of a model or route, in order of `from`; rows that are wrong are reported and left out."""
+def read_prices(fields: Fields, report: Report, qualities: Collection[str] = ()) -> tuple[Price, ...]:
+    """Read the `price` list of a model or route, in order of `from`; rows that are wrong are reported and left out.
+
+    `qualities` are the model's, empty where they could not be read.
+    """
     rows: list[Price] = []
     for node in fields.items("price"):
         row = Fields(node, PRICE, report)
-        price = _price(row, report)
+        price = _price(row, qualities, report)
         if price is None:
             continue
         if any(price.valid_from == other.valid_from for other in rows):
@@ -27,23 +38,53 @@ def read_prices(fields: Fields, report: Report) -> tuple[Price, ...]:
     return tuple(sorted(rows, key=lambda row: row.valid_from))
 
 
-def _price(row: Fields, report: Report) -> Price | None:
+def _price(row: Fields, qualities: Collection[str], report: Report) -> Price | None:
     before = len(report.problems)
     valid_from = row.required("from", day)
-    source = _source(row)
-    kinds = [key for key in ("tokens_per_million", "per_image") if row.node(key) is not None]
-    if len(kinds) != 1:
-        report.problem(row.place, "give exactly one of tokens_per_million and per_image")
+    source = read_source(row)
+    shapes = [key for key in PRICE_SHAPES if row.node(key) is not None]
+    if len(shapes) != 1:
+        report.problem(row.place, f"give exactly one of {_SHAPES}")
     tokens = _token_rates(row, report)
-    tiers = _tiers(row, report)
+    per_image = read_image_prices(row, qualities, _amount, report)
+    megapixels = _megapixels(row, report)
+    seconds = _metered(row, "per_second", "estimate_seconds", "most_seconds", report)
+    units = _metered(row, "per_unit", "units_per_image", "most_units", report)
+    per_request = row.read("per_request", _amount)
+    add_ons = _add_ons(row, report)
+    factor = _multiplier(row, report)
+    charged_for = _charged_for(row, report)
+    bills = row.read("bills", one_of(Bills))
+    unit = row.read("reported_unit", _amount)
+    if unit and shapes and shapes[0] in ("per_unit", "free"):
+        report.problem(row.at("reported_unit"), f"does not go with {shapes[0]}")
+    free = _free(row, report)
     if row.node("buckets") is not None and not isinstance(row.node("per_image"), Table):
         report.problem(row.at("buckets"), "belongs to a per_image with named tiers")
+    if bills and shapes and shapes[0] not in _BY_THE_IMAGE:
+        report.problem(row.at("bills"), "is about images: it belongs to per_image or per_megapixel")
     if valid_from is None or len(report.problems) > before:
         return None
-    return Price(valid_from, source, tokens, tiers)
+    return Price(
+        valid_from,
+        source,
+        tokens,
+        per_image,
+        megapixels,
+        seconds,
+        units,
+        per_request,
+        free=free,
+        add_ons=add_ons,
+        multiplier=factor,
+        charged_for=charged_for,
+        bills=Bills(bills or Bills.RETURNED),
+        reported_unit=unit,
+    )
 
 
-def _source(row: Fields) -> str:
+def read_source(row: Fields) -> str:
+    """Return where a price row's figures come from; empty where it does not say."""
     source = row.within("source", SOURCE)
     if source is None:
         return ""
@@ -70,19 +111,6 @@ def _token_rates(row: Fields, report: Report) -> TokenRates | None:
     )
 
 
-def _tiers(row: Fields, report: Report) -> tuple[PixelTier, ...]:
-    node = row.node("per_image")
-    if node is None:
-        return ()
-    if not isinstance(node, Table):
-        return (PixelTier("any", _amount(node, report), None),)
-    amounts = {tier: _amount(each, report) for tier, each in row.entries("per_image")}
-    buckets = dict(_buckets(row, amounts, report))
-    tiers = [PixelTier(tier, amount, buckets.get(tier)) for tier, amount in amounts.items()]
-    _check_tiers(node.place, row, tiers, report)
-    return tuple(sorted(tiers, key=lambda tier: _MOST_PIXELS + 1 if tier.max_pixels is None else tier.max_pixels))
-
-
 def _amount(node: Node, report: Report) -> int:
     nano = usd(node, report)
     if nano == 0:
@@ -90,23 +118,92 @@ def _amount(node: Node, report: Report) -> int:
     return nano or 0
 
 
-def _buckets(row: Fields, amounts: dict[str, int], report: Report) -> list[tuple[str, int]]:
-    buckets: list[tuple[str, int]] = []
-    for tier, node in row.entries("buckets"):
-        if tier not in amounts:
-            report.problem(node.place, "per_image has no such tier" + did_you_mean(tier, amounts))
-        pixels = whole(1, _MOST_PIXELS)(node, report)
-        if pixels is not None and any(pixels == other for _, other in buckets):
-            report.problem(node.place, "another tier ends at the same number of pixels")
-        buckets.append((tier, pixels or 0))
-    return buckets
+def _megapixels(row: Fields, report: Report) -> MegapixelRates | None:
+    fields = row.within("per_megapixel", PER_MEGAPIXEL)
+    if fields is None:
+        return None
+    first, more = fields.read("first", _amount), fields.required("more", usd)
+    if more == 0 and first is None:
+        report.problem(fields.at("more"), _FREE)
+    per_input, most_input = fields.read("input", _amount), fields.read("most_input_megapixels", whole(1, _MOST_COUNT))
+    if per_input is not None and most_input is None and fields.node("most_input_megapixels") is None:
+        report.problem(fields.at("input"), "needs most_input_megapixels: how much one input image can count as at most")
+    if per_input is None and most_input is not None:
+        report.problem(fields.at("most_input_megapixels"), "belongs to input, which is missing")
+    pixels = fields.read("megapixel", whole(1, 2 * _MEGAPIXELS[1]))
+    if pixels is not None and pixels not in _MEGAPIXELS:
+        report.problem(fields.at("megapixel"), f"must be {_MEGAPIXELS[0]} or {_MEGAPIXELS[1]} pixels, not {pixels}")
+    return MegapixelRates(
+        more=more or 0,
+        first=first,
+        input=per_input or 0,
+        most_input=most_input or 0,
+        megapixel=pixels or _MEGAPIXELS[0],
+        whole=fields.read("rounding", one_of(("up", "exact"))) != "exact",
+    )
 
 
-def _check_tiers(place: Place, row: Fields, tiers: list[PixelTier], report: Report) -> None:
-    open_tiers = [tier.name for tier in tiers if tier.max_pixels is None]
-    if not tiers:
-        report.problem(place, "needs at least one tier")
-    elif not open_tiers:
-        report.problem(row.at("buckets"), "leave the largest tier out of buckets: it takes all larger images")
-    elif len(open_tiers) > 1:
-        report.problem(place, f"buckets must say where all tiers but one end; {', '.join(open_tiers)} have none")
+def _metered(row: Fields, key: str, usual: str, most: str, report: Report) -> Metered | None:
+    """Read a price for what the provider counts, with how many an image takes: usually, and at most."""
+    if row.node(key) is None:
+        for each in (usual, most):
+            if row.node(each) is not None:
+                report.problem(row.at(each), f"belongs to {key}")
+        return None
+    nano = _amount(row.node(key) or Table(row.place, {}, {}), report)
+    top = row.required(most, _count)
+    estimate = row.read(usual, _count)
+    if top is not None and estimate is not None and estimate > top:
+        report.problem(row.at(usual), f"is more than {most}")
+    return Metered(nano, estimate or top or Fraction(0), top or Fraction(0))
+
+
+def _count(node: Node, report: Report) -> Fraction | None:
+    """A whole number, or a decimal in quotes, above 0."""
+    if isinstance(node, Value) and node.kind is Kind.INT:
+        number = whole(1, _MOST_COUNT)(node, report)
+        return None if number is None else Fraction(number)
+    if not isinstance(node, Value) or node.kind is not Kind.QUOTED:
+        report.problem(
+            node.place, f'must be a whole number, or a decimal in quotes such as "2.5", not {described(node)}'
+        )
+        return None
+    count = multiplier(node, report)
+    if count is not None and not 0 < count <= _MOST_COUNT:
+        report.problem(node.place, f"must be above 0 and at most {_MOST_COUNT}")
+        return None
+    return count
+
+
+def _add_ons(row: Fields, report: Report) -> AddOns:
+    fields = row.within("add_ons", ADD_ONS)
+    if fields is None:
+        return AddOns()
+    if all(fields.node(key) is None for key in ADD_ONS.known):
+        report.problem(fields.place, f"adds nothing; give {' or '.join(ADD_ONS.known)}")
+    return AddOns(fields.read("input_image", _amount) or 0, fields.read("request", _amount) or 0)
+
+
+def _multiplier(row: Fields, report: Report) -> Fraction:
+    factor = row.read("multiplier", multiplier)
+    if factor == 0:
+        report.problem(row.at("multiplier"), _FREE)
+    return factor or Fraction(1)
+
+
+def _charged_for(row: Fields, report: Report) -> frozenset[str]:
+    words = row.read("charged_for", _CHARGED)
+    if words is not None and Charged.SUCCEEDED not in words:
+        report.problem(row.at("charged_for"), "succeeded is missing: what succeeds is always charged")
+    return frozenset(words or (Charged.SUCCEEDED,))
+
+
+def _free(row: Fields, report: Report) -> bool:
+    free = row.read("free", truth)
+    if free is False:
+        report.problem(row.at("free"), "is true or left out; give a price instead")
+    if free:
+        for key in ("add_ons", "multiplier", "charged_for"):
+            if row.node(key) is not None:
+                report.problem(row.at(key), "has no meaning where nothing is charged")
+    return bool(free)

@@ -4,18 +4,32 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from gateway.config.callbacks import read_callbacks
 from gateway.config.documents import Node
 from gateway.config.fields import Fields
+from gateway.config.images import read_images
 from gateway.config.limits import LimitReader
+from gateway.config.lookup import Known
+from gateway.config.offers import LANES, PRODUCTION
 from gateway.config.problems import Place, Report, did_you_mean
-from gateway.config.routes import LANES, PRODUCTION
+from gateway.config.responses import read_passthrough
 from gateway.config.schema import CHARGEBACK, PROJECT, WHILE_LEDGER_AWAY
+from gateway.config.secrets import Outside
 from gateway.config.sources import Entry
 from gateway.config.values import listed, micro_usd, multiplier, name, one_of
 from gateway.domain.policy import ClientModel, Project
+from gateway.domain.route import ProviderConfig
 
 
-def read_project(project: str, entry: Entry, limits: LimitReader, report: Report) -> Project:
+def read_project(
+    project: str,
+    entry: Entry,
+    limits: LimitReader,
+    outside: Outside,
+    report: Report,
+    *,
+    providers: Known[ProviderConfig],
+) -> Project:
     """Read one entry of the `projects` section."""
     fields = Fields(entry.node, PROJECT, report, entry.place)
     job_types = fields.required("job_types", listed(limits.job_types.checked)) or ()
@@ -32,12 +46,16 @@ def read_project(project: str, entry: Entry, limits: LimitReader, report: Report
         job_types=job_types,
         default_job_type=default,
         legacy=fields.read("compatibility", one_of(("legacy",))) is not None,
+        asynchronous=fields.read("asynchronous", one_of(("always",))) is not None,
         client_model=ClientModel(fields.read("client_model", one_of(ClientModel)) or ClientModel.IGNORE),
         lanes=lanes,
         budgets=tuple(filter(None, budgets)),
         quotas=tuple(filter(None, quotas)),
         multiplier=_multiplier(fields, report),
         offline_allowance=_offline_allowance(fields, report),
+        callback_secrets=read_callbacks(fields, outside, report),
+        images=read_images(fields),
+        passthrough=read_passthrough(_given(fields, "passthrough"), providers, report),
     )
 
 
@@ -74,6 +92,11 @@ def _check_lanes(
         if known and known.routes and not any(route.lane in lanes for route in known.routes):
             place: Place = places.get(each, fields.place)
             report.problem(place, f"no route of {each} is in the project's lanes ({', '.join(sorted(lanes))})")
+
+
+def _given(fields: Fields, key: str) -> tuple[Node, ...]:
+    node = fields.node(key)
+    return () if node is None else (node,)
 
 
 def _word(node: Node) -> str:

@@ -8,6 +8,7 @@ from datetime import date, timedelta
 
 from gateway.config.fields import Fields
 from gateway.config.problems import Report
+from gateway.config.profiles import within
 from gateway.domain.naming import is_retired, serving
 from gateway.domain.route import AfterRetirement, Model, Route
 
@@ -46,7 +47,7 @@ def successor_of(route: Route, models: Mapping[str, Model]) -> Route | None:
         provider=route.provider,
         model=model,
         upstream_model=model.snapshot or model.name,
-        capabilities=model.capabilities,
+        capabilities=within(model.capabilities, route.provider.profile),
         lane=route.lane,
         limits=route.limits,
     )

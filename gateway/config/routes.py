@@ -9,18 +9,21 @@ from gateway.config.capabilities import narrow
 from gateway.config.equivalents import read_quality_names
 from gateway.config.fields import Fields
 from gateway.config.lookup import Known
-from gateway.config.models import ModelEntry, token_gap
+from gateway.config.models import ModelEntry
+from gateway.config.offers import LANES, PRODUCTION, OfferEntry, check_prices
 from gateway.config.prices import read_prices
 from gateway.config.problems import Report
+from gateway.config.profiles import within
 from gateway.config.retirement import successor_of, tell_retirement
 from gateway.config.schema import ROUTE
 from gateway.config.sources import Entry
 from gateway.config.tiers import read_limits
 from gateway.config.values import one_of, text
-from gateway.domain.route import AfterRetirement, ProviderConfig, Route, RouteLimits
+from gateway.domain.profile import Profile
+from gateway.domain.route import AfterRetirement, Capabilities, ProviderConfig, Route, RouteLimits
 
-PRODUCTION = "production"
-LANES = (PRODUCTION, "testing")
+_NOTHING = OfferEntry(None)
+_VENDORS_PATH = Profile().generations
 
 
 def read_route(
@@ -30,37 +33,38 @@ def read_route(
     models: Known[ModelEntry],
     tiers: Known[RouteLimits],
     *,
+    offers: Known[OfferEntry],
     today: date,
     report: Report,
 ) -> Route | None:
     """Read one entry of the `routes` section; None if its provider or model cannot be told."""
     fields = Fields(entry.node, ROUTE, report, entry.place)
     provider = fields.required("provider", providers.find)
-    found = fields.required("model", models.find)
+    offer = fields.read("offer", offers.find) or _NOTHING
+    offer.tell(report)
+    found = _model(fields, models, offer)
     upstream_model = fields.read("upstream_model", text)
-    lane = fields.read("lane", one_of(LANES)) or PRODUCTION
-    prices = read_prices(fields, report)
+    lane = fields.read("lane", one_of(LANES)) or offer.lane or PRODUCTION
     limits = read_limits(fields, tiers)
     after_retirement = AfterRetirement(fields.read("after_retirement", one_of(AfterRetirement)) or "replace")
     qualities = found.model.capabilities.quality if found and found.sound else ()
-    quality_names = read_quality_names(fields, qualities)
-    if prices and prices[0].valid_from > today:
-        report.problem(fields.at("price"), f"starts on {prices[0].valid_from}, so there is none today")
+    quality_names = read_quality_names(fields, qualities) or offer.quality_names
+    prices = read_prices(fields, report, qualities)
     if found is None:
         return None
-    capabilities = narrow(fields, found.model.capabilities, report) if found.sound else found.model.capabilities
-    if found.sound and any(price.tokens for price in prices) and (gap := token_gap(found.model)):
-        report.problem(fields.at("price"), f"model {found.model.name}: {gap}")
+    capabilities = _capabilities(fields, found, offer, provider)
+    if found.sound:
+        check_prices(fields, found, prices, capabilities, today)
     if provider is None:
         return None
     route = Route(
         name=name,
         provider=provider,
         model=found.model,
-        upstream_model=upstream_model or found.model.name,
+        upstream_model=upstream_model or offer.upstream_model or found.model.name,
         capabilities=capabilities,
         lane=lane,
-        prices=prices,
+        prices=prices or offer.prices,
         limits=limits,
         quality_names=quality_names,
         after_retirement=after_retirement,
@@ -68,14 +72,37 @@ def read_route(
     known = {key: each.model for key, each in models.things.items() if each}
     route = replace(route, successor=successor_of(route, known))
     tell_retirement(route, fields, today, report)
-    if upstream_model or fields.node("upstream_model") is None:
+    if upstream_model or (fields.node("upstream_model") is None and offer is _NOTHING):
         _check_pinned(route, fields, report)
     return route
 
 
+def _capabilities(
+    fields: Fields, found: ModelEntry, offer: OfferEntry, provider: ProviderConfig | None
+) -> Capabilities:
+    """What the model can do, narrowed by the offer, by what the provider lacks, then by the route itself."""
+    capabilities = offer.capabilities or found.model.capabilities
+    if provider is not None:
+        capabilities = within(capabilities, provider.profile)
+    return narrow(fields, capabilities, fields.report) if found.sound else capabilities
+
+
+def _model(fields: Fields, models: Known[ModelEntry], offer: OfferEntry) -> ModelEntry | None:
+    """The model that the route names, or that of its offer; None if there is none, or they are not the same."""
+    if fields.node("offer") is None:
+        return fields.required("model", models.find)
+    named = fields.read("model", models.find)
+    if named is not None and offer.model is not None and named.model.name != offer.model.model.name:
+        fields.report.problem(fields.at("model"), f"the offer is of {offer.model.model.name}; leave model out")
+        return None
+    return offer.model
+
+
 def _check_pinned(route: Route, fields: Fields, report: Report) -> None:
     snapshot = route.model.snapshot
-    if snapshot and route.lane == PRODUCTION and route.upstream_model != snapshot:
+    # Elsewhere than at the vendor's own path a name is the provider's: a deployment's, a product's.
+    vendors_own = route.upstream_model == route.model.name and route.provider.profile.generations == _VENDORS_PATH
+    if snapshot and route.lane == PRODUCTION and vendors_own:
         report.warn(
             fields.at("upstream_model"),
             f"{route.upstream_model} may change under you; pin it with upstream_model: {snapshot}",

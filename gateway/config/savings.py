@@ -106,6 +106,8 @@ def _sizes(rule: SizeRule) -> tuple[Size, ...]:
     """Return the sizes of a fixed list; of any within bounds, about the largest square and the smallest strip."""
     if rule.fixed:
         return rule.fixed
+    if rule.tiers is not None:
+        return tuple(rule.tiers.size(rule.tiers.ratios[0], name) for name, _ in rule.tiers.resolutions)
     edge = min(rule.max_edge, math.isqrt(rule.max_pixels)) // rule.multiple * rule.multiple
     short = -(-math.isqrt(int(rule.min_pixels / rule.max_ratio)) // rule.multiple) * rule.multiple
     long = int(short * rule.max_ratio) // rule.multiple * rule.multiple

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from gateway.config.batch_keys import BATCH_ENDPOINTS, JOB_TYPE_BATCH, PROVIDER_BATCH
+from gateway.config.keys import Keys as Keys
+from gateway.config.profile_keys import AUTH, PARAMETER, PRESET, PROFILE, REPORTED
+from gateway.config.responses_keys import PASSTHROUGH as PASSTHROUGH
+from gateway.config.responses_keys import RESPONSES as RESPONSES
+from gateway.config.responses_keys import TALK_MAPS
+from gateway.config.responses_keys import TEXT_MODEL as TEXT_MODEL
+from gateway.config.responses_keys import TEXT_PRICE as TEXT_PRICE
 
-PROVIDER_KINDS = ("openai",)
+PROVIDER_KINDS = ("openai", "task", "gemini")
 """Wire formats that a provider may speak."""
+RESPONDING_KIND = PROVIDER_KINDS[0]
+"""The one that leads conversations, and through which other paths may go."""
+BARE_KINDS = frozenset({"gemini"})
+"""Those whose wire is code: of a profile they go by `auth` alone."""
 
+BATCH_KIND = "openai"
+"""The one whose accounts may take batches."""
 
-@dataclass(frozen=True, slots=True)
-class Keys:
-    """The keys a map takes, those not available in this version, and those that belong elsewhere, with where."""
-
-    known: tuple[str, ...]
-    unavailable: tuple[str, ...] = ()
-    elsewhere: Mapping[str, str] = field(default_factory=dict)
-
-
-NAMED_SECTIONS = ("models", "tiers", "providers", "routes", "job_types", "projects")
+NAMED_SECTIONS = ("models", "offers", "tiers", "presets", "text_models", "providers", "routes", "job_types", "projects")
 LIST_SECTIONS = ("budgets", "quotas")
+MAP_SECTIONS = ("egress", "passthrough")
 SECTIONS = Keys(
-    (*NAMED_SECTIONS, *LIST_SECTIONS),
-    ("passthrough",),
+    (*NAMED_SECTIONS, *LIST_SECTIONS, *MAP_SECTIONS),
+    (),
     {"tests": "belongs in a file of its own, in a folder named tests beside the policy"},
 )
 
@@ -56,16 +60,94 @@ CAPABILITIES = Keys(
         "prompt_chars",
     ),
 )
-SIZES = Keys(("multiple", "max_edge", "min_pixels", "max_pixels", "max_ratio"))
-OUTPUT_TOKENS = Keys(("grid", "table", "per_partial_image"))
+SIZES = Keys(("multiple", "max_edge", "min_pixels", "max_pixels", "max_ratio", "ratios", "resolutions"))
+OUTPUT_TOKENS = Keys(("grid", "table", "by_resolution", "buckets", "per_partial_image", "text"))
 INPUT_IMAGE_TOKENS = Keys(("max_per_image",))
-PRICE = Keys(("from", "source", "tokens_per_million", "per_image", "buckets"))
+PRICE_SHAPES = (
+    "tokens_per_million",
+    "per_image",
+    "per_megapixel",
+    "per_second",
+    "per_unit",
+    "per_request",
+    "free",
+)
+"""Of which a price row has exactly one."""
+PRICE = Keys(
+    (
+        "from",
+        "source",
+        "tokens_per_million",
+        "per_image",
+        "buckets",
+        "per_megapixel",
+        "per_second",
+        "estimate_seconds",
+        "most_seconds",
+        "per_unit",
+        "units_per_image",
+        "most_units",
+        "per_request",
+        "free",
+        "add_ons",
+        "multiplier",
+        "charged_for",
+        "bills",
+        "reported_unit",
+    ),
+)
+PER_MEGAPIXEL = Keys(("first", "more", "input", "most_input_megapixels", "megapixel", "rounding"))
+ADD_ONS = Keys(("input_image", "request"))
+OFFER = Keys(("model", "upstream_model", "lane", "capabilities", "quality", "price"))
 SOURCE = Keys(("url", "read"))
 TOKENS_PER_MILLION = Keys(("text_in", "text_in_cached", "image_in", "image_in_cached", "image_out", "text_out"))
-PROVIDER = Keys(("kind", "base_url", "api_key", "timeout", "connect_timeout", "limits"), ("preset",))
+TASK = Keys(
+    (
+        "id",
+        "urls",
+        "told",
+        "sister_hosts",
+        "state",
+        "states",
+        "progress",
+        "error",
+        "faults",
+        "fault_words",
+        "otherwise",
+        "images",
+        "usage",
+        "seconds",
+        "submitted_cost",
+        "cancel_method",
+        "callback",
+        "poll",
+        "patience",
+        "link_lifetime",
+    ),
+)
+TASK_URLS = Keys(("status", "result", "cancel"))
+TASK_ERROR = Keys(("code", "message"))
+TASK_COST = Keys(("path", "usd"))
+TASK_CALLBACK = Keys(
+    (
+        "verify",
+        "query",
+        "keys_url",
+        "key",
+        "secret_field",
+        "signature_header",
+        "timestamp_header",
+        "signed_headers",
+    ),
+)
+TASK_POLL = Keys(("first", "every", "after", "then", "at_once", "per_second"))
+PROVIDER = Keys(
+    ("kind", "preset", "base_url", "api_key", "timeout", "connect_timeout", "limits", "variables", "batch", *PROFILE)
+)
 ROUTE = Keys(
     (
         "provider",
+        "offer",
         "model",
         "upstream_model",
         "lane",
@@ -91,6 +173,9 @@ JOB_TYPE = Keys(
         "retry",
         "experiment",
         "shadow",
+        "cache",
+        "batch",
+        "responses",
     ),
 )
 MATCH = Keys(
@@ -121,16 +206,22 @@ PROJECT = Keys(
         "default_job_type",
         "client_model",
         "compatibility",
+        "asynchronous",
         "lanes",
         "budgets",
         "quotas",
         "chargeback",
         "while_ledger_away",
+        "callbacks",
+        "images",
+        "passthrough",
     ),
-    ("passthrough",),
 )
 CHARGEBACK = Keys(("multiplier",))
 WHILE_LEDGER_AWAY = Keys(("allowance",))
+CALLBACKS = Keys(("secrets",))
+IMAGES = Keys(("store", "keep", "quota", "convert"))
+EGRESS = Keys(("allow",))
 BUDGET = Keys(("window", "limit", "view", "job_type", "key", "route"))
 QUOTA = Keys(("images", "requests", "concurrent", "per", "job_type", "key", "route"))
 
@@ -146,8 +237,23 @@ EVERY_MAP = {
     "price[]": PRICE,
     "price[].source": SOURCE,
     "price[].tokens_per_million": TOKENS_PER_MILLION,
+    "price[].per_megapixel": PER_MEGAPIXEL,
+    "price[].add_ons": ADD_ONS,
+    "offers.NAME": OFFER,
     "tiers.NAME": TIER,
+    "presets.NAME": PRESET,
+    "profile.auth": AUTH,
+    "profile.parameters[]": PARAMETER,
+    "profile.reported": REPORTED,
     "providers.NAME": PROVIDER,
+    "presets.NAME.task and providers.NAME.task": TASK,
+    "task.urls and .told": TASK_URLS,
+    "task.error": TASK_ERROR,
+    "task.submitted_cost": TASK_COST,
+    "task.callback": TASK_CALLBACK,
+    "task.poll": TASK_POLL,
+    "providers.NAME.batch": PROVIDER_BATCH,
+    "providers.NAME.batch.endpoints": BATCH_ENDPOINTS,
     "routes.NAME": ROUTE,
     "routes.NAME.limits and providers.NAME.limits": LIMITS,
     "job_types.NAME": JOB_TYPE,
@@ -160,10 +266,15 @@ EVERY_MAP = {
     "job_types.NAME.experiment": EXPERIMENT,
     "job_types.NAME.shadow": SHADOW,
     "job_types.NAME.shadow.budget": SHADOW_BUDGET,
+    "job_types.NAME.batch": JOB_TYPE_BATCH,
     "projects.NAME": PROJECT,
     "projects.NAME.chargeback": CHARGEBACK,
     "projects.NAME.while_ledger_away": WHILE_LEDGER_AWAY,
+    "projects.NAME.callbacks": CALLBACKS,
+    "projects.NAME.images": IMAGES,
     "budgets[]": BUDGET,
     "quotas[]": QUOTA,
+    "egress": EGRESS,
+    **TALK_MAPS,
 }
 """Every map by the name under which the reference documents it."""

@@ -11,7 +11,7 @@ from typing import Protocol
 from gateway.config.documents import Node, Table, parse_document
 from gateway.config.fields import Fields, as_items, as_table, is_null
 from gateway.config.problems import Place, Report, shown
-from gateway.config.schema import LIST_SECTIONS, NAMED_SECTIONS, SECTIONS
+from gateway.config.schema import LIST_SECTIONS, MAP_SECTIONS, NAMED_SECTIONS, SECTIONS
 from gateway.config.values import NAME, NAME_RULE
 
 MAX_FILE_BYTES = 5_000_000
@@ -37,6 +37,7 @@ class Sources:
 
     named: dict[str, dict[str, Entry]] = field(default_factory=lambda: {section: {} for section in NAMED_SECTIONS})
     listed: dict[str, list[Node]] = field(default_factory=lambda: {section: [] for section in LIST_SECTIONS})
+    maps: dict[str, list[Node]] = field(default_factory=lambda: {section: [] for section in MAP_SECTIONS})
     complete: bool = True
 
 
@@ -121,3 +122,7 @@ def _merge(document: Table, sources: Sources, report: Report) -> None:
         node = sections.node(section)
         if node is not None and not is_null(node):
             nodes.extend(as_items(node, report))
+    for section, nodes in sources.maps.items():
+        node = sections.node(section)
+        if node is not None:
+            nodes.append(node)

@@ -11,6 +11,7 @@ GatewayError                       status  type                   code
 ├── NotFound                       404     invalid_request_error  model_not_found, not_found
 ├── MethodNotAllowed               405     invalid_request_error  method_not_allowed
 ├── IdempotencyKeyReused           409     idempotency_error      idempotency_key_reused
+├── NotCancellable                 409     invalid_request_error  not_cancellable
 ├── Retired                        410     invalid_request_error  endpoint_retired
 ├── RateLimited                    429     requests               rate_limit_exceeded
 ├── ClientGone                     499     invalid_request_error  client_gone
@@ -134,6 +135,14 @@ class IdempotencyKeyReused(GatewayError):
     status = 409
     type = "idempotency_error"
     default_code = "idempotency_key_reused"
+
+
+class NotCancellable(GatewayError):
+    """A task that has ended, or whose call cannot be taken back; the message says which."""
+
+    status = 409
+    type = "invalid_request_error"
+    default_code = "not_cancellable"
 
 
 class Retired(GatewayError):

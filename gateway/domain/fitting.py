@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from fractions import Fraction
 
 from gateway.domain.errors import InvalidRequest
 from gateway.domain.job import AUTO, Job, Size, parse_ratio
+from gateway.domain.making import made, open_sizes, parsed, unsized
 from gateway.domain.naming import nearest_quality, quality_on, serving, speaker_of, translated
 from gateway.domain.policy import JobType
-from gateway.domain.route import Capabilities, Model, Refusal, Route, SizeRule
-from gateway.domain.sizing import closest, nearest, nearest_listed, of_ratio
+from gateway.domain.route import Capabilities, Model, Refusal, Route
+from gateway.domain.sizing import closest, nearest_listed
 
 _NO_ALPHA = frozenset({"jpeg", "jpg"})
 """Formats that cannot be transparent; a provider that takes both answers white."""
@@ -89,7 +89,7 @@ def _fallen(name: str, job: Job, allowed: Sequence[str], speaker: Model, house: 
     size = Size.parse(job.size)
     if name != "size" or size is None or job.size in allowed:
         return None
-    fallen = nearest_listed(size, _parsed(allowed))
+    fallen = nearest_listed(size, parsed(allowed))
     return str(fallen) if fallen else None
 
 
@@ -110,11 +110,7 @@ def _check_allowed(name: str, job: Job, job_type: JobType, speaker: Model, house
 
 def _allowed_of_ratio(text: str, allowed: Sequence[str]) -> bool:
     ratio = parse_ratio(text)
-    return ratio is not None and closest(_parsed(allowed), ratio) is not None
-
-
-def _parsed(texts: Sequence[str]) -> list[Size]:
-    return [size for text in texts if (size := Size.parse(text))]
+    return ratio is not None and closest(parsed(allowed), ratio) is not None
 
 
 def fit(wanted: Wanted, route: Route, today: date) -> Fitted | Refusal:
@@ -126,15 +122,18 @@ def fit(wanted: Wanted, route: Route, today: date) -> Fitted | Refusal:
     can, retired = serves.capabilities, None if serves is route else route.model
     quality = _word(wanted, route, serves)
     job = replace(wanted.job, quality=quality) if quality != wanted.job.quality else wanted.job
-    size = _made(job.size, can.sizes, wanted.allow.get("size", ()), retired)
+    sized = made(job, can.sizes, wanted.allow.get("size", ()), retired)
     unable = _unable(job, can) or _unnamed(wanted, quality, serves)
-    unable = unable or (("size", _unsized(job.size, can.sizes)) if size is None else _beyond(job, serves))
-    if unable is not None:
-        return Refusal(route.name, unable[1], unable[0])
+    unable = unable or (unsized(job, can.sizes) if sized is None else _beyond(job, serves))
+    if sized is None or unable is not None:
+        field, reason = unable or unsized(job, can.sizes)
+        return Refusal(route.name, reason, field)
     calls = -(-job.n // can.n)
     as_events = job.stream and (calls > 1 or not can.stream)
-    job = replace(job, size=size or AUTO, stream=job.stream and not as_events) if size != job.size or as_events else job
-    return Fitted(serves, job, _qualities(wanted, route, serves), _sizes(wanted.allow, can), calls, as_events, retired)
+    job = replace(sized, stream=False) if as_events else sized
+    return Fitted(
+        serves, job, _qualities(wanted, route, serves), open_sizes(wanted.allow, can), calls, as_events, retired
+    )
 
 
 def _word(wanted: Wanted, route: Route, serves: Route) -> str:
@@ -190,46 +189,6 @@ def _beyond(job: Job, serves: Route) -> tuple[str, str] | None:
     return None
 
 
-def _made(text: str, rule: SizeRule, allowed: Sequence[str], retired: Model | None) -> str | None:
-    """The size that the route makes for what was asked, or None."""
-    if text == AUTO:
-        return AUTO
-    ratio = parse_ratio(text)
-    if ratio is not None:
-        size = _of_ratio(rule, ratio, () if text in allowed else allowed)
-        return str(size) if size else None
-    asked = Size.parse(text)
-    if asked is None:
-        return None
-    if rule.refusal(asked) is None:
-        return text
-    if retired is None or retired.capabilities.sizes.refusal(asked) is not None:
-        return None
-    meant = Size.parse(retired.legacy.sizes.get(text, text)) if retired.legacy else asked
-    size = nearest(rule, meant or asked)
-    return str(size) if size else None
-
-
-def _of_ratio(rule: SizeRule, ratio: Fraction, allowed: Sequence[str]) -> Size | None:
-    """Of the sizes that policy lists, the one of this ratio; of all that are made, if it lists none."""
-    if not allowed:
-        return of_ratio(rule, ratio)
-    return closest((size for size in _parsed(allowed) if rule.refusal(size) is None), ratio)
-
-
-def _unsized(text: str, rule: SizeRule) -> str:
-    size, ratio = Size.parse(text), parse_ratio(text)
-    if size is not None:
-        return rule.refusal(size) or f"size {size} has no counterpart"
-    if ratio is None:
-        return f"size {text!r} is neither auto nor WIDTHxHEIGHT nor a ratio such as 3:2"
-    if rule.fixed:
-        return f"no size of {text} is among {', '.join(map(str, rule.fixed))}"
-    if max(ratio, 1 / ratio) > rule.max_ratio:
-        return f"size {text}: long to short edge is at most {rule.max_ratio}:1"
-    return f"size {text}: no size of this ratio that policy allows is within the model's bounds"
-
-
 def _qualities(wanted: Wanted, route: Route, serves: Route) -> tuple[str, ...]:
     """Qualities that `auto` may still become, cheapest first as the catalog lists them."""
     allowed = wanted.allow.get("quality")
@@ -237,12 +196,3 @@ def _qualities(wanted: Wanted, route: Route, serves: Route) -> tuple[str, ...]:
         return serves.capabilities.quality
     words = {quality_on(route, serves, word, wanted.house) for word in allowed}
     return tuple(word for word in serves.capabilities.quality if word in words)
-
-
-def _sizes(allow: Mapping[str, tuple[str, ...]], can: Capabilities) -> tuple[Size, ...]:
-    """Sizes that `auto` may still become, if policy lists them; empty is any size of the model."""
-    words = allow.get("size")
-    if not words:
-        return ()
-    made = (_made(text, can.sizes, words, None) for text in words if text != AUTO)
-    return tuple(_parsed([text for text in dict.fromkeys(made) if text]))

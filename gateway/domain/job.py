@@ -17,11 +17,22 @@ _RATIO = re.compile(r"([1-9][0-9]{0,2}):([1-9][0-9]{0,2})", re.ASCII)
 
 
 class Operation(StrEnum):
-    """What is done: the two endpoints that make images, and the one the vendor retired."""
+    """What is done: the two endpoints that make images, the one the vendor retired, and conversations that make some.
+
+    Whatever goes through to a provider as it is, is none of these.
+    """
 
     GENERATE = "generate"
     EDIT = "edit"
     VARIATION = "variation"
+    RESPOND = "respond"
+    PASSTHROUGH = "passthrough"
+
+
+OF_MODELS = (Operation.GENERATE, Operation.EDIT, Operation.VARIATION)
+"""What an image model can be able to do."""
+BOOKED_AS_IT_WAS = (Operation.RESPOND, Operation.PASSTHROUGH)
+"""What no image's price tells of: other prices and policies leave its cost as it was booked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +85,10 @@ class Job:
     stream: bool = False
     partial_images: int = 0
     user: str | None = None
+    resolution: str | None = None
+    """How large a size that is a ratio, or `auto`, is to be: a word of `tiers.RESOLUTIONS`."""
+    any_ratio: bool = False
+    """Whether the provider chooses the ratio, so that of `size` only the pixels are meant."""
     links: bool = False
     """Whether the answer is to name links to its images, as that of retired models did."""
     dropped: tuple[str, ...] = ()
@@ -97,3 +112,9 @@ class Wishes:
     deadline: float | None = None
     """Seconds after which the client gives up waiting, if its library says so."""
     tags: Mapping[str, str] = field(default_factory=dict)
+    respond_async: bool = False
+    """Whether it rather has a task at once than the images when they are done."""
+    fresh: bool = False
+    """Whether it rather has new images than those of an earlier request that was the same."""
+    max_wait: float | None = None
+    """Seconds that a task may wait before it begins, if the client says so."""

@@ -9,7 +9,7 @@ from gateway.domain.budget import Pressure
 from gateway.domain.job import AUTO, Job, Size, parse_ratio
 from gateway.domain.policy import JobType, Order
 from gateway.domain.route import Capabilities, Route
-from gateway.domain.sizing import of_ratio
+from gateway.domain.sizing import nearest, of_ratio
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,7 @@ def smaller(job: Job, text: str, can: Capabilities) -> Job | None:
     size = of_ratio(can.sizes, ratio) if ratio else Size.parse(text)
     if size is None or can.sizes.refusal(size) is not None:
         return None
+    size = nearest(can.sizes, size) or size
     now = Size.parse(job.size)
     if job.size != AUTO and now is not None and size.pixels >= now.pixels:
         return None

@@ -17,7 +17,7 @@ EXPIRES, SIGNATURE = "expires", "signature"
 
 def name_of(project: str, digest: str) -> str:
     """Return the name of an image with this SHA-256 (hex) in a project: the same one for the same image."""
-    return f"img_{_mark(project)}_{digest}"
+    return f"img_{mark_of(project)}_{digest}"
 
 
 def is_name(text: str) -> bool:
@@ -28,10 +28,22 @@ def is_name(text: str) -> bool:
 def belongs_to(name: str, project: str) -> bool:
     """Tell whether an image is the project's."""
     match = _NAME.fullmatch(name)
-    return match is not None and match[1] == _mark(project)
+    return match is not None and match[1] == mark_of(project)
 
 
-def _mark(project: str) -> str:
+def mark_of_name(name: str) -> str:
+    """Return the mark of the project that an image belongs to; empty for what is no name."""
+    match = _NAME.fullmatch(name)
+    return match[1] if match else ""
+
+
+def digest_of(name: str) -> str:
+    """Return the SHA-256 (hex) of an image; empty for what is no name."""
+    return name.rpartition("_")[2] if is_name(name) else ""
+
+
+def mark_of(project: str) -> str:
+    """Return what stands for a project in the names of its images."""
     return hashlib.sha256(project.encode()).hexdigest()[:16]
 
 
@@ -51,7 +63,7 @@ class Signer:
         if not hmac.compare_digest(self._signature(name, expires).encode(), given.encode("utf-8", "replace")):
             raise Forbidden("This link was not made here, or was changed on its way.", code="invalid_link")
         if not _DIGITS.fullmatch(expires) or int(expires) < now:
-            raise Forbidden("This link has expired. Images are kept for a day.", code="link_expired")
+            raise Forbidden("This link has expired.", code="link_expired")
 
     def _signature(self, name: str, expires: str) -> str:
         text = f"{name}\n{expires}".encode("utf-8", "replace")

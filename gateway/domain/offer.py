@@ -35,8 +35,7 @@ class Offer:
 
     def expected(self, prompt_bytes: int) -> int:
         """Return what it will probably cost, in pico-USD and not rounded: for comparing offers."""
-        tariff = self.likely
-        return self.quote.job.n * (tariff.rest + pricing.likely_text(prompt_bytes) * tariff.text)
+        return self.likely.pico(pricing.likely_text(prompt_bytes), self.quote.job.n, self.per_call)
 
     def quoted(self, job: Job, prompt_bytes: int, multiplier: Fraction, pressure: Pressure) -> Quote:
         """Return the quote for one prompt. `job` is the quote's own, with what it lacks here."""

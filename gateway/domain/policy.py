@@ -7,9 +7,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
 
+from gateway.domain.addresses import Egress
+from gateway.domain.batch import Collecting
 from gateway.domain.budget import Budget, Quota
 from gateway.domain.memory import Memory
-from gateway.domain.route import Model, ProviderConfig, Route
+from gateway.domain.passing import PassRules
+from gateway.domain.responses import ResponsesRules, TextModel
+from gateway.domain.route import Model, ProviderConfig, Route, Secret
 
 
 class ClientModel(StrEnum):
@@ -49,6 +53,14 @@ class WhenFull(StrEnum):
 
     NEXT_ROUTE = "next_route"
     REJECT = "reject"
+
+
+class Store(StrEnum):
+    """Which images of a project are stored: those that are asked for by link, all of them, or none for long."""
+
+    LINKS = "links"
+    ALWAYS = "always"
+    NEVER = "never"
 
 
 class SplitBy(StrEnum):
@@ -145,6 +157,34 @@ class JobType:
     throttled: Throttled = field(default_factory=Throttled)
     experiment: Experiment | None = None
     shadow: Shadow | None = None
+    cache: float | None = None
+    """Seconds for which the same request again is answered from the storage; None: it is made again."""
+    batch: Collecting | None = None
+    """How its tasks are collected for batches, if they are."""
+    responses: ResponsesRules | None = None
+    """What conversations may do; None: they are not served."""
+
+
+DELIVERY_SECONDS = 3600.0
+"""How long what delivering needs is kept of a project that stores nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRules:
+    """What becomes of a project's images: `keep` is seconds, `quota` bytes (None: as many as there is room for).
+
+    `convert` tells that an image which came in another format than was asked for is converted.
+    """
+
+    store: Store = Store.LINKS
+    keep: float = 86_400.0
+    quota: int | None = None
+    convert: bool = False
+
+    @property
+    def kept_for(self) -> float:
+        """Seconds for which an image that is stored stays."""
+        return DELIVERY_SECONDS if self.store is Store.NEVER else self.keep
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +205,13 @@ class Project:
     offline_allowance: int | None = None
     legacy: bool = False
     """`compatibility: legacy`: names and fields of retired models are mapped to what exists."""
+    asynchronous: bool = False
+    """Whether every request becomes a task, asked for or not."""
+    callback_secrets: tuple[Secret, ...] = ()
+    """What its call backs are signed with, each of them; none: with one that is derived."""
+    images: ImageRules = field(default_factory=ImageRules)
+    passthrough: tuple[PassRules, ...] = ()
+    """Paths that go through to a provider as they are, those of the top level included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +225,9 @@ class Policy:
     projects: Mapping[str, Project]
     budgets: tuple[Budget, ...]
     digest: str
+    text_models: Mapping[str, TextModel] = field(default_factory=dict)
+    egress: Egress = field(default_factory=Egress)
+    """What callers' URLs may lead to beyond public addresses."""
     marks: dict[tuple[str, str], str] = field(default_factory=dict, compare=False, repr=False)
     """What `domain.mark` has worked out, by project and job type."""
     memory: Memory = field(default_factory=Memory, init=False, repr=False, compare=False)

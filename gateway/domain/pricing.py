@@ -10,11 +10,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from fractions import Fraction
+from typing import TypeVar
 
 from gateway.domain import money
 from gateway.domain.job import AUTO, Job, Size
-from gateway.domain.route import Model, Price, Route, TokenRates, Views
-from gateway.domain.settlement import Usage
+from gateway.domain.price import Bills, PixelTier, Price, TokenRates
+from gateway.domain.route import Model, Route, TokenTier, Views
+from gateway.domain.settlement import Reading, Usage
+
+T = TypeVar("T", PixelTier, TokenTier)
 
 PROMPT_OVERHEAD_TOKENS = 64
 """Text tokens held beyond the prompt's own: providers wrap a prompt in words of their own and do not say how many."""
@@ -57,6 +61,9 @@ def output_tokens(model: Model, sizes: Iterable[Size], qualities: Iterable[str])
         if wanted:
             return max(grid_tokens(g, size) for size in wanted)
         return -(-g * g * (2_000_000 + rule.max_pixels) // 4_000_000)
+    if tokens.by_resolution:
+        tiers = [_tier(tokens.by_resolution, size) for size in wanted]
+        return max((tier.tokens for tier in tiers or tokens.by_resolution), default=0)
     rows = [tokens.table[size] for size in wanted if size in tokens.table]
     rows = rows if rows and len(rows) == len(wanted) else list(tokens.table.values())
     return max((_dearest(row, chosen) for row in rows), default=0)
@@ -69,18 +76,33 @@ def _dearest(row: Mapping[str, int], chosen: Sequence[str]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Tariff:
-    """What one image costs by a price list: pico-USD besides its text, and for each token of its text."""
+    """What one image costs by a price row: besides its text, and for each token of its text; `call` is for each call.
+
+    In units of which `divisor` make a nano-USD: pico-USD, where the row has no multiplier.
+    """
 
     rest: int
     text: int
+    call: int = 0
+    divisor: int = money.PICO_PER_NANO
 
     def nano(self, tokens: int, n: int, per_call: int) -> int:
         """Nano-USD of n images by calls of at most `per_call`, each with so much text; each call is rounded up."""
         each = self.rest + tokens * self.text
         if n <= per_call:
-            return money.nano_from_pico(n * each)
+            return self._rounded(n * each)
         full, rest = divmod(n, per_call)
-        return full * money.nano_from_pico(per_call * each) + money.nano_from_pico(rest * each)
+        return full * self._rounded(per_call * each) + (self._rounded(rest * each) if rest else 0)
+
+    def pico(self, tokens: int, n: int, per_call: int) -> int:
+        """Pico-USD of the same, not rounded where there is no multiplier: for comparing."""
+        exact = n * (self.rest + tokens * self.text)
+        if self.call:
+            exact += -(-n // per_call) * self.call
+        return exact if self.divisor == money.PICO_PER_NANO else -(-exact * money.PICO_PER_NANO // self.divisor)
+
+    def _rounded(self, images: int) -> int:
+        return -(-(images + self.call) // self.divisor)
 
 
 def most_text(prompt_bytes: int) -> int:
@@ -93,15 +115,41 @@ def likely_text(prompt_bytes: int) -> int:
     return -(-prompt_bytes // BYTES_PER_TOKEN)
 
 
-def tariff(job: Job, model: Model, price: Price, *, sizes: Sequence[Size], qualities: Sequence[str]) -> Tariff:
-    """Most that one image of this job may cost: `sizes` and `qualities` are what `auto` may still turn into."""
+def tariff(
+    job: Job, model: Model, price: Price, *, sizes: Sequence[Size], qualities: Sequence[str], likely: bool = False
+) -> Tariff:
+    """Most that one image of this job may cost: `sizes` and `qualities` are what `auto` may still turn into.
+
+    With `likely`, what is counted by the provider alone (seconds, units, megapixels of inputs, words that come with an
+    image) is taken as it usually is.
+    """
     size = Size.parse(job.size)
     wanted = (size,) if size else tuple(sizes)
-    if price.tokens is None:
-        return Tariff(_dearest_tier(price, wanted) * money.PICO_PER_NANO, 0)
-    image_in, image_out = _most_tokens(job, model, wanted, qualities)
-    rates = price.tokens
-    return Tariff(image_in * rates.image_in + image_out * rates.image_out, rates.text_in)
+    text = 0
+    if price.tokens is not None:
+        image_in, image_out, text_out = _most_tokens(job, model, wanted, qualities)
+        rates, text = price.tokens, price.tokens.text_in
+        rest = image_in * rates.image_in + image_out * rates.image_out + (0 if likely else text_out * _text_out(rates))
+    else:
+        rest = _most_of_image(job, model, price, wanted, qualities, likely=likely)
+    rest += _inputs(job) * price.add_ons.input_image * money.PICO_PER_NANO
+    call = ((price.per_request or 0) + price.add_ons.request) * money.PICO_PER_NANO
+    up, down = price.multiplier.numerator, price.multiplier.denominator
+    return Tariff(rest * up, text * up, call * up, money.PICO_PER_NANO * down)
+
+
+def _most_of_image(
+    job: Job, model: Model, price: Price, sizes: tuple[Size, ...], qualities: Sequence[str], *, likely: bool
+) -> int:
+    """Most pico-USD of one image where it is not sold by tokens, without add-ons."""
+    if price.per_image:
+        return _dearest_tier(price, sizes, _open(job, qualities)) * money.PICO_PER_NANO
+    if price.megapixels is not None:
+        rates = price.megapixels
+        counted = 1 if likely else rates.most_input
+        return rates.pico(_most_pixels(model, sizes)) + _inputs(job) * counted * rates.input * money.PICO_PER_NANO
+    metered = price.seconds or price.units
+    return metered.pico(metered.usual if likely else metered.most) if metered else 0
 
 
 def worst_case(job: Job, model: Model, price: Price, *, sizes: Sequence[Size], qualities: Sequence[str]) -> int:
@@ -110,46 +158,117 @@ def worst_case(job: Job, model: Model, price: Price, *, sizes: Sequence[Size], q
     return most.nano(most_text(job.prompt_bytes), job.n, job.n)
 
 
+def usual_case(job: Job, model: Model, price: Price, *, sizes: Sequence[Size], qualities: Sequence[str]) -> int:
+    """Nano-USD that this job usually costs by one call; the arguments are those of `tariff`."""
+    usual = tariff(job, model, price, sizes=sizes, qualities=qualities, likely=True)
+    return usual.nano(likely_text(job.prompt_bytes), job.n, job.n)
+
+
 def most_image_tokens(job: Job, model: Model, *, sizes: Sequence[Size], qualities: Sequence[str]) -> int:
-    """Most tokens, in and out, that one image of this job may take besides its text."""
+    """Most tokens, in and out, that one image of this job may take besides its prompt."""
     size = Size.parse(job.size)
     return sum(_most_tokens(job, model, (size,) if size else tuple(sizes), qualities))
 
 
-def _most_tokens(job: Job, model: Model, sizes: tuple[Size, ...], qualities: Sequence[str]) -> tuple[int, int]:
-    """Most tokens of one image: images in, image out."""
-    chosen = tuple(qualities) if job.quality == AUTO else (job.quality,)
-    image_out = output_tokens(model, sizes, chosen) + job.partial_images * model.output_tokens.per_partial_image
-    return (job.references + job.mask) * model.input_image_tokens, image_out
+def _most_tokens(job: Job, model: Model, sizes: tuple[Size, ...], qualities: Sequence[str]) -> tuple[int, int, int]:
+    """Most tokens of one image: images in, image out, text out."""
+    made = model.output_tokens
+    image_out = output_tokens(model, sizes, _open(job, qualities)) + job.partial_images * made.per_partial_image
+    return _inputs(job) * model.input_image_tokens, image_out, made.text
 
 
-def _dearest_tier(price: Price, sizes: Sequence[Size]) -> int:
-    if not sizes:
-        return max(tier.nano for tier in price.per_image)
-    return max(_tier(price, size) for size in sizes)
+def _inputs(job: Job) -> int:
+    return job.references + job.mask
 
 
-def _tier(price: Price, size: Size) -> int:
-    fitting = [tier for tier in price.per_image if tier.max_pixels is None or size.pixels <= tier.max_pixels]
-    return fitting[0].nano if fitting else max(tier.nano for tier in price.per_image)
+def _open(job: Job, qualities: Sequence[str]) -> tuple[str, ...]:
+    """Qualities that the job may be made in."""
+    return tuple(qualities) if job.quality == AUTO else (job.quality,)
+
+
+def _most_pixels(model: Model, sizes: Sequence[Size]) -> int:
+    rule = model.capabilities.sizes
+    return max((size.pixels for size in sizes or rule.fixed), default=rule.max_pixels)
+
+
+def _dearest_tier(price: Price, sizes: Sequence[Size], qualities: Sequence[str]) -> int:
+    """Nano-USD of the dearest image of these sizes (none: any) and qualities; a row that there is not is any row."""
+    rows = [row for row in price.per_image if row.quality is None or row.quality in qualities]
+    known = {row.quality for row in rows}
+    if None not in known and not (qualities and known >= set(qualities)):
+        rows = list(price.per_image)
+    own = {row.quality: [other for other in rows if other.quality == row.quality] for row in rows}
+    return max(_of_quality(each, sizes) for each in own.values())
+
+
+def _of_quality(rows: Sequence[PixelTier], sizes: Sequence[Size]) -> int:
+    """Nano-USD of the dearest of these sizes: each by its own row, else by its tier, else by the dearest row."""
+    dearest = max(row.nano for row in rows)
+    named = {row.size: row.nano for row in rows if row.size is not None}
+    tiers = [row for row in rows if row.size is None]
+    found = (named.get(size) or (_tier(tiers, size).nano if tiers else dearest) for size in sizes)
+    return max(found, default=dearest)
+
+
+def _tier(tiers: Sequence[T], size: Size) -> T:
+    """Return the smallest tier that holds the size, else the last."""
+    fitting = (tier for tier in tiers if tier.max_pixels is None or size.pixels <= tier.max_pixels)
+    return next(fitting, tiers[-1])
 
 
 def cost_of_usage(usage: Usage, rates: TokenRates) -> int:
     """Nano-USD of what was reported; text output is priced as image output where no rate for it is known."""
-    text_out = rates.image_out if rates.text_out is None else rates.text_out
-    return money.nano_from_pico(
+    return money.nano_from_pico(_pico_of_usage(usage, rates))
+
+
+def _pico_of_usage(usage: Usage, rates: TokenRates) -> int:
+    return (
         usage.text_in * rates.text_in
         + usage.text_in_cached * rates.text_in_cached
         + usage.image_in * rates.image_in
         + usage.image_in_cached * rates.image_in_cached
         + usage.image_out * rates.image_out
-        + usage.text_out * text_out
+        + usage.text_out * _text_out(rates)
     )
 
 
-def cost_of_images(images: int, size: Size | None, price: Price) -> int:
-    """Nano-USD of finished images on a route that sells by the image."""
-    return images * _dearest_tier(price, (size,) if size else ())
+def _text_out(rates: TokenRates) -> int:
+    return rates.image_out if rates.text_out is None else rates.text_out
+
+
+def cost_of_work(made: Job, price: Price, model: Model, reading: Reading) -> int | None:
+    """Nano-USD of what was done, by what the answer says of it; None where the row charges for what it does not say.
+
+    `made` is the job as the answer says that it was made; its `n` is what was asked for.
+    """
+    up, down = price.multiplier.numerator, price.multiplier.denominator
+    if price.reported_unit is not None and reading.units is not None:
+        return money.times(price.reported_unit, reading.units * price.multiplier)
+    images = made.n if price.bills is Bills.REQUESTED else reading.images or made.n
+    pico = _pico_of_work(made, price, model, reading, images)
+    if pico is None:
+        return None
+    pico += images * _inputs(made) * price.add_ons.input_image * money.PICO_PER_NANO
+    pico += price.add_ons.request * money.PICO_PER_NANO
+    return -(-pico * up // (money.PICO_PER_NANO * down))
+
+
+def _pico_of_work(made: Job, price: Price, model: Model, reading: Reading, images: int) -> int | None:
+    size = Size.parse(made.size)
+    sizes = (size,) if size else ()
+    if price.tokens is not None:
+        return None if reading.usage is None else _pico_of_usage(reading.usage, price.tokens)
+    if price.per_image:
+        qualities = _open(made, model.capabilities.quality)
+        return images * _dearest_tier(price, sizes, qualities) * money.PICO_PER_NANO
+    if price.megapixels is not None:
+        if size is None or (price.megapixels.input and _inputs(made)):
+            return None
+        return images * price.megapixels.pico(size.pixels)
+    metered, count = (price.units, reading.units) if price.seconds is None else (price.seconds, reading.seconds)
+    if metered is not None:
+        return None if count is None else metered.pico(count)
+    return (price.per_request or 0) * money.PICO_PER_NANO
 
 
 def views(official: int, route: int, multiplier: Fraction) -> Views:

@@ -9,11 +9,12 @@ from fractions import Fraction
 from typing import Any, Protocol
 
 from gateway.domain import money, pricing
-from gateway.domain.job import AUTO, Job, Operation, Size
+from gateway.domain.job import AUTO, BOOKED_AS_IT_WAS, OF_MODELS, Job, Operation, Size
 from gateway.domain.policy import Policy
+from gateway.domain.price import Price
 from gateway.domain.pricing import NoPrice
-from gateway.domain.route import Model, Price, Views
-from gateway.domain.settlement import Usage
+from gateway.domain.route import Model, Views
+from gateway.domain.settlement import CostSource, Reading, Usage
 from gateway.domain.spend import ADJUST, PRESUME, AttemptKey, Spent, attempt_of, is_booking
 
 NOTHING = Views(0, 0, 0)
@@ -138,9 +139,13 @@ class Repricer:
         if rates is None:
             return None
         official, route = _cost(entry, rates, rates.official), _cost(entry, rates, rates.route)
+        if entry.source == CostSource.REPORTED and entry.route in self._policy.routes:
+            route = booked.route  # what the provider itself reported holds by any catalog
         return pricing.views(official, route, self._multiplier(entry.project, booked))
 
     def _rates(self, entry: Priced, day: date) -> Rates | None:
+        if entry.operation in BOOKED_AS_IT_WAS:
+            return None
         route = self._policy.routes.get(entry.route)
         if route is not None:
             official, own = pricing.prices_of(route, day)
@@ -172,24 +177,53 @@ def _cost(entry: Priced, rates: Rates, price: Price) -> int:
         quality=entry.quality if entry.quality not in ("", AUTO) else asked.quality,
     )
     unknown = int(entry.answer.get("unknown_images") or 0)
+    charges = _charges(entry, asked, rates, price)
+    if entry.answer.get("charged_for") and not (unknown or entry.images or entry.usage):
+        return charges
     if entry.kind == PRESUME and not 0 < unknown < asked.n:
         return _worst(asked, rates, price)
     if unknown:  # of several calls some were answered, or all the others refused
         rest, answered = asked.n - unknown, 0
         if entry.images or entry.usage:
             answered = _known(entry, replace(made, n=rest), replace(asked, n=rest), rates, price)
-        return answered + _worst(replace(asked, n=unknown, stream=False, partial_images=0), rates, price)
-    return _known(entry, made, asked, rates, price)
+        return charges + answered + _worst(replace(asked, n=unknown, stream=False, partial_images=0), rates, price)
+    return charges + _known(entry, made, asked, rates, price)
+
+
+def _charges(entry: Priced, asked: Job, rates: Rates, price: Price) -> int:
+    """What refusals cost that were charged: an image each, by a row that charges for such."""
+    if entry.answer.get("charged_for") not in price.charged_for:
+        return 0
+    one = replace(asked, n=1)
+    case = pricing.usual_case if price.tokens is None else pricing.worst_case
+    each = case(one, rates.model, price, sizes=(), qualities=rates.qualities)
+    return int(entry.answer.get("charged_calls") or 1) * each
 
 
 def _known(entry: Priced, made: Job, asked: Job, rates: Rates, price: Price) -> int:
     """What an answer cost, by what it says it made of what was asked for."""
-    if price.tokens is None:
-        return pricing.cost_of_images(entry.images or asked.n, Size.parse(made.size), price)
-    if entry.usage is not None:
-        reported = {name: count for name, count in entry.usage.items() if name in _TOKENS}
-        return pricing.cost_of_usage(Usage(**reported), price.tokens)
-    return min(_worst(made, rates, price), _worst(asked, rates, price))
+    said = entry.usage
+    reported = None if said is None else {name: count for name, count in said.items() if name in _TOKENS}
+    reading = Reading(
+        images=entry.images,
+        usage=None if reported is None else Usage(**reported),
+        seconds=_count(entry.answer.get("billed_seconds")),
+        units=_count(entry.answer.get("billed_units")),
+    )
+    known = pricing.cost_of_work(replace(made, n=asked.n), price, rates.model, reading)
+    if known is not None:
+        return known
+    if price.tokens is not None:
+        return min(_worst(made, rates, price), _worst(asked, rates, price))
+    usual = pricing.usual_case(
+        replace(made, n=entry.images or asked.n), rates.model, price, sizes=(), qualities=rates.qualities
+    )
+    return min(usual, _worst(asked, rates, price))
+
+
+def _count(recorded: object) -> Fraction | None:
+    """Return a count as it was recorded, `7/2` or `3`; None if there is none."""
+    return Fraction(recorded) if isinstance(recorded, str) else None
 
 
 def _worst(job: Job, rates: Rates, price: Price) -> int:
@@ -200,7 +234,7 @@ def _asked(entry: Priced) -> Job:
     """The job as it was sent, as far as its record goes."""
     about, facts = entry.about, entry.facts
     return Job(
-        operation=Operation(entry.operation) if entry.operation in list(Operation) else Operation.GENERATE,
+        operation=Operation(entry.operation) if entry.operation in OF_MODELS else Operation.GENERATE,
         client_model=None,
         prompt_chars=0,
         prompt_bytes=int(about.get("text_bytes") or 0),

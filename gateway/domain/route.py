@@ -9,8 +9,13 @@ from datetime import date
 from enum import StrEnum
 from fractions import Fraction
 
+from gateway.domain.batch import BatchLine, BatchTerms
 from gateway.domain.budget import Pressure
 from gateway.domain.job import Job, Operation, Size
+from gateway.domain.price import Price
+from gateway.domain.profile import Profile
+from gateway.domain.responses import TextTerms
+from gateway.domain.tiers import Tiers
 
 
 class Secret:
@@ -45,12 +50,17 @@ class SizeRule:
     min_pixels: int = 0
     max_pixels: int = 0
     max_ratio: Fraction = Fraction(3)
+    tiers: Tiers | None = None
+    """Where the model takes a ratio and a resolution: what it makes of a size is then the nearest of those."""
 
     def refusal(self, size: Size) -> str | None:
         """Say why the size cannot be made, or None if it can."""
         if self.fixed:
             allowed = ", ".join(map(str, self.fixed))
             return None if size in self.fixed else f"size {size} is not one of {allowed}"
+        return self._out_of_bounds(size) if self.tiers is None else self.tiers.refusal(size)
+
+    def _out_of_bounds(self, size: Size) -> str | None:
         long, short = max(size.width, size.height), min(size.width, size.height)
         if size.width % self.multiple or size.height % self.multiple:
             return f"size {size}: width and height must be multiples of {self.multiple}"
@@ -80,43 +90,27 @@ class Capabilities:
 
 
 @dataclass(frozen=True, slots=True)
-class OutputTokens:
-    """Image output tokens by grid (edge length per quality) or by table (size, then quality)."""
-
-    grid: Mapping[str, int] = field(default_factory=dict)
-    table: Mapping[Size, Mapping[str, int]] = field(default_factory=dict)
-    per_partial_image: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class TokenRates:
-    """Pico-USD per token."""
-
-    text_in: int
-    text_in_cached: int
-    image_in: int
-    image_in_cached: int
-    image_out: int
-    text_out: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PixelTier:
-    """A per-image price, nano-USD, for images of at most `max_pixels` (None: any size)."""
+class TokenTier:
+    """Output tokens of an image of at most `max_pixels` (None: any size)."""
 
     name: str
-    nano: int
+    tokens: int
     max_pixels: int | None
 
 
 @dataclass(frozen=True, slots=True)
-class Price:
-    """A price from a date on: token rates or per-image tiers (smallest first), exactly one of them."""
+class OutputTokens:
+    """Image output tokens by grid (edge length per quality), by table (size, then quality) or by resolution.
 
-    valid_from: date
-    source: str
-    tokens: TokenRates | None = None
-    per_image: tuple[PixelTier, ...] = ()
+    `text` is the most text tokens, thinking included, that come with an image.
+    """
+
+    grid: Mapping[str, int] = field(default_factory=dict)
+    table: Mapping[Size, Mapping[str, int]] = field(default_factory=dict)
+    per_partial_image: int = 0
+    by_resolution: tuple[TokenTier, ...] = ()
+    """Smallest first."""
+    text: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +176,12 @@ class ProviderConfig:
     connect_timeout: float = 5.0
     limits: RouteLimits = field(default_factory=RouteLimits)
     """Of the whole account, all its routes together."""
+    profile: Profile = field(default_factory=Profile)
+    """How its wire differs from what its kind speaks; a `TaskProfile` where the kind is `task`."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """What policy fills into a preset's paths, such as an account's or a deployment's name."""
+    batch: BatchTerms | None = None
+    """How it takes batches, if it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +240,10 @@ class Quote:
     """The retired model that this one stands in for."""
     retired: date | None = None
     """When that one was shut down."""
+    text: TextTerms | None = None
+    """What the text model of a conversation costs besides; `worst` includes it."""
+    batch: BatchLine | None = None
+    """If it goes by a batch; its prices are those of batches then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from fractions import Fraction
 
+from gateway.domain.responses import Said
 from gateway.domain.route import Views
 
 
@@ -70,16 +72,28 @@ class Reading:
     images: int = 0
     error: str | None = None
     complete: bool = False
+    reported: int | None = None
+    """What the provider says that it charges for this call, nano-USD in the route view."""
+    units: Fraction | None = None
+    """Billable units that the provider counted, where it sells by units of its own."""
+    seconds: Fraction | None = None
+    """How long it says that it worked, where it sells by the second."""
+    said: Said | None = None
+    """Of a response in a conversation: what it says of itself; images are then those of its tool."""
     parts: tuple[PartReading, ...] = ()
     """Where several calls make up the answer: those that may have been billed. The rest sums them up."""
 
 
 @dataclass(frozen=True, slots=True)
 class PartReading:
-    """One of several calls: how many images it was asked for, and what its answer said, nothing if none came."""
+    """One of several calls: how many images it was asked for, and what its answer said, nothing if none came.
+
+    `charged_for` is that of `UpstreamFailure`, where it was refused.
+    """
 
     n: int
     reading: Reading
+    charged_for: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

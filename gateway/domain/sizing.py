@@ -8,9 +8,8 @@ from fractions import Fraction
 
 from gateway.domain.job import Size
 from gateway.domain.route import SizeRule
+from gateway.domain.tiers import USUAL_PIXELS
 
-USUAL_PIXELS = 1_048_576
-"""Pixels of an image of which only the ratio is known: a square of 1024."""
 CLOSE = math.log(1.02)
 """How far two ratios may differ and still be called the same: 1792x1024 is sold as 16:9."""
 _NEAR = math.log(1.5)
@@ -21,6 +20,8 @@ def of_ratio(rule: SizeRule, ratio: Fraction, pixels: int = USUAL_PIXELS) -> Siz
     """Return the size of this ratio (width to height) with about these pixels; None if the rule has none."""
     if rule.fixed:
         return closest(rule.fixed, ratio, pixels)
+    if rule.tiers is not None:
+        return rule.tiers.of_ratio(ratio, pixels)
     long_by_short = max(ratio, 1 / ratio)
     widest = math.floor(rule.max_edge**2 / long_by_short)
     pixels = min(max(pixels, rule.min_pixels), rule.max_pixels, max(widest, 1))
@@ -39,6 +40,8 @@ def closest(sizes: Iterable[Size], ratio: Fraction, pixels: int = USUAL_PIXELS) 
 
 def nearest(rule: SizeRule, size: Size) -> Size | None:
     """Return the size that is made nearest to this one: its ratio first, then its pixels."""
+    if rule.tiers is not None and not rule.fixed:
+        return rule.tiers.made(size)
     if rule.refusal(size) is None:
         return size
     ratio = Fraction(size.width, size.height)

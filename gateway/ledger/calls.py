@@ -68,6 +68,10 @@ class Calls:
         """Run a script that writes nothing; raises LedgerUnavailable."""
         return await self._timed("read", self._store.run(what, keys, args, repeatable=True))
 
+    async def run(self, operation: str, what: Script, keys: Sequence[str], args: Sequence[str]) -> Any:
+        """Run a script that writes what nobody could tell the store again; raises LedgerUnavailable."""
+        return await self._timed(operation, self._store.run(what, keys, args, repeatable=True))
+
     async def execute(self, *command: str | int) -> Any:
         """Send one command that writes nothing; raises LedgerUnavailable."""
         return await self._timed("read", self._store.execute(*command, repeatable=True))

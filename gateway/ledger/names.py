@@ -8,6 +8,10 @@ from dataclasses import dataclass
 _REALM = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_TASK_ID = re.compile(r"task_[0-9a-f]{32}")
+_RESPONSE_ID = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
+_MESSAGE_ID = re.compile(r"msg_[0-9a-f]{32}")
+_BATCH_KEY = re.compile(r"batch_[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +26,21 @@ class Names:
 
     def _name(self, what: str) -> str:
         return f"igw:{{{self.realm}}}:{what}"
+
+    @property
+    def prefix(self) -> str:
+        """What all of them begin with."""
+        return self._name("")
+
+    @property
+    def task_prefix(self) -> str:
+        """What names of tasks begin with."""
+        return self._name("task:")
+
+    @property
+    def callback_prefix(self) -> str:
+        """What names of messages to clients begin with."""
+        return self._name("callback:")
 
     @property
     def meta(self) -> str:
@@ -77,3 +96,88 @@ class Names:
     def keys(self) -> str:
         """HASH: the keyed hash of an API key, and its record."""
         return self._name("keys")
+
+    def task(self, task_id: str) -> str:
+        """HASH: one task; ValueError for what is no task's id."""
+        if not _TASK_ID.fullmatch(task_id):
+            raise ValueError(f"task id {task_id!r}: task_ and 32 hex digits only")
+        return self._name(f"task:{task_id}")
+
+    def queue(self, project: str) -> str:
+        """STREAM: an entry `task` per task of a project that has not ended; its group `workers` has those taken."""
+        return self._name(f"tasks:queue:{project}")
+
+    def tasks_of(self, project: str) -> str:
+        """ZSET: ids of a project's tasks, by the order in which they were added."""
+        return self._name(f"tasks:of:{project}")
+
+    @property
+    def task_turns(self) -> str:
+        """ZSET: projects whose queue may have tasks that nobody had yet, whoever is next first."""
+        return self._name("tasks:turns")
+
+    @property
+    def task_looks(self) -> str:
+        """ZSET: projects of which tasks are taken, by the millisecond at which to look for silent workers."""
+        return self._name("tasks:looks")
+
+    @property
+    def tasks_returned(self) -> str:
+        """ZSET: ids of tasks that their worker gave back, by the millisecond at which it did."""
+        return self._name("tasks:returned")
+
+    @property
+    def tasks_ended(self) -> str:
+        """ZSET: `status task project` of tasks that have ended, by the millisecond at which they are forgotten."""
+        return self._name("tasks:ended")
+
+    @property
+    def task_counts(self) -> str:
+        """HASH: how many tasks there are by status, and how many were ever added."""
+        return self._name("tasks:counts")
+
+    def took(self, worker: str) -> str:
+        """HASH: what a worker took last, in case that it did not hear of it; it passes by itself."""
+        return self._name(f"tasks:took:{worker}")
+
+    def callback(self, message_id: str) -> str:
+        """HASH: one message to a client; ValueError for what is no message's id."""
+        if not _MESSAGE_ID.fullmatch(message_id):
+            raise ValueError(f"message id {message_id!r}: msg_ and 32 hex digits only")
+        return self._name(f"callback:{message_id}")
+
+    @property
+    def callbacks_due(self) -> str:
+        """ZSET: ids of messages to be sent, by the millisecond at which each is due."""
+        return self._name("callbacks:due")
+
+    @property
+    def callbacks_dead(self) -> str:
+        """ZSET: ids of messages that nobody took, by the millisecond at which the last try failed."""
+        return self._name("callbacks:dead")
+
+    def callbacks_dead_of(self, project: str) -> str:
+        """ZSET: the same for one project."""
+        return self._name(f"callbacks:dead:{project}")
+
+    def batch(self, key: str) -> str:
+        """HASH: one batch of requests at a provider; ValueError for what is no batch's key."""
+        if not _BATCH_KEY.fullmatch(key):
+            raise ValueError(f"batch {key!r}: batch_ and 32 hex digits only")
+        return self._name(f"batch:{key}")
+
+    @property
+    def response_prefix(self) -> str:
+        """What the names of all responses begin with."""
+        return self._name("response:")
+
+    def response(self, response_id: str) -> str:
+        """HASH: whose a response of a conversation is; ValueError for what is no response's id."""
+        if not _RESPONSE_ID.fullmatch(response_id):
+            raise ValueError(f"response id {response_id!r}: letters, digits, _ and - only")
+        return f"{self.response_prefix}{response_id}"
+
+    @property
+    def responses_followed(self) -> str:
+        """ZSET: ids of responses whose work goes on, by the millisecond at which another may follow them."""
+        return self._name("responses:followed")

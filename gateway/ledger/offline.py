@@ -57,19 +57,28 @@ class OfflineLedger:
         release: int | None = None,
         binding: Binding | None = None,
         allowance: int | None = None,
+        ahead: float | None = None,
+        only_if_held: bool = False,
     ) -> Held | Denied | Bound:
         """Hold in the store, or on the allowance (micro-USD) while the store is away; see `ports.Ledger`.
 
         A request that is bound is never admitted on an allowance: nobody can tell then whether it was made before.
+        Nor is one that is to wait: its queue is in the store.
         """
         try:
             await self._tell_of_earlier(request_id)
             answer = await self._ledger.choose_and_hold(
-                request_id, candidates, about=about, release=release, binding=binding
+                request_id,
+                candidates,
+                about=about,
+                release=release,
+                binding=binding,
+                ahead=ahead,
+                only_if_held=only_if_held,
             )
             self._log.over()
         except LedgerUnavailable as error:
-            if not allowance or (binding is not None and not binding.claim):
+            if not allowance or ahead is not None or (binding is not None and not binding.claim):
                 raise
             project = str(about.get("project"))
             fits = self._first_that_fits(candidates, allowance - self._sum(project, but=f"{request_id}:{release}"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from gateway.ledger.healing import BINDING_SECONDS, Healing
 from gateway.ledger.leases import Leases
 from gateway.ledger.names import Names
 from gateway.ledger.own_holds import Ending, HoldRecord, OwnHolds
+from gateway.ledger.running import Running
 from gateway.ledger.script import Script
 from gateway.ledger.store import Store
 from gateway.ledger.wire import Balance
@@ -56,7 +57,7 @@ class RedisLedger:
         self._names = names = Names(realm)
         self._retention = str(round(retention))
         self._epoch: str | None = None
-        self._running: set[asyncio.Task[Any]] = set()
+        self._running = Running()
         self._holds = OwnHolds()
         self._calls = Calls(store, names, observer, self._may_be_older)
         self._lease, again = str(round(lease * 1000)), partial(self.open, create=False)
@@ -95,6 +96,8 @@ class RedisLedger:
         release: int | None = None,
         binding: Binding | None = None,
         allowance: int | None = None,  # noqa: ARG002 - what may be held without the store is `offline`'s business
+        ahead: float | None = None,
+        only_if_held: bool = False,
         queued: bool = False,
         token: str | None = None,
     ) -> Held | Denied | Bound:
@@ -103,14 +106,16 @@ class RedisLedger:
         A `queued` hold is not sent yet and lapses to nothing. The same `token` again returns the hold made before.
         Where the answer is lost the hold is given back as soon as the store answers again.
         """
-        token, state = token or operation_token(), "queued" if queued else "sent"
+        await self._leases.give_back(request_id)  # a hold is known by its token only while it is the request's last one
+        token, state = token or operation_token(), "queued" if queued or ahead is not None else "sent"
+        lease = self._lease if ahead is None else str(round(ahead * 1000))
         offers, told = [wire.candidate_arg(candidate) for candidate in candidates], wire.to_json(dict(about))
         keys = [self._names.meta, *self._keys(request_id), *([self._names.binding(binding.name)] if binding else [])]
-        args = [token, request_id, state, self._lease, "" if release is None else str(release), "fallback", told]
+        args = [token, request_id, state, lease, "" if release is None else str(release), "fallback", told]
         args += ["[" + ",".join(offers) + "]", self._retention]
         args += [binding.fingerprint if binding else "", "1" if binding and binding.claim else ""]
-        args.append(str(self._holds.newest(request_id)))
-        hold = self._spawn(self._hold(keys, args))
+        args += [str(self._holds.newest(request_id)), "1" if only_if_held else ""]
+        hold = self._running.start(self._hold(keys, args))
         try:
             reply = await asyncio.shield(hold)
         except (asyncio.CancelledError, LedgerUnavailable):
@@ -124,13 +129,12 @@ class RedisLedger:
         if reply[0] == "BOUND":
             return Bound(str(reply[1]), same=bool(reply[2]))
         answer = wire.hold_reply(reply, candidates)
-        if release is not None:
-            await self._released(request_id, release)
-        if isinstance(answer, Held):
+        if release is not None and (isinstance(answer, Held) or not only_if_held):
+            await self._released(request_id, release, ahead=only_if_held)
+        if isinstance(answer, Held) and ahead is None:  # one that is held ahead is nobody's to renew
             index, at = answer.index, int(reply[3])
-            self._holds.add(
-                HoldRecord(request_id, answer.attempt, token, state, at, told, offers[index], index + 1, binding)
-            )
+            own = HoldRecord(request_id, answer.attempt, token, state, at, told, offers[index], index + 1, binding)
+            self._holds.add(own)
         return answer
 
     async def _hold(self, keys: Sequence[str], args: Sequence[str]) -> Any:
@@ -163,12 +167,12 @@ class RedisLedger:
         except LedgerUnavailable:
             return False  # a claim was noted, so no error: whoever has it waits, or leaves the other behind again
 
-    async def _released(self, request_id: str, attempt: int) -> None:
+    async def _released(self, request_id: str, attempt: int, *, ahead: bool) -> None:
         if self._holds.has_lapsed(request_id, attempt):  # it was presumed, which the hold left as it was
             with contextlib.suppress(LedgerUnavailable):  # then it stays presumed: too much, never too little
                 await self.void(request_id, attempt, "fallback")
         record = self._holds.remove(request_id, attempt)
-        if record is not None:  # a hold that was given back must not come back with an older store
+        if record is not None or ahead:  # a hold that was given back must not come back with an older store
             args = (operation_token(), request_id, str(attempt), "fallback", self._retention)
             self._holds.ended(
                 Ending(request_id, attempt, "void", script.VOID, tuple(self._keys(request_id)), args, None)
@@ -277,7 +281,7 @@ class RedisLedger:
     async def aclose(self) -> None:
         """Wait for operations under way, and give back what nobody waited for; the store is the caller's."""
         await self._healing.aclose()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await self._running.wait()
         with contextlib.suppress(LedgerUnavailable):  # then they lapse
             await self._leases.give_back()
 
@@ -285,15 +289,4 @@ class RedisLedger:
         return [self._names.balances, self._names.request(request_id), self._names.due, self._names.entries]
 
     async def _finish(self, operation: str, what: Script, keys: Sequence[str], args: Sequence[str]) -> str:
-        return str(await asyncio.shield(self._spawn(self._calls.write(operation, what, keys, args))))
-
-    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        task = asyncio.create_task(work)
-        self._running.add(task)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._running.discard(task)
-        if not task.cancelled():
-            task.exception()  # whoever asked has it, unless it was cancelled
+        return str(await asyncio.shield(self._running.start(self._calls.write(operation, what, keys, args))))

@@ -145,8 +145,44 @@ class ShadowEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class CallbackSent:
+    """A call back was tried for the `tries`-th time: delivered, failed (and tried again later) or dead."""
+
+    project: str
+    callback_id: str
+    result: str
+    error: str
+    tries: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchMoved:
+    """A batch of so many requests was created, was not (not_created), or came to an end: completed, failed, …."""
+
+    provider: str
+    status: str
+    requests: int
+
+
+@dataclass(frozen=True, slots=True)
+class AssetNotKept:
+    """Images were to be stored and are not: full, slow, unavailable, behind, busy or not_an_image."""
+
+    reason: str
+    images: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class CacheAsked:
+    """A request was looked up among earlier ones: hit, miss, skipped, or failed where the storage did not serve."""
+
+    job_type: str
+    result: str
+
+
+@dataclass(frozen=True, slots=True)
 class LedgerCalled:
-    """One call to the store; `operation` is hold, settle, void, renew, expire or read."""
+    """A call to the store; `operation`: hold, settle, void, renew, expire, task, response, callback, batch or read."""
 
     operation: str
     seconds: float
@@ -173,6 +209,10 @@ Event = (
     | RequestDenied
     | HoldEnded
     | ShadowEnded
+    | CallbackSent
+    | BatchMoved
+    | AssetNotKept
+    | CacheAsked
     | LedgerCalled
     | PolicyLoaded
 )

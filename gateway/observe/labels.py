@@ -30,6 +30,7 @@ class LabelSets:
     """What a step of a ladder may change, as `quality=medium`."""
 
     experiments: frozenset[str] = frozenset()
+    providers: frozenset[str] = frozenset()
     arms: frozenset[str] = frozenset()
 
     @classmethod
@@ -43,9 +44,12 @@ class LabelSets:
         return cls(
             projects=frozenset(policy.projects),
             job_types=frozenset(policy.job_types),
-            routes=frozenset(policy.routes),
+            routes=frozenset(policy.routes).union(
+                rules.route for project in policy.projects.values() for rules in project.passthrough
+            ),
             qualities=qualities,
             models=frozenset(policy.models),
+            providers=frozenset(policy.providers),
             changes=frozenset(f"{name}={value}" for fields in steps for name, value in fields.items()).union(
                 f"quality={word}" for word in qualities if any("quality" in fields for fields in steps)
             ),

@@ -12,6 +12,7 @@ from typing import TextIO
 from gateway.domain.money import format_usd
 from gateway.domain.settlement import CostSource
 from gateway.observe.event import (
+    CallbackSent,
     Event,
     FellBack,
     HoldEnded,
@@ -102,6 +103,9 @@ class LogObserver:
                 self._log(logging.WARNING, "route ejected", {"route": event.route, "seconds": round(event.seconds, 1)})
             case HoldEnded(source=CostSource.PRESUMED):
                 self._log(logging.WARNING, "hold presumed spent", _hold_fields(event))
+            case CallbackSent(result="failed" | "dead"):
+                fields = {"project": event.project, "callback": event.callback_id, "tries": event.tries}
+                self._log(logging.WARNING, f"call back {event.result}", {**fields, "error": event.error})
             case LedgerCalled(failed=True):
                 milliseconds = _milliseconds(event.seconds)
                 self._log(logging.WARNING, "ledger call failed", {"operation": event.operation, "ms": milliseconds})

@@ -16,6 +16,10 @@ from gateway.domain.money import NANO_PER_USD
 from gateway.domain.settlement import CostSource, Usage
 from gateway.observe.event import (
     NONE,
+    AssetNotKept,
+    BatchMoved,
+    CacheAsked,
+    CallbackSent,
     Degraded,
     Event,
     FellBack,
@@ -87,9 +91,8 @@ class Metrics:
                 self._counters["upstream_errors_total"].labels(*labels).inc()
             case FellBack() | Degraded() | Replaced() | RouteEjected() | ShadowEnded():
                 self._routed(event)
-            case RequestDenied():
-                project = bounded(event.project, self.labels.projects)
-                self._counters["denied_total"].labels(project, self._refusals.bounded(event.reason)).inc()
+            case RequestDenied() | CallbackSent() | BatchMoved() | AssetNotKept() | CacheAsked():
+                self._counted(event)
             case HoldEnded():
                 self._hold_ended(event)
             case LedgerCalled():
@@ -98,6 +101,24 @@ class Metrics:
                 self._counters["policy_reloads_total"].labels("ok" if event.ok else "failed").inc()
             case _:
                 assert_never(event)
+
+    def _counted(self, event: RequestDenied | CallbackSent | BatchMoved | AssetNotKept | CacheAsked) -> None:
+        match event:
+            case RequestDenied():
+                project = bounded(event.project, self.labels.projects)
+                self._counters["denied_total"].labels(project, self._refusals.bounded(event.reason)).inc()
+            case CallbackSent():
+                project = bounded(event.project, self.labels.projects)
+                self._counters["callbacks_total"].labels(project, self._results.bounded(event.result)).inc()
+            case BatchMoved():
+                labels = (bounded(event.provider, self.labels.providers), self._results.bounded(event.status))
+                self._counters["batches_total"].labels(*labels).inc()
+                self._counters["batch_requests_total"].labels(*labels).inc(event.requests)
+            case AssetNotKept():
+                self._counters["assets_failed_total"].labels(self._reasons.bounded(event.reason)).inc(event.images)
+            case CacheAsked():
+                job_type = bounded(event.job_type, self.labels.job_types)
+                self._counters["cache_total"].labels(job_type, self._results.bounded(event.result)).inc()
 
     def _routed(self, event: FellBack | Degraded | Replaced | RouteEjected | ShadowEnded) -> None:
         match event:

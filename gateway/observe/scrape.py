@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, ProcessCollector, generate_latest
@@ -69,6 +69,10 @@ class Snapshot:
     budgets: tuple[BudgetState, ...] = ()
     routes: tuple[RouteState, ...] = ()
     retirements: tuple[ModelRetirement, ...] = ()
+    callbacks_dead: int | None = None
+    tasks: Mapping[str, int] = field(default_factory=dict)
+    assets: Mapping[str, int] = field(default_factory=dict)
+    """Bytes of stored images by project."""
 
 
 def new_registry() -> CollectorRegistry:
@@ -118,6 +122,9 @@ class _SnapshotCollector(Collector):
         yield _gauge("budget_limit_usd", ((name, b.limit / MICRO_PER_USD) for name, b in budgets))
         yield _gauge("budget_used_usd", ((name, b.used / MICRO_PER_USD) for name, b in budgets))
         yield _gauge("budget_held_usd", ((name, b.held / MICRO_PER_USD) for name, b in budgets))
+        yield _gauge("tasks", (((status,), count) for status, count in now.tasks.items()))
+        yield _gauge("callbacks_dead", () if now.callbacks_dead is None else (((), now.callbacks_dead),))
+        yield _gauge("assets_bytes", (((project,), size) for project, size in now.assets.items()))
         yield _gauge("route_available", (((r.route,), int(r.available)) for r in now.routes))
         limited = ((r.route, r.images_remaining) for r in now.routes)
         yield _gauge("route_images_remaining", (((route,), left) for route, left in limited if left is not None))

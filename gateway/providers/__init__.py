@@ -1,5 +1,5 @@
 """Calls to providers; the only importer of httpx and aiohttp, and the only place that knows vendors."""
 
-from gateway.providers.registry import KINDS, open_provider
+from gateway.providers.registry import KINDS, open_provider, with_batches
 
-__all__ = ["KINDS", "open_provider"]
+__all__ = ["KINDS", "open_provider", "with_batches"]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import httpx
 
 from gateway.domain.settlement import Outcome, Reading
-from gateway.ports import Headers, UpstreamFailure
+from gateway.ports import Headers
+from gateway.ports.provider import UpstreamFailure
 from gateway.providers.outcome import LIMIT_HEADERS, of_garbage, of_transport
 from gateway.providers.reading import DocumentReader, EventReader, Reader
 
@@ -35,11 +36,17 @@ class StreamedAnswer:
     """
 
     def __init__(
-        self, response: httpx.Response, *, event_stream: bool, max_body: int = MAX_BODY, max_wait: float = MAX_WAIT
+        self,
+        response: httpx.Response,
+        *,
+        event_stream: bool,
+        max_body: int = MAX_BODY,
+        max_wait: float = MAX_WAIT,
+        reader: Reader | None = None,
     ) -> None:
         self._response = response
         self._stream = _stream_of(response)
-        self._reader: Reader = EventReader() if event_stream else DocumentReader()
+        self._reader: Reader = reader or (EventReader() if event_stream else DocumentReader())
         self._event_stream = event_stream
         self._status = response.status_code
         self._headers = passed_headers(response)
@@ -115,16 +122,24 @@ class StreamedAnswer:
         await self._response.aclose()
 
 
-def open_answer(response: httpx.Response) -> StreamedAnswer:
-    """Wrap a 2xx answer; raises UpstreamFailure (garbage) if it is compressed, or neither JSON nor an event stream."""
+def open_answer(
+    response: httpx.Response,
+    *,
+    document: Callable[[], Reader] = DocumentReader,
+    events: Callable[[], Reader] = EventReader,
+) -> StreamedAnswer:
+    """Wrap a 2xx answer; raises UpstreamFailure (garbage) if it is compressed, or neither JSON nor an event stream.
+
+    `document` and `events` make what reads either form.
+    """
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
         raise of_garbage(f"the answer is encoded as {encoding[:40]!r}", response.status_code)
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "text/event-stream":
-        return StreamedAnswer(response, event_stream=True)
+        return StreamedAnswer(response, event_stream=True, reader=events())
     if kind in ("", "application/json") or kind.endswith("+json"):
-        return StreamedAnswer(response, event_stream=False)
+        return StreamedAnswer(response, event_stream=False, reader=document())
     raise of_garbage(f"the answer is of type {kind[:40]!r}", response.status_code)
 
 
@@ -140,6 +155,19 @@ async def read_limited(response: httpx.Response, *, limit: int, seconds: float) 
     except (TimeoutError, httpx.TransportError):
         return bytes(body[:limit])  # the status is what decides, and it is known
     return bytes(body[:limit])
+
+
+async def read_body(response: httpx.Response, *, limit: int) -> AsyncIterator[bytes]:
+    """Yield the body of an answer that is not an answer to a job; UpstreamFailure if it breaks off or is too large."""
+    room = limit
+    try:
+        async for chunk in _stream_of(response):
+            room -= len(chunk)
+            if room < 0:
+                raise of_garbage("the body does not end", response.status_code)
+            yield chunk
+    except httpx.TransportError as error:
+        raise of_transport(error) from error
 
 
 def passed_headers(response: httpx.Response) -> Headers:

@@ -25,12 +25,14 @@ def events(parts: Sequence[Part], job: Job) -> list[Piece]:
     pieces: list[Piece] = []
     for part in parts:
         usages = shares(part.reading.usage, len(part.images)) if part.reading.usage else None
-        for number, (start, end, _) in enumerate(part.images):
+        for number in range(len(part.images)):
             about = _about(part.document, job)
             if usages is not None:
                 about["usage"] = as_told(usages[number])
             head = json.dumps(about, separators=(",", ":"))[:-1]  # the image's own members follow, and close it
-            pieces += [f"event: {about['type']}\ndata: {head},".encode(), (part.spool, start + 1, end), b"\n\n"]
+            (spool, start, end), *rest = part.pieces_of(number)
+            opened = f"event: {about['type']}\ndata: {head},".encode()
+            pieces += [opened, (spool, start + 1, end), *rest, b"\n\n"]
     return pieces
 
 

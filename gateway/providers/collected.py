@@ -7,14 +7,24 @@ from dataclasses import replace
 from functools import reduce
 from http import HTTPStatus
 from operator import add
+from typing import Any
 
 from gateway.domain.settlement import PartReading, Reading
-from gateway.ports import Headers, UpstreamFailure
+from gateway.ports import Headers
+from gateway.ports.provider import UpstreamFailure
 from gateway.providers.part import Part
 from gateway.spool import Spool
 
 MISSING = "X-Gateway-Missing-Images"
 """How many of the images that were asked for are not there."""
+
+NOT_STORED = "X-Gateway-Not-Stored"
+"""How many images are given inline although links to them were asked for."""
+OUTPUT_FORMAT = "X-Gateway-Output-Format"
+"""The format that an image came in, where that is another than was asked for."""
+
+_OWN = ("content-type", "content-length", MISSING, NOT_STORED, OUTPUT_FORMAT)
+"""Headers that a part has of its own, which say nothing of the whole."""
 
 Piece = bytes | tuple[Spool, int, int]
 """Bytes, or a range of a spool."""
@@ -55,7 +65,11 @@ class CollectedAnswer:
             own.append(("content-length", str(self.content_length)))
         if self._missing:
             own.append((MISSING, str(self._missing)))
-        return own + [header for header in best.headers if header[0] not in ("content-type", "content-length")]
+        if not_linked := sum(part.not_linked for part in self._parts):
+            own.append((NOT_STORED, str(not_linked)))
+        if other := next((part.other_format for part in self._parts if part.other_format), None):
+            own.append((OUTPUT_FORMAT, other))
+        return own + [header for header in best.headers if header[0] not in _OWN]
 
     @property
     def content_length(self) -> int | None:
@@ -126,5 +140,20 @@ def _sum(parts: Sequence[Part], *, complete: bool) -> Reading:
         usage=reduce(add, usages) if every else None,
         usage_problem=next((reading.usage_problem for reading in told if reading.usage is None), None),
         complete=complete,
-        parts=tuple(PartReading(part.n, part.reading) for part in parts if part.may_be_billed),
+        **_counted(told),
+        parts=tuple(_part(part) for part in parts if part.may_be_billed or part.charged_for),
     )
+
+
+def _part(part: Part) -> PartReading:
+    """What settling needs of a call; of a refusal that may be charged, what the provider said of that."""
+    failure = part.failure
+    if part.charged_for is None or failure is None:
+        return PartReading(part.n, part.reading)
+    return PartReading(part.n, failure.reading or Reading(), part.charged_for)
+
+
+def _counted(told: Sequence[Reading]) -> dict[str, Any]:
+    """The sums of what each call reported and counted; nothing where one of them did not say."""
+    counts = {name: [getattr(reading, name) for reading in told] for name in ("reported", "units", "seconds")}
+    return {name: None if None in each else sum(each) for name, each in counts.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import NamedTuple
 
 from gateway.providers.elide import ELIDED, Elider, closing_quote
@@ -19,12 +20,14 @@ _TOP, _LIST, _ELEMENT = 1, 2, 3
 class Element(NamedTuple):
     """Where an object of the list `data` lies, in bytes from the document's start.
 
-    `inline` is where its member `b64_json` begins, and where the text of that string begins and ends.
+    `inline` is where its member `b64_json` begins, and where the text of that string begins and ends; `link` where the
+    text of its member `url` does.
     """
 
     start: int
     end: int
     inline: tuple[int, int, int] | None = None
+    link: tuple[int, int] | None = None
 
 
 class Finder:
@@ -41,6 +44,7 @@ class Finder:
         self._inside = False
         self._start = 0
         self._inline: tuple[int, int, int] | None = None
+        self._link: tuple[int, int] | None = None
         self._member: tuple[bytes, int] | None = None
         self._quote = 0
         self._string = False
@@ -73,6 +77,8 @@ class Finder:
         name, start = self._member
         if _says(name, "b64_json"):
             self._inline = start, self._quote + 1, place
+        elif _says(name, "url"):
+            self._link = self._quote + 1, place
 
     def _structure(self, chunk: bytes, at: int) -> int:
         match = _STRUCTURE.search(chunk, at)
@@ -97,11 +103,11 @@ class Finder:
             self._inside = True
             self.found.clear()
         elif self._depth == _ELEMENT and mark == b"{":
-            self._start, self._inline, self._member = place, None, None
+            self._start, self._inline, self._link, self._member = place, None, None, None
 
     def _close(self, mark: bytes, place: int) -> None:
         if self._inside and self._depth == _ELEMENT and mark == b"}":
-            self.found.append(Element(self._start, place + 1, self._inline))
+            self.found.append(Element(self._start, place + 1, self._inline, self._link))
         self._depth -= 1
         if self._depth == _TOP:
             self._inside = False
@@ -143,8 +149,19 @@ class Content:
             return None
         return {name: value for name, value in document.items() if value != ELIDED.decode()}
 
+    def exact(self) -> object:
+        """Return the document with its decimals as they are written; None for what is no document."""
+        try:
+            return None if self._too_long else json.loads(self._kept, parse_float=Decimal)
+        except (ValueError, RecursionError, ArithmeticError):
+            return None
+
+    def elements(self) -> list[tuple[Element, Mapping[str, object]]]:
+        """Return each object of the list `data`: where it lies, and its members without long strings."""
+        data = (self.document() or {}).get("data")
+        items = [item for item in data if isinstance(item, dict)] if isinstance(data, list) else []
+        return list(zip(self._finder.found, items, strict=False))
+
     def images(self) -> list[Element]:
         """Return where each element lies that is an image, inline or by link; nothing for what is no document."""
-        data = (self.document() or {}).get("data")
-        elements = [item for item in data if isinstance(item, dict)] if isinstance(data, list) else []
-        return [place for place, item in zip(self._finder.found, elements, strict=False) if is_image(item)]
+        return [place for place, item in self.elements() if is_image(item)]

@@ -13,13 +13,16 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from gateway.domain.route import Route
 from gateway.domain.settlement import Outcome
-from gateway.ports import Answer, Call, Provider, UpstreamFailure
+from gateway.ports.provider import Answer, Call, Cancellable, Provider, Submitted, UpstreamFailure
+from gateway.providers.as_asked import as_asked, wanted_of
 from gateway.providers.as_events import events
 from gateway.providers.as_links import link
 from gateway.providers.collected import CollectedAnswer, Piece
 from gateway.providers.outcome import of_garbage
 from gateway.providers.part import Part, fetch
+from gateway.providers.seen import seen
 
 log = logging.getLogger("gateway.providers")
 
@@ -35,13 +38,16 @@ class FanOut:
 
     async def send(self, call: Call) -> Answer:
         """Send the job; a plain one as it is, once its status line is in. Raises UpstreamFailure if nothing came."""
-        if call.calls == 1 and not call.as_events and call.links is None:
-            return await self._provider.send(call)
-        parts = await self._fetch(calls_of(call))
+        converted = call.converter is not None and (call.as_events or not call.job.stream)
+        if call.calls == 1 and not call.as_events and call.links is None and not converted:
+            return seen(await self._provider.send(call), call)
+        calls = calls_of(call)
+        parts = [await fetch(self._provider, calls[0])] if len(calls) == 1 else await self._fetch(calls)
         try:
+            await as_asked(parts, wanted_of(call), call.converter)
             if call.links is not None and not _streams(call):
                 await link(parts, call.links)
-            return put_together(parts, call)
+            return seen(put_together(parts, call), call)
         except BaseException:
             await _close(parts)
             raise
@@ -58,6 +64,10 @@ class FanOut:
             await _close([part for part in ended if isinstance(part, Part)])
             raise
 
+    async def cancel(self, route: Route, submitted: Submitted) -> bool:
+        """Ask for work to be given up, where the provider can be asked."""
+        return isinstance(self._provider, Cancellable) and await self._provider.cancel(route, submitted)
+
     async def aclose(self) -> None:
         """Close connections."""
         await self._provider.aclose()
@@ -70,6 +80,8 @@ async def _close(parts: Sequence[Part]) -> None:
 
 def calls_of(call: Call) -> list[Call]:
     """Return the calls that make up a job: no streams, and images as evenly divided as the route's `n` allows."""
+    if call.calls == 1 and not _streams(call):
+        return [call]
     job, changes = replace(call.job, stream=False, partial_images=0), dict(call.changes)
     if _streams(call):
         changes |= {"stream": None, "partial_images": None}
@@ -78,8 +90,8 @@ def calls_of(call: Call) -> list[Call]:
         return [plain]
     number = min(max(call.calls, -(-job.n // call.route.capabilities.n)), job.n)
     return [
-        replace(plain, job=replace(job, n=n), changes={**changes, "n": n})
-        for n in (job.n // number + (place < job.n % number) for place in range(number))
+        replace(plain, job=replace(job, n=n), changes={**changes, "n": n}, number=place)
+        for place, n in enumerate(job.n // number + (place < job.n % number) for place in range(number))
     ]
 
 
@@ -108,13 +120,18 @@ def put_together(parts: Sequence[Part], call: Call) -> CollectedAnswer:
 
 
 def _nothing(parts: Sequence[Part], failures: Sequence[UpstreamFailure]) -> CollectedAnswer:
-    """Raise the failure that may have cost most; where only some calls may have been billed, as a broken answer."""
+    """Raise the failure that may have cost most; as a broken answer where anything is known of what was billed."""
     worst = max(failures, key=lambda failure: (_WEIGHT[failure.outcome], failure.pass_on))
     worst.others = [failure for failure in failures if failure is not worst]
     worst.images = sum(part.n for part in parts if part.may_be_billed)
-    if worst.outcome is not Outcome.UNKNOWN or worst.pass_on or all(part.may_be_billed for part in parts):
+    if worst.outcome is not Outcome.UNKNOWN or worst.pass_on or all(_is_dark(part) for part in parts):
         raise worst
     return CollectedAnswer(parts, (), broken=worst)
+
+
+def _is_dark(part: Part) -> bool:
+    """Tell whether a call may have been billed and nobody knows how much."""
+    return part.may_be_billed and not part.reading.complete
 
 
 def merged(parts: Sequence[Part]) -> list[Piece]:
@@ -134,10 +151,10 @@ def merged(parts: Sequence[Part]) -> list[Piece]:
 
 def _image(part: Part, number: int) -> list[Piece]:
     """Return an image as it came, or with its link in place of its content."""
-    start, end, inline = part.images[number]
+    start, end, inline, _ = part.images[number]
     url = part.urls.get(number)
     if url is None or inline is None:
-        return [(part.spool, start, end)]
+        return [*part.pieces_of(number)]
     member, _, content_end = inline
     named = f'"url":{json.dumps(url)}'.encode()
     return [(part.spool, start, member), named, (part.spool, content_end + 1, end)]

@@ -36,7 +36,8 @@ from http import HTTPStatus
 import httpx
 
 from gateway.domain.settlement import Outcome
-from gateway.ports import Headers, UpstreamFailure
+from gateway.ports import Headers
+from gateway.ports.provider import UpstreamFailure
 
 log = logging.getLogger("gateway.providers")
 

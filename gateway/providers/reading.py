@@ -42,6 +42,8 @@ class Reader(Protocol):
 class DocumentReader:
     """Reads one JSON document; knows nothing before its end."""
 
+    most_kept = MOST_KEPT
+
     def __init__(self) -> None:
         self._elider = Elider()
         self._kept = bytearray()
@@ -53,7 +55,7 @@ class DocumentReader:
         if self._too_long:
             return
         self._kept += self._elider.feed(chunk)
-        if len(self._kept) > MOST_KEPT:
+        if len(self._kept) > self.most_kept:
             self._too_long = True
             self._kept.clear()
 
@@ -65,7 +67,11 @@ class DocumentReader:
         document = _parse(bytes(self._kept))
         self._kept.clear()
         if document is not None:
-            self._reading = replace(_read_document(document), complete=True)
+            self._reading = replace(self.interpret(document), complete=True)
+
+    def interpret(self, document: Mapping[str, object]) -> Reading:
+        """Return what a whole document says."""
+        return _read_document(document)
 
     def reading(self) -> Reading:
         """Return what the document says; nothing before `end`, and nothing if it was no JSON object."""
@@ -80,6 +86,8 @@ class _Event:
 
 class EventReader:
     """Reads server-sent events; knows of each event once its empty line is in."""
+
+    most_kept = MOST_KEPT
 
     def __init__(self) -> None:
         self._elider = Elider(lines=True)
@@ -99,7 +107,7 @@ class EventReader:
         self._line = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
         for line in lines:
             self._take(line.rstrip(b"\r\n"))
-        if len(self._line) + len(self._event.data) > MOST_KEPT:
+        if len(self._line) + len(self._event.data) > self.most_kept:
             self._too_long = True
             self._line, self._event = b"", _Event()
 
@@ -137,12 +145,24 @@ class EventReader:
             return
         kind = document.get("type")
         kind = kind if isinstance(kind, str) else event.name
-        if document.get("error") is not None or "error" in (kind, event.name):
-            self._concluded = True
-            self._reading = replace(self._reading, error=error_code(document.get("error") or document))
+        self.interpret(document, kind, event.name)
+
+    def interpret(self, document: Mapping[str, object], kind: str, name: str) -> None:
+        """Take what one event says: its type, and what its `event:` line named."""
+        if document.get("error") is not None or "error" in (kind, name):
+            self.conclude(replace(self._reading, error=error_code(document.get("error") or document)))
         elif kind.endswith(".completed"):
             self._concluded = True
             self._add(_read_event(document))
+
+    def conclude(self, reading: Reading) -> None:
+        """Take note that nothing has to follow, and what is known by then."""
+        self._concluded = True
+        self._reading = reading
+
+    def note(self, reading: Reading) -> None:
+        """Take note of what is known so far."""
+        self._reading = reading
 
     def _add(self, event: Reading) -> None:
         before = self._reading
@@ -170,9 +190,9 @@ def _facts(document: Mapping[str, object], images: int) -> Reading:
     return Reading(
         usage=None if isinstance(usage, str) else usage,
         usage_problem=usage if isinstance(usage, str) else None,
-        size=_word(document, "size"),
-        quality=_word(document, "quality"),
-        output_format=_word(document, "output_format"),
+        size=word(document, "size"),
+        quality=word(document, "quality"),
+        output_format=word(document, "output_format"),
         images=images,
     )
 
@@ -182,7 +202,7 @@ def is_image(item: object) -> bool:
     return isinstance(item, dict) and any(isinstance(item.get(key), str) and item[key] for key in ("b64_json", "url"))
 
 
-def _word(document: Mapping[str, object], name: str) -> str | None:
+def word(document: Mapping[str, object], name: str) -> str | None:
     """Return a field that was resolved to something; `auto` says nothing."""
     value = document.get(name)
     return value if isinstance(value, str) and 0 < len(value) <= _LONGEST_WORD and value != AUTO else None

@@ -9,10 +9,17 @@ from starlette.types import ASGIApp
 from gateway.sandbox.arrivals import Recorder
 from gateway.sandbox.control import control_routes
 from gateway.sandbox.options import SandboxOptions
-from gateway.sandbox.personas.openai.persona import OPENAI
+from gateway.sandbox.personas.azure.persona import AZURE
+from gateway.sandbox.personas.bfl.persona import BFL
+from gateway.sandbox.personas.evolink.persona import EVOLINK
+from gateway.sandbox.personas.fal.persona import FAL
+from gateway.sandbox.personas.gemini.persona import GEMINI
+from gateway.sandbox.personas.likes.persona import LIKE_PERSONAS
+from gateway.sandbox.personas.openai.account import OPENAI
+from gateway.sandbox.personas.replicate.persona import REPLICATE
 from gateway.sandbox.world import World
 
-PERSONAS = (OPENAI,)
+PERSONAS = (OPENAI, EVOLINK, FAL, REPLICATE, BFL, GEMINI, AZURE, *LIKE_PERSONAS)
 
 
 def create_sandbox(options: SandboxOptions | None = None) -> ASGIApp:

@@ -40,6 +40,10 @@ class Bill:
         """Add a line."""
         self._lines.append(line)
 
+    def lines(self, provider: str) -> list[BillLine]:
+        """Return one provider's lines, in order."""
+        return [line for line in self._lines if line.provider == provider]
+
     def clear(self) -> None:
         """Forget everything."""
         self._lines.clear()

@@ -30,6 +30,31 @@ class Sandbox:
         """The base URL for an OpenAI client."""
         return f"{self.url}/openai/v1"
 
+    @property
+    def evolink_url(self) -> str:
+        """The base URL of the persona that keeps tasks under `/tasks`."""
+        return f"{self.url}/evolink/v1"
+
+    @property
+    def fal_url(self) -> str:
+        """The base URL of the queue persona; models are paths below it."""
+        return f"{self.url}/fal"
+
+    @property
+    def replicate_url(self) -> str:
+        """The base URL of the predictions persona."""
+        return f"{self.url}/replicate/v1"
+
+    @property
+    def bfl_url(self) -> str:
+        """The base URL of the persona that answers with a polling URL; models are paths below it."""
+        return f"{self.url}/bfl/v1"
+
+    @property
+    def gemini_url(self) -> str:
+        """The base URL of the persona that speaks `generateContent`; models are paths below it."""
+        return f"{self.url}/gemini/v1beta"
+
     def bill(self) -> dict[str, Any]:
         """Return `{"total_nano_usd", "total_usd", "lines"}`."""
         return self._call("GET", "/sandbox/bill")
@@ -38,6 +63,20 @@ class Sandbox:
         """Return what arrived, oldest first."""
         arrived: list[dict[str, Any]] = self._call("GET", "/sandbox/requests")["requests"]
         return arrived
+
+    def images(self) -> list[dict[str, Any]]:
+        """Return the images that were given out, oldest first, with prompt and `sha256`."""
+        given: list[dict[str, Any]] = self._call("GET", "/sandbox/images")["images"]
+        return given
+
+    def tasks(self) -> list[dict[str, Any]]:
+        """Return the work that is answered later, oldest first, with state and calls back."""
+        tasks: list[dict[str, Any]] = self._call("GET", "/sandbox/tasks")["tasks"]
+        return tasks
+
+    def finish(self, task: Mapping[str, Any]) -> None:
+        """Let a piece of work, as `tasks` shows it, be over now."""
+        self._call("POST", f"/sandbox/tasks/{task['provider']}/{task['id']}/finish")
 
     def faults(self) -> list[dict[str, Any]]:
         """Return the faults in force and the used-up ones, with `times` left and `hits`."""
@@ -62,8 +101,8 @@ class Sandbox:
         self._call("DELETE", f"/sandbox/faults/{fault_id}")
 
     def reset(self) -> None:
-        """Empty the bill and the list of requests and take all faults back."""
-        for what in ("bill", "requests", "faults"):
+        """Empty the bill and the lists of requests, images and work, and take all faults back."""
+        for what in ("tasks", "bill", "requests", "images", "faults"):
             self._call("DELETE", f"/sandbox/{what}")
 
     def _call(self, method: str, path: str, body: object = None) -> dict[str, Any]:

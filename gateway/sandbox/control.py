@@ -29,6 +29,11 @@ def control_routes(world: World, personas: Sequence[Persona]) -> list[Route]:
         Route("/sandbox/bill", _cleared(world.bill.clear), methods=["DELETE"]),
         Route("/sandbox/requests", _shown(world.arrivals.as_json), methods=["GET"]),
         Route("/sandbox/requests", _cleared(world.arrivals.clear), methods=["DELETE"]),
+        Route("/sandbox/images", _shown(world.gallery.as_json), methods=["GET"]),
+        Route("/sandbox/images", _cleared(world.gallery.clear), methods=["DELETE"]),
+        Route("/sandbox/tasks", _shown(world.works.as_json), methods=["GET"]),
+        Route("/sandbox/tasks", _cleared(world.clear_work), methods=["DELETE"]),
+        Route("/sandbox/tasks/{provider}/{task}/finish", _finishing(world), methods=["POST"]),
         Route("/sandbox/faults", _shown(world.faults.as_json), methods=["GET"]),
         Route("/sandbox/faults", faults.add, methods=["POST"]),
         Route("/sandbox/faults", _cleared(world.faults.clear), methods=["DELETE"]),
@@ -44,10 +49,13 @@ def _about(personas: Sequence[Persona]) -> _Endpoint:
                 "name": "Image Gateway sandbox",
                 "version": __version__,
                 "what": "Simulated image providers: real answers, real errors, a bill, and faults on demand.",
-                "providers": {persona.name: f"{base}{persona.prefix}" for persona in personas},
+                "providers": {persona.name: f"{base}{persona.prefix}{persona.api}" for persona in personas},
                 "control": {
                     "GET, DELETE /sandbox/bill": "what the providers would charge for, in nano-USD",
                     "GET, DELETE /sandbox/requests": "what arrived",
+                    "GET, DELETE /sandbox/images": "which images were given out, with their hashes",
+                    "GET, DELETE /sandbox/tasks": "work that is answered later, and how far it is",
+                    "POST /sandbox/tasks/{provider}/{id}/finish": "lets work be over now",
                     "GET, POST, DELETE /sandbox/faults": 'what shall go wrong, e.g. {"fault": "timeout", "times": 1}',
                 },
                 "faults": list(FAULTS),
@@ -70,6 +78,17 @@ def _cleared(clear: Callable[[], None]) -> _Endpoint:
         return Response(status_code=204)
 
     return reset
+
+
+def _finishing(world: World) -> _Endpoint:
+    async def finish(request: Request) -> Response:
+        work = world.works.find(request.path_params["provider"], request.path_params["task"])
+        if work is None:
+            return _refused(404, f"no task {request.path_params['task']!r}")
+        world.works.finish(work)
+        return PlainJSON(work.as_json())
+
+    return finish
 
 
 class _Faults:

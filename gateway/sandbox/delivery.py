@@ -43,7 +43,7 @@ class Delivery(Response):
         match self._fault.name if self._fault else None:
             case "timeout":
                 await client_gone(receive)
-            case "lost_response":
+            case "lost_response" | "batch_lost":
                 _connection(scope).close()
                 await client_gone(receive)
             case "reset":

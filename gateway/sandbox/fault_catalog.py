@@ -16,6 +16,14 @@ class Stage(Enum):
     REFUSAL = "instead of the work"
     CONTENT = "after the work: the answer says something wrong"
     DELIVERY = "after the work: the answer arrives badly or not at all"
+    WORK = "while work goes on in its own time"
+    ASKED = "when work is asked after"
+    CALLBACK = "when the client is called back"
+    BATCH = "when a batch is created, or while it is done"
+
+
+WORK_STAGES = frozenset({Stage.WORK, Stage.ASKED, Stage.CALLBACK})
+"""Stages that only providers have that answer later; work meets one fault of each besides one of the others."""
 
 
 class Kind(StrEnum):
@@ -32,6 +40,7 @@ class Kind(StrEnum):
     TEXT_OR_NONE = "a text or null"
     TEXTS = "a list of texts"
     HEADERS = "an object of header names and texts"
+    FORMAT = "png, jpeg or webp"
     ANYTHING = "anything"
 
     def accepts(self, value: object) -> bool:
@@ -66,6 +75,7 @@ _ACCEPTS: Mapping[Kind, Callable[[Any], bool]] = {
     Kind.HEADERS: lambda value: (
         isinstance(value, dict) and all(_header_text(name) and _header_text(text) for name, text in value.items())
     ),
+    Kind.FORMAT: lambda value: value in ("png", "jpeg", "webp"),
     Kind.ANYTHING: lambda _: True,
 }
 
@@ -80,12 +90,16 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class FaultSpec:
-    """One fault. `billed` holds where it has no parameter of that name; `stream_only` faults pass other requests by."""
+    """One fault. `billed` holds where it has no parameter of that name.
+
+    `stream_only` faults pass other requests by, and `work_only` those of providers that answer at once.
+    """
 
     stage: Stage
     billed: bool
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     stream_only: bool = False
+    work_only: bool = False
 
 
 _BILLED = {"billed": Parameter(Kind.FLAG, True)}
@@ -156,4 +170,59 @@ FAULTS: Mapping[str, FaultSpec] = {
     "lost_response": FaultSpec(Stage.DELIVERY, billed=True),
     "reset": FaultSpec(Stage.DELIVERY, billed=True, parameters=_BILLED),
     "timeout": FaultSpec(Stage.DELIVERY, billed=True, parameters=_BILLED),
+    "int_error_code": FaultSpec(
+        Stage.REFUSAL,
+        billed=False,
+        parameters={
+            "status": Parameter(Kind.STATUS, 400),
+            "message": Parameter(Kind.TEXT, "Invalid request parameters"),
+            "type": Parameter(Kind.TEXT, "invalid_parameters"),
+        },
+        work_only=True,
+    ),
+    "stuck": FaultSpec(Stage.WORK, billed=False),
+    "slow_work": FaultSpec(Stage.WORK, billed=True, parameters={"seconds": Parameter(Kind.SECONDS, 2)}),
+    "task_error": FaultSpec(
+        Stage.WORK,
+        billed=False,
+        parameters={
+            "code": Parameter(Kind.TEXT, "service_error"),
+            "message": Parameter(Kind.TEXT, "The service failed to make the image."),
+            **_NOT_BILLED,
+        },
+    ),
+    "fewer_results": FaultSpec(Stage.WORK, billed=True, parameters={"images": Parameter(Kind.COUNT_OR_NONE, None)}),
+    "wrong_format": FaultSpec(Stage.WORK, billed=True, parameters={"format": Parameter(Kind.FORMAT, "jpeg")}),
+    "poll_error": FaultSpec(
+        Stage.ASKED,
+        billed=True,
+        parameters={"status": Parameter(Kind.STATUS, 500), "polls": Parameter(Kind.COUNT_OR_NONE, 1)},
+    ),
+    "unknown_status": FaultSpec(
+        Stage.ASKED,
+        billed=True,
+        parameters={"word": Parameter(Kind.TEXT, "archiving"), "polls": Parameter(Kind.COUNT_OR_NONE, 1)},
+    ),
+    "expired_link": FaultSpec(Stage.ASKED, billed=True, parameters={"status": Parameter(Kind.STATUS, 404)}),
+    "callback_early": FaultSpec(Stage.CALLBACK, billed=True),
+    "callback_late": FaultSpec(Stage.CALLBACK, billed=True, parameters={"seconds": Parameter(Kind.SECONDS, 2)}),
+    "callback_twice": FaultSpec(Stage.CALLBACK, billed=True),
+    "callback_missing": FaultSpec(Stage.CALLBACK, billed=True),
+    "callback_forged": FaultSpec(Stage.CALLBACK, billed=True),
+    "batch_not_taken": FaultSpec(Stage.BATCH, billed=False, parameters={"status": Parameter(Kind.STATUS, 500)}),
+    "batch_lost": FaultSpec(Stage.BATCH, billed=True),
+    "batch_refused": FaultSpec(
+        Stage.BATCH,
+        billed=False,
+        parameters={
+            "code": Parameter(Kind.TEXT, "token_limit_exceeded"),
+            "message": Parameter(Kind.TEXT, "Enqueued token limit reached for this model in this organization."),
+        },
+    ),
+    "batch_expired": FaultSpec(Stage.BATCH, billed=True, parameters={"percent": Parameter(Kind.PERCENT, 50)}),
+    "batch_lines_fail": FaultSpec(
+        Stage.BATCH,
+        billed=False,
+        parameters={"percent": Parameter(Kind.PERCENT, 50), "status": Parameter(Kind.STATUS, 500)},
+    ),
 }

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.sandbox.fault_catalog import FAULTS, FaultSpec, Stage
+from gateway.sandbox.fault_catalog import FAULTS, WORK_STAGES, FaultSpec, Stage
 
 _FIELDS = frozenset({"provider", "match", "fault", "times"})
 _MATCH: Mapping[str, type] = {"model": str, "prompt_contains": str, "operation": str, "stream": bool}
+_PAGES = frozenset({"html", "garbage"})
+"""What stands in the place of a whole answer."""
 _UNREAD = frozenset({"model", "prompt_contains", "stream"})
 
 
@@ -20,12 +23,13 @@ class FaultError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a fault is matched against: one valid request."""
+    """What a fault is matched against: one valid request; `work` if it begins work that is answered later."""
 
     operation: str
     model: str
     prompt: str
     stream: bool
+    work: bool = False
 
 
 @dataclass(slots=True)
@@ -55,7 +59,7 @@ class Fault:
 
     def meets(self, subject: Subject) -> bool:
         """Say whether every condition of `match` holds, and the fault makes sense for the request."""
-        if self.spec.stream_only and not subject.stream:
+        if (self.spec.stream_only and not subject.stream) or (self.spec.work_only and not subject.work):
             return False
         conditions: Mapping[str, Callable[[Any], bool]] = {
             "model": lambda wanted: wanted == subject.model,
@@ -64,6 +68,10 @@ class Fault:
             "prompt_contains": lambda wanted: wanted in subject.prompt,
         }
         return all(conditions[name](wanted) for name, wanted in self.match.items())
+
+    def strikes(self, name: str) -> bool:
+        """Say whether one of many is among the `percent` that are struck, the same one always."""
+        return hashlib.sha256(name.encode()).digest()[0] * 100 < int(self.parameters["percent"]) * 256
 
     def as_json(self) -> dict[str, object]:
         """Return what was scripted, what is left of it, and how often it struck."""
@@ -102,9 +110,30 @@ class Faults:
     def take(self, provider: str, subject: Subject) -> Fault | None:
         """Return the fault that strikes this request, if one does, and count it."""
         for fault in self._pending(provider):
-            if fault.spec.stage is not Stage.ARRIVAL and fault.meets(subject):
+            if fault.spec.stage not in {Stage.ARRIVAL, Stage.BATCH, *WORK_STAGES} and fault.meets(subject):
                 return fault.hit()
         return None
+
+    def take_for_batch(self, provider: str) -> Fault | None:
+        """Return the fault that strikes a batch, if one does, and count it."""
+        fault = next((each for each in self._pending(provider) if each.spec.stage is Stage.BATCH), None)
+        return None if fault is None else fault.hit()
+
+    def take_content(self, provider: str, subject: Subject) -> Fault | None:
+        """Return the fault that spoils what an answer says, for one that is not sent by itself, and count it."""
+        for fault in self._pending(provider):
+            if fault.spec.stage is Stage.CONTENT and fault.name not in _PAGES and fault.meets(subject):
+                return fault.hit()
+        return None
+
+    def take_for_work(self, provider: str, subject: Subject) -> dict[Stage, Fault]:
+        """Return the faults that strike work which a request begins, at most one a stage, and count them."""
+        struck: dict[Stage, Fault] = {}
+        for fault in self._pending(provider):
+            stage = fault.spec.stage
+            if stage in WORK_STAGES and stage not in struck and fault.meets(subject):
+                struck[stage] = fault.hit()
+        return struck
 
     def remove(self, fault_id: str) -> bool:
         """Take back one fault; False if there is none by that id."""

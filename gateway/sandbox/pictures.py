@@ -12,7 +12,7 @@ import struct
 import textwrap
 import unicodedata
 import zlib
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -43,29 +43,62 @@ class Picture:
     """Bytes to add that decoders skip."""
 
 
-class Gallery:
-    """Draws pictures in threads and keeps the newest in memory, as base64."""
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A file as base64 text; `sha256` is that of its `bytes` bytes."""
 
-    def __init__(self) -> None:
-        self._drawn: OrderedDict[Picture, str] = OrderedDict()
+    base64: str
+    sha256: str
+    bytes: int
+
+
+class Gallery:
+    """Draws pictures in threads and keeps the newest in memory; it tells which it gave out last, `kept` at most."""
+
+    def __init__(self, kept: int = 10_000) -> None:
+        self._drawn: OrderedDict[Picture, Drawn] = OrderedDict()
+        self._given: deque[tuple[Picture, Drawn]] = deque(maxlen=kept)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="sandbox-picture")
 
     async def base64(self, picture: Picture) -> str:
         """Return the encoded picture as base64 text."""
-        found = self._drawn.get(picture)
-        if found is not None:
+        drawn = self._drawn.get(picture)
+        if drawn is not None:
             self._drawn.move_to_end(picture)
-            return found
-        drawn = await asyncio.get_running_loop().run_in_executor(self._threads, _as_base64, picture)
-        if not picture.padding:
-            self._drawn[picture] = drawn
-            while len(self._drawn) > _KEPT:
-                self._drawn.popitem(last=False)
-        return drawn
+        else:
+            drawn = await asyncio.get_running_loop().run_in_executor(self._threads, _as_file, picture)
+            if not picture.padding:
+                self._drawn[picture] = drawn
+                while len(self._drawn) > _KEPT:
+                    self._drawn.popitem(last=False)
+        self._given.append((picture, Drawn("", drawn.sha256, drawn.bytes)))
+        return drawn.base64
+
+    def as_json(self) -> dict[str, object]:
+        """Return every image that was given out, oldest first."""
+        images = [
+            {
+                "model": picture.model,
+                "prompt": picture.prompt,
+                "index": picture.index,
+                "size": f"{picture.width}x{picture.height}",
+                "output_format": picture.output_format,
+                "partial": bool(picture.note),
+                "bytes": drawn.bytes,
+                "sha256": drawn.sha256,
+            }
+            for picture, drawn in self._given
+        ]
+        return {"count": len(images), "images": images}
+
+    def clear(self) -> None:
+        """Forget what was given out."""
+        self._given.clear()
 
 
-def _as_base64(picture: Picture) -> str:
-    return base64.b64encode(pad(draw(picture), picture.output_format, picture.padding)).decode("ascii")
+def _as_file(picture: Picture) -> Drawn:
+    file = pad(draw(picture), picture.output_format, picture.padding)
+    return Drawn(base64.b64encode(file).decode("ascii"), hashlib.sha256(file).hexdigest(), len(file))
 
 
 def draw(picture: Picture) -> bytes:

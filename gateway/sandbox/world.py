@@ -9,26 +9,43 @@ from starlette.types import ASGIApp
 
 from gateway.sandbox.arrivals import Arrivals
 from gateway.sandbox.bill import Bill
+from gateway.sandbox.callbacks import Callbacks
 from gateway.sandbox.faults import Faults
 from gateway.sandbox.options import SandboxOptions
 from gateway.sandbox.pictures import Gallery
+from gateway.sandbox.work import Works
 
 
 class World:
-    """Options, bill, arrivals, faults and pictures of one sandbox."""
+    """Options, bill, arrivals, faults, pictures, work and calls back of one sandbox."""
 
     def __init__(self, options: SandboxOptions, providers: Collection[str]) -> None:
         self.options = options
         self.bill = Bill()
         self.arrivals = Arrivals(options.kept_requests)
         self.faults = Faults(providers)
-        self.gallery = Gallery()
+        self.gallery = Gallery(options.kept_requests)
+        self.works = Works(options, self.bill)
+        self.callbacks = Callbacks(options)
+        self.forgetting: list[Callable[[], None]] = []
+        """What personas forget with their work."""
+
+    def clear_work(self) -> None:
+        """Forget all work and call nobody back any more."""
+        self.works.clear()
+        self.callbacks.clear()
+        for forget in self.forgetting:
+            forget()
 
 
 @dataclass(frozen=True, slots=True)
 class Persona:
-    """A provider that can be simulated: its name in faults and on the bill, where it answers, and its application."""
+    """A provider that can be simulated: its name in faults and on the bill, where it answers, and its application.
+
+    `api` is where, below the prefix, its API begins.
+    """
 
     name: str
     prefix: str
     build: Callable[[World], ASGIApp]
+    api: str = ""

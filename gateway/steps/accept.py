@@ -14,17 +14,15 @@ _TAG = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,39})=([A-Za-z0-9][A-Za-z0-9._ /
 _IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 _COUNT = re.compile(r"[0-9]{1,4}", re.ASCII)
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
+_DURATION = re.compile(r"([0-9]{1,6})([smh])", re.ASCII)
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+LONGEST_WAIT = 86_400
+"""Seconds that a task may wait before it begins, and does where its client does not say."""
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
 def accept(headers: Mapping[str, str]) -> Wishes:
     """Return the client's wishes; InvalidRequest names the header that cannot be read."""
-    if "respond-async" in headers.get("prefer", "").lower():
-        raise InvalidRequest(
-            "Prefer: respond-async is not available in this version; leave the header out.",
-            param="Prefer",
-            code="unsupported_parameter",
-        )
     return Wishes(
         job_type=headers.get("x-gateway-job-type") or None,
         lane=headers.get("x-gateway-lane") or None,
@@ -33,6 +31,9 @@ def accept(headers: Mapping[str, str]) -> Wishes:
         degrade=_may_degrade(headers.get("x-gateway-degrade")),
         deadline=_deadline(headers),
         tags=_tags(headers.get("x-gateway-tags", "")),
+        respond_async=_prefers_async(headers.get("prefer", "")),
+        fresh=_skips_cache(headers.get("x-gateway-cache")),
+        max_wait=_max_wait(headers.get("x-gateway-max-wait")),
     )
 
 
@@ -79,6 +80,29 @@ def _may_degrade(text: str | None) -> bool:
     if value not in ("allow", "never"):
         raise InvalidRequest("X-Gateway-Degrade must be never or allow.", param="X-Gateway-Degrade")
     return value == "allow"
+
+
+def _skips_cache(text: str | None) -> bool:
+    value = (text or "use").strip().lower()
+    if value not in ("skip", "use"):
+        raise InvalidRequest("X-Gateway-Cache must be skip or use.", param="X-Gateway-Cache")
+    return value == "skip"
+
+
+def _prefers_async(text: str) -> bool:
+    """Tell whether `Prefer` (RFC 7240) names `respond-async`, among whatever else it names."""
+    return any(part.partition(";")[0].strip().lower() == "respond-async" for part in text.split(","))
+
+
+def _max_wait(text: str | None) -> float | None:
+    if text is None:
+        return None
+    match = _DURATION.fullmatch(text.strip())
+    seconds = int(match[1]) * _UNITS[match[2]] if match else 0
+    if not 0 < seconds <= LONGEST_WAIT:
+        message = "X-Gateway-Max-Wait must be a time such as 90s, 30m or 24h, of 24 hours at most."
+        raise InvalidRequest(message, param="X-Gateway-Max-Wait")
+    return float(seconds)
 
 
 def _tags(text: str) -> dict[str, str]:

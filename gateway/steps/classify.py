@@ -10,6 +10,7 @@ from gateway.domain.caller import Caller
 from gateway.domain.errors import Forbidden, InvalidRequest, NotFound
 from gateway.domain.job import AUTO, JOB_PREFIX, Job, Operation, Wishes
 from gateway.domain.policy import JobType, Match, Policy, Project
+from gateway.domain.tiers import RESOLUTIONS
 from gateway.ports import Shape
 
 MAX_N = 10
@@ -25,8 +26,7 @@ def classify(operation: Operation, path_model: str | None, body: Shape) -> Job:
 
     Fields and values that only the vendor gives a meaning to are left alone: they travel in the body.
     """
-    read = _Fields(body.fields, body.encoding)
-    _refuse_asynchronous(body.fields)
+    read = Fields(body.fields, body.encoding)
     if operation is Operation.GENERATE and body.images:
         operation = Operation.EDIT
     if operation is Operation.EDIT and not body.images:
@@ -56,17 +56,19 @@ def classify(operation: Operation, path_model: str | None, body: Shape) -> Job:
         stream=stream,
         partial_images=read.integer("partial_images", 0, MAX_PARTIAL_IMAGES, default=0) if stream else 0,
         user=read.text("safety_identifier") or read.text("user"),
+        resolution=_resolution(read.text("resolution")),
     )
 
 
-def _refuse_asynchronous(fields: Mapping[str, object]) -> None:
-    for field in ("callback_url", "async"):
-        if fields.get(field) not in (None, False, "false"):
-            message = f"{field}: answers that come later are not available in this version; leave the field out."
-            raise InvalidRequest(message, param=field, code="unsupported_parameter")
+def _resolution(word: str | None) -> str | None:
+    """Return how large a ratio is to be made, as it is written here."""
+    known = None if word is None else word.upper()
+    if known is not None and known not in RESOLUTIONS:
+        raise InvalidRequest(f"resolution must be one of {', '.join(RESOLUTIONS)}.", param="resolution")
+    return known
 
 
-class _Fields:
+class Fields:
     """Typed access to body fields: JSON keeps its types, a form has text alone, null is left out."""
 
     def __init__(self, fields: Mapping[str, object], encoding: Literal["json", "multipart"]) -> None:
@@ -74,12 +76,14 @@ class _Fields:
         self._is_form = encoding == "multipart"
 
     def text(self, name: str) -> str | None:
+        """Return a string; None if it was left out."""
         value = self._fields.get(name)
         if value is not None and not isinstance(value, str):
             raise InvalidRequest(f"{name} must be a string, not {_kind(value)}.", param=name, code="invalid_type")
         return value
 
     def integer(self, name: str, low: int, high: int, *, default: int) -> int:
+        """Return a whole number within bounds."""
         value = self._fields.get(name)
         if value is None:
             return default
@@ -93,6 +97,7 @@ class _Fields:
         return value
 
     def boolean(self, name: str) -> bool:
+        """Return a truth value; False if it was left out."""
         value = self._fields.get(name)
         if value is None:
             return False

@@ -18,7 +18,7 @@ _LINKS, _FORMS = "url", ("url", "b64_json")
 
 
 def modernized(job: Job, fields: Mapping[str, object], project: Project, policy: Policy, today: date) -> Job:
-    """Return the job as it is meant now; the same one unless the project's clients are of old.
+    """Return the job as it is meant now; but for the form of the answer the same one unless the clients are of old.
 
     `fields` are those of the body. The model becomes the first of its replacements that still answers. Quality and
     size are mapped, and fields dropped, as the named model's `legacy` says. Under any other name, or none, whatever
@@ -27,7 +27,7 @@ def modernized(job: Job, fields: Mapping[str, object], project: Project, policy:
     InvalidRequest if the form of the answer is neither of the two there were.
     """
     if not project.legacy:
-        return job
+        return _in_form(job, fields)
     named = model_named(job.client_model, policy)
     own = named.legacy if named is not None else None
     known = [own] if own else [model.legacy for model in policy.models.values() if model.legacy is not None]
@@ -48,6 +48,15 @@ def modernized(job: Job, fields: Mapping[str, object], project: Project, policy:
         ),
         assumed=assumed,
     )
+
+
+def _in_form(job: Job, fields: Mapping[str, object]) -> Job:
+    """Take up the form of the answer, which is the gateway's own business."""
+    if ANSWER_FORM not in fields:
+        return job
+    form = fields[ANSWER_FORM]
+    links = form is not None and _wants_links(form, None) and not job.stream
+    return replace(job, links=links, dropped=(ANSWER_FORM,))
 
 
 def _answering(model: Model, policy: Policy, today: date) -> Model:

@@ -14,8 +14,9 @@ from gateway.domain.ladder import Rung, fewer, lower_quality, smaller
 from gateway.domain.naming import quality_on, speaker_of
 from gateway.domain.offer import Offer, Quotes
 from gateway.domain.policy import JobType, Policy, Project
+from gateway.domain.price import Price
 from gateway.domain.pricing import NoPrice, Tariff
-from gateway.domain.route import Model, Price, Quote, Refusal, Route, Views
+from gateway.domain.route import Model, Quote, Refusal, Route, Views
 from gateway.domain.sizing import nearest
 
 Priced = tuple[list[Quote], list[Refusal]]
@@ -162,7 +163,9 @@ def _offer(fitted: Fitted, asking: _Asking) -> Offer:
         quote,
         official=listed,
         own=listed if own is official else most(own),
-        likely=pricing.tariff(job, model, own, sizes=(square,) if square else (), qualities=fitted.qualities),
+        likely=pricing.tariff(
+            job, model, own, sizes=(square,) if square else (), qualities=fitted.qualities, likely=True
+        ),
         per_call=can.n,
         tokens=(
             pricing.most_image_tokens(job, model, sizes=fitted.sizes, qualities=fitted.qualities)
@@ -215,6 +218,8 @@ def _changes(job: Job, asked: Job, route: Route, *, as_events: bool) -> dict[str
     """
     changes: dict[str, str | int | None] = {"model": route.upstream_model, "callback_url": None, "async": None}
     changes |= dict.fromkeys(job.dropped)
+    if job.resolution is not None:
+        changes["resolution"] = None  # it is in the size
     for name in ("size", "quality", "background", "output_format"):
         value = getattr(job, name)
         if value not in (None, AUTO):

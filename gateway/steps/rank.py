@@ -22,7 +22,10 @@ from gateway.domain.offer import Offer
 from gateway.domain.policy import ClientModel, JobType, Order, Policy, Project
 from gateway.domain.route import Model, Quote, Refusal, Route
 from gateway.domain.trial import PRODUCTION, Arm
-from gateway.ports import Conditions
+from gateway.ports.provider import Conditions
+
+_MOST_ABLE = 5
+"""Routes elsewhere that an error names at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +207,8 @@ def unsupported(refusals: Sequence[Refusal], job_type: JobType, able: Sequence[s
     """Return the error for a job that no route can do. `able` names routes that could, elsewhere."""
     fields = {refusal.field for refusal in refusals}
     reasons = "; ".join(f"{refusal.route}: {refusal.reason}" for refusal in refusals)
-    could = f" What could: {', '.join(able)}." if able else ""
+    more = f" and {len(able) - _MOST_ABLE} more" if len(able) > _MOST_ABLE else ""
+    could = f" What could: {', '.join(able[:_MOST_ABLE])}{more}." if able else ""
     return UnsupportedByEveryRoute(
         f"No route of job type {job_type.name!r} can do this. {reasons}.{could}",
         param=fields.pop() if len(fields) == 1 else None,

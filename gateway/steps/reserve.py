@@ -82,10 +82,12 @@ async def hold(
     about: Mapping[str, object],
     release: int | None = None,
     binding: Binding | None = None,
+    only_if_held: bool = False,
 ) -> Reserved | Denied:
     """Hold the worst case on the first quote that fits, or return what stood in the way of each.
 
-    Raises AlreadyBound if `binding` belongs to another request.
+    `release` is given back whatever the answer, or `only_if_held`. Raises AlreadyBound if `binding` belongs to another
+    request.
     """
     candidates = [candidate(quote, purse, asked=about) for quote in quotes]
     answer = await ledger.choose_and_hold(
@@ -95,6 +97,7 @@ async def hold(
         release=release,
         binding=binding,
         allowance=purse.project.offline_allowance,
+        only_if_held=only_if_held,
     )
     if isinstance(answer, Bound):
         raise AlreadyBound(answer)
@@ -114,9 +117,14 @@ def candidate(quote: Quote, purse: Purse, *, asked: Mapping[str, object] | None 
         "provider": quote.route.provider.name,
     }
     rules: list[Budget | Quota] = [*purse.policy.budgets, *purse.project.budgets]
-    rules += [*purse.project.quotas, *purse.limits(quote.route)]
+    rules += [*purse.project.quotas, *purse.limits(quote.route)] if quote.batch is None else _outlasting(purse)
     lines = tuple(_line(rule, quote) for rule in rules if rule.scope.covers(**names))
     return Candidate(quote.route.name, lines, _facts(quote, asked or {}), quote.pressure)
+
+
+def _outlasting(purse: Purse) -> list[Quota]:
+    """What limits a request that goes by batch: the provider counts batches apart, and nothing is kept in flight."""
+    return [quota for quota in purse.project.quotas if quota.counted is not Counted.CONCURRENT]
 
 
 def shadow_candidate(
@@ -161,6 +169,8 @@ def _facts(quote: Quote, asked: Mapping[str, object]) -> dict[str, object]:
         },
         "price_from": quote.route_price.valid_from.isoformat(),
     }
+    if quote.batch is not None:
+        facts["batch"] = str(quote.batch.terms.multiplier)
     if quote.degraded:
         facts |= {
             "n": quote.job.n,

@@ -6,18 +6,51 @@ from collections.abc import Mapping
 
 from gateway.domain.route import Quote
 from gateway.domain.settlement import Outcome
-from gateway.ports import Answer, Body, Call, Links, Provider, UpstreamFailure
+from gateway.ports import Body
+from gateway.ports.provider import (
+    Answer,
+    Archive,
+    Call,
+    Converter,
+    Links,
+    Provider,
+    Submissions,
+    UpstreamFailure,
+)
 
 
 async def send(
-    providers: Mapping[str, Provider], request_id: str, quote: Quote, body: Body, links: Links | None = None
+    providers: Mapping[str, Provider],
+    request_id: str,
+    quote: Quote,
+    body: Body,
+    links: Links | None = None,
+    *,
+    uploads: Links | None = None,
+    submissions: Submissions | None = None,
+    archive: Archive | None = None,
+    converter: Converter | None = None,
 ) -> Answer:
     """Return the provider's answer once its status line is in; UpstreamFailure says what a failure may have cost.
 
-    With `links`, images are kept there and the answer names their URLs.
+    With `links`, images are kept there and the answer names their URLs; the others are as in `Call`.
     """
     provider = providers.get(quote.route.provider.name)
     if provider is None:
         raise UpstreamFailure(Outcome.NOT_SENT, "unconfigured", f"provider {quote.route.provider.name!r} is not set up")
-    call = Call(request_id, quote.route, quote.job, body, quote.changes, quote.calls, quote.as_events, links)
+    call = Call(
+        request_id,
+        quote.route,
+        quote.job,
+        body,
+        quote.changes,
+        quote.calls,
+        quote.as_events,
+        links,
+        uploads=uploads,
+        submissions=submissions,
+        archive=archive,
+        converter=converter,
+        batch=quote.batch,
+    )
     return await provider.send(call)

@@ -19,7 +19,7 @@ from gateway.web.limits import BodyLimits
 from gateway.web.request_stream import body_chunks
 
 View = Callable[[Mapping[str, str]], Awaitable[object]]
-"""Takes the query's parameters (the last of a repeated one), returns what is shown as JSON."""
+"""Takes the query's parameters (the last of a repeated one) and those of the path, returns what is shown as JSON."""
 Question = Callable[[Mapping[str, object]], Awaitable[object]]
 """Takes the fields of a JSON object, returns what is shown as JSON."""
 
@@ -38,8 +38,8 @@ def create_admin_app(
     """Return the admin plane.
 
     `metrics` returns a body and its content type, `health` what stands in the way of serving (as `Gateway.ready`).
-    Views answer GET at `/admin/NAME`, actions POST, and questions POST with a JSON object as the body. With a token,
-    everything but `/healthz` asks for it as a bearer.
+    Views answer GET at `/admin/NAME` (a name may hold `{placeholders}`), actions POST, and questions POST with a JSON
+    object as the body. With a token, everything but `/healthz` asks for it as a bearer.
     """
 
     async def show_metrics(context: RequestContext) -> None:
@@ -69,7 +69,8 @@ def create_admin_app(
 def _shown(view: View) -> Handler:
     async def show(context: RequestContext) -> None:
         query = context.scope["query_string"].decode("latin-1")
-        await context.answer_json(await view(dict(parse_qsl(query, keep_blank_values=True))))
+        asked = dict(parse_qsl(query, keep_blank_values=True))
+        await context.answer_json(await view({**asked, **context.path_params}))
 
     return show
 

@@ -7,10 +7,14 @@ from starlette.types import ASGIApp
 
 from gateway.domain.errors import Unavailable
 from gateway.front import Gateway
+from gateway.web.assets import AssetEndpoints
 from gateway.web.boundary import ErrorBoundary
 from gateway.web.context import Endpoint, RequestContext
+from gateway.web.hints import HintEndpoint
 from gateway.web.images import Handler, ImageEndpoints
 from gateway.web.limits import BodyLimits
+from gateway.web.responses import ResponseEndpoints
+from gateway.web.tasks import TaskEndpoints
 
 _STALL_SECONDS = 120.0
 _DEPLOYMENTS = "/openai"
@@ -20,14 +24,16 @@ _DEPLOYMENTS = "/openai"
 def create_app(gateway: Gateway, limits: BodyLimits | None = None, *, stall_seconds: float = _STALL_SECONDS) -> ASGIApp:
     """Return the data plane. A client that reads nothing of its answer for `stall_seconds` is cut off."""
     images = ImageEndpoints(gateway, limits or BodyLimits(), stall_seconds)
-    records = _Records(gateway)
+    records, tasks, assets = _Records(gateway), TaskEndpoints(gateway), AssetEndpoints(gateway, stall_seconds)
     deployment = f"{_DEPLOYMENTS}/deployments/{{name}}"
     routes = [
         _post(f"{deployment}/images/generations", images.generations),
         _post(f"{deployment}/images/edits", images.edits),
         _get("/healthz", alive),
         _get("/readyz", records.ready),
+        _post("/v1/hints/{token}", HintEndpoint(gateway.hint)),
     ]
+    talks = ResponseEndpoints(gateway, limits or BodyLimits(), stall_seconds)
     for prefix in ("/v1", "", f"{_DEPLOYMENTS}/v1"):
         routes += [
             _post(f"{prefix}/images/generations", images.generations),
@@ -36,9 +42,17 @@ def create_app(gateway: Gateway, limits: BodyLimits | None = None, *, stall_seco
             _get(f"{prefix}/models", records.models),
             _get(f"{prefix}/models/{{id:path}}", records.model),
             _get(f"{prefix}/requests/{{id}}", records.request),
-            _get(f"{prefix}/assets/{{id}}", images.asset),
+            _get(f"{prefix}/assets", assets.listing),
+            _get_or_delete(f"{prefix}/assets/{{id}}", assets.one, assets.delete),
+            _get(f"{prefix}/tasks", tasks.listing),
+            _get(f"{prefix}/tasks/{{id}}", tasks.one),
+            _post(f"{prefix}/tasks/{{id}}/cancel", tasks.cancel),
+            _post(f"{prefix}/responses", talks.create),
+            _get_or_delete(f"{prefix}/responses/{{id}}", talks.one, talks.one),
+            _post(f"{prefix}/responses/{{id}}/cancel", talks.cancel),
+            _get(f"{prefix}/responses/{{id}}/input_items", talks.input_items),
         ]
-    return ErrorBoundary(Router(routes, redirect_slashes=False))
+    return ErrorBoundary(Router(routes, redirect_slashes=False, default=Endpoint(talks.passed)))
 
 
 async def alive(context: RequestContext) -> None:
@@ -54,6 +68,15 @@ def not_ready(reasons: list[str]) -> Unavailable:
 
 def _get(path: str, handler: Handler) -> Route:
     return Route(path, Endpoint(handler), methods=["GET"])
+
+
+def _get_or_delete(path: str, get: Handler, delete: Handler) -> Route:
+    """Return one route for both, so that the refusal of any other method names both."""
+
+    async def either(context: RequestContext) -> None:
+        await (delete if context.scope["method"] == "DELETE" else get)(context)
+
+    return Route(path, Endpoint(either), methods=["GET", "DELETE"])
 
 
 def _post(path: str, handler: Handler) -> Route:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 
 from python_multipart.multipart import parse_options_header
 from starlette.types import Receive
@@ -44,6 +44,23 @@ async def read_body(
         message = f"Content-Type is {found}; this endpoint reads {' or '.join(accepted)}."
         raise UnsupportedMediaType(message, param="Content-Type")
     chunks = body_chunks(receive, content_length, limits)
+    return await _read(named, options, chunks, limits, fingerprint=fingerprint)
+
+
+async def read_kept(content_type: str, chunks: AsyncIterator[bytes]) -> Body:
+    """Read a body again that was read and rendered here before; raises what `chunks` raises."""
+    media_type, options = parse_options_header(content_type)
+    return await _read(media_type.decode("latin-1"), options, chunks, BodyLimits())
+
+
+async def _read(
+    named: str,
+    options: Mapping[bytes, bytes],
+    chunks: AsyncIterator[bytes],
+    limits: BodyLimits,
+    *,
+    fingerprint: bool = False,
+) -> Body:
     if named == FORM:
         return await multipart_body.read_multipart(
             options.get(b"boundary", b""), chunks, limits, fingerprint=fingerprint

@@ -33,6 +33,7 @@ SINGLE = frozenset(
         "partial_images",
         "prompt",
         "quality",
+        "resolution",
         "response_format",
         "safety_identifier",
         "size",

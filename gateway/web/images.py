@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from urllib.parse import parse_qsl
 
 from gateway.domain.errors import NotFound
 from gateway.domain.job import Operation
@@ -58,12 +57,6 @@ class ImageEndpoints:
         )
         watch.begin()
         return body
-
-    async def asset(self, context: RequestContext) -> None:
-        """Send a stored image."""
-        query = dict(parse_qsl(context.scope["query_string"].decode("latin-1"), keep_blank_values=True))
-        outbound = await self._gateway.asset(context.headers, context.path_params["id"], query)
-        await send_outbound(context, outbound, self._stall_seconds)
 
     async def variations(self, context: RequestContext) -> None:
         """Refuse the endpoint that its vendor retired."""

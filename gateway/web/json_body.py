@@ -10,9 +10,10 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Literal
 
 from gateway.domain.errors import InvalidRequest
-from gateway.ports import Rendered
+from gateway.ports import Inputs, Rendered
 from gateway.spool import Spool
 from gateway.web.form_fields import IMAGE_URLS, IMAGES, MASK, OVERLAYS, REFERENCES, SINGLE, other_spelling
+from gateway.web.inputs import JsonInputs
 from gateway.web.json_object import Member, read_object
 from gateway.web.json_scan import LongString, Scanner
 from gateway.web.limits import BodyLimits
@@ -34,6 +35,7 @@ class JsonBody:
         self._spool = spool
         self._fingerprint = fingerprint
         self._members = members
+        self._scanner = scanner
         self._long_strings: list[LongString] = scanner.long_strings
         self._marker_prefix = scanner.marker_prefix
         self._fields = {member.name: member.value for member in members}
@@ -69,7 +71,7 @@ class JsonBody:
         """Hex SHA-256 of the bytes as they came; None if it was not taken."""
         return self._fingerprint
 
-    def render(self, changes: Mapping[str, str | int | None]) -> Rendered:
+    def render(self, changes: Mapping[str, object]) -> Rendered:
         """Return the object with fields replaced, added or left out; without any change, the client's own bytes."""
         if not changes and IMAGE_URLS not in self._fields:
             pieces: list[Piece] = [(0, self._spool.size)]
@@ -78,11 +80,15 @@ class JsonBody:
         length = sum(len(piece) if isinstance(piece, bytes) else piece[1] - piece[0] for piece in pieces)
         return Rendered(CONTENT_TYPE, length, lambda: self._chunks(pieces))
 
+    async def inputs(self) -> Inputs:
+        """Return the images it names; InvalidRequest if one of them is none."""
+        return await JsonInputs(self._spool, self._fields, self._scanner).read()
+
     async def aclose(self) -> None:
         """Free memory and the temporary file."""
         await self._spool.aclose()
 
-    def _changed(self, changes: Mapping[str, str | int | None]) -> str:
+    def _changed(self, changes: Mapping[str, object]) -> str:
         written: list[str] = []
         urls = self._image_urls
         for member in self._members:

@@ -6,10 +6,11 @@ import secrets
 from collections.abc import AsyncIterator, Mapping
 from typing import Literal
 
-from gateway.ports import Rendered
+from gateway.ports import Inputs, Rendered
 from gateway.spool import Spool
 from gateway.web.form_fields import OVERLAYS
 from gateway.web.form_fingerprint import FormFingerprint
+from gateway.web.inputs import form_inputs
 from gateway.web.limits import BodyLimits
 from gateway.web.multipart_parts import MAX_BOUNDARY, Part, PartReader, invalid_multipart
 
@@ -75,6 +76,10 @@ class MultipartBody:
         pieces.append(f"--{boundary}--\r\n".encode())
         length = sum(len(piece) if isinstance(piece, bytes) else piece[1] - piece[0] for piece in pieces)
         return Rendered(f"{MEDIA_TYPE}; boundary={boundary}", length, lambda: self._chunks(pieces))
+
+    async def inputs(self) -> Inputs:
+        """Return the images that were uploaded; InvalidRequest if one of them is none."""
+        return await form_inputs(self._spool, self._parts)
 
     async def aclose(self) -> None:
         """Free memory and the temporary file."""

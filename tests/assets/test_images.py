@@ -1,40 +1,41 @@
-"""Images on disk: once each, whole or not at all, for nobody else to read, and for a day."""
+"""Stored images: once each, whole or not at all, for as long as policy says, on disk as in a bucket."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from gateway.assets.images import ABANDONED, DAY, ImagesOnDisk, type_of
-from gateway.domain.links import belongs_to, is_name
-from gateway.ports import Outbound, Truncated
+from gateway.assets.blobs import BlobsOnDisk
+from gateway.assets.images import DAY, StoredImages, Terms
+from gateway.domain.image_type import type_of
+from gateway.domain.links import belongs_to, digest_of, is_name, mark_of, mark_of_name
+from gateway.linking import Found
+from gateway.ports.storage import SLOW, StorageUnavailable
+from tests.assets.conftest import Storage
 from tests.e2e.clients import picture
 
 PNG = picture()
 LARGE = PNG + bytes(700_000)
+VERY_LARGE = PNG + bytes(9_000_000)
+TERMS = {
+    mark_of(name): Terms(name, kept_for, quota)
+    for name, kept_for, quota in [
+        ("team", DAY, None),
+        ("other", DAY, None),
+        ("brief", 3600.0, None),
+        ("small", DAY, 3_000),
+    ]
+}
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Where images are kept; it does not exist yet."""
-    return tmp_path / "assets" / "images"
-
-
-@pytest.fixture
-def images(folder: Path) -> ImagesOnDisk:
+def stored(storage: Storage, *, most: int | None = None) -> StoredImages:
     """The images under test."""
-    return ImagesOnDisk(folder)
-
-
-def modes(folder: Path) -> dict[str, int]:
-    """The permissions of the folder and of the files there, by name."""
-    return {path.name if path != folder else ".": path.stat().st_mode & 0o777 for path in (folder, *folder.iterdir())}
+    return StoredImages(storage.blobs, lambda: TERMS, most=most)
 
 
 async def pieces(content: bytes, *, size: int = 100_000, error: Exception | None = None) -> AsyncIterator[bytes]:
@@ -45,46 +46,70 @@ async def pieces(content: bytes, *, size: int = 100_000, error: Exception | None
         raise error
 
 
-async def content_of(found: Outbound | None) -> bytes:
-    """The body of an image that is there."""
+async def keep(images: StoredImages, content: bytes, project: str = "team") -> str:
+    """Keep an image and return its name."""
+    return (await images.keep(project, pieces(content))).name
+
+
+async def content_of(found: Found | None) -> bytes:
+    """The bytes of an image that is there."""
     assert found is not None
-    return b"".join([chunk async for chunk in found.chunks])
+    return b"".join([chunk async for chunk in found.blob.chunks(0, found.blob.length)])
 
 
-@pytest.mark.parametrize("content", [PNG, LARGE, b"x"], ids=["small", "large", "tiny"])
-async def test_an_image_comes_back_as_it_was(images: ImagesOnDisk, folder: Path, content: bytes) -> None:
-    """Byte for byte, with its length, in a file that nobody else can read, under a name that says whose it is."""
-    name = await images.keep("team", pieces(content))
-    assert is_name(name)
-    assert belongs_to(name, "team")
-    assert not belongs_to(name, "other")
-    assert name.endswith(hashlib.sha256(content).hexdigest())
-    found = await images.find(name)
+def place(name: str) -> str:
+    """Where an image lies."""
+    return f"images/{mark_of_name(name)}/{digest_of(name)}"
+
+
+@pytest.mark.parametrize("content", [PNG, LARGE, VERY_LARGE, b"x"], ids=["small", "large", "very large", "tiny"])
+async def test_an_image_comes_back_as_it_was(storage: Storage, content: bytes) -> None:
+    """Byte for byte, with its length and type, under a name that says whose it is."""
+    kept = await stored(storage).keep("team", pieces(content))
+    assert is_name(kept.name)
+    assert belongs_to(kept.name, "team")
+    assert not belongs_to(kept.name, "other")
+    assert digest_of(kept.name) == hashlib.sha256(content).hexdigest()
+    assert (kept.length, kept.media_type) == (len(content), type_of(content))
+    assert time.time() + DAY - 60 < kept.until <= time.time() + DAY
+    found = await stored(storage).find(kept.name)
     assert found is not None
-    assert dict(found.headers)["content-length"] == str(len(content))
-    assert await content_of(found) == content
-    assert modes(folder) == {".": 0o700, name: 0o600}
+    assert (found.blob.length, found.media_type) == (len(content), kept.media_type)
+    assert hashlib.sha256(await content_of(found)).hexdigest() == digest_of(kept.name)
+    if len(content) > 300_000:
+        assert b"".join([chunk async for chunk in found.blob.chunks(299_990, 300_000)]) == content[299_990:300_000]
 
 
-async def test_the_same_image_is_kept_once_for_each_project(images: ImagesOnDisk, folder: Path) -> None:
-    """Made again it keeps its name and starts its day anew; another project's has a name of its own."""
-    name = await images.keep("team", pieces(PNG))
-    old = time.time() - DAY / 2
-    os.utime(folder / name, (old, old))
-    names = await asyncio.gather(*(images.keep(project, pieces(PNG)) for project in ("team", "team", "other")))
+async def test_on_disk_nobody_else_can_read_them(tmp_path: Path) -> None:
+    """Files and folders are the gateway's own."""
+    images = StoredImages(BlobsOnDisk(tmp_path / "assets"), lambda: TERMS)
+    name = await keep(images, PNG)
+    found = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "assets").rglob("*")}
+    assert found == {"coming": 0o700, "images": 0o700, mark_of("team"): 0o700, digest_of(name): 0o600}
+
+
+async def test_the_same_image_is_kept_once_for_each_project(storage: Storage) -> None:
+    """Made again it keeps its name and its time begins anew; another project's has a name of its own."""
+    images = stored(storage)
+    name = await keep(images, PNG)
+    storage.age(place(name), DAY / 2)
+    names = await asyncio.gather(*(keep(images, PNG, project) for project in ("team", "team", "other")))
     assert names[0] == names[1] == name != names[2]
-    assert (folder / name).stat().st_mtime > old + 1000
-    assert len(modes(folder)) == 1 + 2
+    until = await images.kept_until(name)
+    assert until is not None
+    assert until > time.time() + DAY - 1000
+    assert len([each async for each in storage.blobs.list("images")]) == 2
 
 
-async def test_an_image_that_breaks_off_leaves_nothing_behind(images: ImagesOnDisk, folder: Path) -> None:
+async def test_an_image_that_breaks_off_leaves_nothing_behind(storage: Storage) -> None:
     """Neither an image nor a part of one."""
     with pytest.raises(ValueError, match="broken"):
-        await images.keep("team", pieces(LARGE, error=ValueError("broken")))
-    assert modes(folder) == {".": 0o700}
+        await stored(storage).keep("team", pieces(LARGE, error=ValueError("broken")))
+    assert not [each async for each in storage.blobs.list("images")]
+    assert not list(storage.root.rglob("*.part"))
 
 
-async def test_a_cancellation_leaves_nothing_behind(images: ImagesOnDisk, folder: Path) -> None:
+async def test_a_cancellation_leaves_nothing_behind(storage: Storage) -> None:
     """A request that is broken off in the middle of an image has no image."""
     reached = asyncio.Event()
 
@@ -93,80 +118,134 @@ async def test_a_cancellation_leaves_nothing_behind(images: ImagesOnDisk, folder
         reached.set()
         await asyncio.Event().wait()
 
-    keeping = asyncio.create_task(images.keep("team", endless()))
+    keeping = asyncio.create_task(stored(storage).keep("team", endless()))
     await reached.wait()
     keeping.cancel()
     await asyncio.wait({keeping})
-    assert modes(folder) == {".": 0o700}
+    assert not [each async for each in storage.blobs.list("images")]
+    assert not list(storage.root.rglob("*.part"))
 
 
-async def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
-    """The error is the disk's own."""
-    (tmp_path / "images").write_text("not a folder")
-    with pytest.raises(OSError, match="images"):
-        await ImagesOnDisk(tmp_path / "images").keep("team", pieces(PNG))
+async def test_one_that_takes_too_long_is_given_up(storage: Storage) -> None:
+    """Whoever waits for a link waits for so long and no longer."""
+    images = StoredImages(storage.blobs, lambda: TERMS, patience=0.05)
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield PNG
+        await asyncio.Event().wait()
+
+    with pytest.raises(StorageUnavailable) as caught:
+        await images.keep("team", slow())
+    assert caught.value.reason == SLOW
 
 
-async def test_an_image_is_there_for_a_day(images: ImagesOnDisk, folder: Path) -> None:
-    """Older ones are not found, and are swept away, as are parts that nobody writes any more; others stay."""
-    old, young = await images.keep("team", pieces(PNG)), await images.keep("team", pieces(LARGE))
-    for name, age in ((old, DAY), ("00.part", ABANDONED), ("11.part", 0)):
-        (folder / name).touch()
-        os.utime(folder / name, (time.time() - age - 60, time.time() - age - 60))
-    os.utime(folder / "11.part", (time.time() - 60, time.time() - 60))
-    assert await images.find(old) is None
-    assert images.sweep() == 2
-    assert modes(folder).keys() == {".", "11.part", young}
+async def test_images_stay_as_long_as_their_project_says(storage: Storage) -> None:
+    """What is older is not found, and swept away; of a project that policy does not know any more after a day."""
+    images = stored(storage)
+    names = [await keep(images, PNG, project) for project in ("team", "brief", "gone")]
+    for name in names:
+        storage.age(place(name), 7200)
+    assert [await images.kept_until(name) is not None for name in names] == [True, False, True]
+    assert await images.find(names[1]) is None
+    assert await images.sweep() == 1
+    storage.age(place(names[2]), DAY + 60)
+    assert await images.sweep() == 1
+    assert [each.name async for each in storage.blobs.list("images")] == [place(names[0])]
 
 
-async def test_the_oldest_go_once_there_is_too_much(folder: Path) -> None:
-    """As many as it takes and no more; what is being written counts, and stays."""
-    images = ImagesOnDisk(folder, most=3_000)
-    names = [await images.keep("team", pieces(bytes([number]) * 1_000)) for number in range(4)]
+async def test_a_projects_oldest_go_beyond_its_quota(storage: Storage) -> None:
+    """As many as it takes and no more, and nobody else's; what is left is told by project."""
+    images = stored(storage)
+    names = [await keep(images, bytes([number]) * 1_000, "small") for number in range(5)]
+    others = [await keep(images, bytes([number]) * 1_000) for number in range(5)]
     for age, name in enumerate(reversed(names)):
-        os.utime(folder / name, (time.time() - 60 * age - 60, time.time() - 60 * age - 60))
-    assert images.sweep() == 1
-    assert modes(folder).keys() == {".", *names[1:]}
-    (folder / "00.part").write_bytes(bytes(1_500))
-    os.utime(folder / "00.part", (time.time() - 600, time.time() - 600))
-    assert images.sweep() == 2
-    assert modes(folder).keys() == {".", names[3], "00.part"}
-    assert await images.find(names[0]) is None
-    assert await images.find(names[3]) is not None
+        storage.age(place(name), 60 * age + 60)
+    assert await images.sweep() == 2
+    assert [await images.find(name) is not None for name in (*names, *others)] == [False, False] + [True] * 8
+    assert images.held == {"team": 5_000, "small": 3_000, "other": 0, "brief": 0}
 
 
-async def test_a_burst_is_swept_at_once(folder: Path) -> None:
+async def test_the_oldest_of_all_go_beyond_what_the_disk_has(storage: Storage) -> None:
+    """Where there is a bound for all projects together, no less than their quotas add up to."""
+    images = stored(storage, most=4_000)
+    names = [await keep(images, bytes([number]) * 1_000, "team") for number in range(6)]
+    for age, name in enumerate(reversed(names)):
+        storage.age(place(name), 60 * age + 60)
+    assert await images.sweep() == 2
+    assert [await images.find(name) is not None for name in names] == [False, False] + [True] * 4
+
+
+async def test_what_is_made_again_while_it_is_swept_stays(storage: Storage) -> None:
+    """A sweep that has seen an old image deletes no young one of its name."""
+    name = await keep(stored(storage), PNG)
+    storage.age(place(name), 2 * DAY)
+    [seen] = [each async for each in storage.blobs.list("images")]
+    await keep(stored(storage), PNG)
+    assert await storage.blobs.delete(seen.name, unless_after=seen.modified) is False
+    assert await stored(storage).find(name) is not None
+
+
+async def test_several_gateways_sweep_at_once(storage: Storage) -> None:
+    """Each may find a thing gone that it was to delete."""
+    names = [await keep(stored(storage), bytes([number]) * 100) for number in range(20)]
+    for name in names[:15]:
+        storage.age(place(name), 2 * DAY)
+    deleted = await asyncio.gather(*(stored(storage).sweep() for _ in range(4)))
+    assert sum(deleted) >= 15
+    assert len([each async for each in storage.blobs.list("images")]) == 5
+
+
+async def test_a_burst_is_swept_at_once(tmp_path: Path) -> None:
     """After so many new bytes nobody waits for the next regular sweep."""
-    images = ImagesOnDisk(folder, most=2_500, sweep_after=4_000)
+    images = StoredImages(BlobsOnDisk(tmp_path), lambda: TERMS, most=3_000, sweep_after=6_000)
     sweeping = asyncio.create_task(images.run())
     try:
-        names = [await images.keep("team", pieces(bytes([number]) * 1_000)) for number in range(4)]
+        for number in range(6):
+            await keep(images, bytes([number]) * 1_000)
         async with asyncio.timeout(60):
-            while await images.find(names[1]) is not None:  # noqa: ASYNC110 - the sweep tells nobody of its end
+            while sum(images.held.values()) != 3_000:  # noqa: ASYNC110 - the sweep tells nobody of its end
                 await asyncio.sleep(0.01)
-        assert await images.find(names[2]) is not None
     finally:
         sweeping.cancel()
         await asyncio.wait({sweeping})
 
 
+async def test_a_project_lists_its_own(storage: Storage) -> None:
+    """Page by page in the order of ids, and nothing that is too old."""
+    images = stored(storage)
+    names = sorted([await keep(images, bytes([number]) * 10) for number in range(5)])
+    await keep(images, PNG, "other")
+    storage.age(place(names[1]), 2 * DAY)
+    first = await images.listing("team", after="", most=2)
+    assert [each.name for each in first] == [names[0], names[2]]
+    rest = await images.listing("team", after=first[-1].name, most=5)
+    assert [each.name for each in rest] == names[3:]
+    assert {each.length for each in (*first, *rest)} == {10}
+    assert await images.delete(names[0]) is True
+    assert await images.delete(names[0]) is False
+    assert await images.listing("nobody", after="", most=5) == []
+
+
 @pytest.mark.parametrize("name", ["", "..", "../pepper", "img_x", f"img_{'0' * 16}_{'0' * 64}", "00.part", "\0"])
-async def test_nothing_else_is_an_image(images: ImagesOnDisk, folder: Path, name: str) -> None:
+async def test_nothing_else_is_an_image(storage: Storage, name: str) -> None:
     """Names that were not given out find nothing, and lead nowhere else."""
-    await images.keep("team", pieces(PNG))
-    (folder / "00.part").write_text("half")
-    assert await images.find(name) is None
+    await keep(stored(storage), PNG)
+    assert await stored(storage).find(name) is None
+    assert await stored(storage).kept_until(name) is None
+    assert await stored(storage).delete(name) is False
 
 
-async def test_an_image_that_goes_away_while_it_is_read(images: ImagesOnDisk, folder: Path) -> None:
+async def test_an_image_that_goes_away_while_it_is_read(storage: Storage) -> None:
     """Its reader sees that it is not whole."""
-    name = await images.keep("team", pieces(LARGE))
+    images = stored(storage)
+    name = await keep(images, VERY_LARGE)
     found = await images.find(name)
     assert found is not None
-    await anext(found.chunks)
-    (folder / name).unlink()
-    with pytest.raises(Truncated):
-        await anext(found.chunks)
+    chunks = found.blob.chunks(0, found.blob.length)
+    await anext(chunks)
+    await images.delete(name)
+    with pytest.raises(StorageUnavailable):
+        await anext(chunks)
 
 
 @pytest.mark.parametrize(

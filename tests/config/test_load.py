@@ -16,7 +16,8 @@ from gateway.config.sources import MAX_FILE_BYTES
 from gateway.domain.budget import Budget, Counted, Quota, Scope, View, Window
 from gateway.domain.job import Operation, Size
 from gateway.domain.policy import ClientModel, OnUnknown, Retry
-from gateway.domain.route import PixelTier, RouteLimits
+from gateway.domain.price import PixelTier
+from gateway.domain.route import RouteLimits
 from tests.config.conftest import Load
 from tests.config.golden import HERE, TODAY
 

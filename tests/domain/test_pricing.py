@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from gateway.domain import pricing
 from gateway.domain.job import Size
 from gateway.domain.money import parse_usd
-from gateway.domain.route import Model, PixelTier, Price
-from gateway.domain.settlement import Usage
+from gateway.domain.price import PixelTier, Price
+from gateway.domain.route import Model
+from gateway.domain.settlement import Reading, Usage
 from tests.builders import GPT_IMAGE_2, GPT_IMAGE_15, GPT_IMAGE_25, TODAY, job, rates
 
 QUALITIES_2 = ("low", "medium", "high")
@@ -174,6 +175,7 @@ def test_per_image_prices_go_by_pixels() -> None:
     )
     price = Price(TODAY, "test", per_image=tiers)
 
-    assert pricing.cost_of_images(2, Size(1024, 1024), price) == parse_usd("0.03")
-    assert pricing.cost_of_images(1, Size(2048, 2048), price) == parse_usd("0.0255")
+    for size, images, usd in (("1024x1024", 2, "0.03"), ("2048x2048", 1, "0.0255")):
+        made = pricing.cost_of_work(job(size=size), price, GPT_IMAGE_2, Reading(images=images))
+        assert made == parse_usd(usd)
     assert pricing.worst_case(job(n=3), GPT_IMAGE_2, price, sizes=(), qualities=()) == parse_usd("0.117")

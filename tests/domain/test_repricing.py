@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from gateway.domain import pricing
 from gateway.domain.job import Size
 from gateway.domain.policy import Project
+from gateway.domain.price import Metered, PixelTier, Price
 from gateway.domain.repricing import Repricer
-from gateway.domain.route import PixelTier, Price, Route, Views
+from gateway.domain.route import Route, Views
 from tests.builders import GPT_IMAGE_2, job, policy, rates, route
 
 USAGE = {"text_in": 20, "image_in": 0, "text_in_cached": 0, "image_in_cached": 0, "image_out": 1756, "text_out": 0}
@@ -230,3 +231,44 @@ def test_sizes_that_answers_name_are_read() -> None:
     large = str(Size(2048, 2048))
     repricer = Repricer(policy(sized, project=TEAM))
     assert [repricer.cost(Entry(size=size, request_id=size)).route for size in ("1024x1024", large)] == [10, 25]
+
+
+SOLD = {
+    "seconds": Price(date(2026, 5, 1), "test", seconds=Metered(975_000, Fraction(12), Fraction(60))),
+    "units": Price(date(2026, 5, 1), "test", units=Metered(40_000_000, Fraction(1), Fraction(4))),
+}
+
+
+@pytest.mark.parametrize(
+    ("sold", "answer", "cost"),
+    [
+        ("seconds", {"billed_seconds": "29/10"}, 2_827_500),
+        ("seconds", {}, 2 * 12 * 975_000),
+        ("units", {"billed_units": "3"}, 120_000_000),
+        ("units", {}, 2 * 40_000_000),
+    ],
+)
+def test_what_was_counted_is_priced_again(sold: str, answer: Mapping[str, Any], cost: int) -> None:
+    """Recorded seconds and units at the other price; where none were recorded, what images usually take there."""
+    repricer = Repricer(policy(route("main", prices=(SOLD[sold],)), project=TEAM))
+    assert repricer.cost(Entry(n=2, images=2, usage=None, answer=answer)).route == cost
+
+
+def test_what_the_provider_reported_holds_by_any_catalog() -> None:
+    """The route's cost stays as it was told; the official view goes by the other catalog."""
+    repricer = Repricer(policy(per_image(40_000_000), project=TEAM))
+    assert repricer.cost(Entry(source="reported")).route == BOOKED.route
+    assert repricer.cost(Entry(request_id="r2", source="usage")).route == 40_000_000
+
+
+@pytest.mark.parametrize(("words", "each"), [(("succeeded", "moderated"), 40_000_000), (("succeeded",), 0)])
+def test_refusals_that_were_charged_are_priced_by_the_other_row(words: tuple[str, ...], each: int) -> None:
+    """An image for each that the other row charges for too, beside what succeeded; else nothing."""
+    [row] = per_image(40_000_000).prices
+    charging = route("main", prices=(replace(row, charged_for=frozenset(words)),))
+    refused = Entry(n=4, images=0, usage=None, answer={"charged_for": "moderated", "charged_calls": 2})
+    beside = replace(refused, request_id="r2", images=2, answer={**refused.answer, "calls": 4})
+
+    repricer = Repricer(policy(charging, project=TEAM))
+    assert repricer.cost(refused).route == 2 * each
+    assert repricer.cost(beside).route == 2 * each + 2 * 40_000_000

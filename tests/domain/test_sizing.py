@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from gateway.domain.job import Size, parse_ratio
 from gateway.domain.route import SizeRule
-from gateway.domain.sizing import USUAL_PIXELS, nearest, of_ratio
+from gateway.domain.sizing import nearest, of_ratio
+from gateway.domain.tiers import USUAL_PIXELS
 from tests.builders import FREE_SIZES, LEGACY_SIZES
 
 DALL = SizeRule(fixed=(Size(1024, 1024), Size(1792, 1024), Size(1024, 1792)))

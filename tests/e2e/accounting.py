@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
@@ -106,6 +106,7 @@ class Ask:
     project: str = "team"
     path: str = "/v1/images/generations"
     files: Sequence[tuple[str, bytes]] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 async def crowd(asks: Sequence[Ask], stacks: Sequence[Stack], *, at_once: int) -> list[Reply]:
@@ -119,7 +120,7 @@ async def crowd(asks: Sequence[Ask], stacks: Sequence[Stack], *, at_once: int) -
             url = f"http://127.0.0.1:{stacks[number % len(stacks)].port}{ask.path}"
             content: dict[str, Any] = {"data": form(ask)} if ask.files else {"json": dict(ask.body)}
             async with gate:
-                headers = {"authorization": f"Bearer {keys[ask.project]}"}
+                headers = {"authorization": f"Bearer {keys[ask.project]}", **ask.headers}
                 async with session.post(url, headers=headers, **content) as answer:
                     lower = {name.lower(): value for name, value in answer.headers.items()}
                     return Reply(answer.status, lower, await answer.read())

@@ -187,13 +187,18 @@ class Stack:
 
 @contextlib.contextmanager
 def running_gateway(
-    directory: Path, policy: str, sandbox: Sandbox, *options: str, environ: Mapping[str, str] | None = None
+    directory: Path,
+    policy: str,
+    sandbox: Sandbox,
+    *options: str,
+    environ: Mapping[str, str] | None = None,
+    port: int | None = None,
 ) -> Iterator[Stack]:
     """Run a gateway process with this policy text in front of a sandbox."""
     rules, data, log = directory / "policy", directory / "data", directory / "gateway.log"
     rules.mkdir(exist_ok=True)
     (rules / "policy.yaml").write_text(policy)
-    port, admin_port = free_port(), free_port()
+    port, admin_port = port or free_port(), free_port()
     every = {
         **os.environ,
         "SANDBOX_URL": sandbox.url,

@@ -85,6 +85,20 @@ def test_three_ways_say_the_same(stack: Stack, tmp_path: Path) -> None:
     assert paper["route"] == told["route"] == "main/gpt-image-2"
 
 
+def test_that_it_becomes_a_task_is_told(stack: Stack, tmp_path: Path) -> None:
+    """What asks for a task is in the decision, however it is asked for, and a URL that may not be called is refused."""
+    later = {**BODY, "callback_url": "https://example.com/hook"}
+    task = {"callback_url": later["callback_url"], "max_wait_seconds": None}
+    assert dry_run(stack, BODY).json["task"] is None
+    assert dry_run(stack, later, **{"x-gateway-max-wait": "90s"}).json["task"] == {**task, "max_wait_seconds": 90.0}
+    assert explained(stack, tmp_path, later)["task"] == task
+    assert asked(stack, {"project": "team", "request": later}).json["task"] == task
+    inside = {**BODY, "callback_url": "http://10.0.0.1/hook"}
+    denied = dry_run(stack, inside)
+    assert (denied.status, denied.error["param"]) == (400, "callback_url")
+    assert explained(stack, tmp_path, inside)["denied"]["message"] == denied.error["message"]
+
+
 def test_every_part_of_the_decision_is_told(stack: Stack) -> None:
     """Job type and what named it, each rung with price views and range, each refusal, and what would be held on."""
     told = dry_run(stack, BODY).json

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gateway.ports import Call, Provider, UpstreamFailure
+from gateway.ports.provider import Call, Provider, UpstreamFailure
 from gateway.providers.registry import open_provider
 from tests.providers.calls import call, config, read_all
 from tests.providers.raw_server import Connection, RawServer, Script, serving

@@ -8,7 +8,8 @@ from typing import Literal
 
 from gateway.domain.job import Operation
 from gateway.domain.route import ProviderConfig, Secret
-from gateway.ports import Answer, Call, Rendered
+from gateway.ports import Inputs, Rendered
+from gateway.ports.provider import Answer, Call
 from tests import builders
 
 SECRET = "sk-provider-0123456789abcdef"
@@ -18,13 +19,19 @@ class MemoryBody:
     """A request body in memory; `render` puts the changes into the JSON, or beside it in multipart."""
 
     def __init__(
-        self, fields: Mapping[str, object], *, encoding: Literal["json", "multipart"] = "json", extra: bytes = b""
+        self,
+        fields: Mapping[str, object],
+        *,
+        encoding: Literal["json", "multipart"] = "json",
+        extra: bytes = b"",
+        given: Inputs | None = None,
     ) -> None:
         self.encoding: Literal["json", "multipart"] = encoding
         self.fields = fields
         self.images = 0
         self.mask = False
         self.fingerprint = None
+        self.given = given or Inputs()
         self._extra = extra
 
     def render(self, changes: Mapping[str, str | int | None]) -> Rendered:
@@ -38,6 +45,10 @@ class MemoryBody:
                 yield data[at : at + 65_536]
 
         return Rendered(kind, len(data), chunks)
+
+    async def inputs(self) -> Inputs:
+        """Those of the test."""
+        return self.given
 
     async def aclose(self) -> None:
         """Nothing to free."""

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.domain.settlement import Outcome, Usage
-from gateway.ports import UpstreamFailure
+from gateway.ports.provider import UpstreamFailure
 from gateway.providers.as_events import as_told, shares
 from gateway.providers.collected import MISSING
 from gateway.providers.reading import EventReader

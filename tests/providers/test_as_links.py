@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.providers.as_links import decoded
+from gateway.base64_stream import decoded
 from tests.providers.accounts import provider_of
 from tests.providers.calls import read_all
 from tests.providers.test_elide import CUTS, cut

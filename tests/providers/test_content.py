@@ -50,13 +50,16 @@ def test_any_answer_cut_anywhere(
         text = text.replace('"data":', '"d\\u0061ta":', 1)
     content = read(text.encode(), cuts)
     images = [item for item in data if is_image(item)]
-    assert [json.loads(text.encode()[start:end]) for start, end, _ in content.images()] == images
-    for (_, _, inline), item in zip(content.images(), images, strict=True):
+    assert [json.loads(text.encode()[start:end]) for start, end, *_ in content.images()] == images
+    for (_, _, inline, link), item in zip(content.images(), images, strict=True):
         assert (inline is not None) == isinstance(item.get("b64_json"), str)
         if inline is not None:
             member, start, end = inline
             assert json.loads("{" + text[member : end + 1] + "}") == {"b64_json": item["b64_json"]}
             assert json.loads(text[start - 1 : end + 1]) == item["b64_json"]
+        assert (link is not None) == isinstance(item.get("url"), str)
+        if link is not None:
+            assert json.loads(text[link[0] - 1 : link[1] + 1]) == item["url"]
     assert content.document() is not None
 
 
@@ -73,7 +76,7 @@ def test_garbage_is_taken_without_an_error(garbage: bytes, cuts: list[int]) -> N
 def test_the_list_that_was_written_last_counts() -> None:
     """As for every parser of JSON that takes a name twice."""
     text = b'{"data": [{"b64_json": "old"}], "other": [{"b64_json": "no"}], "data": [{"b64_json": "new"}]}'
-    assert [text[start:end] for start, end, _ in read(text, []).images()] == [b'{"b64_json": "new"}']
+    assert [text[start:end] for start, end, *_ in read(text, []).images()] == [b'{"b64_json": "new"}']
 
 
 def test_a_list_deeper_down_is_not_the_answers() -> None:
@@ -81,7 +84,7 @@ def test_a_list_deeper_down_is_not_the_answers() -> None:
     text = (
         b'{"more": {"data": [{"b64_json": "no"}]}, "data": [{"b64_json": "yes", "data": [{"url": "no"}]}], "x": "data"}'
     )
-    [(start, end, _)] = read(text, []).images()
+    [(start, end, *_)] = read(text, []).images()
     assert json.loads(text[start:end])["b64_json"] == "yes"
 
 

@@ -12,9 +12,9 @@ import pytest
 from gateway.domain.job import Operation
 from gateway.domain.route import ProviderConfig
 from gateway.domain.settlement import Outcome
-from gateway.ports import Answer, Call, UpstreamFailure
+from gateway.ports.provider import Answer, Call, UpstreamFailure
 from gateway.providers.answer import StreamedAnswer
-from gateway.providers.openai import MAX_ERROR_BODY
+from gateway.providers.endpoint import MAX_ERROR_BODY
 from gateway.providers.registry import open_provider
 from gateway.providers.transport import Transport
 from tests.providers.accounts import answering, failure_of, provider_of
@@ -199,7 +199,7 @@ async def test_an_answer_that_does_not_end(limits: dict[str, float], reason: str
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"kind": "opanai"}, "kind 'opanai' is not one of openai"),
+        ({"kind": "opanai"}, "kind 'opanai' is not one of gemini, openai, task"),
         ({"base_url": "api.openai.com/v1"}, "base_url must begin with https://"),
         ({"base_url": "file:///etc/passwd"}, "base_url must begin with https://"),
     ],

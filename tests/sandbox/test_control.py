@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import base64
 import contextlib
+import hashlib
 import http.client
 import json
 import socket
@@ -29,8 +31,32 @@ uvloop = pytest.importorskip("uvloop")
 def test_it_explains_itself(sandbox: Sandbox, path: str) -> None:
     """Both start pages name the providers with their base URLs, the control endpoints and the faults."""
     about = sandbox._call("GET", path)
-    assert about["providers"] == {"openai": sandbox.openai_url}
+    named = {
+        "openai": sandbox.openai_url,
+        "evolink": sandbox.evolink_url,
+        "fal": sandbox.fal_url,
+        "replicate": sandbox.replicate_url,
+        "bfl": sandbox.bfl_url,
+    }
+    assert about["providers"].items() >= named.items()
     assert about["faults"] == list(FAULTS)
+
+
+def test_images_are_listed_with_their_hashes(sandbox: Sandbox, client: OpenAI) -> None:
+    """Every image that was given out is told by prompt and hash, also one that was drawn before."""
+    answer, again = (
+        client.images.generate(model="gpt-image-2", prompt="a listed cat", quality="low", n=2) for _ in range(2)
+    )
+    assert answer.data is not None
+    assert again.data == answer.data
+    sent = [hashlib.sha256(base64.b64decode(item.b64_json or "")).hexdigest() for item in answer.data]
+    listed = sandbox.images()
+    assert [image["sha256"] for image in listed] == sent * 2
+    assert {(image["prompt"], image["model"], image["partial"]) for image in listed} == {
+        ("a listed cat", "gpt-image-2", False)
+    }
+    sandbox.reset()
+    assert not sandbox.images()
 
 
 def test_reset_empties_everything(sandbox: Sandbox, client: OpenAI) -> None:

@@ -58,7 +58,20 @@ def test_without_the_policys_word_nothing_changes() -> None:
     """A project that is not of old gets the very same job, whatever it names."""
     asked = job(client_model="old-3", quality="hd", size="1792x1024")
     project = replace(OF_OLD, legacy=False)
-    assert modernized(asked, {"response_format": "url", "style": "vivid"}, project, rules(project), TODAY) is asked
+    assert modernized(asked, {"style": "vivid"}, project, rules(project), TODAY) is asked
+
+
+@pytest.mark.parametrize(
+    ("form", "stream", "links"), [("url", False, True), ("url", True, False), ("b64_json", False, False)]
+)
+def test_the_form_of_the_answer_is_the_gateways_business(form: str, stream: bool, links: bool) -> None:
+    """Whoever asks for it: no provider hears of it."""
+    asked, project = job(client_model="old-3", stream=stream), replace(OF_OLD, legacy=False)
+    now = modernized(asked, {"response_format": form}, project, rules(project), TODAY)
+    assert now == replace(asked, links=links, dropped=("response_format",))
+    assert modernized(asked, {"response_format": None}, project, rules(project), TODAY).links is False
+    with pytest.raises(InvalidRequest):
+        modernized(asked, {"response_format": "hex"}, project, rules(project), TODAY)
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ from gateway.domain.errors import (
 from gateway.domain.job import Job, Operation, Wishes
 from gateway.domain.money import parse_usd
 from gateway.domain.policy import ClientModel, JobType, Policy, Project
-from gateway.domain.route import Route, RouteLimits
-from gateway.steps.rank import Ranked
+from gateway.domain.route import Refusal, Route, RouteLimits
+from gateway.steps.rank import Ranked, unsupported
 from tests.builders import GPT_IMAGE_2, GPT_IMAGE_15, GPT_IMAGE_25, TODAY, job, policy, route
 
 TWO = route("main", GPT_IMAGE_2)
@@ -212,3 +212,14 @@ def test_a_retired_model_is_passed_over_with_its_replacement() -> None:
 
     assert order(ranked) == ["main"]
     assert "gpt-image-2.5-flare replaces it" in ranked.refusals[0].reason
+
+
+@pytest.mark.parametrize(
+    ("able", "told"),
+    [(0, ""), (5, " What could: r0, r1, r2, r3, r4."), (7, " What could: r0, r1, r2, r3, r4 and 2 more.")],
+)
+def test_an_error_names_five_routes_at_most_that_could(able: int, told: str) -> None:
+    """Of many routes elsewhere that could do it, the first five are named and the others counted."""
+    kind = JobType("draft", routes=(TWO,))
+    error = unsupported([Refusal("main", "cannot edit")], kind, [f"r{number}" for number in range(able)])
+    assert error.message == f"No route of job type 'draft' can do this. main: cannot edit.{told}"

@@ -11,9 +11,10 @@ import pytest
 from gateway.domain import money
 from gateway.domain.job import Job
 from gateway.domain.policy import Project
-from gateway.domain.route import PixelTier, Price, Quote, Route, Views
+from gateway.domain.price import PixelTier, Price
+from gateway.domain.route import Quote, Route, Views
 from gateway.domain.settlement import CostSource, Outcome, PartReading, Reading, Usage
-from gateway.ports import UpstreamFailure
+from gateway.ports.provider import UpstreamFailure
 from gateway.steps.price import price
 from gateway.steps.settle import presume, settle
 from tests.builders import GPT_IMAGE_2, GPT_IMAGE_15, TODAY, job, policy, rates, route

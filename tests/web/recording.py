@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from starlette.types import ASGIApp
 
 from gateway.domain.errors import GatewayError, InvalidApiKey, NotFound, Retired
-from gateway.ports import Body, Inbound, Outbound
+from gateway.ports import Body, Headers, Inbound, Outbound
+from gateway.ports.responses import Passing
 from gateway.web.app import create_app
 from gateway.web.limits import BodyLimits, HeadLimits
 from gateway.web.server import listen, serve_app
@@ -121,12 +122,51 @@ class RecordingGateway:
         await self.models(headers)
         return {"id": request_id}
 
+    def hint(self, token: str) -> Callable[[Mapping[str, str], bytes], bool] | None:  # noqa: ARG002 - nobody waits
+        """Nobody waits for a provider's call."""
+        return None
+
+    async def task(self, headers: Mapping[str, str], task_id: str) -> tuple[dict[str, object], Headers]:
+        """Every task is known to whoever has a key, and unfinished."""
+        await self.models(headers)
+        return {"id": task_id}, [("retry-after", "2")]
+
+    async def tasks(self, headers: Mapping[str, str], query: Mapping[str, str]) -> dict[str, object]:
+        """A list that tells what was asked for."""
+        await self.models(headers)
+        return {"object": "list", "data": [], "query": dict(query)}
+
+    async def cancel_task(self, headers: Mapping[str, str], task_id: str) -> dict[str, object]:
+        """A task that is cancelled."""
+        await self.models(headers)
+        return {"id": task_id, "status": "cancelled"}
+
     async def asset(self, headers: Mapping[str, str], name: str, query: Mapping[str, str]) -> Outbound:
         """An image for whoever has a link or a key; its content tells the name."""
         if "signature" not in query:
             await self.models(headers)
         body = f"image {name}".encode()
         return Outbound(200, [("content-type", "image/png"), ("content-length", str(len(body)))], in_pieces(body))
+
+    async def assets(self, headers: Mapping[str, str], query: Mapping[str, str]) -> dict[str, object]:
+        """No images, whatever is asked."""
+        await self.models(headers)
+        return {"object": "list", "data": [], "query": dict(query)}
+
+    async def delete_asset(self, headers: Mapping[str, str], name: str) -> dict[str, object]:
+        """As if it had been there."""
+        await self.models(headers)
+        return {"id": name, "deleted": True}
+
+    async def response(self, headers: Mapping[str, str], response_id: str, passing: Passing) -> Outbound:
+        """Every response is known to whoever has a key; it tells what was asked of it."""
+        await self.models(headers)
+        body = f"{passing.method} {response_id}".encode()
+        return Outbound(200, [("content-length", str(len(body)))], in_pieces(body))
+
+    async def passed(self, headers: Mapping[str, str], passing: Passing, received: float) -> Outbound:  # noqa: ARG002 - the contract's
+        """Nothing goes through."""
+        raise NotFound(f"Unknown path: {passing.method} {passing.path}. Check the base URL and the path for typos.")
 
     async def variations(self, headers: Mapping[str, str]) -> None:
         """Always retired, for whoever has a key."""

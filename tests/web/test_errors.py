@@ -84,6 +84,12 @@ UNKNOWN = [
     (b"POST /v1/../admin/keys", 404),
     (b"POST /v1/images/generations%3Fx", 404),
     (b"POST /v1/images/generations;x", 404),
+    (b"DELETE /v1/tasks/task_1", 405),
+    (b"POST /v1/tasks", 405),
+    (b"GET /v1/tasks/task_1/cancel", 405),
+    (b"GET /openai/v1/tasks/task_1/cancel", 405),
+    (b"PUT /v1/requests/req_1", 405),
+    (b"GET /v1/responses", 405),
     (b"OPTIONS /v1/models", 405),
     (b"TRACE /healthz", 405),
     (b"GET /openai/deployments/a/b/images/edits", 404),
@@ -103,6 +109,15 @@ async def test_unknown_paths_and_methods_have_the_same_shape(port: int) -> None:
             assert len(reply.body) < 500
             assert reply.headers["x-request-id"].startswith("req_")
             assert ("allow" in reply.headers) == (status == 405)
+
+
+async def test_a_refused_method_is_told_of_every_method_that_the_path_takes(port: int) -> None:
+    """Where a path is read and deleted, `allow` names both."""
+    async with connection(port) as (reader, writer):
+        for path in (b"/v1/assets/img_1", b"/v1/responses/resp_1"):
+            writer.write(b"PUT " + path + b" HTTP/1.1\r\nHost: a\r\n\r\n")
+            reply = await read_reply(reader)
+            assert (reply.status, reply.headers["allow"]) == (405, "DELETE, GET, HEAD")
 
 
 async def test_a_bug_is_logged_once_and_tells_nothing(

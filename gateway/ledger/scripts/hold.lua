@@ -1,14 +1,14 @@
 -- hold: take every line of the first candidate that all its lines allow, or nothing.
 -- KEYS  instances, meta, balances, request, due, entries, the binding if there is one
 -- ARGV  instance, operation, epoch, token, request id, state, lease ms, attempt to release or '', why, about, candidates,
---       retention s, fingerprint, bound or claimed ('' is bound), highest attempt that the gateway knows of, request to
---       take the binding over from or '', binding s
+--       retention s, fingerprint, bound or claimed ('' is bound), highest attempt that the gateway knows of, 1 to release
+--       only if something is held, request to take the binding over from or '', binding s
 -- Reply HELD index attempt at (left reset-ms)* | DENIED (candidate line used held wait-ms)* | DROPPED |
 --       BOUND request same
 
 local _, meta, balances, request, due, entries, binding = unpack(KEYS)
 local _, _, epoch, token, id, state, lease, release, reason, about, offered, retention = unpack(ARGV)
-local fingerprint, claim, newest, former, bound_for = unpack(ARGV, 13)
+local fingerprint, claim, newest, only_if_held, former, bound_for = unpack(ARGV, 13)
 local now = milliseconds()
 
 require_epoch(meta, epoch)
@@ -46,6 +46,9 @@ end
 load_cells(balances, all, now)
 local given_back = earlier and plan_void(earlier, token, reason, now)
 local index, reply = choose(candidates, now)
+if not index and only_if_held ~= '' then -- the earlier one was given back in memory alone
+  return {before, reply}
+end
 local attempt, fixed = math.max(count, whole(newest, 'newest')) + 1, nil -- a number is never given twice
 if index then
   local candidate = candidates[index]

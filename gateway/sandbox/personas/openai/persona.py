@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -28,52 +29,64 @@ from gateway.sandbox.personas.openai.pricing import (
     output_tokens,
     text_tokens,
 )
-from gateway.sandbox.personas.openai.submission import read_edit, read_json
+from gateway.sandbox.personas.openai.submission import Submission, read_edit, read_json
 from gateway.sandbox.personas.openai.validation import EDIT, GENERATE, ImageJob, validate
-from gateway.sandbox.world import Persona, World
+from gateway.sandbox.world import World
 
 PROVIDER = "openai"
 BLOCKED_WORD = "blocked-by-moderation"
 """A prompt that contains it is refused by the safety system."""
-_PREFIX = "/openai/v1"
+PREFIX = "/openai/v1"
 
 
-class _OpenAI:
-    """The endpoints, over one account's limits."""
+class OpenAIEndpoints:
+    """The endpoints, over one account's limits; whoever speaks nearly the same changes what differs."""
+
+    provider = PROVIDER
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._limits = RateLimits(world.options)
 
     def app(self) -> ASGIApp:
+        """Return the application."""
         return Starlette(
-            routes=[
-                Route("/images/generations", self.generations, methods=["POST"]),
-                Route("/images/edits", self.edits, methods=["POST"]),
-                Route("/images/variations", self.variations, methods=["POST"]),
-                Route("/models", self.models, methods=["GET"]),
-                Route("/models/{model}", self.model, methods=["GET"]),
-            ],
+            routes=self.routes(),
             exception_handlers={errors.ApiError: self._refused, HTTPException: self._unrouted},
         )
 
+    def routes(self) -> list[Route]:
+        """Return the endpoints."""
+        return [
+            Route("/images/generations", self.generations, methods=["POST"]),
+            Route("/images/edits", self.edits, methods=["POST"]),
+            Route("/images/variations", self.variations, methods=["POST"]),
+            Route("/models", self.models, methods=["GET"]),
+            Route("/models/{model}", self.model, methods=["GET"]),
+        ]
+
     async def generations(self, request: Request) -> Response:
+        """Make images."""
         return await self._images(request, GENERATE)
 
     async def edits(self, request: Request) -> Response:
+        """Edit images."""
         return await self._images(request, EDIT)
 
     async def variations(self, request: Request) -> Response:
-        self._check_key(request)
+        """Refuse what was shut down."""
+        self.check_key(request)
         raise errors.endpoint_retired(_path(request))
 
     async def models(self, request: Request) -> Response:
-        self._check_key(request)
+        """List the models that still answer."""
+        self.check_key(request)
         live = [_model_object(model) for model in MODELS.values() if not model.retired]
         return PlainJSON({"object": "list", "data": live}, headers=self._headers(request))
 
     async def model(self, request: Request) -> Response:
-        self._check_key(request)
+        """Show one model."""
+        self.check_key(request)
         name = request.path_params["model"]
         if name not in MODELS or MODELS[name].retired:
             raise errors.model_not_found(name)
@@ -81,22 +94,25 @@ class _OpenAI:
 
     async def _images(self, request: Request, operation: str) -> Response:
         arrival = _arrival(request)
-        fault = self._world.faults.take_on_arrival(PROVIDER, operation)
+        fault = self._world.faults.take_on_arrival(self.provider, operation)
         if fault:
             arrival.fault = fault.name
             return Delivery([b""], media_type="application/json", fault=fault)
-        self._check_key(request)
-        submission = await (read_edit(request) if operation == EDIT else read_json(request))
+        self.check_key(request)
+        submission = await self.read(request, operation)
         arrival.fields, arrival.files = submission.fields, submission.files
         job = validate(submission, operation)
-        each = [_tokens(job)] * job.n
-        total = Tokens(*(sum(kind) for kind in zip(*((t.text_in, t.image_in, t.image_out) for t in each), strict=True)))
+        total, each = tokens_of(job)
         self._limits.take(job.model.family, job.model.id, images=job.n, tokens=total.total)
         if BLOCKED_WORD in job.prompt:
             raise errors.moderation_blocked(arrival.request, "input", ["violence"])
-        fault = self._world.faults.take(PROVIDER, Subject(operation, job.model.id, job.prompt, job.stream))
+        fault = self._world.faults.take(self.provider, Subject(operation, job.model.id, job.prompt, job.stream))
         arrival.fault = fault.name if fault else None
         return await self._work(request, job, total, each, fault)
+
+    async def read(self, request: Request, operation: str) -> Submission:
+        """Read the body."""
+        return await (read_edit(request) if operation == EDIT else read_json(request))
 
     async def _work(
         self, request: Request, job: ImageJob, total: Tokens, each: list[Tokens], fault: Fault | None
@@ -149,7 +165,7 @@ class _OpenAI:
     def _charge(self, request: Request, job: ImageJob, total: Tokens) -> None:
         self._world.bill.charge(
             BillLine(
-                provider=PROVIDER,
+                provider=self.provider,
                 request=_arrival(request).request,
                 at=time.time(),
                 model=job.model.id,
@@ -163,12 +179,17 @@ class _OpenAI:
             )
         )
 
-    def _check_key(self, request: Request) -> None:
+    def check_key(self, request: Request) -> None:
+        """Refuse a request without the account's key."""
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
             raise errors.no_key()
         if key.strip() != self._world.options.api_key:
             raise errors.wrong_key(key.strip())
+
+    def json(self, request: Request, document: Mapping[str, object]) -> Response:
+        """Return a JSON answer with the usual headers."""
+        return PlainJSON(document, headers=self._headers(request))
 
     def _headers(self, request: Request, model: ImageModel | None = None) -> dict[str, str]:
         """Return the headers that every answer carries, and the limits where a model is known."""
@@ -202,6 +223,14 @@ def _path(request: Request) -> str:
     return request.url.path.removeprefix("/openai")
 
 
+def tokens_of(job: ImageJob) -> tuple[Tokens, list[Tokens]]:
+    """Return the tokens of all images of a job, and of each of them."""
+    each = [_tokens(job)] * job.n
+    return Tokens(
+        *(sum(kind) for kind in zip(*((t.text_in, t.image_in, t.image_out) for t in each), strict=True))
+    ), each
+
+
 def _tokens(job: ImageJob) -> Tokens:
     """Tokens of one image of the job: inputs are billed for each image anew, as if it were asked for alone."""
     made = output_tokens(job.model, job.width, job.height, job.quality)
@@ -232,10 +261,3 @@ def _nonsense(fault: Fault, headers: dict[str, str]) -> Response:
         status=fault.parameters["status"] if html else 200,
         headers=headers,
     )
-
-
-def _build(world: World) -> ASGIApp:
-    return _OpenAI(world).app()
-
-
-OPENAI = Persona(PROVIDER, _PREFIX, _build)

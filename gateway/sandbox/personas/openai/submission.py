@@ -77,7 +77,7 @@ async def read_edit(request: Request) -> Submission:
     content_type = _content_type(request)
     if content_type == "application/json":
         submission = await read_json(request)
-        await asyncio.to_thread(_take_referenced_images, submission)
+        await asyncio.to_thread(take_referenced_images, submission)
         return submission
     if content_type != "multipart/form-data":
         raise errors.unsupported_content_type(content_type, "multipart/form-data")
@@ -144,7 +144,7 @@ def _meaning(name: str, value: str) -> object:
     return value
 
 
-def _take_referenced_images(submission: Submission) -> None:
+def take_referenced_images(submission: Submission) -> None:
     """Resolve `images` and `mask` of a JSON edit; the fields keep the references to images, data cut off."""
     references = submission.fields.get("images")
     if references is not None:

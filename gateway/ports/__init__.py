@@ -1,4 +1,4 @@
-"""What the core needs from outside, as contracts: bodies, keyring, ledger, providers.
+"""What the core needs from outside, as contracts: here bodies, keyring, ledger and answers; the rest beside it.
 
 Everything that implements one of these lives in an adapter (`web`, `ledger`, `providers`); `app.py` joins them.
 """
@@ -6,26 +6,33 @@ Everything that implements one of these lives in an adapter (`web`, `ledger`, `p
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 from gateway.domain.budget import Candidate, Denied, Held
 from gateway.domain.caller import Caller
 from gateway.domain.idempotency import Binding, Bound
-from gateway.domain.job import Job, Operation
-from gateway.domain.route import Route
-from gateway.domain.settlement import Outcome, Reading, Settlement, SettleResult
+from gateway.domain.job import Operation
+from gateway.domain.settlement import Settlement, SettleResult
 
 Headers = Sequence[tuple[str, str]]
 
 
+async def _nothing_to_free() -> None:
+    """Do nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A body ready to be sent: `chunks()` may be called again for a second route. `length` is in bytes."""
+    """A body ready to be sent: `chunks()` may be called again for a second route. `length` is in bytes.
+
+    `aclose` frees what was made for this body alone (images that had to be fetched), once it was sent.
+    """
 
     content_type: str
     length: int
     chunks: Callable[[], AsyncIterator[bytes]]
+    aclose: Callable[[], Awaitable[None]] = _nothing_to_free
 
 
 class Shape(Protocol):
@@ -48,6 +55,30 @@ class Shape(Protocol):
         """Whether a mask is among them."""
 
 
+@dataclass(frozen=True, slots=True)
+class InputImage:
+    """An image that came with a request: by `url` (http, https), by `file_id` of its vendor, or as bytes kept here.
+
+    `content()` yields the bytes and may be called again; `length` is how many, `media_type` is told by the first of
+    them. Exactly one of `url`, `file_id` and `content` is there, but that an image stored here has `url` and `content`.
+    """
+
+    url: str | None = None
+    file_id: str | None = None
+    content: Callable[[], AsyncIterator[bytes]] | None = None
+    length: int = 0
+    media_type: str = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """All images that came with a request, in the client's order."""
+
+    images: tuple[InputImage, ...] = ()
+    mask: InputImage | None = None
+    markup: InputImage | None = None
+
+
 class Body(Shape, Protocol):
     """A request body that was read and validated as JSON or multipart; large parts lie on disk, not in memory."""
 
@@ -57,6 +88,9 @@ class Body(Shape, Protocol):
 
     def render(self, changes: Mapping[str, str | int | None]) -> Rendered:
         """Return the body with top-level fields replaced, added, or (None) left out; all else byte for byte."""
+
+    async def inputs(self) -> Inputs:
+        """Return the images it carries, for providers that take them in another form; nothing is decoded before."""
 
     async def aclose(self) -> None:
         """Free memory and temporary files."""
@@ -107,14 +141,18 @@ class Ledger(Protocol):
         release: int | None = None,
         binding: Binding | None = None,
         allowance: int | None = None,
+        ahead: float | None = None,
+        only_if_held: bool = False,
     ) -> Held | Denied | Bound:
         """Hold on the first candidate that every line allows, as the next attempt of the request, already `sent`.
 
         `about` is what the record and the entry stream say of the request (no prompt, no secret). `release` voids
-        that earlier attempt of the same request in the same step, whatever the answer. `binding` is bound to the
-        request in that step too, or answered by `Bound` if another request has it; it is free again once every attempt
-        of the request is void. `allowance` (micro-USD) is what this instance may hold for the project, all requests
-        together, while the store is away.
+        that earlier attempt of the same request in the same step, whatever the answer, or with `only_if_held` only if
+        a candidate was held; its money counts as free either way. `ahead` makes a hold for work that begins later:
+        for so many seconds it is `queued` without anybody renewing it, then it lapses to nothing. `binding` is bound to
+        the request in that step too, or answered by `Bound` if another request has it; it is free again once every
+        attempt of the request is void. `allowance` (micro-USD) is what this instance may hold for the project, all
+        requests together, while the store is away; nothing is held `ahead` on it.
         """
 
     async def orphan(self, name: str, request_id: str) -> None:
@@ -164,132 +202,6 @@ class Settlements(Protocol):
 
     async def void(self, request_id: str, attempt: int, reason: str) -> SettleResult | None:
         """Void; None if it could not be done yet and will be."""
-
-
-class Links(Protocol):
-    """Where the images of one request are kept, to be fetched by link."""
-
-    async def keep(self, content: AsyncIterator[bytes]) -> str:
-        """Keep an image for a day and return its URL; raises what `content` raises, or OSError if there is no room."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One job for a provider: the route, and the fields that must differ from what the client sent.
-
-    `calls` is how many upstream calls it takes, and `as_events` whether a whole answer is to be told as a stream.
-    With `links` its images are kept there, and the answer names their URLs.
-    """
-
-    request_id: str
-    route: Route
-    job: Job
-    body: Body
-    changes: Mapping[str, str | int | None] = field(default_factory=dict)
-    calls: int = 1
-    as_events: bool = False
-    links: Links | None = None
-
-
-class Answer(Protocol):
-    """A 2xx answer whose body is still on its way."""
-
-    @property
-    def status(self) -> int:
-        """The provider's status code."""
-
-    @property
-    def headers(self) -> Headers:
-        """What may be passed to the client: content type, length if known, limits; no credentials, no cookies."""
-
-    @property
-    def content_length(self) -> int | None:
-        """Length of the body in bytes, if the provider named it."""
-
-    @property
-    def event_stream(self) -> bool:
-        """Whether the body is server-sent events."""
-
-    @property
-    def upstream_request_id(self) -> str | None:
-        """The provider's own id of the request, which its support and its invoice go by."""
-
-    @property
-    def rate_limits(self) -> Mapping[str, str]:
-        """What the provider said of the account's limits: `x-ratelimit-*` and `retry-after*` headers, in lower case."""
-
-    def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body as it comes; raise UpstreamFailure (unknown outcome) if it breaks off or stalls."""
-
-    def reading(self) -> Reading:
-        """Return what was picked out so far."""
-
-    async def aclose(self) -> None:
-        """Give the connection back, or close it if the body was not read to its end."""
-
-
-class UpstreamFailure(Exception):
-    """An upstream call that gave no usable answer. `reason` is a bounded word for metrics.
-
-    `status`, `headers` and `body` are the provider's answer where one came. `pass_on` tells that it is the caller's
-    own fault and may be shown as it came (a 400, moderation). `retry_after` is seconds; `rate_limits` as in `Answer`.
-    Of several calls that all failed it stands for `others` too, and `images` is how many may be billed (None: all).
-    """
-
-    def __init__(
-        self,
-        outcome: Outcome,
-        reason: str,
-        message: str,
-        *,
-        status: int | None = None,
-        headers: Headers = (),
-        body: bytes = b"",
-        pass_on: bool = False,
-        retry_after: float | None = None,
-        rate_limits: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.outcome = outcome
-        self.reason = reason
-        self.message = message
-        self.status = status
-        self.headers = headers
-        self.body = body
-        self.pass_on = pass_on
-        self.retry_after = retry_after
-        self.rate_limits = rate_limits or {}
-        self.images: int | None = None
-        self.others: Sequence[UpstreamFailure] = ()
-
-
-@runtime_checkable
-class Collected(Protocol):
-    """An answer of several calls, besides what any answer is."""
-
-    @property
-    def failures(self) -> Sequence[UpstreamFailure]:
-        """What became of those that failed."""
-
-
-class Conditions(Protocol):
-    """How routes are doing just now, as far as this process knows."""
-
-    def trouble(self, route: str) -> str | None:
-        """Say why a route had better not be called now, in words; None if nothing is known against it."""
-
-    def latency(self, route: str, job: Job) -> float | None:
-        """Return the decayed mean seconds of such jobs on a route; None if it has done none lately."""
-
-
-class Provider(Protocol):
-    """A kind of provider, speaking to one account."""
-
-    async def send(self, call: Call) -> Answer:
-        """Send the job; return once a 2xx status line is in, or raise UpstreamFailure."""
-
-    async def aclose(self) -> None:
-        """Close connections."""
 
 
 class Truncated(Exception):

@@ -1,0 +1,66 @@
+"""Place: where assets are kept: a directory, or a bucket that speaks S3, by URL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+_OPTIONS = ("endpoint", "region", "virtual_hosted")
+_CREDENTIALS = "credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what else AWS_* names"
+
+
+class PlaceError(ValueError):
+    """A place that cannot be used; the message is for the operator and repeats nothing secret."""
+
+
+class Bucket(NamedTuple):
+    """A bucket of an object storage. `prefix` has no slash at its ends; no `endpoint` is that of the region."""
+
+    name: str
+    prefix: str = ""
+    endpoint: str | None = None
+    region: str | None = None
+    virtual_hosted: bool = False
+    """Whether the bucket is the first part of the host name, instead of the path."""
+
+
+def place_of(text: str) -> Path | Bucket:
+    """Read a path, a `file:` URL or an `s3://bucket/prefix?endpoint=…&region=…` URL; PlaceError if it is none."""
+    if "${" in text:
+        raise PlaceError(f"no variables are read here; {_CREDENTIALS}")
+    if "://" not in text and not text.startswith("file:"):
+        return Path(text)
+    parts = urlsplit(text)
+    if parts.scheme == "file":
+        if parts.netloc not in ("", "localhost") or not parts.path or parts.query:
+            raise PlaceError("a file: URL names a directory of this machine, as file:///srv/assets")
+        return Path(unquote(parts.path))
+    if parts.scheme != "s3":
+        raise PlaceError(f"{parts.scheme[:20]}: is not a place that is known; give a directory, or s3://bucket/prefix")
+    if "@" in parts.netloc:
+        raise PlaceError(f"the URL must not hold a user or password; {_CREDENTIALS}")
+    if not parts.netloc or ":" in parts.netloc:
+        raise PlaceError(
+            "the URL must name a bucket, as s3://bucket/prefix; a server of your own is named by endpoint="
+        )
+    return _bucket(parts.netloc, parts.path.strip("/"), parts.query)
+
+
+def _bucket(name: str, prefix: str, query: str) -> Bucket:
+    options = parse_qsl(query, keep_blank_values=True)
+    for key, _ in options:
+        if "key" in key.lower() or "secret" in key.lower() or "token" in key.lower():
+            raise PlaceError(f"the URL must not hold credentials; {_CREDENTIALS}")
+        if key not in _OPTIONS:
+            raise PlaceError(f"{key[:40]!r} is not one of {', '.join(_OPTIONS)}")
+    given = dict(options)
+    if len(given) < len(options):
+        raise PlaceError("an option is given twice")
+    endpoint = given.get("endpoint")
+    if endpoint is not None and not endpoint.startswith(("http://", "https://")):
+        raise PlaceError("endpoint must be an http(s) URL, such as https://minio.example.com")
+    hosted = given.get("virtual_hosted", "false")
+    if hosted not in ("true", "false"):
+        raise PlaceError("virtual_hosted must be true or false")
+    return Bucket(name, unquote(prefix), endpoint, given.get("region"), virtual_hosted=hosted == "true")

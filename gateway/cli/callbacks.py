@@ -1,0 +1,102 @@
+"""`image-gateway callbacks`: messages to clients that nobody took, and the secrets that they are signed with."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import click
+from rich.table import Table
+
+from gateway.admin_callbacks import MOST, told
+from gateway.cli.options import Fatal, policy_option, store_options
+from gateway.cli.running import check_project, checked_policy, clear_errors, existing_store
+from gateway.cli.tables import show
+from gateway.domain.webhook import derived_secret
+from gateway.ledger.callbacks import RedisCallbacks
+from gateway.ledger.pepper import VARIABLE, check_pepper, load_pepper
+from gateway.ledger.store import Store
+from gateway.ports import LedgerUnavailable
+
+Result = TypeVar("Result")
+
+_COLUMNS = ("id", "project", "task", "created", "tries", "error", "url")
+
+
+@click.group()
+def callbacks() -> None:
+    """List call backs that nobody took, send them again, show the secret of a project."""
+
+
+@callbacks.command("list")
+@click.option("--project", default=None, help="Those of one project.")
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, MOST), help="The newest so many.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@store_options
+def list_callbacks(project: str | None, limit: int, as_json: bool, store: str, data: Path, realm: str) -> None:
+    """List call backs that were given up after ten tries, or that the receiver answered with 410."""
+    found = _run(store, data, lambda connection: RedisCallbacks(connection, realm).dead(project, limit))
+    rows = [told(callback) for callback in found]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    if not rows:
+        click.echo(f"no call back{f' of project {project}' if project else ''} was given up", err=True)
+        return
+    table = Table()
+    for name in _COLUMNS:
+        table.add_column(name, overflow="fold", no_wrap=name in ("created", "tries"))
+    for row in rows:
+        table.add_row(*(str(row[name]) for name in _COLUMNS))
+    show(table)
+
+
+@callbacks.command()
+@click.argument("callback_id")
+@store_options
+def retry(callback_id: str, store: str, data: Path, realm: str) -> None:
+    """Send one again, from its first try on."""
+    if not _run(store, data, lambda connection: RedisCallbacks(connection, realm).revive(callback_id)):
+        raise Fatal(f"there is no call back {callback_id} among those that nobody took")
+    click.echo(f"{callback_id} will be sent again", err=True)
+
+
+@callbacks.command()
+@click.option("--project", required=True, help="The project whose call backs the receiver gets.")
+@policy_option
+@store_options
+def secret(project: str, policy: Path, store: str, data: Path, realm: str) -> None:
+    """Print the secret of a project to which policy gives none (`callbacks.secrets`), alone, on stdout."""
+    rules = checked_policy(policy)
+    check_project(project, rules)
+    if rules.projects[project].callback_secrets:
+        raise Fatal(f"policy names the secrets of {project} itself: projects.{project}.callbacks.secrets")
+
+    async def derive(connection: Store) -> str:
+        pepper = load_pepper(data, os.environ.get(VARIABLE))
+        await check_pepper(connection, pepper, realm)
+        return derived_secret(pepper, project)
+
+    found = _run(store, data, derive)
+    click.echo(f"call backs of project {project} are signed with it", err=True)
+    click.echo(found)
+
+
+def _run(store: str, data: Path, work: Callable[[Store], Awaitable[Result]]) -> Result:
+    with clear_errors(), existing_store(store, data) as url:
+        return asyncio.run(_with_store(url, work))
+
+
+async def _with_store(url: str, work: Callable[[Store], Awaitable[Result]]) -> Result:
+    connection = Store(url, deadline=5.0)
+    try:
+        await connection.check()
+        return await work(connection)
+    except LedgerUnavailable as error:
+        raise Fatal(str(error)) from error
+    finally:
+        await connection.aclose()

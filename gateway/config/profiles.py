@@ -1,0 +1,195 @@
+"""Profiles: how a provider's wire differs, from a preset by name and from keys of the provider itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gateway.config.documents import Kind, Node, Value
+from gateway.config.fields import Fields
+from gateway.config.lookup import Known
+from gateway.config.parameters import OPERATIONS, read_parameters
+from gateway.config.problems import Report, did_you_mean, shown
+from gateway.config.profile_keys import AUTH, PRESET, PROFILE, REPORTED
+from gateway.config.schema import BARE_KINDS, PROVIDER_KINDS
+from gateway.config.sources import Entry
+from gateway.config.task_profiles import exact, path, read_task_profile
+from gateway.config.values import Reader, described, listed, one_of, text, truth
+from gateway.domain.job import Operation
+from gateway.domain.profile import Amount, Auth, Profile
+from gateway.domain.route import Capabilities
+from gateway.domain.task_profile import TaskProfile
+
+TASK: Final = "task"
+LACKS: Final = ("edit", "mask", "stream")
+
+_READ_BY = {kind: frozenset(PROFILE) - {"task"} for kind in PROVIDER_KINDS} | {
+    TASK: frozenset(
+        {"auth", "generations", "edits", "masked_edits", "query", "parameters", "reported", "lacks", "task"}
+    ),
+    **dict.fromkeys(BARE_KINDS, frozenset({"auth", "lacks"})),
+}
+"""Which keys of a profile each kind goes by."""
+_HEADER = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
+_PATH = re.compile(r"/([A-Za-z0-9._~/?=&:@%+-]|\{[a-z0-9_]+\})*", re.ASCII)
+_VARIABLE = re.compile(r"\{([^{}]*)\}")
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
+_MODEL, _DEPLOYMENT = "model", "deployment"
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A profile under a name, and the kind that goes by it."""
+
+    kind: str
+    profile: Profile
+
+
+def read_preset(_: str, entry: Entry, report: Report) -> Preset | None:
+    """Read one entry of the `presets` section; None if its kind cannot be told."""
+    fields = Fields(entry.node, PRESET, report, entry.place)
+    kind = fields.required("kind", read_kind)
+    if kind is None:
+        return None
+    return Preset(kind, read_profile(fields, Profile(), kind, report))
+
+
+def read_kind(node: Node, report: Report) -> str | None:
+    """Read the wire format that a provider speaks."""
+    kind = text(node, report)
+    if kind is None or kind in PROVIDER_KINDS:
+        return kind
+    available = ", ".join(PROVIDER_KINDS)
+    suggestion = did_you_mean(kind, PROVIDER_KINDS)
+    report.problem(
+        node.place,
+        f"kind {shown(kind)} is not available in this version; remove it or use {available}{suggestion}",
+    )
+    return None
+
+
+def read_preset_of(fields: Fields, presets: Known[Preset]) -> Preset:
+    """Read `kind` and `preset` of a provider, one of which must be there, as the preset that they name together."""
+    kind = fields.read("kind", read_kind)
+    preset = fields.read("preset", presets.find)
+    if fields.node("kind") is None and fields.node("preset") is None:
+        fields.report.problem(fields.place, "kind is missing: name it, or a preset")
+    if preset is None:
+        return Preset(kind or "", Profile())
+    if kind is not None and kind != preset.kind:
+        fields.report.problem(fields.at("kind"), f"is not the preset's, which is {preset.kind}; leave it out")
+    return preset
+
+
+def read_profile(fields: Fields, base: Profile, kind: str, report: Report) -> Profile:
+    """Read the keys of a profile; what they leave out is as `base` says."""
+    for key in PROFILE:
+        if fields.node(key) is not None and key not in _READ_BY.get(kind, frozenset(PROFILE)):
+            report.problem(fields.at(key), f"means nothing where the kind is {kind}")
+    forms = fields.read("forms", OPERATIONS)
+    lacks = fields.read("lacks", listed(one_of(LACKS)))
+    read: dict[str, Any] = {
+        "auth": _auth(fields, base.auth),
+        **{key: fields.read(key, _path) for key in ("generations", "edits", "masked_edits")},
+        **{key: fields.read(key, truth) for key in ("send_model", "blind_usage", "normalise")},
+        **{key: _texts(fields, key) for key in ("query", "rename", "refuse", "prompt_refuses")},
+        "parameters": read_parameters(fields),
+        "forms": None if forms is None else frozenset(Operation(each) for each in forms),
+        "drop": fields.read("drop", listed(text)),
+        "lacks": None if lacks is None else frozenset(lacks),
+        "reported": _reported(fields),
+    }
+    profile = dataclasses.replace(base, **{name: value for name, value in read.items() if value is not None})
+    return read_task_profile(fields, profile, report) if kind == TASK else profile
+
+
+def check_variables(fields: Fields, profile: Profile, variables: Mapping[str, str], report: Report) -> None:
+    """Report what a profile's paths leave open; a deployment has the upstream model's name unless policy says."""
+    paths = [profile.generations, profile.edits or "", profile.masked_edits or "", *profile.query.values()]
+    own = {_MODEL}
+    if isinstance(profile, TaskProfile):
+        paths += profile.urls.values()
+        own |= {"id"}
+    wanted = {name for each in paths for name in _VARIABLE.findall(each)} - own
+    for name in sorted(wanted - variables.keys() - {_DEPLOYMENT}):
+        report.problem(fields.at("variables"), f"variables.{name} is missing: the provider's paths need it")
+    for name in sorted(variables.keys() - wanted):
+        report.problem(fields.at("variables"), f"nothing asks for {shown(name)}{did_you_mean(name, wanted)}")
+
+
+def read_variables(fields: Fields) -> dict[str, str]:
+    """Read `variables`: what policy fills into a preset's paths."""
+    found = {}
+    for name, node in fields.entries("variables"):
+        value = text(node, fields.report)
+        if not _NAME.fullmatch(name) or name == _MODEL:
+            fields.report.problem(node.place, f"{shown(name)} is no name of a variable, such as deployment")
+        elif value is not None:
+            found[name] = value
+    return found
+
+
+def within(capabilities: Capabilities, profile: Profile) -> Capabilities:
+    """Return what is left of a model's capabilities at a provider, whatever the model can do elsewhere."""
+    if not profile.lacks:
+        return capabilities
+    operations = capabilities.operations - ({Operation.EDIT} if "edit" in profile.lacks else set())
+    return dataclasses.replace(
+        capabilities,
+        operations=operations,
+        mask=capabilities.mask and not profile.lacks & {"mask", "edit"},
+        stream=capabilities.stream and "stream" not in profile.lacks,
+    )
+
+
+def _auth(fields: Fields, base: Auth) -> Auth | None:
+    inner = fields.within("auth", AUTH)
+    if inner is None:
+        return None
+    header = inner.read("header", _matching(_HEADER, "the name of a header"))
+    prefix = inner.read("prefix", _prefix)
+    # A header of another name carries the secret alone, unless a prefix is said.
+    return Auth(header or base.header, prefix if prefix is not None else "" if header else base.prefix)
+
+
+def _prefix(node: Node, report: Report) -> str | None:
+    if isinstance(node, Value) and node.kind in {Kind.QUOTED, Kind.WORD} and node.text.isascii():
+        return node.text
+    report.problem(node.place, f'must be text such as "Bearer ", not {described(node)}')
+    return None
+
+
+def _reported(fields: Fields) -> Amount | None:
+    inner = fields.within("reported", REPORTED)
+    if inner is None:
+        return None
+    where = inner.read("path", path) or ""
+    header = inner.read("header", _matching(_HEADER, "the name of a header")) or ""
+    if bool(where) == bool(header):
+        inner.report.problem(inner.place, "needs path or header, one of them")
+    return Amount(path=where, header=header.lower(), usd=inner.read("usd", exact))
+
+
+def _texts(fields: Fields, key: str) -> dict[str, str] | None:
+    if fields.node(key) is None:
+        return None
+    found = {name: text(node, fields.report) for name, node in fields.entries(key)}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _path(node: Node, report: Report) -> str | None:
+    return _matching(_PATH, "a path after base_url, such as /images/generations")(node, report)
+
+
+def _matching(rule: re.Pattern[str], what: str) -> Reader[str]:
+    def read(node: Node, report: Report) -> str | None:
+        value = text(node, report)
+        if value is not None and not rule.fullmatch(value):
+            report.problem(node.place, f"{shown(value)} is not {what}")
+            return None
+        return value
+
+    return read

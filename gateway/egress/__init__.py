@@ -1,0 +1,1 @@
+"""Egress: URLs that a client or a provider chose, called without ever being led inside."""

@@ -1,0 +1,109 @@
+"""What conversations and paths that go through need from outside: whose a response is, and a way to its account."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.domain.route import Quote
+from gateway.domain.settlement import Reading
+from gateway.ports import Headers, Rendered
+
+Write = Callable[[bytes], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """A response: whose it is, and the account that made it. `terms` are what its settling needs while it goes on."""
+
+    id: str
+    project: str
+    provider: str
+    job_type: str
+    request_id: str
+    terms: Mapping[str, object] | None = None
+
+
+class Responses(Protocol):
+    """Whose responses are, for all gateways that share a store. Every method may raise LedgerUnavailable."""
+
+    async def remember(self, response: Remembered) -> bool:
+        """Keep it for 30 days; False, and nothing changes, if the id is another project's. Terms that are there stay.
+
+        With `terms` somebody has to follow it, and whoever remembers it does so for now.
+        """
+
+    async def find(self, response_id: str) -> Remembered | None:
+        """Return what is known of it."""
+
+    async def forget(self, response_id: str) -> None:
+        """Know it no longer; one that is followed is followed on."""
+
+    async def lapsed(self, most: int) -> Sequence[Remembered]:
+        """Take up to so many that are to be followed and whose follower was not heard of for a while."""
+
+    async def keep(self, response_ids: Sequence[str]) -> None:
+        """Say that these are followed here."""
+
+    async def done(self, response_id: str) -> None:
+        """Follow it no more: it is settled."""
+
+
+class Talk(Protocol):
+    """What is done with the answer to one request that leads a conversation."""
+
+    def recording(self, reading: Callable[[], Reading], write: Write) -> Write:
+        """Return what takes the bytes of the answer: it remembers whose it is as soon as the answer says its id."""
+
+    def goes_on(self, reading: Reading) -> bool:
+        """Tell whether the answer only says that the work goes on in the background."""
+
+    async def hand_over(self, request_id: str, attempt: int, quote: Quote, reading: Reading) -> None:
+        """Have the work followed to its end and settled then; remember the response in any case. Raises nothing."""
+
+    async def remember(self, reading: Reading) -> None:
+        """Remember whose it is, at its end; raises nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passing:
+    """A request that goes to an account as it is. `path` is below the account's base URL, `query` is as it came.
+
+    Headers are those that may be passed on. `body` is read once, after the key is known; None where there is none.
+    """
+
+    method: str
+    path: str
+    query: str = ""
+    headers: Headers = ()
+    body: Callable[[], Awaitable[Rendered]] | None = None
+    request_id: str = ""
+
+
+class Passed(Protocol):
+    """An answer on its way, whatever its status."""
+
+    @property
+    def status(self) -> int:
+        """The account's status code."""
+
+    @property
+    def headers(self) -> Headers:
+        """What may be passed to the client: no credentials, no cookies, nothing of the hop."""
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body as it comes; UpstreamFailure if it breaks off."""
+
+    async def aclose(self) -> None:
+        """Give the connection back."""
+
+
+class Passages(Protocol):
+    """Ways to accounts, under their own secrets."""
+
+    async def send(self, provider: str, passing: Passing, body: Rendered | None = None) -> Passed:
+        """Return once a status line is in; UpstreamFailure if none came, or if there is no such account."""
+
+    async def look(self, provider: str, response_id: str) -> Reading:
+        """Ask for a response and return what it says of itself and of what it used; UpstreamFailure if it cannot."""

@@ -1,0 +1,209 @@
+"""Batch following: one batch looked at until it is over, for all of its lines that this process waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from gateway.domain.batch import BatchState, BatchTerms
+from gateway.domain.errors import Unavailable
+from gateway.domain.retry import jittered
+from gateway.domain.settlement import Outcome
+from gateway.ports import LedgerUnavailable
+from gateway.ports.batches import Batches
+from gateway.ports.provider import Answer, UpstreamFailure
+from gateway.providers.batch_making import STORE_PAUSE, Making, looked_up
+from gateway.providers.batch_results import Line, Results
+from gateway.providers.batch_wire import OVER, BatchWire, Seen
+from gateway.providers.outcome import error_code, of_garbage, of_status
+
+log = logging.getLogger("gateway.providers")
+
+OK: Final = 200
+AFTER_ITS_WINDOW: Final = 6 * 3600.0
+"""Seconds for which a batch is asked after that should be over, before nobody can tell any more."""
+_MOST_ERROR: Final = 64 * 1024
+_TRIES: Final = 5
+_UNDONE = frozenset({"batch_expired", "batch_cancelled"})
+"""Codes of lines that were not begun. The provider bills completed requests alone (Batch API guide: work that was
+completed before a batch expired or was cancelled is charged)."""
+
+
+class Account(NamedTuple):
+    """What batches of one account are made and followed with. `told` hears what became of one, of how many requests."""
+
+    wire: BatchWire
+    records: Batches
+    terms: BatchTerms
+    told: Callable[[str, int], None]
+
+
+class Following:
+    """One batch. `wait` for a line; the looking is one coroutine however many wait."""
+
+    def __init__(self, account: Account, key: str, making: Making | None) -> None:
+        self._wire, self._records, self._terms, self._told = account
+        self.key = key
+        self._making = making
+        self._waiting = 0
+        self._due: float | None = None
+        self._cancelled = False
+        self._results: Results | None = None
+        self._task = asyncio.create_task(self._run())
+        self._task.add_done_callback(_retrieved)
+
+    @property
+    def over(self) -> bool:
+        """Whether it is known what became of it."""
+        return self._task.done()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody waits any more."""
+        return self._waiting == 0
+
+    async def wait(self, custom_id: str, due: float | None) -> Answer:
+        """Return the answer to one line; UpstreamFailure says what else became of it."""
+        self._waiting += 1
+        if due is not None:
+            self._due = due if self._due is None else min(self._due, due)
+        try:
+            seen, results = await asyncio.shield(self._task)
+            line = results.line(custom_id)
+            if line is None:
+                raise _without_result(seen)
+            return await self._judged(line, results)
+        finally:
+            self._waiting -= 1
+
+    async def _judged(self, line: Line, results: Results) -> Answer:
+        """Return the answer of a line that has one; raises what became of any other."""
+        response, error = line.document.get("response"), line.document.get("error")
+        if isinstance(response, dict) and line.end:
+            status = response.get("status_code")
+            if status == OK:
+                return await results.answer(line)
+            if isinstance(status, int) and 100 <= status <= 599:  # noqa: PLR2004 - what HTTP has
+                raise of_status(status, {}, await results.text(line, _MOST_ERROR), secret=self._wire.secret)
+        code = error_code(error) if isinstance(error, dict) else "error"
+        if code in _UNDONE:
+            raise UpstreamFailure(Outcome.REJECTED, code, "the batch ended before this request was done")
+        if error is not None:
+            raise UpstreamFailure(Outcome.REJECTED, "batch_failed", f"the batch did not do this request ({code})")
+        raise of_garbage("the batch's line holds no answer")
+
+    async def _run(self) -> tuple[Seen, Results]:
+        seen = await (self._making.run(self._told) if self._making is not None else self._found())
+        try:
+            seen = await self._over(seen)
+            results = Results()
+            self._results = results
+            await self._fetch(seen, results)
+        except UpstreamFailure:
+            self._told("lost", self._waiting)
+            raise
+        self._told(seen.status, self._waiting)
+        return seen, results
+
+    async def _found(self) -> Seen:
+        """Find out what another process made of it; whatever it may have sent is followed, never sent again."""
+        while True:
+            try:
+                record = await self._records.find(self.key)
+                if record is None or record.state is BatchState.ABANDONED:
+                    raise UpstreamFailure(
+                        Outcome.NOT_SENT,
+                        "batch_not_created",
+                        "the gateway was interrupted before the batch was created",
+                    )
+                if record.state is BatchState.CREATED:
+                    return Seen(record.id, "validating")
+                if record.overdue:
+                    found = await self._recovered(record.state)
+                    if found is not None:
+                        return found
+                    continue
+            except LedgerUnavailable as error:
+                log.warning("batch %s waits for the store: %s", self.key, error)
+            await asyncio.sleep(jittered(min(self._terms.poll, 10 * STORE_PAUSE), random.random))
+
+    async def _recovered(self, state: BatchState) -> Seen | None:
+        """Look for a batch whose maker fell silent; one that is nowhere is given up, so that nobody can create it."""
+        if state is BatchState.CREATING:
+            found = await looked_up(self._wire, self.key)
+            if found is not None:
+                await self._records.created(self.key, found.id)
+                return found
+        await self._records.abandon(self.key)
+        return None
+
+    async def _over(self, seen: Seen) -> Seen:
+        """Look until it is over, and give it up where a request's time would run out."""
+        patience = time.monotonic() + self._terms.window + AFTER_ITS_WINDOW
+        while seen.status not in OVER:
+            if time.monotonic() > patience:
+                raise UpstreamFailure(Outcome.UNKNOWN, "timeout", "the provider did not end the batch in time")
+            await asyncio.sleep(self._pause())
+            try:
+                seen = await self._wire.look(seen.id)
+                if self._is_late() and not self._cancelled and not seen.over:
+                    log.info("batch %s is cancelled: a request of it would be too late", seen.id)
+                    seen = await self._wire.cancel(seen.id)
+                    self._cancelled = True
+            except UpstreamFailure as failure:
+                log.warning("batch %s cannot be looked at: %s", seen.id, failure)
+        return seen
+
+    def _pause(self) -> float:
+        pause = jittered(self._terms.poll, random.random)
+        if self._due is not None and not self._cancelled:
+            pause = min(pause, max(self._due - self._terms.spare - time.time(), 0.1))
+        return pause
+
+    def _is_late(self) -> bool:
+        return self._due is not None and time.time() >= self._due - self._terms.spare
+
+    async def _fetch(self, seen: Seen, results: Results) -> None:
+        for file in seen.files:
+            for number in range(1, _TRIES + 1):
+                try:
+                    await results.take(self._wire.content(file))
+                    break
+                except (UpstreamFailure, Unavailable) as failure:
+                    log.warning("results of batch %s cannot be had: %s", seen.id, failure)
+                    if number == _TRIES:
+                        raise UpstreamFailure(
+                            Outcome.UNKNOWN, "garbage", "the batch was done, and its results cannot be had"
+                        ) from failure
+                await asyncio.sleep(jittered(self._terms.poll, random.random))
+
+    async def aclose(self) -> None:
+        """Stop looking, and let go of results that nobody reads."""
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, UpstreamFailure):
+            await self._task
+        if self._results is not None:
+            results, self._results = self._results, None
+            await results.returned(read=False)
+
+
+def _without_result(seen: Seen) -> UpstreamFailure:
+    """Judge a line of which no result speaks: only of a batch that was done to its end nobody knows why."""
+    if seen.status == "completed":
+        return of_garbage("the batch was completed and holds nothing of this request")
+    if seen.status == "failed":
+        return UpstreamFailure(
+            Outcome.REJECTED, "batch_failed", f"the provider refused the batch: {seen.message or 'it does not say why'}"
+        )
+    return UpstreamFailure(Outcome.REJECTED, f"batch_{seen.status}", "the batch ended before this request was done")
+
+
+def _retrieved(task: asyncio.Task[tuple[Seen, Results]]) -> None:
+    """Look at how it ended, should nobody wait for it: whoever does hears of it all the same."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,106 @@
+"""Batch lines: what is written into a file of requests, a line each, and how long it has become."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from gateway.domain.errors import Unavailable
+from gateway.domain.job import Operation
+from gateway.domain.profile import ImageForm, Parameter, Source
+from gateway.domain.settlement import Outcome
+from gateway.ports import Rendered
+from gateway.ports.provider import Call, Outside, UpstreamFailure
+from gateway.providers.upstream_json import upstream_json
+from gateway.providers.upstream_values import refuse_spooled
+from gateway.spool import Spool
+
+IN_MEMORY: Final = 1024 * 1024
+_IMAGES = frozenset({"image", "image[]", "images", "image_urls", "mask", "markup"})
+_NUMBERS = frozenset({"n", "output_compression", "partial_images"})
+_NUMBER = re.compile(r"[0-9]{1,6}", re.ASCII)
+
+
+class Full(Exception):
+    """The file has no room for another line."""
+
+
+@dataclass(slots=True)
+class LineFile:
+    """A file of lines that grows. A line that could not be written to its end is left out of what is read."""
+
+    endpoint: str
+    most_requests: int
+    most_bytes: int
+    length: int = 0
+    lines: int = 0
+    _spool: Spool = field(default_factory=lambda: Spool(IN_MEMORY))
+    _ranges: list[tuple[int, int]] = field(default_factory=list)
+    _writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def add(self, custom_id: str, body: Rendered) -> None:
+        """Write one line; Full if it does not fit, UpstreamFailure (not sent) if there is no room on disk."""
+        line = {"custom_id": custom_id, "method": "POST", "url": self.endpoint}
+        head, tail = json.dumps(line, separators=(",", ":"))[:-1].encode() + b',"body":', b"}\n"
+        async with self._writing:
+            if self.lines >= self.most_requests or self.length + len(head) + body.length + len(tail) > self.most_bytes:
+                raise Full
+            start = self._spool.size
+            try:
+                await self._write(head)
+                async for chunk in body.chunks():
+                    await self._write(chunk.replace(b"\n", b" ").replace(b"\r", b" "))  # in JSON no string holds any
+                await self._write(tail)
+            except Unavailable as error:
+                raise UpstreamFailure(Outcome.NOT_SENT, "no_room", "the gateway's disk has no room") from error
+            self._ranges.append((start, self._spool.size))
+            self.length += self._spool.size - start
+            self.lines += 1
+
+    async def _write(self, chunk: bytes) -> None:
+        self._spool.write(chunk)
+        await self._spool.drain()
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield all lines; may be called again."""
+        for start, end in self._ranges:
+            async for chunk in self._spool.read(start, end):
+                yield chunk
+
+    async def aclose(self) -> None:
+        """Free memory and file."""
+        await self._spool.aclose()
+
+
+async def line_body(call: Call, outside: Outside) -> Rendered:
+    """Return the JSON that a line carries; `aclose` it once it was written. UpstreamFailure if there is no such form.
+
+    JSON of the client's goes as it is, with policy's changes. A form becomes the JSON form of an edit, its images as
+    data URLs.
+    """
+    changes: Mapping[str, str | int | None] = {"model": call.route.upstream_model, **call.changes}
+    fields = call.body.fields
+    if call.body.encoding == "json" and (call.job.operation is not Operation.EDIT or "images" in fields):
+        return call.body.render(changes)
+    if "markup" in fields:
+        raise UpstreamFailure(Outcome.NOT_SENT, "unsupported", "a batch takes no markup")
+    parameters = [
+        Parameter(name, Source.CONSTANT, constant=_meant(name, value))
+        for name, value in {**fields, **changes}.items()
+        if value is not None and name not in _IMAGES
+    ]
+    parameters.append(Parameter("images", Source.IMAGES, form=ImageForm.DATA_URL, wrap="image_url"))
+    parameters.append(Parameter("mask", Source.MASK, form=ImageForm.DATA_URL, wrap="image_url"))
+    return await upstream_json(call, parameters, outside)
+
+
+def _meant(name: str, value: object) -> object:
+    """Return what a form's text says in JSON."""
+    refuse_spooled(name, value)
+    if name in _NUMBERS and isinstance(value, str) and _NUMBER.fullmatch(value):
+        return int(value)
+    return value == "true" if name == "stream" and isinstance(value, str) else value

@@ -1,0 +1,244 @@
+"""Normalised: answers of others put into the shape of the API that is served here, images from disk by range.
+
+What came as a data URI or with its prefix becomes plain `b64_json`. A link on the provider's own origin is fetched
+there; one elsewhere may die, so that it is fetched too, without credentials. What cannot be fetched stays a link.
+`created` and `output_format` are added where they are missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from typing import Final
+
+import httpx
+
+from gateway.base64_stream import decoded, encoded
+from gateway.domain.errors import Unavailable
+from gateway.domain.price import Charged
+from gateway.domain.profile import Amount, Profile
+from gateway.domain.settlement import Outcome, Reading
+from gateway.ports.egress import Unfetchable
+from gateway.ports.provider import Answer, Call, Outside, UpstreamFailure
+from gateway.providers.amounts import nano, told
+from gateway.providers.answer import read_body
+from gateway.providers.collected import CollectedAnswer, Piece
+from gateway.providers.content import Element
+from gateway.providers.elide import ELIDED
+from gateway.providers.endpoint import Endpoint, origin_of
+from gateway.providers.foreign_errors import moderated_body
+from gateway.providers.part import IN_MEMORY, Part, read_into
+from gateway.providers.picture import LEADING, Picture, picture_of
+from gateway.spool import Spool
+
+log = logging.getLogger("gateway.providers")
+
+MAX_IMAGE: Final = 64 * 1024 * 1024
+"""Bytes of an image that is fetched."""
+FETCH_SECONDS: Final = 60.0
+BLIND: Final = "blind"
+"""The usage problem of a provider whose usage is no bill."""
+
+_HEAD: Final = 256
+"""Bytes of a string in which the head of a data URI lies, escapes included."""
+_DATA_URI: Final = re.compile(rb"data:[^,]{0,200};base64,", re.IGNORECASE)
+_KEPT: Final = ("background", "output_format", "quality", "size")
+
+
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """One image: its base64 by range, or the link that it stays; and what is said of it."""
+
+    text: tuple[Spool, int, int] | None
+    link: str
+    about: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Normaliser:
+    """Puts the answers of one provider into shape."""
+
+    profile: Profile
+    endpoint: Endpoint
+    outside: Outside
+
+    async def normalised(self, answer: Answer, call: Call, headers: Mapping[str, str]) -> CollectedAnswer:
+        """Read an answer to its end and return it in shape; UpstreamFailure if it is none, or a refusal in a 200.
+
+        `headers` are all of the answer's, names in lower case.
+        """
+        part = Part(call.job.n, headers=answer.headers, rate_limits=answer.rate_limits)
+        part.upstream_request_id = answer.upstream_request_id
+        try:
+            content = await read_into(answer, part)
+            part.reading = self._reading(part.reading, content.exact(), headers)
+            items = content.elements()
+            blocked = [item for _, item in items if item.get("respect_moderation") is False]
+            found = [pair for pair in items if pair[1].get("respect_moderation") is not False]
+            images = await self._images(found, part)
+            if blocked and not images:
+                raise _withheld(part.reading)
+            return await self._whole(part, images, call)
+        except BaseException:
+            await part.aclose()
+            raise
+
+    def _reading(self, reading: Reading, document: object, headers: Mapping[str, str]) -> Reading:
+        if self.profile.blind_usage:
+            reading = replace(reading, usage=None, usage_problem=BLIND)
+        amount = self.profile.reported
+        return reading if amount is None else with_amount(reading, amount, document, headers)
+
+    async def _images(self, found: Sequence[tuple[Element, Mapping[str, object]]], part: Part) -> list[_Image]:
+        """Return the images in their order; those that must be fetched are, all at once."""
+        fetching = [self._image(place, item, part) for place, item in found]
+        return [image for image in await asyncio.gather(*fetching) if image is not None]
+
+    async def _image(self, place: Element, item: Mapping[str, object], part: Part) -> _Image | None:
+        prompt = item.get("revised_prompt")
+        about = {"revised_prompt": prompt} if isinstance(prompt, str) and prompt != ELIDED.decode() else {}
+        text = await _inline(place, part.spool)
+        if text is not None:
+            return _Image(text, "", about)
+        url = self.endpoint.resolve(str(item.get("url"))) if place.link else None
+        return None if url is None else await self._linked(url, about, part)
+
+    async def _linked(self, url: httpx.URL, about: Mapping[str, object], part: Part) -> _Image:
+        """Return an image that is told by link: fetched, unless that leads nowhere."""
+        own = origin_of(url) == self.endpoint.origin
+        spool = Spool(IN_MEMORY)
+        part.fetched.append(spool)
+        try:
+            await self._fetch(url, spool, own=own)
+        except (Unfetchable, UpstreamFailure, Unavailable) as error:
+            log.warning("an image of an answer stays a link, for it cannot be fetched: %s", error)
+            return _Image(None, str(url), about)
+        return _Image((spool, 0, spool.size), "", about)
+
+    async def _fetch(self, url: httpx.URL, spool: Spool, *, own: bool) -> None:
+        """Fetch an image as base64; credentials go to the provider's own origin alone."""
+        if not own:
+            if self.outside.fetcher is None:
+                raise Unfetchable("unavailable", "the gateway fetches no links")
+            answer = await self.outside.fetcher.get(str(url), seconds=FETCH_SECONDS, limit=MAX_IMAGE)
+            try:
+                await _keep(answer.chunks(), spool, answer.status)
+            finally:
+                await answer.aclose()
+            return
+        response = await self.endpoint.get(url)
+        try:
+            await _keep(read_body(response, limit=MAX_IMAGE), spool, response.status_code)
+        finally:
+            await response.aclose()
+
+    async def _whole(self, part: Part, images: Sequence[_Image], call: Call) -> CollectedAnswer:
+        reading = replace(part.reading, images=len(images))
+        document = part.document
+        head: dict[str, object] = {"created": _created(document.get("created"))}
+        head |= {name: document[name] for name in _KEPT if isinstance(document.get(name), str)}
+        first = next((image.text for image in images if image.text is not None), None)
+        picture = await _picture_at(first) if first is not None else None
+        if picture is not None:  # what came, whatever was asked for or is said of it
+            head["output_format"] = picture.output_format
+            reading = replace(reading, output_format=picture.output_format)
+        if picture is not None and picture.size is not None and reading.size is None:
+            reading = replace(reading, size=str(picture.size))
+        pieces: list[Piece] = [_opened(head, "data", b"[")]
+        for number, image in enumerate(images):
+            pieces += [b",", *_written(image)] if number else _written(image)
+        usage = b"" if reading.usage is None else b',"usage":' + json.dumps(document["usage"]).encode()
+        pieces.append(b"]" + usage + b"}")
+        part.reading = reading
+        # The parts' own images are of no use to whoever passes the whole on by its pieces.
+        part.images = [Element(0, 0)] * len(images)
+        return CollectedAnswer([part], pieces, missing=max(call.job.n - len(images), 0))
+
+
+def with_amount(reading: Reading, amount: Amount, document: object, headers: Mapping[str, str]) -> Reading:
+    """Return the reading with what the answer says of its cost, or of units that the price row prices."""
+    count = told(amount, document, headers)
+    if count is None:
+        return reading
+    return replace(reading, units=count) if amount.usd is None else replace(reading, reported=nano(count, amount.usd))
+
+
+def _withheld(reading: Reading) -> UpstreamFailure:
+    """Return the failure of images that were made and then withheld, in a 200."""
+    message = "The provider made an image and withheld it: its content moderation refused it."
+    body = {"error": moderated_body(message, [], "output")}
+    return UpstreamFailure(
+        Outcome.REJECTED,
+        "status_4xx",
+        "the provider withheld what it made (moderation)",
+        status=HTTPStatus.BAD_REQUEST,
+        headers=[("content-type", "application/json")],
+        body=json.dumps(body).encode(),
+        pass_on=True,
+        charged_for=Charged.MODERATED,
+        reading=reading,
+    )
+
+
+async def _inline(place: Element, spool: Spool) -> tuple[Spool, int, int] | None:
+    """Return where the base64 of an element lies, in `b64_json` or in a data URI; None if it has none."""
+    if place.inline is not None and place.inline[1] < place.inline[2]:
+        start, end = place.inline[1:]
+        return spool, start + (await _prefix(spool, start, end) or 0), end
+    skipped = await _prefix(spool, *place.link) if place.link is not None else None
+    return None if place.link is None or skipped is None else (spool, place.link[0] + skipped, place.link[1])
+
+
+async def _prefix(spool: Spool, start: int, end: int) -> int | None:
+    """Return how long the head of the data URI is that a string begins with, as it is written; None if it has none."""
+    head = b"".join([chunk async for chunk in spool.read(start, min(start + _HEAD, end))])
+    match = _DATA_URI.match(head.replace(b"\\/", b"/"))
+    if match is None:
+        return None
+    comma = head.index(b",")  # the first one, in the text as in the URI: an escaped comma is not written so
+    return comma + 1
+
+
+async def _keep(chunks: AsyncIterator[bytes], spool: Spool, status: int) -> None:
+    if not httpx.codes.is_success(status):
+        raise Unfetchable("status", f"its server answered {status}", sent=True)
+    async for text in encoded(chunks):
+        spool.write(text)
+        await spool.drain()
+
+
+async def _picture_at(text: tuple[Spool, int, int]) -> Picture | None:
+    """Return what an image is, by the first bytes of its base64, as many as that takes."""
+    spool, start, end = text
+    found, picture = b"", None
+    try:
+        async for chunk in decoded(spool.read(start, min(start + 2 * LEADING, end))):
+            found += chunk
+            picture = picture_of(found)
+            if picture is not None and picture.size is not None:
+                break
+    except ValueError:
+        return picture
+    return picture
+
+
+def _created(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else int(time.time())
+
+
+def _opened(members: Mapping[str, object], name: str, opening: bytes) -> bytes:
+    """Write an object that is still open, with one more member begun."""
+    head = json.dumps(members, separators=(",", ":"))[:-1]
+    return f'{head}{"," if members else ""}"{name}":'.encode() + opening
+
+
+def _written(image: _Image) -> list[Piece]:
+    if image.text is None:
+        return [_opened(image.about, "url", json.dumps(image.link).encode() + b"}")]
+    return [_opened(image.about, "b64_json", b'"'), image.text, b'"}']

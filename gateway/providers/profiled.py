@@ -1,0 +1,67 @@
+"""Profiled: endpoints that speak nearly like the OpenAI images API; how they differ is a profile, which is data."""
+
+from __future__ import annotations
+
+import httpx
+
+from gateway.domain.route import ProviderConfig
+from gateway.ports import Rendered
+from gateway.ports.provider import Answer, Call, Outside, UpstreamFailure
+from gateway.providers.answer import open_answer
+from gateway.providers.endpoint import Endpoint, shown_headers
+from gateway.providers.foreign_errors import in_shape
+from gateway.providers.normalised import Normaliser
+from gateway.providers.outcome import of_status
+from gateway.providers.profiled_body import path_of, profiled_body
+
+
+class ProfiledProvider:
+    """Implements `ports.Provider`: one POST per call, never repeated and never redirected.
+
+    Raises ValueError if the base URL is no http(s) URL or the key cannot stand in a header.
+    """
+
+    def __init__(
+        self, config: ProviderConfig, outside: Outside, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        self._profile = config.profile
+        self._outside = outside
+        self._endpoint = Endpoint(config, config.profile.auth, transport)
+        profile = config.profile
+        reads = profile.normalise or profile.blind_usage or profile.reported is not None
+        self._normaliser = Normaliser(profile, self._endpoint, outside) if reads else None
+
+    async def send(self, call: Call) -> Answer:
+        """Send the job; return once a 2xx status line is in, or the whole answer where it must be put into shape."""
+        profile = self._profile
+        url = self._endpoint.url(path_of(profile, call), profile.query, model=call.route.upstream_model)
+        body = await profiled_body(profile, call, self._outside)
+        try:
+            return await self._send(call, url, body)
+        finally:
+            await body.aclose()
+
+    async def _send(self, call: Call, url: httpx.URL, body: Rendered) -> Answer:
+        accept = "text/event-stream" if call.job.stream else "application/json"
+        response = await self._endpoint.post(url, body, call.request_id, accept=accept)
+        answer: Answer | None = None
+        try:
+            if not response.is_success:
+                raise await self._failure(response)
+            answer = open_answer(response)
+            if self._normaliser is None or answer.event_stream:
+                return answer
+            whole, answer = answer, None
+            return await self._normaliser.normalised(whole, call, response.headers)
+        finally:
+            if answer is None:
+                await response.aclose()
+
+    async def _failure(self, response: httpx.Response) -> UpstreamFailure:
+        status, body = in_shape(response.status_code, await self._endpoint.error_body(response))
+        passed, secret = shown_headers(response), self._endpoint.secret
+        return of_status(status, response.headers, body, passed=passed, secret=secret)
+
+    async def aclose(self) -> None:
+        """Close connections."""
+        await self._endpoint.aclose()

@@ -1,0 +1,227 @@
+"""Seen: an answer whose images are looked at as they go by: what format they are in, and to be kept where policy says.
+
+What is to be kept goes to a temporary file beside the answer's way. A disk that stays behind costs the images that they
+are kept, never the client its answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
+from typing import Final
+
+from gateway.base64_stream import decoded
+from gateway.domain.errors import Unavailable
+from gateway.domain.settlement import Reading
+from gateway.ports import Headers
+from gateway.ports.provider import Answer, Archive, Call, Collected, UpstreamFailure
+from gateway.ports.storage import FULL, StorageUnavailable
+from gateway.providers.as_asked import wanted_of
+from gateway.providers.collected import OUTPUT_FORMAT
+from gateway.providers.content import Content
+from gateway.providers.event_content import EventContent
+from gateway.providers.picture import picture_of
+from gateway.spool import Spool
+
+BEHIND: Final = "behind"
+"""Why images are not kept that the disk could not take as fast as they came."""
+MOST_WAITING: Final = 1024 * 1024
+"""Bytes of an answer that may wait for the disk."""
+PATIENCE: Final = 1.0
+"""Seconds for which a disk that is behind may hold one answer up, all in all."""
+_IN_MEMORY: Final = 256 * 1024
+
+_FIRST: Final = re.compile(rb'"b64_json"\s{0,8}:\s{0,8}"([^"]{24})')
+_CUT: Final = 64
+"""Bytes in which the beginning of an image may be cut by the end of a chunk."""
+_LOOKED_AT: Final = 256 * 1024
+"""Bytes of an answer in which its first image is looked for."""
+
+
+def seen(answer: Answer, call: Call) -> Answer:
+    """Return an answer that is looked at as it goes by."""
+    kind = SeenCollectedAnswer if isinstance(answer, Collected) else SeenAnswer
+    return kind(answer, call)
+
+
+class SeenAnswer:
+    """Implements `ports.Answer` by another one."""
+
+    def __init__(self, answer: Answer, call: Call) -> None:
+        self._answer = answer
+        self._wanted = wanted_of(call)
+        self._sniffer: Sniffer | None = Sniffer()
+        self._found: str | None = None
+        self._tap = Tap(call.archive, call.job.n, event_stream=answer.event_stream) if call.archive else None
+
+    @property
+    def status(self) -> int:
+        """The provider's status code."""
+        return self._answer.status
+
+    @property
+    def headers(self) -> Headers:
+        """What may be passed to the client, and the format of the first image if it is not the one asked for."""
+        headers = self._answer.headers
+        if self._found is None or self._found == self._wanted or any(name == OUTPUT_FORMAT for name, _ in headers):
+            return headers
+        return [*headers, (OUTPUT_FORMAT, self._found)]
+
+    @property
+    def content_length(self) -> int | None:
+        """Length of the body in bytes, if it is known."""
+        return self._answer.content_length
+
+    @property
+    def event_stream(self) -> bool:
+        """Whether the body is server-sent events."""
+        return self._answer.event_stream
+
+    @property
+    def upstream_request_id(self) -> str | None:
+        """The provider's own id of the request."""
+        return self._answer.upstream_request_id
+
+    @property
+    def rate_limits(self) -> Mapping[str, str]:
+        """What was said of the account's limits."""
+        return self._answer.rate_limits
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body as it comes."""
+        async for chunk in self._answer.chunks():
+            if self._sniffer is not None:
+                self._look(self._sniffer, chunk)
+            if self._tap is not None:
+                await self._tap.feed(chunk)
+            yield chunk
+        if self._tap is not None:
+            tap, self._tap = self._tap, None
+            tap.end()
+
+    def _look(self, sniffer: Sniffer, chunk: bytes) -> None:
+        if sniffer.feed(chunk):
+            self._found, self._sniffer = sniffer.found, None
+
+    def reading(self) -> Reading:
+        """Return what was picked out so far."""
+        return self._answer.reading()
+
+    async def aclose(self) -> None:
+        """Free the answer; what did not come to its end is not kept."""
+        if self._tap is not None:
+            tap, self._tap = self._tap, None
+            await tap.discard()
+        await self._answer.aclose()
+
+
+class SeenCollectedAnswer(SeenAnswer):
+    """One that was put together from several."""
+
+    @property
+    def failures(self) -> Sequence[UpstreamFailure]:
+        """What became of the calls that are left out."""
+        return self._answer.failures if isinstance(self._answer, Collected) else ()
+
+
+class Sniffer:
+    """Tells the format of the first image that lies inline in an answer."""
+
+    def __init__(self) -> None:
+        self._room = _LOOKED_AT
+        self._cut = b""
+        self.found: str | None = None
+
+    def feed(self, chunk: bytes) -> bool:
+        """Take the next bytes; returns whether there is nothing more to be learned."""
+        text = self._cut + chunk
+        match = _FIRST.search(text)
+        self._room -= len(chunk)
+        if match is None:
+            self._cut = text[-_CUT:]
+            return self._room <= 0
+        try:
+            picture = picture_of(base64.b64decode(match[1].replace(b"\\", b"")[:20], validate=True))
+        except binascii.Error:
+            return True
+        self.found = picture.output_format if picture else None
+        return True
+
+
+class Tap:
+    """Keeps what goes by in a temporary file, and hands its images on once all of it has."""
+
+    def __init__(self, archive: Archive, images: int, *, event_stream: bool) -> None:
+        self._archive = archive
+        self._images = images
+        self._content: Content | EventContent = EventContent() if event_stream else Content()
+        self._spool: Spool | None = Spool(_IN_MEMORY)
+        self._waiting = 0
+        self._patience = PATIENCE
+        self._draining: asyncio.Task[None] | None = None
+
+    async def feed(self, chunk: bytes) -> None:
+        """Take the next bytes; waits only for a disk that is behind, and not for long."""
+        if self._spool is None:
+            return
+        self._content.feed(chunk)
+        self._spool.write(chunk)
+        self._waiting += len(chunk)
+        if self._draining is not None and not self._draining.done():
+            if self._waiting > MOST_WAITING and not await self._caught_up(self._draining):
+                self._give_up(self._spool, BEHIND)
+            return
+        if self._draining is not None and self._draining.exception() is not None:
+            self._give_up(self._spool, FULL)
+        elif self._waiting > _IN_MEMORY:
+            self._waiting = 0
+            self._draining = asyncio.create_task(self._spool.drain())
+
+    async def _caught_up(self, draining: asyncio.Task[None]) -> bool:
+        """Wait for the disk, as long as patience lasts for this answer."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        await asyncio.wait({draining}, timeout=self._patience)
+        self._patience = max(self._patience - (clock() - began), 0.0)
+        return draining.done()
+
+    def _give_up(self, spool: Spool, reason: str) -> None:
+        self._archive.lost(reason, self._images)
+        self._spool = None
+        self._archive.take((), {}, partial(self._free, spool))
+
+    def end(self) -> None:
+        """Take note that the answer is whole."""
+        spool = self._spool
+        if spool is None:
+            return
+        document = self._content.document() or {}
+        ranges = [image.inline for image in self._content.images() if image.inline is not None]
+        images = [partial(self._image, spool, start, end) for _, start, end in ranges]
+        self._archive.take(images, document, partial(self._free, spool))
+
+    async def _image(self, spool: Spool, start: int, end: int) -> AsyncIterator[bytes]:
+        """Yield the bytes of an image; ValueError if it is none, StorageUnavailable if it is not all there."""
+        if self._draining is not None:
+            try:
+                await self._draining
+            except Unavailable as error:
+                raise StorageUnavailable("the answer did not fit on the gateway's disk", FULL) from error
+        async for piece in decoded(spool.read(start, end)):
+            yield piece
+
+    async def _free(self, spool: Spool) -> None:
+        if self._draining is not None:
+            await asyncio.wait({self._draining})
+            if not self._draining.cancelled():
+                self._draining.exception()  # it was counted, or nobody needs what it kept
+        await spool.aclose()
+
+    async def discard(self) -> None:
+        """Let go of what did not come to its end."""
+        if self._spool is not None:
+            await self._free(self._spool)

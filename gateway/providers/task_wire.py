@@ -1,0 +1,161 @@
+"""Task wire: requests to a provider that takes work on, with its credentials, to its own hosts and to no other."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final
+from urllib.parse import quote
+
+import httpx
+
+from gateway.domain.json_path import first
+from gateway.domain.route import ProviderConfig
+from gateway.domain.settlement import Outcome
+from gateway.domain.task_profile import TaskProfile, Told
+from gateway.ports import Headers, Rendered
+from gateway.ports.provider import Call, Submitted, UpstreamFailure
+from gateway.providers.answer import read_limited
+from gateway.providers.endpoint import Endpoint, origin_of, shown_headers
+from gateway.providers.profiled_body import path_of
+
+MAX_DOCUMENT: Final = 1024 * 1024
+"""Bytes of a document about work; one that is longer is cut, and is no JSON then."""
+LOOK_SECONDS: Final = 15.0
+"""The longest that one look at work may take, connecting included."""
+
+_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer that is whole. Header names are lower case; `document` is its JSON with exact numbers, None if none.
+
+    `shown` are the headers that a client may see, should it be an error.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    document: object
+    shown: Headers
+
+    @property
+    def success(self) -> bool:
+        """Whether the status is a 2xx."""
+        return 200 <= self.status < 300  # noqa: PLR2004 - what HTTP calls success
+
+
+class TaskWire:
+    """One account. Raises ValueError as `Endpoint` does.
+
+    All methods that call raise UpstreamFailure if no status line came.
+    """
+
+    def __init__(
+        self, config: ProviderConfig, profile: TaskProfile, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        self._endpoint = Endpoint(config, profile.auth, transport)
+        self._profile = profile
+        self._origin = httpx.URL(self._endpoint.origin)
+        self._seconds = config.timeout
+
+    @property
+    def secret(self) -> str | None:
+        """The account's secret, so that it can be left out of what is shown."""
+        return self._endpoint.secret
+
+    @property
+    def origins(self) -> frozenset[str]:
+        """All origins that policy names in full: the provider's own, and sister hosts with a port."""
+        sisters = {f"{self._origin.scheme}://{host}" for host in self._profile.sister_hosts if ":" in host}
+        return frozenset({self._endpoint.origin, *sisters})
+
+    async def submit(self, call: Call, body: Rendered, query: Mapping[str, str]) -> Reply:
+        """Post work."""
+        profile = self._profile
+        url = self._endpoint.url(path_of(profile, call), profile.query, model=call.route.upstream_model)
+        if query:
+            url = url.copy_merge_params(dict(query))
+        response = await self._endpoint.post(url, body, call.request_id, accept="application/json")
+        return await _whole(response, self._seconds)
+
+    async def get(self, url: httpx.URL) -> Reply:
+        """Read what lies at a URL that `url_of` or `below` returned."""
+        return await self._ask("GET", url)
+
+    async def cancel(self, url: httpx.URL) -> Reply:
+        """Ask at such a URL for work to be given up."""
+        return await self._ask(self._profile.cancel_method, url)
+
+    async def _ask(self, method: str, url: httpx.URL) -> Reply:
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                return await _whole(await self._endpoint.ask(method, url), LOOK_SECONDS)
+        except TimeoutError as error:
+            raise UpstreamFailure(Outcome.UNKNOWN, "timeout", "the provider did not answer in time") from error
+
+    def below(self, path: str) -> httpx.URL:
+        """Return the URL of a path below the base URL."""
+        return self._endpoint.url(path, self._profile.query)
+
+    def url_of(self, purpose: Told, submitted: Submitted, model: str) -> httpx.URL | None:
+        """Return the URL for a purpose, the one that was told for preference; None if there is none to be trusted."""
+        told = submitted.urls.get(purpose)
+        if told is not None and (url := self.judged(told)) is not None:
+            return url
+        template = self._profile.urls.get(purpose)
+        if template is None:
+            return None
+        filled = template.replace("{id}", quote(submitted.id, safe=""))
+        return self._endpoint.url(filled, self._profile.query, model=model)
+
+    def told_urls(self, document: object) -> dict[str, str]:
+        """Return the URLs, by purpose, that an answer tells and that may be followed."""
+        found = {purpose.value: first(document, path) for purpose, path in self._profile.told.items()}
+        return {name: url for name, url in found.items() if isinstance(url, str) and self.judged(url) is not None}
+
+    def judged(self, text: str) -> httpx.URL | None:
+        """Return a URL if the account's secret may be sent there: the provider's own origin, or a sister host."""
+        if not (text.isascii() and text.isprintable() and " " not in text and "\\" not in text):
+            return None
+        url = self._endpoint.resolve(text)
+        if url is None or url.userinfo or url.scheme != self._origin.scheme:
+            return None
+        own = origin_of(url) == self._endpoint.origin
+        return url if own or any(_is_sister(url, host) for host in self._profile.sister_hosts) else None
+
+    async def aclose(self) -> None:
+        """Close connections."""
+        await self._endpoint.aclose()
+
+
+async def _whole(response: httpx.Response, seconds: float) -> Reply:
+    try:
+        content = await read_limited(response, limit=MAX_DOCUMENT, seconds=seconds)
+    finally:
+        await response.aclose()
+    headers = dict(reversed(response.headers.multi_items()))  # one that is there twice counts as first given
+    return Reply(response.status_code, headers, content, parsed(content), shown_headers(response))
+
+
+def _is_sister(url: httpx.URL, sister: str) -> bool:
+    host, _, port = sister.lower().partition(":")
+    if (url.port or _PORTS[url.scheme]) != (int(port) if port else _PORTS[url.scheme]):
+        return False
+    return url.host.endswith(host[1:]) if host.startswith("*.") else url.host == host
+
+
+def parsed(content: bytes) -> object:
+    """Return what JSON says, its fractions as exact decimals; None if it is none."""
+    try:
+        return json.loads(content, parse_float=Decimal, parse_constant=_refused)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _refused(word: str) -> object:
+    raise ValueError(f"{word} is no number")

@@ -1,0 +1,180 @@
+"""Task work: what one look at work finds, and what that means."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from http import HTTPStatus
+from typing import Final
+
+from gateway.domain.json_path import first
+from gateway.domain.task_profile import Fault, TaskProfile, TaskState, Told
+from gateway.ports.provider import Call, Submitted, UpstreamFailure
+from gateway.providers.outcome import retry_after
+from gateway.providers.poller import Lane
+from gateway.providers.task_cost import reading_of
+from gateway.providers.task_images import links_of
+from gateway.providers.task_outcome import error_code, error_message, fault_of, lost, of_fault
+from gateway.providers.task_wire import Reply, TaskWire
+
+log = logging.getLogger("gateway.providers")
+
+MISSES: Final = 5
+"""How often in a row a provider says that it knows no such work before it is believed."""
+_REST = 5.0
+"""Seconds that all looks at an account rest after a 429 that does not say how long."""
+_MOST_WORDS = 100
+_LONGEST_WORD = 64
+_UNKNOWN_HERE = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
+_CALLERS_FAULT = frozenset({400, 409, 413, 415, 422, 451})
+
+
+class Words:
+    """What one provider's words for states mean; one that is not known is told of once, and counts as running."""
+
+    def __init__(self, provider: str, profile: TaskProfile) -> None:
+        self._provider = provider
+        self._profile = profile
+        self._strange: set[str] = set()
+
+    def state(self, document: object) -> tuple[TaskState, str]:
+        """Return the state that a document tells, and the word for it."""
+        value = first(document, self._profile.state)
+        word = value[:_LONGEST_WORD] if isinstance(value, str) else ""
+        state = self._profile.states.get(word)
+        if state is None and word not in self._strange and len(self._strange) < _MOST_WORDS:
+            self._strange.add(word)
+            log.warning("provider %s: unknown state of work %r, taken for running", self._provider, word)
+        return state or TaskState.RUNNING, word
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The document that holds the result, as it came; header names are lower case."""
+
+    document: object
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What all work at one account has in common."""
+
+    profile: TaskProfile
+    wire: TaskWire
+    words: Words
+    lane: Lane
+
+
+class Work:
+    """One piece of work that was submitted for a call."""
+
+    def __init__(self, account: Account, call: Call, submitted: Submitted) -> None:
+        self._profile, self._wire = account.profile, account.wire
+        self._words, self._lane = account.words, account.lane
+        self._call = call
+        self._submitted = submitted
+        self._misses = 0
+        self._progress = 0
+
+    async def look(self) -> Finished | None:
+        """Look once: the result if it is there, None if it is not or nobody knows; UpstreamFailure if it has failed.
+
+        What goes wrong with the look itself says nothing of the work.
+        """
+        reply = await self._get(Told.STATUS)
+        if reply is None or not isinstance(reply.document, dict):
+            return None
+        state, word = self._words.state(reply.document)
+        self._advance(reply.document)
+        match state:
+            case TaskState.SUCCEEDED:
+                return await self._finished(reply)
+            case TaskState.FAILED | TaskState.MODERATED | TaskState.CANCELLED:
+                raise self._failed(reply, state, word)
+            case TaskState.MISSING:
+                self._miss()
+            case TaskState.QUEUED | TaskState.RUNNING:
+                self._misses = 0
+        return None
+
+    async def _get(self, purpose: Told) -> Reply | None:
+        """Read a document; None if it did not come this time."""
+        url = self._wire.url_of(purpose, self._submitted, self._call.route.upstream_model)
+        if url is None:
+            raise lost("the provider told no URL of its own for the work that it took on", "garbage")
+        try:
+            reply = await self._wire.get(url)
+        except UpstreamFailure as failure:
+            log.info("work %s could not be looked at: %s", self._submitted.id, failure)
+            return None
+        if reply.status == HTTPStatus.TOO_MANY_REQUESTS:
+            asked = retry_after(reply.headers)
+            self._lane.rest(_REST if asked is None else asked)
+        elif reply.status in _UNKNOWN_HERE:
+            self._miss()
+        elif reply.success:
+            return reply
+        elif purpose is Told.RESULT:
+            self._judge_refusal(reply)
+        return None
+
+    def _miss(self) -> None:
+        """Take note that the provider knows no such work; raises once it said so several times in a row."""
+        self._misses += 1
+        if self._misses >= MISSES:
+            raise lost("the provider no longer knows the work that it took on")
+
+    async def _finished(self, reply: Reply) -> Finished | None:
+        """Return the result of work that has ended well, unless it says that it has not after all."""
+        separate = Told.RESULT in self._submitted.urls or Told.RESULT in self._profile.urls
+        if separate and error_code(self._profile, reply.document) is not None:
+            raise self._failed(await self._with_charge(reply), TaskState.FAILED, "")
+        if separate:
+            result = await self._get(Told.RESULT)
+            if result is None or not isinstance(result.document, dict):
+                return None
+            reply = result
+        if not links_of(self._profile, reply.document) and error_code(self._profile, reply.document) is not None:
+            raise self._failed(reply, TaskState.FAILED, "")
+        return Finished(reply.document, reply.headers)
+
+    async def _with_charge(self, reply: Reply) -> Reply:
+        """Return what tells of a failure, with the headers of what stands for a result: they tell the charge."""
+        url = self._wire.url_of(Told.RESULT, self._submitted, self._call.route.upstream_model)
+        if url is None:
+            return reply
+        try:
+            result = await self._wire.get(url)
+        except UpstreamFailure as failure:
+            log.info("the charge for work %s that failed is not known: %s", self._submitted.id, failure)
+            return reply
+        return replace(reply, headers={**reply.headers, **result.headers})
+
+    def _judge_refusal(self, reply: Reply) -> None:
+        """Raise if the answer in place of a result says that the work has failed; else it may come yet."""
+        code, message = error_code(self._profile, reply.document), error_message(self._profile, reply.document, None)
+        if fault_of(self._profile, message, code) is not None or reply.status in _CALLERS_FAULT:
+            raise self._failed(reply, TaskState.FAILED, "", otherwise=Fault.INVALID)
+
+    def _failed(self, reply: Reply, state: TaskState, word: str, otherwise: Fault | None = None) -> UpstreamFailure:
+        profile, secret = self._profile, self._wire.secret
+        code = error_code(profile, reply.document)
+        default = Fault.MODERATED if state is TaskState.MODERATED else otherwise or profile.otherwise
+        reading = reading_of(profile, self._submitted, reply.document, reply.headers)
+        message = error_message(profile, reply.document, secret)
+        fault = fault_of(profile, message, code, word) or default
+        return of_fault(fault, code or word or state.value, message, reading)
+
+    def _advance(self, document: object) -> None:
+        """Tell how far it is, where somebody wants to know."""
+        submissions, value = self._call.submissions, first(document, self._profile.progress)
+        if submissions is None or isinstance(value, bool) or not isinstance(value, int | Decimal):
+            return
+        percent = value * 100 if isinstance(value, Decimal) and 0 < value <= 1 else value
+        progress = min(max(int(percent), 0), 100)
+        if progress > self._progress:
+            self._progress = progress
+            submissions.advanced(self._call.number, progress)

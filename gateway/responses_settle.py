@@ -1,0 +1,106 @@
+"""Responses settle: what a conversation's response cost: the text model by its usage, the image tool by its own.
+
+Whatever part says nothing that can be believed is counted at its most, and the record says which part that was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+from gateway.domain import pricing
+from gateway.domain.price import Price
+from gateway.domain.responses import ENDED, Said, TextTerms
+from gateway.domain.route import Quote, Views
+from gateway.domain.settlement import CostSource, Reading, Settlement
+from gateway.steps import settle as images_alone
+
+ABSURD = images_alone.ABSURD
+
+
+def settle(
+    request_id: str,
+    attempt: int,
+    quote: Quote,
+    reading: Reading,
+    multiplier: Fraction,
+    *,
+    upstream_request_id: str | None = None,
+    seconds: float | None = None,
+) -> Settlement:
+    """Return the settlement of any answer that was read as far as it came: of a response, or of images alone."""
+    if quote.text is None:
+        return images_alone.settle(
+            request_id,
+            attempt,
+            quote,
+            reading,
+            multiplier,
+            upstream_request_id=upstream_request_id,
+            seconds=seconds,
+        )
+    said = reading.said or Said()
+    told: dict[str, object] = {
+        "response": said.id,
+        "status": said.status,
+        "error": reading.error,
+        "size": reading.size,
+        "quality": reading.quality,
+        "upstream_request_id": upstream_request_id,
+        "seconds": None if seconds is None else round(seconds, 3),
+        **_told_of_text(quote.text, said),
+    }
+    if not reading.complete or said.status not in ENDED:
+        cost, source, usage = quote.worst, CostSource.PRESUMED, None
+    else:
+        cost, estimated = _cost(quote, quote.text, reading, said, multiplier)
+        told["estimated"] = ", ".join(estimated) or None
+        source, usage = CostSource.ESTIMATE if estimated else CostSource.USAGE, reading.usage
+    facts = {name: value for name, value in told.items() if value is not None}
+    return Settlement(request_id, attempt, cost, source, reading.images, usage, facts)
+
+
+def _cost(
+    quote: Quote, terms: TextTerms, reading: Reading, said: Said, multiplier: Fraction
+) -> tuple[Views, Sequence[str]]:
+    """What a response cost that has ended, and the parts of it that had to be estimated."""
+    estimated = []
+    text = terms.worst if said.text is None else terms.cost(said.text)
+    if said.text is None or text > ABSURD * terms.worst:
+        text, estimated = terms.worst, ["text"]
+    known, models = _believed(quote, reading), quote.route.model
+    rows: list[int] = []
+    for row in (quote.official_price, quote.route_price):
+        cost = (
+            0
+            if not said.calls and reading.usage is None
+            else pricing.cost_of_work(replace(quote.job, n=max(said.calls, 1)), row, models, known)
+        )
+        if cost is None:
+            estimated = [*estimated, "images"] if "images" not in estimated else estimated
+            cost = _most(quote, row, said.calls)
+        rows.append(cost)
+    return pricing.views(rows[0] + text, rows[1] + text, multiplier), estimated
+
+
+def _believed(quote: Quote, reading: Reading) -> Reading:
+    """The reading without usage that nobody would bill."""
+    rows, top = (quote.official_price, quote.route_price), ABSURD * max(quote.worst.official, quote.worst.route)
+    usage = reading.usage
+    if usage is not None and any(row.tokens and pricing.cost_of_usage(usage, row.tokens) > top for row in rows):
+        return replace(reading, usage=None)
+    return reading
+
+
+def _most(quote: Quote, row: Price, calls: int) -> int:
+    """The most that so many calls of the tool cost."""
+    qualities = quote.route.capabilities.quality
+    one = pricing.worst_case(replace(quote.job, n=1), quote.route.model, row, sizes=(), qualities=qualities)
+    return calls * one
+
+
+def _told_of_text(terms: TextTerms, said: Said) -> dict[str, object]:
+    used = said.text
+    tokens = {"in": used.tokens_in, "cached": used.cached, "out": used.tokens_out} if used else None
+    return {"text_model": terms.model, "text_tokens": tokens, "text_problem": said.problem}

@@ -1,0 +1,1 @@
+"""Black Forest Labs' API as of November 2026."""

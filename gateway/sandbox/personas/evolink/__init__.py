@@ -1,0 +1,1 @@
+"""EvoLink's image tasks as of November 2026."""

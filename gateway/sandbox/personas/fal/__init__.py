@@ -1,0 +1,1 @@
+"""fal's queue as of November 2026."""

@@ -1,0 +1,1 @@
+"""Likes: providers whose images API is nearly that of the simulated service beside them."""

@@ -1,0 +1,1 @@
+"""Replicate's predictions as of November 2026."""

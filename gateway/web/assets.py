@@ -1,0 +1,38 @@
+"""The endpoints of stored images: one is sent, whole or in part; a project's are listed, and deleted."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl
+
+from gateway.front import Gateway
+from gateway.web.context import RequestContext
+from gateway.web.outbound import end_to_end, send_outbound
+
+
+class AssetEndpoints:
+    """Handlers on one gateway. `stall_seconds` is how long a client may read nothing."""
+
+    def __init__(self, gateway: Gateway, stall_seconds: float) -> None:
+        self._gateway = gateway
+        self._stall_seconds = stall_seconds
+
+    async def one(self, context: RequestContext) -> None:
+        """Send a stored image; of one that is asked for by HEAD nothing is read."""
+        outbound = await self._gateway.asset(context.headers, context.path_params["id"], _query(context))
+        if context.scope["method"] == "HEAD":
+            await context.start(outbound.status, end_to_end(outbound.headers, context.request_id))
+            await context.write(b"", more=False)
+            return
+        await send_outbound(context, outbound, self._stall_seconds)
+
+    async def listing(self, context: RequestContext) -> None:
+        """List the stored images of the key's project."""
+        await context.answer_json(await self._gateway.assets(context.headers, _query(context)))
+
+    async def delete(self, context: RequestContext) -> None:
+        """Delete a stored image of the key's project."""
+        await context.answer_json(await self._gateway.delete_asset(context.headers, context.path_params["id"]))
+
+
+def _query(context: RequestContext) -> dict[str, str]:
+    return dict(parse_qsl(context.scope["query_string"].decode("latin-1"), keep_blank_values=True))

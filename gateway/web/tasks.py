@@ -1,0 +1,34 @@
+"""The endpoints of tasks: look at one, list them, cancel one."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import parse_qsl
+
+from gateway.front import Gateway
+from gateway.web.context import RequestContext
+
+
+class TaskEndpoints:
+    """Handlers on one gateway."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def one(self, context: RequestContext) -> None:
+        """Answer a task as it is now."""
+        told, headers = await self._gateway.task(context.headers, context.path_params["id"])
+        body = json.dumps(told).encode()
+        own = [("content-type", "application/json"), ("content-length", str(len(body)))]
+        always = [("cache-control", "no-store"), ("x-request-id", context.request_id)]
+        await context.start(200, [*own, *headers, *always])
+        await context.write(body, more=False)
+
+    async def listing(self, context: RequestContext) -> None:
+        """Answer the tasks of the key's project, newest first."""
+        query = dict(parse_qsl(context.scope["query_string"].decode("latin-1"), keep_blank_values=True))
+        await context.answer_json(await self._gateway.tasks(context.headers, query))
+
+    async def cancel(self, context: RequestContext) -> None:
+        """Cancel a task and answer it as it is then."""
+        await context.answer_json(await self._gateway.cancel_task(context.headers, context.path_params["id"]))

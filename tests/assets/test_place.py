@@ -1,0 +1,54 @@
+"""Where assets are kept, as an operator writes it: understood, or refused with a hint and no secret repeated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway.assets.place import Bucket, PlaceError, place_of
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("/srv/assets", Path("/srv/assets")),
+        ("assets", Path("assets")),
+        ("file:///srv/my%20assets", Path("/srv/my assets")),
+        ("file:/srv/assets", Path("/srv/assets")),
+        ("s3://pictures", Bucket("pictures")),
+        ("s3://pictures/a/b/", Bucket("pictures", "a/b")),
+        (
+            "s3://pictures/a?endpoint=http://minio:9000&region=eu-1&virtual_hosted=true",
+            Bucket("pictures", "a", "http://minio:9000", "eu-1", virtual_hosted=True),
+        ),
+    ],
+)
+def test_a_place_is_understood(text: str, place: Path | Bucket) -> None:
+    """A path, a file: URL, or a bucket with its options."""
+    assert place_of(text) == place
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("s3://user:hush@pictures/a", "AWS_ACCESS_KEY_ID"),
+        ("s3://pictures?access_key_id=hush", "AWS_ACCESS_KEY_ID"),
+        ("s3://pictures?secret=hush", "AWS_ACCESS_KEY_ID"),
+        ("s3://${BUCKET}/hush", "no variables"),
+        ("/srv/${NAME}", "no variables"),
+        ("s3:///a", "name a bucket"),
+        ("s3://minio:9000/pictures", "endpoint="),
+        ("s3://pictures?regoin=eu", "'regoin' is not one of endpoint, region"),
+        ("s3://pictures?region=a&region=b", "twice"),
+        ("s3://pictures?endpoint=minio:9000", "http"),
+        ("s3://pictures?virtual_hosted=yes", "true or false"),
+        ("gs://pictures", "gs: is not a place"),
+        ("file://elsewhere/srv", "of this machine"),
+    ],
+)
+def test_what_is_no_place_is_refused(text: str, hint: str) -> None:
+    """In words that help; what may be a secret is not among them."""
+    with pytest.raises(PlaceError, match=hint) as caught:
+        place_of(text)
+    assert "hush" not in str(caught.value)

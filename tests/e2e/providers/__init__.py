@@ -1,0 +1,1 @@
+"""Every provider, proven by one runner: a table says what is particular to each."""

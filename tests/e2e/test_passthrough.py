@@ -1,0 +1,213 @@
+"""Paths that go through to a provider: those that policy names and no others, whatever way they are written."""
+
+from __future__ import annotations
+
+import http.client
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from gateway.sandbox.client import Sandbox
+from tests.e2e.accounting import booked, settled
+from tests.e2e.stack import Stack, free_port, running_gateway
+
+PORT = free_port()
+POLICY = f"""
+providers:
+  main: {{kind: openai, base_url: "http://127.0.0.1:{PORT}/api/v1", api_key: "${{SANDBOX_KEY}}", timeout: 10s}}
+  away: {{kind: openai, base_url: "http://127.0.0.1:9/v1", api_key: "${{SANDBOX_KEY}}"}}
+routes:
+  main/gpt-image-2: {{provider: main, model: gpt-image-2, upstream_model: gpt-image-2}}
+job_types:
+  draft: {{routes: [main/gpt-image-2]}}
+projects:
+  team:
+    job_types: [draft]
+    budgets: [{{window: total, limit: "10"}}]
+    passthrough: {{provider: main, paths: [/v1/files, /v1/chat/completions]}}
+  payer:
+    job_types: [draft]
+    budgets: [{{window: total, limit: "0.01"}}]
+    passthrough: {{provider: main, paths: [/v1/embeddings], methods: [POST], price_per_request: "0.004"}}
+  counted:
+    job_types: [draft]
+    quotas: [{{requests: 2, per: hour}}]
+    budgets: [{{window: total, limit: "10"}}]
+passthrough:
+  - {{provider: main, paths: [/v1/moderations]}}
+  - {{provider: away, paths: [/v1/vector_stores]}}
+"""
+
+
+@dataclass
+class Upstream:
+    """What reached the account."""
+
+    seen: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[Upstream]:
+    """An account that answers everything with what it got, and with headers that no client may see."""
+    found = Upstream()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("content-length", 0)))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            found.seen.append((self.command, self.path, headers, body))
+            told = json.dumps({"path": self.path, "bytes": len(body)}).encode()
+            self.send_response(201)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(told)))
+            self.send_header("Set-Cookie", "secret=1")
+            self.send_header("OpenAI-Organization", "org-secret")
+            self.end_headers()
+            self.wfile.write(told)
+
+        do_GET = do_POST = do_DELETE = do_PUT = do_PATCH = answer  # noqa: N815 - names that the library looks for
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", PORT), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield found
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox, upstream: Upstream) -> Iterator[Stack]:
+    """A gateway that lets some paths through."""
+    assert upstream.seen == []
+    with running_gateway(tmp_path_factory.mktemp("through"), POLICY, sandbox) as running:
+        yield running
+
+
+def raw(stack: Stack, method: str, path: str) -> tuple[int, bytes]:
+    """Send a path as it is written, and return status and body."""
+    connection = http.client.HTTPConnection("127.0.0.1", stack.port, timeout=20)
+    try:
+        connection.putrequest(method, path, skip_accept_encoding=True)
+        connection.putheader("authorization", f"Bearer {stack.key()}")
+        connection.putheader("content-length", "0")
+        connection.endheaders()
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def test_a_request_goes_through_under_the_accounts_own_secret(stack: Stack, upstream: Upstream) -> None:
+    """Method, path, query, body and content type arrive; credentials, cookies and other headers do not, either way."""
+    headers = {"cookie": "a=b", "openai-organization": "mine", "x-forwarded-for": "1.2.3.4", "api-key": "none"}
+    reply = stack.post("/v1/files?purpose=a%20b&x=%2F", {"hello": 1}, headers=headers)
+    assert reply.status == 201
+    method, path, sent, body = upstream.seen[-1]
+    assert (method, path, json.loads(body)) == ("POST", "/api/v1/files?purpose=a%20b&x=%2F", {"hello": 1})
+    assert sent["authorization"] == f"Bearer {stack.sandbox.api_key}"
+    assert sent["content-type"] == "application/json"
+    assert not {"cookie", "openai-organization", "x-forwarded-for", "api-key"} & sent.keys()
+    assert reply.headers["x-gateway-route"] == "passthrough:main"
+    assert not {"set-cookie", "openai-organization"} & reply.headers.keys()
+    assert stack.metric("requests_total", operation="passthrough", route="passthrough:main") == 1
+
+
+def test_what_lies_below_a_path_goes_through_too(stack: Stack, upstream: Upstream) -> None:
+    """Ids and methods below a named path pass, those of the top level for every project."""
+    assert raw(stack, "DELETE", "/v1/files/file-abc123")[0] == 201
+    assert raw(stack, "GET", "/v1/files/file-abc123/content")[0] == 201
+    assert raw(stack, "POST", "/v1/moderations")[0] == 201
+    assert [seen[1] for seen in upstream.seen[-3:]] == [
+        "/api/v1/files/file-abc123",
+        "/api/v1/files/file-abc123/content",
+        "/api/v1/moderations",
+    ]
+
+
+def test_a_large_body_arrives_whole(stack: Stack, upstream: Upstream) -> None:
+    """Three megabytes arrive as they were sent."""
+    body = bytes(range(256)) * 12_000
+    reply = stack.post("/v1/files", data=body, headers={"content-type": "application/octet-stream"})
+    assert reply.json["bytes"] == len(body)
+    assert upstream.seen[-1][3] == body
+
+
+ATTACKS = (
+    # not named
+    "/v1/embeddings", "/v1/file", "/v1/filesystem", "/v1/files-admin", "/v1/FILES", "/v1/Files/x", "/v1/chat",
+    "/v1/chat/completion", "/v1/audio/speech", "/v1/fine_tuning/jobs",
+    # never, whatever policy says
+    "/v1/organization", "/v1/organization/users", "/v1/organizations/x", "/v1/projects", "/v1/usage", "/v1/admin/x",
+    "/v1/dashboard/billing", "/v1/billing", "/v1/batches", "/v1/batches/b", "/v1/conversations", "/v1/videos",
+    # the gateway's own, by another way
+    "/v1/files/../images/generations", "/v1/files/..%2fimages%2fgenerations", "/v1/files/%2e%2e/images/generations",
+    "/v1/files/%2E%2E/images/edits", "/v1/files/.%2e/images/edits", "/v1/files/%252e%252e/images/generations",
+    "/v1/files/..%252fimages", "/v1/files/..;/images/generations", "/v1/files;/../images/generations",
+    "/v1/./files", "/v1/files/.", "/v1/files/..", "/v1/files/...", "/v1/files/./x", "/v1/files//x", "/v1//files",
+    "//v1/files", "/v1/files/", "/v1/files/x/", "/v1/files/..\\images", "/v1/files\\..\\images",
+    "/v1/files%2f..%2fimages%2fgenerations", "/v1%2ffiles", "/v1/files%00", "/v1/files/%00/x", "/v1/files%0a",
+    "/v1/files%0d%0aX:1", "/v1/files/%c0%ae%c0%ae/images", "/v1/files/%u002e%u002e/images", "/v1/%66iles",
+    "/v1/files/..%5cimages", "/v1/files/%5c..%5cimages", "/v1/files/x;y=1", "/v1/files/x%3Fy", "/v1/files/x%23y",
+    "/v1/images", "/v1/images/", "/v1/images/generations/", "/v1/images/other", "/v1/IMAGES/generations",
+    "/v1/images%2fgenerations", "/v1/Responses", "/v1/responses/", "/v1/responses/a/b/c", "/v1/hints", "/v1/assets/a/b",
+    "/files", "/openai/v1/files", "/v2/files", "/V1/files", '/v1/files/"x"',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ATTACKS)
+def test_nothing_else_goes_through(stack: Stack, upstream: Upstream, path: str) -> None:
+    """No other path, and no other way to write one, reaches the account; the answer has the one shape of errors."""
+    arrived = len(upstream.seen)
+    status, body = raw(stack, "POST", path)
+    assert status in {400, 404, 405, 415}, body
+    assert {"message", "type", "param", "code"} <= set(json.loads(body)["error"])
+    assert len(upstream.seen) == arrived
+
+
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "TRACE", "CONNECT", "PROPFIND"])
+def test_no_other_method_goes_through(stack: Stack, upstream: Upstream, method: str) -> None:
+    """Methods that such APIs do not have are refused."""
+    arrived = len(upstream.seen)
+    assert raw(stack, method, "/v1/files")[0] in {400, 404, 405}
+    assert len(upstream.seen) == arrived
+
+
+def test_a_key_is_needed_and_its_project_counts(stack: Stack, upstream: Upstream) -> None:
+    """Without a key 401; another project's own paths are unknown."""
+    arrived = len(upstream.seen)
+    anonymous = stack.post("/v1/files", {}, headers={"authorization": "Bearer igw_nobody"})
+    assert anonymous.status == 401
+    assert stack.post("/v1/files", {}, project="payer").status == 404
+    assert stack.get("/v1/embeddings", project="payer").status == 404
+    assert len(upstream.seen) == arrived
+
+
+def test_a_price_is_held_and_booked(stack: Stack) -> None:
+    """At $0.004 a request a budget of $0.01 lets two through, and books them."""
+    before = booked(stack).route
+    statuses = [stack.post("/v1/embeddings", {}, project="payer").status for _ in range(3)]
+    assert statuses == [201, 201, 402]
+    settled(stack)
+    assert booked(stack).route - before == 8_000_000
+
+
+def test_requests_count_in_quotas(stack: Stack) -> None:
+    """Of two requests an hour the third is refused with 429."""
+    statuses = [stack.post("/v1/moderations", {}, project="counted").status for _ in range(3)]
+    assert statuses == [201, 201, 429]
+
+
+def test_an_account_that_is_away_is_told(stack: Stack) -> None:
+    """502 in the one shape, and the gateway serves on."""
+    reply = stack.get("/v1/vector_stores")
+    assert (reply.status, reply.error["code"]) == (502, "upstream_error")

@@ -1,0 +1,145 @@
+"""Tasks on a cluster and behind sentinels, and with workers that are killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.domain.task import TaskStatus, task_of
+from gateway.ledger.audit import audit
+from gateway.ledger.callbacks import RedisCallbacks
+from gateway.ledger.names import Names
+from gateway.ledger.redis_ledger import RedisLedger
+from gateway.ledger.store import Store
+from gateway.ledger.tasks import RedisTasks
+from gateway.ports import LedgerUnavailable
+from tests.ledger.mortal import DyingProcess
+from tests.ledger.rules import balances
+from tests.ledger.topologies import Cluster, Server, redis_cluster, running, sentinel_trio
+from tests.ledger.work import fall_silent, queued, watchful
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Three masters."""
+    with redis_cluster(tmp_path_factory.mktemp("cluster")) as nodes:
+        yield nodes
+
+
+async def live(store: Store, realm: str) -> None:
+    """Let tasks of two projects go through all that can happen to one."""
+    ledger, tasks = RedisLedger(store, realm), watchful(RedisTasks(store, realm))
+    ids = [await queued(ledger, tasks, project, url="https://c.example/") for project in ("p", "q", "p")]
+    cancelled = await tasks.cancel(ids[2], callback_body=b"{}")
+    assert cancelled is not None
+    assert cancelled.status is TaskStatus.CANCELLED
+    taken = await tasks.take(9)
+    assert [task_of(each.record.order.request_id) for each in taken] == ids[:2]
+    assert await tasks.began(ids[0], taken[0].token, route="r", attempt=2)
+    await tasks.submitted(ids[0], 0, {"id": "x"})
+    await tasks.advanced(ids[0], 5)
+    assert not (await tasks.keep({ids[0]: taken[0].token, ids[1]: taken[1].token})).lost
+    await tasks.give_back(ids[1], taken[1].token)
+    await fall_silent(store, realm)
+    again = await tasks.take(9)
+    assert {task_of(each.record.order.request_id): each.again for each in again} == {ids[1]: False, ids[0]: True}
+    for each in again:
+        task_id = task_of(each.record.order.request_id)
+        assert await tasks.end(task_id, each.token, TaskStatus.COMPLETED, callback_body=b"{}")
+    assert len(await tasks.listed("p")) == 2
+    callbacks = RedisCallbacks(store, realm)
+    messages = await callbacks.due(9)
+    assert len(messages) == 3
+    await callbacks.failed(messages[0], "no", None)
+    assert await callbacks.revive(messages[0].id)
+    for message in messages:
+        await callbacks.delivered(message)
+    assert await callbacks.callback_counts() == {"waiting": 0, "dead": 0}
+    await ledger._leases.sweep()
+    assert set((await balances(store, realm)).values()) == {(0, 0)}
+    assert (await audit(store, realm)).agrees
+    await ledger.aclose()
+
+
+async def test_on_every_node_of_a_cluster(cluster: Cluster) -> None:
+    """All that is kept of a realm's tasks lies in the realm's one slot."""
+    store, used = Store(cluster.url, deadline=10), set()
+    for realm in ("main", "a", "b", "c", "d", "e"):
+        used.add(cluster.serving(realm).port)
+        await live(store, realm)
+    assert len(used) == 3
+    await store.aclose()
+
+
+async def test_behind_sentinels(tmp_path: Path, realm: str) -> None:
+    """A primary that is killed takes no task along that its replica knew of."""
+    with sentinel_trio(tmp_path) as trio:
+        store = Store(trio.url, realm=realm, deadline=10)
+        await live(store, realm)
+        ledger, tasks = RedisLedger(store, realm), watchful(RedisTasks(store, realm))
+        task_id = await queued(ledger, tasks)
+        [taken] = await tasks.take(1)
+        await asyncio.to_thread(trio.wait_until_whole)
+        before = trio.primary()
+        before.kill()
+        kept = None
+        async with asyncio.timeout(60):
+            while kept is None:
+                try:
+                    kept = await tasks.keep({task_id: taken.token})
+                except LedgerUnavailable:
+                    await asyncio.sleep(0.05)
+        assert not kept.lost
+        assert await tasks.end(task_id, taken.token, TaskStatus.COMPLETED)
+        await ledger.aclose()
+        await store.aclose()
+
+
+async def test_with_the_rights_that_the_manual_gives(tmp_path: Path) -> None:
+    """The user whose rights docs/cli.md tells needs no others for tasks."""
+    rights = "~igw:* +@read +@write +@scripting +@connection -@dangerous +time +info +role +config|get +cluster|slots"
+    server = Server(tmp_path / "server", f"user igw on >secret {rights}")
+    with running(server):
+        store = Store(f"redis://igw:secret@127.0.0.1:{server.port}", deadline=10)
+        await live(store, "main")
+        await store.aclose()
+
+
+async def work_and_die(url: str, realm: str, most: str) -> None:
+    """Take tasks and end some; then die with the others in hand."""
+    store = Store(url, deadline=10)
+    tasks = RedisTasks(store, realm, silence=0.5)
+    taken = await tasks.take(int(most))
+    for each in taken[: len(taken) // 2]:
+        task_id = task_of(each.record.order.request_id)
+        assert await tasks.began(task_id, each.token, route="r", attempt=2)
+        assert await tasks.end(task_id, each.token, TaskStatus.COMPLETED, callback_body=b"{}")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def test_killed_workers_leave_nothing_undone(ledger: RedisLedger, store: Store, server: str, realm: str) -> None:
+    """Processes are killed with tasks in hand: each task ends once, and is told of once."""
+    tasks = RedisTasks(store, realm, silence=0.5)
+    ids = {await queued(ledger, tasks, f"p{i % 3}", url="https://c.example/") for i in range(60)}
+    for most in (20, 7, 1, 12):
+        process = DyingProcess(__name__, "work_and_die", server, realm, str(most))
+        await asyncio.to_thread(process.end)
+    async with asyncio.timeout(60):
+        while (await tasks.counts())[TaskStatus.COMPLETED] < len(ids):
+            for each in await tasks.take(5):
+                task_id = task_of(each.record.order.request_id)
+                await tasks.end(task_id, each.token, TaskStatus.COMPLETED, callback_body=b"{}")
+            await asyncio.sleep(0.01)
+    counts = {status: count for status, count in (await tasks.counts()).items() if count}
+    assert counts == {TaskStatus.COMPLETED: len(ids)}
+    messages = await RedisCallbacks(store, realm).due(200)
+    assert len(messages) == len(ids)
+    assert {message.task_id for message in messages} == ids
+    assert await store.execute("EXISTS", *(Names(realm).queue(f"p{i}") for i in range(3))) == 0
+    await ledger._leases.sweep()
+    assert set((await balances(store, realm)).values()) == {(0, 0)}

@@ -1,0 +1,475 @@
+"""Providers that take work on: submitting, following, fetching, and what each fault means for money."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+
+from gateway.domain.profile import Amount, Profile
+from gateway.domain.settlement import Outcome
+from gateway.domain.task_profile import Told
+from gateway.ports.provider import Answer, Call, Cancellable, Outside, Provider, Submitted, UpstreamFailure
+from gateway.providers.registry import open_provider
+from tests.providers.calls import SECRET, read_all
+from tests.providers.task_vendor import (
+    PROFILE,
+    Kept,
+    done,
+    failed,
+    png,
+    said,
+    task_call,
+    task_config,
+    vendor_of,
+)
+
+
+@asynccontextmanager
+async def answered(provider: Provider, call: Call | None = None) -> AsyncIterator[tuple[Answer, dict[str, object]]]:
+    """The answer to a call, and its document."""
+    answer = await provider.send(call or task_call())
+    try:
+        body = await read_all(answer)
+        assert answer.content_length == len(body)
+        yield answer, json.loads(body)
+    finally:
+        await answer.aclose()
+
+
+async def failure_of(provider: Provider, call: Call | None = None) -> UpstreamFailure:
+    """The failure of a call, at once or in its body."""
+    with pytest.raises(UpstreamFailure) as caught:
+        async with answered(provider, call):
+            pass
+    return caught.value
+
+
+def images_of(document: dict[str, object]) -> list[bytes]:
+    """The images of an answer."""
+    data = document["data"]
+    assert isinstance(data, list)
+    return [base64.b64decode(item["b64_json"]) for item in data]
+
+
+async def test_work_is_submitted_followed_and_answered_as_images() -> None:
+    """A call submits once, waits through the states, and answers with the image's own bytes in OpenAI's shape."""
+    async with vendor_of() as (vendor, provider):
+        content = png(640, 480, padding=400_000)
+        link = vendor.image("a.png", content)
+        vendor.task({"status": "pending"}, {"status": "processing"}, done(link))
+        async with answered(provider) as (answer, document):
+            assert images_of(document) == [content]
+            assert (document["output_format"], document["size"]) == ("png", "640x480")
+            assert answer.upstream_request_id == "t1"
+            reading, headers = answer.reading(), answer.headers
+        assert answer.headers == headers
+        assert (reading.images, reading.size, reading.complete) == (1, "640x480", True)
+        assert len(vendor.created) == 1
+        assert json.loads(vendor.created[0].body) == {"prompt": "a cat"}
+
+
+async def test_the_secret_goes_to_the_provider_and_never_to_a_link() -> None:
+    """Creating and looking carry the credentials; fetching the image does not, though it is the same host."""
+    async with vendor_of() as (vendor, provider):
+        vendor.task(done(vendor.image("a.png")))
+        async with answered(provider):
+            pass
+        told = {request.line.split(" ")[1]: request.header("authorization") for request in vendor.server.requests}
+        assert told == {"/v1/create/m1": f"Bearer {SECRET}", "/v1/tasks/t1": f"Bearer {SECRET}", "/files/a.png": None}
+
+
+@pytest.mark.parametrize(
+    "results",
+    [
+        pytest.param(lambda link: {"results": [link]}, id="strings"),
+        pytest.param(lambda link: {"results": [{"url": link, "width": 1}]}, id="objects"),
+        pytest.param(lambda link: {"results": [], "output": link}, id="single"),
+        pytest.param(lambda link: {"output": [link]}, id="list where one was thought of"),
+    ],
+)
+async def test_results_are_found_in_each_shape(results: object) -> None:
+    """Links are found as strings, in objects, alone or in a list."""
+    async with vendor_of() as (vendor, provider):
+        link = vendor.image("a.png")
+        vendor.task({"status": "completed", **results(link)})  # type: ignore[operator]  # one of the above
+        async with answered(provider) as (_, document):
+            assert len(images_of(document)) == 1
+
+
+async def test_fewer_images_than_asked_for_are_said() -> None:
+    """Two images of three make an answer that says that one is missing, and are counted as two."""
+    async with vendor_of() as (vendor, provider):
+        vendor.task(done(vendor.image("a.png"), vendor.image("b.png")))
+        async with answered(provider, task_call(n=3)) as (answer, document):
+            assert len(images_of(document)) == 2
+            assert ("X-Gateway-Missing-Images", "1") in answer.headers
+            assert answer.reading().images == 2
+
+
+async def test_the_format_is_told_by_the_bytes() -> None:
+    """JPEG bytes behind a link that ends in .png are told as a JPEG, with the size that stands in them."""
+    jpeg = bytes.fromhex("ffd8ffe000104a46494600010100000100010000ffc0000b080258032001011100ffd9")
+    async with vendor_of() as (vendor, provider):
+        vendor.task(done(vendor.image("a.png", jpeg)))
+        async with answered(provider) as (_, document):
+            assert (document["output_format"], document["size"]) == ("jpeg", "800x600")
+
+
+@pytest.mark.parametrize(
+    ("document", "outcome", "reason", "status"),
+    [
+        (failed("content_policy"), Outcome.REJECTED, "status_4xx", 400),
+        (failed(None, status="moderated"), Outcome.REJECTED, "status_4xx", 400),
+        (failed("bad_size"), Outcome.REJECTED, "status_4xx", 400),
+        (failed("no_model"), Outcome.REJECTED, "task_failed", None),
+        (failed("never_heard_of"), Outcome.REJECTED, "status_5xx", None),
+        (failed(503), Outcome.REJECTED, "status_5xx", None),
+        (failed(None, status="cancelled"), Outcome.REJECTED, "status_5xx", None),
+        (failed("who_knows"), Outcome.UNKNOWN, "task_failed", None),
+        ({**failed("content_policy"), "status": "completed"}, Outcome.REJECTED, "status_4xx", 400),
+    ],
+)
+async def test_failed_work_is_judged_by_its_code(
+    document: object, outcome: Outcome, reason: str, status: int | None
+) -> None:
+    """Each kind of failure means what the profile says, whatever type its code has, and under whichever state."""
+    async with vendor_of() as (vendor, provider):
+        vendor.task(document)
+        failure = await failure_of(provider)
+        assert (failure.outcome, failure.reason, failure.status) == (outcome, reason, status)
+        assert failure.pass_on is (status == 400)
+
+
+async def test_a_moderation_is_told_as_clients_know_it() -> None:
+    """The caller sees OpenAI's moderation error with the provider's words, links and secrets left out."""
+    async with vendor_of() as (vendor, provider):
+        vendor.task(failed("content_policy", f"No cats, see https://acme.example/policy?key={SECRET} ({SECRET})"))
+        failure = await failure_of(provider)
+        error = json.loads(failure.body)["error"]
+        assert (error["code"], error["type"]) == ("moderation_blocked", "image_generation_user_error")
+        assert error["message"] == "No cats, see (link) (***)"
+        assert failure.charged_for == "moderated"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "outcome", "reason"),
+    [
+        ("400 Bad Request", failed("content_policy"), Outcome.REJECTED, "status_4xx"),
+        ("400 Bad Request", failed(400), Outcome.REJECTED, "status_4xx"),
+        ("401 Unauthorized", failed("invalid_key"), Outcome.REJECTED, "account"),
+        ("402 Payment Required", failed("no_credits"), Outcome.REJECTED, "account_quota"),
+        ("429 Too Many Requests", failed("slow_down"), Outcome.REJECTED, "status_429"),
+        ("503 Service Unavailable", failed("busy"), Outcome.REJECTED, "status_5xx"),
+        ("504 Gateway Timeout", {}, Outcome.UNKNOWN, "timeout"),
+        ("200 OK", {"error": {"code": "odd"}}, Outcome.UNKNOWN, "garbage"),
+        ("200 OK", [1], Outcome.UNKNOWN, "garbage"),
+    ],
+)
+async def test_refused_submissions_are_judged_as_any_call_is(
+    status: str, body: object, outcome: Outcome, reason: str
+) -> None:
+    """Work that was not taken on was not billed, unless a proxy lost the answer or it does not say what it took on."""
+    async with vendor_of() as (vendor, provider):
+        vendor.says("POST /v1/create/m1", said(body, status=status))
+        failure = await failure_of(provider)
+        assert (failure.outcome, failure.reason) == (outcome, reason)
+        assert len(vendor.server.requests) == 1
+
+
+async def test_a_moderated_submission_is_told_as_a_moderation() -> None:
+    """A 400 whose code the profile calls a moderation is one for the caller too."""
+    async with vendor_of() as (vendor, provider):
+        vendor.says("POST /v1/create/m1", said(failed("content_policy"), status="400 Bad Request"))
+        failure = await failure_of(provider)
+        assert json.loads(failure.body)["error"]["code"] == "moderation_blocked"
+
+
+async def test_a_lost_answer_is_never_repeated() -> None:
+    """Where the answer to a submission is lost the outcome is unknown, and nothing is submitted again."""
+    async with vendor_of() as (vendor, provider):
+        vendor.lose = True
+        failure = await failure_of(provider)
+        assert (failure.outcome, failure.reason) == (Outcome.UNKNOWN, "reset")
+        assert len(vendor.created) == 1
+
+
+async def test_what_was_submitted_is_noted_and_followed_by_whoever_comes_after() -> None:
+    """The note of one process is enough for another to bring the answer, without a second submission."""
+    async with vendor_of() as (vendor, provider):
+        vendor.task({"status": "processing", "progress": 40}, done(vendor.image("a.png"), progress=100))
+        first = Kept()
+        async with answered(provider, task_call(submissions=first)):
+            pass
+        assert first.noted[0].id == "t1"
+        assert first.progress == [40, 100]
+        async with answered(provider, task_call(submissions=Kept(known=first.noted))) as (_, document):
+            assert len(images_of(document)) == 1
+        assert len(vendor.created) == 1
+
+
+async def test_a_call_that_was_never_noted_may_have_been_sent() -> None:
+    """Of what an earlier process did not note nobody knows anything, and it is not sent again."""
+    async with vendor_of() as (vendor, provider):
+        failure = await failure_of(provider, task_call(submissions=Kept(known={})))
+        assert (failure.outcome, failure.reason) == (Outcome.UNKNOWN, "lost")
+        assert vendor.server.requests == []
+
+
+async def test_looks_that_fail_do_not_end_the_work() -> None:
+    """500s, garbage, a 404 or two, and a state nobody knows pass; the state is told of once."""
+    async with vendor_of() as (vendor, provider):
+        ready = said(done(vendor.image("a.png")))
+        vendor.says(
+            "GET /v1/tasks/t1",
+            said({}, status="500 Internal Server Error"),
+            ("200 OK", b"<html>", ""),
+            said({}, status="404 Not Found"),
+            said({}, status="404 Not Found"),
+            said({"status": "simmering"}),
+            said({"status": "simmering"}),
+            said({}, status="401 Unauthorized"),
+            ready,
+        )
+        async with answered(provider) as (_, document):
+            assert len(images_of(document)) == 1
+
+
+async def test_an_unknown_state_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """A word that the profile does not know is named in the log, one time."""
+    async with vendor_of() as (vendor, provider):
+        strange = {"status": "simmering"}
+        vendor.task(strange, strange, strange, done(vendor.image("a.png")))
+        with caplog.at_level(logging.WARNING):
+            async with answered(provider):
+                pass
+        assert sum("simmering" in record.getMessage() for record in caplog.records) == 1
+
+
+@pytest.mark.parametrize("reply", [said({}, status="404 Not Found"), said({"status": "gone"})])
+async def test_work_that_the_provider_has_lost_is_given_up_after_several_looks(reply: tuple[str, bytes, str]) -> None:
+    """Work that existed a moment ago and is not found several times in a row has an unknown outcome."""
+    async with vendor_of() as (vendor, provider):
+        vendor.says("GET /v1/tasks/t1", said({"status": "processing"}), reply)
+        failure = await failure_of(provider)
+        assert (failure.outcome, failure.reason) == (Outcome.UNKNOWN, "lost")
+        assert vendor.times("GET /v1/tasks/t1") == 6
+
+
+async def test_patience_ends() -> None:
+    """Work that never ends has an unknown outcome once patience is out."""
+    async with vendor_of(replace(PROFILE, patience=0.2)) as (vendor, provider):
+        vendor.task({"status": "processing"})
+        failure = await failure_of(provider)
+        assert (failure.outcome, failure.reason) == (Outcome.UNKNOWN, "timeout")
+
+
+async def test_a_dead_link_is_replaced_by_a_fresh_one() -> None:
+    """A link that has expired makes the gateway read the work once more, and fetch by what it says then."""
+    async with vendor_of() as (vendor, provider):
+        old = vendor.image("old.png", b"{}", status="403 Forbidden")
+        vendor.task(done(old), done(vendor.image("new.png")))
+        async with answered(provider) as (_, document):
+            assert len(images_of(document)) == 1
+
+
+@pytest.mark.parametrize("status", ["403 Forbidden", "404 Not Found", "410 Gone"])
+async def test_an_image_that_is_lost_leaves_its_cost_known(status: str) -> None:
+    """Where no link works the answer breaks, and its reading still says what was made and what it cost."""
+    profile = replace(PROFILE, reported=Amount(path="cost", usd=Fraction(1, 68)))
+    async with vendor_of(profile) as (vendor, provider):
+        vendor.task(done(vendor.image("a.png", b"{}", status=status), cost=2.5))
+        answer = await provider.send(task_call())
+        with pytest.raises(UpstreamFailure) as caught:
+            await read_all(answer)
+        assert (caught.value.outcome, caught.value.reason) == (Outcome.UNKNOWN, "lost_image")
+        reading = answer.reading()
+        assert (reading.reported, reading.images, reading.complete) == (36_764_706, 1, True)
+        await answer.aclose()
+
+
+async def test_what_the_link_leads_to_must_be_an_image() -> None:
+    """A page in place of an image is no image, whatever its status says."""
+    async with vendor_of() as (vendor, provider):
+        vendor.task(done(vendor.image("a.png", b"<html>Sign in</html>")))
+        assert (await failure_of(provider)).reason == "unfetchable"
+
+
+async def test_a_link_inside_is_not_followed() -> None:
+    """A link to an address that nobody configured is refused, and the failure does not name it."""
+    async with vendor_of() as (vendor, provider):
+        vendor.task(done("http://169.254.169.254/latest/meta-data"))
+        failure = await failure_of(provider)
+        assert failure.reason == "unfetchable"
+        assert "169" not in failure.message
+
+
+async def test_cost_is_read_at_submission_in_the_document_and_in_headers() -> None:
+    """Cents told at once, units in a header of the result, seconds and usage in the document are all read exactly."""
+    usage = {"input_tokens": 5, "output_tokens": 196, "total_tokens": 201}
+    profile = replace(
+        PROFILE,
+        submitted_cost=Amount(path="cost", usd=Fraction(1, 100)),
+        reported=Amount(header="X-Units"),
+        seconds="metrics.time",
+        usage="usage",
+    )
+    async with vendor_of(profile) as (vendor, provider):
+        vendor.says("POST /v1/create/m1", said({"id": "t1", "cost": 3.1}))
+        document = done(vendor.image("a.png"), metrics={"time": 2.9}, usage=usage)
+        vendor.says("GET /v1/tasks/t1", said(document, headers="X-Units: 0.75\r\n"))
+        async with answered(provider) as (answer, told):
+            reading = answer.reading()
+            assert told["usage"] == usage
+        assert (reading.reported, reading.units, reading.seconds) == (31_000_000, Fraction(3, 4), Fraction(29, 10))
+        assert reading.usage is not None
+
+
+async def test_told_urls_are_used_on_hosts_of_the_provider_alone() -> None:
+    """A told URL is followed on the own origin and on sister hosts; one that leads elsewhere never sees the secret."""
+    async with vendor_of() as (elsewhere, _):
+        profile = replace(PROFILE, told={Told.STATUS: "status_url"})
+        async with vendor_of(profile) as (vendor, provider):
+            link = vendor.image("a.png")
+            vendor.says("GET /odd/place", said(done(link)))
+            vendor.says("POST /v1/create/m1", said({"id": "t1", "status_url": f"{vendor.server.url}/odd/place"}))
+            async with answered(provider):
+                pass
+            vendor.says("POST /v1/create/m1", said({"id": "t1", "status_url": f"{elsewhere.server.url}/odd/place"}))
+            vendor.task(done(link))
+            async with answered(provider):
+                pass
+        assert elsewhere.server.requests == []
+        sisters = (f"127.0.0.1:{elsewhere.server.port}",)
+        async with vendor_of(replace(profile, sister_hosts=sisters)) as (vendor, provider):
+            elsewhere.says("GET /odd/place", said(done(vendor.image("a.png"))))
+            vendor.says("POST /v1/create/m1", said({"id": "t1", "status_url": f"{elsewhere.server.url}/odd/place"}))
+            async with answered(provider):
+                pass
+        assert elsewhere.server.requests[0].header("authorization") == f"Bearer {SECRET}"
+
+
+async def test_a_separate_result_is_read_and_its_refusal_is_the_works() -> None:
+    """Where the result has a URL of its own it is read there, tried again after a 500, and believed when it refuses."""
+    profile = replace(PROFILE, urls={**PROFILE.urls, Told.RESULT: "/tasks/{id}/result"})
+    async with vendor_of(profile) as (vendor, provider):
+        vendor.task({"status": "completed"})
+        ready = said(done(vendor.image("a.png")))
+        vendor.says("GET /v1/tasks/t1/result", said({}, status="500 Internal Server Error"), ready)
+        async with answered(provider):
+            pass
+        vendor.says("GET /v1/tasks/t1/result", said(failed("bad_size"), status="422 Unprocessable Entity"))
+        failure = await failure_of(provider)
+        assert (failure.outcome, failure.charged_for, failure.status) == (Outcome.REJECTED, "invalid", 400)
+
+
+async def test_work_that_failed_tells_its_charge_where_its_result_would_be() -> None:
+    """The headers there say what a failure costs; where they cannot be read nothing is known of it."""
+    profile = replace(
+        PROFILE, urls={**PROFILE.urls, Told.RESULT: "/tasks/{id}/result"}, reported=Amount(header="x-units")
+    )
+    async with vendor_of(profile) as (vendor, provider):
+        vendor.task({**failed("bad_size"), "status": "completed"})
+        vendor.says("GET /v1/tasks/t1/result", said({}, status="422 Unprocessable Entity", headers="X-Units: 7\r\n"))
+        reading = (await failure_of(provider)).reading
+        assert (reading and reading.units) == 7
+        vendor.says("GET /v1/tasks/t1/result", said({}, status="500 Internal Server Error"))
+        failure = await failure_of(provider)
+        assert (failure.charged_for, failure.reading and failure.reading.units) == ("invalid", None)
+
+
+async def test_a_refused_submission_is_told_in_shape() -> None:
+    """A code that is a number, and words in another place, are what clients of this API read."""
+    async with vendor_of() as (vendor, provider):
+        refusals = (
+            ({"error": {"code": 1001, "message": "no"}}, {"message": "no", "param": None, "code": "1001"}),
+            (
+                {"detail": [{"loc": ["body", "width"], "msg": "no", "type": "x"}]},
+                {"message": "width: no", "param": "width"},
+            ),
+        )
+        for document, told in refusals:
+            vendor.says("POST /v1/create/m1", said(document, status="422 Unprocessable Entity"))
+            failure = await failure_of(provider)
+            assert (failure.status, failure.pass_on) == (422, True)
+            error = json.loads(failure.body)["error"]
+            assert set(error) == {"message", "type", "param", "code"}
+            assert error.items() >= told.items()
+
+
+async def test_cancelling_asks_the_provider() -> None:
+    """Cancelling says whether the provider agreed; without a way to ask it says no, and it raises nothing."""
+    route, submitted = task_call().route, Submitted("t1")
+    async with vendor_of() as (vendor, provider):
+        assert isinstance(provider, Cancellable)
+        vendor.says("POST /v1/tasks/t1/cancel", said({}))
+        assert await provider.cancel(route, submitted)
+        vendor.says("POST /v1/tasks/t1/cancel", said({}, status="409 Conflict"))
+        assert not await provider.cancel(route, submitted)
+    async with vendor_of(replace(PROFILE, urls={Told.STATUS: "/tasks/{id}"})) as (vendor, provider):
+        assert isinstance(provider, Cancellable)
+        assert not await provider.cancel(route, submitted)
+        assert vendor.server.requests == []
+
+
+async def test_a_call_that_is_left_leaves_the_work_as_it_is() -> None:
+    """Who stops waiting stops the looks; nothing is asked of the provider."""
+    async with vendor_of() as (vendor, provider):
+        vendor.task({"status": "processing"})
+        sending = asyncio.create_task(provider.send(task_call()))
+        await vendor.seen("GET /v1/tasks/t1", 2)
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        await asyncio.sleep(0.1)
+        looks = vendor.times("GET /v1/tasks/t1")
+        await asyncio.sleep(0.2)
+        assert vendor.times("GET /v1/tasks/t1") == looks
+        assert vendor.times("POST /v1/tasks/t1/cancel") == 0
+
+
+async def test_several_calls_are_several_pieces_of_work() -> None:
+    """Three images of a route that makes one a call are three submissions, each noted by its number."""
+    async with vendor_of() as (vendor, provider):
+        vendor.task(done(vendor.image("a.png")))
+        kept = Kept()
+        async with answered(provider, task_call(n=3, calls=3, submissions=kept)) as (answer, document):
+            assert len(images_of(document)) == 3
+            assert len(answer.reading().parts) == 3
+        assert sorted(kept.noted) == [0, 1, 2]
+
+
+async def test_a_lost_image_of_a_call_with_links_leaves_its_cost_known() -> None:
+    """What was made is known through the answer's readings too where images are to be kept as links."""
+
+    class Nowhere:
+        async def keep(self, content: AsyncIterator[bytes]) -> str:
+            raise OSError(f"no room for {content}")
+
+    async with vendor_of() as (vendor, provider):
+        vendor.task(done(vendor.image("a.png", b"{}", status="410 Gone")))
+        answer = await provider.send(task_call(links=Nowhere()))
+        with pytest.raises(UpstreamFailure, match="expired"):
+            await read_all(answer)
+        assert [part.reading.complete for part in answer.reading().parts] == [True]
+        await answer.aclose()
+
+
+async def test_without_a_fetcher_nothing_is_sent() -> None:
+    """Images that could not be fetched are not ordered."""
+    provider = open_provider(task_config("http://127.0.0.1:1"), Outside())
+    failure = await failure_of(provider)
+    assert (failure.outcome, failure.reason) == (Outcome.NOT_SENT, "unconfigured")
+    await provider.aclose()
+
+
+def test_a_task_provider_needs_a_profile() -> None:
+    """Without a profile the kind says nothing, which the operator is told."""
+    with pytest.raises(ValueError, match="needs a preset"):
+        open_provider(replace(task_config("http://127.0.0.1:1"), profile=Profile()))

@@ -1,0 +1,218 @@
+"""Settle by price rows of every shape: reported before counted before estimated, and refusals that are charged."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+
+from gateway.domain.job import Job
+from gateway.domain.money import parse_usd
+from gateway.domain.price import Bills, Charged, MegapixelRates, Metered, PixelTier, Price
+from gateway.domain.route import Quote, Views
+from gateway.domain.settlement import CostSource, Outcome, PartReading, Reading, Usage
+from gateway.ports.provider import UpstreamFailure
+from gateway.steps.settle import charge, presume, settle
+from tests.builders import GPT_IMAGE_2, TODAY, job, route
+from tests.steps.test_settle import ONE, quote, whole
+
+EACH = parse_usd("0.04")
+BY_IMAGE = Price(TODAY, "test", per_image=(PixelTier("any", EACH, None),))
+BY_SECOND = Price(TODAY, "test", seconds=Metered(parse_usd("0.000975"), Fraction(12), Fraction(60)))
+BY_UNIT = Price(TODAY, "test", units=Metered(EACH, Fraction(1), Fraction(4)))
+BY_MEGAPIXEL = Price(
+    TODAY, "test", megapixels=MegapixelRates(parse_usd("0.015"), parse_usd("0.03"), parse_usd("0.015"), 4)
+)
+BY_REQUEST = Price(TODAY, "test", per_request=parse_usd("0.01"))
+REFUSED = BY_IMAGE.charged_for | {Charged.MODERATED}
+LOW = job(quality="low", size="1024x1024")
+
+
+def on(price: Price, wanted: Job = LOW) -> Quote:
+    """A quote on a route with this price of its own."""
+    return quote(wanted, route("own", prices=(price,)))
+
+
+def refusal(word: str | None = Charged.MODERATED, reading: Reading | None = None) -> UpstreamFailure:
+    """A refusal that the provider may charge for."""
+    return UpstreamFailure(
+        Outcome.REJECTED, "status_4xx", "refused", status=400, pass_on=True, charged_for=word, reading=reading
+    )
+
+
+@pytest.mark.parametrize("price", [BY_IMAGE, BY_SECOND, BY_UNIT, BY_REQUEST, None], ids=str)
+def test_what_the_provider_reports_is_what_it_costs(price: Price | None) -> None:
+    """Whatever the row says, for the route and the project; the official view goes by the vendor's own price."""
+    asked = on(price) if price else quote()
+    made = settle("r", 1, asked, whole(reported=31_234_567, usage=Usage(text_in=10, image_out=196)), Fraction("1.15"))
+
+    assert made.source is CostSource.REPORTED
+    assert made.cost == Views(10 * 5_000 + 196 * 30_000, 31_234_567, -(-31_234_567 * 115 // 100))
+
+
+@pytest.mark.parametrize("reported", [0, -1, 10 * EACH + 1])
+def test_a_report_that_nobody_would_bill_is_not_believed(reported: int) -> None:
+    """Nothing for an image, or far more than the worst case: the row's price is booked, and the record says so."""
+    made = settle("r", 1, on(BY_IMAGE), whole(reported=reported), ONE)
+
+    assert (made.cost.route, made.source) == (EACH, CostSource.USAGE)
+    assert made.facts["usage_problem"] == "absurd"
+
+
+def test_a_report_of_nothing_for_nothing_is_believed() -> None:
+    """An answer without an image that says that it was free costs nothing, and is not presumed."""
+    made = settle("r", 1, on(BY_IMAGE), whole(0, reported=0), ONE)
+
+    assert (made.cost, made.source) == (Views(quote().worst.official, 0, 0), CostSource.REPORTED)
+
+
+def test_seconds_and_units_are_counted_exactly() -> None:
+    """What was counted times its price, rounded up once, and the record keeps the count as it was."""
+    timed = settle("r", 1, on(BY_SECOND), whole(seconds=Fraction("2.9")), ONE)
+    counted = settle("r", 1, on(BY_UNIT), whole(units=Fraction("1.5")), ONE)
+
+    assert (timed.cost.route, timed.source) == (parse_usd("0.0028275"), CostSource.USAGE)
+    assert timed.facts["billed_seconds"] == "29/10"
+    assert (counted.cost.route, counted.facts["billed_units"]) == (parse_usd("0.06"), "3/2")
+
+
+@pytest.mark.parametrize(
+    ("price", "usual"), [(BY_SECOND, "0.0117"), (BY_UNIT, "0.04"), (BY_MEGAPIXEL, "0.045")], ids=["s", "u", "mp"]
+)
+def test_without_a_count_it_costs_what_it_usually_does(price: Price, usual: str) -> None:
+    """An estimate that is below the hold, and said to be one."""
+    asked = on(price, replace(LOW, references=1) if price is BY_MEGAPIXEL else LOW)
+    made = settle("r", 1, asked, whole(), ONE)
+
+    expected = parse_usd(usual) + (parse_usd("0.015") if price is BY_MEGAPIXEL else 0)
+    assert (made.cost.route, made.source) == (expected, CostSource.ESTIMATE)
+    assert made.cost.route < asked.worst.route
+
+
+@pytest.mark.parametrize("count", [Fraction(0), Fraction(-1), Fraction(601)])
+def test_a_count_that_nobody_would_bill_is_not_believed(count: Fraction) -> None:
+    """No time at all for an image, or ten times the most: the estimate is booked."""
+    made = settle("r", 1, on(BY_SECOND), whole(seconds=count), ONE)
+
+    assert (made.source, made.facts["usage_problem"]) == (CostSource.ESTIMATE, "absurd")
+    assert "billed_seconds" not in made.facts
+
+
+@pytest.mark.parametrize("price", [BY_IMAGE, BY_MEGAPIXEL], ids=["by the image", "by the megapixel"])
+@pytest.mark.parametrize("said", [{"size": "99999x99999"}, {"images": 5_000}], ids=str)
+def test_work_that_nobody_would_bill_is_not_believed(price: Price, said: dict[str, object]) -> None:
+    """An answer that claims a picture or a number of them far beyond what was asked for costs what was asked for."""
+    asked = on(price)
+    made = settle("r", 1, asked, replace(whole(), **said), ONE)  # type: ignore[arg-type]  # fields of Reading
+
+    assert made.cost.official <= asked.worst.official
+    assert made.cost.route <= asked.worst.route
+    if price is BY_MEGAPIXEL or "images" in said:
+        assert made.facts["usage_problem"] == "absurd"
+
+
+@pytest.mark.parametrize(("word", "cost"), [("draft", "0.01"), ("fine", "0.05"), ("superb", "0.01")])
+def test_an_answer_may_name_a_quality_in_the_providers_words(word: str, cost: str) -> None:
+    """A route's word for a quality is understood, and one that nobody knows does not make the image the dearest."""
+    tiers = (("low", "0.01"), ("medium", "0.05"), ("high", "0.20"))
+    rows = tuple(PixelTier(name, parse_usd(each), None, quality=name) for name, each in tiers)
+    own = route("own", prices=(Price(TODAY, "test", per_image=rows),))
+    asked = quote(LOW, replace(own, quality_names={"low": "draft", "medium": "fine"}))
+    made = settle("r", 1, asked, whole(quality=word), ONE)
+
+    assert made.cost.route == parse_usd(cost)
+
+
+def test_images_that_were_asked_for_may_be_billed() -> None:
+    """One of four came: the row says which of them cost money."""
+    asked = on(replace(BY_IMAGE, bills=Bills.REQUESTED), replace(LOW, n=4))
+
+    assert settle("r", 1, asked, whole(1), ONE).cost.route == 4 * EACH
+    assert settle("r", 1, on(BY_IMAGE, replace(LOW, n=4)), whole(1), ONE).cost.route == EACH
+
+
+def test_several_calls_are_each_paid_as_they_were_reported() -> None:
+    """Reports and counts of calls add up, and one that was refused at a charge costs one image of its own."""
+    price = replace(BY_UNIT, charged_for=REFUSED)
+    asked = replace(on(price, replace(LOW, n=3)), calls=3)
+    parts = (
+        PartReading(1, whole(reported=11_000_000)),
+        PartReading(1, whole(units=Fraction(2))),
+        PartReading(1, Reading(), Charged.MODERATED),
+    )
+    made = settle("r", 1, asked, whole(2, parts=parts), Fraction(2))
+
+    assert made.cost.route == 11_000_000 + 2 * EACH + EACH
+    assert made.cost.internal == 2 * made.cost.route
+    assert (made.source, made.images) == (CostSource.ESTIMATE, 2)
+    assert (made.facts["charged_for"], made.facts["charged_calls"], made.facts["calls"]) == ("moderated", 1, 3)
+
+
+def test_a_refused_call_that_is_not_charged_costs_nothing() -> None:
+    """Among calls that succeeded it is a call that cost nothing, and takes nothing from what is known of the rest."""
+    asked = replace(quote(replace(LOW, n=2)), calls=2)
+    usage = Usage(text_in=10, image_out=196)
+    parts = (PartReading(1, whole(usage=usage)), PartReading(1, Reading(), Charged.MODERATED))
+    made = settle("r", 1, asked, whole(parts=parts), ONE)
+
+    assert (made.cost.route, made.source, made.usage) == (5_930_000, CostSource.USAGE, usage)
+    assert "charged_for" not in made.facts
+
+
+@pytest.mark.parametrize(
+    ("word", "route_cost", "official"),
+    [(Charged.MODERATED, EACH, 0), (Charged.INVALID, None, 0), (Charged.FAILED, None, 0), (None, None, 0)],
+)
+def test_a_refusal_is_charged_where_the_row_says_so(word: str | None, route_cost: int | None, official: int) -> None:
+    """One image, though four were asked for; what the row does not name costs nothing."""
+    made = charge("r", 1, on(replace(BY_IMAGE, charged_for=REFUSED), replace(LOW, n=4)), refusal(word), ONE)
+
+    assert (made and made.cost.route) == route_cost
+    if made:
+        assert (made.cost.official, made.source, made.images) == (official, CostSource.ESTIMATE, 0)
+        assert made.facts == {"reason": "status_4xx", "charged_for": "moderated", "charged_calls": 1}
+
+
+def test_a_refusal_costs_what_the_provider_said_of_it() -> None:
+    """Its own report, or its count, is better than the price of an image."""
+    asked = on(replace(BY_UNIT, charged_for=REFUSED))
+    reported = charge("r", 1, asked, refusal(reading=Reading(reported=5_000_000)), Fraction(3))
+    counted = charge("r", 1, asked, refusal(reading=Reading(units=Fraction(1, 2))), ONE)
+
+    assert reported is not None
+    assert (reported.cost.route, reported.cost.internal, reported.source) == (
+        5_000_000,
+        15_000_000,
+        CostSource.REPORTED,
+    )
+    assert counted is not None
+    assert (counted.cost.route, counted.source) == (EACH // 2, CostSource.USAGE)
+    assert charge("r", 1, asked, refusal(reading=Reading(units=Fraction(0))), ONE) is None
+
+
+def test_of_several_refusals_each_is_charged() -> None:
+    """All that the failure stands for; and beside calls of unknown outcome those are presumed."""
+    asked = replace(on(replace(BY_IMAGE, charged_for=REFUSED), replace(LOW, n=4)), calls=4)
+    worst = refusal()
+    worst.others = [refusal(), refusal(Charged.INVALID)]
+    unclear = UpstreamFailure(Outcome.UNKNOWN, "timeout", "late")
+    unclear.others, unclear.images = [refusal(), refusal()], 2
+
+    made = charge("r", 1, asked, worst, ONE)
+    assert made is not None
+    assert (made.cost.route, made.facts["charged_calls"]) == (2 * EACH, 2)
+    presumed = presume("r", 1, asked, unclear, ONE)
+    assert (presumed.cost.route, presumed.source) == (4 * EACH, CostSource.PRESUMED)
+    assert (presumed.facts["unknown_images"], presumed.facts["charged_calls"]) == (2, 2)
+
+
+def test_own_machines_cost_nothing() -> None:
+    """A free row is settled at nothing and known to be so, whatever it reports; the vendor's price is shown."""
+    asked = on(Price(TODAY, "own", free=True), replace(LOW, n=2))
+    made = settle("r", 1, asked, whole(2, reported=10_000), Fraction("1.15"))
+
+    assert asked.worst == Views(quote(replace(LOW, n=2)).worst.official, 0, 0)
+    assert (made.cost.route, made.cost.internal, made.source) == (0, 0, CostSource.USAGE)
+    assert made.cost.official > 0
+    assert GPT_IMAGE_2.prices[0].tokens
