@@ -14,8 +14,9 @@ from gateway.domain.errors import GatewayError, UpstreamError
 from gateway.domain.policy import OnUnknown, Policy
 from gateway.domain.task import TaskRecord
 from gateway.exchange import Admitted, Exchange
+from gateway.flight import Means
 from gateway.following import followed, quote_as_held
-from gateway.ports import Body, Ledger, LedgerUnavailable
+from gateway.ports import Body, LedgerUnavailable
 from gateway.steps.reserve import Reserved
 
 Attempt = Mapping[str, Any]
@@ -114,13 +115,27 @@ def past(record: TaskRecord, kept: Mapping[str, Any] | None) -> Past | None:
     return Past(attempts, record.attempt, follow=follow, unknown=not follow, about=about)
 
 
-async def recorded(ledger: Ledger, request_id: str, pause: float) -> Mapping[str, Any] | None:
-    """Return the ledger's record of a request; while the ledger is away it is asked again, every `pause` seconds."""
-    while True:
+async def recorded(means: Means, record: TaskRecord, pause: float) -> Mapping[str, Any] | None:
+    """Return the ledger's record of a task's request; while the ledger is away it is asked each `pause` seconds.
+
+    Attempts beyond the last one that began are given back and left out. The queue is asked before a call leaves, and
+    whoever held them has lost the task: they were not sent and never will be.
+    """
+    request_id, kept = record.order.request_id, None
+    asking = True
+    while asking:
         try:
-            return await ledger.request(request_id)
+            kept, asking = await means.ledger.request(request_id), False
         except LedgerUnavailable:
             await asyncio.sleep(pause)
+    if kept is None:
+        return None
+    attempts: Sequence[Attempt] = kept["attempts"]  # type: ignore[assignment]  # the ledger's own shape
+    unsent = [each for each in attempts if record.attempt is None or each["attempt"] > record.attempt]
+    for each in unsent:
+        if each["state"] in ("sent", "presumed"):
+            await means.settlements.void(request_id, each["attempt"], "not_begun")
+    return {**kept, "attempts": [each for each in attempts if each not in unsent]}
 
 
 def lost_sight() -> GatewayError:

@@ -80,12 +80,13 @@ class TaskRun:
         self._queued: int | None = self._order.queued_hold
         self._spent = 0
         self._kept: Whole | None = None
+        self._again = taken.again
         self._submissions = NotedInQueue(shop.tasks, self.task_id, taken.record.submitted or None)
 
     async def run(self) -> None:
         """Do the work and end the task; raises NotHere if that is up to somebody else."""
         reach("task_taken")
-        before = await self._before() if self._record.attempt is not None else None
+        before = await self._before() if self._record.attempt is not None or self._again else None
         if before is not None:
             self._queued, self._spent = None, before.before
             if not before.follow:
@@ -104,9 +105,7 @@ class TaskRun:
             self.parked = self.at_work = False
             before, self._queued = None, tried.queued
             self._spent += tried.cost or 0
-            outcome = (
-                self._kept if self._kept is not None and isinstance(tried.outcome, GatewayError) else tried.outcome
-            )
+            outcome = tried.outcome if isinstance(tried.outcome, Whole) else self._kept or tried.outcome
             if not self._passes(outcome, tried):
                 await self._finish(outcome)
                 return
@@ -124,9 +123,10 @@ class TaskRun:
 
         Where its cost was not booked and the work can be followed, that is done first, for what it says of the cost.
         """
-        answers, ledger = self._shop.means.answers, self._shop.means.ledger
+        answers = self._shop.means.answers
         answer = await answers.find(self._order.request_id) if answers is not None else None
-        found = past(self._record, await recorded(ledger, self._order.request_id, STORE_PAUSE))
+        kept = await recorded(self._shop.means, self._record, STORE_PAUSE)
+        found = past(self._record, kept) if self._record.attempt is not None else None
         if answer is None:
             return found
         self._kept = await whole(answer)

@@ -12,6 +12,7 @@ from typing import Any
 from gateway.domain.budget import Budget, Candidate, Denied, Held, Quota
 from gateway.domain.idempotency import Binding, Bound
 from gateway.domain.settlement import Adjustment, Posting, Settlement, SettleResult
+from gateway.domain.task import TaskStatus, task_of
 from gateway.ledger import calls, script, wire
 from gateway.ledger.calls import Calls
 from gateway.ledger.errors import LedgerRefused, StoreError
@@ -33,6 +34,9 @@ DAY = 86_400
 _LOST = ("NOLEDGER", "EPOCH")  # what the scripts say of a store that was emptied or replaced
 
 operation_token = calls.token
+
+
+_UNDER_WAY = (TaskStatus.PENDING, TaskStatus.PROCESSING)
 
 
 class RedisLedger:
@@ -163,6 +167,8 @@ class RedisLedger:
 
     async def _came_to_nothing(self, request_id: str) -> bool:
         try:
+            if await self._calls.execute("HGET", self._names.task_prefix + task_of(request_id), "status") in _UNDER_WAY:
+                return False  # its task rests between two tries, with nothing held
             return wire.only_voids(await self._calls.execute("HGETALL", self._names.request(request_id)))
         except LedgerUnavailable:
             return False  # a claim was noted, so no error: whoever has it waits, or leaves the other behind again

@@ -154,6 +154,8 @@ def test_a_task_whose_gateway_dies(pair: Pair, sandbox: Sandbox, failpoint: str,
     else:
         assert len(task["results"]) == 1
     assert booked(second).route - booked(second).unconfirmed <= billed(sandbox) <= booked(second).route
+    if failpoint == "after_hold":  # what was held and never sent is given back, and not presumed
+        assert (booked(second).route, booked(second).unconfirmed) == (billed(sandbox), 0)
 
 
 @pytest.mark.slow
