@@ -20,12 +20,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from gateway.decision import Asked, decide, job_type_of
 from gateway.domain.budget import Budget, Scope, Window
 from gateway.domain.caller import Caller
 from gateway.domain.job import Job, Wishes
 from gateway.domain.policy import DegradeStep, JobType, Order, Policy, Project
 from gateway.domain.route import ProviderConfig
+from gateway.routing.decision import Asked, decide, job_type_of
 from tests.builders import GPT_IMAGE_2, GPT_IMAGE_15, GPT_IMAGE_25, TODAY, job, route
 
 ROUTES = 200

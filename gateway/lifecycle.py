@@ -17,34 +17,34 @@ from dataclasses import dataclass
 from datetime import date
 from typing import NamedTuple
 
-from gateway.admission import Doors
-from gateway.archive import Archives
-from gateway.asynchrony import Guard, Later, plain_guard
-from gateway.batching import by_batch
-from gateway.conversations import Talks
-from gateway.decision import Asked, project_of
 from gateway.domain.errors import GatewayError, InternalError, InvalidRequest, Unavailable
 from gateway.domain.job import Operation
 from gateway.domain.policy import Policy
 from gateway.domain.retry import RetryBudgets
-from gateway.duplicates import Duplicates, Ending
-from gateway.exchange import Admitted, Exchange
-from gateway.explanation import Balances, explanation_now
 from gateway.failpoint import reach
-from gateway.flight import Flight, Means, own_headers
-from gateway.keeping import Whole
+from gateway.images.archive import Archives
 from gateway.observe.event import Observer, RequestDenied, RequestStarted
 from gateway.ports import Answers, Inbound, Keyring, Ledger, Outbound, Settlements
 from gateway.ports.provider import Conditions, Provider
-from gateway.rehearsal import Decided
-from gateway.relay import Relay
-from gateway.repetition import ties
-from gateway.shadow import Shadows
+from gateway.request.admission import Doors
+from gateway.request.batching import by_batch
+from gateway.request.duplicates import Duplicates, Ending
+from gateway.request.exchange import Admitted, Exchange
+from gateway.request.flight import Flight, Means, own_headers
+from gateway.request.keeping import Whole
+from gateway.request.relay import Relay
+from gateway.request.repetition import ties
+from gateway.request.shadow import Shadows
+from gateway.request.understanding import Understanding
+from gateway.responses.conversations import Talks
+from gateway.routing.asynchrony import Guard, Later, plain_guard
+from gateway.routing.decision import Asked, project_of
+from gateway.routing.explanation import Balances, explanation_now
+from gateway.routing.rehearsal import Decided
 from gateway.steps.accept import accept, idempotency_key, retry_count
 from gateway.steps.authenticate import authenticate
 from gateway.steps.write import OF_THE_ROUTE
-from gateway.tasks import Desk
-from gateway.understanding import Understanding
+from gateway.tasks.service import Desk
 
 CLIENT_GONE = 499
 """The status of a request whose client left while it waited for somebody else's answer."""

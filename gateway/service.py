@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time
 
-from gateway.archive import Archives
-from gateway.decision import project_of
+from gateway.callbacks.hints import HintBoard, Take
 from gateway.domain.caller import Caller
 from gateway.domain.errors import NotFound, Retired, Unavailable
 from gateway.domain.job import JOB_PREFIX
 from gateway.domain.links import SIGNATURE
 from gateway.domain.policy import Policy, Project
 from gateway.domain.route import Model
-from gateway.explanation import record
-from gateway.hints import HintBoard, Take
+from gateway.images.archive import Archives
+from gateway.images.linking import Linker
+from gateway.images.stored_images import StoredImages, deleted, listing
 from gateway.lifecycle import Lifecycle, Setup
-from gateway.linking import Linker
-from gateway.passing_through import Beyond
 from gateway.ports import Headers, Inbound, Keyring, Ledger, LedgerUnavailable, Outbound
 from gateway.ports.responses import Passing
+from gateway.responses.passing_through import Beyond
+from gateway.routing.decision import project_of
+from gateway.routing.explanation import record
 from gateway.steps.authenticate import authenticate
-from gateway.stored_images import StoredImages, deleted, listing
-from gateway.tasks import Desk
+from gateway.tasks.service import Desk
 
 VARIATIONS_RETIRED = date(2026, 5, 12)
 """The endpoint served dall-e-2 alone, which was shut down that day (the vendor's SDK, `types/image_model.py`)."""

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.admission import Doors
 from gateway.assets.answers import AnswersOnDisk
 from gateway.domain.budget import Budget, Scope, Window
 from gateway.domain.caller import Caller
@@ -27,6 +26,7 @@ from gateway.lifecycle import Lifecycle, Limits, Setup
 from gateway.observe.event import Event, RequestFinished
 from gateway.ports import Body, Headers, Inbound, Outbound, Settlements
 from gateway.ports.provider import Answer, Call, UpstreamFailure
+from gateway.request.admission import Doors
 from tests.builders import TODAY, policy, route
 from tests.steps.test_classify import FieldsOnly
 

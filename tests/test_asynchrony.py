@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.asynchrony import Later, later, plain_guard
 from gateway.domain.errors import InvalidRequest
 from gateway.domain.job import Wishes
 from gateway.domain.policy import Project
+from gateway.routing.asynchrony import Later, later, plain_guard
 from gateway.steps.accept import accept
 from tests.builders import job
 

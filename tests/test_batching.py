@@ -12,7 +12,6 @@ from fractions import Fraction
 
 import pytest
 
-from gateway.batching import Gates, by_batch
 from gateway.domain.batch import BatchTerms, Collecting, IfLate
 from gateway.domain.caller import Caller
 from gateway.domain.errors import UpstreamError
@@ -20,10 +19,11 @@ from gateway.domain.job import Operation
 from gateway.domain.money import times
 from gateway.domain.policy import JobType, Order
 from gateway.domain.price import PixelTier, Price
-from gateway.exchange import Admitted, Exchange
 from gateway.ports import Body, Inbound
+from gateway.request.batching import Gates, by_batch
+from gateway.request.exchange import Admitted, Exchange
+from gateway.request.understanding import Understanding
 from gateway.steps.accept import accept
-from gateway.understanding import Understanding
 from gateway.web.body import read_kept
 from tests import builders
 

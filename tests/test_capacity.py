@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from gateway.capacity import FORGOTTEN, Capacity, LearningProvider, seconds
 from gateway.domain.budget import Counted, Quota, Scope
 from gateway.domain.route import Route, RouteLimits
 from gateway.domain.settlement import Outcome
 from gateway.ports.provider import Call, UpstreamFailure
+from gateway.routing.capacity import FORGOTTEN, Capacity, LearningProvider, seconds
 from tests.builders import PROVIDER, job, route
 from tests.rig import Painted, Painter
 from tests.steps.test_classify import FieldsOnly

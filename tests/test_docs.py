@@ -14,9 +14,9 @@ from pathlib import Path
 import click
 import pytest
 
-from gateway.answer_cache import CACHE
 from gateway.cli.main import main
 from gateway.domain.errors import GatewayError
+from gateway.images.answer_cache import CACHE
 from gateway.ledger.embedded import embedded_store
 from gateway.providers.collected import MISSING, NOT_STORED, OUTPUT_FORMAT
 from gateway.steps.write import COST

@@ -24,13 +24,13 @@ from gateway.domain.errors import (
 from gateway.domain.idempotency import Bound
 from gateway.domain.policy import OnUnknown, Retry
 from gateway.domain.settlement import Outcome, Settlement, SettleResult
-from gateway.earlier import Earlier
 from gateway.ledger.deferred import DeferredSettlements
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
 from gateway.lifecycle import Limits
 from gateway.ports.provider import UpstreamFailure
-from gateway.repetition import ties
+from gateway.request.earlier import Earlier
+from gateway.request.repetition import ties
 from tests.rig import PATIENCE, Got, Painted, Rig, cut_off, leave, rigged, team
 
 REFUSED = UpstreamFailure(

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from gateway.decision import Asked, decide
 from gateway.domain.arms import HIGH, MEDIAN, ArmTally, total
 from gateway.domain.budget import Pressure
 from gateway.domain.caller import Caller
@@ -19,6 +18,7 @@ from gateway.domain.policy import ClientModel, DegradeStep, Experiment, JobType,
 from gateway.domain.route import Route, Views
 from gateway.domain.spend import report
 from gateway.domain.trial import CONTROL, Arm, arm_of
+from gateway.routing.decision import Asked, decide
 from gateway.steps.rank import Ranked
 from tests.builders import GPT_IMAGE_25, TODAY, job, policy, route
 

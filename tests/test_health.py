@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.domain.settlement import Outcome, Reading
-from gateway.health import FAILURES, Circuit, Health, Times, Trial
 from gateway.observe.event import RouteEjected
 from gateway.ports.provider import Answer, Call, UpstreamFailure
-from gateway.watched import WatchedProvider
+from gateway.routing.health import FAILURES, Circuit, Health, Times, Trial
+from gateway.routing.watched import WatchedProvider
 from tests.builders import PROVIDER, job, route
 from tests.rig import Events, Painted
 from tests.steps.test_classify import FieldsOnly

@@ -10,11 +10,11 @@ from gateway.domain import pricing
 from gateway.domain.job import Size
 from gateway.domain.route import Model, Views
 from gateway.domain.settlement import Usage
-from gateway.hindsight import Hindsight
 from gateway.ledger.entries import Entry, EntryKind
-from gateway.replaying import Replay
-from gateway.reports import Period
-from gateway.restating import Fate, Verdict
+from gateway.reporting.hindsight import Hindsight
+from gateway.reporting.replaying import Replay
+from gateway.reporting.reports import Period
+from gateway.reporting.restating import Fate, Verdict
 from tests.builders import GPT_IMAGE_2, GPT_IMAGE_15, PROVIDER, policy, route
 
 NOW = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)

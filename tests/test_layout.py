@@ -63,8 +63,8 @@ BROKEN: dict[str, tuple[Rule, dict[str, str]]] = {
 SOUND = {
     "steps/accept.py": '"""OpenAI\'s envelope."""\nfrom gateway.ports import x',
     "ports.py": '"""Contracts."""',
-    "lifecycle.py": '"""accept."""\nfrom gateway.steps import accept\nfrom gateway.relay import y',
-    "relay.py": '"""Hands an answer over."""\ndef _f():\n    try: g()\n    except BaseException: raise',
+    "lifecycle.py": '"""accept."""\nfrom gateway.steps import accept\nfrom gateway.request.relay import y',
+    "request/relay.py": '"""Hands an answer over."""\ndef _f():\n    try: g()\n    except BaseException: raise',
 }
 
 

@@ -18,7 +18,6 @@ from gateway.domain.errors import InternalError
 from gateway.domain.job import Operation
 from gateway.domain.policy import Policy, Project
 from gateway.domain.settlement import Reading
-from gateway.explanation import record
 from gateway.ledger.deferred import DeferredSettlements
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store, store_url
@@ -26,6 +25,7 @@ from gateway.lifecycle import Lifecycle, Setup
 from gateway.observe.fanout import Observers
 from gateway.ports import Body, Headers, Inbound
 from gateway.ports.provider import Answer, Call
+from gateway.routing.explanation import record
 from tests.builders import TODAY, policy, route
 from tests.steps.test_classify import FieldsOnly
 

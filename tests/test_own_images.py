@@ -11,8 +11,8 @@ from gateway.assets.blobs import BlobsOnDisk
 from gateway.assets.images import StoredImages
 from gateway.domain.errors import InvalidRequest
 from gateway.domain.links import Signer, name_of
-from gateway.linking import PATH, Linker
-from gateway.own_images import own_images
+from gateway.images.linking import PATH, Linker
+from gateway.images.own_images import own_images
 
 NOW = 1_000_000
 BASE = "https://images.example.com"

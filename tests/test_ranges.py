@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.ranges import part_of
+from gateway.images.ranges import part_of
 
 
 @pytest.mark.parametrize(

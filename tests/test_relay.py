@@ -9,12 +9,12 @@ from typing import ClassVar
 
 import pytest
 
-from gateway.delivery import SMALL, Delivery
 from gateway.domain.errors import InternalError, UpstreamError
 from gateway.domain.settlement import Outcome, Reading
 from gateway.ports import Headers, Outbound, Truncated
 from gateway.ports.provider import UpstreamFailure
-from gateway.relay import CAPACITY, Relay
+from gateway.request.delivery import SMALL, Delivery
+from gateway.request.relay import CAPACITY, Relay
 
 PATIENCE = 20.0
 """Seconds after which something hangs for certain."""

@@ -12,7 +12,7 @@ from gateway.domain.caller import Caller
 from gateway.domain.idempotency import Binding
 from gateway.domain.job import Operation
 from gateway.ports import Body, Inbound
-from gateway.repetition import digest, ties
+from gateway.request.repetition import digest, ties
 from tests.steps.test_classify import FieldsOnly
 
 CALLER = Caller("key_1", "team")

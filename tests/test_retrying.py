@@ -12,7 +12,7 @@ from gateway.domain.retry import RetryBudget, RetryBudgets
 from gateway.domain.route import ProviderConfig, Quote, Views
 from gateway.domain.settlement import Outcome
 from gateway.ports.provider import UpstreamFailure
-from gateway.retrying import LONGEST_WAIT, Course, Step
+from gateway.request.retrying import LONGEST_WAIT, Course, Step
 from tests.builders import GPT_IMAGE_2, job, route
 
 

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pytest
 
-from gateway.admission import Doors
 from gateway.assets.shadows import Limits, ShadowsOnDisk
 from gateway.domain.budget import Budget, Scope, Window
 from gateway.domain.policy import DegradeStep, JobType, Policy, Project, Shadow
@@ -29,7 +28,8 @@ from gateway.lifecycle import Lifecycle, Setup
 from gateway.observe.event import HoldEnded, ShadowEnded
 from gateway.ports import Inbound, Settlements
 from gateway.ports.provider import UpstreamFailure
-from gateway.shadow import Shadows
+from gateway.request.admission import Doors
+from gateway.request.shadow import Shadows
 from tests.builders import PROVIDER, TODAY, policy, route
 from tests.rig import BUDGET, PATIENCE, SMALL_BODY, ByName, Got, Painted, Painter, Rig
 

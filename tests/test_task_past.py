@@ -8,7 +8,7 @@ import pytest
 
 from gateway.domain.route import Views
 from gateway.domain.task import TaskOrder, TaskRecord, TaskStatus
-from gateway.task_past import past
+from gateway.tasks.past import past
 
 ORDER = TaskOrder("req_x", "team", "key_x", "generate", None, "m", {}, "application/json", "", 0.0, 1.0, 1)
 CHARGE = 7_000

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from gateway import task_submissions
 from gateway.ports import LedgerUnavailable
 from gateway.ports.provider import Submitted
-from gateway.task_submissions import NotedInQueue
+from gateway.tasks import submissions as task_submissions
+from gateway.tasks.submissions import NotedInQueue
 
 
 class Queue:

@@ -12,20 +12,20 @@ from typing import Any
 
 import pytest
 
-from gateway.admission import Doors
-from gateway.capacity import Capacity
 from gateway.domain.budget import Budget, Counted, Denied, Held, Quota, Scope, Window
 from gateway.domain.errors import GatewayError, RateLimited, Unavailable, UpstreamError
 from gateway.domain.idempotency import Bound
 from gateway.domain.policy import DegradeStep, JobType, Policy, Project, Retry, Throttled, WhenFull
 from gateway.domain.route import Quote, Route, Views
 from gateway.domain.settlement import Outcome
-from gateway.hindrance import Hindrance, soonest
 from gateway.ledger.deferred import DeferredSettlements
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
 from gateway.ports.provider import Answer, Call, UpstreamFailure
-from gateway.waiting import Place, Room, Turn
+from gateway.request.admission import Doors
+from gateway.request.hindrance import Hindrance, soonest
+from gateway.request.waiting import Place, Room, Turn
+from gateway.routing.capacity import Capacity
 from tests.builders import GPT_IMAGE_2, job, policy, rates, route
 from tests.rig import BUDGET, PATIENCE, Got, Painter, Rig, cut_off, rigged
 

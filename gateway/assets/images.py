@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from gateway.domain.image_type import type_of
 from gateway.domain.links import digest_of, is_name, mark_of, mark_of_name, name_of
-from gateway.linking import Found, Kept
+from gateway.images.linking import Found, Kept
 from gateway.ports.storage import SLOW, Blobs, StorageUnavailable, Stored
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Terms(NamedTuple):
 
 
 class StoredImages:
-    """Implements `gateway.linking.Images`. `terms` are those of each project now, by its mark in names.
+    """Implements `gateway.images.linking.Images`. `terms` are those of each project now, by its mark in names.
 
     `most` is how many bytes there may be of all projects together (None: any number). A look for what may go begins
     after `sweep_after` new bytes.

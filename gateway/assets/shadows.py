@@ -44,7 +44,7 @@ class _Kept(NamedTuple):
 
 
 class ShadowsOnDisk:
-    """Implements `gateway.comparison.Comparisons` in a private folder that may be shared by many gateways."""
+    """Implements `gateway.request.comparison.Comparisons` in a private folder that may be shared by many gateways."""
 
     def __init__(self, folder: Path, limits: Limits | None = None) -> None:
         self._folder = folder

@@ -12,7 +12,7 @@ from typing import TypeVar
 import click
 from rich.table import Table
 
-from gateway.admin_callbacks import MOST, told
+from gateway.admin.callbacks import MOST, told
 from gateway.cli.options import Fatal, policy_option, store_options
 from gateway.cli.running import check_project, checked_policy, clear_errors, existing_store
 from gateway.cli.tables import show

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from gateway.app import today
 from gateway.config.load import check_policy
 from gateway.config.policy_test_run import PolicyTestRun, run_policy_tests
+from gateway.process.app import today
 
 
 @click.command()

@@ -14,7 +14,6 @@ from typing import TypeVar
 import click
 import uvloop
 
-from gateway.app import Settings
 from gateway.cli.options import DEFAULT_REALM, EMBEDDED, default_data, listen_options, log_level_option, store_options
 from gateway.cli.running import address, clear_errors, read_policy
 from gateway.config.shipped import shipped_policies
@@ -22,9 +21,10 @@ from gateway.ledger.keys import Keys
 from gateway.ledger.pepper import VARIABLE, check_pepper, load_pepper
 from gateway.ledger.store import Store, store_url
 from gateway.observe.log import configure_logging
+from gateway.process.app import Settings
+from gateway.process.serving import Serving, Sockets, serve_process
 from gateway.sandbox.options import DEFAULT_KEY, SandboxOptions
 from gateway.sandbox.server import serve_sandbox
-from gateway.serving import Serving, Sockets, serve_process
 from gateway.web.server import listen
 
 Result = TypeVar("Result")

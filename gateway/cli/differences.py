@@ -17,7 +17,7 @@ from gateway.domain.corrections import Source, needs_booking
 from gateway.domain.invoice import Match
 from gateway.domain.reconciling import Finding, Kind, Terms, unexplained
 from gateway.domain.spend import NO_REQUEST
-from gateway.reconciliation import Applied
+from gateway.reporting.reconciliation import Applied
 
 COLUMNS = (
     "class",

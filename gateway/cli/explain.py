@@ -14,17 +14,17 @@ from click.core import ParameterSource
 from rich.console import JustifyMethod
 from rich.table import Table
 
-from gateway.app import today
 from gateway.cli.options import Fatal, policy_option, store_options
 from gateway.cli.running import check_project, checked_policy, clear_errors, existing_store
 from gateway.cli.tables import show_fitted
 from gateway.config.problems import shown
 from gateway.domain.denial import span
 from gateway.domain.errors import GatewayError
-from gateway.explanation import explanation, explanation_now, refusal
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
-from gateway.rehearsal import PAPER_KEY, Decided, Sketch, Undecided, rehearse
+from gateway.process.app import today
+from gateway.routing.explanation import explanation, explanation_now, refusal
+from gateway.routing.rehearsal import PAPER_KEY, Decided, Sketch, Undecided, rehearse
 from gateway.web.json_body import read_json
 from gateway.web.limits import BodyLimits
 

@@ -22,7 +22,7 @@ from gateway.domain.period import day_start, parse_moment, parse_span
 from gateway.domain.reconciling import Finding, Kind, Terms
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
-from gateway.reconciliation import Applied, ReconcileError, book_corrections, booked_at
+from gateway.reporting.reconciliation import Applied, ReconcileError, book_corrections, booked_at
 
 DAY = timedelta(days=1)
 MOST_BAD = 50

@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from gateway.app import today
 from gateway.cli.options import Fatal, Misused, export_option, policy_option, store_options
 from gateway.cli.replay_page import page
 from gateway.cli.running import clear_errors, existing_store
@@ -24,8 +23,9 @@ from gateway.domain.budget import Window
 from gateway.domain.policy import Policy
 from gateway.ledger.segments import ExportError
 from gateway.ledger.store import Store
-from gateway.replaying import NOTES, Line, Replay, entries_in, replay
-from gateway.reports import NO_REQUESTS, Period, ReportError, UnknownName, period_of
+from gateway.process.app import today
+from gateway.reporting.replaying import NOTES, Line, Replay, entries_in, replay
+from gateway.reporting.reports import NO_REQUESTS, Period, ReportError, UnknownName, period_of
 
 _STEP = 200
 """Entries between two moves of the progress bar."""

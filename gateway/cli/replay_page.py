@@ -9,8 +9,8 @@ from html import escape
 from itertools import accumulate
 
 from gateway.domain import money
-from gateway.replaying import NOTES, Line, Replay
-from gateway.reports import NO_REQUESTS
+from gateway.reporting.replaying import NOTES, Line, Replay
+from gateway.reporting.reports import NO_REQUESTS
 
 WIDTH, HEIGHT, LEFT, BOTTOM, BAR = 860, 300, 70, 30, 16
 THEN, NOW = "#6b7280", "#2563eb"

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import click
 
-from gateway.app import today
 from gateway.cli.options import EMBEDDED, Fatal
 from gateway.config.load import check_policy, load_policy
 from gateway.config.problems import did_you_mean, shown
@@ -19,6 +18,7 @@ from gateway.ledger.embedded import has_store
 from gateway.ledger.errors import StoreError
 from gateway.ledger.store import store_url
 from gateway.ports import LedgerUnavailable
+from gateway.process.app import today
 
 ADMIN_TOKEN = "IMAGE_GATEWAY_ADMIN_TOKEN"  # noqa: S105 - the name of a variable
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import click
 import uvloop
 
-from gateway.app import Settings
 from gateway.assets.place import Bucket, PlaceError, place_of
 from gateway.cli.options import Fatal, listen_options, log_level_option, policy_option, store_options, together
 from gateway.cli.running import address, admin_token, clear_errors, read_policy, secrets_of
@@ -18,10 +17,11 @@ from gateway.domain.policy import Policy
 from gateway.domain.web_address import BadUrl, read_web_address
 from gateway.ledger.store import store_url
 from gateway.observe.log import configure_logging
-from gateway.serving import Serving, Sockets, serve_process
+from gateway.process.app import Settings
+from gateway.process.serving import Serving, Sockets, serve_process
+from gateway.process.workers import ADMIN, DATA, Inheritance, Supervisor, inherited
 from gateway.web.limits import BodyLimits
 from gateway.web.server import listen
-from gateway.workers import ADMIN, DATA, Inheritance, Supervisor, inherited
 
 MEGABYTE = 1_000_000
 

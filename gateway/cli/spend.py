@@ -14,16 +14,16 @@ import click
 from click.core import ParameterSource
 from rich.table import Table
 
-from gateway.app import today
 from gateway.cli.options import Fatal, Misused, export_option, store_options, together
 from gateway.cli.running import clear_errors, existing_store
 from gateway.cli.tables import show
 from gateway.config.load import check_policy
 from gateway.domain.budget import Window
 from gateway.domain.policy import Policy
-from gateway.experiments import ArmsReport, arms_report
 from gateway.ledger.store import Store
-from gateway.reports import (
+from gateway.process.app import today
+from gateway.reporting.experiments import ArmsReport, arms_report
+from gateway.reporting.reports import (
     NO_REQUESTS,
     Period,
     ReportError,

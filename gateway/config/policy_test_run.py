@@ -16,7 +16,7 @@ from gateway.domain.choosing import WHOLE, Choice, Stands
 from gateway.domain.errors import GatewayError
 from gateway.domain.policy import Policy
 from gateway.domain.route import Quote, Refusal
-from gateway.rehearsal import Decided, Undecided, rehearse
+from gateway.routing.rehearsal import Decided, Undecided, rehearse
 from gateway.steps.reserve import limits_of
 
 

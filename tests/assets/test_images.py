@@ -14,7 +14,7 @@ from gateway.assets.blobs import BlobsOnDisk
 from gateway.assets.images import DAY, StoredImages, Terms
 from gateway.domain.image_type import type_of
 from gateway.domain.links import belongs_to, digest_of, is_name, mark_of, mark_of_name
-from gateway.linking import Found
+from gateway.images.linking import Found
 from gateway.ports.storage import SLOW, StorageUnavailable
 from tests.assets.conftest import Storage
 from tests.e2e.clients import picture

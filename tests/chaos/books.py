@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.app import budgets_of
 from gateway.config.load import load_policy
 from gateway.domain.budget import Budget, Counted, Quota
 from gateway.domain.policy import Policy
@@ -18,6 +17,7 @@ from gateway.ledger.entries import Entry, read_entries, read_exported
 from gateway.ledger.names import Names
 from gateway.ledger.store import Store
 from gateway.ports import LedgerUnavailable
+from gateway.process.app import budgets_of
 
 SAMPLE_SECONDS = 0.1
 

@@ -21,7 +21,6 @@ from typing import Any
 import yaml
 
 from gateway.config.load import load_policy
-from gateway.decision import Asked
 from gateway.domain import money
 from gateway.domain.budget import Budget, Pressure, Quota
 from gateway.domain.caller import Caller
@@ -30,7 +29,8 @@ from gateway.domain.errors import GatewayError
 from gateway.domain.job import Job, Operation
 from gateway.domain.policy import Order, Policy
 from gateway.domain.route import Quote
-from gateway.rehearsal import Decided, Shape, Undecided, settle_on
+from gateway.routing.decision import Asked
+from gateway.routing.rehearsal import Decided, Shape, Undecided, settle_on
 from gateway.steps.accept import accept
 from gateway.steps.classify import classify
 from gateway.steps.compatibility import modernized

@@ -9,14 +9,14 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.decision import Asked
 from gateway.domain.caller import Caller
 from gateway.domain.errors import GatewayError
 from gateway.domain.job import Job, Operation, Wishes
 from gateway.domain.policy import DegradeStep, JobType, Order, Project
 from gateway.domain.route import RouteLimits
 from gateway.ports import Body
-from gateway.rehearsal import Undecided, settle_on
+from gateway.routing.decision import Asked
+from gateway.routing.rehearsal import Undecided, settle_on
 from gateway.steps.classify import classify
 from gateway.web.json_body import read_json
 from gateway.web.limits import BodyLimits

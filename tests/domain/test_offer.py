@@ -8,12 +8,12 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.decision import Asked, decide
 from gateway.domain import pricing
 from gateway.domain.caller import Caller
 from gateway.domain.job import Job, Wishes
 from gateway.domain.memory import Memory
 from gateway.domain.policy import JobType, Order, Project
+from gateway.routing.decision import Asked, decide
 from gateway.steps.rank import Ranked
 from tests.builders import GPT_IMAGE_2, GPT_IMAGE_15, GPT_IMAGE_25, TODAY, job, policy, route
 

@@ -17,7 +17,7 @@ import pytest
 from gateway.assets.blobs import BlobsOnDisk
 from gateway.assets.images import StoredImages
 from gateway.domain.links import Signer
-from gateway.linking import Linker
+from gateway.images.linking import Linker
 from gateway.ports.storage import SLOW, StorageUnavailable
 from gateway.sandbox.client import Sandbox
 from tests.assets.s3_server import CREDENTIALS, S3Server, running_s3

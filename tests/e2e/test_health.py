@@ -13,13 +13,13 @@ from typing import Any
 import openai
 import pytest
 
-from gateway.admin import admin_views
-from gateway.app import Application, Settings, running_application, today
+from gateway.admin.views import admin_views
 from gateway.config.load import load_policy
-from gateway.health import FAILURES, Times
 from gateway.ledger.keys import Keys
 from gateway.ledger.pepper import load_pepper
 from gateway.ledger.store import store_url
+from gateway.process.app import Application, Settings, running_application, today
+from gateway.routing.health import FAILURES, Times
 from gateway.sandbox.client import Sandbox
 from gateway.web.app import create_app
 from gateway.web.server import listen, serve_app

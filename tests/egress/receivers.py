@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from gateway.callbacks import CallbackSender
+from gateway.callbacks.sending import CallbackSender
 from gateway.egress.fetcher import SafeFetcher
 from gateway.observe.event import CallbackSent, Event
 from gateway.ports.tasks import Callbacks

@@ -11,8 +11,8 @@ from itertools import pairwise
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from gateway import callbacks as sending
-from gateway.callbacks import CallbackSender
+from gateway.callbacks import sending
+from gateway.callbacks.sending import CallbackSender
 from gateway.domain.task import TaskStatus
 from gateway.domain.webhook import PREFIX, RETRY_SECONDS, derived_secret, key_of, pause, signed_headers
 from gateway.ledger.callbacks import RedisCallbacks

@@ -27,7 +27,7 @@ from gateway.ledger.rebuild import rebuild
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.segments import Export, ExportError, write_line
 from gateway.ledger.store import Store
-from gateway.recorded import recorded_entries
+from gateway.reporting.recorded import recorded_entries
 from tests.ledger.older import copy
 from tests.ledger.rules import ABOUT, balances, budget, candidate, settlement
 from tests.ledger.traffic import RULES, many_entries, mixed

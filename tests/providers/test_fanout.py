@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from gateway.capacity import Capacity, LearningProvider
 from gateway.domain.job import Operation
 from gateway.domain.settlement import Outcome, PartReading, Reading, Usage
 from gateway.ports.provider import Answer, Call, UpstreamFailure
 from gateway.providers import part as part_module
 from gateway.providers.collected import MISSING
 from gateway.providers.fanout import calls_of
+from gateway.routing.capacity import Capacity, LearningProvider
 from tests.builders import GPT_IMAGE_2
 from tests.providers.accounts import provider_of
 from tests.providers.calls import MemoryBody, call, read_all

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from standardwebhooks import Webhook
 
+from gateway.callbacks.hints import HintBoard
 from gateway.domain.task_profile import CallbackProfile, PollTimes, Verification
-from gateway.hints import HintBoard
 from gateway.ports.provider import Provider
 from gateway.providers.task_callback import Verifier
 from gateway.providers.task_wire import TaskWire

@@ -8,12 +8,12 @@ from datetime import date
 
 import pytest
 
-from gateway.decision import Asked, decide, job_type_of
 from gateway.domain.caller import Caller
 from gateway.domain.errors import InvalidRequest
 from gateway.domain.job import Job, Size, Wishes
 from gateway.domain.policy import ClientModel, JobType, Match, Policy, Project
 from gateway.domain.route import Legacy, Model, SizeRule
+from gateway.routing.decision import Asked, decide, job_type_of
 from gateway.steps.compatibility import modernized
 from tests.builders import GPT_IMAGE_2, GPT_IMAGE_25, TODAY, capabilities, job, policy, route
 

@@ -7,8 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-from gateway import decision
-from gateway.decision import Asked
 from gateway.domain.caller import Caller
 from gateway.domain.errors import (
     BudgetExceeded,
@@ -22,6 +20,8 @@ from gateway.domain.job import Job, Operation, Wishes
 from gateway.domain.money import parse_usd
 from gateway.domain.policy import ClientModel, JobType, Policy, Project
 from gateway.domain.route import Refusal, Route, RouteLimits
+from gateway.routing import decision
+from gateway.routing.decision import Asked
 from gateway.steps.rank import Ranked, unsupported
 from tests.builders import GPT_IMAGE_2, GPT_IMAGE_15, GPT_IMAGE_25, TODAY, job, policy, route
 

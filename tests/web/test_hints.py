@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 import httpx
 import pytest
 
-from gateway import hints
-from gateway.hints import HintBoard
+from gateway.callbacks import hints
+from gateway.callbacks.hints import HintBoard
 from tests.web.recording import RecordingGateway, serving_gateway
 
 UNKNOWN = "/v1/hints/" + "A" * 43

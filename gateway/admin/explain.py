@@ -1,0 +1,66 @@
+"""The admin plane's answer to what would become of a request, under the policy that serves and the budgets of now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+
+from gateway.config.policy_test_cases import HEADERS
+from gateway.config.problems import did_you_mean, shown
+from gateway.domain.errors import InvalidRequest
+from gateway.domain.job import OF_MODELS, Operation
+from gateway.process.app import Application, today
+from gateway.routing.explanation import explanation_now, refusal
+from gateway.routing.rehearsal import PAPER_KEY, Sketch, Undecided, rehearse
+
+_HEADERS = {"x-gateway-dry-run", *(name.lower() for name in HEADERS)}
+FIELDS = ("project", "request", "operation", "headers", "key", "key_job_type", "date")
+
+
+async def explain(application: Application, asked: Mapping[str, object]) -> dict[str, object]:
+    """Answer `{project, request, …}`: the decision as a dry run has it, or why there is none; InvalidRequest."""
+    unknown = sorted(asked.keys() - set(FIELDS))
+    if unknown:
+        raise InvalidRequest(f"Unknown field {unknown[0]!r}; known are {', '.join(FIELDS)}.", param=unknown[0])
+    sketch, day = _sketch(asked), _text(asked, "date")
+    try:
+        on = date.fromisoformat(day) if day else today()
+    except ValueError as error:
+        raise InvalidRequest("date must be a day such as 2026-11-20.", param="date") from error
+    try:
+        decided = rehearse(sketch, application.policy, on)
+    except Undecided as undecided:
+        return {"project": sketch.project, **refusal(undecided)}
+    # Budgets stand where they stand today, which says nothing of another day's windows.
+    return await explanation_now(decided, application.ledger.balances if on == today() else None)
+
+
+def _sketch(asked: Mapping[str, object]) -> Sketch:
+    request, headers, project = asked.get("request"), asked.get("headers") or {}, _text(asked, "project")
+    if not project:
+        raise InvalidRequest("project is missing: whose request it is.", param="project")
+    if not isinstance(request, dict):
+        raise InvalidRequest("request must be the object that a client would send.", param="request")
+    if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
+        raise InvalidRequest("headers must be an object of texts.", param="headers")
+    for name in headers:
+        if name.lower().startswith("x-gateway-") and name.lower() not in _HEADERS:
+            raise InvalidRequest(f"Unknown header {shown(name)}{did_you_mean(name, HEADERS)}.", param=f"headers.{name}")
+    operation = _text(asked, "operation") or Operation.GENERATE.value
+    if operation not in OF_MODELS:
+        raise InvalidRequest(f"operation must be one of {', '.join(OF_MODELS)}.", param="operation")
+    return Sketch(
+        project=project,
+        fields=request,
+        headers={name.lower(): value for name, value in headers.items()},
+        operation=Operation(operation),
+        key=_text(asked, "key") or PAPER_KEY,
+        key_job_type=_text(asked, "key_job_type"),
+    )
+
+
+def _text(asked: Mapping[str, object], name: str) -> str | None:
+    value = asked.get(name)
+    if value is not None and not isinstance(value, str):
+        raise InvalidRequest(f"{name} must be text.", param=name, code="invalid_type")
+    return value

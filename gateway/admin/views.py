@@ -1,0 +1,107 @@
+"""What the admin plane shows as JSON: spend, budgets, routes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
+
+from gateway.domain import money
+from gateway.domain.budget import Window
+from gateway.domain.errors import InvalidRequest, Unavailable
+from gateway.domain.policy import Policy
+from gateway.observe.scrape import RouteState
+from gateway.ports import LedgerUnavailable
+from gateway.process.app import Application
+from gateway.reporting.experiments import arms_report
+from gateway.reporting.reports import ReportError, period_of, spend_report
+from gateway.routing.health import RouteHealth
+
+View = Callable[[Mapping[str, str]], Awaitable[object]]
+
+
+def admin_views(application: Application, *, makes_calls: bool = True) -> dict[str, View]:
+    """Return every view by its name under `/admin/`; each takes the query's parameters.
+
+    A process that makes no calls knows nothing of the health of routes, and shows none.
+    """
+
+    async def spend(query: Mapping[str, str]) -> object:
+        by = [name for name in query.get("by", "project,job_type,route").split(",") if name]
+        window = query.get("window", Window.MONTH.value)
+        if window not in list(Window):
+            raise InvalidRequest(f"window must be one of {', '.join(Window)}.", param="window")
+        try:
+            period = period_of(Window(window), query.get("since"), query.get("until"))
+        except ReportError as error:
+            raise InvalidRequest(str(error), param="until" if "until" in query else "since") from error
+        store, realm, project = application.store, application.realm, query.get("project")
+        if "experiment" in query:
+            name, known = query["experiment"], _experiments(application.policy)
+            try:
+                return (await arms_report(store, realm, name, period=period, project=project, known=known)).as_json()
+            except ReportError as error:
+                raise InvalidRequest(str(error), param="experiment") from error
+        try:
+            shadows = query.get("shadow") == "true"
+            found = await spend_report(store, realm, by=by, period=period, project=project, shadows=shadows)
+        except ReportError as error:
+            raise InvalidRequest(str(error), param="by") from error
+        return found.as_json()
+
+    async def budgets(_: Mapping[str, str]) -> object:
+        found = (await application.snapshot()).budgets
+        return [
+            {
+                "scope": budget.scope,
+                "window": budget.window,
+                "limit_usd": _usd(budget.limit),
+                "used_usd": _usd(budget.used),
+                "held_usd": _usd(budget.held),
+                "left_usd": _usd(max(budget.limit - budget.used - budget.held, 0)),
+            }
+            for budget in found
+        ]
+
+    async def routes(_: Mapping[str, str]) -> object:
+        found = (await application.snapshot()).routes
+        return [_route(route, application.health.of(route.route) if makes_calls else None) for route in found]
+
+    return {"spend": _guarded(spend), "budgets": _guarded(budgets), "routes": _guarded(routes)}
+
+
+def _experiments(policy: Policy) -> set[str]:
+    return {job_type.experiment.name for job_type in policy.job_types.values() if job_type.experiment}
+
+
+def _guarded(view: View) -> View:
+    async def guarded(query: Mapping[str, str]) -> object:
+        try:
+            return await view(query)
+        except LedgerUnavailable as error:
+            raise Unavailable("The ledger does not answer.", code="ledger_unavailable", retry_after=2) from error
+
+    return guarded
+
+
+def _route(route: RouteState, health: RouteHealth | None) -> dict[str, object]:
+    return {
+        "route": route.route,
+        "available": route.available,
+        "images_remaining": route.images_remaining,
+        "health": None if health is None else _health(health),
+        "limits": [asdict(limit) for limit in route.limits],
+    }
+
+
+def _health(health: RouteHealth) -> dict[str, object]:
+    return {
+        "circuit": health.circuit,
+        "ejected_for_seconds": round(health.seconds, 3),
+        "weight": round(health.weight, 3),
+        "failures_in_a_row": health.failures,
+        "ejections_in_a_row": health.ejections,
+    }
+
+
+def _usd(micro: int) -> str:
+    return money.format_usd(micro * money.NANO_PER_MICRO)

@@ -1,0 +1,1 @@
+"""Images that are kept: linked, sent in ranges, counted against a project's room, and answers made of them again."""

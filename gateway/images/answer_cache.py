@@ -1,0 +1,278 @@
+"""Answer cache: the very same request again, answered by the images that the first one brought, where policy has it so.
+
+The same is: the same project and job type, the same fields once policy has filled in what it fills in, the same bytes
+of every input image, on the same model. An entry tells where the images lie, so it is good for as long as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import date
+from typing import Any, Final, NamedTuple
+
+from gateway.base64_stream import encoded, encoded_length
+from gateway.domain.errors import GatewayError
+from gateway.domain.links import mark_of
+from gateway.domain.route import Quote, Views
+from gateway.images.linking import Found, Kept, Linker, ProjectLinks
+from gateway.observe.event import CacheAsked, Observer
+from gateway.ports import Body, InputImage, Outbound, Truncated
+from gateway.ports.storage import Blobs, StorageUnavailable
+from gateway.request.duplicates import Watched
+from gateway.request.exchange import Admitted, Exchange
+from gateway.request.flight import own_headers
+from gateway.request.repetition import digest
+from gateway.routing.explanation import in_usd
+
+log = logging.getLogger(__name__)
+
+CACHE = "X-Gateway-Cache"
+"""The header that says that an answer is made of an earlier one's images."""
+_NOTHING: Final = Views(0, 0, 0)
+_LONGEST_ENTRY = 1024 * 1024
+_DECIDED: Final = (
+    "model",
+    "n",
+    "size",
+    "quality",
+    "background",
+    "output_format",
+    "resolution",
+    "async",
+    "callback_url",
+    "response_format",
+    "stream",
+    "partial_images",
+)
+"""Fields that count as the decision has them, or only say how the answer is to come."""
+_INPUTS: Final = ("images", "image_urls", "mask", "markup")
+_FORMATS: Final = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp", "image/gif": "gif"}
+
+
+class Hit(NamedTuple):
+    """An answer made of earlier images, and what to remember of the request that it answers."""
+
+    answer: Outbound
+    note: Mapping[str, object]
+
+
+class _Entry(NamedTuple):
+    request_id: str
+    document: Mapping[str, Any]
+    images: Sequence[str]
+
+
+class AnswerCache:
+    """Finds answers and keeps them. `clock` is Unix seconds."""
+
+    def __init__(
+        self, blobs: Blobs, linker: Linker, observer: Observer, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._blobs = blobs
+        self._linker = linker
+        self._observer = observer
+        self._clock = clock
+
+    async def answer(self, admitted: Admitted, today: date) -> Hit | None:
+        """Return an earlier request's answer, and free the body; None where it must be made.
+
+        Either way the exchange knows then what its own answer will be found by. A request with a key of its own is
+        answered by that key alone.
+        """
+        exchange = admitted.exchange
+        if exchange.archive is None or (said := await said_by(admitted.body)) is None:
+            return None
+        exchange.cache_key = said
+        keyed = exchange.binding is not None and not exchange.binding.claim
+        hit, result = None, "skipped"
+        if not (exchange.wishes.fresh or keyed):
+            try:
+                hit = await self._hit(admitted, today)
+                result = "hit" if hit is not None else "miss"
+            except StorageUnavailable as error:
+                log.warning("nobody can tell whether request %s was made before: %s", admitted.request_id, error)
+                result = "failed"
+        self._observer.emit(CacheAsked(admitted.job_type.name, result))
+        if hit is not None:
+            await admitted.body.aclose()
+        return hit
+
+    async def _hit(self, admitted: Admitted, today: date) -> Hit | None:
+        exchange, quote = admitted.exchange, admitted.ranked.quotes[0]
+        entry = await self._find(_name(exchange, quote), admitted.job_type.cache or 0.0)
+        if entry is None:
+            return None
+        found = [await self._linker.images.find(name) for name in entry.images]
+        images = [image for image in found if image is not None]
+        if len(images) < len(found):
+            return None
+        exchange.cached, exchange.cost, exchange.quote = True, _NOTHING, quote
+        pieces = self._pieces(exchange, entry, images)
+        length = sum(len(piece) if isinstance(piece, bytes) else encoded_length(piece.blob.length) for piece in pieces)
+        own = [("content-type", "application/json"), ("content-length", str(length)), (CACHE, "hit")]
+
+        def ended(taken: bool, sent: int) -> None:
+            self._observer.emit(exchange.finished(200, client_gone=not taken, bytes_out=sent))
+
+        headers = [*own, *own_headers(admitted, today, cost=0)]
+        answer = Outbound(200, headers, Watched(_body(pieces), ended))
+        told = [
+            {"id": name, "bytes": each.blob.length, "type": each.media_type}
+            for name, each in zip(entry.images, images, strict=True)
+        ]
+        record = _record(admitted, quote, entry, self._clock())
+        return Hit(answer, {"project": admitted.project.name, "record": record, "assets": told})
+
+    async def _find(self, name: str, seconds: float) -> _Entry | None:
+        blob = await self._blobs.get(name)
+        if blob is None or blob.length > _LONGEST_ENTRY or blob.modified + seconds < self._clock():
+            return None
+        try:
+            told = json.loads(b"".join([chunk async for chunk in blob.chunks(0, blob.length)]))
+            return _Entry(told["request_id"], told["document"], told["images"])
+        except (ValueError, KeyError, TypeError) as error:
+            log.warning("the cache's entry %s cannot be read: %s", name, error)
+            return None
+
+    def _pieces(self, exchange: Exchange, entry: _Entry, images: Sequence[Found]) -> list[bytes | Found]:
+        """Return the document, images as links or inline as the client asked for them."""
+        links = exchange.links
+        head = {name: value for name, value in entry.document.items() if name != "data"}
+        if "output_format" in head and images[0].media_type in _FORMATS:
+            head["output_format"] = _FORMATS[images[0].media_type]
+        items = entry.document.get("data")
+        abouts = [_about(each) for each in items] if isinstance(items, list) else []
+        opening = json.dumps(head, separators=(",", ":"))[:-1]
+        pieces: list[bytes | Found] = [f'{opening}{"," if head else ""}"data":['.encode()]
+        for number, (name, image) in enumerate(zip(entry.images, images, strict=True)):
+            about = abouts[number] if number < len(abouts) else {}
+            start = ("," if number else "") + json.dumps(about, separators=(",", ":"))[:-1] + ("," if about else "")
+            if isinstance(links, ProjectLinks):
+                url = links.link_to(Kept(name, image.blob.length, image.media_type, image.until))
+                pieces.append(f'{start}"url":{json.dumps(url)}}}'.encode())
+            else:
+                pieces += [f'{start}"b64_json":"'.encode(), image, b'"}']
+        return [*pieces, b"]}"]
+
+    async def keep(self, exchange: Exchange, document: Mapping[str, Any], kept: Sequence[Kept]) -> None:
+        """Let an answer be found again, if it is all that was asked for; what cannot be kept is logged."""
+        quote = exchange.quote
+        if quote is None or len(kept) != quote.job.n or not document:
+            return
+        items = document.get("data")
+        told = {**document, "data": [_about(each) for each in items] if isinstance(items, list) else []}
+        entry = {"request_id": exchange.inbound.request_id, "document": told, "images": [each.name for each in kept]}
+        try:
+            await self._blobs.put(_name(exchange, quote), _once(json.dumps(entry).encode()), durable=False)
+        except StorageUnavailable as error:
+            log.warning("the answer of %s is not found again: %s", exchange.inbound.request_id, error)
+
+
+async def said_by(body: Body) -> str | None:
+    """Return a digest of what a body says but for what the decision says; None if nobody can tell when it is the same.
+
+    Nobody can of an image that is named by URL: what lies there may change.
+    """
+    hashed = hashlib.sha256(body.encoding.encode())
+    if body.encoding == "multipart":
+        rendered = body.render(dict.fromkeys(_DECIDED))
+        boundary = rendered.content_type.rpartition("boundary=")[2].strip('"').encode()
+        try:
+            async for chunk in rendered.chunks():
+                hashed.update(chunk.replace(boundary, b""))
+        finally:
+            await rendered.aclose()
+        return hashed.hexdigest()
+    left = {
+        name: value
+        for name, value in body.fields.items()
+        if name not in _DECIDED and name not in _INPUTS and value is not None
+    }
+    hashed.update(json.dumps(left, sort_keys=True).encode())
+    if body.images or body.mask:
+        try:
+            inputs = await body.inputs()
+        except GatewayError:
+            return None  # whoever is to make it will say what is wrong with them
+        for role, image in [*(("image", each) for each in inputs.images), ("mask", inputs.mask), ("up", inputs.markup)]:
+            if image is not None and not await _hash(hashed, role, image):
+                return None
+    return hashed.hexdigest()
+
+
+async def _hash(hashed: Any, role: str, image: InputImage) -> bool:
+    """Take in an image; False for one that nobody here can tell from another."""
+    if image.url is not None or image.content is None:
+        hashed.update(f"|{role}:{image.file_id}".encode())
+        return image.file_id is not None
+    own = hashlib.sha256()
+    async for chunk in image.content():
+        own.update(chunk)
+    hashed.update(f"|{role}:{own.hexdigest()}".encode())
+    return True
+
+
+def _name(exchange: Exchange, quote: Quote) -> str:
+    """The name of the entry for a request as it would be, or was, done by a quote."""
+    caller, job_type, job = exchange.caller, exchange.job_type, quote.job
+    assert caller is not None
+    assert job_type is not None
+    made = (job.size, job.quality, job.background, job.output_format, str(job.n), str(job.operation))
+    key = digest(caller.project, job_type.name, exchange.cache_key, quote.route.model.name, *made)
+    return f"cache/{mark_of(caller.project)}/{key}"
+
+
+def _about(item: Any) -> dict[str, Any]:
+    """What an answer says of an image besides its content."""
+    prompt = item.get("revised_prompt") if isinstance(item, dict) else None
+    return {"revised_prompt": prompt} if isinstance(prompt, str) else {}
+
+
+def _record(admitted: Admitted, quote: Quote, entry: _Entry, now: float) -> dict[str, object]:
+    """What `GET /v1/requests/{id}` tells of a request that was answered so."""
+    nothing, about = in_usd(_NOTHING), admitted.about()
+    return {
+        "id": admitted.request_id,
+        "object": "gateway.request",
+        "created": int(now),
+        "project": about.pop("project"),
+        "key": about.pop("key"),
+        "job_type": about.pop("job_type"),
+        "operation": about.pop("operation"),
+        "tags": about.pop("tags", {}),
+        "state": "cached",
+        "unconfirmed": False,
+        "route": None,
+        "model": quote.route.model.name,
+        "images": len(entry.images),
+        "cost_estimate": nothing,
+        "cost": nothing,
+        "cost_source": "cache",
+        "usage": None,
+        "attempts": [],
+        "passed_over": about.pop("passed_over", []),
+        "experiment": None,
+        "request": about,
+        "cache": {"of": entry.request_id},
+    }
+
+
+async def _body(pieces: Sequence[bytes | Found]) -> AsyncIterator[bytes]:
+    try:
+        for piece in pieces:
+            if isinstance(piece, bytes):
+                yield piece
+                continue
+            async for text in encoded(piece.blob.chunks(0, piece.blob.length)):
+                yield text
+    except StorageUnavailable as error:
+        log.warning("an image of an earlier answer cannot be read on: %s", error)
+        raise Truncated from error
+
+
+async def _once(content: bytes) -> AsyncIterator[bytes]:
+    yield content

@@ -1,0 +1,299 @@
+"""The composition root: configuration in, a running gateway out. With the commands, all that may import every part."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from gateway.assets.place import Bucket
+from gateway.assets.shadows import ShadowsOnDisk
+from gateway.domain.budget import Budget, Counted, Quota
+from gateway.domain.policy import Policy
+from gateway.domain.retry import RetryBudgets
+from gateway.domain.route import ProviderConfig
+from gateway.ledger.deferred import DeferredSettlements
+from gateway.ledger.identity import is_known, remember
+from gateway.ledger.journal import Journal
+from gateway.ledger.keyring import RedisKeyring
+from gateway.ledger.offline import OfflineLedger
+from gateway.ledger.pepper import load_pepper
+from gateway.ledger.redis_ledger import RedisLedger
+from gateway.ledger.store import Store
+from gateway.ledger.wire import Balance
+from gateway.lifecycle import Lifecycle, Setup
+from gateway.observe.event import PolicyLoaded
+from gateway.observe.fanout import Observers
+from gateway.observe.labels import LabelSets
+from gateway.observe.log import LogObserver
+from gateway.observe.metrics import Metrics
+from gateway.observe.scrape import (
+    BudgetState,
+    LimitState,
+    ModelRetirement,
+    RouteState,
+    Snapshot,
+    new_registry,
+    scrape,
+)
+from gateway.ports import Ledger, LedgerUnavailable
+from gateway.ports.provider import Provider
+from gateway.process.outgoing import Outgoing
+from gateway.process.storing import Storing
+from gateway.process.talking import Books, Talking
+from gateway.process.tasking import Tasking
+from gateway.providers import open_provider, with_batches
+from gateway.request.admission import Doors
+from gateway.request.shadow import Shadows
+from gateway.routing.capacity import LearningProvider
+from gateway.routing.health import Health, RouteHealth, Times
+from gateway.routing.watched import WatchedProvider
+from gateway.service import Service
+from gateway.tasks.service import Desk
+
+Result = TypeVar("Result")
+
+START_SECONDS, START_PAUSE = 5.0, 0.1
+
+
+def today() -> date:
+    """Return the date in UTC: what prices and retirements go by."""
+    return datetime.now(UTC).date()
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to run: everything that is not policy. `lease`, `grace` and `store_timeout` are seconds."""
+
+    data: Path
+    assets: Path | None = None
+    """What gateways that share a store share on disk: answers kept for repeats, stored images. None: in `data`."""
+    bucket: Bucket | None = None
+    """Where they share it instead."""
+    public_url: str | None = None
+    """Under which clients reach the gateway, for links; None: the host that each request names, without TLS."""
+    realm: str = "main"
+    pepper: str | None = None
+    lease: float = 30.0
+    grace: float = 30.0
+    store_timeout: float = 0.09
+    health: Times = field(default_factory=Times)
+
+
+class Application:
+    """A gateway of one process, without its sockets. Use `running_application`."""
+
+    def __init__(self, settings: Settings, policy: Policy, store: Store, pepper: bytes) -> None:
+        self.policy = policy
+        self.store = store
+        self.realm = settings.realm
+        self.registry = new_registry()
+        self._metrics = Metrics(self.registry, LabelSets.from_policy(policy))
+        self._observers = Observers([self._metrics, LogObserver()])
+        self.doors = Doors()
+        self.health = Health(self._observers, times=settings.health, capacity=self.doors.capacity.trouble)
+        self.outgoing = Outgoing(settings, lambda: self.policy, store, pepper, self._observers)
+        self._providers = {name: self._open(config) for name, config in policy.providers.items()}
+        self._former: list[Provider] = []
+        self.ledger = RedisLedger(
+            store, settings.realm, lease=settings.lease, observer=self._observers, on_expired=self._observers.emit
+        )
+        self.settlements = DeferredSettlements(self.ledger, Journal(settings.data / "journal", settings.realm))
+        self.storing = storing = Storing(settings, lambda: self.policy, pepper, self._observers)
+        self.comparisons = ShadowsOnDisk(storing.folder / "shadows")
+        offline = OfflineLedger(self.ledger, self.settlements)
+        self.shadows = Shadows(
+            ledger=offline,
+            settlements=self.settlements,
+            observer=self._observers,
+            today=today,
+            answers=storing.answers,
+            comparisons=self.comparisons,
+            doors=self.doors,
+        )
+        self.keyring = RedisKeyring(store, pepper, settings.realm)
+        observers, silence = self._observers, settings.lease
+        self.tasking = Tasking(store, settings.realm, storing.blobs, self._setup, observers, silence=silence)
+        desk = self.tasking.desk(offline, self.settlements, today, storing.linker, self.health, answers=storing.answers)
+        books = Books(offline, self.settlements, observers)
+        self.talking = Talking(store, settings.realm, lambda: self.policy, books, today, self.health, silence)
+        self.lifecycle = self._lifecycle(offline, desk)
+        self.tasking.employ(self.lifecycle)
+        self.service = self._service(offline, desk)
+        self._observers.emit(PolicyLoaded(policy.digest, ok=True))
+
+    def _lifecycle(self, ledger: Ledger, desk: Desk) -> Lifecycle:
+        return Lifecycle(
+            current=self._setup,
+            keyring=self.keyring,
+            ledger=ledger,
+            settlements=self.settlements,
+            observer=self._observers,
+            today=today,
+            answers=self.storing.answers,
+            budgets=RetryBudgets(time.monotonic),
+            shadows=self.shadows,
+            conditions=self.health,
+            balances=self.ledger.balances,
+            doors=self.doors,
+            archives=self.storing.archives,
+            desk=desk,
+            guard=self.outgoing.guard.refusal,
+            talks=self.talking.conversations,
+        )
+
+    def _service(self, ledger: Ledger, desk: Desk) -> Service:
+        return Service(
+            lifecycle=self.lifecycle,
+            current=self._setup,
+            keyring=self.keyring,
+            ledger=ledger,
+            today=today,
+            archives=self.storing.archives,
+            hints=self.outgoing.hints,
+            desk=desk,
+            beyond=self.talking.beyond,
+        )
+
+    def _setup(self) -> Setup:
+        return Setup(self.policy, self._providers)
+
+    def _open(self, config: ProviderConfig) -> Provider:
+        provider = open_provider(config, self.outgoing.outside)
+        watched = WatchedProvider(LearningProvider(provider, self.doors.capacity), self.health)
+        return watched if config.batch is None else with_batches(watched, config, self.outgoing.outside)
+
+    def adopt(self, policy: Policy) -> None:
+        """Serve new requests by another policy; those under way finish by the one they began with."""
+        before, kept = self.policy, self._providers
+        self._providers = {
+            name: kept[name] if before.providers.get(name) == config else self._open(config)
+            for name, config in policy.providers.items()
+        }
+        self._former += [provider for provider in kept.values() if provider not in self._providers.values()]
+        self.health.adopt(before.routes, policy.routes)
+        self.doors.capacity.adopt(before.routes, policy.routes)
+        self.policy = policy
+        self._metrics.labels = LabelSets.from_policy(policy)
+        self._observers.emit(PolicyLoaded(policy.digest, ok=True))
+
+    def keep_policy(self) -> None:
+        """Tell that a new policy did not check."""
+        self._observers.emit(PolicyLoaded(self.policy.digest, ok=False))
+
+    async def scrape(self) -> tuple[bytes, str]:
+        """Return what `/metrics` answers."""
+        return await scrape(self.registry, self.snapshot)
+
+    async def snapshot(self) -> Snapshot:
+        """Return budgets, routes and retirements as they are now; raises LedgerUnavailable."""
+        budgets = budgets_of(self.policy)
+        limits = {name: self.doors.capacity.limits(route) for name, route in self.policy.routes.items()}
+        balances = await self.ledger.balances([*budgets, *(limit for own in limits.values() for limit in own)])
+        room = iter(balances[len(budgets) :])
+        return Snapshot(
+            policy_digest=self.policy.digest,
+            budgets=tuple(
+                BudgetState(rule.scope.label(), rule.window, rule.limit, balance.used, balance.held)
+                for rule, balance in zip(budgets, balances, strict=False)
+            ),
+            routes=tuple(
+                _route_state(self.health.of(name), name, [(limit, next(room)) for limit in own])
+                for name, own in limits.items()
+            ),
+            retirements=tuple(
+                ModelRetirement(model.name, (model.retires - today()).days)
+                for model in {route.model.name: route.model for route in self.policy.routes.values()}.values()
+                if model.retires is not None
+            ),
+            tasks={str(status): count for status, count in (await self.tasking.counts()).items()},
+            assets=self.storing.held(),
+            callbacks_dead=(await self.outgoing.callbacks.callback_counts())["dead"],
+        )
+
+    def background(self) -> list[Coroutine[None, None, None]]:
+        """Return what runs beside the requests, until it is cancelled."""
+        parts = (
+            self.ledger,
+            self.keyring,
+            self.settlements,
+            self.comparisons,
+            self.storing,
+            self.outgoing,
+            self.tasking,
+            self.talking,
+        )
+        return [part.run() for part in parts]
+
+    async def aclose(self, grace: float) -> None:
+        """Finish what runs, within `grace` seconds, settle what is settled, and let go of providers."""
+        await asyncio.gather(self.lifecycle.drain(grace), self.tasking.aclose(grace))
+        await asyncio.gather(self.shadows.aclose(), self.storing.aclose(grace))
+        await self.settlements.aclose(grace)
+        await self.ledger.aclose()
+        await self.talking.aclose()
+        for provider in (*self._providers.values(), *self._former):
+            await provider.aclose()
+
+
+def budgets_of(policy: Policy) -> list[Budget]:
+    """Every budget of a policy, the common ones first, those of shadows last."""
+    of_projects = [budget for project in policy.projects.values() for budget in project.budgets]
+    of_shadows = [kind.shadow.budget for kind in policy.job_types.values() if kind.shadow is not None]
+    return [*policy.budgets, *of_projects, *of_shadows]
+
+
+def _route_state(health: RouteHealth, name: str, limits: Sequence[tuple[Quota, Balance]]) -> RouteState:
+    """A route is available while it is not ejected and each limit, its own or its account's, has room for one more."""
+    states = tuple(
+        LimitState(
+            quota.scope.label(), quota.counted, quota.seconds, quota.limit, max(quota.limit - now.used - now.held, 0)
+        )
+        for quota, now in limits
+    )
+    images = [state.left for state in states if state.counted == Counted.IMAGES]
+    available = health.in_service and all(state.left for state in states)
+    return RouteState(name, available, images_remaining=min(images, default=None), limits=states)
+
+
+async def patiently(work: Callable[[], Awaitable[Result]]) -> Result:
+    """Do what a start needs of the store, again and again for a few seconds: a slow disk is no reason not to start."""
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            return await work()
+        except LedgerUnavailable:
+            if time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(START_PAUSE)
+
+
+@contextlib.asynccontextmanager
+async def running_application(settings: Settings, policy: Policy, store_url: str) -> AsyncIterator[Application]:
+    """Yield an application with its background work going; StoreError if the store cannot be used."""
+    store = Store(store_url, realm=settings.realm, silence=settings.store_timeout)
+    try:
+        await store.check()
+        pepper = load_pepper(settings.data, settings.pepper)
+        application = Application(settings, policy, store, pepper)
+        known = is_known(settings.data, store.where, settings.realm)
+        epoch = await patiently(partial(application.ledger.open, create=not known))
+        remember(settings.data, store.where, settings.realm, epoch)
+        await patiently(application.keyring.load)
+        tasks = [asyncio.create_task(work) for work in application.background()]
+        try:
+            yield application
+        finally:
+            await application.aclose(settings.grace)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await application.outgoing.aclose()
+    finally:
+        await store.aclose()

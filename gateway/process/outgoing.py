@@ -1,0 +1,69 @@
+"""Outgoing: all that leaves for URLs which others chose, and what comes back from them, joined for one process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from gateway.callbacks.hints import HintBoard
+from gateway.callbacks.sending import CallbackSender
+from gateway.domain.policy import Policy
+from gateway.domain.webhook import derived_secret, key_of
+from gateway.egress.fetcher import SafeFetcher
+from gateway.egress.guard import Guard
+from gateway.ledger.batches import RedisBatches
+from gateway.ledger.callbacks import RedisCallbacks
+from gateway.ledger.store import Store
+from gateway.observe.event import BatchMoved, Observer
+from gateway.ports.provider import Outside
+from gateway.ports.tasks import Callbacks
+
+
+class Place(Protocol):
+    """Where a gateway lies in its store, and under which URL others reach it."""
+
+    @property
+    def realm(self) -> str:
+        """The name of everything in the store."""
+
+    @property
+    def public_url(self) -> str | None:
+        """The URL; None if it is not known."""
+
+
+class Outgoing:
+    """`policy` returns the policy that serves now."""
+
+    def __init__(
+        self, place: Place, policy: Callable[[], Policy], store: Store, pepper: bytes, observer: Observer
+    ) -> None:
+        self._policy = policy
+        self._pepper = pepper
+        self._observer = observer
+        self.guard = Guard(lambda: policy().egress, public_url=place.public_url)
+        self.fetcher = SafeFetcher(self.guard)
+        self.hints = HintBoard(place.public_url)
+        self.callbacks: Callbacks = RedisCallbacks(store, place.realm, observer=observer)
+        self._batches = RedisBatches(store, place.realm, observer=observer)
+        self._sender = CallbackSender(self.callbacks, self.fetcher, self._keys, observer)
+
+    @property
+    def outside(self) -> Outside:
+        """What providers need of the world."""
+        return Outside(self.fetcher, self.hints, self._batches, self._batch_told)
+
+    def _batch_told(self, provider: str, status: str, requests: int) -> None:
+        self._observer.emit(BatchMoved(provider, status, requests))
+
+    async def run(self) -> None:
+        """Deliver call backs, until cancelled."""
+        await self._sender.run()
+
+    async def aclose(self) -> None:
+        """Close connections."""
+        await self.fetcher.aclose()
+
+    def _keys(self, project: str) -> Sequence[bytes]:
+        known = self._policy().projects.get(project)
+        secrets = [secret.reveal() for secret in known.callback_secrets] if known else []
+        return [key_of(secret) for secret in secrets or [derived_secret(self._pepper, project)]]

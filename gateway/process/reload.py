@@ -1,0 +1,72 @@
+"""Reload: policy is read again when its files change, on SIGHUP and on request; a broken one changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from gateway.config.fingerprint import fingerprint
+from gateway.config.load import Loaded, load_policy
+from gateway.domain.errors import InvalidRequest
+from gateway.process.app import Application, today
+
+log = logging.getLogger("gateway.policy")
+
+POLL_SECONDS = 0.5
+
+
+class PolicyReloader:
+    """Keeps an application's policy as its directory says. `environ` is where secrets are looked up."""
+
+    def __init__(self, application: Application, directory: Path, environ: Mapping[str, str]) -> None:
+        self._application = application
+        self._directory = directory
+        self._environ = environ
+        self._seen = fingerprint(directory)
+        self._wanted = asyncio.Event()
+        self._reading = asyncio.Lock()
+
+    def wake(self) -> None:
+        """Read the policy again soon, changed or not."""
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Watch until cancelled. Files are read once they have kept still for a look, so that none is half written."""
+        before = self._seen
+        while True:
+            try:
+                async with asyncio.timeout(POLL_SECONDS):
+                    await self._wanted.wait()
+            except TimeoutError:
+                now = await asyncio.to_thread(fingerprint, self._directory)
+                settled, before = now == before, now
+                if not settled or now == self._seen:
+                    continue
+            await self.reload()
+
+    async def reload(self) -> Loaded:
+        """Read the policy now and serve by it if it checks; every problem is logged otherwise."""
+        async with self._reading:
+            self._wanted.clear()
+            self._seen = await asyncio.to_thread(fingerprint, self._directory)
+            loaded = await asyncio.to_thread(
+                load_policy, self._directory, environ=self._environ, secrets="required", today=today()
+            )
+        if loaded.policy is not None:
+            self._application.adopt(loaded.policy)
+        else:
+            self._application.keep_policy()
+            for problem in loaded.problems:
+                log.error("policy problem: %s", problem)
+        return loaded
+
+    async def answer(self, _: Mapping[str, str]) -> object:
+        """Reload for the admin plane; InvalidRequest lists what is wrong."""
+        loaded = await self.reload()
+        if loaded.policy is None:
+            problems = [str(problem) for problem in loaded.problems]
+            message = f"The policy does not check, the old one goes on serving. First of {len(problems)}: {problems[0]}"
+            raise InvalidRequest(message, code="invalid_policy", details={"problems": problems})
+        return {"digest": loaded.policy.digest, "warnings": [str(warning) for warning in loaded.warnings]}

@@ -1,0 +1,121 @@
+"""Workers: several processes behind one socket, and one beside them that answers for all of them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.observe.scrape import forget_worker
+
+log = logging.getLogger("gateway.process.workers")
+
+ROLE, STORE = "IMAGE_GATEWAY_INTERNAL_ROLE", "IMAGE_GATEWAY_INTERNAL_STORE"
+SOCKET, LIFELINE = "IMAGE_GATEWAY_INTERNAL_SOCKET", "IMAGE_GATEWAY_INTERNAL_LIFELINE"
+PORTS = "IMAGE_GATEWAY_INTERNAL_PORTS"
+METRICS_DIR = "PROMETHEUS_MULTIPROC_DIR"
+DATA, ADMIN = "data", "admin"
+POLL_SECONDS = 0.2
+RESTART_SECONDS = 1.0
+"""A worker that dies at once is not started again in a tight loop."""
+
+
+@dataclass(slots=True)
+class Child:
+    """A process of ours; `started` is monotonic seconds."""
+
+    role: str
+    process: subprocess.Popen[bytes]
+    started: float
+
+
+@dataclass(frozen=True, slots=True)
+class Inheritance:
+    """What a worker gets from its supervisor. `lifeline` is a descriptor that reads end-of-file once that is gone.
+
+    `ports` are those on which the workers listen, all together.
+    """
+
+    role: str
+    socket: socket.socket
+    store_url: str
+    lifeline: int
+    ports: tuple[int, ...] = ()
+
+
+def inherited() -> Inheritance | None:
+    """Return what this process inherited if it is a worker; None if it is not."""
+    role = os.environ.get(ROLE)
+    if role is None:
+        return None
+    sock = socket.socket(fileno=int(os.environ[SOCKET]))
+    ports = tuple(map(int, os.environ.get(PORTS, "").split()))
+    return Inheritance(role, sock, os.environ[STORE], int(os.environ[LIFELINE]), ports)
+
+
+class Supervisor:
+    """Starts the workers, starts one again when it dies, and passes on the signal to stop."""
+
+    def __init__(self, workers: int, data: socket.socket, admin: socket.socket, store_url: str) -> None:
+        self._wanted = [DATA] * workers + [ADMIN]
+        self._sockets = {DATA: data, ADMIN: admin}
+        self._store_url = store_url
+        self._lifeline, self._kept = os.pipe()
+        self._children: list[Child] = []
+        self._stopping = False
+
+    def run(self) -> int:
+        """Supervise until SIGTERM or SIGINT; returns the exit status: 1 if a worker had to be killed."""
+        for name in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(name, self._stop)
+        signal.signal(signal.SIGHUP, self._pass_on)
+        with tempfile.TemporaryDirectory(prefix="igw-metrics-") as metrics:
+            environ = {**os.environ, METRICS_DIR: metrics}
+            self._children = [self._start(role, environ) for role in self._wanted]
+            while not self._stopping:
+                self._restart_dead(environ, Path(metrics))
+                time.sleep(POLL_SECONDS)
+            return self._wait()
+
+    def _start(self, role: str, environ: Mapping[str, str]) -> Child:
+        descriptor = self._sockets[role].fileno()
+        own = {**environ, ROLE: role, STORE: self._store_url, SOCKET: str(descriptor), LIFELINE: str(self._lifeline)}
+        own[PORTS] = " ".join(str(each.getsockname()[1]) for each in self._sockets.values())
+        command = [sys.executable, "-m", "gateway", *sys.argv[1:]]
+        process = subprocess.Popen(command, env=own, pass_fds=(descriptor, self._lifeline))  # noqa: S603 - our own command line
+        return Child(role, process, time.monotonic())
+
+    def _restart_dead(self, environ: Mapping[str, str], metrics: Path) -> None:
+        for place, child in enumerate(self._children):
+            if child.process.poll() is None:
+                continue
+            log.error("%s process %d ended with %d", child.role, child.process.pid, child.process.returncode)
+            forget_worker(child.process.pid, metrics)
+            time.sleep(max(child.started + RESTART_SECONDS - time.monotonic(), 0))
+            if not self._stopping:
+                self._children[place] = self._start(child.role, environ)
+
+    def _pass_on(self, number: int, _: object) -> None:
+        for child in self._children:
+            child.process.send_signal(number)
+
+    def _stop(self, *_: object) -> None:
+        self._stopping = True
+
+    def _wait(self) -> int:
+        """Stop the workers first: the admin process tells of them until they are gone."""
+        for role in (DATA, ADMIN):
+            mine = [child.process for child in self._children if child.role == role]
+            for process in mine:
+                process.terminate()
+            for process in mine:
+                process.wait()
+        return int(any(child.process.returncode for child in self._children))

@@ -1,0 +1,181 @@
+"""Reconciliation: what the ledger has booked at a provider, read for an invoice, and corrected by it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from pathlib import Path
+
+from gateway.domain.corrections import Source, adjustment, belated, needs_booking, posting, told_of
+from gateway.domain.matching import is_named
+from gateway.domain.period import as_utc
+from gateway.domain.reconciling import Booked, Finding, Terms
+from gateway.domain.route import Views
+from gateway.domain.settlement import SettleResult
+from gateway.domain.spend import NO_REQUEST, PRESUME, attempt_of
+from gateway.ledger.entries import Entry
+from gateway.ledger.redis_ledger import RedisLedger
+from gateway.ledger.store import Store
+from gateway.reporting.recorded import recorded_entries, trimmed_until
+
+SLACK = timedelta(days=1)
+"""How far before the period is read, for rows whose request was booked earlier by the store's clock."""
+
+_LIVE = ("queued", "sent")
+
+
+class ReconcileError(ValueError):
+    """It cannot be reconciled as asked; the message says what to do."""
+
+
+@dataclass(slots=True)
+class Applied:
+    """What was booked: how many corrections, how many had been booked before, how many requests still run."""
+
+    booked: int = 0
+    before: int = 0
+    running: int = 0
+
+
+async def booked_at(
+    store: Store,
+    realm: str,
+    provider: str,
+    terms: Terms,
+    *,
+    models: Sequence[str] = (),
+    export: Sequence[Path] = (),
+) -> list[Booked]:
+    """Return what is booked at a provider from a day before the period until now, of these models or of all.
+
+    ReconcileError if the store no longer has the entries of the period and no export was given.
+    """
+    trimmed = await trimmed_until(store, realm)
+    if trimmed is not None and trimmed >= terms.since - SLACK and not export:
+        raise ReconcileError(
+            f"entries up to {trimmed:%Y-%m-%d %H:%M} were exported and trimmed: name the export with --export"
+        )
+    books = _Books()
+    async for entry in recorded_entries(store, realm, since=terms.since - SLACK, export=export):
+        if entry.provider == provider and (not models or any(_is_of(entry, model) for model in models)):
+            books.add(entry)
+    return list(books.attempts.values())
+
+
+def _is_of(entry: Entry, model: str) -> bool:
+    return is_named(entry.model, model) or is_named(str(entry.facts.get("upstream_model") or ""), model)
+
+
+class _Books:
+    """Entries folded into attempts. A change to an attempt that was booked before what is read tells nothing of it."""
+
+    def __init__(self) -> None:
+        self.attempts: dict[tuple[str, object], Booked] = {}
+        self._alike: dict[str, dict[str, object]] = {}
+
+    def add(self, entry: Entry) -> None:
+        key: tuple[str, object] = attempt_of(entry)
+        if entry.request_id == NO_REQUEST and key[0] == NO_REQUEST:
+            key = (NO_REQUEST, _posted_for(entry))
+            if key not in self.attempts:
+                self.attempts[key] = self._first(entry, _day(entry))
+                return
+        if entry.kind.books:
+            self.attempts[key] = self._first(entry)
+        elif key in self.attempts:
+            _change(self.attempts[key], entry)
+
+    def _first(self, entry: Entry, day: datetime | None = None) -> Booked:
+        told = told_of(entry.about, entry.facts)
+        if entry.request_id == NO_REQUEST:
+            told = dict(entry.about)
+        told = self._alike.setdefault(repr(told), told)  # many requests are told of alike: one copy serves all
+        return Booked(
+            request_id=entry.request_id,
+            attempt=entry.attempt,
+            time=day or entry.time,
+            cost=entry.cost,
+            model=entry.model,
+            upstream_model=str(entry.facts.get("upstream_model") or ""),
+            upstream_ids=_upstream_ids(entry),
+            images=entry.images,
+            unconfirmed=entry.cost.route if entry.kind == PRESUME else 0,
+            lines={sys.intern(cell): micro for cell, micro in entry.lines.items()},
+            about=told,
+            whole_day=day is not None,
+        )
+
+
+def _change(booked: Booked, entry: Entry) -> None:
+    before, more = booked.cost, entry.cost
+    booked.cost = Views(before.official + more.official, before.route + more.route, before.internal + more.internal)
+    booked.images += entry.images
+    booked.unconfirmed = 0
+    booked.changes += 1
+    booked.upstream_ids |= _upstream_ids(entry)
+    for cell, micro in entry.lines.items():
+        booked.lines[cell] = booked.lines.get(cell, 0) + micro
+
+
+def _upstream_ids(entry: Entry) -> set[str]:
+    called = entry.answer.get("upstream_request_id")
+    if called:
+        return set(str(called).split(","))  # an attempt may be several calls
+    named = entry.about.get("upstream_request_id")
+    return {str(named)} if named else set()
+
+
+def _posted_for(entry: Entry) -> object:
+    """What an amount without a request was posted for: a row, or a day and model."""
+    about = entry.about
+    return about.get("upstream_request_id") or about.get("request") or entry.model, about.get("day")
+
+
+def _day(entry: Entry) -> datetime | None:
+    """The day that an amount without a request is about, if it names one."""
+    try:
+        return as_utc(datetime.combine(date.fromisoformat(str(entry.about.get("day"))), time()))
+    except ValueError:
+        return None
+
+
+async def book_corrections(ledger: RedisLedger, findings: Iterable[Finding], source: Source) -> Applied:
+    """Book every correction, each once however often it is applied; raises LedgerUnavailable, and may then go on."""
+    applied = Applied()
+    for finding in findings:
+        if needs_booking(finding):
+            result = await _correct(ledger, finding, source)
+            applied.booked += result is SettleResult.DONE
+            applied.before += result is SettleResult.SAME
+            applied.running += result is None
+    return applied
+
+
+async def _correct(ledger: RedisLedger, finding: Finding, source: Source) -> SettleResult | None:
+    """Correct one; None for a call that has not ended, whose own settlement will tell."""
+    wanted = adjustment(finding, source)
+    if wanted is not None:
+        result = await ledger.adjust(wanted)
+        if result is not SettleResult.GONE:
+            return result
+    elif finding.booked is None and finding.rows:
+        found = await _thought_unbilled(ledger, finding, source.provider)
+        if found is not None and found["state"] in _LIVE:
+            return None
+        if found is not None:
+            return await ledger.post(belated(finding, source, found))
+    return await ledger.post(posting(finding, source))
+
+
+async def _thought_unbilled(ledger: RedisLedger, finding: Finding, provider: str) -> dict[str, object] | None:
+    """The last attempt at the provider of the request that a row names, with the request's `about`, if it is known."""
+    request_id = finding.rows[0].request or finding.rows[0].id
+    record = await ledger.request(request_id) if request_id else None
+    if record is None:
+        return None
+    attempts = record["attempts"]
+    assert isinstance(attempts, list)
+    own = [each for each in attempts if each["facts"].get("provider") == provider]
+    return {**own[-1], "about": record["about"]} if own else None

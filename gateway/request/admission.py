@@ -1,0 +1,244 @@
+"""Admission: takes the holds of one request, and waits for room on its routes where policy says so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field, replace
+
+from gateway.domain.budget import Denied, Quota, Scope
+from gateway.domain.denial import denial
+from gateway.domain.errors import BudgetExceeded, ClientGone, GatewayError, InvalidRequest, RateLimited
+from gateway.domain.policy import WhenFull
+from gateway.domain.route import Quote
+from gateway.ports import Ledger
+from gateway.request.exchange import Admitted
+from gateway.request.hindrance import Hindrance, soonest, waited_for
+from gateway.request.waiting import Room, Turn, shutting_down
+from gateway.routing.capacity import Capacity
+from gateway.steps.reserve import Reserved, hold
+
+FOR_THE_ANSWER = 1.0
+"""Seconds of the client's own patience that are left when waiting ends."""
+
+
+A_REST = 10.0
+"""Seconds that stand for the window of a limit of which only its reset is known."""
+
+
+Leaving = Callable[[], Coroutine[None, None, None]]
+"""Returns once the client is gone."""
+
+
+def _nobody() -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """What the admissions of a process share: who waits, and what is known of the providers' limits."""
+
+    room: Room = field(default_factory=Room)
+    capacity: Capacity = field(default_factory=Capacity)
+
+    def admission(self, ledger: Ledger, left: Leaving | None = None, held: Callable[[], None] = _nobody) -> Admission:
+        """Return what admits one request."""
+        return Admission(ledger, self, left, held)
+
+
+class Admission:
+    """Admits one request, call by call; it may wait for its first one alone.
+
+    After a call that failed it does not: it has a token of a retry budget reserved, which others may need meanwhile.
+    `left` is None if the request goes on without its client, for others may have joined it. `held` is called with each
+    hold that is taken.
+    """
+
+    def __init__(
+        self, ledger: Ledger, doors: Doors, left: Leaving | None = None, held: Callable[[], None] = _nobody
+    ) -> None:
+        self._ledger = ledger
+        self._room = doors.room
+        self._capacity = doors.capacity
+        self._left = left
+        self._held = held
+        self._bound: float | None = None
+
+    async def reserve(
+        self,
+        admitted: Admitted,
+        quotes: Sequence[Quote],
+        *,
+        release: Reserved | None,
+        give_back: Callable[[], Awaitable[None]],
+    ) -> Reserved:
+        """Hold on the first quote that fits; where its routes are full, wait as policy says.
+
+        `release` is the attempt to give back in the same step, or by `give_back` where nothing can be asked. Raises
+        the error that says what stood in the way of each quote, AlreadyBound as `hold` does, ClientGone, and
+        Unavailable when the gateway shuts down.
+
+        Where policy forbids to leave a full route for another (`reject`) and there is another, the quotes are offered
+        one by one in their order: the next only once all before it were refused for other reasons than being full.
+        Those before are offered again with it, since their refusal for money is what opens the next range.
+        """
+        if admitted.job_type.throttled.then is WhenFull.REJECT and len({quote.route.name for quote in quotes}) > 1:
+            for number, quote in enumerate(quotes[:-1]):
+                try:
+                    return await self._among(admitted, [quote], release, give_back, refused=quotes[:number])
+                except (BudgetExceeded, InvalidRequest):
+                    release = None
+            return await self._among(admitted, quotes[-1:], release, give_back, refused=quotes[:-1])
+        return await self._among(admitted, quotes, release, give_back)
+
+    async def _among(
+        self,
+        admitted: Admitted,
+        quotes: Sequence[Quote],
+        release: Reserved | None,
+        give_back: Callable[[], Awaitable[None]],
+        refused: Sequence[Quote] = (),
+    ) -> Reserved:
+        """Hold on one of the quotes, or wait for them; `refused` are asked for again, but not waited for."""
+        wait = admitted.job_type.throttled.wait or admitted.exchange.errand is not None
+        free, behind = self._unclaimed(quotes, late=admitted.exchange.errand is not None)
+        offered, resting = self._awake(free) if wait else (free, [])
+        hindrances, error = [*behind, *resting], None
+        if offered:
+            offered = [*refused, *offered]
+            answer = await self._hold(admitted, offered, release)
+            if isinstance(answer, Reserved):
+                return answer
+            full = self._room.hindrance(answer)
+            error = _refusal(answer, offered, admitted)
+            if _is_final(answer) if hindrances else full is None:
+                raise error
+            hindrances += [full] if full else []
+        hindrance = soonest(hindrances)
+        assert hindrance is not None
+        if not offered:
+            await give_back()
+        bound = self._until(admitted)
+        if not wait or admitted.exchange.failed or hindrance.due > bound:
+            raise error if isinstance(error, RateLimited) else self._full(hindrance)
+        return await self._wait(admitted, quotes, hindrance, bound, refused)
+
+    async def _wait(
+        self,
+        admitted: Admitted,
+        quotes: Sequence[Quote],
+        hindrance: Hindrance,
+        bound: float,
+        refused: Sequence[Quote],
+    ) -> Reserved:
+        """Queue up, and ask the ledger each time it is this request's turn."""
+        left = asyncio.create_task(self._left()) if self._left is not None else None
+        try:
+            project, job_type, late = (
+                admitted.project.name,
+                admitted.job_type.name,
+                admitted.exchange.errand is not None,
+            )
+            with self._room.place(quotes, project, job_type, hindrance, bound, late=late) as place:
+                while True:
+                    began = self._room.clock()
+                    turn = await place.turn(left)
+                    waited = self._room.clock() - began
+                    admitted.exchange.waited += waited
+                    admitted.exchange.upstream_seconds += waited
+                    if turn is not Turn.ASK:
+                        raise self._in_vain(turn, place.hindrance)
+                    offered, resting = self._awake(quotes)
+                    if offered:
+                        offered = [*refused, *offered]
+                        answer = await self._hold(admitted, offered, None)
+                        if isinstance(answer, Reserved):
+                            place.served()
+                            return answer
+                        full = self._room.hindrance(answer)
+                        if _is_final(answer) if resting else full is None:
+                            raise _refusal(answer, offered, admitted)
+                        resting += [full] if full else []
+                    place.denied(soonest(resting) or hindrance)
+        finally:
+            if left is not None:
+                left.cancel()
+
+    async def _hold(self, admitted: Admitted, quotes: Sequence[Quote], release: Reserved | None) -> Reserved | Denied:
+        errand = admitted.exchange.errand
+        queued = errand.queued if errand is not None and release is None else None
+        answer = await hold(
+            self._ledger,
+            admitted.request_id,
+            quotes,
+            replace(admitted.purse, limits=self._capacity.limits),
+            about=admitted.about(),
+            release=release.held.attempt if release is not None else queued,
+            binding=admitted.exchange.binding,
+            only_if_held=queued is not None,
+        )
+        if release is not None:
+            self.ended(release.quote)
+        if isinstance(answer, Reserved):
+            self._held()
+            if errand is not None:
+                errand.queued = None
+        return answer
+
+    def ended(self, quote: Quote) -> None:
+        """Take note that a hold on a quote has ended, for those who wait for its route."""
+        self._room.ended(quote)
+
+    def _unclaimed(self, quotes: Sequence[Quote], *, late: bool) -> tuple[Sequence[Quote], list[Hindrance]]:
+        """Return the quotes whose routes nobody waits for who comes first, and what is known of the others."""
+        if self._room.empty:
+            return quotes, []
+        ahead = [self._room.ahead(quote, late=late) for quote in quotes]
+        free = [quote for quote, hindrance in zip(quotes, ahead, strict=True) if hindrance is None]
+        return free, [hindrance for hindrance in ahead if hindrance is not None]
+
+    def _awake(self, quotes: Sequence[Quote]) -> tuple[Sequence[Quote], list[Hindrance]]:
+        """Return the quotes whose accounts may have room, by their own word, and until when the others rest."""
+        rests = {quote.route.name: until for quote in quotes if (until := self._capacity.rests(quote))}
+        if not rests:
+            return quotes, []
+        awake = [quote for quote in quotes if quote.route.name not in rests]
+        resting = [quote for quote in quotes if quote.route.name in rests]
+        return awake, [self._rest(quote, rests[quote.route.name]) for quote in resting]
+
+    def _rest(self, quote: Quote, until: float) -> Hindrance:
+        return Hindrance(until, until + self._room.lag(A_REST), frozenset((Scope(route=quote.route.name).label(),)))
+
+    def _until(self, admitted: Admitted) -> float:
+        """Until when the request may wait: policy's time from the first wait on, or the client's if that ends first."""
+        if admitted.exchange.errand is not None:
+            return admitted.exchange.errand.until
+        if self._bound is None:
+            self._bound = self._room.clock() + admitted.job_type.throttled.wait
+            if (deadline := admitted.exchange.wishes.deadline) is not None:
+                self._bound = min(self._bound, admitted.exchange.inbound.received + deadline - FOR_THE_ANSWER)
+        return self._bound
+
+    def _full(self, hindrance: Hindrance) -> RateLimited:
+        seconds = max(hindrance.slot - self._room.clock(), 0.0)
+        gates = ", ".join(sorted(hindrance.gates))
+        message = f"Rate limit reached for {gates}: others wait for the next slot. Please try again in {seconds:.1f}s."
+        return RateLimited(message, retry_after=seconds, should_retry=True)
+
+    def _in_vain(self, turn: Turn, hindrance: Hindrance) -> GatewayError:
+        if turn is Turn.LEFT:
+            return ClientGone("The client left while its request waited for a route; nothing was billed.")
+        return shutting_down() if turn is Turn.CLOSED else self._full(hindrance)
+
+
+def _refusal(denied: Denied, quotes: Sequence[Quote], admitted: Admitted) -> GatewayError:
+    purse = admitted.purse
+    return denial(denied, quotes, purse.job_type.degrade, may_degrade=purse.may_degrade)
+
+
+def _is_final(denied: Denied) -> bool:
+    """Whether a project's own quota stands in the way, on whatever route: that is not waited for."""
+    ways = [way for way in denied.obstacles if way]
+    return bool(ways) and all(
+        any(isinstance(obstacle.line.rule, Quota) and not waited_for(obstacle) for obstacle in way) for way in ways
+    )

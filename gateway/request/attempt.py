@@ -1,0 +1,297 @@
+"""Attempts: hold and send, again and again while what failed cannot have been billed, or policy says to go on."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gateway.domain.errors import ClientGone, GatewayError, Unavailable
+from gateway.domain.retry import RetryBudgets, jittered
+from gateway.domain.route import Views
+from gateway.domain.settlement import CostSource, Outcome, Settlement, SettleResult
+from gateway.failpoint import reach
+from gateway.observe.event import FellBack, Observer, UpstreamFailed
+from gateway.ports import LedgerUnavailable, Settlements
+from gateway.ports.provider import Answer, Provider, UpstreamFailure
+from gateway.request.admission import Admission
+from gateway.request.exchange import Admitted
+from gateway.request.exhausted import failed, ledger_unavailable
+from gateway.request.retrying import Course, Step
+from gateway.steps.accept import retry_count
+from gateway.steps.reserve import AlreadyBound, Reserved
+from gateway.steps.send import send
+from gateway.steps.settle import charge, presume
+
+NOT_HERE = "task_not_here"
+"""The code of the error for a task that must not be sent from here any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A hold whose call was answered; the hold is still to be settled."""
+
+    reserved: Reserved
+    answer: Answer
+    seconds: float
+    """How long the answer's head took."""
+
+
+@dataclass(frozen=True, slots=True)
+class PassedOn:
+    """The provider's own refusal of what the client asked; the hold has ended already."""
+
+    reserved: Reserved
+    failure: UpstreamFailure
+
+
+class Attempts:
+    """Tries the routes of one admitted request; every hold it takes is ended here or handed on in `Sent`.
+
+    `budgets` belong to the process; without them the request has full ones of its own.
+    """
+
+    def __init__(
+        self,
+        admission: Admission,
+        settlements: Settlements,
+        providers: Mapping[str, Provider],
+        observer: Observer,
+        budgets: RetryBudgets | None = None,
+    ) -> None:
+        self._admission = admission
+        self._settlements = settlements
+        self._providers = providers
+        self._observer = observer
+        self._budgets = budgets or RetryBudgets(time.monotonic)
+        self._course: Course | None = None
+        self._open: Reserved | None = None
+        self._unbilled = ""  # why the open hold may be given back, once that is sure
+
+    async def first_that_works(self, admitted: Admitted) -> Sent | PassedOn:
+        """Return the first usable answer; raises the error to show if there is none.
+
+        Called again after AlreadyBound it goes on where it was, so that all calls together keep to policy's bound.
+        """
+        if self._course is None:
+            counts = retry_count(admitted.exchange.inbound.headers) is not None
+            quotes, retry = admitted.ranked.quotes, admitted.job_type.retry
+            self._course = Course(quotes, retry, self._budgets, client_repeats=counts)
+        course = self._course
+        result = await self._go_on(admitted, course)
+        if result is None:
+            raise failed(course) from course.failures[-1].failure
+        return result
+
+    async def after(self, admitted: Admitted, reserved: Reserved, failure: UpstreamFailure) -> Sent | PassedOn | None:
+        """Go on after an answer that is booked and no use, if policy says so; None if it does not, or nothing is left.
+
+        `failure` says what became of it; its outcome is unknown. Only for an answer of which nothing was passed on.
+        Raises the error to show if going on failed too, or if more than this answer may have been billed.
+        """
+        assert self._course is not None
+        course, before = self._course, admitted.exchange.attempts
+        course.failed(reserved.quote, failure)
+        admitted.exchange.failed.append(reserved.quote.route.name)
+        result = await self._go_on(admitted, course)
+        if result is None and (admitted.exchange.attempts > before or course.times_presumed > 1):
+            raise failed(course) from failure
+        return result
+
+    async def _go_on(self, admitted: Admitted, course: Course) -> Sent | PassedOn | None:
+        while (step := course.next()) is not None:
+            try:
+                result = await self._try(admitted, course, step)
+            finally:
+                course.end_step()
+            if result is not None:
+                return result
+        await self._give_back(admitted)
+        return None
+
+    async def _try(self, admitted: Admitted, course: Course, step: Step) -> Sent | PassedOn | None:
+        """Do one step; None if no usable answer came of it."""
+        if step.pause:
+            await self._pause(admitted, step.pause)
+        errand = admitted.exchange.errand
+        resumed = self._resumed(admitted, course) if errand is not None and errand.resumed is not None else None
+        reserved = resumed or await self._reserve(admitted, course, step)
+        if reserved is None:
+            return None
+        result = await self._send(admitted, reserved, resumed=resumed is not None)
+        if isinstance(result, Sent):
+            course.succeeded(reserved.quote)
+            return result
+        if result.pass_on:
+            course.succeeded(reserved.quote)
+            return await self._pass_on(admitted, reserved, result)
+        course.failed(reserved.quote, result)
+        admitted.exchange.failed.append(reserved.quote.route.name)
+        if resumed is not None:
+            await self._give_back(admitted)  # its lease may have lapsed, which the next hold would leave as it is
+        return None
+
+    def _resumed(self, admitted: Admitted, course: Course) -> Reserved:
+        """Take over the hold of a call that another process has sent."""
+        exchange, errand = admitted.exchange, admitted.exchange.errand
+        assert errand is not None
+        assert errand.resumed is not None
+        self._open, errand.resumed = errand.resumed, None
+        exchange.attempts += 1
+        exchange.quote = self._open.quote
+        course.chosen(self._open.quote)
+        return self._open
+
+    async def _pause(self, admitted: Admitted, seconds: float) -> None:
+        """Wait with nothing held; a gateway that shuts down meanwhile has nothing to end."""
+        await self._give_back(admitted)
+        began = time.monotonic()
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError as error:
+            # Only a gateway that shuts down cancels, and the client is to be told so rather than of a fault of ours.
+            message = "The gateway is shutting down; nothing was billed. Please try again."
+            raise Unavailable(message, code="shutting_down", retry_after=jittered(1.0, random.random)) from error
+        finally:
+            admitted.exchange.upstream_seconds += time.monotonic() - began
+
+    async def _reserve(self, admitted: Admitted, course: Course, step: Step) -> Reserved | None:
+        """Hold on the first quote that fits, giving back the attempt before it in the same step; None if none fits."""
+        admitted.exchange.attempts += 1
+        reach("before_hold")
+        try:
+            reserved = await self._admission.reserve(
+                admitted, step.quotes, release=self._open, give_back=lambda: self._give_back(admitted)
+            )
+        except AlreadyBound:
+            admitted.exchange.attempts -= 1
+            await self._give_back(admitted)
+            raise
+        except LedgerUnavailable as error:
+            # A hold whose answer was lost the ledger gives back by itself; the attempt before it may still be held.
+            admitted.exchange.attempts -= 1
+            await self._give_back(admitted)
+            raise (failed(course) if course.presumed else ledger_unavailable()) from error
+        except GatewayError as error:
+            admitted.exchange.attempts -= 1
+            self._open = None  # an earlier attempt was given back in the same step
+            if not course.failures or (isinstance(error, Unavailable | ClientGone) and not course.presumed):
+                raise
+            course.denied(step)
+            return None
+        self._open, self._unbilled = reserved, "not_begun" if admitted.exchange.errand is not None else ""
+        reach("after_hold")
+        admitted.exchange.quote = reserved.quote
+        exchange, quote = admitted.exchange, reserved.quote
+        for degraded in exchange.degradations(quote):
+            self._observer.emit(degraded)
+        for replaced in exchange.replacements(quote):
+            self._observer.emit(replaced)
+        self._tell_of_fallback(course, reserved)
+        course.chosen(reserved.quote)
+        return reserved
+
+    def _tell_of_fallback(self, course: Course, reserved: Reserved) -> None:
+        if course.failures:
+            last, route = course.failures[-1], reserved.quote.route.name
+            if last.quote.route.name != route:
+                self._observer.emit(FellBack(last.quote.route.name, route, last.failure.reason))
+
+    async def _may_begin(self, admitted: Admitted, reserved: Reserved) -> None:
+        """Ask whether a task is still to be sent from here; its hold is given back if it is not."""
+        errand = admitted.exchange.errand
+        if errand is None:
+            return
+        try:
+            if await errand.begins(reserved.quote.route.name, reserved.held.attempt):
+                self._unbilled = ""
+                return
+        except GatewayError:
+            await self._give_back(admitted)
+            raise
+        await self._give_back(admitted)
+        raise Unavailable("The task was cancelled, or taken over by another gateway.", code=NOT_HERE)
+
+    async def _send(self, admitted: Admitted, reserved: Reserved, *, resumed: bool = False) -> Sent | UpstreamFailure:
+        """Call the provider; what may have been billed is booked at once."""
+        if not resumed:
+            await self._may_begin(admitted, reserved)
+        began = time.monotonic()
+        try:
+            reach("before_send")
+            exchange = admitted.exchange
+            answer = await send(
+                self._providers,
+                admitted.request_id,
+                reserved.quote,
+                admitted.body,
+                exchange.links,
+                uploads=exchange.uploads,
+                submissions=exchange.errand.submissions if exchange.errand is not None else None,
+                archive=exchange.archive,
+                converter=exchange.converter,
+            )
+            reach("answer_begun")
+            return Sent(reserved, answer, time.monotonic() - began)
+        except UpstreamFailure as failure:
+            self._observer.emit(UpstreamFailed(reserved.quote.route.name, failure.reason))
+            if failure.outcome is Outcome.UNKNOWN:
+                await self._presume(admitted, reserved, failure)
+            elif charged := charge(
+                admitted.request_id, reserved.held.attempt, reserved.quote, failure, admitted.project.multiplier
+            ):
+                failure.charged = True
+                await self.book(admitted, reserved, charged)
+            self._unbilled = failure.reason
+            return failure
+        finally:
+            admitted.exchange.upstream_seconds += time.monotonic() - began
+
+    async def _pass_on(self, admitted: Admitted, reserved: Reserved, failure: UpstreamFailure) -> PassedOn:
+        await self._give_back(admitted)
+        if admitted.exchange.cost is not None:
+            failure.headers = [*failure.headers, ("x-should-retry", "false")]
+        return PassedOn(reserved, failure)
+
+    async def _give_back(self, admitted: Admitted) -> None:
+        """End the hold of the last call, which was surely not billed, if it is still there."""
+        if self._open is not None:
+            reach("before_void")
+            await self._settlements.void(admitted.request_id, self._open.held.attempt, self._unbilled)
+            reach("after_void")
+            self._admission.ended(self._open.quote)
+            self._open = None
+
+    async def interrupted(self, admitted: Admitted) -> None:
+        """End the hold that is still open after a cancellation or a fault of ours: the request may have left."""
+        if self._unbilled:
+            await self._give_back(admitted)
+        elif self._open is not None:
+            await self._presume(admitted, self._open, "interrupted")
+
+    async def _presume(self, admitted: Admitted, reserved: Reserved, reason: UpstreamFailure | str) -> None:
+        """Book the worst case, unconfirmed: nobody knows what the provider did."""
+        attempt, multiplier = reserved.held.attempt, admitted.project.multiplier
+        await self.book(admitted, reserved, presume(admitted.request_id, attempt, reserved.quote, reason, multiplier))
+
+    async def book(self, admitted: Admitted, reserved: Reserved, settlement: Settlement) -> None:
+        """Settle a hold and tell of it; the exchange's cost is that of all its attempts."""
+        reach("before_settle")
+        result = await self._settlements.settle(settlement)
+        reach("after_settle")
+        self._admission.ended(reserved.quote)
+        self._open = None
+        exchange = admitted.exchange
+        exchange.cost = settlement.cost if exchange.cost is None else total(exchange.cost, settlement.cost)
+        if exchange.source is not CostSource.PRESUMED:
+            exchange.source = settlement.source
+        exchange.images += settlement.images
+        if result in (SettleResult.DONE, None):
+            self._observer.emit(admitted.hold_ended(reserved.quote, settlement))
+
+
+def total(one: Views, other: Views) -> Views:
+    """Return the sum of two amounts, view by view."""
+    return Views(one.official + other.official, one.route + other.route, one.internal + other.internal)

@@ -1,0 +1,115 @@
+"""Delivery: carry an answer to the client as it comes, holding back its last bytes until the money is settled."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Awaitable, Callable
+
+from gateway.domain.errors import GatewayError
+from gateway.failpoint import reach
+from gateway.ports import Headers
+from gateway.ports.provider import Answer
+from gateway.request.relay import Relay
+
+EVENT_END = b"\n\n"
+SMALL = 64 * 1024
+"""Bytes; a body up to this size is settled before its headers go out, so that they can tell the cost."""
+
+
+class Delivery:
+    """One answer on its way. `head(cost)` returns the gateway's headers; cost is nano-USD, None if not yet known.
+
+    `record` is given every byte of the body as it comes.
+    """
+
+    def __init__(
+        self,
+        answer: Answer,
+        relay: Relay,
+        head: Callable[[int | None], Headers],
+        record: Callable[[bytes], Awaitable[None]] | None = None,
+    ) -> None:
+        self._answer = answer
+        self._relay = relay
+        self._head = head
+        self._record = record
+        self._headers: Headers | None = None
+        self._held: list[bytes] = []
+        self._received = 0
+        self._tail = EVENT_END
+        self.upstream_seconds = 0.0
+        self.client_seconds = 0.0
+
+    @property
+    def opened(self) -> bool:
+        """Whether the status line is out."""
+        return self._headers is not None
+
+    def headers(self, cost: int | None) -> Headers:
+        """Return the headers that went out, or that will once the cost is known."""
+        return self._headers if self._headers is not None else self._with_own(cost)
+
+    def _with_own(self, cost: int | None) -> Headers:
+        return [*self._answer.headers, *self._head(cost)]
+
+    async def pump(self) -> None:
+        """Read the answer to its end, passing on all but its last bytes; raises UpstreamFailure if it breaks off."""
+        chunks = self._answer.chunks()
+        while True:
+            began = time.monotonic()
+            try:
+                chunk = await anext(chunks, None)
+            finally:
+                self.upstream_seconds += time.monotonic() - began
+            if chunk is None:
+                reach("answer_read")
+                return
+            reach("mid_answer")
+            self._received += len(chunk)
+            self._tail = (self._tail + chunk[-4:])[-4:]
+            self._held.append(chunk)
+            if self._record is not None:
+                await self._record(chunk)
+            if self.opened or self._answer.event_stream or self._received > SMALL:
+                self._open(None)
+                await self._pass_on()
+
+    def _open(self, cost: int | None) -> None:
+        if self._headers is None:
+            self._headers = self._with_own(cost)
+            self._relay.open(self._answer.status, self._headers)
+
+    async def _pass_on(self) -> None:
+        length = self._answer.content_length
+        last = self._held.pop() if length is not None and self._received >= length else None
+        await self._write(self._held)
+        self._held = [] if last is None else [last]
+
+    async def _write(self, chunks: list[bytes]) -> None:
+        began = time.monotonic()
+        for chunk in chunks:
+            await self._relay.write(chunk)
+        self.client_seconds += time.monotonic() - began
+
+    async def finish(self, cost: int | None) -> None:
+        """Give the client the rest; the money is settled, or the cost (None) known to somebody else only later."""
+        reach("before_last_byte")
+        self._open(cost)
+        await self._write(self._held)
+        self._relay.close()
+        reach("after_last_byte")
+
+    async def break_off(self, error: GatewayError) -> None:
+        """Tell the client that the answer is not whole, in the way that is still open."""
+        if not self.opened:
+            self._relay.fail(error)
+        elif self._answer.event_stream and self._between_events():
+            await self._write([*self._held, b"data: " + json.dumps(error.body()).encode() + EVENT_END])
+            self._relay.close()
+        else:
+            # Half an event cannot be unsaid: an error after it would read as part of it, so the connection breaks.
+            self._relay.abort()
+
+    def _between_events(self) -> bool:
+        return self._tail.replace(b"\r\n", b"\n").endswith(EVENT_END)

@@ -1,0 +1,205 @@
+"""Exchange: one request on its way through the gateway, what is known of it so far, and the events that tell of it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from gateway.domain.caller import Caller
+from gateway.domain.idempotency import Binding
+from gateway.domain.job import Job, Wishes
+from gateway.domain.mark import mark
+from gateway.domain.policy import JobType, Policy, Project
+from gateway.domain.route import Quote, Views
+from gateway.domain.settlement import CostSource, Settlement
+from gateway.domain.trial import Arm, is_sampled
+from gateway.observe.event import NONE, Degraded, HoldEnded, Replaced, RequestFinished
+from gateway.ports import Body, Inbound
+from gateway.ports.provider import Archive, Converter, Links
+from gateway.ports.responses import Talk
+from gateway.request.errand import Errand
+from gateway.steps.rank import Ranked
+from gateway.steps.reserve import Purse
+
+
+@dataclass(slots=True)
+class Exchange:
+    """Filled in as the request goes along; times are seconds, money nano-USD."""
+
+    inbound: Inbound
+    wishes: Wishes = field(default_factory=Wishes)
+    caller: Caller | None = None
+    job: Job | None = None
+    job_type: JobType | None = None
+    binding: Binding | None = None
+    """What its hold is bound to, so that a repetition of it finds it."""
+    orphan_name: str | None = None
+    """What a retry without a key calls it by, should its client leave it behind."""
+    replayed: bool = False
+    links: Links | None = None
+    """Where its images are kept, if its client wants links to them."""
+    uploads: Links | None = None
+    """Where its input images may be kept for a provider that fetches them."""
+    archive: Archive | None = None
+    """Where its images are kept beside the answer, if policy has it so."""
+    converter: Converter | None = None
+    """What converts images that came in another format, if policy has it so."""
+    cache_key: str | None = None
+    """What it says, as a digest, if its answer may be given again."""
+    cached: bool = False
+    """Whether an earlier request's images answered it."""
+    talk: Talk | None = None
+    """What is done with its answer, if it leads a conversation."""
+    errand: Errand | None = None
+    """If it is a task's, which began without a client that waits."""
+    arm: Arm | None = None
+    """Of an experiment, if the request is in one."""
+    quote: Quote | None = None
+    changes_told: list[str] = field(default_factory=list)
+    """What policy changed to save money, as far as events have told of it."""
+    attempts: int = 0
+    failed: list[str] = field(default_factory=list)
+    """Routes that failed it so far."""
+    upstream_seconds: float = 0.0
+    client_seconds: float = 0.0
+    waited: float = 0.0
+    """In a queue for a slot on a route; part of `upstream_seconds`."""
+    cost: Views | None = None
+    source: CostSource | None = None
+    images: int = 0
+
+    @property
+    def sampled(self) -> bool:
+        """Whether the job type's shadow is to repeat it."""
+        shadow = self.job_type.shadow if self.job_type else None
+        return shadow is not None and is_sampled(shadow, self.inbound.request_id)
+
+    def degradations(self, quote: Quote) -> list[Degraded]:
+        """Return what policy changed in a quote that was chosen, each change once a request."""
+        changes = [f"{name}={value}" for name, value in quote.degraded.items()]
+        new = [change for change in changes if change not in self.changes_told]
+        self.changes_told += new
+        return [Degraded(self.job_type.name if self.job_type else NONE, change) for change in new]
+
+    def replacements(self, quote: Quote) -> list[Replaced]:
+        """Return the retired model that a quote which was chosen stands in for, once a request."""
+        if quote.replaced is None or quote.replaced in self.changes_told:
+            return []
+        self.changes_told.append(quote.replaced)
+        return [Replaced(quote.route.name, quote.replaced, quote.route.model.name)]
+
+    def finished(
+        self, status: int, *, code: str = "", client_gone: bool = False, bytes_out: int = 0
+    ) -> RequestFinished:
+        """Return the event that ends this request."""
+        duration = time.monotonic() - self.inbound.received
+        job = self.quote.job if self.quote else self.job
+        arm = None if self.wishes.dry_run or self.replayed else self.arm  # neither is a trial of anything
+        return RequestFinished(
+            request_id=self.inbound.request_id,
+            operation=str(job.operation if job else self.inbound.operation),
+            status=status,
+            duration=duration,
+            overhead=max(duration - self.upstream_seconds - self.client_seconds, 0.0),
+            project=self.caller.project if self.caller else NONE,
+            key_id=self.caller.key_id if self.caller else NONE,
+            job_type=self.job_type.name if self.job_type else NONE,
+            route=self.quote.route.name if self.quote else NONE,
+            attempts=self.attempts,
+            n=job.n if job else 0,
+            size=job.size if job else "",
+            quality=job.quality if job else "",
+            images=self.images,
+            estimate=self.quote.worst.route if self.quote else None,
+            cost=self.cost.route if self.cost else None,
+            source="cache" if self.cached else self.source or "",
+            code=code,
+            client_gone=client_gone,
+            bytes_out=bytes_out,
+            tags=self.wishes.tags,
+            replayed=self.replayed,
+            experiment=arm.experiment if arm else NONE,
+            arm=arm.name if arm else NONE,
+            waited=self.waited,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A request that is understood, priced and ranked: all that is needed to do it."""
+
+    exchange: Exchange
+    caller: Caller
+    project: Project
+    job: Job
+    job_type: JobType
+    policy: Policy
+    ranked: Ranked
+    body: Body
+
+    @property
+    def request_id(self) -> str:
+        """The request's public id."""
+        return self.exchange.inbound.request_id
+
+    @property
+    def purse(self) -> Purse:
+        """Whose money it draws on."""
+        may_degrade = self.exchange.wishes.degrade
+        return Purse(self.caller, self.project, self.job_type, self.policy, may_degrade=may_degrade)
+
+    def about(self) -> dict[str, object]:
+        """Return what the ledger's record says of the request: no prompt, no secret, no image."""
+        job, arm = self.job, self.ranked.arm
+        return {
+            "project": self.project.name,
+            "key": self.caller.key_id,
+            "job_type": self.job_type.name,
+            "operation": str(job.operation),
+            "client_model": job.client_model,
+            "text_bytes": job.prompt_bytes,
+            "n": job.n,
+            "size": job.size,
+            "quality": job.quality,
+            "background": job.background,
+            "output_format": job.output_format,
+            "mask": job.mask,
+            "references": job.references,
+            "stream": job.stream,
+            "partial_images": job.partial_images,
+            "tags": dict(self.exchange.wishes.tags),
+            "passed_over": [{"route": refusal.route, "reason": refusal.reason} for refusal in self.ranked.refusals],
+            "text_chars": job.prompt_chars,
+            "rules": mark(self.policy, self.project, self.job_type),
+            **({"experiment": arm.experiment, "arm": arm.name} if arm else {}),
+            **self._named(),
+        }
+
+    def _named(self) -> dict[str, object]:
+        """What the client asked of the gateway itself, and which routes failed it, where there is anything of it."""
+        wishes = self.exchange.wishes
+        told: dict[str, object] = {
+            "named_job_type": wishes.job_type or self.caller.job_type,
+            "lane": wishes.lane,
+            "max_cost": wishes.max_cost,
+            "degrade": None if wishes.degrade else "never",
+            "failed": list(self.exchange.failed) or None,
+        }
+        return {name: value for name, value in told.items() if value is not None}
+
+    def hold_ended(self, quote: Quote, settlement: Settlement) -> HoldEnded:
+        """Return the event of a hold that was settled or presumed."""
+        arm = self.ranked.arm
+        return HoldEnded(
+            project=self.project.name,
+            job_type=self.job_type.name,
+            route=quote.route.name,
+            quality=str(settlement.facts.get("quality") or quote.job.quality),
+            cost=settlement.cost,
+            estimate=quote.worst,
+            source=settlement.source,
+            images=settlement.images,
+            usage=settlement.usage,
+            experiment=arm.experiment if arm else NONE,
+            arm=arm.name if arm else NONE,
+        )

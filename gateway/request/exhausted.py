@@ -1,0 +1,73 @@
+"""Exhausted: the error to show for a request of which no call was of use."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from gateway.domain.errors import (
+    GatewayError,
+    RateLimited,
+    Unavailable,
+    UnsupportedByEveryRoute,
+    UpstreamError,
+    UpstreamTimeout,
+)
+from gateway.domain.retry import jittered
+from gateway.ports.provider import UpstreamFailure
+from gateway.request.retrying import Course, Failed
+
+LEDGER_RETRY_AFTER = 2.0
+"""Seconds a client is asked to wait when the store does not answer."""
+
+
+def ledger_unavailable() -> Unavailable:
+    """Return the error for a hold that could not be taken, when no call may have been billed."""
+    return Unavailable(
+        "The ledger does not answer, so nothing can be held; nothing was spent. Please try again.",
+        code="ledger_unavailable",
+        retry_after=jittered(LEDGER_RETRY_AFTER, random.random),
+    )
+
+
+def failed(course: Course) -> GatewayError:
+    """Return the error for a request whose calls all failed. Once any may have been billed it must not be repeated."""
+    if course.presumed:
+        return _presumed(course.failures)
+    told, failures = _told(course.failures), [failed.failure for failed in course.failures]
+    if all(failure.reason == "status_429" for failure in failures):
+        message = f"Every route is at its provider's rate limit ({told}). Nothing was billed; please try again."
+        return RateLimited(message, retry_after=course.retry_after(), should_retry=True)
+    if all(failure.reason == "unsupported" for failure in failures):
+        return UnsupportedByEveryRoute(f"No route can do this ({told}). Nothing was billed.")
+    lasting = all(failure.reason.startswith("account") for failure in failures)
+    charged = any(failure.charged for failure in failures)
+    billed = "The refusal was billed" if charged else "Nothing was billed"
+    return UpstreamError(f"Every route failed ({told}). {billed}.", should_retry=False if lasting or charged else None)
+
+
+def _presumed(failures: Sequence[Failed]) -> GatewayError:
+    unclear = [failed for failed in failures if failed.presumed]
+    error = unknown(unclear[-1].failure)
+    if len(failures) > 1:
+        routes = " and ".join(failed.quote.route.name for failed in unclear)
+        error.message = (
+            f"Every route failed ({_told(failures)}). The work may have been done and billed by {routes}, "
+            "and is booked so."
+        )
+    return error
+
+
+def _told(failures: Sequence[Failed]) -> str:
+    return "; ".join(f"{failed.quote.route.name}: {failed.failure.message}" for failed in failures)
+
+
+def unknown(failure: UpstreamFailure, *, confirmed: bool = False) -> GatewayError:
+    """Return the error for a call that may have been billed, and must not be repeated blindly.
+
+    `confirmed` tells that the answer had said what it cost before it broke off.
+    """
+    kind = UpstreamTimeout if failure.reason == "timeout" else UpstreamError
+    booked = "what it reported was booked" if confirmed else "its worst case was booked as unconfirmed"
+    message = f"{failure.message}. The work may have been done and billed; {booked}."
+    return kind(message, should_retry=False)

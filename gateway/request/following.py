@@ -1,0 +1,99 @@
+"""Following: a call that a provider has taken on is seen to its end, whatever policy says of such requests by now.
+
+It is paid for already: what it was held on decides how it is read and settled, and nothing else is sent for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import date
+from fractions import Fraction
+from typing import Any
+
+from gateway.domain import pricing
+from gateway.domain.batch import BatchTerms
+from gateway.domain.caller import Caller
+from gateway.domain.job import AUTO, Job
+from gateway.domain.policy import JobType, Policy, Project, Retry
+from gateway.domain.price import Price
+from gateway.domain.pricing import NoPrice
+from gateway.domain.route import Quote, Route, Views
+from gateway.ports import Body
+from gateway.request.batching import batch_quote
+from gateway.request.exchange import Admitted, Exchange
+from gateway.steps.classify import classify
+from gateway.steps.rank import Ranked
+
+Facts = Mapping[str, Any]
+"""What the ledger's record says of an attempt."""
+
+
+def quote_as_held(facts: Facts, job: Job, policy: Policy, today: date) -> Quote | None:
+    """Return the quote that an attempt was held on; None where policy has its route no more, or no price for it.
+
+    `job` is the client's. What was held, and the words and pixels that were sent, are those on record; the price rows
+    are those of the day of the hold, if policy has them still.
+    """
+    route = _route(facts, policy)
+    prices = next(_prices(route, facts, today), None) if route is not None else None
+    if route is None or prices is None:
+        return None
+    degraded = {str(name): str(value) for name, value in (facts.get("degraded") or {}).items()}
+    sent = replace(
+        job,
+        n=int(facts.get("n") or job.n),
+        size=str(facts.get("size") or AUTO),
+        quality=str(facts.get("quality") or AUTO),
+    )
+    calls = -(-sent.n // max(route.capabilities.n, 1))
+    quote = Quote(route, sent, {}, worst_of(facts), *prices, 0, 0, calls, degraded=degraded)
+    if "batch" not in facts:
+        return quote
+    terms = replace(route.provider.batch or BatchTerms(), multiplier=Fraction(str(facts["batch"])))
+    return batch_quote(quote, terms, full=True)  # what was held is known
+
+
+def worst_of(facts: Facts) -> Views:
+    """Return what was held for an attempt."""
+    worst = facts.get("worst") or {}
+    return Views(*(int(worst.get(view, 0)) for view in ("official", "route", "internal")))
+
+
+def _route(facts: Facts, policy: Policy) -> Route | None:
+    """The route, or what serves in its place since its model has retired, if that is what the call went to."""
+    route = policy.routes.get(str(facts.get("route")))
+    model = facts.get("model")
+    while route is not None and model is not None and route.model.name != model and route.successor is not None:
+        route = route.successor
+    return route
+
+
+def _prices(route: Route, facts: Facts, today: date) -> Iterator[tuple[Price, Price]]:
+    for day in (facts.get("price_from"), today.isoformat()):
+        try:
+            yield pricing.prices_of(route, date.fromisoformat(str(day)))
+        except (NoPrice, ValueError):
+            continue
+
+
+def followed(
+    exchange: Exchange, caller: Caller, policy: Policy, body: Body, *, facts: Facts, about: Facts, today: date
+) -> Admitted | None:
+    """Return a request that policy would not admit today, with the one route that works for it; None without that.
+
+    `about` is what the record says of the request.
+    """
+    job = exchange.job = classify(exchange.inbound.operation, exchange.inbound.path_model, body)
+    quote = quote_as_held(facts, job, policy, today)
+    if quote is None:
+        return None
+    name = str(about.get("job_type"))
+    kind = exchange.job_type = JobType(name, (quote.route,), retry=Retry(attempts=1))
+    project = policy.projects.get(caller.project) or _former(caller.project, quote.worst)
+    return Admitted(exchange, caller, project, job, kind, policy, Ranked([quote], ()), body)
+
+
+def _former(name: str, held: Views) -> Project:
+    """A project that policy names no more, with the multiplier by which its money was held."""
+    return Project(name, (), None, multiplier=Fraction(held.internal, held.route) if held.route else Fraction(1))

@@ -1,0 +1,288 @@
+"""Shadows: some requests that succeeded are repeated on another route, for comparison alone.
+
+Nobody waits for a shadow and nobody gets its answer. It has a request id, a hold and a settlement of its own, on the
+shadow's budget; it is tried once. A shadow takes the request's body over and frees it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import date
+
+from gateway.domain import money
+from gateway.domain.budget import Held
+from gateway.domain.errors import GatewayError
+from gateway.domain.job import Wishes
+from gateway.domain.policy import ClientModel, Order, Shadow
+from gateway.domain.route import Quote
+from gateway.domain.settlement import Outcome, Settlement, SettleResult
+from gateway.domain.trial import PRODUCTION, SHADOW_SUFFIX
+from gateway.observe.event import NONE, Observer, ShadowEnded, UpstreamFailed, UpstreamFinished
+from gateway.ports import Answers, Headers, Ledger, LedgerUnavailable, Recording, Settlements
+from gateway.ports.provider import Answer, Provider, UpstreamFailure
+from gateway.request.admission import Doors
+from gateway.request.comparison import Comparisons, store_primary
+from gateway.request.exchange import Admitted
+from gateway.routing.decision import Asked, decide
+from gateway.steps.reserve import shadow_candidate
+from gateway.steps.send import send
+from gateway.steps.settle import charge, presume, settle
+from gateway.steps.write import COST
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 16
+"""Shadows under way in one process; what comes beyond is dropped, for they must not pile up behind a slow route."""
+
+Providers = Mapping[str, Provider]
+
+
+@dataclass(frozen=True, slots=True)
+class Repetition:
+    """A request that is to be repeated, and how."""
+
+    admitted: Admitted
+    shadow: Shadow
+    providers: Providers
+
+    @property
+    def request_id(self) -> str:
+        """The shadow's own."""
+        return self.admitted.request_id + SHADOW_SUFFIX
+
+    def about(self) -> dict[str, object]:
+        """Return what the ledger's record says of it: all that it says of the request, but for its trial."""
+        kept = {name: value for name, value in self.admitted.about().items() if name not in {"experiment", "arm"}}
+        return {**kept, "passed_over": [], "shadow": True, "shadow_of": self.admitted.request_id}
+
+    def quote(self, today: date) -> Quote:
+        """Return what the shadow's route would do and cost; GatewayError if it cannot do the job."""
+        kind = replace(
+            self.admitted.job_type,
+            routes=(replace(self.shadow.route, lane=PRODUCTION),),
+            max_cost_per_image=None,
+            order=Order.LISTED,
+            degrade=(),
+            experiment=None,
+        )
+        project = replace(self.admitted.project, client_model=ClientModel.IGNORE, lanes=frozenset({PRODUCTION}))
+        asked = Asked(self.admitted.job, Wishes(), self.admitted.caller, project, self.admitted.policy, today)
+        return decide(asked, kind).quotes[0]
+
+
+@dataclass(slots=True)
+class _Work:
+    """A shadow whose hold is taken: what came of it. Without a settlement or a reason, it was cut off."""
+
+    repetition: Repetition
+    quote: Quote
+    attempt: int
+    recording: Recording | None = None
+    settlement: Settlement | None = None
+    unbilled: str = ""
+    headers: Headers | None = None
+    cost: int = 0
+
+    def own_headers(self) -> Headers:
+        """What is stored of the shadow beside the provider's own headers, in the words of the gateway's."""
+        return [
+            ("x-request-id", self.repetition.request_id),
+            ("X-Gateway-Shadow-Of", self.repetition.admitted.request_id),
+            ("X-Gateway-Route", self.quote.route.name),
+            (COST, money.format_usd(self.cost)),
+        ]
+
+
+class Shadows:
+    """Repeats requests in the background. One instance per process; without `comparisons` no answer is stored."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        settlements: Settlements,
+        observer: Observer,
+        today: Callable[[], date],
+        answers: Answers | None = None,
+        comparisons: Comparisons | None = None,
+        doors: Doors | None = None,
+        at_once: int = AT_ONCE,
+    ) -> None:
+        self._ledger = ledger
+        self._settlements = settlements
+        self._observer = observer
+        self._today = today
+        self._answers = answers
+        self._comparisons = comparisons
+        self._doors = doors or Doors()
+        self._at_once = at_once
+        self._running: set[asyncio.Task[None]] = set()
+        self._endings: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    async def follow(self, admitted: Admitted, providers: Providers) -> None:
+        """Begin to repeat a request that succeeded, or drop it; returns at once, and frees its body in either case."""
+        shadow = admitted.job_type.shadow
+        assert shadow is not None
+        repetition = Repetition(admitted, shadow, providers)
+        if self._closed or len(self._running) >= self._at_once:
+            await admitted.body.aclose()
+            self._tell(repetition, "dropped")
+            return
+        task = asyncio.create_task(self._run(repetition))
+        self._running.add(task)
+        task.add_done_callback(self._over)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a shadow request failed", exc_info=error)
+
+    async def _run(self, repetition: Repetition) -> None:
+        result = "failed"
+        try:
+            result = await self._repeat(repetition)
+        finally:
+            await repetition.admitted.body.aclose()
+            self._tell(repetition, result)
+
+    async def _repeat(self, repetition: Repetition) -> str:
+        quote = self._quote(repetition)
+        if quote is None:
+            return "unable"
+        room, capacity = self._doors.room, self._doors.capacity
+        if room.ahead(quote) is not None or capacity.rests(quote):
+            return "denied"  # clients wait for the route, or its account has said that it is full
+        candidate = shadow_candidate(quote, repetition.shadow, capacity.limits)
+        try:
+            held = await self._ledger.choose_and_hold(repetition.request_id, [candidate], about=repetition.about())
+        except LedgerUnavailable:
+            return "dropped"
+        if not isinstance(held, Held):
+            return "denied"
+        return await self._do(_Work(repetition, quote, held.attempt))
+
+    def _quote(self, repetition: Repetition) -> Quote | None:
+        """None where the two answers could not be compared: another picture was made, or one would be."""
+        made = repetition.admitted.exchange.quote
+        if made is None or made.degraded:
+            return None
+        try:
+            return repetition.quote(self._today())
+        except GatewayError as error:
+            log.info("no shadow of request %s: %s", repetition.admitted.request_id, error.message)
+            return None
+
+    async def _do(self, work: _Work) -> str:
+        """Send it, read it and end its hold; what is cut off is presumed spent."""
+        if self._comparisons is not None:
+            work.recording = self._comparisons.record(work.repetition.admitted.request_id, "shadow")
+        try:
+            try:
+                await self._call(work)
+            finally:
+                await self._end(work)
+                self._doors.room.ended(work.quote)
+            if work.headers is None:
+                return "failed"
+            if self._comparisons is not None and work.recording is not None:
+                await work.recording.commit(200, [*work.headers, *work.own_headers()])
+                await store_primary(self._comparisons, self._answers, work.repetition.admitted)
+            return "ok"
+        finally:
+            if work.recording is not None:
+                await work.recording.discard()
+
+    async def _call(self, work: _Work) -> None:
+        """Send and read; leaves in the work how its hold ends, and the answer's headers if it is a good one."""
+        repetition, quote, began = work.repetition, work.quote, time.monotonic()
+        try:
+            answer = await send(repetition.providers, repetition.request_id, quote, repetition.admitted.body)
+        except UpstreamFailure as failure:
+            self._observer.emit(UpstreamFailed(quote.route.name, failure.reason))
+            multiplier = repetition.admitted.project.multiplier
+            end = presume if failure.outcome is Outcome.UNKNOWN else charge
+            work.settlement = end(repetition.request_id, work.attempt, quote, failure, multiplier)
+            work.unbilled = "" if work.settlement else failure.reason
+            return
+        whole = await self._read(answer, work)
+        reading, seconds = answer.reading(), time.monotonic() - began
+        work.settlement = settle(
+            repetition.request_id,
+            work.attempt,
+            quote,
+            reading,
+            repetition.admitted.project.multiplier,
+            upstream_request_id=answer.upstream_request_id,
+            seconds=seconds,
+        )
+        if whole and reading.complete and reading.images:
+            self._observer.emit(UpstreamFinished(quote.route.name, seconds))
+            work.headers = answer.headers
+
+    async def _read(self, answer: Answer, work: _Work) -> bool:
+        """Read the answer to its end; False if it broke off."""
+        try:
+            async for chunk in answer.chunks():
+                if work.recording is not None:
+                    await work.recording.write(chunk)
+        except UpstreamFailure as failure:
+            self._observer.emit(UpstreamFailed(work.quote.route.name, failure.reason))
+            return False
+        finally:
+            await answer.aclose()
+        return True
+
+    async def _end(self, work: _Work) -> None:
+        """End the hold, to the end of it even if the shadow is cancelled meanwhile."""
+        task = asyncio.create_task(self._settle(work))
+        self._endings.add(task)
+        task.add_done_callback(self._endings.discard)
+        await asyncio.shield(task)
+
+    async def _settle(self, work: _Work) -> None:
+        request_id = work.repetition.request_id
+        if work.unbilled:
+            await self._settlements.void(request_id, work.attempt, work.unbilled)
+            return
+        settlement = work.settlement or presume(request_id, work.attempt, work.quote, "interrupted")
+        work.cost = settlement.cost.route
+        if await self._settlements.settle(settlement) in (SettleResult.DONE, None):
+            ended = work.repetition.admitted.hold_ended(work.quote, settlement)
+            self._observer.emit(replace(ended, experiment=NONE, arm=NONE, shadow=True))
+
+    def _tell(self, repetition: Repetition, result: str) -> None:
+        shadow = repetition.shadow
+        self._observer.emit(ShadowEnded(repetition.admitted.job_type.name, shadow.route.name, result))
+
+    async def aclose(self) -> None:
+        """Begin no more, and cut off those under way; returns once their holds have ended."""
+        self._closed = True
+        running = list(self._running)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await asyncio.gather(*self._endings, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def landing(
+    shadows: Shadows | None, admitted: Admitted, providers: Providers, *, succeeded: bool
+) -> AsyncIterator[None]:
+    """Free the request's body; where a shadow is to follow, hand it over instead once the rest is done."""
+    exchange = admitted.exchange
+    if shadows is None or not succeeded or not exchange.sampled or exchange.replayed:
+        await admitted.body.aclose()
+        yield
+        return
+    try:
+        yield
+    except BaseException:
+        await admitted.body.aclose()
+        raise
+    await shadows.follow(admitted, providers)

@@ -1,0 +1,29 @@
+"""Spoiled: answers that came with a 2xx and are no answers, and the errors and failures that they stand for."""
+
+from __future__ import annotations
+
+from gateway.domain.errors import GatewayError, UpstreamError
+from gateway.domain.settlement import Outcome, Reading
+from gateway.ports.provider import UpstreamFailure
+from gateway.request.exhausted import unknown
+
+
+def spoiled(
+    reading: Reading, broken: UpstreamFailure | None, *, event_stream: bool, confirmed: bool
+) -> GatewayError | None:
+    """Return the error for an answer that came with a 2xx but is no answer; None if it is good."""
+    if broken is not None:
+        return unknown(broken, confirmed=confirmed)
+    if not reading.complete:
+        message = "The provider's answer is not whole or not readable. The work may have been done and billed."
+        return UpstreamError(message, should_retry=False)
+    if not reading.images and not reading.said and not event_stream:
+        found = f"an error ({reading.error})" if reading.error else "no image"
+        message = f"The provider answered 200 with {found}. The work may have been done and billed."
+        return UpstreamError(message, should_retry=False)
+    return None
+
+
+def garbage(error: GatewayError) -> UpstreamFailure:
+    """Return the failure of a call that was answered with something that is no answer."""
+    return UpstreamFailure(Outcome.UNKNOWN, "garbage", error.message)

@@ -1,0 +1,61 @@
+"""Understanding: from a body to a request that is classified, priced and ranked. Nothing is held, nothing is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import date
+
+from gateway.domain.caller import Caller
+from gateway.domain.input_urls import refuse_inside
+from gateway.domain.policy import Policy, Project
+from gateway.images.archive import Archives
+from gateway.images.linking import Linker
+from gateway.images.own_images import WithOwnImages, own_images
+from gateway.ports import Body
+from gateway.ports.provider import Conditions
+from gateway.request.exchange import Admitted, Exchange
+from gateway.routing.asynchrony import Guard, Later, later, plain_guard
+from gateway.routing.decision import Asked, decide, job_type_of
+from gateway.steps.classify import classify
+from gateway.steps.compatibility import modernized
+
+
+@dataclass(frozen=True, slots=True)
+class Understanding:
+    """What every request of a process is understood by. `guard` judges the URLs that clients want to be called."""
+
+    today: Callable[[], date]
+    conditions: Conditions | None = None
+    linker: Linker | None = None
+    archives: Archives | None = None
+    guard: Guard = plain_guard
+
+    def admitted(
+        self, exchange: Exchange, caller: Caller, project: Project, policy: Policy, body: Body
+    ) -> tuple[Admitted, Later | None]:
+        """Return the request, and the terms of its task if it asks for one; raises the error to show.
+
+        The exchange has its wishes already; it learns the rest here.
+        """
+        inbound, wishes, today = exchange.inbound, exchange.wishes, self.today()
+        job = classify(inbound.operation, inbound.path_model, body)
+        own: dict[str, str] = {}
+        if self.linker is not None and body.images and body.encoding == "json":
+            own = own_images(body.fields, self.linker, project.name, self.linker.base(inbound.headers))
+            body = WithOwnImages(body, own, self.linker) if own else body
+        refuse_inside(body.fields, policy.egress, self._public(own))
+        exchange.job = job = modernized(job, body.fields, project, policy, today)
+        terms = later(job, body.fields, wishes, project, self.guard)
+        asked = Asked(job, wishes, caller, project, policy, today, self.conditions, inbound.request_id)
+        exchange.job_type = job_type = job_type_of(asked)
+        ranked = decide(asked, job_type)
+        exchange.arm = ranked.arm
+        if self.archives is not None:
+            self.archives.equip(exchange, project, job_type)
+        if self.linker is not None and body.images:
+            exchange.uploads = self.linker.uploads(project.name)
+        return Admitted(exchange, caller, project, job, job_type, policy, ranked, body), terms
+
+    def _public(self, own: Collection[str]) -> Collection[str]:
+        return [url for url in own if self.linker is not None and self.linker.is_public(url)]

@@ -1,0 +1,118 @@
+"""Conversations: requests that lead one, and those that ask after a response, which go to the account that made it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import date
+from typing import Protocol
+
+from gateway.domain.caller import Caller
+from gateway.domain.errors import InvalidRequest, NotFound, Unavailable, UpstreamError, UpstreamTimeout
+from gateway.domain.policy import Policy, Project
+from gateway.ports import Body, LedgerUnavailable, Outbound, Truncated
+from gateway.ports.provider import Conditions, UpstreamFailure
+from gateway.ports.responses import Passages, Passed, Passing, Remembered, Responses
+from gateway.request.exchange import Admitted, Exchange
+from gateway.responses.body import Document, ResponsesBody
+from gateway.responses.following import Follower
+from gateway.responses.request import converse, job_of
+from gateway.responses.talk import ResponseTalk
+from gateway.routing.decision import Asked
+
+
+class Talks(Protocol):
+    """What the path of a request needs of conversations."""
+
+    async def admitted(
+        self, exchange: Exchange, caller: Caller, project: Project, policy: Policy, body: Body
+    ) -> Admitted:
+        """Return the request, classified, priced and ranked; raises the error to show."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conversations:
+    """What every conversation of a process is served with."""
+
+    responses: Responses
+    passages: Passages
+    follower: Follower
+    today: Callable[[], date]
+    conditions: Conditions | None = None
+
+    async def admitted(
+        self, exchange: Exchange, caller: Caller, project: Project, policy: Policy, body: Body
+    ) -> Admitted:
+        """Return the request, classified, priced and ranked; raises the error to show."""
+        if not isinstance(body, Document):
+            raise InvalidRequest("Send a JSON object.", param="Content-Type")
+        document = ResponsesBody(body)
+        previous = await self._previous(document.fields.get("previous_response_id"), project)
+        seed = exchange.inbound.request_id
+        asked = Asked(job_of(document), exchange.wishes, caller, project, policy, self.today(), self.conditions, seed)
+        found = converse(asked, document, previous)
+        exchange.job, exchange.job_type = found.job, found.job_type
+        exchange.talk = ResponseTalk(
+            self.responses, self.follower, exchange, project.name, found.job_type.name, project.multiplier
+        )
+        return Admitted(exchange, caller, project, found.job, found.job_type, policy, found.ranked, found.body)
+
+    async def ask(self, project: Project, response_id: str, passing: Passing) -> Outbound:
+        """Ask the account that made a response; NotFound for an unknown one, and for any other project's."""
+        known = await self._find(response_id, project, "id")
+        answer = await _sent(self.passages, known.provider, passing)
+        if passing.method == "DELETE" and answer.status < FAILED:
+            try:
+                await self.responses.forget(response_id)
+            except LedgerUnavailable as error:
+                raise _ledger_gone() from error
+        return Outbound(answer.status, answer.headers, through(answer))
+
+    async def _previous(self, named: object, project: Project) -> Remembered | None:
+        if named is None:
+            return None
+        if not isinstance(named, str):
+            raise InvalidRequest("previous_response_id must be a string.", param="previous_response_id")
+        return await self._find(named, project, "previous_response_id")
+
+    async def _find(self, response_id: str, project: Project, param: str) -> Remembered:
+        try:
+            known = await self.responses.find(response_id)
+        except LedgerUnavailable as error:
+            raise _ledger_gone() from error
+        if known is None or known.project != project.name:
+            message = f"Response with id {response_id[:200]!r} not found."
+            raise NotFound(message, param=param, code="response_not_found")
+        return known
+
+
+FAILED = 400
+"""The first HTTP status that is an error."""
+
+
+def _ledger_gone() -> Unavailable:
+    return Unavailable("The ledger does not answer.", code="ledger_unavailable", retry_after=2)
+
+
+async def _sent(passages: Passages, provider: str, passing: Passing) -> Passed:
+    try:
+        return await passages.send(provider, passing)
+    except UpstreamFailure as failure:
+        raise unanswered(failure) from failure
+
+
+def unanswered(failure: UpstreamFailure) -> UpstreamError | UpstreamTimeout:
+    """Return the error for a request that went through and was not answered."""
+    kind = UpstreamTimeout if failure.reason == "timeout" else UpstreamError
+    return kind(f"The provider did not answer: {failure.message}.")
+
+
+async def through(answer: Passed) -> AsyncIterator[bytes]:
+    """Yield an answer as it comes; Truncated if it breaks off."""
+    try:
+        async for chunk in answer.chunks():
+            yield chunk
+    except UpstreamFailure as failure:
+        raise Truncated from failure
+    finally:
+        await answer.aclose()

@@ -1,0 +1,214 @@
+"""Following: responses whose work goes on at their provider are looked at until they have ended, and settled then.
+
+Each process follows its own; those of one that died are taken over by others. What is needed to settle lies in
+the store, so it makes no difference who does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date
+from fractions import Fraction
+from typing import Any
+
+from gateway.domain.job import Job, Operation
+from gateway.domain.policy import Policy
+from gateway.domain.price import Price
+from gateway.domain.responses import ENDED, TextPrice, TextTerms
+from gateway.domain.route import Quote, Views
+from gateway.domain.settlement import CostSource, Reading, Settlement
+from gateway.observe.event import HoldEnded, Observer
+from gateway.ports import LedgerUnavailable, Settlements
+from gateway.ports.provider import UpstreamFailure
+from gateway.ports.responses import Passages, Remembered, Responses
+from gateway.responses.settle import settle
+
+log = logging.getLogger(__name__)
+
+FIRST, LONGEST = 0.5, 5.0
+"""Seconds before the first look and between two looks; they grow from one to the other."""
+GROWTH = 1.4
+AT_ONCE = 20
+"""Looks under way."""
+TICK = 0.25
+PATIENCE = 24 * 3600.0
+"""Seconds after which work that does not end is booked at its worst case."""
+NOT_FOUND = 404
+
+
+@dataclass(slots=True)
+class _Following:
+    response: Remembered
+    due: float
+    pause: float = FIRST
+    looking: bool = False
+
+
+def terms_of(attempt: int, quote: Quote, multiplier: Fraction) -> dict[str, object]:
+    """Return what settling a quote's call later takes, as JSON values."""
+    text, job = quote.text, quote.job
+    assert text is not None
+    rates = text.price
+    return {
+        "attempt": attempt,
+        "route": quote.route.name,
+        "model": quote.route.model.name,
+        "job": [job.n, job.size, job.quality, job.references, job.mask, job.partial_images, job.prompt_bytes],
+        "prices": [quote.official_price.valid_from.isoformat(), quote.route_price.valid_from.isoformat()],
+        "text": [text.model, text.most_in, text.most_out, rates.text_in, rates.text_in_cached, rates.text_out],
+        "worst": [quote.worst.official, quote.worst.route, quote.worst.internal],
+        "multiplier": str(multiplier),
+        "since": time.time(),
+    }
+
+
+def quote_of(terms: Mapping[str, Any], policy: Policy) -> Quote | None:
+    """Return the quote again; None where policy has not its route or its prices any more."""
+    route = policy.routes.get(terms["route"])
+    if route is not None and route.model.name != terms["model"]:
+        route = route.successor
+    if route is None or route.model.name != terms["model"]:
+        return None
+    official = _row(route.model.prices, terms["prices"][0])
+    own = _row(route.prices or route.model.prices, terms["prices"][1])
+    if official is None or own is None:
+        return None
+    n, size, quality, references, mask, partial, prompt = terms["job"]
+    name, most_in, most_out, *rates = terms["text"]
+    job = Job(
+        Operation.RESPOND,
+        None,
+        1,
+        prompt,
+        n=n,
+        size=size,
+        quality=quality,
+        references=references,
+        mask=mask,
+        partial_images=partial,
+    )
+    text = TextTerms(name, TextPrice(date.min, "", *rates), most_in, most_out)
+    return Quote(route, job, {}, Views(*terms["worst"]), official, own, text=text)
+
+
+def _row(rows: tuple[Price, ...], day: str) -> Price | None:
+    return next((row for row in rows if row.valid_from.isoformat() == day), None)
+
+
+@dataclass(slots=True)
+class Follower:
+    """Follows responses. One instance per process; `silence` is seconds after which others take over."""
+
+    responses: Responses
+    passages: Passages
+    settlements: Settlements
+    observer: Observer
+    policy: Callable[[], Policy]
+    silence: float = 30.0
+    _mine: dict[str, _Following] = field(default_factory=dict)
+    _looks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def follow(self, response: Remembered) -> None:
+        """Follow a response from now on."""
+        self._mine[response.id] = _Following(response, time.monotonic() + FIRST)
+
+    async def run(self) -> None:
+        """Look at what is due, tell the store, and take over from others, until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._look())
+                group.create_task(self._keep())
+        finally:
+            for look in self._looks:
+                look.cancel()
+            await asyncio.gather(*self._looks, return_exceptions=True)
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            now = time.monotonic()
+            due = [each for each in self._mine.values() if each.due <= now and not each.looking]
+            for each in due[: max(AT_ONCE - len(self._looks), 0)]:
+                each.looking = True
+                look = asyncio.create_task(self._see_to(each))
+                self._looks.add(look)
+                look.add_done_callback(self._looked)
+
+    def _looked(self, look: asyncio.Task[None]) -> None:
+        self._looks.discard(look)
+        if not look.cancelled() and (error := look.exception()) is not None:
+            log.error("a response could not be looked at", exc_info=error)
+
+    async def _keep(self) -> None:
+        while True:
+            try:
+                await self.responses.keep(list(self._mine))
+                for response in await self.responses.lapsed(AT_ONCE):
+                    self.follow(response)
+            except LedgerUnavailable as error:
+                log.warning("responses are followed without the store: %s", error)
+            await asyncio.sleep(self.silence / 6 * random.uniform(0.8, 1.0))  # noqa: S311 - jitter, not a secret
+
+    async def _see_to(self, each: _Following) -> None:
+        try:
+            reading = await self._reading(each)
+            if reading is not None:
+                await self._settle(each.response, reading)
+                del self._mine[each.response.id]
+        finally:
+            each.looking = False
+            each.pause = min(each.pause * GROWTH, LONGEST)
+            each.due = time.monotonic() + each.pause * random.uniform(0.8, 1.0)  # noqa: S311 - jitter, not a secret
+
+    async def _reading(self, each: _Following) -> Reading | None:
+        """Return what is to be settled by; None while the work goes on."""
+        response = each.response
+        assert response.terms is not None
+        since = response.terms["since"]
+        over = isinstance(since, float) and time.time() - since > PATIENCE
+        try:
+            reading = await self.passages.look(response.provider, response.id)
+        except UpstreamFailure as failure:
+            if failure.status == NOT_FOUND or over:
+                return Reading()
+            return None
+        ended = reading.complete and reading.said is not None and reading.said.status in ENDED
+        return reading if ended or over else None
+
+    async def _settle(self, response: Remembered, reading: Reading) -> None:
+        terms: Mapping[str, Any] = response.terms or {}
+        quote = quote_of(terms, self.policy())
+        if quote is None:
+            worst = Views(*terms["worst"])
+            facts: dict[str, object] = {"reason": "route_gone", "response": response.id}
+            settlement = Settlement(response.request_id, terms["attempt"], worst, CostSource.PRESUMED, 0, None, facts)
+        else:
+            settlement = settle(response.request_id, terms["attempt"], quote, reading, Fraction(terms["multiplier"]))
+        await self.settlements.settle(settlement)
+        self.observer.emit(
+            HoldEnded(
+                project=response.project,
+                job_type=response.job_type,
+                route=terms["route"],
+                quality=str(settlement.facts.get("quality") or terms["job"][2]),
+                cost=settlement.cost,
+                estimate=Views(*terms["worst"]),
+                source=settlement.source,
+                images=settlement.images,
+                usage=settlement.usage,
+            )
+        )
+        try:
+            await self.responses.done(response.id)
+        except LedgerUnavailable as error:
+            log.warning("response %s will be looked at again: %s", response.id, error)
+
+
+def followed(response: Remembered, attempt: int, quote: Quote, multiplier: Fraction) -> Remembered:
+    """Return a response with what settling it later takes."""
+    return replace(response, terms=terms_of(attempt, quote, multiplier))

@@ -1,0 +1,213 @@
+"""Passing through: requests for paths that policy names, under the same keys and quotas, to an account as they are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from gateway.domain import money
+from gateway.domain.budget import Budget, Candidate, Counted, Denied, Held, Line, Pressure, Quota, View
+from gateway.domain.caller import Caller
+from gateway.domain.denial import denial
+from gateway.domain.errors import GatewayError, NotFound, Unavailable
+from gateway.domain.job import Operation
+from gateway.domain.passing import METHODS, PassRules, read_path
+from gateway.domain.policy import Policy, Project
+from gateway.domain.pricing import views
+from gateway.domain.route import Views
+from gateway.domain.settlement import CostSource, Outcome, Settlement
+from gateway.observe.event import NONE, HoldEnded, Observer, RequestDenied, RequestFinished, RequestStarted
+from gateway.ports import Ledger, LedgerUnavailable, Outbound, Rendered, Settlements
+from gateway.ports.provider import UpstreamFailure
+from gateway.ports.responses import Passages, Passing
+from gateway.responses.conversations import Conversations, through, unanswered
+
+
+@dataclass(frozen=True, slots=True)
+class Thoroughfare:
+    """Lets requests go through. One instance per process."""
+
+    passages: Passages
+    ledger: Ledger
+    settlements: Settlements
+    observer: Observer
+
+    async def send(
+        self,
+        passing: Passing,
+        received: float,
+        who: Callable[[], Awaitable[tuple[Caller, Project, Policy]]],
+    ) -> Outbound:
+        """Return the account's answer; NotFound where policy lets nothing by, or the error to show."""
+        self.observer.emit(RequestStarted(str(Operation.PASSTHROUGH)))
+        told = RequestFinished(passing.request_id, str(Operation.PASSTHROUGH), 500, 0.0, 0.0)
+        try:
+            caller, project, policy = await who()
+            told = replace(told, project=project.name, key_id=caller.key_id)
+            rules = _rules(passing, project)
+            told = replace(told, route=rules.route)
+            outbound = await self._sent(passing, rules, caller, project, policy)
+        except GatewayError as error:
+            if error.status in (402, 403, 404, 429):
+                self.observer.emit(RequestDenied(told.project, error.code))
+            self._finished(told, received, error.status, error.code)
+            raise
+        except BaseException:
+            self._finished(told, received, 499, "client_gone")
+            raise
+        self._finished(told, received, outbound.status, "")
+        return outbound
+
+    def _finished(self, told: RequestFinished, received: float, status: int, code: str) -> None:
+        self.observer.emit(replace(told, status=status, code=code, duration=time.monotonic() - received))
+
+    async def _sent(
+        self, passing: Passing, rules: PassRules, caller: Caller, project: Project, policy: Policy
+    ) -> Outbound:
+        body = None if passing.body is None else await passing.body()
+        who = _Who(rules, caller, project, policy)
+        try:
+            outbound = await self._with_body(passing, body, who)
+        except BaseException:
+            if body is not None:
+                await body.aclose()
+            raise
+        if body is None:
+            return outbound
+        return replace(outbound, chunks=_and_then(outbound.chunks, body))  # an answer may begin before the upload ends
+
+    async def _with_body(self, passing: Passing, body: Rendered | None, who: _Who) -> Outbound:
+        rules, caller, project, policy = who
+        held = await self._hold(passing, rules, caller, project, policy)
+        below = passing.path.removeprefix("/v1")
+        try:
+            answer = await self.passages.send(rules.provider, replace(passing, path=below), body)
+        except UpstreamFailure as failure:
+            if held is not None and failure.outcome is Outcome.UNKNOWN:
+                await self._settle(passing, rules, project, held, CostSource.PRESUMED)
+            elif held is not None:
+                await self.settlements.void(passing.request_id, held.attempt, failure.reason)
+            raise unanswered(failure) from failure
+        except BaseException:
+            if held is not None:
+                await self._settle(passing, rules, project, held, CostSource.PRESUMED)
+            raise
+        if held is not None:
+            await self._settle(passing, rules, project, held, CostSource.ESTIMATE)
+        headers = [*answer.headers, ("X-Gateway-Route", rules.route), ("x-request-id", passing.request_id)]
+        return Outbound(answer.status, headers, through(answer))
+
+    async def _hold(
+        self, passing: Passing, rules: PassRules, caller: Caller, project: Project, policy: Policy
+    ) -> Held | None:
+        """Hold the price and count the request, where a budget or a quota is about it; None where none is."""
+        candidate = _candidate(rules, caller, project, policy)
+        if not candidate.lines:
+            return None
+        about = {
+            "project": project.name,
+            "key": caller.key_id,
+            "job_type": NONE,
+            "operation": str(Operation.PASSTHROUGH),
+            "method": passing.method,
+        }
+        try:
+            answer = await self.ledger.choose_and_hold(
+                passing.request_id, [candidate], about=about, allowance=project.offline_allowance
+            )
+        except LedgerUnavailable as error:
+            raise Unavailable("The ledger does not answer.", code="ledger_unavailable", retry_after=2) from error
+        if isinstance(answer, Denied):
+            raise denial(answer, (), (), may_degrade=False)
+        assert isinstance(answer, Held)
+        return answer
+
+    async def _settle(
+        self, passing: Passing, rules: PassRules, project: Project, held: Held, source: CostSource
+    ) -> None:
+        cost = views(rules.price or 0, rules.price or 0, project.multiplier)
+        settlement = Settlement(passing.request_id, held.attempt, cost, source, 0)
+        await self.settlements.settle(settlement)
+        self.observer.emit(
+            HoldEnded(
+                project=project.name,
+                job_type=NONE,
+                route=rules.route,
+                quality="auto",
+                cost=cost,
+                estimate=cost,
+                source=source,
+                images=0,
+            )
+        )
+
+
+class _Who(NamedTuple):
+    rules: PassRules
+    caller: Caller
+    project: Project
+    policy: Policy
+
+
+async def _and_then(chunks: AsyncIterator[bytes], body: Rendered) -> AsyncIterator[bytes]:
+    """Yield an answer, and free the request's body once it is over."""
+    try:
+        async for chunk in chunks:
+            yield chunk
+    finally:
+        await body.aclose()
+        if isinstance(chunks, AsyncGenerator):
+            await chunks.aclose()
+
+
+class Beyond(NamedTuple):
+    """What is served besides images."""
+
+    conversations: Conversations
+    thoroughfare: Thoroughfare
+
+
+def _rules(passing: Passing, project: Project) -> PassRules:
+    """Return what lets a request by, the project's own first; NotFound where nothing does."""
+    path = read_path(passing.path)
+    if path is not None and passing.method in METHODS:
+        for rules in project.passthrough:
+            if rules.takes(passing.method, path):
+                return rules
+    shown = passing.path[:100]
+    raise NotFound(f"Unknown path: {passing.method} {shown}. Check the base URL and the path for typos.")
+
+
+def _candidate(rules: PassRules, caller: Caller, project: Project, policy: Policy) -> Candidate:
+    names = {
+        "project": project.name,
+        "key": caller.key_id,
+        "job_type": NONE,
+        "route": rules.route,
+        "provider": rules.provider,
+    }
+    worst = views(rules.price or 0, rules.price or 0, project.multiplier)
+    every: list[Budget | Quota] = [*policy.budgets, *project.budgets, *project.quotas]
+    lines = [line for rule in every if rule.scope.covers(**names) and (line := _line(rule, worst)) is not None]
+    facts: dict[str, object] = {
+        "route": rules.route,
+        "model": NONE,
+        "provider": rules.provider,
+        "upstream_model": NONE,
+        "size": "",
+        "quality": "",
+        "worst": {"official": str(worst.official), "route": str(worst.route), "internal": str(worst.internal)},
+        "price_from": "",
+    }
+    return Candidate(rules.route, tuple(lines), facts, Pressure())
+
+
+def _line(rule: Budget | Quota, worst: Views) -> Line | None:
+    if isinstance(rule, Quota):
+        return Line(rule, 1) if rule.counted in (Counted.REQUESTS, Counted.CONCURRENT) else None
+    if not worst.route:
+        return None
+    amount = {View.OFFICIAL: worst.official, View.ROUTE: worst.route, View.INTERNAL: worst.internal}[rule.view]
+    return Line(rule, money.micro_from_nano(amount))

@@ -1,0 +1,84 @@
+"""Responses talk: what is done with the answer to one request that leads a conversation."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+
+from gateway.domain.responses import UNDER_WAY
+from gateway.domain.route import Quote
+from gateway.domain.settlement import Reading
+from gateway.ports import LedgerUnavailable
+from gateway.ports.responses import Remembered, Responses, Write
+from gateway.request.exchange import Exchange
+from gateway.responses.following import Follower, followed
+
+log = logging.getLogger(__name__)
+
+PAUSES = (0.2, 0.8, 2.0, 0.0)
+"""Seconds between the tries to remember a response: its client cannot go on from one that is not known."""
+
+
+@dataclass(slots=True)
+class ResponseTalk:
+    """Implements `ports.responses.Talk`."""
+
+    responses: Responses
+    follower: Follower
+    exchange: Exchange
+    project: str
+    job_type: str
+    multiplier: Fraction
+    _known: str | None = None
+
+    def recording(self, reading: Callable[[], Reading], write: Write) -> Write:
+        """Return what takes the bytes of the answer and remembers whose it is as soon as the answer says its id."""
+
+        async def record(chunk: bytes) -> None:
+            await write(chunk)
+            if self._known is None:
+                await self.remember(reading())
+
+        return record
+
+    def goes_on(self, reading: Reading) -> bool:
+        """Tell whether the answer only says that the work goes on in the background."""
+        return reading.complete and reading.said is not None and reading.said.status in UNDER_WAY
+
+    async def hand_over(self, request_id: str, attempt: int, quote: Quote, reading: Reading) -> None:
+        """Have the work followed to its end and settled then."""
+        response = self._response(reading, quote.route.provider.name, request_id)
+        if response is None:
+            return
+        response = followed(response, attempt, quote, self.multiplier)
+        await self._remember(response)
+        self.follower.follow(response)
+
+    async def remember(self, reading: Reading) -> None:
+        """Remember whose it is, once it has said its id."""
+        quote = self.exchange.quote
+        provider = quote.route.provider.name if quote is not None else ""
+        response = self._response(reading, provider, self.exchange.inbound.request_id)
+        if response is not None and response.id != self._known:
+            self._known = response.id
+            await self._remember(response)
+
+    def _response(self, reading: Reading, provider: str, request_id: str) -> Remembered | None:
+        said = reading.said
+        if said is None or said.id is None:
+            return None
+        return Remembered(said.id, self.project, provider, self.job_type, request_id)
+
+    async def _remember(self, response: Remembered) -> None:
+        for pause in PAUSES:
+            try:
+                if not await self.responses.remember(response):
+                    log.error("response %s is another project's already, or has no usable id", response.id)
+            except LedgerUnavailable as error:
+                log.warning("response %s is not remembered, the store does not answer: %s", response.id, error)
+                await asyncio.sleep(pause)
+            else:
+                return

@@ -1,0 +1,79 @@
+"""Cancelling: a task is given up where nothing is lost by it: before its call is sent, or if its provider agrees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from gateway.domain.errors import NotCancellable, NotFound, Unavailable
+from gateway.domain.route import Route
+from gateway.domain.task import TaskRecord, TaskStatus, task_of
+from gateway.domain.task_profile import TaskProfile, Told
+from gateway.ports import LedgerUnavailable, Settlements
+from gateway.ports.provider import Cancellable, Provider
+from gateway.ports.tasks import Tasks
+from gateway.tasks.document import encoded
+from gateway.tasks.submissions import read_submitted
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelling:
+    """Cancels tasks. `served_by` returns a route and its provider by the route's name, as policy has them now."""
+
+    tasks: Tasks
+    settlements: Settlements
+    served_by: Callable[[str], tuple[Route, Provider] | None]
+
+    def possible(self, record: TaskRecord) -> bool:
+        """Tell whether a call that has been sent may still be taken back."""
+        return bool(record.submitted) and self._provider(record) is not None
+
+    def _provider(self, record: TaskRecord) -> tuple[Route, Cancellable] | None:
+        served = self.served_by(record.route) if record.route is not None else None
+        if served is None:
+            return None
+        route, provider = served
+        profile = route.provider.profile
+        known = isinstance(profile, TaskProfile) and (Told.CANCEL in profile.urls or Told.CANCEL in profile.told)
+        return (route, provider) if known and isinstance(provider, Cancellable) else None
+
+    async def cancel(self, record: TaskRecord) -> TaskRecord:
+        """Cancel a task and return how it stands; NotCancellable, with the reason, if it goes on.
+
+        A task under way for which this was asked makes no further call, even if the present one goes on.
+        """
+        try:
+            return await self._cancel(record)
+        except LedgerUnavailable as error:
+            raise Unavailable("The ledger does not answer.", code="ledger_unavailable", retry_after=2) from error
+
+    async def _cancel(self, record: TaskRecord) -> TaskRecord:
+        task_id = task_of(record.order.request_id)
+        body = encoded(replace(record, status=TaskStatus.CANCELLED)) if record.order.callback_url else None
+        now = record if record.status.ended else await self.tasks.cancel(task_id, callback_body=body)
+        if now is None:
+            raise NotFound("This task is no longer known.", param="id", code="task_not_found")
+        if now.status is TaskStatus.CANCELLED:
+            if now.attempt is None:
+                await self.settlements.void(now.order.request_id, now.order.queued_hold, "cancelled")
+            return now
+        if now.status.ended:
+            raise NotCancellable(f"This task has {now.status} already.")
+        if now.attempt is not None:  # else it will never be sent, since its cancelling was asked for before
+            await self._call_back(now)
+        ended = replace(now, status=TaskStatus.CANCELLED)
+        body = encoded(ended) if ended.order.callback_url else None  # more may be known than when it was asked for
+        await self.tasks.end(task_id, None, TaskStatus.CANCELLED, callback_body=body)
+        return ended
+
+    async def _call_back(self, record: TaskRecord) -> None:
+        """Ask the provider to give up what it has taken on; whoever follows it settles what came of it."""
+        if not record.submitted:
+            raise NotCancellable("The call to the provider is under way and cannot be taken back.")
+        found = self._provider(record)
+        if found is None:
+            raise NotCancellable(f"What route {record.route} has taken on cannot be cancelled there.")
+        route, provider = found
+        every = [await provider.cancel(route, read_submitted(each)) for each in record.submitted.values()]
+        if not all(every):
+            raise NotCancellable("The provider did not agree to give the work up; it may be nearly done.")

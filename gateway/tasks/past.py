@@ -1,0 +1,154 @@
+"""Task past: what an earlier worker did for a task, as the store and the disk tell, and what may follow it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
+from typing import Any
+
+from gateway.domain.budget import Held
+from gateway.domain.caller import Caller
+from gateway.domain.errors import GatewayError, UpstreamError
+from gateway.domain.policy import OnUnknown, Policy
+from gateway.domain.task import TaskRecord
+from gateway.ports import Body, LedgerUnavailable
+from gateway.request.exchange import Admitted, Exchange
+from gateway.request.flight import Means
+from gateway.request.following import followed, quote_as_held
+from gateway.steps.reserve import Reserved
+
+Attempt = Mapping[str, Any]
+"""An attempt as the ledger's record tells it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """The calls of a task that other workers may have sent; `number` is the last of them, `about` the request's record.
+
+    `follow` tells that the last one is known to its provider and is to be followed, `unknown` that nobody knows what
+    became of it.
+    """
+
+    attempts: Sequence[Attempt]
+    number: int
+    follow: bool = False
+    unknown: bool = False
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the cost of the last call is booked for good."""
+        return any(each["attempt"] == self.number and each["state"] == "settled" for each in self.attempts)
+
+    @property
+    def cost(self) -> int:
+        """Nano-USD in the route view that is booked, or will be once leases have run out."""
+        return sum(_cost(attempt) for attempt in self._called)
+
+    @property
+    def before(self) -> int:
+        """The same without the last call, which books for itself when it is followed."""
+        return sum(_cost(attempt) for attempt in self._called if attempt["attempt"] != self.number)
+
+    @property
+    def _called(self) -> list[Attempt]:
+        return [attempt for attempt in self.attempts if attempt["state"] in ("sent", "settled", "presumed")]
+
+    def narrowed(self, admitted: Admitted) -> Admitted:
+        """Return the request with the routes that are left after an unknown outcome; raises the error if none are."""
+        if not self.unknown:
+            return admitted
+        retry, called = admitted.job_type.retry, self._called
+        tried = {attempt["facts"].get("route") for attempt in called}
+        quotes = [quote for quote in admitted.ranked.quotes if quote.route.name not in tried]
+        if retry.on_unknown is not OnUnknown.NEXT_ROUTE or len(called) >= retry.attempts or not quotes:
+            raise lost_sight()
+        return replace(admitted, ranked=replace(admitted.ranked, quotes=quotes))
+
+    def resumed(self, admitted: Admitted, today: date) -> Reserved | None:
+        """Return the hold and the quote of the call that is to be followed; None if there is none.
+
+        Raises the error to show where policy no longer has the route that took it on.
+        """
+        if not self.follow:
+            return None
+        facts = self._facts
+        name, degraded = str(facts.get("route")), dict(facts.get("degraded") or {})
+        quotes = [quote for quote in admitted.ranked.quotes if quote.route.name == name]
+        quotes = [quote for quote in quotes if (quote.batch is not None) is ("batch" in facts)]
+        quote = next((quote for quote in quotes if dict(quote.degraded) == degraded), None)
+        quote = quote or quote_as_held(facts, admitted.job, admitted.policy, today)
+        if quote is None:
+            raise lost_sight()
+        return Reserved(quote, Held(0, self.number, ()))
+
+    def admitted(self, exchange: Exchange, caller: Caller, policy: Policy, body: Body, today: date) -> Admitted:
+        """Return the request whose call is to be followed although policy admits it no more; raises the error to show.
+
+        That is where policy no longer has the route that took it on.
+        """
+        found = followed(exchange, caller, policy, body, facts=self._facts, about=self.about, today=today)
+        if found is None:
+            raise lost_sight()
+        return found
+
+    @property
+    def _facts(self) -> Mapping[str, Any]:
+        return next((each["facts"] for each in self.attempts if each["attempt"] == self.number), {})
+
+
+def past(record: TaskRecord, kept: Mapping[str, Any] | None) -> Past | None:
+    """Return what was done for a task that was sent before; None if nothing of it can have been billed.
+
+    `kept` is the ledger's record of the request.
+    """
+    attempts: Sequence[Attempt] = kept["attempts"] if kept is not None else ()
+    assert record.attempt is not None
+    state = next((each["state"] for each in attempts if each["attempt"] == record.attempt), None)
+    about: Mapping[str, Any] = (kept.get("about") if kept is not None else None) or {}
+    if state == "void" and not any(each["state"] in ("sent", "presumed") for each in attempts):
+        refusals = any(each["state"] == "settled" for each in attempts)  # each was charged, and is known to its end
+        return Past(attempts, record.attempt, about=about) if refusals else None
+    follow = state != "void" and bool(record.submitted)
+    return Past(attempts, record.attempt, follow=follow, unknown=not follow, about=about)
+
+
+async def recorded(means: Means, record: TaskRecord, pause: float) -> Mapping[str, Any] | None:
+    """Return the ledger's record of a task's request; while the ledger is away it is asked each `pause` seconds.
+
+    Attempts beyond the last one that began are given back and left out. The queue is asked before a call leaves, and
+    whoever held them has lost the task: they were not sent and never will be.
+    """
+    request_id, kept = record.order.request_id, None
+    asking = True
+    while asking:
+        try:
+            kept, asking = await means.ledger.request(request_id), False
+        except LedgerUnavailable:
+            await asyncio.sleep(pause)
+    if kept is None:
+        return None
+    attempts: Sequence[Attempt] = kept["attempts"]  # type: ignore[assignment]  # the ledger's own shape
+    unsent = [each for each in attempts if record.attempt is None or each["attempt"] > record.attempt]
+    for each in unsent:
+        if each["state"] in ("sent", "presumed"):
+            await means.settlements.void(request_id, each["attempt"], "not_begun")
+    return {**kept, "attempts": [each for each in attempts if each not in unsent]}
+
+
+def lost_sight() -> GatewayError:
+    """Return the error for a call whose gateway died before it had the answer."""
+    message = (
+        "The gateway that made the call to the provider did not get to its end. The work may have been done and "
+        "billed; its worst case was booked as unconfirmed."
+    )
+    return UpstreamError(message, should_retry=False)
+
+
+def _cost(attempt: Attempt) -> int:
+    if "cost" in attempt:
+        return int(attempt["cost"].route)
+    worst = attempt["facts"].get("worst")
+    return int(worst["route"]) if isinstance(worst, Mapping) else 0

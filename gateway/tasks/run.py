@@ -1,0 +1,299 @@
+"""Task run: one task on its way in this process, from its queue to its end, over as many tries as it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+from gateway.domain.caller import Caller
+from gateway.domain.errors import GatewayError, InternalError, RateLimited, Unavailable
+from gateway.domain.job import Operation
+from gateway.domain.task import TaskOrder, TaskStatus, task_of
+from gateway.failpoint import reach
+from gateway.lifecycle import Setup
+from gateway.observe.event import RequestStarted
+from gateway.ports import Body, Inbound, LedgerUnavailable
+from gateway.ports.storage import StorageUnavailable
+from gateway.ports.tasks import Taken
+from gateway.request.attempt import NOT_HERE
+from gateway.request.batching import by_batch
+from gateway.request.errand import Errand
+from gateway.request.exchange import Admitted, Exchange
+from gateway.request.flight import Flight
+from gateway.request.keeping import Whole
+from gateway.routing.decision import project_of
+from gateway.steps.accept import accept
+from gateway.tasks.answer import kept_apart
+from gateway.tasks.document import encoded, told
+from gateway.tasks.flight import Gathered, flown, whole
+from gateway.tasks.past import Past, past, recorded
+from gateway.tasks.service import BODY_LOST, body_name
+from gateway.tasks.shop import Workshop as Workshop
+from gateway.tasks.submissions import NotedInQueue
+
+log = logging.getLogger(__name__)
+
+STORE_PAUSE = 1.0
+"""Seconds between two tries to reach a store that does not answer."""
+LONGEST_REST = 60.0
+"""Seconds of the longest pause between two tries of a task that a quota, or every provider, keeps waiting."""
+
+_TOO_LARGE = "The images were made and billed, but there is no room to keep them; nothing else can be said of them."
+
+
+class NotHere(Exception):
+    """The task is not this worker's any more: somebody else has it, it has ended, or it is to be given back."""
+
+
+class _Tried(NamedTuple):
+    """What came of one try: an answer or an error, and what it cost (nano-USD, route view); `queued` still holds."""
+
+    outcome: Whole | GatewayError
+    cost: int | None
+    queued: int | None
+
+
+class TaskRun:
+    """One task that this worker has.
+
+    `begun` tells whether a call may have been sent from here, `at_work` whether one is under way; `sent` is told of
+    each that begins. `parked` tells that it waits for a batch, or in one, and takes no room.
+    """
+
+    def __init__(self, shop: Workshop, taken: Taken, sent: Callable[[], None] = lambda: None) -> None:
+        self._shop = shop
+        self._sent = sent
+        self._record = taken.record
+        self._order: TaskOrder = taken.record.order
+        self.task_id = task_of(self._order.request_id)
+        self.token = taken.token
+        self.project = self._order.project
+        self.begun = self.at_work = self.cancelled = self.parked = False
+        self._exchange: Exchange | None = None
+        self._gathered = taken.record.order.max_wait is None
+        self._queued: int | None = self._order.queued_hold
+        self._spent = 0
+        self._kept: Whole | None = None
+        self._again = taken.again
+        self._submissions = NotedInQueue(shop.tasks, self.task_id, taken.record.submitted or None)
+
+    async def run(self) -> None:
+        """Do the work and end the task; raises NotHere if that is up to somebody else."""
+        reach("task_taken")
+        before = await self._before() if self._record.attempt is not None or self._again else None
+        if before is not None:
+            self._queued, self._spent = None, before.before
+            if not before.follow:
+                self._spent = before.cost
+        tries = 0
+        while True:
+            if self.cancelled or self._record.cancel_asked:
+                await self._end(TaskStatus.CANCELLED)
+                return
+            if (before is None or not before.follow) and time.time() > self._order.not_after:
+                await self._end(TaskStatus.FAILED, error=told(_expired()))
+                return
+            if not self._gathered and (before is None or not before.follow):
+                await self._gather()
+            tried = await self._try(before)
+            self.parked = self.at_work = False
+            before, self._queued = None, tried.queued
+            self._spent += tried.cost or 0
+            outcome = tried.outcome if isinstance(tried.outcome, Whole) else self._kept or tried.outcome
+            if not self._passes(outcome, tried):
+                await self._finish(outcome)
+                return
+            assert isinstance(outcome, GatewayError)
+            tries += 1
+            await asyncio.sleep(self._pause(outcome, tries))
+
+    def _pause(self, error: GatewayError, tries: int) -> float:
+        """Return the seconds until another try is worth it; no longer than the task may wait."""
+        chance = random.uniform(0, min(2.0**tries, LONGEST_REST))  # noqa: S311 - jitter, not a secret
+        return min((error.retry_after or STORE_PAUSE) + chance, max(self._order.not_after - time.time(), 0.0))
+
+    async def _before(self) -> Past | None:
+        """Find out what an earlier worker did; a task whose answer is kept ends by it.
+
+        Where its cost was not booked and the work can be followed, that is done first, for what it says of the cost.
+        """
+        answers = self._shop.means.answers
+        answer = await answers.find(self._order.request_id) if answers is not None else None
+        kept = await recorded(self._shop.means, self._record, STORE_PAUSE)
+        found = past(self._record, kept) if self._record.attempt is not None else None
+        if answer is None:
+            return found
+        self._kept = await whole(answer)
+        if found is not None and found.follow and not found.settled:
+            return found
+        self._spent = found.cost if found is not None else 0
+        await self._finish(self._kept)
+        raise NotHere
+
+    async def _gather(self) -> None:
+        """Wait for others with which it may go by a batch, if it may."""
+        try:
+            admitted = await self._admitted(Exchange(self._inbound()), self._shop.current(), None)
+        except GatewayError:
+            return  # the try tells it
+        await admitted.body.aclose()
+        self.parked = admitted.ranked.quotes[0].batch is not None
+        await self._shop.gates.wait(admitted, self._order.created)
+        self._gathered = True
+
+    async def _try(self, before: Past | None) -> _Tried:
+        """Decide by today's policy, hold, send, settle; whatever comes of it is returned."""
+        shop, order = self._shop, self._order
+        exchange, setup = Exchange(self._inbound()), shop.current()
+        shop.means.observer.emit(RequestStarted(order.operation))
+        try:
+            admitted = await self._admitted(exchange, setup, before)
+        except GatewayError as error:
+            shop.means.observer.emit(exchange.finished(error.status, code=error.code))
+            return _Tried(error, None, self._queued)
+        except BaseException:
+            shop.means.observer.emit(exchange.finished(Unavailable.status, code="interrupted"))
+            raise
+        errand, self._exchange = exchange.errand, exchange
+        assert errand is not None
+        relay, self.parked = Gathered(), admitted.ranked.quotes[0].batch is not None
+        outcome = await flown(Flight(admitted, shop.means, setup.providers, relay, None), relay)
+        return _Tried(outcome, exchange.cost.route if exchange.cost else None, errand.queued)
+
+    async def _admitted(self, exchange: Exchange, setup: Setup, before: Past | None) -> Admitted:
+        order, linker = self._order, self._shop.understanding.linker
+        exchange.wishes = accept(order.headers)
+        exchange.caller = caller = Caller(order.key_id, order.project, order.key_job_type)
+        body = await self._body()
+        try:
+            try:
+                project = project_of(caller, setup.policy)
+                admitted, _ = self._shop.understanding.admitted(exchange, caller, project, setup.policy, body)
+            except GatewayError:
+                if before is None or not before.follow:
+                    raise
+                admitted = before.admitted(exchange, caller, setup.policy, body, self._shop.means.today())
+            admitted = before.narrowed(admitted) if before is not None else admitted
+            follows = before is not None and before.follow
+            admitted = by_batch(admitted, order.max_wait, order.not_after, under_way=follows)
+            resumed = before.resumed(admitted, self._shop.means.today()) if before is not None else None
+        except BaseException:
+            await body.aclose()
+            raise
+        if linker is not None:
+            exchange.links = linker.links_at(order.project, order.base)
+        if resumed is not None:
+            self._goes_out()
+        patience = max(order.not_after - time.time(), 0.0)
+        exchange.errand = Errand(self._queued, time.monotonic() + patience, self._begins, self._submissions, resumed)
+        return admitted
+
+    def _inbound(self) -> Inbound:
+        order, operation = self._order, Operation(self._order.operation)
+        return Inbound(order.request_id, operation, order.path_model, order.headers, None, _read, time.monotonic())
+
+    async def _body(self) -> Body:
+        try:
+            blob = await self._shop.blobs.get(body_name(self._order.request_id))
+            if blob is None:
+                raise InternalError("What this task was to make is kept no more; nothing was sent.", code=BODY_LOST)
+            return await self._shop.read_body(self._order.content_type, blob.chunks(0, blob.length))
+        except StorageUnavailable as error:
+            log.warning("the body of task %s cannot be read: %s", self.task_id, error)
+            raise Unavailable("The storage does not answer.", code="storage_unavailable", retry_after=2) from error
+
+    async def _begins(self, route: str, attempt: int) -> bool:
+        """Note that a call is about to be sent; False if it must not be."""
+        self._submissions.begin(attempt)
+        try:
+            mine = await self._shop.tasks.began(self.task_id, self.token, route=route, attempt=attempt)
+        except LedgerUnavailable as error:
+            log.warning("task %s cannot begin: %s", self.task_id, error)
+            raise Unavailable("The ledger does not answer.", code="ledger_unavailable", retry_after=2) from error
+        if mine:
+            self._goes_out()
+            reach("task_begun")
+        return mine
+
+    def _goes_out(self) -> None:
+        self.begun = self.at_work = True
+        quote = self._exchange.quote if self._exchange is not None else None
+        self.parked = quote is not None and quote.batch is not None
+        self._sent()
+
+    def _passes(self, outcome: Whole | GatewayError, tried: _Tried) -> bool:
+        """Tell whether it is worth another try later: nothing was spent, and what stood in the way passes by itself."""
+        if isinstance(outcome, GatewayError) and outcome.code == NOT_HERE:
+            raise NotHere  # if its cancelling was asked for, whoever takes it next ends it so
+        if isinstance(outcome, Whole) or tried.cost is not None:
+            return False
+        if outcome.code == "shutting_down":
+            raise NotHere
+        return isinstance(outcome, RateLimited | Unavailable)
+
+    async def _finish(self, outcome: Whole | GatewayError) -> None:
+        if isinstance(outcome, GatewayError):
+            await self._end(TaskStatus.FAILED, error=told(outcome))
+            return
+        said = json.loads(outcome.body)
+        if outcome.status == 200:  # noqa: PLR2004 - the one status of an answer with images
+            await self._end(TaskStatus.COMPLETED, result=said)
+        else:
+            await self._end(TaskStatus.FAILED, error=said.get("error", said))
+
+    async def fail(self) -> None:
+        """End a task that met a fault of ours."""
+        message = f"Something went wrong here. Request id: {self._order.request_id}."
+        await self._end(TaskStatus.FAILED, error=told(InternalError(message)))
+
+    async def _end(
+        self,
+        status: TaskStatus,
+        *,
+        result: Mapping[str, object] | None = None,
+        error: Mapping[str, object] | None = None,
+    ) -> None:
+        """End the task for good, its callback with it; waits for a store that is away."""
+        reach("before_task_end")
+        while True:
+            ended = replace(self._record, status=status, result=result, error=error, cost=self._spent)
+            body = encoded(ended) if self._order.callback_url is not None else None
+            try:
+                await self._shop.tasks.end(
+                    self.task_id, self.token, status, result=result, error=error, cost=self._spent, callback_body=body
+                )
+                break
+            except ValueError as large:
+                if status is not TaskStatus.COMPLETED:
+                    raise
+                result = await kept_apart(self._shop.means.answers, self._order.request_id, result or {})
+                if result is None:
+                    log.error("the answer of %s cannot be kept: %s", self.task_id, large)  # noqa: TRY400 - no fault here
+                    status, error = TaskStatus.FAILED, told(InternalError(_TOO_LARGE))
+            except LedgerUnavailable as unavailable:
+                log.warning("the end of task %s waits for the store: %s", self.task_id, unavailable)
+                await asyncio.sleep(STORE_PAUSE)
+        try:
+            await self._shop.blobs.delete(body_name(self._order.request_id))
+        except StorageUnavailable as unavailable:
+            log.warning("the body of task %s stays behind: %s", self.task_id, unavailable)
+
+    async def give_back(self) -> None:
+        """Let another worker have it at once."""
+        self._submissions.close()
+        await self._shop.tasks.give_back(self.task_id, self.token)
+
+
+async def _read() -> Body:
+    raise NotImplementedError  # a task's body is read before its flight begins
+
+
+def _expired() -> GatewayError:
+    message = "This task could not begin within the time that it may wait (X-Gateway-Max-Wait); nothing was billed."
+    return Unavailable(message, code="task_expired")

@@ -1,0 +1,291 @@
+"""Tasks: requests that are answered later, as their clients meet them: made, looked at, listed and cancelled.
+
+What a task needs lies where every gateway on the same store and disk finds it, before its client has an answer: its
+body in the storage, its money held, its order in the queue. `task_worker.py` does the work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import date
+
+from gateway.domain.budget import Budget, Candidate, Denied, Held, Obstacle, Quota
+from gateway.domain.denial import denial
+from gateway.domain.errors import InvalidRequest, NotFound, Unavailable
+from gateway.domain.idempotency import Bound
+from gateway.domain.task import TaskOrder, TaskRecord, TaskStatus, request_of, task_of
+from gateway.failpoint import reach
+from gateway.images.linking import Linker
+from gateway.ports import Answers, Headers, Ledger, LedgerUnavailable, Outbound, Settlements
+from gateway.ports.provider import Conditions
+from gateway.ports.storage import Blobs, StorageUnavailable
+from gateway.ports.tasks import Tasks
+from gateway.request.duplicates import reused
+from gateway.request.exchange import Admitted
+from gateway.request.exhausted import ledger_unavailable
+from gateway.request.flight import own_headers
+from gateway.request.keeping import Whole
+from gateway.routing.asynchrony import Later
+from gateway.steps.accept import LONGEST_WAIT
+from gateway.steps.reserve import candidate
+from gateway.steps.write import REPLAYED
+from gateway.tasks.answer import joined
+from gateway.tasks.cancelling import Cancelling
+from gateway.tasks.document import RETRY_AFTER, Document, document, linked
+from gateway.tasks.handing import Handing
+
+log = logging.getLogger(__name__)
+
+PATH = "/v1/tasks/"
+AHEAD = 60.0
+"""Seconds for which money is held for a task that is being made; once it is in the queue, for as long as it waits."""
+MOST_LISTED = 100
+BODY_LOST = "task_body_lost"
+"""The code of the error for a task of which nobody knows any more what it was to make."""
+_SIGHT = 5.0
+"""Seconds in which a task must be found that another request with the same key is making."""
+_DECISIVE = (
+    "x-gateway-job-type",
+    "x-gateway-lane",
+    "x-gateway-max-cost",
+    "x-gateway-degrade",
+    "x-gateway-tags",
+)
+"""Headers that decide something when the task is sent; credentials and all others stay behind."""
+
+
+def body_name(request_id: str) -> str:
+    """Return the name under which the body of a task lies in the storage."""
+    return f"tasks/{request_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What tasks are made with and looked up by. `added` is told of each new one. One instance per process."""
+
+    tasks: Tasks
+    blobs: Blobs
+    ledger: Ledger
+    settlements: Settlements
+    today: Callable[[], date]
+    cancelling: Cancelling
+    linker: Linker | None = None
+    conditions: Conditions | None = None
+    added: Callable[[], None] = lambda: None
+    answers: Answers | None = None
+
+    async def create(self, admitted: Admitted, terms: Later) -> Outbound:
+        """Make a task of a request and return its answer; raises the error to show, and then nothing stays behind.
+
+        It is done to its end even if its client leaves meanwhile. The request's body is freed.
+        """
+        handing = Handing(self.ledger, admitted.exchange.orphan_name)
+        try:
+            answer = await asyncio.shield(asyncio.create_task(self._create(admitted, terms, handing)))
+        except asyncio.CancelledError:
+            handing.left()
+            raise
+        return handing.handed(answer)
+
+    async def _create(self, admitted: Admitted, terms: Later, handing: Handing) -> Outbound:
+        try:
+            held = await self._hold(admitted)
+            handing.known(held.request_id if isinstance(held, Bound) else admitted.request_id)
+            if isinstance(held, Bound):
+                return await self._again(admitted, held, terms)
+            try:
+                order = await self._order(admitted, terms, held)
+            except BaseException:
+                handing.known(None)
+                await self._undo(admitted, held)
+                raise
+        finally:
+            await admitted.body.aclose()
+        reach("task_added")
+        self.added()
+        record = TaskRecord(order, TaskStatus.PENDING, order.created)
+        route = admitted.exchange.quote.route.name if admitted.exchange.quote else ""
+        estimated = self.conditions.latency(route, admitted.job) if self.conditions is not None else None
+        own = own_headers(admitted, self.today(), held)
+        return _answer(document(record, estimated=estimated), terms, own)
+
+    async def _hold(self, admitted: Admitted) -> Held | Bound:
+        """Hold the money alone: quotas and limits of routes count what is sent, not what waits."""
+        exchange, quotes = admitted.exchange, admitted.ranked.quotes
+        every = [candidate(quote, admitted.purse, asked=admitted.about()) for quote in quotes]
+        never = tuple(tuple(_never_fits(each)) for each in every)
+        answer: Held | Bound | Denied = Denied(never)
+        if not all(never):
+            of_money = [
+                replace(each, lines=tuple(line for line in each.lines if isinstance(line.rule, Budget)))
+                for each in every
+            ]
+            try:
+                answer = await self.ledger.choose_and_hold(
+                    admitted.request_id, of_money, about=admitted.about(), binding=exchange.binding, ahead=AHEAD
+                )
+            except LedgerUnavailable as error:
+                raise ledger_unavailable() from error
+        if isinstance(answer, Denied):
+            purse = admitted.purse
+            raise denial(answer, quotes, purse.job_type.degrade, may_degrade=purse.may_degrade)
+        if isinstance(answer, Held):
+            exchange.quote = quotes[answer.index]
+        return answer
+
+    async def _order(self, admitted: Admitted, terms: Later, held: Held) -> TaskOrder:
+        """Keep the body and put the task in the queue."""
+        inbound, caller, now = admitted.exchange.inbound, admitted.caller, time.time()
+        rendered, quote = admitted.body.render({}), admitted.exchange.quote
+        order = TaskOrder(
+            request_id=admitted.request_id,
+            project=admitted.project.name,
+            key_id=caller.key_id,
+            operation=str(inbound.operation),
+            path_model=inbound.path_model,
+            model=admitted.job.client_model or (quote.route.model.name if quote else ""),
+            headers={name: inbound.headers[name] for name in _DECISIVE if name in inbound.headers},
+            content_type=rendered.content_type,
+            base=self.linker.base(inbound.headers) if self.linker is not None else "",
+            created=now,
+            not_after=now + (terms.max_wait or LONGEST_WAIT),
+            queued_hold=held.attempt,
+            callback_url=terms.callback_url,
+            key_job_type=caller.job_type,
+            max_wait=terms.max_wait,
+            n=admitted.job.n,
+        )
+        try:
+            await self.blobs.put(body_name(order.request_id), rendered.chunks())
+        except StorageUnavailable as error:
+            log.warning("the body of request %s cannot be kept: %s", order.request_id, error)
+            message = "The gateway has no room to keep a request for later now; nothing was spent. Please try again."
+            raise Unavailable(message, code="storage_unavailable", retry_after=5) from error
+        try:
+            await self.tasks.add(order)
+        except LedgerUnavailable as error:
+            raise ledger_unavailable() from error
+        except ValueError as error:
+            raise InvalidRequest(f"This request cannot wait for its answer: {error}.") from error
+        return order
+
+    async def _undo(self, admitted: Admitted, held: Held) -> None:
+        """Give everything back; a task that was added although nobody heard of it finds neither body nor money."""
+        await self.settlements.void(admitted.request_id, held.attempt, "not_queued")
+        await self._forget(admitted.request_id)
+
+    async def _forget(self, request_id: str) -> None:
+        try:
+            await self.blobs.delete(body_name(request_id))
+        except StorageUnavailable as error:
+            log.warning("the body of request %s stays behind: %s", request_id, error)
+
+    async def _again(self, admitted: Admitted, bound: Bound, terms: Later) -> Outbound:
+        """Answer by the task that an earlier request with the same key has made."""
+        if not bound.same:
+            raise reused()
+        admitted.exchange.replayed = True
+        until = time.monotonic() + _SIGHT
+        while (record := await self._find(task_of(bound.request_id))) is None or await self._is_undone(record):
+            if time.monotonic() > until:
+                message = f"The task of {bound.request_id}, which this request repeats, is still being made."
+                raise Unavailable(message, code="task_not_ready", retry_after=2)
+            await asyncio.sleep(0.1)
+        return _answer(await self._told(record), terms, [("x-request-id", bound.request_id), REPLAYED])
+
+    async def _is_undone(self, record: TaskRecord) -> bool:
+        """Tell whether a task's creation was taken back that the queue took all the same: it will never be done.
+
+        The key is free again once its hold has been given back.
+        """
+        if record.attempt is not None or record.status in (TaskStatus.COMPLETED, TaskStatus.CANCELLED):
+            return False
+        if record.status is TaskStatus.FAILED:
+            return record.error is not None and record.error.get("code") == BODY_LOST
+        try:
+            return await self.blobs.get(body_name(record.order.request_id)) is None
+        except StorageUnavailable:
+            return False
+
+    async def _find(self, task_id: str) -> TaskRecord | None:
+        try:
+            return await self.tasks.find(task_id)
+        except LedgerUnavailable as error:
+            raise Unavailable("The ledger does not answer.", code="ledger_unavailable", retry_after=2) from error
+
+    async def _told(self, record: TaskRecord) -> Document:
+        can_cancel = record.attempt is None or self.cancelling.possible(record)
+        return document(replace(record, result=await linked(record, self.linker)), can_cancel=can_cancel)
+
+    async def one(self, project: str, task_id: str, param: str = "id") -> TaskRecord:
+        """Return a task of a project; NotFound, which names `param`, if it is unknown, forgotten, or another's."""
+        record = await self._find(task_id) if request_of(task_id) is not None else None
+        if record is None or record.order.project != project:
+            raise NotFound(f"No task {task_id[:100]!r} is known for this project.", param=param, code="task_not_found")
+        return record
+
+    async def show(self, project: str, task_id: str) -> tuple[Document, Headers]:
+        """Return a task as JSON, and headers for it."""
+        record = await self.one(project, task_id)
+        headers = [] if record.status.ended else [("retry-after", str(RETRY_AFTER))]
+        record = replace(record, result=await joined(self.answers, record.order.request_id, record.result))
+        return await self._told(record), headers
+
+    async def listing(self, project: str, query: Mapping[str, str]) -> Document:
+        """Return tasks of a project, newest first; `query` may have `limit`, `after` (an id) and `status`."""
+        limit, after, status = _limit(query.get("limit")), query.get("after"), _status(query.get("status"))
+        if after is not None:
+            await self.one(project, after, "after")
+        try:
+            found = await self.tasks.listed(project, after=after, limit=limit + 1, status=status)
+        except LedgerUnavailable as error:
+            raise Unavailable("The ledger does not answer.", code="ledger_unavailable", retry_after=2) from error
+        told = [await self._told(record) for record in found[:limit]]
+        ids = [each["id"] for each in told]
+        ends = {"first_id": ids[0] if ids else None, "last_id": ids[-1] if ids else None}
+        return {"object": "list", "data": told, "has_more": len(found) > limit, **ends}
+
+    async def cancel(self, project: str, task_id: str) -> Document:
+        """Cancel a task and return it; raises NotCancellable where it cannot be, with the reason."""
+        record = await self.cancelling.cancel(await self.one(project, task_id))
+        if record.attempt is None:
+            await self._forget(record.order.request_id)
+        return await self._told(record)
+
+
+def _never_fits(offered: Candidate) -> Iterator[Obstacle]:
+    """Yield the limits that the request alone exceeds, whatever else is under way."""
+    for line in offered.lines:
+        if isinstance(line.rule, Quota) and line.amount > line.rule.limit:
+            yield Obstacle(line, 0, 0, 0.0)
+
+
+def _answer(told: Document, terms: Later, own: Headers) -> Outbound:
+    """Return the answer that makes a task known: 202, or 200 for clients that expect it of every request."""
+    body = json.dumps(told).encode()
+    headers = [
+        ("content-type", "application/json"),
+        ("content-length", str(len(body))),
+        ("Location", f"{PATH}{told['id']}"),
+        *([("Preference-Applied", "respond-async")] if terms.preferred else []),
+    ]
+    return Whole(200 if terms.always else 202, [*headers, *own], body).outbound()
+
+
+def _limit(text: str | None) -> int:
+    if text is None:
+        return 20
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:4]) <= MOST_LISTED):
+        raise InvalidRequest(f"limit must be a whole number from 1 to {MOST_LISTED}.", param="limit")
+    return int(text)
+
+
+def _status(text: str | None) -> TaskStatus | None:
+    if text is not None and text not in list(TaskStatus):
+        raise InvalidRequest(f"status must be one of {', '.join(TaskStatus)}.", param="status")
+    return TaskStatus(text) if text is not None else None

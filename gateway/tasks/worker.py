@@ -1,0 +1,178 @@
+"""Task worker: takes tasks from the queue as far as this process has room, and sees each of them to its end.
+
+Many gateways share one queue. Each says again and again which tasks it has; whoever falls silent loses them to others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import Counter
+
+from gateway.ports import LedgerUnavailable
+from gateway.tasks.run import STORE_PAUSE, NotHere, TaskRun, Workshop
+
+log = logging.getLogger(__name__)
+
+MOST = 6000
+"""Tasks that one process has with providers at once."""
+WAITING = 400
+"""Tasks that it has besides: those that begin, wait for a route's slot, or rest before another try."""
+MOST_PARKED = 20_000
+"""Tasks that it has besides, for batches: those that wait for others of their kind, and those in one."""
+AT_ONCE = 100
+"""Tasks taken in one step."""
+LOOK_EVERY = 1.0
+"""Seconds between two looks for tasks that other gateways took in; those made here are looked for at once."""
+KEEP_EVERY = 5.0
+"""Seconds between two signs of life; a sixth of the silence after which tasks are taken over."""
+
+
+class TaskWorker:
+    """Works on tasks. One instance per process."""
+
+    def __init__(
+        self,
+        shop: Workshop,
+        *,
+        most: int = MOST,
+        waiting: int = WAITING,
+        look_every: float = LOOK_EVERY,
+        keep_every: float = KEEP_EVERY,
+    ) -> None:
+        self._shop = shop
+        self._most = most
+        self._waiting = waiting
+        self._look_every = look_every
+        self._keep_every = keep_every
+        self._running: dict[asyncio.Task[None], TaskRun] = {}
+        self._endings: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._passing: list[str] = []
+        self._stopping = False
+
+    @property
+    def under_way(self) -> int:
+        """How many tasks this process has."""
+        return len(self._running)
+
+    def wake(self) -> None:
+        """Look for tasks now."""
+        self._wake.set()
+
+    def rest(self) -> None:
+        """Take nothing more from now on."""
+        self._stopping = True
+
+    async def run(self) -> None:
+        """Take tasks and keep them, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._take())
+            group.create_task(self._keep())
+
+    async def _take(self) -> None:
+        while True:
+            self._wake.clear()
+            free = self._free()
+            try:
+                taken = await self._shop.tasks.take(min(free, AT_ONCE), passing=self._passing) if free > 0 else ()
+            except LedgerUnavailable as error:
+                log.warning("tasks wait for the store: %s", error)
+                await asyncio.sleep(STORE_PAUSE)
+                continue
+            for each in taken:
+                self._start(TaskRun(self._shop, each, self._sent))
+            if len(taken) < AT_ONCE:
+                await self._pause(self._look_every)
+
+    def _free(self) -> int:
+        """Return how many more tasks may be taken now, and settle of which projects nothing new is.
+
+        What waits is shared between the projects that have something waiting and one that may come, so that a route
+        which is full for one of them leaves room for all others.
+        """
+        parked = sum(run.parked for run in self._running.values())
+        waiting = Counter(run.project for run in self._running.values() if not (run.at_work or run.parked))
+        share = max(self._waiting // (len(waiting) + 1), 1)
+        self._passing = [project for project, count in waiting.items() if count >= share]
+        at_work = len(self._running) - waiting.total() - min(parked, MOST_PARKED)
+        return 0 if self._stopping else self._most - at_work
+
+    def _sent(self) -> None:
+        """A task waits no longer: there is room for the next one of its project, if it was passed over."""
+        if self._passing and not self._stopping:
+            self._wake.set()
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._wake.wait(), seconds * random.uniform(0.8, 1.0))  # noqa: S311 - jitter
+        except TimeoutError:
+            return
+
+    def _start(self, run: TaskRun) -> None:
+        task = asyncio.create_task(self._see_through(run))
+        self._running[task] = run
+        task.add_done_callback(self._over)
+
+    async def _see_through(self, run: TaskRun) -> None:
+        try:
+            await run.run()
+        except NotHere:
+            await self._give_back(run)
+        except asyncio.CancelledError:
+            await self._give_back(run)
+            raise
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        run = self._running.pop(task)
+        if not self._stopping:
+            self._wake.set()
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None:
+            log.error("task %s failed", run.task_id, exc_info=error)
+            ending = asyncio.create_task(run.fail())
+            self._endings.add(ending)
+            ending.add_done_callback(self._endings.discard)
+
+    async def _give_back(self, run: TaskRun) -> None:
+        """Let others have it; harmless if it has ended or is another's."""
+        try:
+            await run.give_back()
+        except LedgerUnavailable as error:
+            log.warning("task %s is left to be taken over: %s", run.task_id, error)
+
+    async def _keep(self) -> None:
+        """Tell which tasks are here, and let go of those that are not any more."""
+        while True:
+            await asyncio.sleep(self._keep_every * random.uniform(0.8, 1.0))  # noqa: S311 - jitter, not a secret
+            runs = {run.task_id: (task, run) for task, run in self._running.items()}
+            try:
+                kept = await self._shop.tasks.keep({name: run.token for name, (_, run) in runs.items()})
+            except LedgerUnavailable as error:
+                log.warning("tasks cannot be kept, the store does not answer: %s", error)
+                continue
+            for name in kept.lost:
+                task, run = runs[name]
+                if not run.begun:  # a call that was sent is read to its end: its answer is paid for
+                    task.cancel()
+            for name in kept.cancelled:
+                task, run = runs[name]
+                run.cancelled = True
+                if not run.begun:
+                    task.cancel()
+
+    async def aclose(self, grace: float) -> None:
+        """Take nothing more, let what was sent come to its end within `grace` seconds, and give back the rest."""
+        self.rest()
+        for task, run in list(self._running.items()):
+            if not run.begun or run.parked:  # a batch is not over within any grace: another gateway follows it
+                task.cancel()
+        if self._running:
+            await asyncio.wait(self._running, timeout=grace)
+        left = dict(self._running)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, *self._endings, return_exceptions=True)
