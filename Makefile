@@ -11,7 +11,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 	--custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow bench lint format lock lowest build clean
+.PHONY: help demo test test-slow bench lint format lock lowest build docs clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -25,10 +25,8 @@ test: lint ## lint, then every test that is not slow, against real servers (ARGS
 test-slow: $(VENV)/.dev ## the tests that take minutes each, an hour in all (ARGS="-k failover")
 	$(BIN)/pytest -m slow $(ARGS)
 
-bench: $(VENV)/.dev ## what the gateway adds in time and memory, what the ledger and decisions take (ARGS=--quick)
-	$(BIN)/python benchmarks/overhead.py $(ARGS)
-	$(BIN)/python benchmarks/ledger.py $(ARGS)
-	$(BIN)/python benchmarks/choosing.py $(ARGS)
+bench: $(VENV)/.dev ## the gateway beside others, and its own limits, in 20 minutes (ARGS=--quick: in two)
+	$(BIN)/python -m benchmarks $(ARGS)
 
 lint: $(VENV)/.dev ## style, format and types
 	$(BIN)/ruff check
@@ -54,8 +52,11 @@ lowest: $(UV) ## the tests with the lowest versions that pyproject.toml allows
 build: $(VENV)/.dev ## the wheel and the source archive, into dist/
 	$(BIN)/hatchling build -d dist
 
+docs: $(VENV)/.dev ## the documentation's site, into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
 clean: ## remove what was built and installed here
-	rm -rf .venv .venv-lock .venv-lowest dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-lock .venv-lowest .bench dist build site .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # A stamp is newer than the lock file it was installed from.
 $(VENV)/.runtime: requirements.txt requirements-build.txt pyproject.toml | $(BIN)/python

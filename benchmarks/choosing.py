@@ -1,6 +1,6 @@
 """What choosing takes: CPU time of one decision among 200 routes, for one project and for a thousand.
 
-`python benchmarks/choosing.py [--quick]` prints a table in Markdown. Requests differ in prompt, number of images, size,
+Requests differ in prompt, number of images, size,
 quality and project, as those of a busy gateway do. `first` is a job of a shape that was not seen before, `chosen` a
 job of one that was: the mean of a round, the median of rounds. `all quotes` has every quote made as well, as a hold
 that offers all 200 routes to the ledger needs them; most requests look at a few.
@@ -8,18 +8,15 @@ that offers all 200 routes to the ledger needs them; most requests look at a few
 
 from __future__ import annotations
 
-import argparse
 import random
 import statistics
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
+from benchmarks.bench import Bench
+from benchmarks.report import Section
 from gateway.domain.budget import Budget, Scope, Window
 from gateway.domain.caller import Caller
 from gateway.domain.job import Job, Wishes
@@ -29,11 +26,14 @@ from gateway.routing.decision import Asked, decide, job_type_of
 from tests.builders import GPT_IMAGE_2, GPT_IMAGE_15, GPT_IMAGE_25, TODAY, job, route
 
 ROUTES = 200
-GOAL_MS = 0.2
 
 
 class Well:
     """Routes of which the latency is known, and nothing is wrong."""
+
+    def called(self) -> Collection[str]:
+        """Return none in particular."""
+        return ()
 
     def trouble(self, _route: str) -> str | None:
         """Return that nothing is."""
@@ -105,30 +105,30 @@ def spent(asks: Sequence[Asked], *, look: bool = False) -> float:
     return (time.process_time() - began) * 1000 / len(asks)
 
 
-def row(projects: int, order: Order, *, ladder: bool, count: int, rounds: int) -> str:
-    """Measure one row of the table."""
+def row(projects: int, order: Order, *, ladder: bool, count: int, rounds: int) -> tuple[float, ...]:
+    """Measure one row of the table: first, chosen and all quotes, milliseconds."""
     rules = policy(projects, order, ladder=ladder)
     first = [spent([replace(asked, policy=replace(rules))]) for asked in requests(rules, rounds, 1)]
     spent(requests(rules, count * 2, 2))
-    chosen = statistics.median(spent(requests(rules, count, seed)) for seed in range(3, 3 + rounds))
-    made = statistics.median(spent(requests(rules, count // 10, seed), look=True) for seed in range(3, 3 + rounds))
-    kinds = f"{order}{', three rungs' if ladder else ''}"
-    return f"| {kinds} | {projects} | {statistics.median(first):.1f} ms | {chosen:.3f} ms | {made:.2f} ms |"
+    chosen = [spent(requests(rules, count, seed)) for seed in range(3, 3 + rounds)]
+    made = [spent(requests(rules, count // 10, seed), look=True) for seed in range(3, 3 + rounds)]
+    return statistics.median(first), statistics.median(chosen), statistics.median(made)
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the requests, to see that it runs")
-    count = 200 if parser.parse_args().quick else 2000
-    print(f"{ROUTES} routes, {count} requests a round. The goal: chosen in less than {GOAL_MS} ms.")
-    print("\n| order | projects | first | chosen | all quotes |\n|---|--:|--:|--:|--:|")
-    for order in (Order.LISTED, Order.CHEAPEST):
-        for projects in (1, 1000):
-            print(row(projects, order, ladder=False, count=count, rounds=5), flush=True)
-    for order, ladder in ((Order.FASTEST, False), (Order.WEIGHTED, False), (Order.LISTED, True)):
-        print(row(1000, order, ladder=ladder, count=count, rounds=5), flush=True)
-
-
-if __name__ == "__main__":
-    main()
+def run(bench: Bench) -> list[Section]:
+    """Return the table."""
+    count, rounds = (50, 1) if bench.quick else (2_000, 5)
+    shown = Section("Choosing among 200 routes", ("order", "projects", "first", "chosen", "all quotes"))
+    kinds = [(order, projects, False) for order in (Order.LISTED, Order.CHEAPEST) for projects in (1, 1_000)]
+    kinds += [(Order.FASTEST, 1_000, False), (Order.WEIGHTED, 1_000, False), (Order.LISTED, 1_000, True)]
+    for order, projects, ladder in kinds:
+        first, chosen, made = row(projects, order, ladder=ladder, count=count, rounds=rounds)
+        name = f"{order}{', three rungs' if ladder else ''}"
+        shown.rows.append((name, f"{projects:,}", f"{first:.1f} ms", f"{chosen:.3f} ms", f"{made:.2f} ms"))
+        shown.figures[f"choosing.{name}.{projects}"] = chosen
+    shown.notes.append(
+        f"Processor time of one decision; {count:,} requests a round, in 18 shapes. `first` is a job of a shape that "
+        "was not seen before, `chosen` one of a shape that was, `all quotes` has all 200 quotes made as well (600 with "
+        "three rungs), as a hold that offers every one of them needs them."
+    )
+    return [shown]

@@ -1,9 +1,9 @@
 """What the ledger costs: one hold and its settlement, by what they touch and by what the store already knows.
 
-`python benchmarks/ledger.py [--quick] [--history N]` prints tables in Markdown. It runs on an embedded store of its
-own: by the number of budgets and quotas, as the gateway sets the store up (every write on disk before its reply) and
-with a write to disk every second; then with 12 of them as the history grows, up to a million requests, with as many
-API keys beside. Bytes are what the server says it uses, by request kept.
+`python -m benchmarks.ledger [--quick] [--history N]` prints tables in Markdown; the suite runs the first. It runs on an
+embedded store of its own: by the number of budgets and quotas, as the gateway sets the store up (every write on disk
+before its reply) and with a write to disk every second; then with 12 of them as the history grows, up to a million
+requests, with as many API keys beside. Bytes are what the server says it uses, by request kept.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from overhead import machine, percentile
-
+from benchmarks.bench import Bench
+from benchmarks.report import Section
+from benchmarks.samples import percentile
 from gateway.domain.budget import Budget, Candidate, Counted, Held, Line, Quota, Scope, Window
 from gateway.domain.route import Views
 from gateway.domain.settlement import CostSource, Settlement
@@ -28,7 +29,7 @@ AMPLE = 10**12
 SCOPES = 12
 GROWTH = (1, 100, 10_000, 1_000_000)
 ABOUT = {"project": "p0", "key": "key_x", "job_type": "j", "operation": "generate", "n": 1, "tags": {}}
-HEAD = "hold p50 | hold p99 | settle p50 | settle p99"
+HEAD = ("hold p50", "hold p99", "settle p50", "settle p99")
 
 
 def candidate(lines: int) -> Candidate:
@@ -58,11 +59,11 @@ async def one(ledger: RedisLedger, offered: Candidate) -> tuple[float, float]:
     return holding, time.perf_counter() - began
 
 
-async def measure(ledger: RedisLedger, lines: int, count: int) -> str:
+async def measure(ledger: RedisLedger, lines: int, count: int) -> tuple[str, ...]:
     """Return the cells of one setting: so many requests, one at a time."""
     offered = candidate(lines)
     times = [await one(ledger, offered) for _ in range(count)]
-    return " | ".join(
+    return tuple(
         f"{percentile([pair[which] for pair in times], share) * 1000:.2f} ms"
         for which in (0, 1)
         for share in (0.5, 0.99)
@@ -91,23 +92,29 @@ async def memory(store: Store) -> int:
     return int(info["used_memory"])
 
 
-async def by_lines(url: str, count: int) -> None:
-    """Print the table by number of lines."""
-    print(f"{count} requests a row, one at a time.\n\n| write to disk | lines | {HEAD} |\n|---|--:|--:|--:|--:|--:|")
+async def by_lines(url: str, count: int) -> Section:
+    """Return the table by number of lines."""
+    shown = Section("A hold and its settlement, by lines", ("lines", "write to disk", *HEAD))
+    shown.notes.append(
+        f"Lines are the budgets, quotas and route limits that a request touches. {count:,} requests a row, one at a "
+        "time; `always` is how the gateway sets its embedded store up."
+    )
     for fsync in ("always", "everysec"):
         for lines in (1, 5, SCOPES):
             store = Store(url, deadline=10.0)
             await store.execute("CONFIG", "SET", "appendfsync", fsync)
             ledger = RedisLedger(store, secrets.token_hex(4))
-            print(f"| {fsync} | {lines} | {await measure(ledger, lines, count)} |", flush=True)
+            shown.rows.append((str(lines), fsync, *await measure(ledger, lines, count)))
             await ledger.aclose()
             await store.aclose()
+    return shown
 
 
-async def by_history(url: str, count: int, most: int) -> None:
-    """Print the table by what the store already keeps, for a store that keeps nothing else."""
-    print(f"\n{SCOPES} lines, every write on disk before its reply, by requests and keys kept.\n")
-    print(f"| requests kept | keys | {HEAD} | bytes per request |\n|--:|--:|--:|--:|--:|--:|--:|")
+async def by_history(url: str, count: int, most: int) -> Section:
+    """Return the table by what the store already keeps, for a store that keeps nothing else."""
+    head = ("requests kept", "keys", *HEAD, "bytes per request")
+    shown = Section("A hold and its settlement, by history", head)
+    shown.notes.append(f"{SCOPES} lines, every write on disk before its reply.")
     store = Store(url, deadline=10.0)
     ledger = RedisLedger(store, "history")
     await ledger.open()
@@ -124,23 +131,29 @@ async def by_history(url: str, count: int, most: int) -> None:
             await store.execute("HSET", "igw:{history}:keys", *words[start : start + 2_000])
         row = await measure(ledger, SCOPES, count)
         kept = size + count
-        print(f"| {size:,} | {keys:,} | {row} | {grown:,.0f} |", flush=True)
+        shown.rows.append((f"{size:,}", f"{keys:,}", *row, f"{grown:,.0f}"))
     await ledger.aclose()
     await store.aclose()
+    return shown
+
+
+def run(bench: Bench) -> list[Section]:
+    """Return the table by number of lines."""
+    with embedded_store(bench.home("ledger")) as url:
+        return [asyncio.run(by_lines(url, 100 if bench.quick else 2_000))]
 
 
 def main() -> None:
-    """Run all."""
+    """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of the work, to see that it runs")
     parser.add_argument("--history", type=int, default=GROWTH[-1], help="the most requests to keep (a million: 3 GB)")
     options = parser.parse_args()
     count, most = (200, 10_000) if options.quick else (2_000, options.history)
-    print(f"Machine: {machine()}. ", end="")
     with tempfile.TemporaryDirectory(prefix="igw-bench-") as folder, embedded_store(Path(folder)) as url:
-        asyncio.run(by_lines(url, count))
+        print(asyncio.run(by_lines(url, count)).markdown(), flush=True)
     with tempfile.TemporaryDirectory(prefix="igw-bench-") as folder, embedded_store(Path(folder)) as url:
-        asyncio.run(by_history(url, count, most))
+        print(asyncio.run(by_history(url, count, most)).markdown())
 
 
 if __name__ == "__main__":

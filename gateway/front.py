@@ -30,8 +30,8 @@ class Gateway(Protocol):
     async def tasks(self, headers: Mapping[str, str], query: Mapping[str, str]) -> dict[str, object]:
         """List the tasks of this key's project, newest first; `query` may have `limit`, `after` and `status`."""
 
-    async def cancel_task(self, headers: Mapping[str, str], task_id: str) -> dict[str, object]:
-        """Cancel a task of this key's project and return it; NotFound, or NotCancellable with the reason."""
+    async def cancel_task(self, headers: Mapping[str, str], task_id: str) -> tuple[dict[str, object], Headers]:
+        """Cancel a task of this key's project; return it and headers. NotFound, or NotCancellable with the reason."""
 
     async def asset(self, headers: Mapping[str, str], name: str, query: Mapping[str, str]) -> Outbound:
         """Return a stored image, by its signed link or by a key of its project; Forbidden or NotFound if not."""

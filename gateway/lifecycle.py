@@ -17,18 +17,21 @@ from dataclasses import dataclass
 from datetime import date
 from typing import NamedTuple
 
+from gateway.domain.caller import Caller
 from gateway.domain.errors import GatewayError, InternalError, InvalidRequest, Unavailable
 from gateway.domain.job import Operation
-from gateway.domain.policy import Policy
+from gateway.domain.policy import Policy, Project
 from gateway.domain.retry import RetryBudgets
 from gateway.failpoint import reach
 from gateway.images.archive import Archives
 from gateway.observe.event import Observer, RequestDenied, RequestStarted
-from gateway.ports import Answers, Inbound, Keyring, Ledger, Outbound, Settlements
+from gateway.ports import Answers, Body, Inbound, Keyring, Ledger, Outbound, Settlements
 from gateway.ports.provider import Conditions, Provider
+from gateway.ports.tracing import Choices
 from gateway.request.admission import Doors
 from gateway.request.batching import by_batch
 from gateway.request.duplicates import Duplicates, Ending
+from gateway.request.entitlement import Entitlement
 from gateway.request.exchange import Admitted, Exchange
 from gateway.request.flight import Flight, Means, own_headers
 from gateway.request.keeping import Whole
@@ -36,6 +39,7 @@ from gateway.request.relay import Relay
 from gateway.request.repetition import ties
 from gateway.request.shadow import Shadows
 from gateway.request.understanding import Understanding
+from gateway.responses.body import ResponsesBody
 from gateway.responses.conversations import Talks
 from gateway.routing.asynchrony import Guard, Later, plain_guard
 from gateway.routing.decision import Asked, project_of
@@ -72,7 +76,7 @@ class Lifecycle:
     some requests for comparison. `conditions` tell how routes are doing, `balances` where budgets stand for whoever
     asks without spending. `doors` hold who waits for a route. `archives` keep images for links to them. `desk` makes
     tasks; without it none are to be had. `talks` serve conversations. `guard` judges the URLs that clients want to be
-    called.
+    called. `choices` take the time of decisions, where they are traced.
     """
 
     def __init__(
@@ -95,10 +99,14 @@ class Lifecycle:
         desk: Desk | None = None,
         guard: Guard = plain_guard,
         talks: Talks | None = None,
+        choices: Choices | None = None,
     ) -> None:
         self._current = current
         self._keyring = keyring
-        self._means = Means(ledger, settlements, observer, today, answers, budgets, shadows, doors or Doors())
+        entitlement = Entitlement(current, keyring.lives, self._understood)
+        self._means = Means(
+            ledger, settlements, observer, today, answers, budgets, shadows, doors or Doors(), entitlement
+        )
         self._duplicates = Duplicates(answers, observer)
         self._observer = observer
         self._today = today
@@ -108,7 +116,7 @@ class Lifecycle:
         self._talks = talks
         self._archives = archives
         linker = archives.linker if archives is not None else None
-        self.understanding = Understanding(today, conditions, linker, archives, guard)
+        self.understanding = Understanding(today, conditions, linker, archives, guard, choices)
         self._limits = limits or Limits()
         self._running: set[asyncio.Task[None]] = set()
         self._draining = False
@@ -122,9 +130,9 @@ class Lifecycle:
         """Answer one request; raises GatewayError where there is an error to show."""
         exchange, setup = Exchange(inbound), self._current()
         reach("received")
-        self._observer.emit(RequestStarted(str(inbound.operation)))
+        self._observer.emit(RequestStarted(str(inbound.operation), inbound))
         try:
-            admitted, terms = await self._admit(exchange, setup)
+            admitted, terms = await self._admit(inbound, exchange, setup)
             reach("body_read")
             if exchange.wishes.dry_run:
                 return await self._explain(admitted, terms)
@@ -148,9 +156,8 @@ class Lifecycle:
             raise
         return await self._take_off(admitted, setup.providers)
 
-    async def _admit(self, exchange: Exchange, setup: Setup) -> tuple[Admitted, Later | None]:
+    async def _admit(self, inbound: Inbound, exchange: Exchange, setup: Setup) -> tuple[Admitted, Later | None]:
         """Everything before money: who, what, where and at what price; and whether it is to be answered later."""
-        inbound = exchange.inbound
         exchange.wishes = accept(inbound.headers)
         key, retries = idempotency_key(inbound.headers), retry_count(inbound.headers)
         exchange.caller = caller = await authenticate(inbound.headers, self._keyring)
@@ -160,11 +167,7 @@ class Lifecycle:
         body = await inbound.read_body()
         exchange.client_seconds += time.monotonic() - began
         try:
-            # classify, compatibility, experiment, price and rank
-            if inbound.operation is Operation.RESPOND and self._talks is not None:
-                admitted, terms = await self._talks.admitted(exchange, caller, project, setup.policy, body), None
-            else:
-                admitted, terms = self.understanding.admitted(exchange, caller, project, setup.policy, body)
+            admitted, terms = await self._understand(exchange, caller, project, setup.policy, body)
             later = terms is not None
             admitted = by_batch(admitted, terms.max_wait) if terms is not None else admitted
             exchange.binding, exchange.orphan_name = ties(inbound, caller, body, key=key, retries=retries, later=later)
@@ -172,6 +175,22 @@ class Lifecycle:
             await body.aclose()
             raise
         return admitted, terms
+
+    async def _understand(
+        self, exchange: Exchange, caller: Caller, project: Project, policy: Policy, body: Body
+    ) -> tuple[Admitted, Later | None]:
+        """Classify, compatibility, experiment, price and rank."""
+        if exchange.inbound.operation is Operation.RESPOND and self._talks is not None:
+            return await self._talks.admitted(exchange, caller, project, policy, body), None
+        return self.understanding.admitted(exchange, caller, project, policy, body)
+
+    async def _understood(
+        self, exchange: Exchange, caller: Caller, project: Project, policy: Policy, body: Body
+    ) -> Admitted:
+        """Understand once more what waits; how it is to be answered is settled."""
+        whole = body.document if isinstance(body, ResponsesBody) else body
+        admitted, _ = await self._understand(exchange, caller, project, policy, whole)
+        return admitted
 
     async def _create_task(self, admitted: Admitted, terms: Later) -> Outbound:
         if self._desk is None:

@@ -53,6 +53,7 @@ class Service:
         self._hints = hints
         self._desk = desk
         self._beyond = beyond
+        self._leaving = False
 
     async def handle(self, inbound: Inbound) -> Outbound:
         """Run one image request."""
@@ -99,8 +100,8 @@ class Service:
         project = await self._project(headers)
         return await self._desk_here.listing(project.name, query)
 
-    async def cancel_task(self, headers: Mapping[str, str], task_id: str) -> dict[str, object]:
-        """Cancel a task of the key's own project."""
+    async def cancel_task(self, headers: Mapping[str, str], task_id: str) -> tuple[dict[str, object], Headers]:
+        """Cancel a task of the key's own project, and return it with headers for it."""
         project = await self._project(headers)
         return await self._desk_here.cancel(project.name, task_id)
 
@@ -162,9 +163,13 @@ class Service:
         )
         raise Retired(message, should_retry=False)
 
+    def leave(self) -> None:
+        """Not be ready from now on, while everything is served as before."""
+        self._leaving = True
+
     async def ready(self) -> list[str]:
         """Name what stands in the way of serving."""
-        if self._lifecycle.draining:
+        if self._leaving or self._lifecycle.draining:
             return ["shutting down"]
         try:
             await self._ledger.ping()

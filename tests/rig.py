@@ -114,6 +114,10 @@ class ByName:
         project, _, key_id = key.partition("/")
         return Caller(key_id, project)
 
+    async def lives(self, key_id: str) -> bool:
+        """Every key does."""
+        return bool(key_id)
+
 
 @dataclass
 class Events:

@@ -28,7 +28,7 @@ DOCUMENTS = sorted(
     [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("deploy/*.md"), *ROOT.glob("benchmarks/*.md")]
 )
 SHARED = {"--store", "--data", "--realm"}
-UNSEEN = {"client_gone", "task_not_here"}
+UNSEEN = {"client_gone", "task_cancelled", "task_not_here"}
 """Codes that no client can ever read."""
 
 

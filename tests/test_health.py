@@ -349,6 +349,7 @@ BODY = b"x" * 120_000
 ENDS: list[tuple[str, Painted | UpstreamFailure | BaseException, int]] = [
     ("refused", failure(), 1),
     ("moderation", failure("status_4xx", pass_on=True), 0),
+    ("given up", failure("cancelled"), 0),
     ("torn", Painted(BODY, broken=failure("reset")), 1),
     ("no image", Bare(BODY), 1),
     ("half", Bare(BODY, event_stream=True, status=206), 1),

@@ -82,6 +82,10 @@ class Anybody:
         """The caller, whatever the key."""
         return Caller(f"key_{len(key)}", "team")
 
+    async def lives(self, key_id: str) -> bool:
+        """Every key does."""
+        return bool(key_id)
+
 
 def rules() -> Policy:
     """One route, one budget."""

@@ -77,7 +77,7 @@ class Trip:
 
 def test_the_first_step_offers_every_route_at_once() -> None:
     """The ledger chooses among all of them, and nothing is waited for."""
-    assert Trip().peek() == Step([A, B])
+    assert Trip().peek() == Step((A, B))
 
 
 @pytest.mark.parametrize("what", [BUSY, LIMITED, UNREACHED, ACCOUNT, failure("account_quota"), failure("redirect")])
@@ -235,7 +235,7 @@ def test_a_provider_without_budget_is_as_if_it_were_not_there() -> None:
     for name in ("a", "b"):
         for _ in range(int(RetryBudget.CAP)):
             trip.budgets.of(name).failed()
-    assert trip.peek() == Step([A, B])
+    assert trip.peek() == Step((A, B))
     assert trip.fail(A, BUSY) is None
     assert Trip((A, B, C)).fail(A, BUSY) == Step([B, C])
     healthy = Trip((A, B, C))
@@ -259,7 +259,7 @@ def test_no_reservation_outlives_its_step() -> None:
     budgets = RetryBudgets(lambda: 0.0)
     for _ in range(200):
         course = Course((A, B, C), Retry(), budgets, clock=lambda: 0.0)
-        assert course.next() == Step([A, B, C])
+        assert course.next() == Step((A, B, C))
         course.chosen(A)
         course.failed(A, BUSY)
         course.end_step()

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from gateway.domain.caller import Caller
+from gateway.domain.job import Operation
+from gateway.domain.policy import JobType, Project
 from gateway.domain.route import Views
 from gateway.domain.task import TaskOrder, TaskRecord, TaskStatus
+from gateway.ports import Body, Inbound
+from gateway.ports.provider import Call
+from gateway.providers.fanout import calls_of
+from gateway.request.exchange import Admitted, Exchange
+from gateway.steps.price import price
+from gateway.steps.rank import Ranked
 from gateway.tasks.past import past
+from tests.builders import TODAY, job, policy, route
+from tests.providers.calls import MemoryBody
 
 ORDER = TaskOrder("req_x", "team", "key_x", "generate", None, "m", {}, "application/json", "", 0.0, 1.0, 1)
 CHARGE = 7_000
@@ -37,3 +49,32 @@ def test_a_refusal_that_was_charged_is_part_of_the_cost() -> None:
     found = past(record(3), {"attempts": [attempt(1, "void"), attempt(2, "settled"), attempt(3, "void")]})
     assert found is not None
     assert (found.follow, found.unknown, found.cost) == (False, False, CHARGE)
+
+
+@pytest.mark.parametrize("now", [1, 2, 4, 10])
+@pytest.mark.parametrize(("held", "noted"), [(1, 1), (2, 1), (4, 2), (3, 3)])
+def test_work_is_followed_in_as_many_calls_as_it_was_held_for(held: int, noted: int, now: int) -> None:
+    """However many images a route makes in one call by now: each of the calls that were sent is followed, no other."""
+    way = route("r1")
+    way = replace(way, capabilities=replace(way.capabilities, n=now))
+    kind, project = JobType("draft", (way,)), Project("team", ("draft",), "draft")
+    asked, body = job(n=4, quality="low", size="1024x1024"), MemoryBody({})
+    quotes, _ = price(asked, kind, project, None, TODAY)
+    exchange = Exchange(Inbound("req_x", Operation.GENERATE, None, {}, None, _never_read, 0.0))
+    rules, caller = policy(way, job_type=kind, project=project), Caller("key_x", "team", None)
+    admitted = Admitted(exchange, caller, project, asked, kind, rules, Ranked(quotes, ()), body)
+    facts: dict[str, Any] = {"route": "r1", **({"calls": held} if held > 1 else {})}
+    submitted = {number: {"id": f"t{number}"} for number in range(noted)}
+    found = past(replace(record(1), submitted=submitted), {"attempts": [{**attempt(1, "sent"), "facts": facts}]})
+    assert found is not None
+
+    resumed = found.resumed(admitted, TODAY)
+
+    assert resumed is not None
+    quote = resumed.quote
+    sent = calls_of(Call("req_x", quote.route, quote.job, body, quote.changes, quote.calls))
+    assert (len(sent), sum(each.job.n for each in sent)) == (held, 4)
+
+
+async def _never_read() -> Body:
+    raise AssertionError("a task's body is kept")

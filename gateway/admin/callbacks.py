@@ -18,7 +18,7 @@ def callback_views(callbacks: Callbacks) -> dict[str, View]:
 
     async def dead(query: Mapping[str, str]) -> object:
         limit = query.get("limit", "100")
-        if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:4]) <= MOST):
+        if not (limit.isascii() and limit.isdigit() and len(limit) <= len(str(MOST)) and 1 <= int(limit) <= MOST):
             raise InvalidRequest(f"limit must be a whole number from 1 to {MOST}.", param="limit")
         try:
             counts = await callbacks.callback_counts()

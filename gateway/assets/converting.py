@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import AsyncIterator, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from PIL import Image, UnidentifiedImageError
-
+from gateway.on_demand import OnDemand
 from gateway.ports.provider import NotConvertible
+
+if TYPE_CHECKING:
+    from PIL import Image
+else:  # few processes ever look into an image
+    Image = OnDemand("PIL.Image")
 
 MOST_BYTES: Final = 64 * 1024 * 1024
 MOST_PIXELS: Final = 40_000_000
@@ -54,7 +58,7 @@ def converted(data: bytes, media_type: str) -> bytes:
             profile, exif = image.info.get("icc_profile"), image.getexif()
             about = {"icc_profile": profile} | ({"exif": exif.tobytes()} if exif else {})
             return _written(_as_fits(image, target), target, about)
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise NotConvertible(f"it cannot be read: {error}") from error
 
 

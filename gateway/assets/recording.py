@@ -25,12 +25,17 @@ class DiskRecording:
     def __init__(self, folder: Path, name: str) -> None:
         self._folder = folder
         self._name = name
-        self._part = folder / f"{name}-{secrets.token_hex(4)}.part"
+        self._suffix = secrets.token_hex(4)
         self._waiting = bytearray()
         self._length = 0
         self._file: int | None = None
         self._work: asyncio.Task[None] | None = None
         self._over = False
+
+    @property
+    def _part(self) -> Path:
+        """Where it lies while it is not whole; made when it is needed, for a path has all its parts interned."""
+        return self._folder / f"{self._name}-{self._suffix}.part"
 
     async def write(self, chunk: bytes) -> None:
         """Keep some bytes of the body; waits only while the disk is two batches behind."""

@@ -9,16 +9,19 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from datetime import timedelta
 from functools import partial
-from typing import Any, TypeVar
-
-import obstore
-from obstore.exceptions import BaseError
-from obstore.store import S3Store
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gateway.assets.place import Bucket
 from gateway.domain.errors import Unavailable
+from gateway.on_demand import OnDemand
 from gateway.ports.storage import AWAY, FULL, SLOW, Blob, StorageUnavailable, Stored
 from gateway.spool import Spool
+
+if TYPE_CHECKING:
+    import obstore
+    from obstore import exceptions, store
+else:  # where images are kept in a directory nobody needs it
+    obstore, exceptions, store = map(OnDemand, ("obstore", "obstore.exceptions", "obstore.store"))
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +55,7 @@ class BlobsInS3:
         self._keep_for = dict(keep_for or {})
         self._put_seconds = put_seconds
         where: dict[str, Any] = {"endpoint": bucket.endpoint, "region": bucket.region}
-        self._store = S3Store(
+        self._store = store.S3Store(
             bucket.name,
             prefix=bucket.prefix or None,
             virtual_hosted_style_request=bucket.virtual_hosted,
@@ -181,6 +184,6 @@ async def _within(seconds: float, ask: Callable[[], Awaitable[Result]]) -> Resul
         raise
     except TimeoutError as error:
         raise StorageUnavailable(f"the bucket did not answer within {seconds:g} s", SLOW) from error
-    except (BaseError, OSError) as error:
+    except (exceptions.BaseError, OSError) as error:
         told = next(iter(str(error).splitlines()), type(error).__name__)
         raise StorageUnavailable(f"the bucket refused, or is away: {told[:300]}", AWAY) from error

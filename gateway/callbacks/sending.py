@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from gateway.domain.retry import retry_after_seconds
 from gateway.domain.webhook import pause, signed_headers
 from gateway.observe.event import CallbackSent, Observer
 from gateway.ports import LedgerUnavailable
@@ -32,6 +33,8 @@ BUSY_SECONDS = 5.0
 """For which a message is put off whose receiver has enough to do."""
 GONE = 410
 """The receiver wants no more of it (Standard Webhooks, "Deliverability and reliability")."""
+BUSY = frozenset({429, 503})
+"""Statuses whose `Retry-After` is obeyed (RFC 9110, section 10.2.3; RFC 6585, section 4)."""
 
 Keys = Callable[[str], Sequence[bytes]]
 """The keys that a project's messages are signed with now, at least one."""
@@ -122,27 +125,32 @@ class CallbackSender:
             host.room.release()
 
     async def _deliver(self, callback: Callback) -> None:
-        error = await self._try(callback)
-        if error is None:
+        failed = await self._try(callback)
+        if failed is None:
             result, note = "delivered", self._callbacks.delivered(callback)
         else:
-            seconds = None if error == _status(GONE) else pause(callback.tries + 1, self._chance())
+            seconds = None if failed.final else pause(callback.tries + 1, self._chance(), failed.wait)
             result = "dead" if seconds is None else "failed"
             again = None if seconds is None else self._clock() + seconds
-            note = self._callbacks.failed(callback, error, again)
-        self._observer.emit(CallbackSent(callback.project, callback.id, result, error or "", callback.tries + 1))
+            note = self._callbacks.failed(callback, failed.error, again)
+        error = failed.error if failed else ""
+        self._observer.emit(CallbackSent(callback.project, callback.id, result, error, callback.tries + 1))
         await self._noted(note)
 
-    async def _try(self, callback: Callback) -> str | None:
+    async def _try(self, callback: Callback) -> _Failed | None:
         """Post a message and return what kept it from being taken; None if it was taken."""
         keys = self._keys(callback.project)
         signed = signed_headers(keys, callback.id, int(self._clock()), callback.body)
         headers = {"content-type": "application/json", **signed}
         try:
-            status = await self._fetcher.post(callback.url, callback.body, headers, seconds=SECONDS)
+            answer = await self._fetcher.post(callback.url, callback.body, headers, seconds=SECONDS)
         except Unfetchable as failure:
-            return f"{failure.reason}: {failure.message}"
-        return None if status // 100 == 2 else _status(status)  # noqa: PLR2004 - any 2xx
+            return _Failed(f"{failure.reason}: {failure.message}")
+        if answer.status // 100 == 2:  # noqa: PLR2004 - any 2xx
+            return None
+        asked = answer.headers.get("retry-after", "") if answer.status in BUSY else ""
+        wait = retry_after_seconds(asked, self._clock())
+        return _Failed(f"status {answer.status}", wait=wait, final=answer.status == GONE)
 
     async def _put_off(self, callback: Callback) -> None:
         await self._callbacks.put_off(callback, self._clock() + BUSY_SECONDS * (1 + self._chance()))
@@ -163,6 +171,15 @@ class CallbackSender:
             log.warning("what came of a call back could not be noted, it will be sent again: %s", error)
 
 
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """A try that failed: why, the seconds that the receiver asked to be left alone for, and whether it is the last."""
+
+    error: str
+    wait: float | None = None
+    final: bool = False
+
+
 @dataclass(slots=True)
 class _Host:
     """A receiver: how many messages for it are in hand, and room for those that are sent."""
@@ -176,7 +193,3 @@ def _host(url: str) -> str:
         return urlsplit(url).netloc.lower()
     except ValueError:
         return ""
-
-
-def _status(status: int) -> str:
-    return f"status {status}"

@@ -13,7 +13,7 @@ import click
 from rich.table import Table
 
 from gateway.admin.callbacks import MOST, told
-from gateway.cli.options import Fatal, policy_option, store_options
+from gateway.cli.options import Fatal, example, format_option, json_option, policy_option, store_options, wants_json
 from gateway.cli.running import check_project, checked_policy, clear_errors, existing_store
 from gateway.cli.tables import show
 from gateway.domain.webhook import derived_secret
@@ -27,21 +27,23 @@ Result = TypeVar("Result")
 _COLUMNS = ("id", "project", "task", "created", "tries", "error", "url")
 
 
-@click.group()
+@click.group(short_help="List and repeat call backs that nobody took.")
 def callbacks() -> None:
     """List call backs that nobody took, send them again, show the secret of a project."""
 
 
-@callbacks.command("list")
+@callbacks.command(
+    "list", short_help="List call backs that nobody took.", epilog=example("callbacks list --project shop")
+)
 @click.option("--project", default=None, help="Those of one project.")
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(1, MOST), help="The newest so many.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@format_option("table", "json", envvar="IMAGE_GATEWAY_CALLBACKS_LIST_FORMAT")
 @store_options
-def list_callbacks(project: str | None, limit: int, as_json: bool, store: str, data: Path, realm: str) -> None:
+def list_callbacks(project: str | None, limit: int, form: str, store: str, data: Path, realm: str) -> None:
     """List call backs that were given up after ten tries, or that the receiver answered with 410."""
     found = _run(store, data, lambda connection: RedisCallbacks(connection, realm).dead(project, limit))
     rows = [told(callback) for callback in found]
-    if as_json:
+    if form == "json":
         click.echo(json.dumps(rows, indent=2))
         return
     if not rows:
@@ -55,18 +57,25 @@ def list_callbacks(project: str | None, limit: int, as_json: bool, store: str, d
     show(table)
 
 
-@callbacks.command()
+@callbacks.command(epilog=example("callbacks retry cb_…"))
 @click.argument("callback_id")
+@json_option
 @store_options
 def retry(callback_id: str, store: str, data: Path, realm: str) -> None:
     """Send one again, from its first try on."""
     if not _run(store, data, lambda connection: RedisCallbacks(connection, realm).revive(callback_id)):
         raise Fatal(f"there is no call back {callback_id} among those that nobody took")
     click.echo(f"{callback_id} will be sent again", err=True)
+    if wants_json():
+        click.echo(json.dumps({"id": callback_id, "state": "waiting"}))
 
 
-@callbacks.command()
+@callbacks.command(
+    short_help="Print the secret that signs a project's.",
+    epilog=example("callbacks secret --policy policy/ --project shop"),
+)
 @click.option("--project", required=True, help="The project whose call backs the receiver gets.")
+@json_option
 @policy_option
 @store_options
 def secret(project: str, policy: Path, store: str, data: Path, realm: str) -> None:
@@ -83,7 +92,7 @@ def secret(project: str, policy: Path, store: str, data: Path, realm: str) -> No
 
     found = _run(store, data, derive)
     click.echo(f"call backs of project {project} are signed with it", err=True)
-    click.echo(found)
+    click.echo(json.dumps({"project": project, "secret": found}) if wants_json() else found)
 
 
 def _run(store: str, data: Path, work: Callable[[Store], Awaitable[Result]]) -> Result:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import click
 
-from gateway.config.load import check_policy
+from gateway.cli.options import example, json_option, wants_json
+from gateway.config.load import Loaded, check_policy
 from gateway.config.policy_test_run import PolicyTestRun, run_policy_tests
 from gateway.process.app import today
 
 
-@click.command()
+@click.command(short_help="Validate a policy, and run its tests.", epilog=example("check policy/"))
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@json_option
 def check(directory: Path) -> None:
     """Validate the policy in DIRECTORY as `serve` would.
 
@@ -21,6 +24,8 @@ def check(directory: Path) -> None:
     machine does not have are warnings. Then the tests in DIRECTORY/tests are run, and each that fails is a line too.
     """
     found = check_policy(directory, os.environ, today())
+    if wants_json():
+        raise SystemExit(_tell(directory, found))
     for problem in found.problems:
         click.echo(str(problem))
     for warning in found.warnings:
@@ -41,6 +46,21 @@ def check(directory: Path) -> None:
         f"{len(rules.providers)} providers, {len(rules.models)} models (digest {rules.digest})"
         + (f"; tests: {_counted(run)}" if run.passed else "")
     )
+
+
+def _tell(directory: Path, found: Loaded) -> int:
+    """Print all that was found as JSON; returns the exit status."""
+    run = run_policy_tests(directory, found.policy, today()) if found.policy else None
+    well = run is not None and not run.failures
+    told = {
+        "ok": well,
+        "digest": found.policy.digest if found.policy else None,
+        "problems": [str(problem) for problem in found.problems],
+        "warnings": [str(warning) for warning in found.warnings],
+        "tests": {"passed": run.passed, "failures": [str(failure) for failure in run.failures]} if run else None,
+    }
+    click.echo(json.dumps(told, indent=2))
+    return 0 if well else 1
 
 
 def _counted(run: PolicyTestRun) -> str:

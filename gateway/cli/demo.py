@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
+import shutil
 import socket
 import sys
 from collections.abc import Awaitable, Callable
@@ -14,8 +15,16 @@ from typing import TypeVar
 import click
 import uvloop
 
-from gateway.cli.options import DEFAULT_REALM, EMBEDDED, default_data, listen_options, log_level_option, store_options
-from gateway.cli.running import address, clear_errors, read_policy
+from gateway.cli.options import (
+    DEFAULT_REALM,
+    EMBEDDED,
+    default_data,
+    example,
+    listen_options,
+    log_level_option,
+    store_options,
+)
+from gateway.cli.running import address, clear_errors, hidden, read_policy
 from gateway.config.shipped import shipped_policies
 from gateway.ledger.keys import Keys
 from gateway.ledger.pepper import VARIABLE, check_pepper, load_pepper
@@ -35,6 +44,7 @@ Image Gateway is running with simulated providers: no account, no cost.
 
   base URL   {base}
   API key    {key}
+  console    http://{admin}/console
   metrics    http://{admin}/metrics
   the bill   {sandbox}/sandbox/bill
 
@@ -51,7 +61,10 @@ See what it cost:
 Ctrl-C stops it."""
 
 
-@click.command()
+@click.command(
+    short_help="Run everything on this machine, with simulated providers.",
+    epilog=example("demo", "demo --data /tmp/demo --port 0"),
+)
 @listen_options
 @click.option(
     "--sandbox-port",
@@ -77,7 +90,7 @@ def demo(
             sandbox_url = f"http://{address(sandbox.getsockname())}"
             environ = {"IMAGE_GATEWAY_SANDBOX_URL": sandbox_url, "IMAGE_GATEWAY_SANDBOX_KEY": DEFAULT_KEY}
             policy = read_policy(shipped_policies() / "demo", environ)
-            settings = Settings(data=data, realm=realm, pepper=os.environ.get(VARIABLE), grace=5.0)
+            settings = Settings(data=data, realm=realm, pepper=hidden(VARIABLE), grace=5.0)
             with store_url(store, data) as url:
                 key = asyncio.run(_with_keys(url, settings, lambda keys: keys.create(PROJECT, name=PROJECT)))
                 words = _welcome(sockets, sandbox_url, key.secret, _spend_command(store, data, realm))
@@ -121,7 +134,7 @@ def _welcome(sockets: Sockets, sandbox_url: str, key: str, spend: str) -> str:
 
 def _spend_command(store: str, data: Path, realm: str) -> str:
     """The command that reports on this very store, as it can be typed here."""
-    words = [os.path.relpath(sys.argv[0]) if Path(sys.argv[0]).name == "image-gateway" else "image-gateway", "spend"]
+    words = [_own_name(), "spend"]
     if store != EMBEDDED:
         words += ["--store", store]
     elif data != default_data():
@@ -129,3 +142,12 @@ def _spend_command(store: str, data: Path, realm: str) -> str:
     if realm != DEFAULT_REALM:
         words += ["--realm", realm]
     return shlex.join(words)
+
+
+def _own_name() -> str:
+    """How this very program is typed here: by its name where the shell finds it by that, else by its path."""
+    name = "image-gateway"
+    if Path(sys.argv[0]).name != name:
+        return name
+    found = shutil.which(name)
+    return name if found and Path(found).samefile(sys.argv[0]) else os.path.relpath(sys.argv[0])

@@ -14,7 +14,7 @@ from click.core import ParameterSource
 from rich.console import JustifyMethod
 from rich.table import Table
 
-from gateway.cli.options import Fatal, policy_option, store_options
+from gateway.cli.options import Fatal, example, format_option, policy_option, store_options
 from gateway.cli.running import check_project, checked_policy, clear_errors, existing_store
 from gateway.cli.tables import show_fitted
 from gateway.config.problems import shown
@@ -39,7 +39,13 @@ _FOUND = {
 }
 
 
-@click.command()
+@click.command(
+    short_help="Show which route a request would take, and why.",
+    epilog=example(
+        "explain request.json --policy policy/ --project shop",
+        """explain - --policy policy/ --project shop <<< '{"prompt": "a red bicycle"}'""",
+    ),
+)
 @click.argument("request", type=click.File("rb"))
 @policy_option
 @click.option("--project", required=True, help="Whose request it is.")
@@ -51,9 +57,7 @@ _FOUND = {
 @click.option("--key-job-type", default=None, help="The job type that the key was made for.")
 @click.option("--date", "day", default=None, type=click.DateTime(["%Y-%m-%d"]), help="On another day than today (UTC).")
 @click.option("--live", is_flag=True, help="Ask the store where budgets stand; a --store given here does too.")
-@click.option(
-    "--format", "form", default="table", show_default=True, type=click.Choice(["table", "json"]), help="How to show it."
-)
+@format_option("table", "json")
 @store_options
 @click.pass_context
 def explain(

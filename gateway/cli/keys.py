@@ -2,75 +2,65 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
 
 import click
 from rich.table import Table
 
-from gateway.cli.options import Fatal, store_options
-from gateway.cli.running import clear_errors, existing_store
+from gateway.cli.key_access import check_label, check_name, with_keys
+from gateway.cli.keys_import import import_keys
+from gateway.cli.options import example, format_option, json_option, store_options, wants_json
+from gateway.cli.running import existing_store
 from gateway.cli.tables import show
-from gateway.config.values import NAME
-from gateway.ledger.keys import KeyRecord, Keys, NewKey, UnknownKey
-from gateway.ledger.pepper import VARIABLE, check_pepper, load_pepper
-from gateway.ledger.store import Store, store_url
-from gateway.ports import LedgerUnavailable
-
-Result = TypeVar("Result")
-
-LONGEST_LABEL = 100
+from gateway.ledger.keys import KeyRecord, NewKey
+from gateway.ledger.store import store_url
 
 
 def _policy_name(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
-    if value is not None and not NAME.fullmatch(value):
-        raise click.BadParameter(f"{value!r} cannot be a name in a policy")
-    return value
+    return _checked(check_name, value) if value is not None else None
 
 
 def _label(_context: click.Context, _option: click.Parameter, value: str) -> str:
-    if len(value) > LONGEST_LABEL or not value.isprintable():
-        raise click.BadParameter(f"one line of printable characters, {LONGEST_LABEL} at most")
-    return value
+    return _checked(check_label, value)
+
+
+def _checked(check: Callable[[str], str], value: str) -> str:
+    try:
+        return check(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 @click.group()
 def keys() -> None:
-    """Create, list, revoke and rotate API keys."""
+    """Create, import, list, revoke and rotate API keys."""
 
 
-@keys.command()
+@keys.command(epilog=example("keys create --project shop --name web"))
 @click.option(
     "--project", required=True, callback=_policy_name, help="The project whose money and quotas the key draws on."
 )
 @click.option("--name", default="", callback=_label, help="A name to tell it by, such as the service that uses it.")
 @click.option("--job-type", default=None, callback=_policy_name, help="The job type of requests that name none.")
+@json_option
 @store_options
 def create(project: str, name: str, job_type: str | None, store: str, data: Path, realm: str) -> None:
     """Make a key and print it, alone, on stdout."""
-    made = _run(store_url(store, data), data, realm, lambda keys: keys.create(project, name=name, job_type=job_type))
+    made = with_keys(
+        store_url(store, data), data, realm, lambda keys: keys.create(project, name=name, job_type=job_type)
+    )
     _show(made, f"key {made.record.id} for project {project}; it is shown this once")
 
 
-@keys.command("list")
-@click.option(
-    "--format",
-    "form",
-    default="table",
-    show_default=True,
-    envvar="IMAGE_GATEWAY_KEYS_LIST_FORMAT",
-    type=click.Choice(["table", "json"]),
-)
+@keys.command("list", epilog=example("keys list", "keys list --json"))
+@format_option("table", "json", envvar="IMAGE_GATEWAY_KEYS_LIST_FORMAT")
 @store_options
 def list_keys(form: str, store: str, data: Path, realm: str) -> None:
     """List every key ever made; the keys themselves are not known."""
-    records = _run(existing_store(store, data), data, realm, lambda keys: keys.list())
+    records = with_keys(existing_store(store, data), data, realm, lambda keys: keys.list())
     rows = [_row(record) for record in records]
     if form == "json":
         click.echo(json.dumps(rows, indent=2))
@@ -83,31 +73,35 @@ def list_keys(form: str, store: str, data: Path, realm: str) -> None:
     show(table)
 
 
-@keys.command()
+@keys.command(short_help="End a key.", epilog=example("keys revoke key_4fQzX0aB1cD2"))
 @click.argument("key_id")
+@json_option
 @store_options
 def revoke(key_id: str, store: str, data: Path, realm: str) -> None:
     """End a key; within 5 seconds no gateway accepts it any more. Running requests finish."""
-    record = _run(existing_store(store, data), data, realm, lambda keys: keys.revoke(key_id))
+    record = with_keys(existing_store(store, data), data, realm, lambda keys: keys.revoke(key_id))
     click.echo(f"revoked {record.id} of project {record.project}", err=True)
+    if wants_json():
+        click.echo(json.dumps(_row(record), indent=2))
 
 
-@keys.command()
+@keys.command(epilog=example("keys rotate key_4fQzX0aB1cD2 --grace 3600"))
 @click.argument("key_id")
 @click.option(
     "--grace", default=0.0, show_default=True, type=click.FloatRange(0), help="Seconds the old key stays good."
 )
+@json_option
 @store_options
 def rotate(key_id: str, grace: float, store: str, data: Path, realm: str) -> None:
     """Make a new key in place of one, and print it, alone, on stdout."""
-    made = _run(existing_store(store, data), data, realm, lambda keys: keys.rotate(key_id, grace=grace))
+    made = with_keys(existing_store(store, data), data, realm, lambda keys: keys.rotate(key_id, grace=grace))
     ends = f"in {grace:g} s" if grace else "now"
     _show(made, f"key {made.record.id} replaces {key_id}, which ends {ends}; it is shown this once")
 
 
 def _show(made: NewKey, words: str) -> None:
     click.echo(words, err=True)
-    click.echo(made.secret)
+    click.echo(json.dumps({**_row(made.record), "key": made.secret}, indent=2) if wants_json() else made.secret)
 
 
 def _row(record: KeyRecord) -> dict[str, str | None]:
@@ -122,21 +116,4 @@ def _row(record: KeyRecord) -> dict[str, str | None]:
     }
 
 
-def _run(
-    store: AbstractContextManager[str], data: Path, realm: str, work: Callable[[Keys], Awaitable[Result]]
-) -> Result:
-    with clear_errors(), store as url:
-        return asyncio.run(_with_keys(url, data, realm, work))
-
-
-async def _with_keys(url: str, data: Path, realm: str, work: Callable[[Keys], Awaitable[Result]]) -> Result:
-    connection = Store(url, deadline=5.0, realm=realm)
-    try:
-        await connection.check()
-        pepper = load_pepper(data, os.environ.get(VARIABLE))
-        await check_pepper(connection, pepper, realm)
-        return await work(Keys(connection, pepper, realm))
-    except (UnknownKey, LedgerUnavailable) as error:
-        raise Fatal(str(error)) from error
-    finally:
-        await connection.aclose()
+keys.add_command(import_keys)

@@ -13,7 +13,8 @@ from typing import TypeVar
 
 import click
 
-from gateway.cli.options import Fatal, store_options
+from gateway.cli.options import Fatal, example, format_option, json_option, store_options, wants_json
+from gateway.cli.progress import NOTHING_CHANGED, quiet_option, watched
 from gateway.cli.running import clear_errors, existing_store
 from gateway.domain import money
 from gateway.domain.adjusting import scaled
@@ -35,12 +36,12 @@ SECONDS = 30.0
 """How long one answer of the store may take: exports and audits ask for much at once."""
 
 
-@click.group()
+@click.group(short_help="Verify, rebuild, export and adjust the ledger.")
 def ledger() -> None:
     """Verify, rebuild and export the ledger; adjust what a request cost."""
 
 
-@ledger.command()
+@ledger.command(short_help="Compare every balance with the entries.", epilog=example("ledger verify --export exports/"))
 @click.option(
     "--export",
     "export",
@@ -50,14 +51,8 @@ def ledger() -> None:
     help="A directory or file of `ledger export`; may be repeated.",
 )
 @click.option("--thorough", is_flag=True, help="Also look through every request that is remembered.")
-@click.option(
-    "--format",
-    "form",
-    default="text",
-    show_default=True,
-    envvar="IMAGE_GATEWAY_LEDGER_VERIFY_FORMAT",
-    type=click.Choice(["text", "json"]),
-)
+@format_option("text", "json", envvar="IMAGE_GATEWAY_LEDGER_VERIFY_FORMAT")
+@quiet_option
 @store_options
 @click.pass_context
 def verify(
@@ -75,7 +70,9 @@ def verify(
     context.exit(0 if found.agrees else 1)
 
 
-@ledger.command()
+@ledger.command(
+    short_help="Put balances right by the entries.", epilog=example("ledger rebuild", "ledger rebuild --from exports/")
+)
 @click.option(
     "--from",
     "export",
@@ -86,6 +83,8 @@ def verify(
     help="A directory or file of `ledger export`, to bring back what the store lost; may be repeated.",
 )
 @click.option("--empty", is_flag=True, help="Begin anew in a store that was emptied; its history is lost.")
+@json_option
+@quiet_option
 @store_options
 @click.pass_context
 def rebuild(context: click.Context, export: tuple[Path, ...], empty: bool, store: str, data: Path, realm: str) -> None:
@@ -96,13 +95,17 @@ def rebuild(context: click.Context, export: tuple[Path, ...], empty: bool, store
     if empty and export:
         raise click.UsageError("--empty and --from exclude each other")
     done: Rebuilt = _with_store(
-        store, data, lambda connection: rebuild_balances(connection, realm, export=export, accept_loss=empty)
+        store,
+        data,
+        lambda connection: rebuild_balances(connection, realm, export=export, accept_loss=empty),
+        left="what was put right stays; run it again to finish",
     )
-    for change in done.changes:
-        click.echo(change)
-    if not done.changes:
-        click.echo("nothing was to be changed")
-    _show_audit(done.audit)
+    if wants_json():
+        click.echo(json.dumps({"changes": done.changes, **_as_json(done.audit)}, indent=2))
+    else:
+        for change in done.changes or ["nothing was to be changed"]:
+            click.echo(change)
+        _show_audit(done.audit)
     context.exit(0 if done.audit.agrees else 1)
 
 
@@ -113,7 +116,10 @@ def _duration(_context: click.Context, _option: click.Parameter, value: str) -> 
     return float(int(match[1]) * UNITS[match[2]])
 
 
-@ledger.command()
+@ledger.command(
+    short_help="Copy entries to files, and trim them.",
+    epilog=example("ledger export --to exports/", "ledger export --to exports/ --trim --keep 90d"),
+)
 @click.option(
     "--to",
     "target",
@@ -124,6 +130,8 @@ def _duration(_context: click.Context, _option: click.Parameter, value: str) -> 
 )
 @click.option("--trim", is_flag=True, help="Remove from the store what is exported and older than --keep.")
 @click.option("--keep", default="35d", show_default=True, callback=_duration, help="s, m, h, d or w after a number.")
+@json_option
+@quiet_option
 @store_options
 def export(target: str, trim: bool, keep: float, store: str, data: Path, realm: str) -> None:
     """Append new entries to files of JSON lines, each chained to the one before by a hash.
@@ -132,15 +140,23 @@ def export(target: str, trim: bool, keep: float, store: str, data: Path, realm: 
     """
     if target == STDOUT:
         if trim:
-            raise click.UsageError("only what lies in a directory can be trimmed")
-        _with_store(store, data, lambda connection: _print_lines(connection, realm))
+            raise click.UsageError("only what lies in a directory can be trimmed: give --to a directory")
+        if wants_json():
+            raise click.UsageError("--to - prints lines of JSON already: leave out --json")
+        _with_store(store, data, lambda connection: _print_lines(connection, realm), prints=True)
         return
     directory, kept = Path(target), keep if trim else None
     done: Exported = _with_store(
-        store, data, lambda connection: export_entries(connection, realm, directory, keep=kept)
+        store,
+        data,
+        lambda connection: export_entries(connection, realm, directory, keep=kept),
+        left=f"what is in {directory} is whole; run it again to go on",
     )
     if done.cut:
         click.echo(done.cut, err=True)
+    if wants_json():
+        click.echo(json.dumps({"directory": str(directory), **asdict(done)}, indent=2))
+        return
     ends = f"; the last one is {done.last}" if done.last else ""
     trimmed = f", {done.trimmed} trimmed from the store" if trim else ""
     click.echo(f"{done.written} entries exported to {directory}{trimmed}{ends}")
@@ -153,7 +169,10 @@ def _amount(_context: click.Context, _option: click.Parameter, value: str) -> in
         raise click.BadParameter(str(error)) from error
 
 
-@ledger.command()
+@ledger.command(
+    short_help="Book what an invoice or a refund says.",
+    epilog=example("ledger adjust req_… --cost 0.042 --reason 'invoice 2026-118'"),
+)
 @click.argument("request_id")
 @click.option("--cost", required=True, callback=_amount, help="What it cost in truth, USD; 0 for a full refund.")
 @click.option("--attempt", default=None, type=click.IntRange(1), help="Which attempt, if several were billed.")
@@ -165,13 +184,14 @@ def _amount(_context: click.Context, _option: click.Parameter, value: str) -> in
     envvar="IMAGE_GATEWAY_LEDGER_ADJUST_ID",
     help="Booked once by this name; made of all the above unless given.",
 )
+@json_option
 @store_options
 def adjust(
     request_id: str, cost: int, attempt: int | None, reason: str, name: str | None, store: str, data: Path, realm: str
 ) -> None:
     """Book what an attempt cost in truth, by an invoice or a refund. The other price views change by the same ratio."""
 
-    async def work(connection: Store) -> str:
+    async def work(connection: Store) -> tuple[dict[str, object], str]:
         books = RedisLedger(connection, realm)
         number, was = _billed(await books.request(request_id), request_id, attempt)
         digest = hashlib.sha256(json.dumps([request_id, number, cost, reason]).encode()).hexdigest()
@@ -180,12 +200,15 @@ def adjust(
         await books.aclose()
         if result is SettleResult.GONE:
             raise Fatal(f"request {request_id} has no attempt {number}")
-        if result is SettleResult.SAME:
-            return f"adjustment {adjustment.id} was booked before; nothing changed"
-        change = money.format_usd(cost - was.route)
-        return f"request {request_id}, attempt {number}: {money.format_usd(cost)} USD, a change of {change}"
+        booked = result is not SettleResult.SAME
+        usd, change = money.format_usd(cost), money.format_usd(cost - was.route if booked else 0)
+        told = {"id": adjustment.id, "request": request_id, "attempt": number, "booked": booked, "change_usd": change}
+        if not booked:
+            return told, f"adjustment {adjustment.id} was booked before; nothing changed"
+        return told, f"request {request_id}, attempt {number}: {usd} USD, a change of {change}"
 
-    click.echo(_with_store(store, data, work))
+    told, words = _with_store(store, data, work)
+    click.echo(json.dumps(told, indent=2) if wants_json() else words)
 
 
 def _billed(record: dict[str, object] | None, request_id: str, wanted: int | None) -> tuple[int, Views]:
@@ -211,7 +234,14 @@ async def _print_lines(store: Store, realm: str) -> None:
         click.echo(line)
 
 
-def _with_store(store: str, data: Path, work: Callable[[Store], Awaitable[Result]]) -> Result:
+def _with_store(
+    store: str,
+    data: Path,
+    work: Callable[[Store], Awaitable[Result]],
+    *,
+    left: str = NOTHING_CHANGED,
+    prints: bool = False,
+) -> Result:
     async def connected(url: str) -> Result:
         connection = Store(url, deadline=SECONDS)
         try:
@@ -220,7 +250,7 @@ def _with_store(store: str, data: Path, work: Callable[[Store], Awaitable[Result
         finally:
             await connection.aclose()
 
-    with clear_errors(), existing_store(store, data) as url:
+    with clear_errors(), watched(left, prints=prints), existing_store(store, data) as url:
         return asyncio.run(connected(url))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from gateway.ledger.names import Names
 
@@ -29,6 +30,21 @@ class Misused(Fatal):
     """Ends a command that was asked for something that does not exist: one line on stderr, exit status 2."""
 
     exit_code = 2
+
+
+class Stopped(Fatal):
+    """Ends a command that was stopped by a signal: one line on stderr, and 128 and the signal's number."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.exit_code = status  # type: ignore[misc]  # click reads it from the instance; the status depends on the signal
+
+
+def os_words(error: OSError) -> str:
+    """Return what the system says is wrong, with the file if it names one."""
+    if error.strerror is None:
+        return str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
 
 
 def default_data() -> Path:
@@ -76,6 +92,7 @@ store_options = together(
         default=EMBEDDED,
         show_default=True,
         envvar="IMAGE_GATEWAY_STORE",
+        metavar="URL",
         help="redis://…, rediss://…, unix://…, or embedded: (a Valkey server of our own in the data directory).",
     ),
     click.option(
@@ -114,6 +131,69 @@ listen_options = together(
         help="Admin plane: /metrics and /admin.",
     ),
 )
+
+_JSON = "gateway.cli.json"
+
+
+def _as_json(context: click.Context, _option: click.Parameter, value: bool) -> None:
+    context.meta[_JSON] = value
+
+
+def _form(context: click.Context, _option: click.Parameter, value: str) -> str:
+    """Return the form to show; what the command line says wins over what a variable says."""
+    if not context.meta[_JSON] or value == "json":
+        return value
+    named = context.get_parameter_source("form") is ParameterSource.COMMANDLINE
+    if named and context.get_parameter_source("json") is ParameterSource.COMMANDLINE:
+        raise click.UsageError(f"--json and --format {value} do not go together.", context)
+    return value if named else "json"
+
+
+def format_option(*forms: str, envvar: str | None = None) -> Callable[[Command], Command]:
+    """Return `--format`, the first of its words being the default, and `--json`, which is short for its `json`."""
+    return together(
+        click.option(
+            "--format",
+            "form",
+            default=forms[0],
+            show_default=True,
+            envvar=envvar,
+            type=click.Choice(forms),
+            callback=_form,
+            help="How to show it.",
+        ),
+        click.option(
+            "--json",
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_as_json,
+            help="The same as --format json.",
+        ),
+    )
+
+
+json_option = click.option(
+    "--json",
+    is_flag=True,
+    expose_value=False,
+    callback=_as_json,
+    help="One JSON document on stdout.",
+)
+"""For commands that do something; `wants_json` tells whether it was given."""
+
+
+def wants_json() -> bool:
+    """Tell whether the command that runs was given --json."""
+    return bool(click.get_current_context().meta.get(_JSON))
+
+
+def example(*lines: str) -> str:
+    """Return the end of a command's help: how it is typed."""
+    return "\n".join(
+        ["\b", "Example:" if len(lines) == 1 else "Examples:", *(f"  image-gateway {line}" for line in lines)]
+    )
+
 
 export_option = click.option(
     "--export",

@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 from pathlib import Path
 
 import click
 
 from gateway.cli.differences import Outcome, print_outcome
-from gateway.cli.options import Fatal, export_option, store_options, together
+from gateway.cli.options import Fatal, Misused, example, export_option, format_option, store_options, together
+from gateway.cli.progress import NOTHING_CHANGED, quiet_option, watched
 from gateway.cli.running import clear_errors, existing_store
 from gateway.domain import money
 from gateway.domain.corrections import Source
@@ -29,6 +31,9 @@ MOST_BAD = 50
 """Bad rows that are shown; a file with more has one fault, not many."""
 MANY = 10
 """Rows of which at least one must be found, before corrections are booked for those that are not."""
+
+LEFT = "corrections that were booked stay; run it again for the others, each is booked once"
+"""What is so when --apply was stopped."""
 
 invoice_options = together(
     click.argument("invoice", type=click.Path(exists=True, dir_okay=False, path_type=Path)),
@@ -66,14 +71,8 @@ scope_options = together(
 outcome_options = together(
     click.option("--apply", is_flag=True, help="Book the corrections, each once."),
     click.option("--top", default=20, show_default=True, type=click.IntRange(0), help="Differences in the table."),
-    click.option(
-        "--format",
-        "form",
-        default="table",
-        show_default=True,
-        envvar="IMAGE_GATEWAY_RECONCILE_FORMAT",
-        type=click.Choice(["table", "csv", "json"]),
-    ),
+    format_option("table", "csv", "json", envvar="IMAGE_GATEWAY_RECONCILE_FORMAT"),
+    quiet_option,
 )
 
 
@@ -116,7 +115,10 @@ class _Asked:
             await ledger.aclose()
 
 
-@click.command()
+@click.command(
+    short_help="Lay a provider's invoice beside the ledger.",
+    epilog=example("reconcile invoice.csv --provider main", "reconcile invoice.csv --provider main --apply"),
+)
 @invoice_options
 @scope_options
 @outcome_options
@@ -146,17 +148,25 @@ def reconcile(
     Exit status 1 too if differences are left, so that a job that runs it by itself is noticed.
     """
     try:
-        roles = parse_columns(columns)
-        read = _read(invoice, roles, currency_unit, Match(match), skip_bad=skip_bad)
-        if model and "model" not in roles:
-            raise InvoiceError("--model needs to know the invoice's model: name its column with --columns model=COLUMN")
+        roles, unit, within, near = (
+            parse_columns(columns),
+            parse_unit(currency_unit),
+            parse_span(edge),
+            money.parse_usd(tolerance),
+        )
+    except ValueError as error:
+        raise Misused(str(error)) from error
+    if model and "model" not in roles:
+        raise Misused("--model needs to know the invoice's model: name its column with --columns model=COLUMN")
+    try:
+        read = _read(invoice, roles, unit, Match(match), skip_bad=skip_bad)
         rows = [row for row in read.rows if not model or any(is_named(row.model, name) for name in model)]
-        terms = _terms(rows, since, until, parse_span(edge), money.parse_usd(tolerance))
+        terms = _terms(rows, since, until, within, near)
     except ValueError as error:
         raise Fatal(f"{invoice}: {error}") from error
     asked = _Asked(rows, Match(match), terms, Source(provider, invoice.name), model, export, realm, apply)
     try:
-        with clear_errors(), existing_store(store, data) as url:
+        with clear_errors(), watched(LEFT if apply else NOTHING_CHANGED), existing_store(store, data) as url:
             outcome = asyncio.run(asked.run(url))
     except ReconcileError as error:
         raise Fatal(str(error)) from error
@@ -164,11 +174,11 @@ def reconcile(
     raise SystemExit(0 if outcome.is_settled and not read.bad else 1)
 
 
-def _read(path: Path, columns: dict[str, str], unit: str, match: Match, *, skip_bad: bool) -> Invoice:
+def _read(path: Path, columns: dict[str, str], unit: Fraction, match: Match, *, skip_bad: bool) -> Invoice:
     """Read the file; every row that cannot be read is told, and without --skip-bad that is the end of it."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            read = read_invoice(file, columns, unit=parse_unit(unit), match=match)
+            read = read_invoice(file, columns, unit=unit, match=match)
     except UnicodeDecodeError as error:
         raise InvoiceError("is not UTF-8 text") from error
     for bad in read.bad[:MOST_BAD]:

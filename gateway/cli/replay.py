@@ -9,45 +9,37 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from gateway.cli.options import Fatal, Misused, export_option, policy_option, store_options
+from gateway.cli.options import Fatal, Misused, example, export_option, format_option, policy_option, store_options
+from gateway.cli.progress import quiet_option, watched
 from gateway.cli.replay_page import page
-from gateway.cli.running import clear_errors, existing_store
+from gateway.cli.running import checked_policy, clear_errors, existing_store, write_whole
 from gateway.cli.tables import show
-from gateway.config.load import check_policy
 from gateway.domain import money
 from gateway.domain.budget import Window
 from gateway.domain.policy import Policy
 from gateway.ledger.segments import ExportError
 from gateway.ledger.store import Store
-from gateway.process.app import today
-from gateway.reporting.replaying import NOTES, Line, Replay, entries_in, replay
+from gateway.reporting.replaying import NOTES, Line, Replay, replay
 from gateway.reporting.reports import NO_REQUESTS, Period, ReportError, UnknownName, period_of
 
-_STEP = 200
-"""Entries between two moves of the progress bar."""
 
-
-@click.command("replay")
+@click.command(
+    "replay",
+    short_help="Play recorded requests under another policy.",
+    epilog=example("replay --policy policy-next/", "replay --policy policy-next/ --since 7d --chart page.html"),
+)
 @policy_option
 @click.option("--since", default="30d", show_default=True, help="From then on: 2026-11-01, a time, or so long ago.")
 @click.option("--until", default=None, help="Up to then, not included: a day's beginning, a time, or 12h.")
 @click.option("--project", default=None, help="Show one project alone; budgets feel all of them.")
 @export_option
-@click.option(
-    "--format",
-    "form",
-    default="table",
-    show_default=True,
-    type=click.Choice(["table", "json", "html"]),
-    help="How to show it.",
-)
+@format_option("table", "json", "html")
 @click.option(
     "--chart", default=None, type=click.Path(dir_okay=False, path_type=Path), help="Write a page with charts there."
 )
+@quiet_option
 @store_options
 def replay_command(
     policy: Path,
@@ -68,11 +60,11 @@ def replay_command(
     try:
         period = period_of(Window.MONTH, since, until)
     except ReportError as error:
-        raise Fatal(str(error)) from error
+        raise Misused(str(error)) from error
     if chart is not None:
         _check_chart(chart)
-    rules = _policy(policy)
-    with clear_errors(), existing_store(store, data) as url:
+    rules = checked_policy(policy)
+    with clear_errors(), watched(), existing_store(store, data) as url:
         try:
             found = asyncio.run(_play(url, realm, rules, period, project, export))
         except UnknownName as error:
@@ -96,45 +88,25 @@ def _check_chart(chart: Path) -> None:
     folder = chart.parent
     if not folder.is_dir():
         raise Misused(f"cannot write {chart}: {folder} is no directory")
-    if not os.access(chart if chart.exists() else folder, os.W_OK):
+    if not os.access(chart if chart.exists() and not chart.is_file() else folder, os.W_OK):
         raise Misused(f"cannot write {chart}: permission denied")
 
 
 def _write_chart(chart: Path, found: Replay) -> None:
     try:
-        chart.write_text(page(found), encoding="utf-8")
+        write_whole(chart, page(found))
     except OSError as error:
         raise Misused(f"cannot write {chart}: {error.strerror}") from error
     click.echo(f"wrote {chart}", err=True)
-
-
-def _policy(directory: Path) -> Policy:
-    """Read a policy, which need not find its secrets here."""
-    loaded = check_policy(directory, os.environ, today())
-    if loaded.policy is None:
-        raise Fatal("\n".join(["the policy does not check:", *map(str, loaded.problems)]))
-    return loaded.policy
 
 
 async def _play(
     url: str, realm: str, policy: Policy, period: Period, project: str | None, export: Sequence[Path]
 ) -> Replay:
     connected = Store(url, deadline=30.0, realm=realm)
-    columns = (TextColumn("entries"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:
         await connected.check()
-        count = await entries_in(connected, realm)
-        console = Console(stderr=True)
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-            task = bar.add_task("entries", total=None if export else count)
-
-            def progress(seen: int) -> None:
-                if seen % _STEP == 0:
-                    bar.update(task, completed=seen)
-
-            return await replay(
-                connected, realm, policy, period=period, project=project, export=export, progress=progress
-            )
+        return await replay(connected, realm, policy, period=period, project=project, export=export)
     finally:
         await connected.aclose()
 
@@ -170,6 +142,8 @@ def _print_tables(found: Replay) -> None:
             show(_counts(title, names, counted))
     if found.total.estimated:
         click.echo(found.total.estimates())
+    if found.total.left:
+        click.echo(found.total.left_out())
 
 
 def _figures(row: Line) -> list[str]:

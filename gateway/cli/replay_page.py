@@ -49,6 +49,8 @@ def _headline(total: Line) -> str:
     words = [f"{recorded}, {replayed}: a difference of {_usd(now - then)} over {requests}, {total.denied} denied."]
     if total.estimated:
         words.append(escape(total.estimates()))
+    if total.left:
+        words.append(escape(total.left_out()))
     return f"<p>{' '.join(words)}</p>"
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 
-from gateway.cli.options import EMBEDDED, Fatal
+from gateway.cli.options import EMBEDDED, Fatal, os_words
 from gateway.config.load import check_policy, load_policy
 from gateway.config.problems import did_you_mean, shown
 from gateway.domain.policy import Policy
+from gateway.domain.route import Secret
 from gateway.ledger.embedded import has_store
 from gateway.ledger.errors import StoreError
 from gateway.ledger.store import store_url
@@ -49,15 +52,27 @@ def check_project(name: str, policy: Policy) -> None:
 
 
 def secrets_of(policy: Policy) -> list[str]:
-    """Every secret of providers and of call backs, so that logs can mask it."""
+    """Every secret of providers and of call backs, and where accounts are, so that logs can mask it."""
     keys = [provider.api_key for provider in policy.providers.values()]
     signing = [secret for project in policy.projects.values() for secret in project.callback_secrets]
-    return [secret.reveal() for secret in (*keys, *signing) if secret]
+    hosts = {urlsplit(provider.base_url).hostname or "" for provider in policy.providers.values()}
+    return [*revealed(*keys, *signing), *(host for host in hosts if not _is_loopback(host))]
 
 
-def admin_token(host: str) -> str | None:
+def revealed(*secrets: Secret | None) -> list[str]:
+    """Return those that there are, word for word."""
+    return [secret.reveal() for secret in secrets if secret is not None]
+
+
+def hidden(variable: str) -> Secret | None:
+    """Return what an environment variable holds, as a secret; None if it is not set, or empty."""
+    value = os.environ.get(variable)
+    return Secret(value) if value else None
+
+
+def admin_token(host: str) -> Secret | None:
     """Return the admin plane's token; Fatal if the address is not loopback and there is none."""
-    token = os.environ.get(ADMIN_TOKEN) or None
+    token = hidden(ADMIN_TOKEN)
     if token is None and not _is_loopback(host):
         raise Fatal(f"--admin-host {host} can be reached from elsewhere: set {ADMIN_TOKEN}, or use 127.0.0.1")
     return token
@@ -84,8 +99,29 @@ def clear_errors() -> Iterator[None]:
     """Turn what an operator can mend into one line: a port in use, a store that does not answer."""
     try:
         yield
-    except (StoreError, LedgerUnavailable, OSError) as error:
+    except (StoreError, LedgerUnavailable) as error:
         raise Fatal(str(error)) from error
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # nobody reads any more, so there is nobody to tell
+            raise
+        raise Fatal(os_words(error)) from error
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all, by another name until it is whole; OSError if it cannot be."""
+    path = path.resolve()
+    if path.exists() and not path.is_file():  # a device or a pipe
+        path.write_text(text, encoding="utf-8")
+        return
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def address(name: tuple[str, int]) -> str:

@@ -9,16 +9,24 @@ import socket
 
 import click
 
+from gateway.cli.options import example
 from gateway.cli.running import clear_errors
 from gateway.sandbox.options import DEFAULT_KEY, SandboxOptions
 from gateway.sandbox.server import serve_sandbox
 from gateway.web.server import listen
 
 
-@click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, envvar="IMAGE_GATEWAY_SANDBOX_HOST")
+@click.command(short_help="Serve simulated image providers.", epilog=example("sandbox --port 8081 --latency 2"))
 @click.option(
-    "--port", default=8081, show_default=True, type=click.IntRange(0, 65535), envvar="IMAGE_GATEWAY_SANDBOX_PORT"
+    "--host", default="127.0.0.1", show_default=True, envvar="IMAGE_GATEWAY_SANDBOX_HOST", help="Address to listen at."
+)
+@click.option(
+    "--port",
+    default=8081,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    envvar="IMAGE_GATEWAY_SANDBOX_PORT",
+    help="0 takes a free one.",
 )
 @click.option(
     "--key",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,19 +10,22 @@ import click
 import uvloop
 
 from gateway.assets.place import Bucket, PlaceError, place_of
-from gateway.cli.options import Fatal, listen_options, log_level_option, policy_option, store_options, together
-from gateway.cli.running import address, admin_token, clear_errors, read_policy, secrets_of
+from gateway.cli.callers import caller_options
+from gateway.cli.capacity import MEGABYTE, capacity_options
+from gateway.cli.observing import Observing, observing_options
+from gateway.cli.options import Fatal, example, listen_options, policy_option, store_options, together
+from gateway.cli.running import address, admin_token, clear_errors, hidden, read_policy, revealed, secrets_of
 from gateway.domain.policy import Policy
 from gateway.domain.web_address import BadUrl, read_web_address
 from gateway.ledger.store import store_url
-from gateway.observe.log import configure_logging
+from gateway.observe.redact import Redactor
 from gateway.process.app import Settings
 from gateway.process.serving import Serving, Sockets, serve_process
 from gateway.process.workers import ADMIN, DATA, Inheritance, Supervisor, inherited
 from gateway.web.limits import BodyLimits
 from gateway.web.server import listen
-
-MEGABYTE = 1_000_000
+from gateway.web.shedding import Capacity
+from gateway.web.wrong_keys import WrongKeys
 
 
 def _public_url(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
@@ -39,9 +41,20 @@ def _public_url(_context: click.Context, _option: click.Parameter, value: str | 
 
 
 process_options = together(
-    click.option("--admin-host", default="127.0.0.1", show_default=True, envvar="IMAGE_GATEWAY_ADMIN_HOST"),
     click.option(
-        "--workers", default=1, show_default=True, type=click.IntRange(1, 256), envvar="IMAGE_GATEWAY_WORKERS"
+        "--admin-host",
+        default="127.0.0.1",
+        show_default=True,
+        envvar="IMAGE_GATEWAY_ADMIN_HOST",
+        help="Admin plane; beyond loopback it needs IMAGE_GATEWAY_ADMIN_TOKEN.",
+    ),
+    click.option(
+        "--workers",
+        default=1,
+        show_default=True,
+        type=click.IntRange(1, 256),
+        envvar="IMAGE_GATEWAY_WORKERS",
+        help="Processes on the data plane.",
     ),
     click.option(
         "--grace",
@@ -50,6 +63,14 @@ process_options = together(
         type=click.FloatRange(0),
         envvar="IMAGE_GATEWAY_GRACE",
         help="Seconds that running requests may take after SIGTERM.",
+    ),
+    click.option(
+        "--shutdown-delay",
+        default=0.0,
+        show_default=True,
+        type=click.FloatRange(0),
+        envvar="IMAGE_GATEWAY_SHUTDOWN_DELAY",
+        help="Seconds after SIGTERM in which it serves on but is not ready, so that balancers look elsewhere first.",
     ),
     click.option(
         "--lease",
@@ -91,15 +112,20 @@ process_options = together(
         envvar="IMAGE_GATEWAY_MAX_BODY",
         help="Largest request body, in MB.",
     ),
-    log_level_option("info"),
 )
 
 
-@click.command()
+@click.command(
+    short_help="Serve the gateway.",
+    epilog=example("serve --policy policy/", "serve --policy policy/ --store redis://127.0.0.1/0 --workers 2"),
+)
 @policy_option
 @listen_options
 @store_options
 @process_options
+@capacity_options
+@caller_options
+@observing_options
 def serve(
     policy: Path,
     host: str,
@@ -111,44 +137,51 @@ def serve(
     realm: str,
     workers: int,
     grace: float,
+    shutdown_delay: float,
     lease: float,
     store_timeout: float,
     assets: str | None,
     public_url: str | None,
     max_body: int,
-    log_level: str,
+    capacity: Capacity,
+    wrong_keys: WrongKeys,
+    observing: Observing,
 ) -> None:
     """Serve the gateway: OpenAI-compatible on --port, metrics and administration on --admin-port.
 
     IMAGE_GATEWAY_PEPPER (else a file in the data directory) protects stored keys; IMAGE_GATEWAY_ADMIN_TOKEN guards
     the admin plane, and is required beyond the loopback address.
     """
-    pepper = os.environ.get("IMAGE_GATEWAY_PEPPER")
+    pepper = hidden("IMAGE_GATEWAY_PEPPER")
+    folder, bucket = _place(assets)
+    settings = Settings(data=data, assets=folder, bucket=bucket, public_url=public_url, realm=realm, pepper=pepper)
+    serving = Serving(
+        settings=replace(settings, lease=lease, grace=grace, store_timeout=store_timeout, requests=capacity.requests),
+        policy=read_policy(policy, os.environ),
+        directory=policy,
+        limits=BodyLimits(total=max_body * MEGABYTE),
+        capacity=capacity,
+        wrong_keys=wrong_keys,
+        admin_token=admin_token(admin_host),
+        delay=shutdown_delay,
+    )
+    redactor = Redactor([*secrets_of(serving.policy), *revealed(settings.pepper, serving.admin_token)])
+    with observing.running(redactor) as tracing, clear_errors():
+        watched = replace(serving.settings, tracing=tracing, adopting=lambda new: redactor.learn(secrets_of(new)))
+        serving = replace(serving, settings=watched)
+        if (worker := inherited()) is not None:
+            _run_worker(serving, worker)
+            return
+        sockets = _listen((host, port), (admin_host, admin_port))
+        _run(serving, store, sockets, workers)
+
+
+def _place(assets: str | None) -> tuple[Path | None, Bucket | None]:
     try:
         place = place_of(assets) if assets is not None else None
     except PlaceError as error:
         raise Fatal(f"--assets: {error}") from error
-    folder, bucket = (None, place) if isinstance(place, Bucket) else (place, None)
-    settings = Settings(data=data, assets=folder, bucket=bucket, public_url=public_url, realm=realm, pepper=pepper)
-    serving = Serving(
-        settings=replace(settings, lease=lease, grace=grace, store_timeout=store_timeout),
-        policy=read_policy(policy, os.environ),
-        directory=policy,
-        limits=BodyLimits(total=max_body * MEGABYTE),
-        admin_token=admin_token(admin_host),
-    )
-    pipe = configure_logging(log_level, sys.stderr, secrets_of(serving.policy))
-    try:
-        worker = inherited()
-        with clear_errors():
-            if worker is not None:
-                _run_worker(serving, worker)
-                return
-            sockets = _listen((host, port), (admin_host, admin_port))
-            with store_url(store, data) as url:
-                _run(serving, url, sockets, workers)
-    finally:
-        pipe.stop()
+    return (None, place) if isinstance(place, Bucket) else (place, None)
 
 
 def _listen(data: tuple[str, int], admin: tuple[str, int]) -> Sockets:
@@ -163,17 +196,18 @@ def _run_worker(serving: Serving, worker: Inheritance) -> None:
     )
 
 
-def _run(serving: Serving, url: str, sockets: Sockets, workers: int) -> None:
+def _run(serving: Serving, store: str, sockets: Sockets, workers: int) -> None:
     def tell() -> None:
         _tell(serving.policy, sockets)
 
-    if workers == 1:
-        uvloop.run(serve_process(serving, url, sockets, ready=tell))
-        return
-    assert sockets.data
-    assert sockets.admin
-    tell()
-    raise SystemExit(Supervisor(workers, sockets.data, sockets.admin, url).run())
+    with store_url(store, serving.settings.data) as url:
+        if workers == 1:
+            uvloop.run(serve_process(serving, url, sockets, ready=tell))
+            return
+        assert sockets.data
+        assert sockets.admin
+        tell()
+        raise SystemExit(Supervisor(workers, sockets.data, sockets.admin, url).run())
 
 
 def _tell(policy: Policy, sockets: Sockets) -> None:

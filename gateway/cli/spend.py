@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import csv
 import json
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +13,13 @@ import click
 from click.core import ParameterSource
 from rich.table import Table
 
-from gateway.cli.options import Fatal, Misused, export_option, store_options, together
-from gateway.cli.running import clear_errors, existing_store
+from gateway.cli.options import Misused, example, export_option, format_option, store_options, together
+from gateway.cli.progress import quiet_option, watched
+from gateway.cli.running import checked_policy, clear_errors, existing_store
 from gateway.cli.tables import show
-from gateway.config.load import check_policy
 from gateway.domain.budget import Window
 from gateway.domain.policy import Policy
 from gateway.ledger.store import Store
-from gateway.process.app import today
 from gateway.reporting.experiments import ArmsReport, arms_report
 from gateway.reporting.reports import (
     NO_REQUESTS,
@@ -93,7 +91,10 @@ class _Asked:
         )
 
 
-@click.command()
+@click.command(
+    short_help="Report what was spent, in three price views.",
+    epilog=example("spend", "spend --since 30d --by project,model --format csv"),
+)
 @click.option("--project", default=None, help="One project alone.")
 @period_options
 @click.option(
@@ -112,14 +113,8 @@ class _Asked:
     help="A policy directory: what the same work would have cost by its prices.",
 )
 @export_option
-@click.option(
-    "--format",
-    "form",
-    default="table",
-    show_default=True,
-    envvar="IMAGE_GATEWAY_SPEND_FORMAT",
-    type=click.Choice(["table", "csv", "json"]),
-)
+@format_option("table", "csv", "json", envvar="IMAGE_GATEWAY_SPEND_FORMAT")
+@quiet_option
 @store_options
 @click.pass_context
 def spend(
@@ -151,9 +146,11 @@ def spend(
         check_dimensions(names)
         period = period_of(Window(window), since, until)
     except ReportError as error:
-        raise Fatal(str(error)) from error
-    asked = _Asked(names, period, project, _other_policy(reprice), export, realm, shadow, experiment)
-    with clear_errors(), existing_store(store, data) as url:
+        raise Misused(str(error)) from error
+    asked = _Asked(
+        names, period, project, checked_policy(reprice) if reprice else None, export, realm, shadow, experiment
+    )
+    with clear_errors(), watched(), existing_store(store, data) as url:
         try:
             found = asyncio.run(asked.read(url))
         except UnknownName as error:
@@ -163,16 +160,6 @@ def spend(
 
 def _is_given(context: click.Context, option: str) -> bool:
     return context.get_parameter_source(option) is ParameterSource.COMMANDLINE
-
-
-def _other_policy(directory: Path | None) -> Policy | None:
-    """Read the policy to reprice by; it need not find its secrets here."""
-    if directory is None:
-        return None
-    loaded = check_policy(directory, os.environ, today())
-    if loaded.policy is None:
-        raise Fatal("\n".join(["the policy does not check:", *map(str, loaded.problems)]))
-    return loaded.policy
 
 
 def _period_words(window: str, since: str | None, until: str | None) -> str:

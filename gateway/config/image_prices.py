@@ -12,6 +12,8 @@ from gateway.domain.job import Size
 from gateway.domain.price import PixelTier, Price
 
 _MOST_PIXELS = 10**9
+_QUALITY_WORDS = frozenset({"low", "medium", "high", "standard", "hd", "auto"})
+"""Words that nobody calls a size; between them they are nearly all that the qualities of models are called."""
 Amount = Callable[[Node, Report], int]
 """Reads a price, nano-USD."""
 
@@ -23,6 +25,8 @@ def read_image_prices(row: Fields, qualities: Collection[str], amount: Amount, r
         return ()
     if not isinstance(node, Table):
         return (PixelTier("any", amount(node, report), None),)
+    if row.node("buckets") is None and _check_misplaced(node, qualities, report):
+        return ()
     cells = list(_cells(node, qualities, report))
     named = [place for place, _, _ in cells if place is not None and Size.parse(place) is None]
     buckets = read_buckets(row, named, "per_image", report)
@@ -32,6 +36,19 @@ def read_image_prices(row: Fields, qualities: Collection[str], amount: Amount, r
     for quality in dict.fromkeys(tier.quality for tier in tiers):
         _check_tiers(node.place, row, [tier for tier in tiers if tier.quality == quality], report)
     return tuple(sorted(tiers, key=lambda tier: _MOST_PIXELS + 1 if tier.max_pixels is None else tier.max_pixels))
+
+
+def _check_misplaced(table: Table, qualities: Collection[str], report: Report) -> bool:
+    """Report qualities where the model has none of them, so that they would be read as names of sizes."""
+    if not qualities or any(key in qualities for key in table.nodes):
+        return False
+    misplaced = sorted(_QUALITY_WORDS & table.nodes.keys())
+    for word in misplaced:
+        report.problem(
+            table.keys[word],
+            f"is no quality of the model: name one of {', '.join(qualities)}, or sizes such as 1024x1024",
+        )
+    return bool(misplaced)
 
 
 def _tier(place: str | None, quality: str | None, nano: int, buckets: dict[str, int]) -> PixelTier:

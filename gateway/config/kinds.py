@@ -190,6 +190,7 @@ KINDS: Mapping[str, Mapping[str, Schema]] = {
         "limits": ref("routes.NAME.limits and providers.NAME.limits"),
         "variables": _map_of(_WORD),
         "batch": ref("providers.NAME.batch"),
+        "trace_context": _TRUTH,
         **PROFILE,
     },
     **BATCH_KINDS,

@@ -10,7 +10,7 @@ from gateway.config.fields import Fields
 from gateway.config.image_prices import read_image_prices
 from gateway.config.problems import Report
 from gateway.config.schema import ADD_ONS, PER_MEGAPIXEL, PRICE, PRICE_SHAPES, SOURCE, TOKENS_PER_MILLION
-from gateway.config.values import day, described, listed, multiplier, one_of, rate, text, truth, usd, whole
+from gateway.config.values import day, described, listed, multiplier, one_of, rate, truth, usd, web_page, whole
 from gateway.domain.price import AddOns, Bills, Charged, MegapixelRates, Metered, Price, TokenRates
 
 _FREE = "a price of 0 would make budgets blind; give the smallest real price"
@@ -88,7 +88,7 @@ def read_source(row: Fields) -> str:
     source = row.within("source", SOURCE)
     if source is None:
         return ""
-    url, read = source.required("url", text), source.read("read", day)
+    url, read = source.required("url", web_page), source.read("read", day)
     return f"{url} (read {read})" if read else str(url)
 
 

@@ -89,6 +89,7 @@ def read_profile(fields: Fields, base: Profile, kind: str, report: Report) -> Pr
     for key in PROFILE:
         if fields.node(key) is not None and key not in _READ_BY.get(kind, frozenset(PROFILE)):
             report.problem(fields.at(key), f"means nothing where the kind is {kind}")
+    _check_rewriting(fields, base, report)
     forms = fields.read("forms", OPERATIONS)
     lacks = fields.read("lacks", listed(one_of(LACKS)))
     read: dict[str, Any] = {
@@ -106,6 +107,20 @@ def read_profile(fields: Fields, base: Profile, kind: str, report: Report) -> Pr
     return read_task_profile(fields, profile, report) if kind == TASK else profile
 
 
+def _check_rewriting(fields: Fields, base: Profile, report: Report) -> None:
+    """Report what rewrites the client's body beside parameters, which make another one in its place."""
+    own = fields.node("parameters") is not None
+    if not own and not base.parameters:
+        return
+    whose = "parameters" if own else "the preset's parameters"
+    for key in ("drop", "rename"):
+        if fields.node(key) is not None:
+            report.problem(
+                fields.at(key),
+                f"does not go with {whose}, which list all that is sent: leave it out, and say it there",
+            )
+
+
 def check_variables(fields: Fields, profile: Profile, variables: Mapping[str, str], report: Report) -> None:
     """Report what a profile's paths leave open; a deployment has the upstream model's name unless policy says."""
     paths = [profile.generations, profile.edits or "", profile.masked_edits or "", *profile.query.values()]
@@ -114,7 +129,8 @@ def check_variables(fields: Fields, profile: Profile, variables: Mapping[str, st
         paths += profile.urls.values()
         own |= {"id"}
     wanted = {name for each in paths for name in _VARIABLE.findall(each)} - own
-    for name in sorted(wanted - variables.keys() - {_DEPLOYMENT}):
+    given = {name for name, _ in fields.entries("variables")}  # one that cannot be read was reported
+    for name in sorted(wanted - given - {_DEPLOYMENT}):
         report.problem(fields.at("variables"), f"variables.{name} is missing: the provider's paths need it")
     for name in sorted(variables.keys() - wanted):
         report.problem(fields.at("variables"), f"nothing asks for {shown(name)}{did_you_mean(name, wanted)}")

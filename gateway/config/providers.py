@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import re
+from urllib.parse import urlsplit
+
 from gateway.config.batch import read_provider_batch
+from gateway.config.documents import Value
 from gateway.config.fields import Fields
 from gateway.config.lookup import Known
-from gateway.config.problems import Report
+from gateway.config.problems import Report, shown
 from gateway.config.profiles import Preset, check_variables, read_preset_of, read_profile, read_variables
 from gateway.config.schema import PROVIDER
 from gateway.config.secrets import Outside
 from gateway.config.sources import Entry
 from gateway.config.tiers import read_limits
-from gateway.config.values import duration
+from gateway.config.values import duration, truth
 from gateway.domain.route import ProviderConfig, RouteLimits
 
 _TIMEOUT = 180.0
 _CONNECT_TIMEOUT = 5.0
+_VERSION = re.compile(r"v[0-9]{1,3}")
 
 
 def read_provider(
@@ -36,10 +41,12 @@ def read_provider(
     preset, variables = read_preset_of(fields, presets), read_variables(fields)
     profile = read_profile(fields, preset.profile, preset.kind, report)
     check_variables(fields, profile, variables, report)
+    base_url = fields.required("base_url", outside.base_url) or ""
+    _check_doubled(fields, base_url, profile.generations, report)
     return ProviderConfig(
         name=name,
         kind=preset.kind,
-        base_url=fields.required("base_url", outside.base_url) or "",
+        base_url=base_url,
         api_key=fields.read("api_key", outside.secret),
         timeout=timeout,
         connect_timeout=connect_timeout,
@@ -47,4 +54,23 @@ def read_provider(
         profile=profile,
         variables=variables,
         batch=read_provider_batch(fields, preset.kind, report),
+        trace_context=fields.read("trace_context", truth) or False,
+    )
+
+
+def _check_doubled(fields: Fields, base_url: str, path: str, report: Report) -> None:
+    """Warn of a base URL that ends in what the provider's paths begin with, such as an API's version."""
+    first, second = [*path.lstrip("/").split("/"), ""][:2]
+    segments = urlsplit(base_url).path.strip("/").split("/")
+    if first not in segments:
+        return
+    tail = segments[segments.index(first) :]
+    if len(tail) > 1 and tail[1] != second and not _VERSION.fullmatch(tail[1]):
+        return
+    ending, node = "/" + "/".join(tail), fields.node("base_url")
+    # What is shown is what was written, for the rest may come from outside.
+    written = node.text.rstrip("/").removesuffix(ending) if isinstance(node, Value) else ""
+    report.warn(
+        fields.at("base_url"),
+        f"ends in {ending}, and the paths that follow it begin with /{first}: write {shown(written)}",
     )

@@ -117,6 +117,7 @@ TASK = Keys(
         "images",
         "usage",
         "seconds",
+        "started",
         "submitted_cost",
         "cancel_method",
         "callback",
@@ -142,7 +143,19 @@ TASK_CALLBACK = Keys(
 )
 TASK_POLL = Keys(("first", "every", "after", "then", "at_once", "per_second"))
 PROVIDER = Keys(
-    ("kind", "preset", "base_url", "api_key", "timeout", "connect_timeout", "limits", "variables", "batch", *PROFILE)
+    (
+        "kind",
+        "preset",
+        "base_url",
+        "api_key",
+        "timeout",
+        "connect_timeout",
+        "limits",
+        "variables",
+        "batch",
+        "trace_context",
+        *PROFILE,
+    )
 )
 ROUTE = Keys(
     (

@@ -39,6 +39,7 @@ TASK_KINDS: Mapping[str, Mapping[str, Schema]] = {
         "images": _WORDS,
         "usage": _WORD,
         "seconds": _WORD,
+        "started": _WORD,
         "submitted_cost": ref("task.submitted_cost"),
         "cancel_method": _one_of(("POST", "PUT", "DELETE")),
         "callback": ref("task.callback"),

@@ -78,6 +78,7 @@ def _read(task: Fields, before: TaskProfile, report: Report) -> dict[str, Any]:
         "images": task.read("images", one_or_listed(path)),
         "usage": task.read("usage", path),
         "seconds": task.read("seconds", path),
+        "started": task.read("started", path),
         "submitted_cost": _amount(task, "submitted_cost"),
         "cancel_method": task.read("cancel_method", one_of(("POST", "PUT", "DELETE"))),
         "callback": _callback(task, before.callback),

@@ -26,6 +26,7 @@ _PERCENT = re.compile(r"([0-9]{1,4})(?:\.([0-9]{1,2}))?%", re.ASCII)
 _WHOLE = 10_000
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _MOST_DIGITS = 18
+_WEB_PAGE = re.compile(r"https?://[^\s/?#][^\s]*", re.IGNORECASE)
 
 
 def described(node: Node) -> str:
@@ -57,6 +58,15 @@ def name(node: Node, report: Report) -> str | None:
     value = text(node, report)
     if value is not None and not NAME.fullmatch(value):
         report.problem(node.place, f"{shown(value)} is not a name: {NAME_RULE}")
+        return None
+    return value
+
+
+def web_page(node: Node, report: Report) -> str | None:
+    """A URL, `https://…`, that a reader may open."""
+    value = text(node, report)
+    if value is not None and not _WEB_PAGE.fullmatch(value):
+        report.problem(node.place, f"must be a URL such as https://example.com/pricing, not {shown(value)}")
         return None
     return value
 

@@ -161,13 +161,16 @@ def _network(text: str) -> Network:
         raise ValueError(f"is not a network: {error}") from None
 
 
+_PORT_DIGITS = 5
+
+
 def _split(text: str) -> tuple[str, int | None]:
     if text.count(":") > 1 and not text.startswith("["):
         return text, None
     host, separator, digits = text.rpartition("]:") if text.startswith("[") else text.rpartition(":")
     if not separator:
         return text, None
-    if not (digits.isascii() and digits.isdigit() and 0 < int(digits[:6]) < 2**16):
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= _PORT_DIGITS and 0 < int(digits) < 2**16):
         raise ValueError("has a port that is none: 1 to 65535")
     return host, int(digits)
 

@@ -8,6 +8,7 @@ from enum import StrEnum
 from fractions import Fraction
 
 from gateway.domain.job import Operation
+from gateway.domain.price import Price
 
 HOUR = 3600.0
 PATHS: Mapping[Operation, str] = {
@@ -64,6 +65,15 @@ class BatchLine:
     def by(self, due: float) -> BatchLine:
         """Return the same with its time."""
         return replace(self, due=due)
+
+
+def batch_prices(official: Price, own: Price, multiplier: Fraction) -> tuple[Price, Price]:
+    """Return the official price and a route's as they are by batch; who resells at its own has no say in the vendor's.
+
+    The vendor's is that of a batch too where the route charges it.
+    """
+    cheaper = replace(own, multiplier=own.multiplier * multiplier)
+    return (cheaper if own is official else official), cheaper
 
 
 class BatchState(StrEnum):

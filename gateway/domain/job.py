@@ -31,8 +31,6 @@ class Operation(StrEnum):
 
 OF_MODELS = (Operation.GENERATE, Operation.EDIT, Operation.VARIATION)
 """What an image model can be able to do."""
-BOOKED_AS_IT_WAS = (Operation.RESPOND, Operation.PASSTHROUGH)
-"""What no image's price tells of: other prices and policies leave its cost as it was booked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,11 @@ def first(document: object, *paths: str) -> object:
     return next((value for path in paths if path for value in found(document, path)), None)
 
 
+def is_null(document: object, path: str) -> bool:
+    """Tell whether null is what lies at a path."""
+    return None in _walk(document, parse(path))
+
+
 def _walk(value: object, steps: tuple[Step, ...]) -> Iterator[object]:
     if not steps:
         yield value

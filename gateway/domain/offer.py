@@ -92,6 +92,10 @@ class Quotes(Sequence[Quote]):
     def __repr__(self) -> str:
         return repr(tuple(self))
 
+    def routes(self) -> list[str]:
+        """Return the names of their routes; nothing is made for it."""
+        return [offer.quote.route.name for offer, _ in self._offers]
+
     def _quote(self, at: int) -> Quote:
         made = self._made.get(at)
         if made is None:
@@ -115,3 +119,35 @@ class Quotes(Sequence[Quote]):
             )
             self._jobs[id(offered)] = job
         return job
+
+
+class Some(Sequence[Quote]):
+    """Some of other quotes, at these places, each looked at when it is needed."""
+
+    __slots__ = ("_all", "_places")
+
+    def __init__(self, quotes: Sequence[Quote], places: Sequence[int]) -> None:
+        self._all = quotes
+        self._places = places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, at: int) -> Quote: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> Some: ...
+
+    def __getitem__(self, at: int | slice) -> Quote | Some:
+        return Some(self._all, self._places[at]) if isinstance(at, slice) else self._all[self._places[at]]
+
+    def routes(self) -> list[str]:
+        """Return the names of their routes; nothing is made for it."""
+        every = routes_of(self._all)
+        return [every[place] for place in self._places]
+
+
+def routes_of(quotes: Sequence[Quote]) -> list[str]:
+    """Return the name of the route of each quote, in order."""
+    return quotes.routes() if isinstance(quotes, Quotes | Some) else [quote.route.name for quote in quotes]

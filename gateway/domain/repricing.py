@@ -9,10 +9,12 @@ from fractions import Fraction
 from typing import Any, Protocol
 
 from gateway.domain import money, pricing
-from gateway.domain.job import AUTO, BOOKED_AS_IT_WAS, OF_MODELS, Job, Operation, Size
+from gateway.domain.batch import batch_prices
+from gateway.domain.job import AUTO, OF_MODELS, Job, Operation, Size
 from gateway.domain.policy import Policy
 from gateway.domain.price import Price
 from gateway.domain.pricing import NoPrice
+from gateway.domain.responses import TextTerms, TextUsage
 from gateway.domain.route import Model, Views
 from gateway.domain.settlement import CostSource, Reading, Usage
 from gateway.domain.spend import ADJUST, PRESUME, AttemptKey, Spent, attempt_of, is_booking
@@ -95,7 +97,9 @@ class Repricer:
 
     Usage that was reported is priced at the rates in force on the day it was booked; work without it at the estimate by
     size, quality and images, and what is presumed at the worst case of what was asked for. What an invoice changed
-    changes in the same proportion. An entry that cannot be priced there keeps what was booked, and is counted.
+    changes in the same proportion. What went by batch goes by the price of a batch there: by the account's terms, or by
+    those on record where it has none. A conversation is priced by what both of its models used. An entry that cannot be
+    priced there keeps what was booked, and is counted.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -121,6 +125,10 @@ class Repricer:
         self._attempts[key] = _State(day, booked, repriced)
         return _difference(repriced, state.repriced) if state else repriced
 
+    def price(self, entry: Priced) -> Views | None:
+        """Return what a booking comes to by itself, nano-USD; None if it cannot be said."""
+        return self._by_policy(entry, entry.cost, entry.time.date())
+
     def _truth(self, entry: Priced, state: _State | None, booked: Views, day: date) -> Views | None:
         """What the whole attempt comes to once this entry is in; None if that cannot be said."""
         if state is not None and entry.kind == ADJUST:
@@ -138,22 +146,31 @@ class Repricer:
             return None
         if rates is None:
             return None
-        official, route = _cost(entry, rates, rates.official), _cost(entry, rates, rates.route)
+        text = _text(entry, self._policy, day)
+        if text is None:
+            return None
+        official, route = (text + _of_images(entry, rates, price) for price in (rates.official, rates.route))
         if entry.source == CostSource.REPORTED and entry.route in self._policy.routes:
             route = booked.route  # what the provider itself reported holds by any catalog
         return pricing.views(official, route, self._multiplier(entry.project, booked))
 
     def _rates(self, entry: Priced, day: date) -> Rates | None:
-        if entry.operation in BOOKED_AS_IT_WAS:
+        if entry.operation == Operation.PASSTHROUGH:
             return None
         route = self._policy.routes.get(entry.route)
         if route is not None:
             official, own = pricing.prices_of(route, day)
+            if "batch" in entry.facts:
+                terms = route.provider.batch
+                factor = terms.multiplier if terms else Fraction(str(entry.facts["batch"]))
+                official, own = batch_prices(official, own, factor)
             return Rates(route.model, route.capabilities.quality, official, own)
         model = self._policy.models.get(entry.model)
         if model is None:
             return None
         official = pricing.price_on(model.prices, day)
+        if "batch" in entry.facts:
+            official, _ = batch_prices(official, official, Fraction(str(entry.facts["batch"])))
         return Rates(model, model.capabilities.quality, official, official)
 
     def _multiplier(self, project: str, booked: Views) -> Fraction:
@@ -167,6 +184,25 @@ class Repricer:
             self.kept_requests += 1
         else:
             self.kept_corrections += 1
+
+
+def _text(entry: Priced, policy: Policy, day: date) -> int | None:
+    """What a conversation's text model cost, nano-USD; 0 for all else, None where the record or policy does not say."""
+    if entry.operation != Operation.RESPOND:
+        return 0
+    answer = entry.answer
+    model, said = policy.text_models.get(str(answer.get("text_model"))), answer.get("text_tokens")
+    price = model.price_on(day) if model else None
+    if model is None or price is None or not isinstance(said, Mapping) or answer.get("estimated"):
+        return None
+    used = TextUsage(int(said["in"]), int(said["cached"]), int(said["out"]))
+    return TextTerms(model.name, price, 0, 0).cost(used)
+
+
+def _of_images(entry: Priced, rates: Rates, price: Price) -> int:
+    """What the images cost; a conversation may have made none."""
+    spoke_alone = entry.operation == Operation.RESPOND and not entry.images and entry.usage is None
+    return 0 if spoke_alone else _cost(entry, rates, price)
 
 
 def _cost(entry: Priced, rates: Rates, price: Price) -> int:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 
 BACKOFF_BASE, BACKOFF_CAP = 0.5, 8.0
 """Seconds: the longest first pause, and the longest of all; they are those of the OpenAI SDKs."""
@@ -22,6 +26,25 @@ def backoff(repeat: int, draw: Callable[[], float]) -> float:
 def jittered(seconds: float, draw: Callable[[], float]) -> float:
     """Return a wait that is never shorter, and a little longer by chance."""
     return seconds * (1.0 + JITTER * draw())
+
+
+_SECONDS = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?", re.ASCII)
+
+
+def retry_after_seconds(value: str, now: float) -> float | None:
+    """Return the seconds that a `retry-after` (seconds or a date) asks for, at `now` (Unix); None if it says neither.
+
+    Never below 0; whoever waits sets the bound above.
+    """
+    value = value.strip()
+    if _SECONDS.fullmatch(value):
+        return float(value)
+    try:
+        date = parsedate_to_datetime(value)
+        moment = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
+    return max(float(math.ceil(moment - now)), 0.0)
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
 from fractions import Fraction
+from typing import NoReturn, Self
 
 from gateway.domain.batch import BatchLine, BatchTerms
 from gateway.domain.budget import Pressure
@@ -32,6 +33,15 @@ class Secret:
 
     def __repr__(self) -> str:
         return "Secret(***)"
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, _memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret is not pickled")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Secret) and hmac.compare_digest(self._value.encode(), other._value.encode())
@@ -182,6 +192,8 @@ class ProviderConfig:
     """What policy fills into a preset's paths, such as an account's or a deployment's name."""
     batch: BatchTerms | None = None
     """How it takes batches, if it does."""
+    trace_context: bool = False
+    """Whether it is told of the trace that a call belongs to."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,8 @@ class Reading:
     complete: bool = False
     reported: int | None = None
     """What the provider says that it charges for this call, nano-USD in the route view."""
+    announced: bool = False
+    """Whether `reported` was told when the work began: of work that failed then it is no bill."""
     units: Fraction | None = None
     """Billable units that the provider counted, where it sells by units of its own."""
     seconds: Fraction | None = None

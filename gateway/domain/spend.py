@@ -103,13 +103,30 @@ class Row:
         self.unconfirmed += unconfirmed
 
 
+class Presumptions:
+    """What is booked without being known, of entries that come oldest first. `open` has the bookings by attempt."""
+
+    def __init__(self) -> None:
+        self.open: dict[AttemptKey, Spent] = {}
+
+    def change(self, entry: Spent) -> int:
+        """Take note of an entry and return what it changes of the presumed sum, nano-USD in the route view."""
+        if entry.kind == PRESUME:
+            self.open[attempt_of(entry)] = entry
+            return entry.cost.route
+        if is_booking(entry):
+            return 0
+        known = self.open.pop(attempt_of(entry), None)
+        return 0 if known is None else -known.cost.route
+
+
 class Tally:
     """Adds entries up, oldest first, by the dimensions given."""
 
     def __init__(self, by: Sequence[str]) -> None:
         self._by = by
         self._rows: dict[tuple[str, ...], Row] = {}
-        self._presumed: dict[AttemptKey, int] = {}
+        self._presumptions = Presumptions()
         self._answered: dict[AttemptKey, tuple[str, str]] | None = {} if set(by) & set(_ANSWERED) else None
         self.total = Row(())
 
@@ -120,16 +137,10 @@ class Tally:
 
     def add(self, entry: Spent) -> None:
         """Add an entry."""
-        change = self._confirmed(entry)
+        change = self._presumptions.change(entry)
         group = self._group(entry)
         self._rows.setdefault(group, Row(group)).add(entry, change)
         self.total.add(entry, change)
-
-    def _confirmed(self, entry: Spent) -> int:
-        if entry.kind == PRESUME:
-            self._presumed[attempt_of(entry)] = entry.cost.route
-            return entry.cost.route
-        return 0 if is_booking(entry) else -self._presumed.pop(attempt_of(entry), 0)
 
     def _group(self, entry: Spent) -> tuple[str, ...]:
         answered = self._answered_before(entry) if self._answered is not None else {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -42,7 +42,7 @@ class TaskOrder:
     `headers` are those of the client's that decide anything, no credential among them. `base` is the URL under which
     the client reached the gateway, for links. `not_after` is Unix seconds after which it may not begin any more, and
     `queued_hold` the attempt that holds its money meanwhile. `max_wait` is seconds that it may take, where the client
-    said so.
+    said so. `most` is what it may cost by any route, in nano-USD in the official, the route and the internal view.
     """
 
     request_id: str
@@ -61,6 +61,7 @@ class TaskOrder:
     key_job_type: str | None = None
     max_wait: float | None = None
     n: int = 1
+    most: Sequence[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,8 @@ class Fault(StrEnum):
     """Nothing was billed, and it may go well the next time."""
     LASTING = "lasting"
     """Nothing was billed, and this route cannot do it."""
+    CANCELLED = "cancelled"
+    """It was given up, at somebody's wish: nothing was billed, and it says nothing of the route."""
     UNKNOWN = "unknown"
     """It may have been billed."""
 
@@ -126,6 +128,8 @@ class TaskProfile(Profile):
     images: tuple[str, ...] = ()
     usage: str = ""
     seconds: str = ""
+    started: str = ""
+    """When it started, null where it never did, for a price by the second."""
     submitted_cost: Amount | None = None
     cancel_method: str = "POST"
     callback: CallbackProfile | None = None

@@ -55,8 +55,13 @@ def signed_headers(keys: Sequence[bytes], message_id: str, seconds: int, body: b
     }
 
 
-def pause(tries: int, chance: float) -> float | None:
-    """Return the seconds to wait after so many failed tries, None if they were the last; `chance` is from 0 to 1."""
+def pause(tries: int, chance: float, asked: float | None = None) -> float | None:
+    """Return the seconds to wait after so many failed tries, None if they were the last; `chance` is from 0 to 1.
+
+    `asked` are the seconds that the receiver asked for. They make a pause longer, up to the longest of all, and never
+    shorter: a receiver that asks for little would have used its tries up within minutes.
+    """
     if not 0 < tries <= len(RETRY_SECONDS):
         return None
-    return RETRY_SECONDS[tries - 1] * (1 + JITTER * chance)
+    seconds = max(RETRY_SECONDS[tries - 1], min(asked or 0.0, RETRY_SECONDS[-1]))
+    return seconds * (1 + JITTER * chance)

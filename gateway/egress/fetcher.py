@@ -17,7 +17,7 @@ from gateway import __version__
 from gateway.domain.web_address import WebAddress
 from gateway.egress.guard import UNREACHED, Guard
 from gateway.egress.resolver import JudgingResolver, SystemResolver
-from gateway.ports.egress import Unfetchable
+from gateway.ports.egress import Posted, Unfetchable
 
 CONNECT_SECONDS = 10.0
 """For looking the host up, connecting and TLS."""
@@ -74,13 +74,13 @@ class SafeFetcher:
 
     async def post(
         self, url: str, body: bytes, headers: Mapping[str, str], *, seconds: float, trusted: Collection[str] = ()
-    ) -> int:
-        """Post to a URL, follow nothing, and return the status; raises Unfetchable if none came."""
+    ) -> Posted:
+        """Post to a URL, follow nothing, and return what was answered; raises Unfetchable if nothing was."""
         budget = _Budget(asyncio.get_running_loop().time() + seconds, 0)
         address, is_trusted = self._guard.admit(url, trusted)
         answer = await self._request("POST", address, budget, headers=headers, trusted=is_trusted, body=body)
         answer.close()  # whatever it goes on to say is nobody's to read
-        return answer.status
+        return Posted(answer.status, _lowered(answer))
 
     async def aclose(self) -> None:
         """Close all connections, those in use too."""
@@ -158,7 +158,7 @@ class FetchedAnswer:
     headers: Mapping[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.headers = {name.lower(): value for name, value in self._answer.headers.items()}
+        self.headers = _lowered(self._answer)
 
     @property
     def status(self) -> int:
@@ -202,6 +202,10 @@ def _checked(answer: aiohttp.ClientResponse, budget: _Budget) -> FetchedAnswer:
         answer.close()
         raise Unfetchable("encoding", "its answer is compressed, which was not asked for", sent=True)
     return fetched
+
+
+def _lowered(answer: aiohttp.ClientResponse) -> dict[str, str]:
+    return {name.lower(): value for name, value in answer.headers.items()}
 
 
 def _too_large(budget: _Budget) -> Unfetchable:

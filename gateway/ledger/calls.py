@@ -9,20 +9,24 @@ a loss from each other's numbers, so a lost connection is itself a reason to loo
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol
 
+from gateway.domain.fresh import fresh_hex
 from gateway.ledger.names import Names
 from gateway.ledger.script import Script
 from gateway.ledger.store import Store
+from gateway.ledger.together import Together
 from gateway.observe.event import LedgerCalled, Observer
+
+_TOGETHER = frozenset({"hold", "settle", "void"})
+"""Operations that every request needs; what is done in the background has no hurry, and may be large."""
 
 
 def token() -> str:
     """Return a name that nothing else has, for one operation or one instance."""
-    return secrets.token_urlsafe(12)
+    return fresh_hex(12)
 
 
 class OnDoubt(Protocol):
@@ -41,6 +45,7 @@ class Calls:
 
     def __init__(self, store: Store, names: Names, observer: Observer | None, on_doubt: OnDoubt) -> None:
         self._store = store
+        self._together = Together(store)
         self._names = names
         self._observer = observer
         self._on_doubt = on_doubt
@@ -54,7 +59,11 @@ class Calls:
         self._number += 1
         number, done = self._number, self._done
         every = [self._names.instances, *keys]
-        run = self._store.run(what, every, [self._instance, str(number), *args], repeatable=True)
+        told = [self._instance, str(number), *args]
+        if operation in _TOGETHER:
+            run = self._together.run(what, every, told)
+        else:
+            run = self._store.run(what, every, told, repeatable=True)
         before, reply = await self._timed(operation, run)
         self._done = max(self._done, number)
         if int(before) < done:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hiredis import pack_command
 from redis.asyncio import Redis
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.exceptions import ConnectionError as StoreConnectionError
@@ -128,7 +129,7 @@ class Connections:
         try:
             reply = None
             for command in commands:
-                await wire.send_command(*command)
+                await wire.send_packed_command(_packed(command))
                 reply = await self._replies.parse_response(wire, command[0])
                 self._heard()
         except ResponseError:
@@ -141,6 +142,24 @@ class Connections:
             raise
         await self._give_back(wire, generation)
         return reply
+
+    async def call_all(self, wire: Wire, generation: int, commands: Sequence[Command]) -> list[Any]:
+        """Send commands in one write and return the reply of each, or the error that it is; as `call` otherwise."""
+        replies: list[Any] = []
+        try:
+            await wire.send_packed_command([_packed(command) for command in commands])
+            for _ in commands:
+                try:
+                    replies.append(await wire.read_response())
+                except ResponseError as error:
+                    replies.append(error)
+                self._heard()
+        except BaseException:
+            self.lost += 1
+            await hang_up(wire)
+            raise
+        await self._give_back(wire, generation)
+        return replies
 
     async def redirected(self, endpoint: Endpoint, command: Command) -> Any:
         """Send one command to another server, which was told to expect it (`ASK`)."""
@@ -182,6 +201,11 @@ async def ask_once(wire: Wire, *command: str) -> Any:
         return await wire.read_response()
     finally:
         await hang_up(wire)
+
+
+def _packed(command: Command) -> bytes:
+    packed: bytes = pack_command(tuple(command))  # type: ignore[arg-type]  # its stub says a tuple of one word
+    return packed
 
 
 async def _is_stale(wire: Wire) -> bool:

@@ -12,6 +12,7 @@ from gateway.ledger.entries import JunkEntry, decode
 from gateway.ledger.errors import LedgerRefused
 from gateway.ledger.export_files import SEGMENT_BYTES, ExportFiles, export_files
 from gateway.ledger.names import Names
+from gateway.ledger.progress import tell
 from gateway.ledger.segments import GENESIS, ExportError, Line, write_line
 from gateway.ledger.snapshot import Snapshot, take_snapshot
 from gateway.ledger.store import Store
@@ -149,6 +150,7 @@ async def _trim(store: Store, names: Names, files: ExportFiles, end: str, page: 
         if await store.run(script.TRIM, [names.meta, names.base, names.entries], args) != "DONE":
             raise LedgerRefused(f"store {store.where}: somebody else trims, or the stream was changed; try again")
         count += len(part)
+        tell("entries trimmed", count)
 
 
 def _exported_up_to(part: Sequence[Raw], lines: Iterator[Line]) -> Line:

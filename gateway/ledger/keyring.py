@@ -36,6 +36,7 @@ class RedisKeyring:
         self._names = Names(realm)
         self._stored: dict[str, str] = {}
         self._records: dict[str, KeyRecord] = {}
+        self._by_id: dict[str, KeyRecord] = {}
         self._version: str | None = None
         self._refreshing = asyncio.Lock()
         self._looked = float("-inf")
@@ -57,6 +58,13 @@ class RedisKeyring:
         if record is None or not record.live(time.time()):
             return None
         return Caller(record.id, record.project, record.job_type, record.name)
+
+    async def lives(self, key_id: str) -> bool:
+        """Tell whether a key, named by its id, may be used now; raises LedgerUnavailable if it is not in memory."""
+        if key_id not in self._by_id:
+            await self._refresh()
+        record = self._by_id.get(key_id)
+        return record is not None and record.live(time.time())
 
     async def run(self) -> None:
         """Follow changes made elsewhere, about once a second, until cancelled."""
@@ -95,6 +103,7 @@ class RedisKeyring:
             elif version != self._version:
                 self._stored = await self._store.execute("HGETALL", self._names.keys)
                 self._records = records_by_digest(self._stored)
+                self._by_id = {record.id: record for record in self._records.values()}
                 self._version = version
 
     async def _put_back(self) -> None:

@@ -65,6 +65,13 @@ class Keys:
             raise AssertionError("two keys of 178 random bits are the same")
         return made
 
+    async def put(self, draft: NewKey) -> KeyRecord:
+        """Make a drafted key good; returns what stands for its secret, an older record if it was put before."""
+        where = digest(self._pepper, draft.secret)
+        if await self._write({where: ("", draft.record)}):
+            return draft.record
+        return _record(await self._store.execute("HGET", self._names.keys, where))
+
     async def list(self) -> list[KeyRecord]:
         """Return every key ever made, oldest first."""
         records = [_record(raw) for raw in (await self._read()).values()]
@@ -106,6 +113,12 @@ class Keys:
         """Write all, unless one is no longer as it was read."""
         args = [part for where, (was, now) in changes.items() for part in (where, was, wire.to_json(asdict(now)))]
         return bool(await self._store.run(script.WRITE_KEYS, [self._names.keys, self._names.meta], args))
+
+
+def drafted(project: str, *, name: str = "", job_type: str | None = None, secret: str | None = None) -> NewKey:
+    """Return a key that is not good yet, with a new secret or a well-formed one: `Keys.put` makes it good."""
+    draft = _make(project, name, job_type, None)
+    return draft if secret is None else replace(draft, secret=secret)
 
 
 def records_by_digest(raw: Mapping[str, str]) -> dict[str, KeyRecord]:

@@ -11,6 +11,8 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _TASK_ID = re.compile(r"task_[0-9a-f]{32}")
 _RESPONSE_ID = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 _MESSAGE_ID = re.compile(r"msg_[0-9a-f]{32}")
+_HOUR = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}", re.ASCII)
+_OWNER = re.compile(r"[0-9a-f]{12}")
 _BATCH_KEY = re.compile(r"batch_[0-9a-f]{32}")
 
 
@@ -166,6 +168,12 @@ class Names:
             raise ValueError(f"batch {key!r}: batch_ and 32 hex digits only")
         return self._name(f"batch:{key}")
 
+    def hints_for(self, owner: str) -> str:
+        """LIST: calls of providers that one gateway waits for; ValueError for what is no gateway's name."""
+        if not _OWNER.fullmatch(owner):
+            raise ValueError(f"gateway {owner!r}: 12 hex digits only")
+        return self._name(f"hints:{owner}")
+
     @property
     def response_prefix(self) -> str:
         """What the names of all responses begin with."""
@@ -181,3 +189,19 @@ class Names:
     def responses_followed(self) -> str:
         """ZSET: ids of responses whose work goes on, by the millisecond at which another may follow them."""
         return self._name("responses:followed")
+
+    @property
+    def pulses(self) -> str:
+        """HASH: the last word of each process, by its name; nothing of money depends on it."""
+        return self._name("pulses")
+
+    def happened(self, hour: str) -> str:
+        """HASH: how often what happened in an hour, over all processes; ValueError for what is no hour."""
+        if not _HOUR.fullmatch(hour):
+            raise ValueError(f"hour {hour!r}: such as 2026-11-20T09 only")
+        return self._name(f"happened:{hour}")
+
+    @property
+    def refused(self) -> str:
+        """LIST: the newest requests that were refused, newest first, 200 at most."""
+        return self._name("refused")

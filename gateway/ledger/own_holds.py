@@ -120,9 +120,12 @@ class OwnHolds:
 
     def ended(self, ending: Ending) -> None:
         """Remember how a hold ended, for a while."""
-        while self._ended and self._ended[0].ended < ending.ended - KEPT_SECONDS:
-            self._ended.popleft()
+        self._forget(ending.ended)
         self._ended.append(ending)
+
+    def _forget(self, now: float) -> None:
+        while self._ended and self._ended[0].ended < now - KEPT_SECONDS:
+            self._ended.popleft()
 
     def lapsed(self, names: list[str]) -> None:
         """Their leases ran out; what they cost is still to be told, so they are kept but no longer renewed."""
@@ -130,7 +133,8 @@ class OwnHolds:
 
     @property
     def due(self) -> list[str]:
-        """Names of the holds whose leases are to be renewed."""
+        """Names of the holds whose leases are to be renewed; what ended long ago is forgotten on the way."""
+        self._forget(time.monotonic())
         return list(self._due)
 
     @property

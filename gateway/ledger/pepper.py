@@ -9,6 +9,7 @@ import secrets
 import tempfile
 from pathlib import Path
 
+from gateway.domain.route import Secret
 from gateway.ledger.errors import PepperMismatch, StoreError
 from gateway.ledger.names import Names
 from gateway.ledger.store import Store
@@ -17,11 +18,13 @@ VARIABLE = "IMAGE_GATEWAY_PEPPER"
 SHORTEST = 16
 
 
-def load_pepper(data_dir: Path, value: str | None) -> bytes:
+def load_pepper(data_dir: Path, value: Secret | str | None) -> bytes:
     """Return the environment's pepper if it has one, else that of the file `pepper` in the data directory.
 
     The file is made at first use, readable by its owner alone. StoreError if either cannot be used.
     """
+    if isinstance(value, Secret):
+        value = value.reveal()
     if value:
         if len(value) < SHORTEST:
             raise StoreError(f"{VARIABLE} is too short: {SHORTEST} characters at least")

@@ -19,6 +19,7 @@ from gateway.ledger.errors import LedgerRefused, StoreError
 from gateway.ledger.healing import BINDING_SECONDS, Healing
 from gateway.ledger.leases import Leases
 from gateway.ledger.names import Names
+from gateway.ledger.offering import Offers
 from gateway.ledger.own_holds import Ending, HoldRecord, OwnHolds
 from gateway.ledger.running import Running
 from gateway.ledger.script import Script
@@ -113,13 +114,11 @@ class RedisLedger:
         await self._leases.give_back(request_id)  # a hold is known by its token only while it is the request's last one
         token, state = token or operation_token(), "queued" if queued or ahead is not None else "sent"
         lease = self._lease if ahead is None else str(round(ahead * 1000))
-        offers, told = [wire.candidate_arg(candidate) for candidate in candidates], wire.to_json(dict(about))
+        offers, told = Offers(candidates), wire.to_json(dict(about))
         keys = [self._names.meta, *self._keys(request_id), *([self._names.binding(binding.name)] if binding else [])]
         args = [token, request_id, state, lease, "" if release is None else str(release), "fallback", told]
-        args += ["[" + ",".join(offers) + "]", self._retention]
-        args += [binding.fingerprint if binding else "", "1" if binding and binding.claim else ""]
-        args += [str(self._holds.newest(request_id)), "1" if only_if_held else ""]
-        hold = self._running.start(self._hold(keys, args))
+        more = [self._retention, *wire.binding_args(binding), str(self._holds.newest(request_id))]
+        hold = self._running.start(offers.ask(partial(self._hold, keys, args, more), only_if_held=only_if_held))
         try:
             reply = await asyncio.shield(hold)
         except (asyncio.CancelledError, LedgerUnavailable):
@@ -141,12 +140,14 @@ class RedisLedger:
             self._holds.add(own)
         return answer
 
-    async def _hold(self, keys: Sequence[str], args: Sequence[str]) -> Any:
+    async def _hold(
+        self, keys: Sequence[str], args: Sequence[str], more: Sequence[str], offered: str, told: str
+    ) -> Any:
         if self._healing.needed:
             raise LedgerUnavailable(self._healing.reason)
         epoch, former = await self._known_epoch(), ""
         while True:
-            reply = await self._try_hold(keys, [epoch, *args, former, BINDING_SECONDS])
+            reply = await self._try_hold(keys, [epoch, *args, offered, *more, told, former, BINDING_SECONDS])
             if reply[0] != "BOUND" or reply[1] == former or not await self._came_to_nothing(str(reply[1])):
                 return reply
             former = reply[1]

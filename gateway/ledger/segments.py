@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gateway.ledger.errors import StoreError
+from gateway.ledger.progress import Meter
 from gateway.ledger.stream import position
 
 GENESIS = "0" * 64
@@ -78,9 +79,10 @@ class Export:
         chain breaks, and tells an export that does not begin at the beginning.
         """
         last: Line | None = None
+        meter = Meter("exported lines", sum(size for _, size in self._segments))
         for path, size in self._segments:
             before: Line | None = None
-            for line in self._read(path, size):
+            for line in self._read(path, size, meter):
                 if before is not None and (line.prev != before.hash or line.place <= before.place):
                     raise ExportError(f"{line.where}: the chain is broken: it does not continue the line before it")
                 before = line
@@ -91,8 +93,9 @@ class Export:
                 yield line
                 last = line
 
-    def _read(self, path: Path, size: int) -> Iterator[Line]:
+    def _read(self, path: Path, size: int, meter: Meter) -> Iterator[Line]:
         for raw, where in read_raw(path, size):
+            meter.add(len(raw))
             if raw.endswith(b"\n"):
                 yield read_line(raw, where)
             else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -80,6 +80,26 @@ class Servers:
                     raise failure.error(f"store {self._where}: {described(error)}") from error
             repeats += 1
             await asyncio.sleep(BACKOFF * repeats * random.random())  # noqa: S311 - jitter, not a secret
+
+    async def send_all(self, commands: Sequence[Command], *, on_away: Callable[[str], None]) -> list[Any]:
+        """Send commands of one slot, once and at once; return the reply or the error of each.
+
+        LedgerUnavailable, after `on_away`, if there is no connection to be had.
+        """
+        slot, generation = self._slot(commands[0]), None
+        place = self._place(slot)
+        try:
+            wire, generation = await place.take()
+            return await place.call_all(wire, generation, commands)
+        except FAULTS as error:
+            failure = failure_of(error)
+            if failure.moved:
+                await self._look_elsewhere(slot, generation, error)
+            if generation is None:
+                if failure.away:
+                    on_away(described(error))
+                raise failure.error(f"store {self._where}: {described(error)}") from error
+            return [error] * len(commands)
 
     async def probe(self) -> None:
         """Return if the store answers as it should; LedgerUnavailable if not."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from redis.exceptions import NoScriptError
 
 from gateway.ledger.address import StoreAddress
 from gateway.ledger.breaker import Breaker
+from gateway.ledger.connections import Command
 from gateway.ledger.embedded import embedded_store
 from gateway.ledger.errors import LedgerRefused, StoreError
 from gateway.ledger.script import Script
@@ -85,6 +86,17 @@ class Store:
 
     async def execute(self, *command: str | int, repeatable: bool = False) -> Any:
         """Send one command and return its reply, text decoded; raises LedgerUnavailable."""
+        return await self._watched(partial(self._servers.send, command, repeatable=repeatable))
+
+    async def execute_all(self, commands: Sequence[Command]) -> list[Any]:
+        """Send commands of one realm at once and return the reply, or the error, of each; raises LedgerUnavailable.
+
+        One whose error is returned was refused, or its connection broke and nobody knows what became of it.
+        """
+        replies: list[Any] = await self._watched(partial(self._servers.send_all, commands))
+        return replies
+
+    async def _watched(self, send: Callable[..., Awaitable[Any]]) -> Any:
         self._refuse_if_away()
         if self._free.locked():
             await self._wait_for_connection()
@@ -94,7 +106,7 @@ class Store:
             self._refuse_if_away()
             async with asyncio.timeout(self._deadline) as scope:
                 with _listed(scope, self._calls), self._silence.expecting():
-                    reply = await self._servers.send(command, repeatable=repeatable, on_away=self._breaker.open)
+                    reply = await send(on_away=self._breaker.open)
                     self._breaker.was_well = True
                     return reply
         except TimeoutError as error:

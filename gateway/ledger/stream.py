@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 
-from gateway.ledger import script
+from gateway.ledger import progress, script
 from gateway.ledger.store import Store
 
 PAGE = 500
@@ -29,13 +29,31 @@ async def raw_entries(
     store: Store, key: str, *, start: str = "-", end: str = "+", page: int = PAGE
 ) -> AsyncIterator[Raw]:
     """Yield entries in order, bounds as XRANGE takes them; raises LedgerUnavailable."""
+    done, first, last = 0, 0, await _last(store, key, start, end) if progress.is_heard() else None
     while True:
         rows = await raw_page(store, key, start, end, page)
         for row in rows:
             yield row
+        if rows and last is not None:
+            first = first or position(rows[0][0])[0]
+            done += len(rows)
+            progress.tell("entries", done, _share(position(rows[-1][0])[0], first, last))
         if len(rows) < page:
             return
         start = f"({rows[-1][0]}"
+
+
+async def _last(store: Store, key: str, start: str, end: str) -> int | None:
+    """Return when the last entry within the bounds was written, milliseconds; None if there is none to be read."""
+    try:
+        rows = await store.execute("XREVRANGE", key, end, start, "COUNT", 1)
+    except UnicodeDecodeError:
+        return 0
+    return position(rows[0][0])[0] if rows else None
+
+
+def _share(here: int, first: int, last: int) -> float | None:
+    return min((here - first) / (last - first), 1.0) if last > first else None
 
 
 async def raw_page(store: Store, key: str, start: str, end: str, page: int) -> list[Raw]:

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any
 
 from gateway.domain.task import TaskOrder, TaskRecord, TaskStatus
@@ -69,7 +70,15 @@ def pairs(flat: Sequence[str]) -> dict[str, str]:
 
 def _shared(name: str, value: Any) -> Any:
     """Return a value of an order; what thousands of them say alike is in memory once."""
+    if name == "most":
+        return None if value is None else _one(tuple(value))
     return sys.intern(value) if name in _OF_MANY and isinstance(value, str) else value
+
+
+@lru_cache(maxsize=1024)
+def _one(amounts: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the same tuple for equal ones: thousands of tasks have the same."""
+    return amounts
 
 
 def read_record(known: Mapping[str, str]) -> TaskRecord:

@@ -17,6 +17,7 @@ from gateway.ledger.contact import Contact
 from gateway.ledger.errors import LedgerRefused
 from gateway.ledger.names import Names
 from gateway.ledger.own_holds import member
+from gateway.ledger.replicas import Replicas
 from gateway.ledger.script import Script
 from gateway.ledger.snapshot import batches
 from gateway.ledger.store import Store
@@ -57,6 +58,7 @@ class RedisTasks:
     ) -> None:
         self._names = Names(realm)
         self._calls = Calls(store, self._names, observer, _nothing_to_tell)
+        self._replicas = Replicas(store, self._names)
         self._worker = worker or calls.token()
         self._silence = str(round(silence * 1000))
         self._kept = str(round(kept * 1000))
@@ -74,6 +76,14 @@ class RedisTasks:
         args += [task_fields.order_json(order), order.callback_url or ""]
         if await self._run(script.TASK_ADD, keys, args) == "LAPSED":
             raise LedgerRefused(f"task {task_id} cannot be queued: its hold has lapsed")
+        await self._replicas.reached()  # its client is told of it next
+
+    async def undo(self, order: TaskOrder) -> None:
+        """Take a task back that came to nothing; see `ports.tasks.Tasks`."""
+        names, task_id, project = self._names, task_of(order.request_id), order.project
+        keys = [names.task(task_id), names.queue(project), names.tasks_of(project)]
+        keys += [names.task_turns, names.task_looks, names.tasks_returned, names.task_counts]
+        await self._run(script.TASK_UNDO, keys, [task_id, project])
 
     async def find(self, task_id: str) -> TaskRecord | None:
         """Return what is known of a task; None too for an id that cannot be one."""
@@ -143,7 +153,10 @@ class RedisTasks:
         held = Holding.parse(token)
         keys = [self._names.task(task_id), self._names.queue(held.project)]
         args = [held.worker, held.entry, held.deliveries, route, str(attempt)]
-        return bool(await self._run(script.TASK_BEGAN, keys, args) == "DONE")
+        began = await self._run(script.TASK_BEGAN, keys, args) == "DONE"
+        if began:
+            await self._replicas.reached()  # whoever is asked next must know of the call
+        return bool(began)
 
     async def submitted(
         self, task_id: str, number: int, submitted: Mapping[str, object], *, attempt: int | None = None

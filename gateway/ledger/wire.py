@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from gateway.domain.budget import (
@@ -20,11 +20,13 @@ from gateway.domain.budget import (
     Remaining,
     View,
 )
+from gateway.domain.idempotency import Binding
 from gateway.domain.money import MAX_MICRO, NANO_PER_MICRO, micro_from_nano
 from gateway.domain.route import Views
-from gateway.domain.settlement import Posting, Settlement
+from gateway.domain.settlement import Posting, Settlement, Usage
 
-_COMPACT = (",", ":")
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+_TOKEN_KINDS = tuple(item.name for item in fields(Usage))
 ALWAYS = Pressure()
 ALL_OF_IT = 10_000
 """Basis points of a budget."""
@@ -44,7 +46,7 @@ class Balance:
 
 def to_json(value: object) -> str:
     """Compact JSON; ValueError for NaN and infinity, which JSON does not have."""
-    return json.dumps(value, separators=_COMPACT, allow_nan=False)
+    return _encode(value)
 
 
 def amount(number: int, what: str) -> str:
@@ -69,6 +71,11 @@ def candidate_arg(candidate: Candidate) -> str:
     lines = [line_args(line.rule, line.amount) for line in candidate.lines]
     offer = [_worst(candidate), to_json(candidate.facts), lines]
     return to_json(offer if candidate.pressure == ALWAYS else [*offer, _range(candidate.pressure)])
+
+
+def binding_args(binding: Binding | None) -> list[str]:
+    """What a hold is bound with: the fingerprint, and whether it is only claimed."""
+    return ["", ""] if binding is None else [binding.fingerprint, "1" if binding.claim else ""]
 
 
 def _range(pressure: Pressure) -> list[str]:
@@ -101,7 +108,7 @@ def settlement_args(settlement: Settlement) -> list[str]:
     """Cost in nano-USD and micro-USD by view, images, and the outcome for the entry stream."""
     outcome: dict[str, object] = {"facts": settlement.facts}
     if settlement.usage is not None:
-        outcome["usage"] = asdict(settlement.usage)
+        outcome["usage"] = {name: getattr(settlement.usage, name) for name in _TOKEN_KINDS}
     return [*cost_args(settlement.cost), amount(settlement.images, "images"), to_json(outcome)]
 
 

@@ -11,15 +11,18 @@ from typing import Protocol
 
 from gateway.domain.route import Views
 from gateway.domain.settlement import CostSource, Usage
+from gateway.ports import RequestFacts
 
 NONE = "none"
 
 
 @dataclass(frozen=True, slots=True)
 class RequestStarted:
-    """An image request came in."""
+    """An image request came in, or a task's work begins; `facts` are those of the request, where there are any."""
 
     operation: str
+    facts: RequestFacts | None = None
+    task: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +200,13 @@ class PolicyLoaded:
     ok: bool
 
 
+@dataclass(frozen=True, slots=True)
+class RequestShed:
+    """A request was refused at the door, unread, since the process is at its limit: requests, bodies or memory."""
+
+    reason: str
+
+
 Event = (
     RequestStarted
     | RequestFinished
@@ -215,6 +225,7 @@ Event = (
     | CacheAsked
     | LedgerCalled
     | PolicyLoaded
+    | RequestShed
 )
 
 

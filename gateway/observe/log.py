@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import TextIO
+from typing import Any, TextIO
 
 from gateway.domain.money import format_usd
 from gateway.domain.settlement import CostSource
@@ -23,13 +23,16 @@ from gateway.observe.event import (
     UpstreamFailed,
 )
 from gateway.observe.log_pipe import LogPipe
+from gateway.observe.log_text import TextFormatter
 from gateway.observe.redact import Redactor
 
 _LOGGER = logging.getLogger("gateway.requests")
 
+_REQUEST_FIELDS = tuple(item.name for item in dataclasses.fields(RequestFinished))
 _CLIENT_WORD_CHARS = 64
 """Sizes, qualities and tags are the client's own words; longer ones may be prompts in the wrong place."""
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 _TALKATIVE = ("asyncio", "httpx", "httpcore", "aiohttp.access", "uvicorn.access")
 """They log a line a request, with URLs."""
 
@@ -59,17 +62,25 @@ class JsonFormatter(logging.Formatter):
             record.exc_text = self.formatException(record.exc_info)
         if record.exc_text:
             line["exception"] = self._redactor.text(record.exc_text)
-        return json.dumps(line, separators=(",", ":")).replace("\x7f", "\\u007f")
+        return _encode(line).replace("\x7f", "\\u007f")
 
 
-def configure_logging(level: str, stream: TextIO, secrets: Iterable[str] = ()) -> LogPipe:
-    """Send all logging of this process through one JSON pipe to `stream`, in place of any handlers there were.
+def configure_logging(
+    level: str, stream: TextIO, secrets: Iterable[str] | Redactor = (), *, text: bool = False
+) -> LogPipe:
+    """Send all logging of this process through one pipe to `stream`, in place of any handlers there were.
 
-    `level` is a name such as "info"; ValueError if there is no such level. `secrets` are masked word for word.
+    Lines are JSON, or with `text` for people.
+
+    `level` is a name such as "info"; ValueError if there is no such level. `secrets` are masked word for word;
+    a redactor may learn more of them later.
     Call `stop()` on what is returned before the process ends.
     """
+    # What lines do not show is not asked for: https://docs.python.org/3/howto/logging.html#optimization
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     pipe = LogPipe(stream)
-    pipe.setFormatter(JsonFormatter(Redactor(secrets)))
+    redactor = secrets if isinstance(secrets, Redactor) else Redactor(secrets)
+    pipe.setFormatter(TextFormatter(redactor) if text else JsonFormatter(redactor))
     root = logging.getLogger()
     root.setLevel(level.upper())
     for handler in list(root.handlers):
@@ -118,11 +129,14 @@ class LogObserver:
 
     def _log(self, level: int, message: str, fields: Mapping[str, object]) -> None:
         if self._logger.isEnabledFor(level):
-            self._logger.log(level, message, extra={"fields": dict(fields)})
+            # As `Logger.log` does it, but for who called: that is always this line.
+            record = self._logger.makeRecord(self._logger.name, level, "", 0, message, (), None)
+            record.fields = fields
+            self._logger.handle(record)
 
 
 def _request_fields(event: RequestFinished) -> dict[str, object]:
-    fields = {item.name: getattr(event, item.name) for item in dataclasses.fields(event)}
+    fields: dict[str, Any] = {name: getattr(event, name) for name in _REQUEST_FIELDS}
     fields["duration_ms"] = _milliseconds(fields.pop("duration"))
     fields["overhead_ms"] = _milliseconds(fields.pop("overhead"))
     fields["waited_ms"] = _milliseconds(fields.pop("waited"))

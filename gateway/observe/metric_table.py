@@ -95,6 +95,7 @@ METRICS = (
     ),
     Metric("ejections_total", Kind.COUNTER, "Routes left alone for a while, since they kept failing.", ("route",)),
     Metric("denied_total", Kind.COUNTER, "Requests that policy, a budget or a quota refused.", ("project", "reason")),
+    Metric("shed_total", Kind.COUNTER, "Requests refused unread, since the process was at its limit.", ("reason",)),
     Metric(
         "experiment_requests_total",
         Kind.COUNTER,

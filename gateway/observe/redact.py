@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 MASK = "***"
 MAX_CHARS = 4_000
 """The longest string in a log line, in characters; enough for the end of a traceback."""
 
+_WORDS, _WORD_CHARS = 1024, 48
+"""Of short strings, names of routes and the like, so many are remembered: nearly all of them come again and again."""
 _MIN_SECRET = 6
 _SECRET = re.compile(
     r"""
@@ -26,12 +29,23 @@ class Redactor:
     """Masks what looks like a credential, the `secrets` given word for word, and image data."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self._secrets: set[str] = set()
+        self._words: re.Pattern[str] | None = None
+        self.learn(secrets)
+
+    def learn(self, secrets: Iterable[str]) -> None:
+        """Mask these too from now on."""
+        self._secrets |= {secret for secret in secrets if len(secret) >= _MIN_SECRET}
         # Longest first, so that no secret is left over from a shorter one inside it.
-        words = sorted({secret for secret in secrets if len(secret) >= _MIN_SECRET}, key=len, reverse=True)
+        words = sorted(self._secrets, key=len, reverse=True)
         self._words = re.compile("|".join(map(re.escape, words))) if words else None
+        self._known = lru_cache(_WORDS)(self._masked)
 
     def text(self, text: str) -> str:
         """Return the text, masked and at most `MAX_CHARS` long; of a longer one the beginning and the end."""
+        return self._known(text) if len(text) <= _WORD_CHARS else self._masked(text)
+
+    def _masked(self, text: str) -> str:
         if self._words is not None:
             text = self._words.sub(MASK, text)
         text = _SECRET.sub(MASK, text)

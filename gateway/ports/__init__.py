@@ -96,9 +96,33 @@ class Body(Shape, Protocol):
         """Free memory and temporary files."""
 
 
+class RequestFacts(Protocol):
+    """What was asked, whether it is just arriving or was kept. Header names are lower case."""
+
+    @property
+    def request_id(self) -> str:
+        """Its public id."""
+
+    @property
+    def operation(self) -> Operation:
+        """What is to be done."""
+
+    @property
+    def path_model(self) -> str | None:
+        """The model that the path names, if it names one."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Those that decide anything at the least."""
+
+    @property
+    def received(self) -> float:
+        """When it came, or was taken up again, in seconds of the monotonic clock."""
+
+
 @dataclass(frozen=True, slots=True)
 class Inbound:
-    """A request as it arrived. Header names are lower case. `read_body` is called once, after the key is known."""
+    """A request as it arrives. Header names are lower case. `read_body` is called once, after the key is known."""
 
     request_id: str
     operation: Operation
@@ -123,6 +147,9 @@ class Keyring(Protocol):
 
     async def find(self, key: str) -> Caller | None:
         """Return the caller, or None if the key is malformed, unknown or revoked."""
+
+    async def lives(self, key_id: str) -> bool:
+        """Tell whether a key, named by its id, may be used now; raises LedgerUnavailable where nobody can tell."""
 
 
 class LedgerUnavailable(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -42,6 +43,14 @@ class Fetched(Protocol):
         """Give the connection back, or close it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """What a receiver answered: its status code and headers, names in lower case. Its body is not read."""
+
+    status: int
+    headers: Mapping[str, str]
+
+
 class Fetcher(Protocol):
     """Calls URLs that a client or a provider chose, never one that leads inside.
 
@@ -63,8 +72,8 @@ class Fetcher(Protocol):
 
     async def post(
         self, url: str, body: bytes, headers: Mapping[str, str], *, seconds: float, trusted: Collection[str] = ()
-    ) -> int:
-        """Post to a URL, follow nothing, and return the status; raises Unfetchable if none came."""
+    ) -> Posted:
+        """Post to a URL, follow nothing, and return what was answered; raises Unfetchable if nothing was."""
 
 
 class UrlGuard(Protocol):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from gateway.domain.batch import BatchLine
 from gateway.domain.job import Job
@@ -141,6 +141,21 @@ class Call:
     converter: Converter | None = None
     batch: BatchLine | None = None
     """If it is to go by a batch."""
+    repeats: Repeats | None = None
+    """Whether calls that failed may be done again while others of the same answer succeeded."""
+
+
+class Repeats(Protocol):
+    """Says which calls of an answer may be done again, and when."""
+
+    async def again(self, failure: UpstreamFailure, tries: int) -> bool:
+        """Wait until a call may be repeated that failed after so many tries, and return True; False if it may not.
+
+        `ended` must follow a True.
+        """
+
+    def ended(self, *, failed: bool | None) -> None:
+        """Take note of how a repeat ended; None: it was broken off here."""
 
 
 class Answer(Protocol):
@@ -223,7 +238,6 @@ class UpstreamFailure(Exception):
         self.others: Sequence[UpstreamFailure] = ()
 
 
-@runtime_checkable
 class Collected(Protocol):
     """An answer of several calls, besides what any answer is."""
 
@@ -232,8 +246,16 @@ class Collected(Protocol):
         """What became of those that failed."""
 
 
+def is_collected(answer: object) -> TypeGuard[Collected]:
+    """Tell whether an answer is one of several calls; asking a protocol would take twenty times as long."""
+    return hasattr(answer, "failures")
+
+
 class Conditions(Protocol):
     """How routes are doing just now, as far as this process knows."""
+
+    def called(self) -> Collection[str]:
+        """Return the routes of which anything may be known; no other is in trouble."""
 
     def trouble(self, route: str) -> str | None:
         """Say why a route had better not be called now, in words; None if nothing is known against it."""

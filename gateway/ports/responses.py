@@ -57,7 +57,7 @@ class Talk(Protocol):
         """Return what takes the bytes of the answer: it remembers whose it is as soon as the answer says its id."""
 
     def goes_on(self, reading: Reading) -> bool:
-        """Tell whether the answer only says that the work goes on in the background."""
+        """Tell whether the work goes on in the background: the answer says so, or it broke off before its end."""
 
     async def hand_over(self, request_id: str, attempt: int, quote: Quote, reading: Reading) -> None:
         """Have the work followed to its end and settled then; remember the response in any case. Raises nothing."""

@@ -39,6 +39,12 @@ class Tasks(Protocol):
         ValueError for an order that is too large.
         """
 
+    async def undo(self, order: TaskOrder) -> None:
+        """Take a task back whose creation came to nothing, as if it had never been; whoever has it loses it.
+
+        Nothing happens to one that is unknown, or has ended, or of which a call may have been sent.
+        """
+
     async def find(self, task_id: str) -> TaskRecord | None:
         """Return what is known of a task; None once it is forgotten, a while after its end."""
 

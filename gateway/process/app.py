@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import partial
@@ -14,37 +14,32 @@ from typing import TypeVar
 
 from gateway.assets.place import Bucket
 from gateway.assets.shadows import ShadowsOnDisk
-from gateway.domain.budget import Budget, Counted, Quota
+from gateway.domain.budget import Budget
 from gateway.domain.policy import Policy
 from gateway.domain.retry import RetryBudgets
-from gateway.domain.route import ProviderConfig
+from gateway.domain.route import ProviderConfig, Secret
 from gateway.ledger.deferred import DeferredSettlements
 from gateway.ledger.identity import is_known, remember
 from gateway.ledger.journal import Journal
 from gateway.ledger.keyring import RedisKeyring
 from gateway.ledger.offline import OfflineLedger
 from gateway.ledger.pepper import load_pepper
+from gateway.ledger.pulses import Pulses
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
-from gateway.ledger.wire import Balance
-from gateway.lifecycle import Lifecycle, Setup
+from gateway.lifecycle import Lifecycle, Limits, Setup
 from gateway.observe.event import PolicyLoaded
 from gateway.observe.fanout import Observers
 from gateway.observe.labels import LabelSets
 from gateway.observe.log import LogObserver
 from gateway.observe.metrics import Metrics
-from gateway.observe.scrape import (
-    BudgetState,
-    LimitState,
-    ModelRetirement,
-    RouteState,
-    Snapshot,
-    new_registry,
-    scrape,
-)
+from gateway.observe.scrape import BudgetState, ModelRetirement, Snapshot, new_registry, scrape
+from gateway.observe.tracing import Tracing
 from gateway.ports import Ledger, LedgerUnavailable
 from gateway.ports.provider import Provider
 from gateway.process.outgoing import Outgoing
+from gateway.process.pulse import Pulse
+from gateway.process.standing import route_state
 from gateway.process.storing import Storing
 from gateway.process.talking import Books, Talking
 from gateway.process.tasking import Tasking
@@ -79,11 +74,16 @@ class Settings:
     public_url: str | None = None
     """Under which clients reach the gateway, for links; None: the host that each request names, without TLS."""
     realm: str = "main"
-    pepper: str | None = None
+    pepper: Secret | None = None
     lease: float = 30.0
     grace: float = 30.0
     store_timeout: float = 0.09
+    requests: int = 10_000
+    """In flight in one process, those whose client has left included."""
     health: Times = field(default_factory=Times)
+    tracing: Tracing | None = None
+    adopting: Callable[[Policy], None] = lambda _: None
+    """Is told of each policy that replaces another, before it serves."""
 
 
 class Application:
@@ -95,7 +95,9 @@ class Application:
         self.realm = settings.realm
         self.registry = new_registry()
         self._metrics = Metrics(self.registry, LabelSets.from_policy(policy))
-        self._observers = Observers([self._metrics, LogObserver()])
+        self.pulse = Pulse(Pulses(store, settings.realm), self._healths)
+        self._tracing, self._adopting = settings.tracing, settings.adopting
+        self._observers = Observers([self._tracing, self._metrics, LogObserver(), self.pulse.happenings])
         self.doors = Doors()
         self.health = Health(self._observers, times=settings.health, capacity=self.doors.capacity.trouble)
         self.outgoing = Outgoing(settings, lambda: self.policy, store, pepper, self._observers)
@@ -123,12 +125,12 @@ class Application:
         desk = self.tasking.desk(offline, self.settlements, today, storing.linker, self.health, answers=storing.answers)
         books = Books(offline, self.settlements, observers)
         self.talking = Talking(store, settings.realm, lambda: self.policy, books, today, self.health, silence)
-        self.lifecycle = self._lifecycle(offline, desk)
+        self.lifecycle = self._lifecycle(offline, desk, Limits(settings.requests))
         self.tasking.employ(self.lifecycle)
         self.service = self._service(offline, desk)
         self._observers.emit(PolicyLoaded(policy.digest, ok=True))
 
-    def _lifecycle(self, ledger: Ledger, desk: Desk) -> Lifecycle:
+    def _lifecycle(self, ledger: Ledger, desk: Desk, limits: Limits) -> Lifecycle:
         return Lifecycle(
             current=self._setup,
             keyring=self.keyring,
@@ -141,11 +143,13 @@ class Application:
             shadows=self.shadows,
             conditions=self.health,
             balances=self.ledger.balances,
+            limits=limits,
             doors=self.doors,
             archives=self.storing.archives,
             desk=desk,
             guard=self.outgoing.guard.refusal,
             talks=self.talking.conversations,
+            choices=self._tracing,
         )
 
     def _service(self, ledger: Ledger, desk: Desk) -> Service:
@@ -161,16 +165,21 @@ class Application:
             beyond=self.talking.beyond,
         )
 
+    def _healths(self) -> dict[str, RouteHealth]:
+        return {name: self.health.of(name) for name in self.policy.routes}
+
     def _setup(self) -> Setup:
         return Setup(self.policy, self._providers)
 
     def _open(self, config: ProviderConfig) -> Provider:
         provider = open_provider(config, self.outgoing.outside)
-        watched = WatchedProvider(LearningProvider(provider, self.doors.capacity), self.health)
-        return watched if config.batch is None else with_batches(watched, config, self.outgoing.outside)
+        opened: Provider = WatchedProvider(LearningProvider(provider, self.doors.capacity), self.health)
+        opened = opened if config.batch is None else with_batches(opened, config, self.outgoing.outside)
+        return opened if self._tracing is None else self._tracing.provider(opened)
 
     def adopt(self, policy: Policy) -> None:
         """Serve new requests by another policy; those under way finish by the one they began with."""
+        self._adopting(policy)
         before, kept = self.policy, self._providers
         self._providers = {
             name: kept[name] if before.providers.get(name) == config else self._open(config)
@@ -178,7 +187,7 @@ class Application:
         }
         self._former += [provider for provider in kept.values() if provider not in self._providers.values()]
         self.health.adopt(before.routes, policy.routes)
-        self.doors.capacity.adopt(before.routes, policy.routes)
+        self.doors.adopt(before.routes, policy.routes)
         self.policy = policy
         self._metrics.labels = LabelSets.from_policy(policy)
         self._observers.emit(PolicyLoaded(policy.digest, ok=True))
@@ -204,7 +213,7 @@ class Application:
                 for rule, balance in zip(budgets, balances, strict=False)
             ),
             routes=tuple(
-                _route_state(self.health.of(name), name, [(limit, next(room)) for limit in own])
+                route_state(self.health.of(name), name, [(limit, next(room)) for limit in own])
                 for name, own in limits.items()
             ),
             retirements=tuple(
@@ -228,6 +237,7 @@ class Application:
             self.outgoing,
             self.tasking,
             self.talking,
+            self.pulse,
         )
         return [part.run() for part in parts]
 
@@ -247,19 +257,6 @@ def budgets_of(policy: Policy) -> list[Budget]:
     of_projects = [budget for project in policy.projects.values() for budget in project.budgets]
     of_shadows = [kind.shadow.budget for kind in policy.job_types.values() if kind.shadow is not None]
     return [*policy.budgets, *of_projects, *of_shadows]
-
-
-def _route_state(health: RouteHealth, name: str, limits: Sequence[tuple[Quota, Balance]]) -> RouteState:
-    """A route is available while it is not ejected and each limit, its own or its account's, has room for one more."""
-    states = tuple(
-        LimitState(
-            quota.scope.label(), quota.counted, quota.seconds, quota.limit, max(quota.limit - now.used - now.held, 0)
-        )
-        for quota, now in limits
-    )
-    images = [state.left for state in states if state.counted == Counted.IMAGES]
-    available = health.in_service and all(state.left for state in states)
-    return RouteState(name, available, images_remaining=min(images, default=None), limits=states)
 
 
 async def patiently(work: Callable[[], Awaitable[Result]]) -> Result:

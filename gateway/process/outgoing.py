@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -13,8 +14,10 @@ from gateway.egress.fetcher import SafeFetcher
 from gateway.egress.guard import Guard
 from gateway.ledger.batches import RedisBatches
 from gateway.ledger.callbacks import RedisCallbacks
+from gateway.ledger.hints import RedisMailboxes
 from gateway.ledger.store import Store
 from gateway.observe.event import BatchMoved, Observer
+from gateway.observe.tracing import Tracing
 from gateway.ports.provider import Outside
 from gateway.ports.tasks import Callbacks
 
@@ -30,6 +33,10 @@ class Place(Protocol):
     def public_url(self) -> str | None:
         """The URL; None if it is not known."""
 
+    @property
+    def tracing(self) -> Tracing | None:
+        """What makes spans; None where nothing is traced."""
+
 
 class Outgoing:
     """`policy` returns the policy that serves now."""
@@ -42,10 +49,11 @@ class Outgoing:
         self._observer = observer
         self.guard = Guard(lambda: policy().egress, public_url=place.public_url)
         self.fetcher = SafeFetcher(self.guard)
-        self.hints = HintBoard(place.public_url)
+        self.hints = HintBoard(place.public_url, pepper, RedisMailboxes(store, place.realm, observer=observer))
         self.callbacks: Callbacks = RedisCallbacks(store, place.realm, observer=observer)
         self._batches = RedisBatches(store, place.realm, observer=observer)
-        self._sender = CallbackSender(self.callbacks, self.fetcher, self._keys, observer)
+        posting = self.fetcher if place.tracing is None else place.tracing.callbacks(self.fetcher)
+        self._sender = CallbackSender(self.callbacks, posting, self._keys, observer)
 
     @property
     def outside(self) -> Outside:
@@ -56,8 +64,10 @@ class Outgoing:
         self._observer.emit(BatchMoved(provider, status, requests))
 
     async def run(self) -> None:
-        """Deliver call backs, until cancelled."""
-        await self._sender.run()
+        """Deliver call backs, and share what providers say with other gateways, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._sender.run())
+            group.create_task(self.hints.run())
 
     async def aclose(self) -> None:
         """Close connections."""

@@ -57,6 +57,7 @@ class PolicyReloader:
         if loaded.policy is not None:
             self._application.adopt(loaded.policy)
         else:
+            self._application.pulse.problems = list(map(str, loaded.problems))
             self._application.keep_policy()
             for problem in loaded.problems:
                 log.error("policy problem: %s", problem)

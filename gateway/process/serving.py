@@ -14,13 +14,28 @@ from pathlib import Path
 from gateway.admin.callbacks import callback_actions, callback_views
 from gateway.admin.explain import explain
 from gateway.admin.views import admin_views
+from gateway.console.app import Console
+from gateway.console.scene import Scene
 from gateway.domain.policy import Policy
+from gateway.domain.route import Secret
+from gateway.ledger.keys import Keys
+from gateway.ledger.pepper import load_pepper
+from gateway.observe.event import RequestShed
+from gateway.process import heap
 from gateway.process.app import Application, Settings, running_application
+from gateway.process.descriptors import raise_limit
+from gateway.process.memory import resident_bytes
 from gateway.process.reload import PolicyReloader
+from gateway.process.stopping import READY, Stopping, notify
 from gateway.web.admin import create_admin_app
 from gateway.web.app import create_app
 from gateway.web.limits import BodyLimits
 from gateway.web.server import serve_app
+from gateway.web.shedding import Capacity, Shedding
+from gateway.web.wrong_keys import WrongKeys
+
+WORDS_SECONDS = 2.0
+"""Beyond the grace, so that clients of requests which are ended then are told so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +47,11 @@ class Serving:
     directory: Path | None = None
     """Where the policy is read again from; None if it cannot change."""
     limits: BodyLimits = field(default_factory=BodyLimits)
-    admin_token: str | None = None
+    capacity: Capacity = field(default_factory=Capacity)
+    wrong_keys: WrongKeys = field(default_factory=WrongKeys)
+    admin_token: Secret | None = None
+    delay: float = 0.0
+    """Seconds from SIGTERM on in which it serves on, not ready, before it takes no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,37 +74,75 @@ class Sockets:
 async def serve_process(
     serving: Serving, store_url: str, sockets: Sockets, *, ready: Callable[[], None] | None = None
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then take no new work, finish what runs and settle it."""
+    """Serve until SIGTERM or SIGINT and the delay after it, then take no new work, finish what runs and settle it."""
     async with running_application(serving.settings, serving.policy, store_url) as application:
         application.outgoing.guard.keep_from(sockets.ports())
         if sockets.data is None:
             application.tasking.rest()
-        shutdown = _shutdown(sockets.lifeline)
+        # A process without the data plane has no client to wait for: its supervisor stops it when the others are gone.
+        stopping = Stopping(serving.delay if sockets.data is not None else 0.0)
+        stopping.follow_signals(sockets.lifeline)
+        shutdown = stopping.shutdown
         reloader = _reloader(application, serving.directory)
         grace = serving.settings.grace
         async with asyncio.TaskGroup() as group:
             if sockets.data is not None:
-                app = create_app(application.service, serving.limits)
-                group.create_task(serve_app(app, sockets.data, shutdown=shutdown, grace=grace))
-            if sockets.admin is not None:
-                admin = create_admin_app(
-                    metrics=application.scrape,
-                    token=serving.admin_token,
-                    health=application.service.ready,
-                    views=admin_views(application, makes_calls=sockets.data is not None)
-                    | callback_views(application.outgoing.callbacks),
-                    actions=({"reload": reloader.answer} if reloader else {})
-                    | callback_actions(application.outgoing.callbacks),
-                    questions={"explain": partial(explain, application)},
+                raise_limit(serving.capacity.requests)
+                shedding = _shedding(application, serving.capacity)
+                app = create_app(application.service, serving.limits, shedding=shedding, wrong_keys=serving.wrong_keys)
+                leaving = stopping.leaving
+                group.create_task(
+                    serve_app(app, sockets.data, shutdown=shutdown, grace=grace + WORDS_SECONDS, leaving=leaving)
                 )
-                group.create_task(serve_app(admin, sockets.admin, shutdown=shutdown, grace=grace))
+            if sockets.admin is not None:
+                application.pulse.makes_calls = sockets.data is not None
+                group.create_task(_serve_admin(application, serving, reloader, sockets.admin, shutdown))
             watching = group.create_task(reloader.run()) if reloader else None
+            heap.settle()
+            tidying = group.create_task(heap.give_back())
             if ready is not None:
                 ready()
-            await shutdown.wait()
-            application.lifecycle.refuse_new_work()
+            if sockets.data is not None:
+                notify(READY)
+            await stopping.run(application.service.leave)
+            await asyncio.gather(application.lifecycle.drain(grace), application.tasking.aclose(grace))
+            tidying.cancel()
             if watching is not None:
                 watching.cancel()
+
+
+async def _serve_admin(
+    application: Application,
+    serving: Serving,
+    reloader: PolicyReloader | None,
+    sock: socket.socket,
+    shutdown: asyncio.Event,
+) -> None:
+    callbacks = application.outgoing.callbacks
+    keys = Keys(application.store, load_pepper(serving.settings.data, serving.settings.pepper), application.realm)
+    token = serving.admin_token.reveal() if serving.admin_token is not None else None
+    console = Console(Scene(application), keys, reloader, token, shutdown)
+    admin = create_admin_app(
+        metrics=application.scrape,
+        token=token,
+        health=application.service.ready,
+        views=admin_views(application, makes_calls=application.pulse.makes_calls) | callback_views(callbacks),
+        actions=({"reload": reloader.answer} if reloader else {}) | callback_actions(callbacks),
+        questions={"explain": partial(explain, application)},
+        pages=console.pages(),
+        wrong_keys=serving.wrong_keys,
+    )
+    async with asyncio.TaskGroup() as group:
+        following = group.create_task(console.run())
+        await serve_app(admin, sock, shutdown=shutdown, grace=serving.settings.grace)
+        following.cancel()
+
+
+def _shedding(application: Application, capacity: Capacity) -> partial[Shedding]:
+    def told(reason: str) -> None:
+        application.lifecycle.means.observer.emit(RequestShed(reason))
+
+    return partial(Shedding, capacity=capacity, told=told, resident=resident_bytes)
 
 
 def _reloader(application: Application, directory: Path | None) -> PolicyReloader | None:
@@ -94,18 +151,3 @@ def _reloader(application: Application, directory: Path | None) -> PolicyReloade
     reloader = PolicyReloader(application, directory, os.environ)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.wake)
     return reloader
-
-
-def _shutdown(lifeline: int | None) -> asyncio.Event:
-    """Return an event that is set by SIGTERM, by SIGINT, or when the supervisor is gone."""
-    loop, shutdown = asyncio.get_running_loop(), asyncio.Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, shutdown.set)
-
-    def alone(descriptor: int) -> None:
-        loop.remove_reader(descriptor)  # end-of-file is readable for ever
-        shutdown.set()
-
-    if lifeline is not None:
-        loop.add_reader(lifeline, alone, lifeline)
-    return shutdown

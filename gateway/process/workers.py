@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.observe.scrape import forget_worker
@@ -46,7 +46,7 @@ class Inheritance:
 
     role: str
     socket: socket.socket
-    store_url: str
+    store_url: str = field(repr=False)
     lifeline: int
     ports: tuple[int, ...] = ()
 

@@ -16,15 +16,16 @@ _LONGEST = 40
 
 
 def told(amount: Amount, document: object, headers: Mapping[str, str]) -> Fraction | None:
-    """Return the number, exactly as it was written; None where there is none above zero, for zero is no bill.
+    """Return the number, exactly as it was written; None where there is none.
 
+    Zero is a number: whether it is a bill depends on what it is told of.
     `document` has its fractions as `Decimal`; header names are lower case.
     """
     return number(headers.get(amount.header.lower()) if amount.header else first(document, amount.path))
 
 
 def number(value: object) -> Fraction | None:
-    """Return what a JSON number, or a text that is one, says; None if it is not above zero or not believable."""
+    """Return what a JSON number, or a text that is one, says; None if it is below zero or not believable."""
     if isinstance(value, bool) or not isinstance(value, int | Decimal | str):
         return None
     if isinstance(value, str) and len(value) > _LONGEST:
@@ -33,7 +34,7 @@ def number(value: object) -> Fraction | None:
         decimal = Decimal(value)
     except ArithmeticError:
         return None
-    if not (decimal.is_finite() and 0 < decimal <= LARGEST) or decimal.adjusted() < -_LONGEST:
+    if not (decimal.is_finite() and 0 <= decimal <= LARGEST) or (decimal and decimal.adjusted() < -_LONGEST):
         return None
     return Fraction(decimal)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 import httpx
 
 from gateway.domain.settlement import Outcome, Reading
 from gateway.ports import Headers
 from gateway.ports.provider import UpstreamFailure
+from gateway.providers.message import Incoming
 from gateway.providers.outcome import LIMIT_HEADERS, of_garbage, of_transport
 from gateway.providers.reading import DocumentReader, EventReader, Reader
 
@@ -37,7 +38,7 @@ class StreamedAnswer:
 
     def __init__(
         self,
-        response: httpx.Response,
+        response: Incoming,
         *,
         event_stream: bool,
         max_body: int = MAX_BODY,
@@ -45,13 +46,13 @@ class StreamedAnswer:
         reader: Reader | None = None,
     ) -> None:
         self._response = response
-        self._stream = _stream_of(response)
         self._reader: Reader = reader or (EventReader() if event_stream else DocumentReader())
         self._event_stream = event_stream
         self._status = response.status_code
-        self._headers = passed_headers(response)
-        self._content_length = _content_length(response)
-        self._framed = self._content_length is not None or "transfer-encoding" in response.headers
+        self._said = said = response.said
+        self._headers = _passed(said)
+        self._content_length = _content_length(said)
+        self._framed = self._content_length is not None or _value(said, "transfer-encoding") is not None
         self._ended = False
         self._room = max_body
         self._patience = max_wait
@@ -79,12 +80,12 @@ class StreamedAnswer:
     @property
     def rate_limits(self) -> Mapping[str, str]:
         """What the provider said of the account's limits, names in lower case."""
-        return rate_limits_of(self._response.headers)
+        return {name: value for name, value in self._said if name.startswith(LIMIT_HEADERS)}
 
     @property
     def upstream_request_id(self) -> str | None:
         """The provider's own id of the request, if it named a plain one."""
-        named = self._response.headers.get("x-request-id", "")
+        named = _value(self._said, "x-request-id") or ""
         return named if _PLAIN_ID.fullmatch(named) else None
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -102,7 +103,7 @@ class StreamedAnswer:
         clock = asyncio.get_running_loop()
         began = clock.time()
         try:
-            chunk = await anext(self._stream, None)
+            chunk = await self._response.read() or None
         except httpx.TransportError as error:
             raise of_transport(error) from error
         self._patience -= clock.time() - began
@@ -123,7 +124,7 @@ class StreamedAnswer:
 
 
 def open_answer(
-    response: httpx.Response,
+    response: Incoming,
     *,
     document: Callable[[], Reader] = DocumentReader,
     events: Callable[[], Reader] = EventReader,
@@ -132,10 +133,11 @@ def open_answer(
 
     `document` and `events` make what reads either form.
     """
-    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    said = response.said
+    encoding = (_value(said, "content-encoding") or "").strip().lower()
     if encoding not in ("", "identity"):
         raise of_garbage(f"the answer is encoded as {encoding[:40]!r}", response.status_code)
-    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = (_value(said, "content-type") or "").partition(";")[0].strip().lower()
     if kind == "text/event-stream":
         return StreamedAnswer(response, event_stream=True, reader=events())
     if kind in ("", "application/json") or kind.endswith("+json"):
@@ -143,12 +145,12 @@ def open_answer(
     raise of_garbage(f"the answer is of type {kind[:40]!r}", response.status_code)
 
 
-async def read_limited(response: httpx.Response, *, limit: int, seconds: float) -> bytes:
+async def read_limited(response: Incoming, *, limit: int, seconds: float) -> bytes:
     """Read a body up to `limit` bytes and for at most `seconds`; one that breaks off is cut there."""
     body = bytearray()
     try:
         async with asyncio.timeout(seconds):
-            async for chunk in _stream_of(response):
+            async for chunk in response:
                 body += chunk
                 if len(body) >= limit:
                     break
@@ -157,11 +159,11 @@ async def read_limited(response: httpx.Response, *, limit: int, seconds: float) 
     return bytes(body[:limit])
 
 
-async def read_body(response: httpx.Response, *, limit: int) -> AsyncIterator[bytes]:
+async def read_body(response: Incoming, *, limit: int) -> AsyncIterator[bytes]:
     """Yield the body of an answer that is not an answer to a job; UpstreamFailure if it breaks off or is too large."""
     room = limit
     try:
-        async for chunk in _stream_of(response):
+        async for chunk in response:
             room -= len(chunk)
             if room < 0:
                 raise of_garbage("the body does not end", response.status_code)
@@ -170,26 +172,28 @@ async def read_body(response: httpx.Response, *, limit: int) -> AsyncIterator[by
         raise of_transport(error) from error
 
 
-def passed_headers(response: httpx.Response) -> Headers:
+def passed_headers(response: Incoming) -> Headers:
     """Return the headers that a client may see, names in lower case: a list of what is allowed, not of what is not."""
+    return _passed(response.said)
+
+
+def _passed(said: Sequence[tuple[str, str]]) -> Headers:
     return [
         (name, value)
-        for name, value in response.headers.multi_items()
+        for name, value in said
         if name in _PASSED_HEADERS or (name.startswith("x-ratelimit-") and name not in _OWN_HEADERS)
     ]
 
 
-def rate_limits_of(headers: httpx.Headers) -> dict[str, str]:
-    """Return the headers that tell of the account's limits, names in lower case."""
-    return {name: value for name, value in headers.items() if name.startswith(LIMIT_HEADERS)}
+def _value(said: Sequence[tuple[str, str]], wanted: str) -> str | None:
+    """Return the value of a header; those of one that is there several times together (RFC 9110, 5.3)."""
+    values = [value for name, value in said if name == wanted]
+    return ", ".join(values) if values else None
 
 
-def _stream_of(response: httpx.Response) -> AsyncIterator[bytes]:
-    if not isinstance(response.stream, httpx.AsyncByteStream):
-        raise TypeError("the transport answers with async streams")
-    return aiter(response.stream)
+_LENGTH_DIGITS = 18
 
 
-def _content_length(response: httpx.Response) -> int | None:
-    value = response.headers.get("content-length", "")
-    return int(value) if value.isascii() and value.isdigit() else None
+def _content_length(said: Sequence[tuple[str, str]]) -> int | None:
+    value = _value(said, "content-length") or ""
+    return int(value) if value.isascii() and value.isdigit() and len(value) <= _LENGTH_DIGITS else None

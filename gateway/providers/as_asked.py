@@ -8,6 +8,7 @@ from typing import Final
 
 from gateway.base64_stream import decoded, encoded
 from gateway.domain.errors import Unavailable
+from gateway.domain.job import AUTO
 from gateway.ports.provider import Call, Converter, NotConvertible
 from gateway.providers.part import IN_MEMORY, Part
 from gateway.providers.picture import picture_of
@@ -17,27 +18,29 @@ log = logging.getLogger("gateway.providers")
 
 USUAL: Final = "png"
 """What an image is asked for as where nothing is said."""
+_OTHER_WORDS: Final = {"jpg": "jpeg"}
 _PHOTOS: Final = frozenset({"png", "jpeg", "webp"})
 """Formats that are converted into each other."""
 _HEAD: Final = 4096
 """Characters of base64 by which a format is told."""
 
 
-def wanted_of(call: Call) -> str:
-    """Return the format that a call's client asked for."""
-    return call.job.output_format or USUAL
+def wanted_of(call: Call) -> str | None:
+    """Return the format that was asked for, by the client or by policy; None where any will do."""
+    word = (call.job.output_format or USUAL).lower()
+    return None if word == AUTO else _OTHER_WORDS.get(word, word)
 
 
-async def as_asked(parts: Sequence[Part], wanted: str, converter: Converter | None) -> None:
+async def as_asked(parts: Sequence[Part], wanted: str | None, converter: Converter | None) -> None:
     """Let each part say what format its images are in, converted first where that is possible and wanted."""
     for part in parts:
         for number in range(len(part.images)):
             found = await _format_of(part, number)
-            if converter is not None and found != wanted and {found, wanted} <= _PHOTOS:
+            if converter is not None and wanted is not None and found != wanted and {found, wanted} <= _PHOTOS:
                 found = await _converted(part, number, found, wanted, converter)
             if found is None:
                 continue
-            if found != wanted:
+            if wanted is not None and found != wanted:
                 part.other_format = found
             if not number:
                 part.document = {**part.document, "output_format": found}

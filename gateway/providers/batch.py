@@ -7,8 +7,6 @@ import logging
 import time
 from functools import partial
 
-import httpx
-
 from gateway.domain.route import ProviderConfig, Route
 from gateway.domain.settlement import Outcome
 from gateway.failpoint import reach
@@ -19,6 +17,7 @@ from gateway.providers.batch_following import Account, Following
 from gateway.providers.batch_lines import Full, line_body
 from gateway.providers.batch_making import Making
 from gateway.providers.batch_wire import BatchWire
+from gateway.providers.transport import Transport
 
 log = logging.getLogger("gateway.providers")
 
@@ -29,12 +28,10 @@ CUSTOM_ID = "custom_id"
 class BatchProvider:
     """Implements `ports.Provider` for calls that go by batch, for one account. Lines of one model share a batch."""
 
-    def __init__(
-        self, config: ProviderConfig, outside: Outside, transport: httpx.AsyncBaseTransport | None = None
-    ) -> None:
+    def __init__(self, config: ProviderConfig, outside: Outside, transport: Transport | None = None) -> None:
         if config.batch is None or outside.batches is None:
             raise ValueError(f"provider {config.name}: it takes no batches here")
-        self._terms, self._outside = config.batch, outside
+        self._terms, self._outside, self._profile = config.batch, outside, config.profile
         self._records: Batches = outside.batches
         self._wire = BatchWire(config, transport)
         told = partial(outside.batch_told, config.name)
@@ -60,7 +57,7 @@ class BatchProvider:
         endpoint = self._terms.endpoints.get(call.job.operation)
         if endpoint is None:
             raise UpstreamFailure(Outcome.NOT_SENT, "unsupported", f"no batch takes {call.job.operation}")
-        body = await line_body(call, self._outside)
+        body = await line_body(call, self._outside, self._profile)
         try:
             for _ in range(3):
                 making = self._making(endpoint, call.route.upstream_model)

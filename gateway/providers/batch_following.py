@@ -107,6 +107,9 @@ class Following:
         except UpstreamFailure:
             self._told("lost", self._waiting)
             raise
+        finally:
+            if seen.over:
+                self._wire.forget(seen.source)
         self._told(seen.status, self._waiting)
         return seen, results
 
@@ -139,7 +142,9 @@ class Following:
             if found is not None:
                 await self._records.created(self.key, found.id)
                 return found
-        await self._records.abandon(self.key)
+        if await self._records.abandon(self.key):
+            record = await self._records.find(self.key)
+            self._wire.forget(record.file or None if record else None)
         return None
 
     async def _over(self, seen: Seen) -> Seen:

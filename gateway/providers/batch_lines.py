@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from gateway.domain.errors import Unavailable
 from gateway.domain.job import Operation
-from gateway.domain.profile import ImageForm, Parameter, Source
+from gateway.domain.profile import ImageForm, Parameter, Profile, Source
 from gateway.domain.settlement import Outcome
 from gateway.ports import Rendered
 from gateway.ports.provider import Call, Outside, UpstreamFailure
+from gateway.providers.profiled_body import changed_fields, refuse_misread
 from gateway.providers.upstream_json import upstream_json
 from gateway.providers.upstream_values import refuse_spooled
 from gateway.spool import Spool
@@ -76,25 +77,31 @@ class LineFile:
         await self._spool.aclose()
 
 
-async def line_body(call: Call, outside: Outside) -> Rendered:
+async def line_body(call: Call, outside: Outside, profile: Profile) -> Rendered:
     """Return the JSON that a line carries; `aclose` it once it was written. UpstreamFailure if there is no such form.
 
-    JSON of the client's goes as it is, with policy's changes. A form becomes the JSON form of an edit, its images as
-    data URLs.
+    It is what the profile makes of a call of its own, with the model even where a path names it otherwise: lines have
+    no path. JSON of the client's goes as it is, with these changes. A form becomes the JSON form of an edit, its images
+    as data URLs.
     """
-    changes: Mapping[str, str | int | None] = {"model": call.route.upstream_model, **call.changes}
-    fields = call.body.fields
-    if call.body.encoding == "json" and (call.job.operation is not Operation.EDIT or "images" in fields):
+    refuse_misread(profile, call)
+    if profile.parameters:
+        return await upstream_json(call, profile.parameters, outside)
+    changes = changed_fields(replace(profile, send_model=True), call)
+    fields, renamed = call.body.fields, profile.rename
+    as_it_is = call.job.operation is not Operation.EDIT or ("images" in fields and not _IMAGES & renamed.keys())
+    if call.body.encoding == "json" and as_it_is:
         return call.body.render(changes)
     if "markup" in fields:
         raise UpstreamFailure(Outcome.NOT_SENT, "unsupported", "a batch takes no markup")
+    meant_by = {other: name for name, other in renamed.items()}
     parameters = [
-        Parameter(name, Source.CONSTANT, constant=_meant(name, value))
+        Parameter(name, Source.CONSTANT, constant=_meant(meant_by.get(name, name), value))
         for name, value in {**fields, **changes}.items()
         if value is not None and name not in _IMAGES
     ]
-    parameters.append(Parameter("images", Source.IMAGES, form=ImageForm.DATA_URL, wrap="image_url"))
-    parameters.append(Parameter("mask", Source.MASK, form=ImageForm.DATA_URL, wrap="image_url"))
+    for name, source in (("images", Source.IMAGES), ("mask", Source.MASK)):
+        parameters.append(Parameter(renamed.get(name, name), source, form=ImageForm.DATA_URL, wrap="image_url"))
     return await upstream_json(call, parameters, outside)
 
 

@@ -106,6 +106,14 @@ class Making:
         if not self._file.lines:
             raise UpstreamFailure(Outcome.NOT_SENT, "batch_not_created", "no line of this batch could be written")
         file = await self._upload()
+        try:
+            return await self._handed_over(file)
+        except UpstreamFailure as failure:
+            if failure.outcome is Outcome.NOT_SENT:
+                self._wire.forget(file)
+            raise
+
+    async def _handed_over(self, file: str) -> Seen:
         before = time.monotonic()
         if not await self._known(lambda: self._records.creating(self.key, file, self._creating)):
             raise _given_up()

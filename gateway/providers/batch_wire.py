@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
+import re
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +19,11 @@ from gateway.ports import Rendered
 from gateway.ports.provider import UpstreamFailure
 from gateway.providers.answer import read_body, read_limited
 from gateway.providers.endpoint import Endpoint
+from gateway.providers.message import Incoming
 from gateway.providers.outcome import of_garbage, of_status
+from gateway.providers.transport import Transport
+
+log = logging.getLogger("gateway.providers")
 
 MARK: Final = "gateway_batch"
 """The name of the metadata by which a batch is found whose id was never told."""
@@ -24,10 +31,13 @@ MOST_RESULTS: Final = 64 * 1024**3
 """Bytes of one file of results; 50,000 large images stay below it."""
 _MOST_DOCUMENT = 1024 * 1024
 _DOCUMENT_SECONDS = 60.0
+_ID = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 _PAGES = 20
 """Pages of a hundred batches that are looked through for one."""
 _SPARE = 10.0
+_LAST_SECONDS = 3.0
 _GENERATIONS = "/images/generations"
+_DEPLOYMENT = "/deployments/{deployment}"
 OVER: Final = frozenset({"completed", "failed", "expired", "cancelled"})
 
 
@@ -39,6 +49,8 @@ class Seen:
     status: str
     files: tuple[str, ...] = ()
     message: str = ""
+    source: str | None = None
+    """The file that its lines were uploaded in."""
 
     @property
     def over(self) -> bool:
@@ -49,13 +61,14 @@ class Seen:
 class BatchWire:
     """Speaks to one account. Every method raises UpstreamFailure; what it says of money only `create` can mean."""
 
-    def __init__(self, config: ProviderConfig, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(self, config: ProviderConfig, transport: Transport | None = None) -> None:
         self._endpoint = Endpoint(config, config.profile.auth, transport)
         path, query = config.profile.generations, config.profile.query
         self.longest_call = 2 * config.timeout + config.connect_timeout + _SPARE
         """Seconds after which the provider has heard of whatever this process said to it."""
+        self._deleting: set[asyncio.Task[None]] = set()
         root = path.removesuffix(_GENERATIONS) if path.endswith(_GENERATIONS) else ""
-        self._root, self._query = root, query
+        self._root, self._query = root.replace(_DEPLOYMENT, ""), query  # files and batches are the account's
 
     @property
     def secret(self) -> str | None:
@@ -134,13 +147,26 @@ class BatchWire:
         finally:
             await response.aclose()
 
+    def forget(self, file: str | None) -> None:
+        """Have a file deleted that was uploaded and has served; nobody waits for it, and nothing fails by it."""
+        if file is not None:
+            task = asyncio.create_task(self._delete(file))
+            self._deleting.add(task)
+            task.add_done_callback(self._deleting.discard)
+
+    async def _delete(self, file: str) -> None:
+        try:
+            await self._document(await self._endpoint.ask("DELETE", self._url(f"/files/{file}")))
+        except UpstreamFailure as failure:
+            log.warning("file %s stays at the provider: %s", file, failure)
+
     def _url(self, path: str, query: Mapping[str, str] | None = None) -> httpx.URL:
         return self._endpoint.url(self._root + path, {**self._query, **(query or {})})
 
-    async def _post(self, path: str, body: Rendered, key: str) -> httpx.Response:
+    async def _post(self, path: str, body: Rendered, key: str) -> Incoming:
         return await self._endpoint.post(self._url(path), body, key, accept="application/json")
 
-    async def _document(self, response: httpx.Response) -> Mapping[str, Any]:
+    async def _document(self, response: Incoming) -> Mapping[str, Any]:
         try:
             if not response.is_success:
                 raise await self._failure(response)
@@ -155,18 +181,22 @@ class BatchWire:
             raise of_garbage("the provider's answer is no JSON object", response.status_code)
         return document
 
-    async def _failure(self, response: httpx.Response) -> UpstreamFailure:
+    async def _failure(self, response: Incoming) -> UpstreamFailure:
         body = await self._endpoint.error_body(response)
         return of_status(response.status_code, response.headers, body, secret=self.secret)
 
     async def aclose(self) -> None:
-        """Close connections."""
+        """Close connections; what is being deleted has a moment for it."""
+        if self._deleting:
+            _, left = await asyncio.wait(self._deleting, timeout=_LAST_SECONDS)
+            for task in left:
+                task.cancel()
         await self._endpoint.aclose()
 
 
 def _id(document: object) -> str:
     named = document.get("id") if isinstance(document, dict) else None
-    if not isinstance(named, str) or not named.isascii() or not named.replace("-", "").replace("_", "").isalnum():
+    if not isinstance(named, str) or not _ID.fullmatch(named):
         raise of_garbage("the provider's answer names no id")
     return named
 
@@ -176,7 +206,14 @@ def _seen(document: Mapping[str, Any]) -> Seen:
     told = document.get("errors")
     errors = told.get("data") if isinstance(told, dict) else None
     first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else {}
-    return Seen(_id(document), str(document.get("status")), files, str(first.get("message") or "")[:200])
+    source = document.get("input_file_id")
+    return Seen(
+        _id(document),
+        str(document.get("status")),
+        files,
+        str(first.get("message") or "")[:200],
+        source if isinstance(source, str) and _ID.fullmatch(source) else None,
+    )
 
 
 def not_sent(failure: UpstreamFailure) -> UpstreamFailure:

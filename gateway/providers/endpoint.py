@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, quote, urlencode
 
 import httpx
@@ -12,12 +12,22 @@ from gateway import __version__
 from gateway.domain.profile import Auth
 from gateway.domain.route import ProviderConfig
 from gateway.ports import Rendered
+from gateway.ports.tracing import TRACE_HEADERS
 from gateway.providers.answer import passed_headers, read_limited
+from gateway.providers.message import Incoming, Origin, Outgoing, Timeouts, head_of, outgoing
+from gateway.providers.message import origin_of as origin_of_url
 from gateway.providers.outcome import of_transport
 from gateway.providers.transport import Transport
 
 MAX_ERROR_BODY: Final = 64 * 1024
 _ERROR_BODY_SECONDS: Final = 10.0
+
+
+class Target(NamedTuple):
+    """Where POSTs go, and what their heads begin with."""
+
+    origin: Origin
+    head: bytes
 
 
 class Endpoint:
@@ -26,9 +36,7 @@ class Endpoint:
     Raises ValueError if the base URL is no http(s) URL or the key cannot stand in a header.
     """
 
-    def __init__(
-        self, config: ProviderConfig, auth: Auth | None = None, transport: httpx.AsyncBaseTransport | None = None
-    ) -> None:
+    def __init__(self, config: ProviderConfig, auth: Auth | None = None, transport: Transport | None = None) -> None:
         base = httpx.URL(config.base_url)
         if base.scheme not in ("http", "https") or not base.host:
             raise ValueError(f"provider {config.name}: base_url must begin with https:// or http://")
@@ -37,12 +45,14 @@ class Endpoint:
             raise ValueError(f"provider {config.name}: api_key has characters that cannot stand in a header")
         self._base = base
         self._variables = config.variables
+        self._traces = config.trace_context
         self._headers = [("Accept-Encoding", "identity"), ("User-Agent", f"image-gateway/{__version__}")]
         if self.secret is not None:
             auth = auth or Auth()
             self._headers.append((auth.header, f"{auth.prefix}{self.secret}"))
         wait = config.timeout
-        self._extensions = {"timeout": {"connect": config.connect_timeout, "read": wait, "write": wait, "pool": None}}
+        self._timeouts = Timeouts(config.connect_timeout, wait, wait)
+        self._extensions = {"timeout": self._timeouts._asdict()}
         self._error_seconds = min(wait, _ERROR_BODY_SECONDS)
         self._transport = Transport() if transport is None else transport
 
@@ -74,26 +84,35 @@ class Endpoint:
             return None
         return url if url.scheme in ("http", "https") and url.host else None
 
-    async def post(self, url: httpx.URL, body: Rendered, request_id: str, *, accept: str) -> httpx.Response:
+    def target(self, url: httpx.URL) -> Target:
+        """Return what every POST to a URL begins with, for those who make many."""
+        fields = [(name.encode("ascii"), value.encode("ascii")) for name, value in self._headers]
+        return Target(origin_of_url(url), head_of("POST", url, fields))
+
+    async def post(self, url: httpx.URL | Target, body: Rendered, request_id: str, *, accept: str) -> Incoming:
         """Send a body; return once a status line is in, whatever it says, or raise UpstreamFailure."""
-        headers = [
-            *self._headers,
+        to = url if isinstance(url, Target) else self.target(url)
+        fields = [
             ("Accept", accept),
             ("Content-Type", body.content_type),
             ("Content-Length", str(body.length)),
             ("X-Client-Request-Id", request_id),
         ]
-        return await self._send(
-            httpx.Request("POST", url, headers=headers, stream=BodyStream(body), extensions=self._extensions)
-        )
+        if self._traces:
+            fields += TRACE_HEADERS.get()
+        rest = "\r\n".join([f"{name}: {value}" for name, value in fields]) + "\r\n\r\n"
+        if rest.count("\n") != len(fields) + 1 or rest.count("\r") != len(fields) + 1:
+            raise ValueError("a header has a line break in it")
+        head = to.head + rest.encode("ascii")
+        return await self._send(Outgoing(to.origin, "POST", head, BodyStream(body), body.length, self._timeouts))
 
-    async def get(self, url: httpx.URL) -> httpx.Response:
+    async def get(self, url: httpx.URL) -> Incoming:
         """Ask for something on the provider's own origin, credentials included; as `post` otherwise."""
-        return await self._send(httpx.Request("GET", url, headers=self._headers, extensions=self._extensions))
+        return await self._ask(httpx.Request("GET", url, headers=self._headers, extensions=self._extensions))
 
-    async def ask(self, method: str, url: httpx.URL) -> httpx.Response:
+    async def ask(self, method: str, url: httpx.URL) -> Incoming:
         """Make a request without a body, credentials included; as `post` otherwise."""
-        return await self._send(httpx.Request(method, url, headers=self._headers, extensions=self._extensions))
+        return await self._ask(httpx.Request(method, url, headers=self._headers, extensions=self._extensions))
 
     def raw_url(self, path: str, query: str) -> httpx.URL:
         """Return a URL below the base; path and query are sent as they are written."""
@@ -103,20 +122,23 @@ class Endpoint:
 
     async def pass_on(
         self, method: str, url: httpx.URL, headers: list[tuple[str, str]], body: httpx.AsyncByteStream | None
-    ) -> httpx.Response:
+    ) -> Incoming:
         """Make a request with these headers and the account's own; as `post` otherwise."""
         every = [*self._headers, *headers]
         if body is None:
-            return await self._send(httpx.Request(method, url, headers=every, extensions=self._extensions))
-        return await self._send(httpx.Request(method, url, headers=every, stream=body, extensions=self._extensions))
+            return await self._ask(httpx.Request(method, url, headers=every, extensions=self._extensions))
+        return await self._ask(httpx.Request(method, url, headers=every, stream=body, extensions=self._extensions))
 
-    async def _send(self, request: httpx.Request) -> httpx.Response:
+    async def _ask(self, request: httpx.Request) -> Incoming:
+        return await self._send(outgoing(request))
+
+    async def _send(self, request: Outgoing) -> Incoming:
         try:
-            return await self._transport.handle_async_request(request)
+            return await self._transport.send(request)
         except httpx.TransportError as error:
             raise of_transport(error) from error
 
-    async def error_body(self, response: httpx.Response) -> bytes:
+    async def error_body(self, response: Incoming) -> bytes:
         """Return the body of an answer that is no success, cut at a limit."""
         return await read_limited(response, limit=MAX_ERROR_BODY, seconds=self._error_seconds)
 
@@ -131,7 +153,7 @@ def origin_of(url: httpx.URL) -> str:
     return f"{url.scheme}://{url.host.lower()}:{port}"
 
 
-def shown_headers(response: httpx.Response) -> list[tuple[str, str]]:
+def shown_headers(response: Incoming) -> list[tuple[str, str]]:
     """Return the headers of an error that a client may see."""
     return [(name, value) for name, value in passed_headers(response) if name != "content-length"]
 

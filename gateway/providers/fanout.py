@@ -1,8 +1,9 @@
 """Fan-out: one job as several calls where a provider makes fewer images a call; answers told as events, or with links.
 
 All calls go out at once and are read to their end before anything is passed on: only then is it known what there is to
-pass on. What succeeded is the answer; calls that failed are left out of it, and count as money if they may have been
-billed. A client that asked for a stream gets its images as events then, without partial images.
+pass on. What succeeded is the answer; calls that failed are repeated where that is sure to cost nothing
+(`repeating.py`), or left out of it, and count as money if they may have been billed. A client that asked for a stream
+gets its images as events then, without partial images.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from gateway.providers.as_links import link
 from gateway.providers.collected import CollectedAnswer, Piece
 from gateway.providers.outcome import of_garbage
 from gateway.providers.part import Part, fetch
+from gateway.providers.repeating import made_good
 from gateway.providers.seen import seen
 
 log = logging.getLogger("gateway.providers")
@@ -44,6 +46,8 @@ class FanOut:
         calls = calls_of(call)
         parts = [await fetch(self._provider, calls[0])] if len(calls) == 1 else await self._fetch(calls)
         try:
+            if call.repeats is not None and len(parts) > 1:
+                await made_good(self._provider, calls, parts, call.repeats)
             await as_asked(parts, wanted_of(call), call.converter)
             if call.links is not None and not _streams(call):
                 await link(parts, call.links)

@@ -16,7 +16,9 @@ from gateway.providers.endpoint import Endpoint, shown_headers
 from gateway.providers.gemini_answer import put_in_shape
 from gateway.providers.gemini_body import gemini_body
 from gateway.providers.gemini_errors import in_shape
+from gateway.providers.message import Incoming
 from gateway.providers.outcome import of_garbage, of_status
+from gateway.providers.transport import Transport
 from gateway.providers.unsupported import unsupported
 
 KEY_HEADER: Final = Auth("x-goog-api-key", "")
@@ -32,9 +34,7 @@ class GeminiProvider:
     Raises ValueError if the base URL is no http(s) URL or the key cannot stand in a header.
     """
 
-    def __init__(
-        self, config: ProviderConfig, outside: Outside, transport: httpx.AsyncBaseTransport | None = None
-    ) -> None:
+    def __init__(self, config: ProviderConfig, outside: Outside, transport: Transport | None = None) -> None:
         own = config.profile.auth
         self._endpoint = Endpoint(config, KEY_HEADER if own == Auth() else own, transport)
         self._outside = outside
@@ -62,7 +62,7 @@ class GeminiProvider:
         finally:
             await response.aclose()
 
-    async def _failure(self, response: httpx.Response) -> UpstreamFailure:
+    async def _failure(self, response: Incoming) -> UpstreamFailure:
         came = await self._endpoint.error_body(response)
         status, headers, body = in_shape(response.status_code, response.headers, came)
         return of_status(status, headers, body, passed=shown_headers(response), secret=self._endpoint.secret)

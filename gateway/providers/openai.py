@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
-import httpx
-
 from gateway.domain.job import Operation
 from gateway.domain.route import ProviderConfig
 from gateway.domain.settlement import Outcome
 from gateway.ports.provider import Answer, Call, UpstreamFailure
 from gateway.providers.answer import open_answer
 from gateway.providers.endpoint import Endpoint, shown_headers
+from gateway.providers.message import Incoming
 from gateway.providers.outcome import of_status
 from gateway.providers.response_reading import ResponseDocument, ResponseEvents
+from gateway.providers.transport import Transport
 
 _PATHS: Final = {
     Operation.GENERATE: "/images/generations",
@@ -28,9 +28,9 @@ class OpenAIProvider:
     Raises ValueError if the base URL is no http(s) URL or the key cannot stand in a header.
     """
 
-    def __init__(self, config: ProviderConfig, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(self, config: ProviderConfig, transport: Transport | None = None) -> None:
         self._endpoint = Endpoint(config, transport=transport)
-        self._urls = {operation: self._endpoint.url(path) for operation, path in _PATHS.items()}
+        self._urls = {operation: self._endpoint.target(self._endpoint.url(path)) for operation, path in _PATHS.items()}
 
     async def send(self, call: Call) -> Answer:
         """Send the job; return once a 2xx status line is in, or raise UpstreamFailure."""
@@ -53,7 +53,7 @@ class OpenAIProvider:
             if answer is None:
                 await response.aclose()
 
-    async def _failure(self, response: httpx.Response) -> UpstreamFailure:
+    async def _failure(self, response: Incoming) -> UpstreamFailure:
         body = await self._endpoint.error_body(response)
         passed, secret = shown_headers(response), self._endpoint.secret
         return of_status(response.status_code, response.headers, body, passed=passed, secret=secret)

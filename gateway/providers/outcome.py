@@ -26,15 +26,14 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import re
+import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
 import httpx
 
+from gateway.domain.retry import retry_after_seconds
 from gateway.domain.settlement import Outcome
 from gateway.ports import Headers
 from gateway.ports.provider import UpstreamFailure
@@ -170,15 +169,8 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     milliseconds = headers.get("retry-after-ms", "").strip()
     if _SECONDS.fullmatch(milliseconds):
         return min(float(milliseconds) / 1000, MAX_RETRY_AFTER)
-    value = headers.get("retry-after", "").strip()
-    if _SECONDS.fullmatch(value):
-        return min(float(value), MAX_RETRY_AFTER)
-    try:
-        date = parsedate_to_datetime(value)
-    except (ValueError, OverflowError):
-        return None
-    wait = ((date if date.tzinfo else date.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds()
-    return min(max(math.ceil(wait), 0.0), MAX_RETRY_AFTER)
+    wait = retry_after_seconds(headers.get("retry-after", ""), time.time())
+    return None if wait is None else min(wait, MAX_RETRY_AFTER)
 
 
 def scrub(body: bytes, secret: str | None) -> bytes:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final
 
-import httpx
-
 from gateway.domain.route import ProviderConfig
 from gateway.domain.settlement import Outcome, Reading
 from gateway.ports import Headers, Rendered
@@ -14,6 +12,7 @@ from gateway.ports.provider import UpstreamFailure
 from gateway.ports.responses import Passing
 from gateway.providers.answer import MAX_BODY, open_answer, read_body
 from gateway.providers.endpoint import BodyStream, Endpoint
+from gateway.providers.message import Incoming
 from gateway.providers.outcome import of_status
 from gateway.providers.response_reading import ResponseDocument, ResponseEvents
 
@@ -76,7 +75,7 @@ class Passages:
 class PassedAnswer:
     """An answer on its way, whatever its status."""
 
-    def __init__(self, response: httpx.Response) -> None:
+    def __init__(self, response: Incoming) -> None:
         self._response = response
 
     @property

@@ -10,9 +10,11 @@ from gateway.ports.provider import Answer, Call, Outside, UpstreamFailure
 from gateway.providers.answer import open_answer
 from gateway.providers.endpoint import Endpoint, shown_headers
 from gateway.providers.foreign_errors import in_shape
+from gateway.providers.message import Incoming
 from gateway.providers.normalised import Normaliser
 from gateway.providers.outcome import of_status
 from gateway.providers.profiled_body import path_of, profiled_body
+from gateway.providers.transport import Transport
 
 
 class ProfiledProvider:
@@ -21,9 +23,7 @@ class ProfiledProvider:
     Raises ValueError if the base URL is no http(s) URL or the key cannot stand in a header.
     """
 
-    def __init__(
-        self, config: ProviderConfig, outside: Outside, transport: httpx.AsyncBaseTransport | None = None
-    ) -> None:
+    def __init__(self, config: ProviderConfig, outside: Outside, transport: Transport | None = None) -> None:
         self._profile = config.profile
         self._outside = outside
         self._endpoint = Endpoint(config, config.profile.auth, transport)
@@ -57,7 +57,7 @@ class ProfiledProvider:
             if answer is None:
                 await response.aclose()
 
-    async def _failure(self, response: httpx.Response) -> UpstreamFailure:
+    async def _failure(self, response: Incoming) -> UpstreamFailure:
         status, body = in_shape(response.status_code, await self._endpoint.error_body(response))
         passed, secret = shown_headers(response), self._endpoint.secret
         return of_status(status, response.headers, body, passed=passed, secret=secret)

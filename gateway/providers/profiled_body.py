@@ -29,12 +29,12 @@ def path_of(profile: Profile, call: Call) -> str:
 
 async def profiled_body(profile: Profile, call: Call, outside: Outside) -> Rendered:
     """Return the body to send; `aclose` it then. UpstreamFailure (not sent) for what the provider would misread."""
-    _refuse(profile, call)
+    refuse_misread(profile, call)
     as_form = call.job.operation in profile.forms
     if profile.parameters:
         build = upstream_form if as_form else upstream_json
         return await build(call, profile.parameters, outside)
-    changes = _changes(profile, call)
+    changes = changed_fields(profile, call)
     renamed = _IMAGE_FIELDS & profile.rename.keys()
     if as_form and (call.body.encoding == "json" or renamed):
         fields = {name: value for name, value in call.body.fields.items() if name not in _IMAGE_FIELDS}
@@ -42,7 +42,7 @@ async def profiled_body(profile: Profile, call: Call, outside: Outside) -> Rende
     return call.body.render(changes)
 
 
-def _changes(profile: Profile, call: Call) -> Mapping[str, str | int | None]:
+def changed_fields(profile: Profile, call: Call) -> Mapping[str, str | int | None]:
     """Return the fields that differ from the client's: policy's, and those that go by another name or not at all."""
     changes: dict[str, str | int | None] = {"model": call.route.upstream_model, **call.changes}
     if not profile.send_model:
@@ -55,7 +55,8 @@ def _changes(profile: Profile, call: Call) -> Mapping[str, str | int | None]:
     return changes
 
 
-def _refuse(profile: Profile, call: Call) -> None:
+def refuse_misread(profile: Profile, call: Call) -> None:
+    """Raise UpstreamFailure (not sent) for what the provider would misread."""
     for name, reason in profile.refuse.items():
         if call.body.fields.get(name) is not None:
             raise unsupported(f"{name}: {reason}")

@@ -23,6 +23,9 @@ MOST_KEPT = 64 * 1024
 UNREAD = "unread"
 """The usage problem of an answer that is too long even without its images."""
 
+WHOLE = 16 * 1024
+"""Bytes of a document that is parsed as it is: leaving long strings out pays only where there are such."""
+
 _LONGEST_WORD = 64
 
 
@@ -46,6 +49,7 @@ class DocumentReader:
 
     def __init__(self) -> None:
         self._elider = Elider()
+        self._whole: bytes | None = b""
         self._kept = bytearray()
         self._too_long = False
         self._reading = Reading()
@@ -54,6 +58,11 @@ class DocumentReader:
         """Take the next bytes of the body."""
         if self._too_long:
             return
+        if self._whole is not None:
+            chunk = self._whole + chunk if self._whole else chunk
+            self._whole = chunk if len(chunk) <= WHOLE else None
+            if self._whole is not None:
+                return
         self._kept += self._elider.feed(chunk)
         if len(self._kept) > self.most_kept:
             self._too_long = True
@@ -64,10 +73,14 @@ class DocumentReader:
         if self._too_long:
             self._reading = Reading(usage_problem=UNREAD, complete=framed)
             return
-        document = _parse(bytes(self._kept))
+        document = _parse(self._whole) if self._whole else None
+        if document is None:  # what stands in a long string is no matter, so it may be no UTF-8
+            document = _parse(bytes(self._kept) + (self._elider.feed(self._whole) if self._whole else b""))
+        self._whole = None
         self._kept.clear()
         if document is not None:
-            self._reading = replace(self.interpret(document), complete=True)
+            reading = self.interpret(document)
+            self._reading = reading if reading.complete else replace(reading, complete=True)
 
     def interpret(self, document: Mapping[str, object]) -> Reading:
         """Return what a whole document says."""
@@ -106,10 +119,17 @@ class EventReader:
         # The last line may go on; a carriage return at the very end may be half of a line break.
         self._line = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
         for line in lines:
+            if not self._fits(line):
+                return
             self._take(line.rstrip(b"\r\n"))
-        if len(self._line) + len(self._event.data) > self.most_kept:
+        self._fits(self._line)
+
+    def _fits(self, line: bytes) -> bool:
+        """Tell whether an event is still short enough with a line, or what is there of it: however it was cut."""
+        if len(line) + len(self._event.data) > self.most_kept:
             self._too_long = True
             self._line, self._event = b"", _Event()
+        return not self._too_long
 
     def end(self, *, framed: bool) -> None:
         """Take the last event, should its empty line be missing; complete if an event says that nothing follows."""
@@ -177,7 +197,7 @@ def _read_document(document: Mapping[str, object]) -> Reading:
     data = document.get("data")
     images = sum(map(is_image, data)) if isinstance(data, list) else 0
     error = document.get("error")
-    reading = _facts(document, images)
+    reading = _facts(document, images, complete=True)
     return reading if error is None else replace(reading, error=error_code(error))
 
 
@@ -185,7 +205,7 @@ def _read_event(document: Mapping[str, object]) -> Reading:
     return _facts(document, 1)
 
 
-def _facts(document: Mapping[str, object], images: int) -> Reading:
+def _facts(document: Mapping[str, object], images: int, *, complete: bool = False) -> Reading:
     usage = read_usage(document.get("usage"), images=images)
     return Reading(
         usage=None if isinstance(usage, str) else usage,
@@ -194,6 +214,7 @@ def _facts(document: Mapping[str, object], images: int) -> Reading:
         quality=word(document, "quality"),
         output_format=word(document, "output_format"),
         images=images,
+        complete=complete,
     )
 
 

@@ -10,16 +10,16 @@ import asyncio
 import base64
 import binascii
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Final
 
 from gateway.base64_stream import decoded
 from gateway.domain.errors import Unavailable
-from gateway.domain.settlement import Reading
 from gateway.ports import Headers
-from gateway.ports.provider import Answer, Archive, Call, Collected, UpstreamFailure
+from gateway.ports.provider import Answer, Archive, Call, UpstreamFailure, is_collected
 from gateway.ports.storage import FULL, StorageUnavailable
+from gateway.ports.wrapped import WrappedAnswer
 from gateway.providers.as_asked import wanted_of
 from gateway.providers.collected import OUTPUT_FORMAT
 from gateway.providers.content import Content
@@ -44,52 +44,28 @@ _LOOKED_AT: Final = 256 * 1024
 
 def seen(answer: Answer, call: Call) -> Answer:
     """Return an answer that is looked at as it goes by."""
-    kind = SeenCollectedAnswer if isinstance(answer, Collected) else SeenAnswer
+    kind = SeenCollectedAnswer if is_collected(answer) else SeenAnswer
     return kind(answer, call)
 
 
-class SeenAnswer:
+class SeenAnswer(WrappedAnswer):
     """Implements `ports.Answer` by another one."""
 
     def __init__(self, answer: Answer, call: Call) -> None:
-        self._answer = answer
+        super().__init__(answer)
         self._wanted = wanted_of(call)
         self._sniffer: Sniffer | None = Sniffer()
         self._found: str | None = None
         self._tap = Tap(call.archive, call.job.n, event_stream=answer.event_stream) if call.archive else None
 
     @property
-    def status(self) -> int:
-        """The provider's status code."""
-        return self._answer.status
-
-    @property
     def headers(self) -> Headers:
         """What may be passed to the client, and the format of the first image if it is not the one asked for."""
         headers = self._answer.headers
-        if self._found is None or self._found == self._wanted or any(name == OUTPUT_FORMAT for name, _ in headers):
+        same = self._found == self._wanted or self._wanted is None
+        if self._found is None or same or any(name == OUTPUT_FORMAT for name, _ in headers):
             return headers
         return [*headers, (OUTPUT_FORMAT, self._found)]
-
-    @property
-    def content_length(self) -> int | None:
-        """Length of the body in bytes, if it is known."""
-        return self._answer.content_length
-
-    @property
-    def event_stream(self) -> bool:
-        """Whether the body is server-sent events."""
-        return self._answer.event_stream
-
-    @property
-    def upstream_request_id(self) -> str | None:
-        """The provider's own id of the request."""
-        return self._answer.upstream_request_id
-
-    @property
-    def rate_limits(self) -> Mapping[str, str]:
-        """What was said of the account's limits."""
-        return self._answer.rate_limits
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it comes."""
@@ -107,16 +83,12 @@ class SeenAnswer:
         if sniffer.feed(chunk):
             self._found, self._sniffer = sniffer.found, None
 
-    def reading(self) -> Reading:
-        """Return what was picked out so far."""
-        return self._answer.reading()
-
     async def aclose(self) -> None:
         """Free the answer; what did not come to its end is not kept."""
         if self._tap is not None:
             tap, self._tap = self._tap, None
             await tap.discard()
-        await self._answer.aclose()
+        await super().aclose()
 
 
 class SeenCollectedAnswer(SeenAnswer):
@@ -125,7 +97,7 @@ class SeenCollectedAnswer(SeenAnswer):
     @property
     def failures(self) -> Sequence[UpstreamFailure]:
         """What became of the calls that are left out."""
-        return self._answer.failures if isinstance(self._answer, Collected) else ()
+        return self._answer.failures if is_collected(self._answer) else ()
 
 
 class Sniffer:

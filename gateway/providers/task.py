@@ -12,8 +12,6 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 
-import httpx
-
 from gateway.domain.json_path import first
 from gateway.domain.profile import Parameter, Source
 from gateway.domain.route import ProviderConfig, Route
@@ -29,6 +27,7 @@ from gateway.providers.task_outcome import lost, of_refusal
 from gateway.providers.task_result import TaskResult
 from gateway.providers.task_wire import Reply, TaskWire
 from gateway.providers.task_work import Account, Finished, Words, Work
+from gateway.providers.transport import Transport
 from gateway.providers.upstream_json import upstream_json
 
 log = logging.getLogger("gateway.providers")
@@ -46,9 +45,7 @@ class TaskProvider:
     Raises ValueError, with a message for the operator, if the configuration cannot be used.
     """
 
-    def __init__(
-        self, config: ProviderConfig, outside: Outside, transport: httpx.AsyncBaseTransport | None = None
-    ) -> None:
+    def __init__(self, config: ProviderConfig, outside: Outside, transport: Transport | None = None) -> None:
         if not isinstance(config.profile, TaskProfile):
             raise ValueError(  # noqa: TRY004 - what an operator's mistake raises
                 f"provider {config.name}: kind task needs a preset, or a map `task` of its own"
@@ -60,6 +57,7 @@ class TaskProvider:
         words = Words(config.name, self._profile)
         self._account = Account(self._profile, self._wire, words, Lane(self._profile.poll))
         callback = self._profile.callback
+        self._watches: dict[str, Watch[Finished]] = {}
         self._verifier = None if callback is None else Verifier(callback, self._wire, outside.fetcher)
 
     async def send(self, call: Call) -> Answer:
@@ -147,7 +145,7 @@ class TaskProvider:
 
     async def _ended(self, work: Work, submitted: Submitted, hint: _Hint | None) -> Finished:
         age, patience = _age(submitted), self._profile.patience
-        watch = self._account.lane.watch(work.look, age=age)
+        self._watches[submitted.id] = watch = self._account.lane.watch(work.look, age=age)
         if hint is not None:
             hint.attach(watch)
         try:
@@ -156,6 +154,7 @@ class TaskProvider:
             raise lost("the provider did not finish the work in time", "timeout") from error
         finally:
             watch.close()
+            self._watches.pop(submitted.id, None)
 
     async def cancel(self, route: Route, submitted: Submitted) -> bool:
         """Ask for work to be given up, and return whether the provider agreed; raises nothing."""
@@ -163,10 +162,13 @@ class TaskProvider:
         if url is None:
             return False
         try:
-            return (await self._wire.cancel(url)).success
+            agreed = (await self._wire.cancel(url)).success
         except UpstreamFailure as failure:
             log.warning("provider %s: work cannot be cancelled: %s", self._name, failure)
             return False
+        if agreed and (watch := self._watches.get(submitted.id)) is not None:
+            watch.hurry()
+        return agreed
 
     async def aclose(self) -> None:
         """Close connections."""

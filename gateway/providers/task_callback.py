@@ -15,15 +15,21 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from typing import TYPE_CHECKING
 
 from gateway.domain.json_path import first, found
 from gateway.domain.task_profile import CallbackProfile, Verification
+from gateway.on_demand import OnDemand
 from gateway.ports.egress import Fetcher, Unfetchable
 from gateway.ports.provider import UpstreamFailure
 from gateway.providers.task_wire import TaskWire, parsed
+
+if TYPE_CHECKING:
+    from cryptography import exceptions
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+else:  # few profiles sign with it
+    exceptions = OnDemand("cryptography.exceptions")
+    ed25519 = OnDemand("cryptography.hazmat.primitives.asymmetric.ed25519")
 
 log = logging.getLogger("gateway.providers")
 
@@ -159,8 +165,8 @@ def _decoded(text: str) -> bytes:
 
 def _signed(key: bytes, signature: bytes, message: bytes) -> bool:
     try:
-        Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
-    except (InvalidSignature, ValueError):
+        ed25519.Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
+    except (exceptions.InvalidSignature, ValueError):
         return False
     return True
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fractions import Fraction
 
-from gateway.domain.json_path import first
+from gateway.domain.json_path import first, is_null
 from gateway.domain.settlement import Reading
 from gateway.domain.task_profile import TaskProfile
 from gateway.ports.provider import Submitted
@@ -23,8 +23,11 @@ def told_at_once(profile: TaskProfile, document: object, headers: Mapping[str, s
 
 
 def reading_of(profile: TaskProfile, submitted: Submitted, document: object, headers: Mapping[str, str]) -> Reading:
-    """Return what is known of the cost: what stands in the last document or its headers, else what was told at once."""
-    reported, units = None, None
+    """Return what is known of the cost: what stands in the last document or its headers, else what was told at once.
+
+    Work that never started took no time.
+    """
+    reported, units, announced = None, None, False
     amount = None if profile.reported is None else told(profile.reported, document, headers)
     if amount is not None and profile.reported is not None:
         usd = profile.reported.usd
@@ -32,6 +35,8 @@ def reading_of(profile: TaskProfile, submitted: Submitted, document: object, hea
     at_once = submitted.facts.get(COST)
     if reported is None and at_once is not None and profile.submitted_cost is not None:
         usd = profile.submitted_cost.usd
-        reported = None if usd is None else nano(Fraction(at_once), usd)
+        reported, announced = (None, False) if usd is None else (nano(Fraction(at_once), usd), True)
     seconds = number(first(document, profile.seconds)) if profile.seconds else None
-    return Reading(reported=reported, units=units, seconds=seconds)
+    if seconds is None and profile.started and is_null(document, profile.started):
+        seconds = Fraction(0)
+    return Reading(reported=reported, announced=announced, units=units, seconds=seconds)

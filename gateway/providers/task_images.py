@@ -1,17 +1,18 @@
-"""Task images: results that are told as links, fetched at once, for links die within minutes."""
+"""Task images: results that are told as links, fetched at once, for links die within minutes, or as data URIs."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
+from gateway.base64_stream import from_base64
 from gateway.domain.errors import Unavailable
 from gateway.domain.json_path import found
 from gateway.domain.task_profile import TaskProfile
-from gateway.ports.egress import Fetched, Fetcher, Unfetchable
+from gateway.ports.egress import Fetcher, Unfetchable
 from gateway.providers.picture import LEADING, Picture, picture_of
 from gateway.spool import Spool
 
@@ -22,6 +23,9 @@ FETCH_SECONDS: Final = 120.0
 TRIES: Final = 3
 _PAUSE = 0.5
 _IN_MEMORY = 256 * 1024
+_PIECE = 64 * 1024
+_INLINE = "data:image/"
+_LINKS = ("http://", "https://", _INLINE)
 _GONE = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
 _PASSING = frozenset({"dns", "connect", "timeout", "broken"})
 """Reasons that may be gone a moment later."""
@@ -50,10 +54,10 @@ class Image:
 
 
 def links_of(profile: TaskProfile, document: object) -> list[str]:
-    """Return the links to images that a document tells: those of the first path that leads to any."""
+    """Return the links to images that a document tells, data URIs included: those of the first path that has any."""
     for path in profile.images:
         values = [item for value in found(document, path) for item in (value if isinstance(value, list) else [value])]
-        links = [value for value in values if isinstance(value, str) and value.startswith(("http://", "https://"))]
+        links = [value for value in values if isinstance(value, str) and value.startswith(_LINKS)]
         if links:
             return links
     return []
@@ -78,6 +82,8 @@ async def fetch_all(
 
 async def _fetch(fetcher: Fetcher, link: str, trusted: Collection[str], seconds: float) -> Image | NoImage:
     """Fetch one, again where the fault may pass; to read is to change nothing."""
+    if link.startswith(_INLINE):
+        return await _inline(link)
     missing = NoImage("unfetchable", "the image could not be fetched")
     for number in range(TRIES):
         if number:
@@ -97,6 +103,26 @@ async def _fetch(fetcher: Fetcher, link: str, trusted: Collection[str], seconds:
     return missing
 
 
+async def _inline(uri: str) -> Image | NoImage:
+    """Take an image out of its data URI; its length is that of the document that told it, at most."""
+    _, base64, text = uri.partition(";base64,")
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for at in range(0, len(text), _PIECE):
+            yield text[at : at + _PIECE].encode("ascii", "replace")
+
+    try:
+        if base64:
+            return await _kept(from_base64(pieces()))
+    except ValueError:
+        pass  # said below
+    except NoImage as error:
+        return error
+    except Unavailable:
+        return NoImage("no_room", "the image does not fit on the gateway's disk")
+    return NoImage("no_image", "what the provider told as a data URI is no image")
+
+
 async def _once(fetcher: Fetcher, link: str, trusted: Collection[str], seconds: float) -> Image:
     answer = await fetcher.get(link, seconds=seconds, limit=MAX_IMAGE, trusted=trusted)
     try:
@@ -104,21 +130,21 @@ async def _once(fetcher: Fetcher, link: str, trusted: Collection[str], seconds: 
             gone = answer.status in _GONE
             message = "the link to the image has expired" if gone else "the image could not be fetched"
             raise NoImage("expired" if gone else f"status_{answer.status // 100}xx", message, gone=gone)
-        return await _kept(answer)
+        return await _kept(answer.chunks())
     finally:
         await answer.aclose()
 
 
-async def _kept(answer: Fetched) -> Image:
+async def _kept(chunks: AsyncIterator[bytes]) -> Image:
     spool, image = Spool(_IN_MEMORY), None
     try:
-        async for chunk in answer.chunks():
+        async for chunk in chunks:
             spool.write(chunk)
             await spool.drain()
         start = b"".join([chunk async for chunk in spool.read(0, min(LEADING, spool.size))])
         picture = picture_of(start)
         if picture is None:
-            raise NoImage("no_image", "what the provider's link led to is no image")
+            raise NoImage("no_image", "what the provider told or linked to is no image")
         image = Image(spool, picture)
         return image
     finally:

@@ -6,9 +6,10 @@
 | invalid          | REJECTED | status_4xx  | 400, with the provider's words       |
 | retryable        | REJECTED | status_5xx  | no                                   |
 | lasting          | REJECTED | task_failed | no                                   |
+| cancelled        | REJECTED | cancelled   | no                                   |
 | unknown          | UNKNOWN  | task_failed | no                                   |
 
-Work that was taken on may be charged for though it failed, where the price row says so.
+Work that was taken on may be charged for though it failed, where the provider or the price row says so.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ _JUDGED: Mapping[Fault, tuple[Outcome, str, Charged]] = {
     Fault.INVALID: (Outcome.REJECTED, "status_4xx", Charged.INVALID),
     Fault.RETRYABLE: (Outcome.REJECTED, "status_5xx", Charged.FAILED),
     Fault.LASTING: (Outcome.REJECTED, "task_failed", Charged.FAILED),
+    Fault.CANCELLED: (Outcome.REJECTED, "cancelled", Charged.FAILED),
     Fault.UNKNOWN: (Outcome.UNKNOWN, "task_failed", Charged.FAILED),
 }
 

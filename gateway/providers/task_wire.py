@@ -20,9 +20,11 @@ from gateway.ports import Headers, Rendered
 from gateway.ports.provider import Call, Submitted, UpstreamFailure
 from gateway.providers.answer import read_limited
 from gateway.providers.endpoint import Endpoint, origin_of, shown_headers
+from gateway.providers.message import Incoming
 from gateway.providers.profiled_body import path_of
+from gateway.providers.transport import Transport
 
-MAX_DOCUMENT: Final = 1024 * 1024
+MAX_DOCUMENT: Final = 8 * 1024 * 1024
 """Bytes of a document about work; one that is longer is cut, and is no JSON then."""
 LOOK_SECONDS: Final = 15.0
 """The longest that one look at work may take, connecting included."""
@@ -55,9 +57,7 @@ class TaskWire:
     All methods that call raise UpstreamFailure if no status line came.
     """
 
-    def __init__(
-        self, config: ProviderConfig, profile: TaskProfile, transport: httpx.AsyncBaseTransport | None = None
-    ) -> None:
+    def __init__(self, config: ProviderConfig, profile: TaskProfile, transport: Transport | None = None) -> None:
         self._endpoint = Endpoint(config, profile.auth, transport)
         self._profile = profile
         self._origin = httpx.URL(self._endpoint.origin)
@@ -133,7 +133,7 @@ class TaskWire:
         await self._endpoint.aclose()
 
 
-async def _whole(response: httpx.Response, seconds: float) -> Reply:
+async def _whole(response: Incoming, seconds: float) -> Reply:
     try:
         content = await read_limited(response, limit=MAX_DOCUMENT, seconds=seconds)
     finally:
@@ -153,7 +153,7 @@ def parsed(content: bytes) -> object:
     """Return what JSON says, its fractions as exact decimals; None if it is none."""
     try:
         return json.loads(content, parse_float=Decimal, parse_constant=_refused)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, ArithmeticError):  # the last by an exponent that no decimal has
         return None
 
 

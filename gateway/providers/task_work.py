@@ -28,6 +28,7 @@ _REST = 5.0
 _MOST_WORDS = 100
 _LONGEST_WORD = 64
 _UNKNOWN_HERE = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
+_BY_STATE = {TaskState.MODERATED: Fault.MODERATED, TaskState.CANCELLED: Fault.CANCELLED}
 _CALLERS_FAULT = frozenset({400, 409, 413, 415, 422, 451})
 
 
@@ -162,7 +163,7 @@ class Work:
     def _failed(self, reply: Reply, state: TaskState, word: str, otherwise: Fault | None = None) -> UpstreamFailure:
         profile, secret = self._profile, self._wire.secret
         code = error_code(profile, reply.document)
-        default = Fault.MODERATED if state is TaskState.MODERATED else otherwise or profile.otherwise
+        default = _BY_STATE.get(state) or otherwise or profile.otherwise
         reading = reading_of(profile, self._submitted, reply.document, reply.headers)
         message = error_message(profile, reply.document, secret)
         fault = fault_of(profile, message, code, word) or default
@@ -171,10 +172,15 @@ class Work:
     def _advance(self, document: object) -> None:
         """Tell how far it is, where somebody wants to know."""
         submissions, value = self._call.submissions, first(document, self._profile.progress)
-        if submissions is None or isinstance(value, bool) or not isinstance(value, int | Decimal):
-            return
-        percent = value * 100 if isinstance(value, Decimal) and 0 < value <= 1 else value
-        progress = min(max(int(percent), 0), 100)
-        if progress > self._progress:
+        progress = None if submissions is None else percent_of(value)
+        if submissions is not None and progress is not None and progress > self._progress:
             self._progress = progress
             submissions.advanced(self._call.number, progress)
+
+
+def percent_of(value: object) -> int | None:
+    """Return how far work is, 0 to 100, from a share up to 1 or a percentage; None for what is no number."""
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        return None
+    percent = value * 100 if isinstance(value, Decimal) and 0 < value <= 1 else value
+    return int(min(max(percent, 0), 100))  # bounded first: a decimal's exponent may stand for gigabytes of digits

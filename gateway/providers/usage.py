@@ -119,8 +119,8 @@ def _required(reported: Mapping[str, object], name: str) -> int:
 
 def _optional(reported: Mapping[str, object], name: str) -> int | None:
     value = reported.get(name)
-    if value is None:
-        return None
+    if value is None or (type(value) is int and 0 <= value <= LARGEST):
+        return value
     if isinstance(value, bool) or not isinstance(value, int):
         raise _Unusable(MALFORMED)
     if value < 0:

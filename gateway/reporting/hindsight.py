@@ -2,30 +2,34 @@
 
 A booking stays as it was where the policy says the same of such requests as the one that made it, and the budgets
 stand where they stood. Otherwise it is decided anew, with what was spent until then under the new policy, and without
-the routes that failed it then. Rates, requests in flight and the health of routes are not played again.
+the routes that failed it then. Conversations keep their route and are priced by what both models used, where that is on
+record. Rates, requests in flight and the health of routes are not played again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from fractions import Fraction
 
 from gateway.domain import money
+from gateway.domain.batch import IfLate
 from gateway.domain.budget import Budget, Candidate, Quota, View
 from gateway.domain.caller import Caller
 from gateway.domain.choosing import Stands, choose
 from gateway.domain.errors import GatewayError
-from gateway.domain.job import AUTO, BOOKED_AS_IT_WAS, OF_MODELS, Job, Operation, Wishes
+from gateway.domain.job import AUTO, OF_MODELS, Job, Operation, Wishes
 from gateway.domain.mark import mark
 from gateway.domain.period import window_id
 from gateway.domain.policy import JobType, Policy
+from gateway.domain.repricing import Repricer
 from gateway.domain.route import Views
-from gateway.domain.spend import NO_REQUEST, AttemptKey, attempt_of, is_booking
+from gateway.domain.spend import NO_REQUEST, PRESUME, AttemptKey, attempt_of, is_booking
 from gateway.domain.trial import Arm
 from gateway.ledger.entries import Entry
 from gateway.reporting.restating import NOTHING, Fate, Past, Verdict, denied, followed, served
+from gateway.request.batching import batch_quote
 from gateway.routing.decision import GOES_LAST, Asked, job_type_of, project_of
 from gateway.routing.rehearsal import Decided, Undecided, settle_on
 from gateway.steps.experiment import with_arm
@@ -36,6 +40,7 @@ class Hindsight:
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
+        self._repricer = Repricer(policy)
         self._spent: dict[str, int] = {}
         self._apart: dict[str, int] = {}
         """By balance cell, how much more is spent on it than was (micro-USD); cells that stand where they stood not."""
@@ -51,7 +56,7 @@ class Hindsight:
         if is_booking(entry):
             past = self._decide(entry)
             verdict = past.verdict
-            if verdict.fate is not Fate.KEPT:  # what follows on one that was kept is kept too
+            if verdict.fate not in {Fate.KEPT, Fate.LEFT}:  # what follows on one that was kept is kept too
                 self._past[key] = past
         elif key in self._past:
             multiplier = (
@@ -64,7 +69,7 @@ class Hindsight:
         return verdict
 
     def _book(self, entry: Entry, verdict: Verdict) -> None:
-        if verdict.fate is Fate.KEPT and verdict.cost == entry.cost:
+        if verdict.fate in {Fate.KEPT, Fate.LEFT} and verdict.cost == entry.cost:
             self._spend(entry, entry.route, entry.provider, entry.cost)
             return
         for cell, micro in self._cells(entry, entry.route, entry.provider, entry.cost):
@@ -102,8 +107,13 @@ class Hindsight:
 
     def _decide(self, entry: Entry) -> Past:
         kept = Past(Verdict(Fate.KEPT, entry.cost, entry.route, _degraded(entry)), None, entry.cost, entry.cost)
-        if entry.request_id == NO_REQUEST or entry.about.get("shadow") or entry.operation in BOOKED_AS_IT_WAS:
+        if entry.request_id == NO_REQUEST or entry.about.get("shadow"):
             return kept
+        on_its_route = entry.operation in {Operation.RESPOND, Operation.PASSTHROUGH}
+        return self._repriced(entry, kept) if on_its_route else self._played(entry, kept)
+
+    def _played(self, entry: Entry, kept: Past) -> Past:
+        """Return the booking as it is decided anew."""
         try:
             asked = _asked(entry, self._policy)
             if self._is_alike(entry, job_type_of(asked)):
@@ -113,13 +123,24 @@ class Hindsight:
             return denied(entry, error.code)
         except Undecided as undecided:
             return denied(entry, undecided.error.code)
-        decided = _without_failed(decided, entry)
+        decided = _by_batch(_without_failed(decided, entry), entry)
         offered = [_money_alone(candidate) for candidate in decided.candidates]
         choice = choose(offered, lambda rule: self._stands(rule, entry.time))
         if choice.index is None:
             return denied(entry, decided.denial(choice).code)
         maker = self._policy.models.get(entry.model)
         return served(entry, decided.ranked.quotes[choice.index], asked.project.multiplier, maker) or kept
+
+    def _repriced(self, entry: Entry, kept: Past) -> Past:
+        """Return what no job on paper stands for on the route that it took, at this policy's prices."""
+        project, job_type = self._policy.projects.get(entry.project), self._policy.job_types.get(entry.job_type)
+        if project and job_type and entry.about.get("rules") == mark(self._policy, project, job_type):
+            return kept
+        cost = None if entry.kind == PRESUME else self._repricer.price(entry)
+        if cost is None:
+            return replace(kept, verdict=replace(kept.verdict, fate=Fate.LEFT))
+        verdict = Verdict(Fate.REPRICED, cost, entry.route, _degraded(entry))
+        return kept if cost == entry.cost else Past(verdict, None, cost, entry.cost)
 
     def _is_alike(self, entry: Entry, job_type: JobType) -> bool:
         """Whether the policy says the same of it as the one that it was decided by, and the budgets say so too."""
@@ -153,6 +174,19 @@ def _without_failed(decided: Decided, entry: Entry) -> Decided:
     return replace(decided, ranked=replace(decided.ranked, quotes=left)) if left else decided
 
 
+def _by_batch(decided: Decided, entry: Entry) -> Decided:
+    """The decision at the prices of batches, for what went by one and may by this policy too."""
+    rules = decided.job_type.batch
+    if rules is None or "batch" not in entry.facts:
+        return decided
+    quotes = tuple(
+        batch_quote(quote, terms, full=rules.if_late is IfLate.SEND)
+        for quote in decided.ranked.quotes
+        if (terms := quote.route.provider.batch) and quote.calls == 1 and quote.job.operation in terms.endpoints
+    )
+    return replace(decided, ranked=replace(decided.ranked, quotes=quotes)) if quotes else decided
+
+
 def _decided(asked: Asked, entry: Entry) -> Decided:
     """Decide, in the arm of the experiment that the request was in: callers are not on record."""
     name, arm = entry.about.get("experiment"), entry.about.get("arm")
@@ -175,6 +209,10 @@ class _AsTheyWere:
         told = entry.about.get("passed_over") or ()
         reasons = {str(each.get("route")): str(each.get("reason")) for each in told if isinstance(each, dict)}
         self._troubles = {route: reason for route, reason in reasons.items() if reason.startswith(GOES_LAST)}
+
+    def called(self) -> Collection[str]:
+        """Those that were in trouble."""
+        return self._troubles.keys()
 
     def trouble(self, route: str) -> str | None:
         """As recorded."""

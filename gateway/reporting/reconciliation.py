@@ -16,6 +16,7 @@ from gateway.domain.route import Views
 from gateway.domain.settlement import SettleResult
 from gateway.domain.spend import NO_REQUEST, PRESUME, attempt_of
 from gateway.ledger.entries import Entry
+from gateway.ledger.progress import Meter
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
 from gateway.reporting.recorded import recorded_entries, trimmed_until
@@ -144,12 +145,14 @@ def _day(entry: Entry) -> datetime | None:
 async def book_corrections(ledger: RedisLedger, findings: Iterable[Finding], source: Source) -> Applied:
     """Book every correction, each once however often it is applied; raises LedgerUnavailable, and may then go on."""
     applied = Applied()
-    for finding in findings:
-        if needs_booking(finding):
-            result = await _correct(ledger, finding, source)
-            applied.booked += result is SettleResult.DONE
-            applied.before += result is SettleResult.SAME
-            applied.running += result is None
+    wanted = [finding for finding in findings if needs_booking(finding)]
+    meter = Meter("corrections", len(wanted), often=20)
+    for finding in wanted:
+        result = await _correct(ledger, finding, source)
+        applied.booked += result is SettleResult.DONE
+        applied.before += result is SettleResult.SAME
+        applied.running += result is None
+        meter.add()
     return applied
 
 

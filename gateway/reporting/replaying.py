@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +14,6 @@ from gateway.domain.policy import Policy
 from gateway.domain.route import Views
 from gateway.domain.spend import is_booking, is_shadow
 from gateway.ledger.entries import Entry
-from gateway.ledger.names import Names
 from gateway.ledger.store import Store
 from gateway.reporting.hindsight import Hindsight
 from gateway.reporting.recorded import recorded_entries, trimmed_until
@@ -27,6 +26,8 @@ NOTES = (
     "Rates, requests in flight and the health of routes are taken as they were.",
 )
 """What a reader must know of any replay."""
+
+_LEFT = "paths that went through, and conversations without usage on record or a price of their text model"
 
 
 @dataclass(slots=True)
@@ -42,6 +43,7 @@ class Line:
     moved: int = 0
     repriced: int = 0
     estimated: int = 0
+    left: int = 0
     recorded: Views = field(default_factory=lambda: Views(0, 0, 0))
     replayed: Views = field(default_factory=lambda: Views(0, 0, 0))
 
@@ -58,15 +60,20 @@ class Line:
         self.degraded_before += bool(entry.facts.get("degraded"))
         self.degraded += bool(verdict.degraded)
         self.estimated += verdict.estimated
+        self.left += verdict.fate is Fate.LEFT
 
     def estimates(self) -> str:
         """Say how many costs are estimates."""
         words = "cost is an estimate" if self.requests == 1 else "costs are estimates"
         return f"{self.estimated} of {self.requests} {words}: another picture or model, or an answer that got lost."
 
+    def left_out(self) -> str:
+        """Say how many could not be played."""
+        return f"{self.left} of {self.requests} cannot be played and cost what they cost: {_LEFT}."
+
     def as_json(self) -> dict[str, object]:
         """Return the figures, money as decimal strings of USD."""
-        counts = ("requests", "denied", "degraded_before", "degraded", "moved", "repriced", "estimated")
+        counts = ("requests", "denied", "degraded_before", "degraded", "moved", "repriced", "estimated", "left")
         told: dict[str, object] = {name: getattr(self, name) for name in counts}
         for view in ("official", "route", "internal"):
             recorded, replayed = getattr(self.recorded, view), getattr(self.replayed, view)
@@ -154,22 +161,17 @@ async def replay(
     period: Period,
     project: str | None = None,
     export: Sequence[Path] = (),
-    progress: Callable[[int], None] | None = None,
 ) -> Replay:
     """Play a period's entries under a policy; `project` limits what is shown, not what budgets feel.
 
     Entries since the beginning of the calendar windows that the period begins in are read too, for what budgets had
-    spent. `progress` is told of each entry read. LedgerUnavailable, and ExportError as `recorded_entries`; UnknownName
+    spent. LedgerUnavailable, and ExportError as `recorded_entries`; UnknownName
     if neither the policy nor what was read knows the project.
     """
     projects = set(policy.projects)
     hindsight, found = Hindsight(policy), Replay(policy.digest, period)
-    seen = 0
     start = _reading_from(policy, period)
     async for entry in recorded_entries(store, realm, since=start, until=period.until, export=export):
-        seen += 1
-        if progress is not None:
-            progress(seen)
         projects.add(entry.project)
         if is_shadow(entry):
             continue
@@ -184,11 +186,6 @@ async def replay(
     trimmed = None if export else await trimmed_until(store, realm)
     found.trimmed = trimmed if trimmed and (start is None or trimmed >= start) else None
     return found
-
-
-async def entries_in(store: Store, realm: str) -> int:
-    """Return how many entries the store has; LedgerUnavailable."""
-    return int(await store.execute("XLEN", Names(realm).entries))
 
 
 def _reading_from(policy: Policy, period: Period) -> datetime | None:

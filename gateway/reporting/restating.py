@@ -28,6 +28,8 @@ class Fate(StrEnum):
     """Same route, same picture, same price: it costs what it cost."""
     REPRICED = "repriced"
     """Same route, but another picture or another price."""
+    LEFT = "left"
+    """Nothing on record, or in the policy, says what it would have been: it costs what it cost."""
     MOVED = "moved"
     DENIED = "denied"
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from gateway.domain.budget import Denied, Quota, Scope
 from gateway.domain.denial import denial
 from gateway.domain.errors import BudgetExceeded, ClientGone, GatewayError, InvalidRequest, RateLimited
+from gateway.domain.offer import Some, routes_of
 from gateway.domain.policy import WhenFull
-from gateway.domain.route import Quote
+from gateway.domain.route import Quote, Route
 from gateway.ports import Ledger
+from gateway.request.entitlement import Entitlement, Superseded
 from gateway.request.exchange import Admitted
 from gateway.request.hindrance import Hindrance, soonest, waited_for
 from gateway.request.waiting import Room, Turn, shutting_down
@@ -41,9 +43,20 @@ class Doors:
     room: Room = field(default_factory=Room)
     capacity: Capacity = field(default_factory=Capacity)
 
-    def admission(self, ledger: Ledger, left: Leaving | None = None, held: Callable[[], None] = _nobody) -> Admission:
+    def admission(
+        self,
+        ledger: Ledger,
+        left: Leaving | None = None,
+        held: Callable[[], None] = _nobody,
+        entitlement: Entitlement | None = None,
+    ) -> Admission:
         """Return what admits one request."""
-        return Admission(ledger, self, left, held)
+        return Admission(ledger, self, left, held, entitlement)
+
+    def adopt(self, before: Mapping[str, Route], after: Mapping[str, Route]) -> None:
+        """Take over another policy, whose routes are these: whoever waits is decided anew."""
+        self.capacity.adopt(before, after)
+        self.room.changed()
 
 
 class Admission:
@@ -51,17 +64,23 @@ class Admission:
 
     After a call that failed it does not: it has a token of a retry budget reserved, which others may need meanwhile.
     `left` is None if the request goes on without its client, for others may have joined it. `held` is called with each
-    hold that is taken.
+    hold that is taken. `entitlement` is asked each time that waiting has come to something.
     """
 
     def __init__(
-        self, ledger: Ledger, doors: Doors, left: Leaving | None = None, held: Callable[[], None] = _nobody
+        self,
+        ledger: Ledger,
+        doors: Doors,
+        left: Leaving | None = None,
+        held: Callable[[], None] = _nobody,
+        entitlement: Entitlement | None = None,
     ) -> None:
         self._ledger = ledger
         self._room = doors.room
         self._capacity = doors.capacity
         self._left = left
         self._held = held
+        self.entitlement = entitlement
         self._bound: float | None = None
 
     async def reserve(
@@ -82,7 +101,7 @@ class Admission:
         one by one in their order: the next only once all before it were refused for other reasons than being full.
         Those before are offered again with it, since their refusal for money is what opens the next range.
         """
-        if admitted.job_type.throttled.then is WhenFull.REJECT and len({quote.route.name for quote in quotes}) > 1:
+        if admitted.job_type.throttled.then is WhenFull.REJECT and len(set(routes_of(quotes))) > 1:
             for number, quote in enumerate(quotes[:-1]):
                 try:
                     return await self._among(admitted, [quote], release, give_back, refused=quotes[:number])
@@ -105,7 +124,7 @@ class Admission:
         offered, resting = self._awake(free) if wait else (free, [])
         hindrances, error = [*behind, *resting], None
         if offered:
-            offered = [*refused, *offered]
+            offered = [*refused, *offered] if refused else offered
             answer = await self._hold(admitted, offered, release)
             if isinstance(answer, Reserved):
                 return answer
@@ -140,6 +159,7 @@ class Admission:
                 admitted.exchange.errand is not None,
             )
             with self._room.place(quotes, project, job_type, hindrance, bound, late=late) as place:
+                await self._check(admitted)  # what changed before it had a place nobody has told it
                 while True:
                     began = self._room.clock()
                     turn = await place.turn(left)
@@ -148,9 +168,10 @@ class Admission:
                     admitted.exchange.upstream_seconds += waited
                     if turn is not Turn.ASK:
                         raise self._in_vain(turn, place.hindrance)
+                    await self._check(admitted)
                     offered, resting = self._awake(quotes)
                     if offered:
-                        offered = [*refused, *offered]
+                        offered = [*refused, *offered] if refused else offered
                         answer = await self._hold(admitted, offered, None)
                         if isinstance(answer, Reserved):
                             place.served()
@@ -164,6 +185,10 @@ class Admission:
             if left is not None:
                 left.cancel()
 
+    async def _check(self, admitted: Admitted) -> None:
+        if self.entitlement is not None:
+            await self.entitlement.check(admitted)
+
     async def _hold(self, admitted: Admitted, quotes: Sequence[Quote], release: Reserved | None) -> Reserved | Denied:
         errand = admitted.exchange.errand
         queued = errand.queued if errand is not None and release is None else None
@@ -171,7 +196,7 @@ class Admission:
             self._ledger,
             admitted.request_id,
             quotes,
-            replace(admitted.purse, limits=self._capacity.limits),
+            admitted.purse_within(self._capacity.limits),
             about=admitted.about(),
             release=release.held.attempt if release is not None else queued,
             binding=admitted.exchange.binding,
@@ -199,11 +224,13 @@ class Admission:
 
     def _awake(self, quotes: Sequence[Quote]) -> tuple[Sequence[Quote], list[Hindrance]]:
         """Return the quotes whose accounts may have room, by their own word, and until when the others rest."""
-        rests = {quote.route.name: until for quote in quotes if (until := self._capacity.rests(quote))}
+        routes = routes_of(quotes)
+        known = [place for place, route in enumerate(routes) if self._capacity.knows(route)]
+        rests = {routes[place]: until for place in known if (until := self._capacity.rests(quotes[place]))}
         if not rests:
             return quotes, []
-        awake = [quote for quote in quotes if quote.route.name not in rests]
-        resting = [quote for quote in quotes if quote.route.name in rests]
+        awake = Some(quotes, [place for place, route in enumerate(routes) if route not in rests])
+        resting = [quotes[place] for place in known if routes[place] in rests]
         return awake, [self._rest(quote, rests[quote.route.name]) for quote in resting]
 
     def _rest(self, quote: Quote, until: float) -> Hindrance:
@@ -228,6 +255,8 @@ class Admission:
     def _in_vain(self, turn: Turn, hindrance: Hindrance) -> GatewayError:
         if turn is Turn.LEFT:
             return ClientGone("The client left while its request waited for a route; nothing was billed.")
+        if turn is Turn.CHANGED:
+            return Superseded()
         return shutting_down() if turn is Turn.CLOSED else self._full(hindrance)
 
 

@@ -10,23 +10,21 @@ from dataclasses import dataclass
 
 from gateway.domain.errors import ClientGone, GatewayError, Unavailable
 from gateway.domain.retry import RetryBudgets, jittered
-from gateway.domain.route import Views
-from gateway.domain.settlement import CostSource, Outcome, Settlement, SettleResult
+from gateway.domain.settlement import Outcome, Settlement, SettleResult
 from gateway.failpoint import reach
 from gateway.observe.event import FellBack, Observer, UpstreamFailed
 from gateway.ports import LedgerUnavailable, Settlements
 from gateway.ports.provider import Answer, Provider, UpstreamFailure
 from gateway.request.admission import Admission
+from gateway.request.errand import NOT_HERE, cancelled
 from gateway.request.exchange import Admitted
 from gateway.request.exhausted import failed, ledger_unavailable
+from gateway.request.part_repeats import repeats_for
 from gateway.request.retrying import Course, Step
 from gateway.steps.accept import retry_count
 from gateway.steps.reserve import AlreadyBound, Reserved
 from gateway.steps.send import send
 from gateway.steps.settle import charge, presume
-
-NOT_HERE = "task_not_here"
-"""The code of the error for a task that must not be sent from here any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +90,16 @@ class Attempts:
         Raises the error to show if going on failed too, or if more than this answer may have been billed.
         """
         assert self._course is not None
-        course, before = self._course, admitted.exchange.attempts
+        course, exchange, before = self._course, admitted.exchange, admitted.exchange.attempts
         course.failed(reserved.quote, failure)
-        admitted.exchange.failed.append(reserved.quote.route.name)
+        exchange.failed.append(reserved.quote.route.name)
         result = await self._go_on(admitted, course)
-        if result is None and (admitted.exchange.attempts > before or course.times_presumed > 1):
+        if result is None and (exchange.attempts > before or course.times_presumed > 1):
             raise failed(course) from failure
         return result
 
     async def _go_on(self, admitted: Admitted, course: Course) -> Sent | PassedOn | None:
-        while (step := course.next()) is not None:
+        while (step := await self._next(admitted, course)) is not None:
             try:
                 result = await self._try(admitted, course, step)
             finally:
@@ -111,14 +109,20 @@ class Attempts:
         await self._give_back(admitted)
         return None
 
+    async def _next(self, admitted: Admitted, course: Course) -> Step | None:
+        """Return what to try now; raises the error that ends a task which nobody wants any more."""
+        if course.failures and (errand := admitted.exchange.errand) is not None and await errand.unwanted():
+            await self._give_back(admitted)
+            raise cancelled()
+        return course.next()
+
     async def _try(self, admitted: Admitted, course: Course, step: Step) -> Sent | PassedOn | None:
         """Do one step; None if no usable answer came of it."""
         if step.pause:
             await self._pause(admitted, step.pause)
         errand = admitted.exchange.errand
         resumed = self._resumed(admitted, course) if errand is not None and errand.resumed is not None else None
-        reserved = resumed or await self._reserve(admitted, course, step)
-        if reserved is None:
+        if (reserved := resumed or await self._reserve(admitted, course, step)) is None:
             return None
         result = await self._send(admitted, reserved, resumed=resumed is not None)
         if isinstance(result, Sent):
@@ -183,8 +187,8 @@ class Attempts:
             return None
         self._open, self._unbilled = reserved, "not_begun" if admitted.exchange.errand is not None else ""
         reach("after_hold")
-        admitted.exchange.quote = reserved.quote
         exchange, quote = admitted.exchange, reserved.quote
+        exchange.quote = quote
         for degraded in exchange.degradations(quote):
             self._observer.emit(degraded)
         for replaced in exchange.replacements(quote):
@@ -201,8 +205,7 @@ class Attempts:
 
     async def _may_begin(self, admitted: Admitted, reserved: Reserved) -> None:
         """Ask whether a task is still to be sent from here; its hold is given back if it is not."""
-        errand = admitted.exchange.errand
-        if errand is None:
+        if (errand := admitted.exchange.errand) is None:
             return
         try:
             if await errand.begins(reserved.quote.route.name, reserved.held.attempt):
@@ -232,6 +235,7 @@ class Attempts:
                 submissions=exchange.errand.submissions if exchange.errand is not None else None,
                 archive=exchange.archive,
                 converter=exchange.converter,
+                repeats=repeats_for(reserved.quote, admitted.job_type.retry, self._budgets),
             )
             reach("answer_begun")
             return Sent(reserved, answer, time.monotonic() - began)
@@ -283,15 +287,6 @@ class Attempts:
         reach("after_settle")
         self._admission.ended(reserved.quote)
         self._open = None
-        exchange = admitted.exchange
-        exchange.cost = settlement.cost if exchange.cost is None else total(exchange.cost, settlement.cost)
-        if exchange.source is not CostSource.PRESUMED:
-            exchange.source = settlement.source
-        exchange.images += settlement.images
+        admitted.exchange.booked(settlement)
         if result in (SettleResult.DONE, None):
             self._observer.emit(admitted.hold_ended(reserved.quote, settlement))
-
-
-def total(one: Views, other: Views) -> Views:
-    """Return the sum of two amounts, view by view."""
-    return Views(one.official + other.official, one.route + other.route, one.internal + other.internal)

@@ -12,10 +12,9 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 
 from gateway.domain import money
-from gateway.domain.batch import BatchLine, BatchTerms, Collecting, IfLate
+from gateway.domain.batch import BatchLine, BatchTerms, Collecting, IfLate, batch_prices
 from gateway.domain.errors import UpstreamError
 from gateway.domain.policy import Order
-from gateway.domain.price import Price
 from gateway.domain.route import Quote, Views
 from gateway.request.exchange import Admitted
 
@@ -84,20 +83,15 @@ def _cheaper(
 
 def batch_quote(quote: Quote, terms: BatchTerms, *, full: bool) -> Quote:
     """Return a quote as it is by batch. With `full` it holds what it would cost without."""
-    own = quote.route_price is quote.official_price
-    price = _priced(quote.route_price, terms)
+    official, own = batch_prices(quote.official_price, quote.route_price, terms.multiplier)
     return replace(
         quote,
         worst=quote.worst if full else _times(quote.worst, terms),
-        official_price=price if own else quote.official_price,
-        route_price=price,
+        official_price=official,
+        route_price=own,
         expected=money.times(quote.expected, terms.multiplier),
         batch=BatchLine(terms),
     )
-
-
-def _priced(price: Price, terms: BatchTerms) -> Price:
-    return replace(price, multiplier=price.multiplier * terms.multiplier)
 
 
 def _times(worst: Views, terms: BatchTerms) -> Views:

@@ -35,6 +35,7 @@ class Delivery:
         self._head = head
         self._record = record
         self._headers: Headers | None = None
+        self._prepared: tuple[int | None, Headers] | None = None
         self._held: list[bytes] = []
         self._received = 0
         self._tail = EVENT_END
@@ -51,13 +52,15 @@ class Delivery:
         return self._headers if self._headers is not None else self._with_own(cost)
 
     def _with_own(self, cost: int | None) -> Headers:
-        return [*self._answer.headers, *self._head(cost)]
+        if self._prepared is None or self._prepared[0] != cost:
+            self._prepared = cost, [*self._answer.headers, *self._head(cost)]
+        return self._prepared[1]
 
     async def pump(self) -> None:
         """Read the answer to its end, passing on all but its last bytes; raises UpstreamFailure if it breaks off."""
         chunks = self._answer.chunks()
         while True:
-            began = time.monotonic()
+            began = await self._room()
             try:
                 chunk = await anext(chunks, None)
             finally:
@@ -74,6 +77,14 @@ class Delivery:
             if self.opened or self._answer.event_stream or self._received > SMALL:
                 self._open(None)
                 await self._pass_on()
+
+    async def _room(self) -> float:
+        """Wait until the client has caught up; returns when that was, by the monotonic clock."""
+        began = time.monotonic()
+        await self._relay.room()
+        now = time.monotonic()
+        self.client_seconds += now - began
+        return now
 
     def _open(self, cost: int | None) -> None:
         if self._headers is None:

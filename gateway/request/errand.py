@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from gateway.domain.errors import ClientGone
 from gateway.ports.provider import Submissions
 from gateway.steps.reserve import Reserved
+
+NOT_HERE = "task_not_here"
+"""The code of the error for a task that must not be sent from here any more."""
+CANCELLED = "task_cancelled"
+"""The code of the error for a task whose client wants it no more."""
 
 
 @dataclass(slots=True)
@@ -16,11 +22,18 @@ class Errand:
     `queued` is the attempt that holds its money while it waits, given back in the step that takes the hold it is sent
     on. It may wait for room until `until` (seconds of a monotonic clock), behind those whose clients wait. `begins` is
     asked before each call with the route's name and the attempt, and tells whether the task is still this process's to
-    send. `resumed` is a call that another process sent, to be followed.
+    send. `unwanted` is asked after a call that failed, and tells whether its cancelling was asked for. `resumed` is a
+    call that another process sent, to be followed.
     """
 
     queued: int | None
     until: float
     begins: Callable[[str, int], Awaitable[bool]]
     submissions: Submissions
+    unwanted: Callable[[], Awaitable[bool]]
     resumed: Reserved | None = None
+
+
+def cancelled() -> ClientGone:
+    """Return the error that ends a task at its client's wish; nobody but logs and metrics reads it."""
+    return ClientGone("The task was cancelled.", code=CANCELLED)

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from gateway.domain.budget import Quota
 from gateway.domain.caller import Caller
 from gateway.domain.idempotency import Binding
 from gateway.domain.job import Job, Wishes
 from gateway.domain.mark import mark
 from gateway.domain.policy import JobType, Policy, Project
-from gateway.domain.route import Quote, Views
+from gateway.domain.route import Quote, Route, Views
 from gateway.domain.settlement import CostSource, Settlement
 from gateway.domain.trial import Arm, is_sampled
 from gateway.observe.event import NONE, Degraded, HoldEnded, Replaced, RequestFinished
-from gateway.ports import Body, Inbound
+from gateway.ports import Body, RequestFacts
 from gateway.ports.provider import Archive, Converter, Links
 from gateway.ports.responses import Talk
 from gateway.request.errand import Errand
 from gateway.steps.rank import Ranked
-from gateway.steps.reserve import Purse
+from gateway.steps.reserve import Purse, limits_of
 
 
 @dataclass(slots=True)
 class Exchange:
     """Filled in as the request goes along; times are seconds, money nano-USD."""
 
-    inbound: Inbound
+    inbound: RequestFacts
     wishes: Wishes = field(default_factory=Wishes)
     caller: Caller | None = None
     job: Job | None = None
@@ -88,6 +90,14 @@ class Exchange:
         self.changes_told.append(quote.replaced)
         return [Replaced(quote.route.name, quote.replaced, quote.route.model.name)]
 
+    def booked(self, settlement: Settlement) -> None:
+        """Add what one of its attempts has cost; it is no better known than the worst known of them."""
+        one, other = settlement.cost, self.cost or Views(0, 0, 0)
+        self.cost = Views(one.official + other.official, one.route + other.route, one.internal + other.internal)
+        if self.source is not CostSource.PRESUMED:
+            self.source = settlement.source
+        self.images += settlement.images
+
     def finished(
         self, status: int, *, code: str = "", client_gone: bool = False, bytes_out: int = 0
     ) -> RequestFinished:
@@ -145,8 +155,12 @@ class Admitted:
     @property
     def purse(self) -> Purse:
         """Whose money it draws on."""
+        return self.purse_within(limits_of)
+
+    def purse_within(self, limits: Callable[[Route], tuple[Quota, ...]]) -> Purse:
+        """Whose money it draws on, where `limits` tells what a route's provider lets it do now."""
         may_degrade = self.exchange.wishes.degrade
-        return Purse(self.caller, self.project, self.job_type, self.policy, may_degrade=may_degrade)
+        return Purse(self.caller, self.project, self.job_type, self.policy, may_degrade, limits)
 
     def about(self) -> dict[str, object]:
         """Return what the ledger's record says of the request: no prompt, no secret, no image."""

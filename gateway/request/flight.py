@@ -21,15 +21,18 @@ from gateway.ports import Answers, Headers, Ledger, Outbound, Settlements, Trunc
 from gateway.ports.provider import Provider, UpstreamFailure
 from gateway.ports.responses import Talk
 from gateway.request.admission import Doors
-from gateway.request.attempt import Attempts, PassedOn, Sent
+from gateway.request.attempt import PassedOn, Sent
 from gateway.request.delivery import Delivery
 from gateway.request.duplicates import Ending, Shared, reused
 from gateway.request.earlier import Earlier
+from gateway.request.entitlement import Entitlement
 from gateway.request.exchange import Admitted
 from gateway.request.keeping import Keeping, Whole, error_answer
 from gateway.request.relay import Relay
+from gateway.request.renewal import RenewedAttempts
 from gateway.request.shadow import Shadows, landing
 from gateway.request.spoiled import garbage as garbage
+from gateway.request.spoiled import out_of_sight
 from gateway.request.spoiled import spoiled as spoiled
 from gateway.responses.settle import settle
 from gateway.steps.reserve import AlreadyBound
@@ -53,6 +56,7 @@ class Means:
     budgets: RetryBudgets | None = None
     shadows: Shadows | None = None
     doors: Doors = field(default_factory=Doors)
+    entitlement: Entitlement | None = None
 
 
 class Shown(NamedTuple):
@@ -76,8 +80,8 @@ class Flight:
         self._shared = shared
         self._keeping = Keeping(means.answers, means.ledger, admitted.exchange, relay)
         left = None if shared or admitted.exchange.errand else relay.until_taken
-        admission = means.doors.admission(means.ledger, left, self._keeping.held)
-        self._attempts = Attempts(admission, means.settlements, providers, means.observer, means.budgets)
+        admission = means.doors.admission(means.ledger, left, self._keeping.held, means.entitlement)
+        self._attempts = RenewedAttempts(admission, means.settlements, providers, means.observer, means.budgets)
 
     async def run(self) -> None:
         """Do it to its end, whether or not the client stays."""
@@ -125,7 +129,8 @@ class Flight:
         """Do the work, unless an earlier request has begun it: then wait for that one's answer."""
         for _ in range(ROUNDS):
             try:
-                return await self._attempts.first_that_works(self._admitted)
+                result, self._admitted, self._providers = await self._attempts.begin(self._admitted)
+                return result
             except AlreadyBound as earlier:
                 bound, binding = earlier.bound, self._exchange.binding
             if not bound.same:
@@ -169,8 +174,8 @@ class Flight:
         delivery = Delivery(answer, self._relay, lambda cost: self._headers(reserved.held, cost), record=record)
         broken = await self._pump(delivery, sent)
         reading = answer.reading()
-        if talk is not None and broken is None and talk.goes_on(reading):
-            return await self._leave_to_follower(talk, sent, delivery)
+        if talk is not None and talk.goes_on(reading):
+            return await self._leave_to_follower(talk, sent, delivery, broken)
         settlement = settle(
             admitted.request_id,
             reserved.held.attempt,
@@ -197,10 +202,22 @@ class Flight:
         exchange.client_seconds += delivery.client_seconds
         return Shown(answer.status, reading.error or "")
 
-    async def _leave_to_follower(self, talk: Talk, sent: Sent, delivery: Delivery) -> Shown:
-        """Give the client an answer that says that the work goes on; its hold lasts until that has ended."""
+    async def _leave_to_follower(
+        self, talk: Talk, sent: Sent, delivery: Delivery, broken: UpstreamFailure | None
+    ) -> Shown:
+        """Give the client what there is of work that goes on; its hold lasts until that has ended."""
         reserved, answer, request_id = sent.reserved, sent.answer, self._admitted.request_id
-        await talk.hand_over(request_id, reserved.held.attempt, reserved.quote, answer.reading())
+        reading = answer.reading()
+        await talk.hand_over(request_id, reserved.held.attempt, reserved.quote, reading)
+        error = out_of_sight(reading, broken)
+        if error is not None:
+            self._means.observer.emit(UpstreamFailed(reserved.quote.route.name, (broken or garbage(error)).reason))
+            error.headers += self._headers(reserved.held)
+            kept = error_answer(error)
+            await self._keeping.instead(kept)
+            self._end(Ending(answer=kept))
+            await delivery.break_off(error)
+            return Shown(error.status, error.code)
         await self._keeping.complete(answer.status, delivery.headers(None))
         self._end(Ending(kept=request_id))
         await delivery.finish(None)

@@ -46,12 +46,23 @@ def quote_as_held(facts: Facts, job: Job, policy: Policy, today: date) -> Quote 
         size=str(facts.get("size") or AUTO),
         quality=str(facts.get("quality") or AUTO),
     )
-    calls = -(-sent.n // max(route.capabilities.n, 1))
-    quote = Quote(route, sent, {}, worst_of(facts), *prices, 0, 0, calls, degraded=degraded)
+    quote = in_calls(Quote(route, sent, {}, worst_of(facts), *prices, 0, 0, degraded=degraded), facts)
     if "batch" not in facts:
         return quote
     terms = replace(route.provider.batch or BatchTerms(), multiplier=Fraction(str(facts["batch"])))
     return batch_quote(quote, terms, full=True)  # what was held is known
+
+
+def in_calls(quote: Quote, facts: Facts, least: int = 1) -> Quote:
+    """Return a quote in as many calls as it was held for, whatever its route makes in one by now.
+
+    The record tells where it was more than one; `least` is how many are known to have been submitted.
+    """
+    calls = max(int(facts.get("calls", 1)), least)
+    if calls == quote.calls:
+        return quote
+    capabilities = replace(quote.route.capabilities, n=-(-quote.job.n // calls))
+    return replace(quote, route=replace(quote.route, capabilities=capabilities), calls=calls)
 
 
 def worst_of(facts: Facts) -> Views:

@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Callable
 from gateway.domain.errors import GatewayError
 from gateway.ports import Headers, Outbound, Truncated
 
-CAPACITY = 256 * 1024
-"""Bytes that may wait for a slow client."""
+CAPACITY = 128 * 1024
+"""Bytes that may wait for a slow client, those included that it is just taking."""
 
 
 class Relay(AsyncIterator[bytes]):
@@ -23,6 +23,7 @@ class Relay(AsyncIterator[bytes]):
         self._head: asyncio.Future[Outbound] = asyncio.get_running_loop().create_future()
         self._waiting: deque[bytes] = deque()
         self._size = 0
+        self._passing = 0
         self._ended = False
         self._aborted = False
         self._gone = False
@@ -61,11 +62,15 @@ class Relay(AsyncIterator[bytes]):
         if self._gone:
             self._head.exception()  # nobody is left to hear of it
 
-    async def write(self, chunk: bytes) -> None:
-        """Pass on some bytes of the body, waiting while the client is behind."""
-        while self._size >= CAPACITY and not self._gone:
+    async def room(self) -> None:
+        """Wait while the client is behind; what is read before that only fills memory."""
+        while self._size + self._passing >= CAPACITY and not self._gone:
             self._changed.clear()
             await self._changed.wait()
+
+    async def write(self, chunk: bytes) -> None:
+        """Pass on some bytes of the body, waiting while the client is behind."""
+        await self.room()
         if self._gone or not chunk:
             return
         self._waiting.append(chunk)
@@ -84,6 +89,9 @@ class Relay(AsyncIterator[bytes]):
         self._changed.set()
 
     async def __anext__(self) -> bytes:
+        if self._passing:
+            self._passing = 0
+            self._changed.set()
         while not self._waiting:
             if self._aborted:
                 raise Truncated
@@ -94,7 +102,8 @@ class Relay(AsyncIterator[bytes]):
             self._changed.clear()
             await self._changed.wait()
         chunk = self._waiting.popleft()
-        self._size -= len(chunk)
+        self._passing = len(chunk)
+        self._size -= self._passing
         self._changed.set()
         return chunk
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from gateway.domain.offer import routes_of
 from gateway.domain.policy import OnUnknown, Retry
 from gateway.domain.retry import RetryBudgets, backoff, jittered
 from gateway.domain.route import Quote
@@ -78,7 +79,8 @@ class Course:
         draw: Callable[[], float] = random.random,
     ) -> None:
         self._order = quotes
-        self._untried = list(quotes)
+        self._tried: set[tuple[str, bool]] = set()
+        self._out: set[str] = set()
         self._retry = retry
         self._budgets = budgets
         self._client_repeats = client_repeats
@@ -101,15 +103,26 @@ class Course:
     def next(self) -> Step | None:
         """Return what to try now; None if the request has failed for good."""
         if not self.failures:
-            return Step(self._untried) if self._untried else None
+            untried = self._untried()
+            return Step(untried) if untried else None
         by_batch = sum(failed.quote.batch is not None for failed in self.failures)
         if len(self.failures) - by_batch >= self._retry.attempts or by_batch >= MOST_BATCHES:
             return None
         if self.presumed and self._retry.on_unknown is not OnUnknown.NEXT_ROUTE:
             return None
-        if untried := self._affordable(self._untried):
+        if untried := self._affordable(self._untried()):
             return Step(untried)
         return None if self.presumed else self._again()
+
+    def _untried(self) -> Sequence[Quote]:
+        """The quotes that no hold was taken on, nor refused for all; by batch and by itself are two ways to try one."""
+        if not (self._tried or self._out):
+            return self._order
+        return [
+            quote
+            for quote in self._order
+            if quote.route.name not in self._out and (quote.route.name, quote.batch is None) not in self._tried
+        ]
 
     def _again(self) -> Step | None:
         last = {failed.quote.route.name: failed for failed in self.failures}
@@ -147,19 +160,15 @@ class Course:
         return [quote for quote in quotes if quote.route.provider.name in self._reserved]
 
     def chosen(self, quote: Quote) -> None:
-        """Take note of where a hold was taken: the route is tried, whatever else it was offered for.
-
-        By batch and by itself are two ways to try it.
-        """
-        tried = (quote.route.name, quote.batch is None)
-        self._untried = [other for other in self._untried if (other.route.name, other.batch is None) != tried]
+        """Take note of where a hold was taken: the route is tried, whatever else it was offered for."""
+        self._tried.add((quote.route.name, quote.batch is None))
         self._release(self._reserved - {quote.route.provider.name})
 
     def denied(self, step: Step) -> None:
         """Take note that no hold could be taken on any quote of a step: they are out for this request."""
-        denied = {quote.route.name for quote in step.quotes}
+        denied = set(routes_of(step.quotes))
         self._barred |= denied
-        self._untried = [quote for quote in self._untried if quote.route.name not in denied]
+        self._out |= denied
 
     def succeeded(self, quote: Quote) -> None:
         """Take note that the provider answered, be it with a refusal that is the caller's own fault."""

@@ -24,6 +24,15 @@ def spoiled(
     return None
 
 
+def out_of_sight(reading: Reading, broken: UpstreamFailure | None) -> GatewayError | None:
+    """Return the error for an answer that broke off while its work goes on in the background; None if it is whole."""
+    if broken is None and reading.complete:
+        return None
+    named = reading.said.id if reading.said else None
+    message = f"The provider's answer broke off. Its work goes on and will be billed: ask for response {named!r}."
+    return UpstreamError(message, should_retry=False)
+
+
 def garbage(error: GatewayError) -> UpstreamFailure:
     """Return the failure of a call that was answered with something that is no answer."""
     return UpstreamFailure(Outcome.UNKNOWN, "garbage", error.message)

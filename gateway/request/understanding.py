@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
+from gateway.domain.accounts import file_of, refused, shared
 from gateway.domain.caller import Caller
 from gateway.domain.input_urls import refuse_inside
 from gateway.domain.policy import Policy, Project
@@ -14,11 +15,13 @@ from gateway.images.linking import Linker
 from gateway.images.own_images import WithOwnImages, own_images
 from gateway.ports import Body
 from gateway.ports.provider import Conditions
+from gateway.ports.tracing import Choices
 from gateway.request.exchange import Admitted, Exchange
 from gateway.routing.asynchrony import Guard, Later, later, plain_guard
 from gateway.routing.decision import Asked, decide, job_type_of
 from gateway.steps.classify import classify
 from gateway.steps.compatibility import modernized
+from gateway.steps.rank import Ranked
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,7 @@ class Understanding:
     linker: Linker | None = None
     archives: Archives | None = None
     guard: Guard = plain_guard
+    choices: Choices | None = None
 
     def admitted(
         self, exchange: Exchange, caller: Caller, project: Project, policy: Policy, body: Body
@@ -38,6 +42,17 @@ class Understanding:
 
         The exchange has its wishes already; it learns the rest here.
         """
+        if self.choices is None:
+            return self._admitted(exchange, caller, project, policy, body)
+        with self.choices.choosing() as choice:
+            admitted, terms = self._admitted(exchange, caller, project, policy, body)
+            ranked = admitted.ranked
+            choice.made(ranked.quotes[0].route.name, len(ranked.quotes), len(ranked.refusals))
+        return admitted, terms
+
+    def _admitted(
+        self, exchange: Exchange, caller: Caller, project: Project, policy: Policy, body: Body
+    ) -> tuple[Admitted, Later | None]:
         inbound, wishes, today = exchange.inbound, exchange.wishes, self.today()
         job = classify(inbound.operation, inbound.path_model, body)
         own: dict[str, str] = {}
@@ -50,6 +65,8 @@ class Understanding:
         asked = Asked(job, wishes, caller, project, policy, today, self.conditions, inbound.request_id)
         exchange.job_type = job_type = job_type_of(asked)
         ranked = decide(asked, job_type)
+        if body.images and (file := file_of(body.fields)) is not None:
+            ranked = _of_its_own(ranked, file, asked)
         exchange.arm = ranked.arm
         if self.archives is not None:
             self.archives.equip(exchange, project, job_type)
@@ -59,3 +76,12 @@ class Understanding:
 
     def _public(self, own: Collection[str]) -> Collection[str]:
         return [url for url in own if self.linker is not None and self.linker.is_public(url)]
+
+
+def _of_its_own(ranked: Ranked, file: str, asked: Asked) -> Ranked:
+    """Return the routes at accounts of the project's own, for a file that is named by its id; the error if none is."""
+    others = shared(asked.policy, asked.project)
+    quotes = [quote for quote in ranked.quotes if quote.route.provider.name not in others]
+    if not quotes:
+        raise refused(file)
+    return replace(ranked, quotes=quotes)

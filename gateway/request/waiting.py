@@ -35,6 +35,7 @@ class Turn(Enum):
     TOO_LATE = auto()
     LEFT = auto()
     CLOSED = auto()
+    CHANGED = auto()
 
 
 class _Queue:
@@ -155,6 +156,12 @@ class Room:
             if queue.hindrance.live and gates & queue.hindrance.gates:
                 queue.due = self.clock()
                 self._schedule(queue)
+
+    def changed(self) -> None:
+        """Tell everybody that the policy is another one now, so that they are decided anew."""
+        for queue in self._queues.values():
+            for place in queue.places():
+                place.call(Turn.CHANGED)
 
     def close(self) -> None:
         """Send everybody away, whoever asks just now as soon as it is denied: the gateway shuts down."""

@@ -26,13 +26,15 @@ _TIERS = (None, "auto", "default")
 class Given:
     """What a request carries: bytes of text, input images, the URLs among them.
 
-    `unbounded` tells that how much the model reads of it cannot be told from the request.
+    `unbounded` tells that how much the model reads of it cannot be told from the request. `files` are the places where
+    it names files by their vendor's ids.
     """
 
     text_bytes: int = 0
     images: int = 0
     urls: list[str] = field(default_factory=list)
     unbounded: bool = False
+    files: list[str] = field(default_factory=list)
 
 
 def given_by(fields: Mapping[str, object]) -> Given:
@@ -85,6 +87,8 @@ def _look_into(value: Mapping[str, Any], place: str, given: Given) -> None:
         given.unbounded = True
     if kind == "input_image" and value.get("image_url") is None:
         given.images += 1
+    if value.get("file_id") is not None:
+        given.files.append(f"{place}.file_id")
     for name, each in value.items():
         given.text_bytes += len(name.encode("utf-8", "surrogatepass"))
         if isinstance(each, str) and (

@@ -53,7 +53,13 @@ class Conversations:
         found = converse(asked, document, previous)
         exchange.job, exchange.job_type = found.job, found.job_type
         exchange.talk = ResponseTalk(
-            self.responses, self.follower, exchange, project.name, found.job_type.name, project.multiplier
+            self.responses,
+            self.follower,
+            exchange,
+            project.name,
+            found.job_type.name,
+            project.multiplier,
+            background=document.fields.get("background") is True,
         )
         return Admitted(exchange, caller, project, found.job, found.job_type, policy, found.ranked, found.body)
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from gateway.domain import pricing
+from gateway.domain.accounts import refused, shared
 from gateway.domain.errors import BudgetExceeded, Forbidden, InvalidRequest, UnsupportedByEveryRoute
 from gateway.domain.input_urls import refuse_inside
 from gateway.domain.job import AUTO, JOB_PREFIX, Job, Operation
@@ -64,6 +65,11 @@ def converse(asked: Asked, body: ResponsesBody, previous: Remembered | None) -> 
     terms = _terms(asked, body, rules, given, goes_on=previous is not None)
     ranked = decide(asked, job_type)
     accounts = rules.providers if previous is None else (previous.provider,)
+    if given.files:
+        others = shared(asked.policy, asked.project)
+        accounts = tuple(name for name in accounts if name not in others)
+        if not accounts:
+            raise refused(given.files[0])
     quotes = [_whole(quote, terms, asked) for quote in ranked.quotes if quote.route.provider.name in accounts]
     if not quotes:
         message = f"No route of job type {job_type.name!r} that can do this is at the account of this conversation."

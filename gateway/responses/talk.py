@@ -32,6 +32,8 @@ class ResponseTalk:
     project: str
     job_type: str
     multiplier: Fraction
+    background: bool = False
+    """Whether its work goes on whether or not the answer arrives."""
     _known: str | None = None
 
     def recording(self, reading: Callable[[], Reading], write: Write) -> Write:
@@ -45,8 +47,14 @@ class ResponseTalk:
         return record
 
     def goes_on(self, reading: Reading) -> bool:
-        """Tell whether the answer only says that the work goes on in the background."""
-        return reading.complete and reading.said is not None and reading.said.status in UNDER_WAY
+        """Tell whether the work goes on in the background: the answer says so, or it broke off before its end.
+
+        Events of work in the background are only a view of it: it can be asked for by its id whatever becomes of them.
+        """
+        said = reading.said
+        if said is None or said.id is None:
+            return False
+        return said.status in UNDER_WAY and (reading.complete or self.background)
 
     async def hand_over(self, request_id: str, attempt: int, quote: Quote, reading: Reading) -> None:
         """Have the work followed to its end and settled then."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from gateway.domain.budget import Counted, Quota
 from gateway.domain.route import Quote, Route
-from gateway.ports.provider import Answer, Call, Cancellable, Collected, Provider, Submitted, UpstreamFailure
+from gateway.ports.provider import Answer, Call, Cancellable, Provider, Submitted, UpstreamFailure, is_collected
 from gateway.steps.reserve import limits_of
 
 FORGOTTEN = 600.0
@@ -89,6 +89,10 @@ class Capacity:
         until = max(known.refused_until, *resets, 0.0)
         return until if until > self._clock() else 0.0
 
+    def knows(self, route: str) -> bool:
+        """Whether anything is known of a route's account."""
+        return route in self._routes
+
     def rests(self, quote: Quote) -> float:
         """Return `rest_until` for what a quote needs."""
         if quote.route.name not in self._routes:
@@ -141,7 +145,7 @@ class LearningProvider:
         except UpstreamFailure as failure:
             self._failed(route, (failure, *failure.others))
             raise
-        if isinstance(answer, Collected):
+        if is_collected(answer):
             self._failed(route, answer.failures)
         self._capacity.learn(route, answer.rate_limits)
         return answer

@@ -114,10 +114,8 @@ def consider(job: Job, job_type: JobType, arm: Arm | None, setting: Setting) -> 
 
 def rank(considered: Considered, job: Job, setting: Setting, moment: Moment) -> Ranked:
     """Return a job's decision; BudgetExceeded if the client's or the job type's maximum allows none of the offers."""
-    wishes, multiplier, trouble = setting.wishes, setting.project.multiplier, None
-    if moment.conditions is not None:
-        trouble = moment.conditions.trouble
-    troubles = {name: why for name in considered.routes if (why := trouble(name)) is not None} if trouble else {}
+    wishes, multiplier = setting.wishes, setting.project.multiplier
+    troubles = {} if moment.conditions is None else _troubles(considered.routes, moment.conditions)
     if considered.settled is not None and not troubles and wishes.max_cost is None:
         return Ranked(Quotes(considered.settled, job, multiplier), considered.refusals, considered.arm)
     placed, more = _climb(considered, job.prompt_bytes, wishes, moment, troubles)
@@ -125,6 +123,12 @@ def rank(considered: Considered, job: Job, setting: Setting, moment: Moment) -> 
         everything = [offer for level in considered.levels for offer in level.offers]
         raise too_dear(everything, job.prompt_bytes, wishes, considered.job_type)
     return Ranked(Quotes(placed, job, multiplier), (*considered.refusals, *more), considered.arm)
+
+
+def _troubles(routes: Sequence[str], conditions: Conditions) -> dict[str, str]:
+    """Say of those in trouble why; only the routes that were called are asked for, of the many that there may be."""
+    called = conditions.called()
+    return {name: why for name in routes if name in called and (why := conditions.trouble(name)) is not None}
 
 
 def _levels(

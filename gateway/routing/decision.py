@@ -11,8 +11,9 @@ priced once, not for every request. The prompt's length, how routes are doing an
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import date
+from operator import attrgetter
 
 from gateway.domain.caller import Caller
 from gateway.domain.errors import Forbidden
@@ -27,6 +28,9 @@ from gateway.steps.classify import find_job_type
 from gateway.steps.experiment import assign
 from gateway.steps.rank import Ranked, check_lane
 
+_OF_ONE_REQUEST = ("client_model", "prompt_chars", "prompt_bytes", "user")
+_OF_A_SHAPE = attrgetter(*(item.name for item in fields(Job) if item.name not in _OF_ONE_REQUEST))
+"""What two jobs have alike of which one decision holds for both, but for what `_of_its_own` tells."""
 GOES_LAST = "goes last: "
 """How the reason begins for which a route was not passed over but put behind the others: it was in trouble."""
 
@@ -65,12 +69,12 @@ def decide(asked: Asked, job_type: JobType) -> Ranked:
 def _considered(asked: Asked, job_type: JobType, arm: Arm | None, setting: Setting) -> Considered:
     """What the decision rests on, from memory if such a job was considered before."""
     policy, project, wishes = asked.policy, asked.project, asked.wishes
-    job = _shape(asked, job_type)
     if policy.job_types.get(job_type.name) is not job_type:  # made up for the occasion
-        return consider(job, job_type, arm, setting)
+        return consider(_shape(asked, job_type), job_type, arm, setting)
     key: Hashable = (
         job_type.name,
-        job,
+        *_OF_A_SHAPE(asked.job),
+        *_of_its_own(asked, job_type),
         project.lanes,
         project.client_model,
         wishes.lane,
@@ -81,22 +85,23 @@ def _considered(asked: Asked, job_type: JobType, arm: Arm | None, setting: Setti
     known = policy.memory.find(key)
     if isinstance(known, Considered):
         return known
-    found = consider(job, job_type, arm, setting)
+    found = consider(_shape(asked, job_type), job_type, arm, setting)
     policy.memory.keep(key, found, found.weight)
     return found
 
 
 def _shape(asked: Asked, job_type: JobType) -> Job:
     """The job without what is looked at for each request anew, so that many requests are alike."""
+    client_model, prompt_chars = _of_its_own(asked, job_type)
+    return replace(asked.job, client_model=client_model, prompt_chars=prompt_chars, prompt_bytes=0, user=None)
+
+
+def _of_its_own(asked: Asked, job_type: JobType) -> tuple[str | None, int]:
+    """What of the client's model and of the prompt's length makes a difference."""
     job, policy = asked.job, asked.policy
     heeded = asked.project.client_model is not ClientModel.IGNORE or model_named(job.client_model, policy) is not None
-    return replace(
-        job,
-        client_model=job.client_model if heeded else None,
-        prompt_chars=job.prompt_chars if job.prompt_chars > _shortest_prompt(job_type, policy) else 0,
-        prompt_bytes=0,
-        user=None,
-    )
+    too_long = job.prompt_chars > _shortest_prompt(job_type, policy)
+    return job.client_model if heeded else None, job.prompt_chars if too_long else 0
 
 
 def _shortest_prompt(job_type: JobType, policy: Policy) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -26,7 +26,7 @@ LEAST = 0.1
 """The share of its work that a route gets first when it is back."""
 _SMALL, _MIDDLE = 1_200_000, 2_500_000
 """Pixels: the ends of the first two size classes."""
-_NO_FAULT = frozenset({"status_429", "unsupported", "no_image"})
+_NO_FAULT = frozenset({"status_429", "unsupported", "no_image", "cancelled"})
 """Reasons that say nothing of a route's health."""
 
 
@@ -114,6 +114,10 @@ class Health:
         if state.until is not None and now >= state.until and (state.probe is None or now >= state.taken):
             state.probe, state.taken = trial, now + self._times.probe
         return trial
+
+    def called(self) -> Collection[str]:
+        """Return the routes of which anything may be known: those that this process has called."""
+        return self._routes.keys()
 
     def trouble(self, route: str) -> str | None:
         """Say why a route had better not be called now; None lets the caller be the one that tries a half-open route.

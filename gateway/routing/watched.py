@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 
 from gateway.domain.route import Route
-from gateway.domain.settlement import Outcome, Reading
-from gateway.ports import Headers
+from gateway.domain.settlement import Outcome
 from gateway.ports.provider import Answer, Call, Cancellable, Provider, Submitted, UpstreamFailure
+from gateway.ports.wrapped import WrappedAnswer
 from gateway.routing.health import Health, Trial
 
 
@@ -42,47 +42,17 @@ class WatchedProvider:
         await self._provider.aclose()
 
 
-class WatchedAnswer:
+class WatchedAnswer(WrappedAnswer):
     """Implements `ports.Answer` by another one. `seconds` is how long its head took."""
 
     def __init__(
         self, answer: Answer, health: Health, trial: Trial, seconds: float, clock: Callable[[], float]
     ) -> None:
-        self._answer = answer
+        super().__init__(answer)
         self._health = health
         self._trial = trial
         self._seconds = seconds
         self._clock = clock
-
-    @property
-    def status(self) -> int:
-        """The provider's status code."""
-        return self._answer.status
-
-    @property
-    def headers(self) -> Headers:
-        """What may be passed to the client."""
-        return self._answer.headers
-
-    @property
-    def content_length(self) -> int | None:
-        """Length of the body in bytes, if the provider named it."""
-        return self._answer.content_length
-
-    @property
-    def event_stream(self) -> bool:
-        """Whether the body is server-sent events."""
-        return self._answer.event_stream
-
-    @property
-    def upstream_request_id(self) -> str | None:
-        """The provider's own id of the request."""
-        return self._answer.upstream_request_id
-
-    @property
-    def rate_limits(self) -> Mapping[str, str]:
-        """What the provider said of the account's limits."""
-        return self._answer.rate_limits
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it comes; the time that the reader takes does not count."""
@@ -112,11 +82,7 @@ class WatchedAnswer:
         else:
             self._health.succeeded(self._trial, self._seconds)
 
-    def reading(self) -> Reading:
-        """Return what was picked out so far."""
-        return self._answer.reading()
-
     async def aclose(self) -> None:
         """Give the connection back, or close it if the body was not read to its end."""
         self._health.dropped(self._trial)
-        await self._answer.aclose()
+        await super().aclose()

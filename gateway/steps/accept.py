@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from gateway.domain import money
 from gateway.domain.errors import InvalidRequest
 from gateway.domain.job import Wishes
+from gateway.domain.spelling import meant
 
 MAX_TAGS = 10
 _TAG = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,39})=([A-Za-z0-9][A-Za-z0-9._ /:@-]{0,79})", re.ASCII)
@@ -18,11 +19,19 @@ _DURATION = re.compile(r"([0-9]{1,6})([smh])", re.ASCII)
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 LONGEST_WAIT = 86_400
 """Seconds that a task may wait before it begins, and does where its client does not say."""
+_OURS = "x-gateway-"
+_KNOWN = frozenset({"job-type", "lane", "max-cost", "dry-run", "degrade", "tags", "cache", "max-wait"})
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
 def accept(headers: Mapping[str, str]) -> Wishes:
-    """Return the client's wishes; InvalidRequest names the header that cannot be read."""
+    """Return the client's wishes; InvalidRequest names the header that cannot be read, or is misspelt."""
+    ours = [name for name in headers if name.startswith(_OURS)]
+    for name in ours:
+        if name[len(_OURS) :] not in _KNOWN:
+            _check_spelling(name)
+    if not ours and "prefer" not in headers:
+        return Wishes(deadline=_deadline(headers))
     return Wishes(
         job_type=headers.get("x-gateway-job-type") or None,
         lane=headers.get("x-gateway-lane") or None,
@@ -52,10 +61,19 @@ def retry_count(headers: Mapping[str, str]) -> int | None:
     return int(count) if _COUNT.fullmatch(count) else None
 
 
+def _check_spelling(name: str) -> None:
+    """Refuse what is nearly one of our headers, for its sender believes that it holds; a proxy may add others."""
+    word = meant(name.removeprefix(_OURS), _KNOWN)
+    if word is not None:
+        said, known = name.title(), f"{_OURS}{word}".title()
+        raise InvalidRequest(f"There is no header {said}; did you mean {known}?", param=said)
+
+
 def _deadline(headers: Mapping[str, str]) -> float | None:
     """The seconds after which the client's library gives up, by the header it sends (Python's, and Node's)."""
-    sent = (headers.get("x-stainless-read-timeout", "").strip(), headers.get("x-stainless-timeout", "").strip())
-    return min((float(text) for text in sent if _SECONDS.fullmatch(text) and float(text) > 0), default=None)
+    sent = headers.get("x-stainless-read-timeout"), headers.get("x-stainless-timeout")
+    texts = [text.strip() for text in sent if text]
+    return min((float(text) for text in texts if _SECONDS.fullmatch(text) and float(text) > 0), default=None)
 
 
 def _max_cost(text: str | None) -> int | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import overload
 
 from gateway.domain import money
 from gateway.domain.budget import Budget, Candidate, Counted, Denied, Held, Line, Quota, Scope, View
@@ -31,6 +33,7 @@ def account_quotas(provider: ProviderConfig) -> tuple[Quota, ...]:
     return _quotas(Scope(provider=provider.name), provider.limits)
 
 
+@lru_cache(4096)
 def _quotas(scope: Scope, limits: RouteLimits) -> tuple[Quota, ...]:
     rules = (
         (Counted.IMAGES, limits.images_per_minute, MINUTE),
@@ -89,7 +92,7 @@ async def hold(
     `release` is given back whatever the answer, or `only_if_held`. Raises AlreadyBound if `binding` belongs to another
     request.
     """
-    candidates = [candidate(quote, purse, asked=about) for quote in quotes]
+    candidates = _Candidates(quotes, purse, about)
     answer = await ledger.choose_and_hold(
         request_id,
         candidates,
@@ -102,6 +105,33 @@ async def hold(
     if isinstance(answer, Bound):
         raise AlreadyBound(answer)
     return answer if isinstance(answer, Denied) else Reserved(quotes[answer.index], answer)
+
+
+class _Candidates(Sequence[Candidate]):
+    """The candidates of quotes, each made when it is looked at: most requests are offered the first few alone."""
+
+    def __init__(self, quotes: Sequence[Quote], purse: Purse, asked: Mapping[str, object]) -> None:
+        self._quotes = quotes
+        self._purse = purse
+        self._asked = asked
+        self._made: dict[int, Candidate] = {}
+
+    def __len__(self) -> int:
+        return len(self._quotes)
+
+    @overload
+    def __getitem__(self, at: int) -> Candidate: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[Candidate]: ...
+
+    def __getitem__(self, at: int | slice) -> Candidate | list[Candidate]:
+        if isinstance(at, slice):
+            return [self[place] for place in range(len(self))[at]]
+        made = self._made.get(at)
+        if made is None:
+            made = self._made[at] = candidate(self._quotes[at], self._purse, asked=self._asked)
+        return made
 
 
 def candidate(quote: Quote, purse: Purse, *, asked: Mapping[str, object] | None = None) -> Candidate:
@@ -142,7 +172,9 @@ def _line(rule: Budget | Quota, quote: Quote) -> Line:
 
 
 def _in_view(views: Views, view: View) -> int:
-    return {View.OFFICIAL: views.official, View.ROUTE: views.route, View.INTERNAL: views.internal}[view]
+    if view is View.ROUTE:
+        return views.route
+    return views.official if view is View.OFFICIAL else views.internal
 
 
 def _count(rule: Quota, quote: Quote) -> int:
@@ -169,6 +201,8 @@ def _facts(quote: Quote, asked: Mapping[str, object]) -> dict[str, object]:
         },
         "price_from": quote.route_price.valid_from.isoformat(),
     }
+    if quote.calls > 1:
+        facts["calls"] = quote.calls
     if quote.batch is not None:
         facts["batch"] = str(quote.batch.terms.multiplier)
     if quote.degraded:

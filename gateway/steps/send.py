@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from typing import Any
 
 from gateway.domain.route import Quote
 from gateway.domain.settlement import Outcome
@@ -14,12 +15,13 @@ from gateway.ports.provider import (
     Converter,
     Links,
     Provider,
+    Repeats,
     Submissions,
     UpstreamFailure,
 )
 
 
-async def send(
+def send(
     providers: Mapping[str, Provider],
     request_id: str,
     quote: Quote,
@@ -30,10 +32,12 @@ async def send(
     submissions: Submissions | None = None,
     archive: Archive | None = None,
     converter: Converter | None = None,
-) -> Answer:
-    """Return the provider's answer once its status line is in; UpstreamFailure says what a failure may have cost.
+    repeats: Repeats | None = None,
+) -> Coroutine[Any, Any, Answer]:
+    """Return what is to be awaited for the provider's answer, its status line.
 
-    With `links`, images are kept there and the answer names their URLs; the others are as in `Call`.
+    It raises UpstreamFailure, which says what a failure may have cost. With `links`, images are kept there and the
+    answer names their URLs; the others are as in `Call`.
     """
     provider = providers.get(quote.route.provider.name)
     if provider is None:
@@ -52,5 +56,6 @@ async def send(
         archive=archive,
         converter=converter,
         batch=quote.batch,
+        repeats=repeats,
     )
-    return await provider.send(call)
+    return provider.send(call)

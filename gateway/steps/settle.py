@@ -13,14 +13,12 @@ from operator import add
 from typing import NamedTuple
 
 from gateway.domain import pricing
-from gateway.domain.job import Job, Size
-from gateway.domain.price import Bills, Price
+from gateway.domain.costing import ABSURD as ABSURD
+from gateway.domain.costing import believed, cost, is_metered
+from gateway.domain.job import Job
 from gateway.domain.route import Quote, Views
 from gateway.domain.settlement import CostSource, Outcome, PartReading, Reading, Settlement
 from gateway.ports.provider import UpstreamFailure
-
-ABSURD = 10
-"""Times the worst case; what would cost more is a mistake of the provider's, not a bill."""
 
 
 def settle(
@@ -47,6 +45,7 @@ def settle(
     usages = [usage for usage in known if usage is not None]
     problem = next((each.reading.usage_problem for each in priced if each.reading.usage_problem), None)
     told = reading if reading.parts else priced[0].reading
+    told = told if told.usage_problem == problem else replace(told, usage_problem=problem)
     return Settlement(
         request_id=request_id,
         attempt=attempt,
@@ -54,16 +53,18 @@ def settle(
         source=_source(priced),
         images=reading.images,
         usage=reduce(add, usages) if usages and len(usages) == len(known) else None,
-        facts=_facts(replace(told, usage_problem=problem), upstream_request_id, seconds) | _calls(quote, priced),
+        facts=_facts(told, upstream_request_id, seconds) | _calls(quote, priced),
     )
 
 
 def charge(
     request_id: str, attempt: int, quote: Quote, failure: UpstreamFailure, multiplier: Fraction
 ) -> Settlement | None:
-    """Return the settlement of a refusal for which the route's price row charges; None if it charges nothing.
+    """Return the settlement of a refusal that costs something; None if it costs nothing.
 
-    By what the provider said of the cost, else the price of one image. Of several calls each is judged by itself.
+    What the provider bills, whatever the row says; else by the row, where that charges for such: the price of an image,
+    or the worst case, unconfirmed, where the provider tells what it bills and did not. Of several calls each is judged
+    by itself.
     """
     each = _charges(quote, failure, multiplier)
     if not any(priced.cost.route for priced in each):
@@ -88,17 +89,19 @@ def presume(
     """
     facts: dict[str, object] = {"reason": why if isinstance(why, str) else why.reason}
     images = None if isinstance(why, str) else why.images
-    cost = quote.worst
+    amounts = quote.worst
     if isinstance(why, UpstreamFailure) and images is not None:
-        facts |= {"calls": quote.calls, "unknown_images": images}
-        charges = _charges(quote, why, multiplier)
-        facts |= _refusals(charges)
+        facts["calls"] = quote.calls
+        every = _charges(quote, why, multiplier)
+        charges = [each for each in every if each.source is not CostSource.PRESUMED]
+        images += sum(each.job.n for each in every if each.source is CostSource.PRESUMED)
+        facts |= {"unknown_images": images} | _refusals(charges)
         share = _share(quote, min(images, quote.job.n)).worst
-        cost = _sum([share, *(each.cost for each in charges)])
+        amounts = _sum([share, *(each.cost for each in charges)])
     return Settlement(
         request_id=request_id,
         attempt=attempt,
-        cost=cost,
+        cost=amounts,
         source=CostSource.PRESUMED,
         images=0,
         facts=facts,
@@ -118,10 +121,10 @@ class _Priced(NamedTuple):
 def _price(quote: Quote, part: PartReading, multiplier: Fraction) -> _Priced:
     if part.charged_for is not None:
         return _charged(quote, part.charged_for, part.reading, multiplier)
-    reading = _believed(quote, part.reading)
+    reading = believed(quote, part.reading)
     if _is_unknown(quote, reading):
         return _Priced(quote.job, quote.worst, CostSource.PRESUMED, reading)
-    return _Priced(quote.job, *_cost(quote, reading, multiplier), reading)
+    return _Priced(quote.job, *cost(quote, reading, multiplier), reading)
 
 
 def _charges(quote: Quote, failure: UpstreamFailure, multiplier: Fraction) -> list[_Priced]:
@@ -131,20 +134,45 @@ def _charges(quote: Quote, failure: UpstreamFailure, multiplier: Fraction) -> li
         for each in (failure, *failure.others)
         if each.charged_for is not None and each.outcome is not Outcome.UNKNOWN
     ]
-    return [_charged(quote, each.charged_for or "", each.reading or Reading(), multiplier) for each in refused]
+    own = quote if quote.calls == 1 else _share(quote, -(-quote.job.n // quote.calls))
+    return [_charged(own, each.charged_for or "", each.reading or Reading(), multiplier) for each in refused]
 
 
 def _charged(quote: Quote, word: str, said: Reading, multiplier: Fraction) -> _Priced:
-    """What a refusal of this kind costs: the price of one image in either view whose row charges for such."""
-    one = replace(quote, job=replace(quote.job, n=1))
-    reading = _believed(one, said)
-    cost, source = _cost(one, reading, multiplier)
-    if source is CostSource.USAGE and reading == Reading():
-        source = CostSource.ESTIMATE  # it said nothing: the price of an image is our own reading of the row
-    official = cost.official if word in quote.official_price.charged_for else 0
-    if word not in quote.route_price.charged_for:
+    """What a refusal of this kind costs; `quote` is that of its call alone.
+
+    A bill that was told counts whatever the row says. Without one a view costs the price of an image where its row
+    charges for such; and what a bill would say that is missing, or cannot be believed, nobody knows.
+    """
+    one, charges = replace(quote, job=replace(quote.job, n=1)), word in quote.route_price.charged_for
+    reading = believed(one, said)
+    amounts, source = cost(one, reading, multiplier)
+    official = amounts.official if word in quote.official_price.charged_for else 0
+    metered = is_metered(quote.route_price, reading)
+    if not (charges or metered or _tells_bill(said)) or (reading.units == 0 and not metered):
         return _Priced(one.job, Views(official, 0, 0), CostSource.REPORTED, reading, word)
-    return _Priced(one.job, replace(cost, official=official), source, reading, word)
+    bill = metered or (reading.reported is not None and not reading.announced)
+    if not bill and (_tells_bill(said) or _would_tell(quote, reading)):
+        return _Priced(quote.job, quote.worst, CostSource.PRESUMED, reading)
+    if not charges:
+        source = CostSource.REPORTED  # by the provider's word alone, which no other row would change
+    elif source is CostSource.USAGE and reading == Reading():
+        source = CostSource.ESTIMATE  # it said nothing: the price of an image is our own reading of the row
+    return _Priced(one.job, replace(amounts, official=official), source, reading, word)
+
+
+def _tells_bill(reading: Reading) -> bool:
+    """Tell whether a reading says what work that failed is billed; what was announced at its beginning is no bill."""
+    return reading.units is not None or (reading.reported is not None and not reading.announced)
+
+
+def _would_tell(quote: Quote, reading: Reading) -> bool:
+    """Tell whether what a refusal costs is told where it costs anything, and here it was not."""
+    price = quote.route_price
+    if reading.reported is not None or (price.tokens is not None and reading.usage is not None):
+        return False
+    metered = price.seconds or price.units or price.reported_unit or price.tokens
+    return metered is not None or quote.route.provider.profile.reported is not None
 
 
 def _total(priced: Sequence[_Priced], multiplier: Fraction) -> Views:
@@ -190,81 +218,11 @@ def _refusals(priced: Sequence[_Priced]) -> dict[str, object]:
     return {"charged_for": words[0], "charged_calls": len(words)} if words else {}
 
 
-def _believed(quote: Quote, reading: Reading) -> Reading:
-    """The reading without what nobody would bill: one such mistake must not empty a project's budget.
-
-    Nor is it believed that images cost nothing.
-    """
-    usage, reported, price, most = reading.usage, reading.reported, quote.route_price, ABSURD * quote.worst.route
-    least = 1 if reading.images else 0
-    rows = ((quote.official_price, ABSURD * quote.worst.official), (price, most))
-    if usage is not None and any(row.tokens and pricing.cost_of_usage(usage, row.tokens) > top for row, top in rows):
-        reading = replace(reading, usage=None, usage_problem="absurd")
-    if reported is not None and not least <= reported <= most:
-        reading = replace(reading, reported=None, usage_problem=reading.usage_problem or "absurd")
-    if price.seconds is not None and reading.seconds is not None:
-        cost = pricing.cost_of_work(quote.job, price, quote.route.model, reading)
-        if reading.seconds < 0 or cost is None or not least <= cost <= most:
-            reading = replace(reading, seconds=None, usage_problem=reading.usage_problem or "absurd")
-    if (price.units or price.reported_unit) and reading.units is not None:
-        cost = pricing.cost_of_work(quote.job, price, quote.route.model, reading)
-        if reading.units < 0 or cost is None or not least <= cost <= most:
-            reading = replace(reading, units=None, usage_problem=reading.usage_problem or "absurd")
-    made = _as_made(quote, reading)
-    works = ((pricing.cost_of_work(made, row, quote.route.model, reading), top) for row, top in rows)
-    if any(cost is not None and cost > top for cost, top in works):
-        images, problem = min(reading.images, quote.job.n), reading.usage_problem or "absurd"
-        reading = replace(reading, size=None, quality=None, images=images, usage_problem=problem)
-    return reading
-
-
-def _cost(quote: Quote, reading: Reading, multiplier: Fraction) -> tuple[Views, CostSource]:
-    """What the work cost in three views, and how the route's own is known."""
-    made, model = _as_made(quote, reading), quote.route.model
-
-    def known(price: Price) -> int | None:
-        return pricing.cost_of_work(made, price, model, reading)
-
-    official, route = known(quote.official_price), known(quote.route_price)
-    if official is None:
-        official = _estimate(quote, made, quote.official_price, reading.images)
-    source = CostSource.USAGE
-    if reading.reported is not None:
-        route, source = reading.reported, CostSource.REPORTED
-    elif route is None:
-        route, source = _estimate(quote, made, quote.route_price, reading.images), CostSource.ESTIMATE
-    return pricing.views(official, route, multiplier), source
-
-
 def _is_unknown(quote: Quote, reading: Reading) -> bool:
     """Tell whether work may have been billed that the answer says nothing of; a stream names usage by the image."""
-    price = quote.route_price
-    counted = price.seconds is not None and reading.seconds is not None
-    counted = counted or ((price.units or price.reported_unit) is not None and reading.units is not None)
-    if reading.usage is None and reading.reported is None and not counted:
+    if reading.usage is None and reading.reported is None and not is_metered(quote.route_price, reading):
         return not (reading.complete and reading.images)
     return quote.job.stream and reading.images < quote.job.n
-
-
-def _as_made(quote: Quote, reading: Reading) -> Job:
-    """The job with `auto` resolved as the answer says it was; its quality may be the provider's word for ours."""
-    job, route = quote.job, quote.route
-    size = reading.size if reading.size and Size.parse(reading.size) else job.size
-    meant = [own for own in route.model.capabilities.quality if route.quality_names.get(own, own) == reading.quality]
-    quality = job.quality if job.quality in meant or not meant else meant[-1]
-    return replace(job, size=size, quality=quality)
-
-
-def _estimate(quote: Quote, made: Job, price: Price, images: int) -> int:
-    """What work of which nothing was counted costs: tokens at their most, anything else as it usually is."""
-    model, qualities, case = quote.route.model, quote.route.capabilities.quality, pricing.worst_case
-    if price.tokens is None:
-        case = pricing.usual_case
-        made = made if price.bills is Bills.REQUESTED else replace(made, n=images or made.n)
-    return min(
-        case(made, model, price, sizes=(), qualities=qualities),
-        pricing.worst_case(quote.job, model, price, sizes=(), qualities=qualities),
-    )
 
 
 def _facts(reading: Reading, upstream_request_id: str | None, seconds: float | None) -> dict[str, object]:

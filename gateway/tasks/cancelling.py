@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from gateway.domain.errors import NotCancellable, NotFound, Unavailable
@@ -15,14 +17,22 @@ from gateway.ports.tasks import Tasks
 from gateway.tasks.document import encoded
 from gateway.tasks.submissions import read_submitted
 
+PATIENCE = 15.0
+"""Seconds in which a task that was given up is to have ended; one that has not by then is told of as it stands."""
+_LOOK_EVERY = 0.2
+
 
 @dataclass(frozen=True, slots=True)
 class Cancelling:
-    """Cancels tasks. `served_by` returns a route and its provider by the route's name, as policy has them now."""
+    """Cancels tasks. `served_by` returns a route and its provider by the route's name, as policy has them now.
+
+    `patience` is seconds.
+    """
 
     tasks: Tasks
     settlements: Settlements
     served_by: Callable[[str], tuple[Route, Provider] | None]
+    patience: float = PATIENCE
 
     def possible(self, record: TaskRecord) -> bool:
         """Tell whether a call that has been sent may still be taken back."""
@@ -40,6 +50,7 @@ class Cancelling:
     async def cancel(self, record: TaskRecord) -> TaskRecord:
         """Cancel a task and return how it stands; NotCancellable, with the reason, if it goes on.
 
+        One that its provider gives up ends once it is known what that costs, and may be under way still until then.
         A task under way for which this was asked makes no further call, even if the present one goes on.
         """
         try:
@@ -59,21 +70,44 @@ class Cancelling:
             return now
         if now.status.ended:
             raise NotCancellable(f"This task has {now.status} already.")
-        if now.attempt is not None:  # else it will never be sent, since its cancelling was asked for before
-            await self._call_back(now)
+        if now.attempt is not None:
+            return await self._given_up(now)
         ended = replace(now, status=TaskStatus.CANCELLED)
-        body = encoded(ended) if ended.order.callback_url else None  # more may be known than when it was asked for
+        # It will never be sent, since its cancelling was asked for before; more of it may be known by now.
+        body = encoded(ended) if ended.order.callback_url else None
         await self.tasks.end(task_id, None, TaskStatus.CANCELLED, callback_body=body)
         return ended
 
-    async def _call_back(self, record: TaskRecord) -> None:
+    async def _given_up(self, record: TaskRecord) -> TaskRecord:
+        """Have the provider give up what it has taken on, and wait for the task's end by whoever follows that.
+
+        It ends with what it cost. Calls of it that are taken on meanwhile are given up too.
+        """
+        task_id, asked, until = task_of(record.order.request_id), set[int](), time.monotonic() + self.patience
+        while not record.status.ended:
+            new = {number: each for number, each in record.submitted.items() if number not in asked}
+            if new or not asked:
+                await self._call_back(record, new)
+                asked |= new.keys()
+            if time.monotonic() > until:
+                return record
+            await asyncio.sleep(_LOOK_EVERY)
+            found = await self.tasks.find(task_id)
+            if found is None:
+                raise NotFound("This task is no longer known.", param="id", code="task_not_found")
+            record = found
+        if record.status is not TaskStatus.CANCELLED:
+            raise NotCancellable(f"This task has {record.status} already.")
+        return record
+
+    async def _call_back(self, record: TaskRecord, taken_on: Mapping[int, Mapping[str, object]]) -> None:
         """Ask the provider to give up what it has taken on; whoever follows it settles what came of it."""
-        if not record.submitted:
+        if not taken_on:
             raise NotCancellable("The call to the provider is under way and cannot be taken back.")
         found = self._provider(record)
         if found is None:
             raise NotCancellable(f"What route {record.route} has taken on cannot be cancelled there.")
         route, provider = found
-        every = [await provider.cancel(route, read_submitted(each)) for each in record.submitted.values()]
+        every = [await provider.cancel(route, read_submitted(each)) for each in taken_on.values()]
         if not all(every):
             raise NotCancellable("The provider did not agree to give the work up; it may be nearly done.")

@@ -10,6 +10,8 @@ from gateway.domain import money
 from gateway.domain.errors import GatewayError
 from gateway.domain.task import TaskRecord, TaskStatus, task_of
 from gateway.images.linking import Linker
+from gateway.ports import Headers
+from gateway.steps.write import COST
 
 OBJECT = "image.generation.task"
 DONE = 100
@@ -44,10 +46,23 @@ def document(record: TaskRecord, *, can_cancel: bool | None = None, estimated: f
         told |= _result(record.result)
     if record.error is not None:
         told["error"] = dict(record.error)
-    cost = 0 if status is TaskStatus.CANCELLED and record.attempt is None else record.cost
-    if status.ended and cost is not None:
+    if (cost := _cost(record)) is not None:
         told["cost"] = {"usd": money.format_usd(cost)}
     return told
+
+
+def headers_of(record: TaskRecord) -> Headers:
+    """Return what headers tell of a task: what it cost, or when it is worth another look."""
+    if not record.status.ended:
+        return [("retry-after", str(RETRY_AFTER))]
+    cost = _cost(record)
+    return [] if cost is None else [(COST, money.format_usd(cost))]
+
+
+def _cost(record: TaskRecord) -> int | None:
+    """Nano-USD that a task has cost, once it has ended; one that was never sent has cost nothing."""
+    never_sent = record.status is TaskStatus.CANCELLED and record.attempt is None
+    return (0 if never_sent else record.cost) if record.status.ended else None
 
 
 def _result(result: Mapping[str, Any]) -> Document:

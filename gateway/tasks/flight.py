@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
-import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from gateway.domain.errors import GatewayError, UpstreamError
+from gateway.domain.job import Operation
+from gateway.domain.task import TaskOrder
 from gateway.ports import Headers, Outbound
 from gateway.request.flight import Flight
 from gateway.request.keeping import Whole
 from gateway.request.relay import Relay
 
-log = logging.getLogger(__name__)
+
+@dataclass(frozen=True, slots=True)
+class KeptRequest:
+    """Implements `ports.RequestFacts`: a request that is taken up again. Its body lies in the storage."""
+
+    request_id: str
+    operation: Operation
+    path_model: str | None
+    headers: Mapping[str, str]
+    received: float
+
+    @classmethod
+    def of(cls, order: TaskOrder) -> KeptRequest:
+        """Take up what was ordered, now."""
+        return cls(order.request_id, Operation(order.operation), order.path_model, order.headers, time.monotonic())
 
 
 class Gathered(Relay):
@@ -35,6 +53,9 @@ class Gathered(Relay):
         """Take an error in place of an answer, or of the rest of one."""
         self._error = _broken_off() if self._body is not None else error
 
+    async def room(self) -> None:
+        """Return at once: there is no client to be behind."""
+
     async def write(self, chunk: bytes) -> None:
         """Take some bytes of the body."""
         if self._body is not None:
@@ -50,6 +71,11 @@ class Gathered(Relay):
     async def until_taken(self) -> None:
         """Return at once: nobody takes it."""
 
+    @property
+    def failed(self) -> bool:
+        """Whether there is an error in place of an answer, or of the rest of one."""
+        return self._error is not None
+
     def outcome(self) -> Whole | GatewayError:
         """Return the answer, or the error in its place; the flight has ended."""
         if self._error is not None or self._body is None:
@@ -62,11 +88,15 @@ def _broken_off() -> GatewayError:
 
 
 async def flown(flight: Flight, gathered: Gathered) -> Whole | GatewayError:
-    """Let a flight run to its end and return what its client would have got; ends with it if it is cancelled."""
+    """Let a flight run to its end and return what its client would have got; ends with it if it is cancelled.
+
+    A flight that a fault of ours has cut short has told its client so, and logged it; one that has not raises it.
+    """
     try:
         await flight.run()
-    except Exception as error:  # noqa: BLE001 - it was logged where it arose, and what stands for it is gathered
-        log.debug("a flight has failed: %r", error)
+    except Exception:
+        if not gathered.failed:
+            raise
     return gathered.outcome()
 
 

@@ -16,7 +16,7 @@ from gateway.domain.task import TaskRecord
 from gateway.ports import Body, LedgerUnavailable
 from gateway.request.exchange import Admitted, Exchange
 from gateway.request.flight import Means
-from gateway.request.following import followed, quote_as_held
+from gateway.request.following import followed, in_calls, quote_as_held
 from gateway.steps.reserve import Reserved
 
 Attempt = Mapping[str, Any]
@@ -28,13 +28,14 @@ class Past:
     """The calls of a task that other workers may have sent; `number` is the last of them, `about` the request's record.
 
     `follow` tells that the last one is known to its provider and is to be followed, `unknown` that nobody knows what
-    became of it.
+    became of it. `submitted` is how many calls for it the provider is known to have taken on, and those before them.
     """
 
     attempts: Sequence[Attempt]
     number: int
     follow: bool = False
     unknown: bool = False
+    submitted: int = 1
     about: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -82,7 +83,7 @@ class Past:
         quote = quote or quote_as_held(facts, admitted.job, admitted.policy, today)
         if quote is None:
             raise lost_sight()
-        return Reserved(quote, Held(0, self.number, ()))
+        return Reserved(in_calls(quote, facts, self.submitted), Held(0, self.number, ()))
 
     def admitted(self, exchange: Exchange, caller: Caller, policy: Policy, body: Body, today: date) -> Admitted:
         """Return the request whose call is to be followed although policy admits it no more; raises the error to show.
@@ -112,7 +113,8 @@ def past(record: TaskRecord, kept: Mapping[str, Any] | None) -> Past | None:
         refusals = any(each["state"] == "settled" for each in attempts)  # each was charged, and is known to its end
         return Past(attempts, record.attempt, about=about) if refusals else None
     follow = state != "void" and bool(record.submitted)
-    return Past(attempts, record.attempt, follow=follow, unknown=not follow, about=about)
+    submitted = max(record.submitted, default=0) + 1
+    return Past(attempts, record.attempt, follow=follow, unknown=not follow, submitted=submitted, about=about)
 
 
 async def recorded(means: Means, record: TaskRecord, pause: float) -> Mapping[str, Any] | None:

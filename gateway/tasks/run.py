@@ -13,38 +13,34 @@ from typing import NamedTuple
 
 from gateway.domain.caller import Caller
 from gateway.domain.errors import GatewayError, InternalError, RateLimited, Unavailable
-from gateway.domain.job import Operation
 from gateway.domain.task import TaskOrder, TaskStatus, task_of
 from gateway.failpoint import reach
 from gateway.lifecycle import Setup
 from gateway.observe.event import RequestStarted
-from gateway.ports import Body, Inbound, LedgerUnavailable
+from gateway.ports import Body, LedgerUnavailable
 from gateway.ports.storage import StorageUnavailable
 from gateway.ports.tasks import Taken
-from gateway.request.attempt import NOT_HERE
 from gateway.request.batching import by_batch
-from gateway.request.errand import Errand
+from gateway.request.errand import CANCELLED, NOT_HERE, Errand, cancelled
 from gateway.request.exchange import Admitted, Exchange
 from gateway.request.flight import Flight
 from gateway.request.keeping import Whole
-from gateway.routing.decision import project_of
 from gateway.steps.accept import accept
-from gateway.tasks.answer import kept_apart
-from gateway.tasks.document import encoded, told
-from gateway.tasks.flight import Gathered, flown, whole
+from gateway.tasks.adding import taken_back
+from gateway.tasks.document import told
+from gateway.tasks.ending import STORE_PAUSE as STORE_PAUSE
+from gateway.tasks.ending import end
+from gateway.tasks.flight import Gathered, KeptRequest, flown, whole
 from gateway.tasks.past import Past, past, recorded
+from gateway.tasks.promise import expired, within
 from gateway.tasks.service import BODY_LOST, body_name
 from gateway.tasks.shop import Workshop as Workshop
 from gateway.tasks.submissions import NotedInQueue
 
 log = logging.getLogger(__name__)
 
-STORE_PAUSE = 1.0
-"""Seconds between two tries to reach a store that does not answer."""
 LONGEST_REST = 60.0
 """Seconds of the longest pause between two tries of a task that a quota, or every provider, keeps waiting."""
-
-_TOO_LARGE = "The images were made and billed, but there is no room to keep them; nothing else can be said of them."
 
 
 class NotHere(Exception):
@@ -73,7 +69,7 @@ class TaskRun:
         self._order: TaskOrder = taken.record.order
         self.task_id = task_of(self._order.request_id)
         self.token = taken.token
-        self.project = self._order.project
+        self.project, self.key_id = self._order.project, self._order.key_id
         self.begun = self.at_work = self.cancelled = self.parked = False
         self._exchange: Exchange | None = None
         self._gathered = taken.record.order.max_wait is None
@@ -93,11 +89,11 @@ class TaskRun:
                 self._spent = before.cost
         tries = 0
         while True:
-            if self.cancelled or self._record.cancel_asked:
+            if (self.cancelled or self._record.cancel_asked) and (before is None or not before.follow):
                 await self._end(TaskStatus.CANCELLED)
                 return
             if (before is None or not before.follow) and time.time() > self._order.not_after:
-                await self._end(TaskStatus.FAILED, error=told(_expired()))
+                await self._end(TaskStatus.FAILED, error=told(expired()))
                 return
             if not self._gathered and (before is None or not before.follow):
                 await self._gather()
@@ -106,12 +102,29 @@ class TaskRun:
             before, self._queued = None, tried.queued
             self._spent += tried.cost or 0
             outcome = tried.outcome if isinstance(tried.outcome, Whole) else self._kept or tried.outcome
+            if isinstance(outcome, GatewayError) and outcome.code == CANCELLED:
+                await self._end(TaskStatus.CANCELLED)
+                return
+            if isinstance(outcome, GatewayError) and outcome.code == BODY_LOST:
+                await self._forget_if_taken_back()
             if not self._passes(outcome, tried):
                 await self._finish(outcome)
                 return
             assert isinstance(outcome, GatewayError)
             tries += 1
             await asyncio.sleep(self._pause(outcome, tries))
+
+    async def _forget_if_taken_back(self) -> None:
+        """Drop a task that was queued although nobody heard of it: its client was told that there is none."""
+        if self._record.attempt is not None:
+            return
+        try:
+            if not await taken_back(self._shop.means.ledger, self._order):
+                return
+            await self._shop.tasks.undo(self._order)
+        except LedgerUnavailable as error:
+            log.warning("whether task %s was taken back is not known: %s", self.task_id, error)
+        raise NotHere
 
     def _pause(self, error: GatewayError, tries: int) -> float:
         """Return the seconds until another try is worth it; no longer than the task may wait."""
@@ -139,7 +152,7 @@ class TaskRun:
     async def _gather(self) -> None:
         """Wait for others with which it may go by a batch, if it may."""
         try:
-            admitted = await self._admitted(Exchange(self._inbound()), self._shop.current(), None)
+            admitted = await self._admitted(Exchange(KeptRequest.of(self._order)), self._shop.current(), None)
         except GatewayError:
             return  # the try tells it
         await admitted.body.aclose()
@@ -150,8 +163,8 @@ class TaskRun:
     async def _try(self, before: Past | None) -> _Tried:
         """Decide by today's policy, hold, send, settle; whatever comes of it is returned."""
         shop, order = self._shop, self._order
-        exchange, setup = Exchange(self._inbound()), shop.current()
-        shop.means.observer.emit(RequestStarted(order.operation))
+        exchange, setup = Exchange(KeptRequest.of(self._order)), shop.current()
+        shop.means.observer.emit(RequestStarted(order.operation, exchange.inbound, task=True))
         try:
             admitted = await self._admitted(exchange, setup, before)
         except GatewayError as error:
@@ -173,7 +186,7 @@ class TaskRun:
         body = await self._body()
         try:
             try:
-                project = project_of(caller, setup.policy)
+                project = await self._shop.project(caller, setup.policy)
                 admitted, _ = self._shop.understanding.admitted(exchange, caller, project, setup.policy, body)
             except GatewayError:
                 if before is None or not before.follow:
@@ -182,6 +195,7 @@ class TaskRun:
             admitted = before.narrowed(admitted) if before is not None else admitted
             follows = before is not None and before.follow
             admitted = by_batch(admitted, order.max_wait, order.not_after, under_way=follows)
+            admitted = admitted if follows else within(admitted, order.most)
             resumed = before.resumed(admitted, self._shop.means.today()) if before is not None else None
         except BaseException:
             await body.aclose()
@@ -191,12 +205,9 @@ class TaskRun:
         if resumed is not None:
             self._goes_out()
         patience = max(order.not_after - time.time(), 0.0)
-        exchange.errand = Errand(self._queued, time.monotonic() + patience, self._begins, self._submissions, resumed)
+        until = time.monotonic() + patience
+        exchange.errand = Errand(self._queued, until, self._begins, self._submissions, self._unwanted, resumed)
         return admitted
-
-    def _inbound(self) -> Inbound:
-        order, operation = self._order, Operation(self._order.operation)
-        return Inbound(order.request_id, operation, order.path_model, order.headers, None, _read, time.monotonic())
 
     async def _body(self) -> Body:
         try:
@@ -212,14 +223,28 @@ class TaskRun:
         """Note that a call is about to be sent; False if it must not be."""
         self._submissions.begin(attempt)
         try:
-            mine = await self._shop.tasks.began(self.task_id, self.token, route=route, attempt=attempt)
+            mine = await self._shop.serves(self.project, self.key_id)
+            mine = mine and await self._shop.tasks.began(self.task_id, self.token, route=route, attempt=attempt)
         except LedgerUnavailable as error:
             log.warning("task %s cannot begin: %s", self.task_id, error)
             raise Unavailable("The ledger does not answer.", code="ledger_unavailable", retry_after=2) from error
         if mine:
             self._goes_out()
             reach("task_begun")
+        elif await self._unwanted():
+            raise cancelled()
         return mine
+
+    async def _unwanted(self) -> bool:
+        """Tell whether the task's cancelling was asked for, as far as anybody can tell."""
+        if not self.cancelled:
+            try:
+                known = await self._shop.tasks.find(self.task_id)
+            except LedgerUnavailable as error:
+                log.warning("whether task %s is still wanted is not known: %s", self.task_id, error)
+                return False
+            self.cancelled = known is not None and known.cancel_asked
+        return self.cancelled
 
     def _goes_out(self) -> None:
         self.begun = self.at_work = True
@@ -261,39 +286,10 @@ class TaskRun:
     ) -> None:
         """End the task for good, its callback with it; waits for a store that is away."""
         reach("before_task_end")
-        while True:
-            ended = replace(self._record, status=status, result=result, error=error, cost=self._spent)
-            body = encoded(ended) if self._order.callback_url is not None else None
-            try:
-                await self._shop.tasks.end(
-                    self.task_id, self.token, status, result=result, error=error, cost=self._spent, callback_body=body
-                )
-                break
-            except ValueError as large:
-                if status is not TaskStatus.COMPLETED:
-                    raise
-                result = await kept_apart(self._shop.means.answers, self._order.request_id, result or {})
-                if result is None:
-                    log.error("the answer of %s cannot be kept: %s", self.task_id, large)  # noqa: TRY400 - no fault here
-                    status, error = TaskStatus.FAILED, told(InternalError(_TOO_LARGE))
-            except LedgerUnavailable as unavailable:
-                log.warning("the end of task %s waits for the store: %s", self.task_id, unavailable)
-                await asyncio.sleep(STORE_PAUSE)
-        try:
-            await self._shop.blobs.delete(body_name(self._order.request_id))
-        except StorageUnavailable as unavailable:
-            log.warning("the body of task %s stays behind: %s", self.task_id, unavailable)
+        ended = replace(self._record, status=status, result=result, error=error, cost=self._spent)
+        await end(self._shop, ended, self.token)
 
     async def give_back(self) -> None:
         """Let another worker have it at once."""
         self._submissions.close()
         await self._shop.tasks.give_back(self.task_id, self.token)
-
-
-async def _read() -> Body:
-    raise NotImplementedError  # a task's body is read before its flight begins
-
-
-def _expired() -> GatewayError:
-    message = "This task could not begin within the time that it may wait (X-Gateway-Max-Wait); nothing was billed."
-    return Unavailable(message, code="task_expired")

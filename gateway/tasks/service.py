@@ -25,6 +25,7 @@ from gateway.ports import Answers, Headers, Ledger, LedgerUnavailable, Outbound,
 from gateway.ports.provider import Conditions
 from gateway.ports.storage import Blobs, StorageUnavailable
 from gateway.ports.tasks import Tasks
+from gateway.ports.tracing import TRACE_HEADERS
 from gateway.request.duplicates import reused
 from gateway.request.exchange import Admitted
 from gateway.request.exhausted import ledger_unavailable
@@ -34,10 +35,12 @@ from gateway.routing.asynchrony import Later
 from gateway.steps.accept import LONGEST_WAIT
 from gateway.steps.reserve import candidate
 from gateway.steps.write import REPLAYED
+from gateway.tasks.adding import NOT_QUEUED, add, take_back
 from gateway.tasks.answer import joined
 from gateway.tasks.cancelling import Cancelling
-from gateway.tasks.document import RETRY_AFTER, Document, document, linked
+from gateway.tasks.document import Document, document, headers_of, linked
 from gateway.tasks.handing import Handing
+from gateway.tasks.promise import promised
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +152,7 @@ class Desk:
             operation=str(inbound.operation),
             path_model=inbound.path_model,
             model=admitted.job.client_model or (quote.route.model.name if quote else ""),
-            headers={name: inbound.headers[name] for name in _DECISIVE if name in inbound.headers},
+            headers={n: inbound.headers[n] for n in _DECISIVE if n in inbound.headers} | dict(TRACE_HEADERS.get()),
             content_type=rendered.content_type,
             base=self.linker.base(inbound.headers) if self.linker is not None else "",
             created=now,
@@ -159,6 +162,7 @@ class Desk:
             key_job_type=caller.job_type,
             max_wait=terms.max_wait,
             n=admitted.job.n,
+            most=promised(admitted.ranked.quotes),
         )
         try:
             await self.blobs.put(body_name(order.request_id), rendered.chunks())
@@ -167,8 +171,9 @@ class Desk:
             message = "The gateway has no room to keep a request for later now; nothing was spent. Please try again."
             raise Unavailable(message, code="storage_unavailable", retry_after=5) from error
         try:
-            await self.tasks.add(order)
+            await add(self.tasks, order)
         except LedgerUnavailable as error:
+            take_back(self.tasks, order)
             raise ledger_unavailable() from error
         except ValueError as error:
             raise InvalidRequest(f"This request cannot wait for its answer: {error}.") from error
@@ -176,7 +181,7 @@ class Desk:
 
     async def _undo(self, admitted: Admitted, held: Held) -> None:
         """Give everything back; a task that was added although nobody heard of it finds neither body nor money."""
-        await self.settlements.void(admitted.request_id, held.attempt, "not_queued")
+        await self.settlements.void(admitted.request_id, held.attempt, NOT_QUEUED)
         await self._forget(admitted.request_id)
 
     async def _forget(self, request_id: str) -> None:
@@ -232,9 +237,8 @@ class Desk:
     async def show(self, project: str, task_id: str) -> tuple[Document, Headers]:
         """Return a task as JSON, and headers for it."""
         record = await self.one(project, task_id)
-        headers = [] if record.status.ended else [("retry-after", str(RETRY_AFTER))]
         record = replace(record, result=await joined(self.answers, record.order.request_id, record.result))
-        return await self._told(record), headers
+        return await self._told(record), headers_of(record)
 
     async def listing(self, project: str, query: Mapping[str, str]) -> Document:
         """Return tasks of a project, newest first; `query` may have `limit`, `after` (an id) and `status`."""
@@ -250,12 +254,12 @@ class Desk:
         ends = {"first_id": ids[0] if ids else None, "last_id": ids[-1] if ids else None}
         return {"object": "list", "data": told, "has_more": len(found) > limit, **ends}
 
-    async def cancel(self, project: str, task_id: str) -> Document:
-        """Cancel a task and return it; raises NotCancellable where it cannot be, with the reason."""
+    async def cancel(self, project: str, task_id: str) -> tuple[Document, Headers]:
+        """Cancel a task; return it and headers for it. Raises NotCancellable where it cannot be, with the reason."""
         record = await self.cancelling.cancel(await self.one(project, task_id))
         if record.attempt is None:
             await self._forget(record.order.request_id)
-        return await self._told(record)
+        return await self._told(record), headers_of(record)
 
 
 def _never_fits(offered: Candidate) -> Iterator[Obstacle]:
@@ -280,7 +284,7 @@ def _answer(told: Document, terms: Later, own: Headers) -> Outbound:
 def _limit(text: str | None) -> int:
     if text is None:
         return 20
-    if not (text.isascii() and text.isdigit() and 0 < int(text[:4]) <= MOST_LISTED):
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(MOST_LISTED)) and 0 < int(text) <= MOST_LISTED):
         raise InvalidRequest(f"limit must be a whole number from 1 to {MOST_LISTED}.", param="limit")
     return int(text)
 

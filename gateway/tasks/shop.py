@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
+from gateway.domain.caller import Caller
+from gateway.domain.policy import Policy, Project
 from gateway.lifecycle import Setup
 from gateway.ports import Body
 from gateway.ports.storage import Blobs
@@ -12,6 +14,7 @@ from gateway.ports.tasks import Tasks
 from gateway.request.batching import Gates
 from gateway.request.flight import Means
 from gateway.request.understanding import Understanding
+from gateway.routing.decision import project_of
 
 ReadBody = Callable[[str, AsyncIterator[bytes]], Awaitable[Body]]
 """Reads a kept body again: its content type and its bytes."""
@@ -28,3 +31,14 @@ class Workshop:
     current: Callable[[], Setup]
     means: Means
     gates: Gates = field(default_factory=Gates)
+
+    async def project(self, caller: Caller, policy: Policy) -> Project:
+        """Return the project of a task's caller; raises the error to show if it or the key is there no more."""
+        entitlement = self.means.entitlement
+        return project_of(caller, policy) if entitlement is None else await entitlement.project(caller, policy)
+
+    async def serves(self, project: str, key_id: str) -> bool:
+        """Tell whether work may be sent for a project and a key, by the policy of now; Unavailable if nobody can."""
+        entitlement = self.means.entitlement
+        known = project in self.current().policy.projects
+        return known and (entitlement is None or await entitlement.still(key_id))

@@ -9,7 +9,9 @@ import asyncio
 import logging
 import random
 from collections import Counter
+from collections.abc import Iterable
 
+from gateway.domain.errors import Unavailable
 from gateway.ports import LedgerUnavailable
 from gateway.tasks.run import STORE_PAUSE, NotHere, TaskRun, Workshop
 
@@ -51,6 +53,7 @@ class TaskWorker:
         self._wake = asyncio.Event()
         self._passing: list[str] = []
         self._stopping = False
+        self._policy = shop.current().policy
 
     @property
     def under_way(self) -> int:
@@ -163,6 +166,24 @@ class TaskWorker:
                 run.cancelled = True
                 if not run.begun:
                     task.cancel()
+            await self._send_away(runs.values())
+
+    async def _send_away(self, runs: Iterable[tuple[asyncio.Task[None], TaskRun]]) -> None:
+        """Let go of tasks that wait for whom nothing may be sent any more, or under a former policy.
+
+        Taken again, they are decided anew. Those that gather for a batch are when it begins.
+        """
+        policy = self._shop.current().policy
+        changed, self._policy = policy is not self._policy, policy
+        for task, run in runs:
+            try:
+                stays = run.parked if changed else True
+                stays = run.begun or (stays and await self._shop.serves(run.project, run.key_id))
+            except Unavailable as error:
+                log.warning("task %s waits on, nobody can tell for whom: %s", run.task_id, error)
+                continue
+            if not (stays or run.begun):
+                task.cancel()
 
     async def aclose(self, grace: float) -> None:
         """Take nothing more, let what was sent come to its end within `grace` seconds, and give back the rest."""

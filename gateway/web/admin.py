@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import hmac
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
-from gateway.domain.errors import InvalidApiKey
+from gateway.web.admin_guard import AdminGuard
 from gateway.web.app import alive, not_ready
 from gateway.web.boundary import ErrorBoundary
 from gateway.web.context import Endpoint, RequestContext
 from gateway.web.images import Handler
 from gateway.web.json_body import read_json
 from gateway.web.limits import BodyLimits
+from gateway.web.openapi import endpoint
+from gateway.web.openapi_admin import ADMIN
 from gateway.web.request_stream import body_chunks
+from gateway.web.wrong_keys import LimitingWrongKeys, WrongKeys
 
 View = Callable[[Mapping[str, str]], Awaitable[object]]
 """Takes the query's parameters (the last of a repeated one) and those of the path, returns what is shown as JSON."""
@@ -24,6 +27,15 @@ Question = Callable[[Mapping[str, object]], Awaitable[object]]
 """Takes the fields of a JSON object, returns what is shown as JSON."""
 
 _LIMITS = BodyLimits(total=1_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Something else that the admin plane answers, which judges by itself who may ask."""
+
+    method: str
+    path: str
+    handler: Handler
 
 
 def create_admin_app(
@@ -34,13 +46,17 @@ def create_admin_app(
     actions: Mapping[str, View] | None = None,
     *,
     questions: Mapping[str, Question] | None = None,
+    pages: Sequence[Page] = (),
+    wrong_keys: WrongKeys | None = None,
 ) -> ASGIApp:
     """Return the admin plane.
 
     `metrics` returns a body and its content type, `health` what stands in the way of serving (as `Gateway.ready`).
     Views answer GET at `/admin/NAME` (a name may hold `{placeholders}`), actions POST, and questions POST with a JSON
-    object as the body. With a token, everything but `/healthz` asks for it as a bearer.
+    object as the body. With a token, everything but `/healthz` and `pages` asks for it as a bearer; without one nothing
+    is answered that a web page asks under a name of its own, or to have something done.
     """
+    guard = AdminGuard(token)
 
     async def show_metrics(context: RequestContext) -> None:
         body, content_type = await metrics()
@@ -53,17 +69,20 @@ def create_admin_app(
         await context.answer_json({"status": "ready"})
 
     def route(path: str, handler: Handler, method: str = "GET") -> Route:
-        return Route(path, Endpoint(_guarded(handler, token)), methods=[method])
+        return Route(path, Endpoint(_guarded(handler, guard)), methods=[method])
 
-    routes = [
+    routes: list[Route] = [
         Route("/healthz", Endpoint(alive), methods=["GET"]),
         route("/readyz", ready),
         route("/metrics", show_metrics),
+        route("/openapi.json", endpoint(ADMIN, lambda: routes)),
         *(route(f"/admin/{name}", _shown(view)) for name, view in views.items()),
         *(route(f"/admin/{name}", _shown(action), "POST") for name, action in (actions or {}).items()),
         *(route(f"/admin/{name}", _asked(question), "POST") for name, question in (questions or {}).items()),
+        *(Route(page.path, Endpoint(page.handler), methods=[page.method]) for page in pages),
     ]
-    return ErrorBoundary(Router(routes, redirect_slashes=False))
+    router = Router(routes, redirect_slashes=False)
+    return ErrorBoundary(router if wrong_keys is None else LimitingWrongKeys(router, wrong_keys))
 
 
 def _shown(view: View) -> Handler:
@@ -77,20 +96,21 @@ def _shown(view: View) -> Handler:
 
 def _asked(question: Question) -> Handler:
     async def ask(context: RequestContext) -> None:
-        read = await read_json(body_chunks(context.receive, context.content_length, _LIMITS), _LIMITS)
-        await read.aclose()
-        await context.answer_json(await question(read.fields))
+        await context.answer_json(await question(await read_object(context)))
 
     return ask
 
 
-def _guarded(handler: Handler, token: str | None) -> Handler:
+async def read_object(context: RequestContext) -> Mapping[str, object]:
+    """Return the JSON object that is a request's body, 1 MB at most; InvalidRequest if it is none."""
+    read = await read_json(body_chunks(context.receive, context.content_length, _LIMITS), _LIMITS)
+    await read.aclose()
+    return read.fields
+
+
+def _guarded(handler: Handler, guard: AdminGuard) -> Handler:
     async def check(context: RequestContext) -> None:
-        scheme, _, given = context.headers.get("authorization", "").partition(" ")
-        if token is not None and not (
-            scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode())
-        ):
-            raise InvalidApiKey("The admin plane needs its token: Authorization: Bearer ….")
+        guard.check(context)
         await handler(context)
 
     return check

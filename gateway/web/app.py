@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
@@ -13,25 +15,41 @@ from gateway.web.context import Endpoint, RequestContext
 from gateway.web.hints import HintEndpoint
 from gateway.web.images import Handler, ImageEndpoints
 from gateway.web.limits import BodyLimits
+from gateway.web.openapi import endpoint
+from gateway.web.openapi_data import DATA
 from gateway.web.responses import ResponseEndpoints
 from gateway.web.tasks import TaskEndpoints
+from gateway.web.wrong_keys import LimitingWrongKeys, WrongKeys
 
 _STALL_SECONDS = 120.0
 _DEPLOYMENTS = "/openai"
 """First part of the paths that clients of deployment-style accounts send; they name the model in the path."""
 
 
-def create_app(gateway: Gateway, limits: BodyLimits | None = None, *, stall_seconds: float = _STALL_SECONDS) -> ASGIApp:
-    """Return the data plane. A client that reads nothing of its answer for `stall_seconds` is cut off."""
+def create_app(
+    gateway: Gateway,
+    limits: BodyLimits | None = None,
+    *,
+    stall_seconds: float = _STALL_SECONDS,
+    shedding: Callable[[ASGIApp], ASGIApp] | None = None,
+    wrong_keys: WrongKeys | None = None,
+) -> ASGIApp:
+    """Return the data plane, with what refuses load, and too many wrong keys, around it if that is given.
+
+    A client that is behind with reading its answer for more than `stall_seconds` is cut off.
+    """
     images = ImageEndpoints(gateway, limits or BodyLimits(), stall_seconds)
     records, tasks, assets = _Records(gateway), TaskEndpoints(gateway), AssetEndpoints(gateway, stall_seconds)
     deployment = f"{_DEPLOYMENTS}/deployments/{{name}}"
-    routes = [
+    routes: list[Route] = [  # in the order of how often they are asked for: each is tried before the next
+        _post("/v1/images/generations", images.generations),
+        _post("/v1/images/edits", images.edits),
         _post(f"{deployment}/images/generations", images.generations),
         _post(f"{deployment}/images/edits", images.edits),
         _get("/healthz", alive),
         _get("/readyz", records.ready),
         _post("/v1/hints/{token}", HintEndpoint(gateway.hint)),
+        _get("/openapi.json", endpoint(DATA, lambda: routes)),
     ]
     talks = ResponseEndpoints(gateway, limits or BodyLimits(), stall_seconds)
     for prefix in ("/v1", "", f"{_DEPLOYMENTS}/v1"):
@@ -52,7 +70,9 @@ def create_app(gateway: Gateway, limits: BodyLimits | None = None, *, stall_seco
             _post(f"{prefix}/responses/{{id}}/cancel", talks.cancel),
             _get(f"{prefix}/responses/{{id}}/input_items", talks.input_items),
         ]
-    return ErrorBoundary(Router(routes, redirect_slashes=False, default=Endpoint(talks.passed)))
+    router: ASGIApp = Router(routes, redirect_slashes=False, default=Endpoint(talks.passed))
+    app = shedding(router) if shedding is not None else router
+    return ErrorBoundary(app if wrong_keys is None else LimitingWrongKeys(app, wrong_keys))
 
 
 async def alive(context: RequestContext) -> None:

@@ -17,6 +17,10 @@ JSON = json_body.CONTENT_TYPE
 FORM = multipart_body.MEDIA_TYPE
 
 
+_KEPT = BodyLimits()
+"""What a body that was taken in once keeps to."""
+
+
 async def read_body(
     headers: Mapping[str, str],
     receive: Receive,
@@ -50,7 +54,7 @@ async def read_body(
 async def read_kept(content_type: str, chunks: AsyncIterator[bytes]) -> Body:
     """Read a body again that was read and rendered here before; raises what `chunks` raises."""
     media_type, options = parse_options_header(content_type)
-    return await _read(media_type.decode("latin-1"), options, chunks, BodyLimits())
+    return await _read(media_type.decode("latin-1"), options, chunks, _KEPT)
 
 
 async def _read(

@@ -66,7 +66,10 @@ async def _refuse(context: RequestContext, error: GatewayError) -> None:
 def _has_unread_body(context: RequestContext) -> bool:
     if context.body_ended:
         return False
-    return "transfer-encoding" in context.headers or (context.content_length or 0) > _SWALLOWED
+    length = context.content_length or 0
+    if "expect" in context.headers and length:
+        return True  # nobody can tell whether the body still comes
+    return "transfer-encoding" in context.headers or length > _SWALLOWED
 
 
 async def _linger(context: RequestContext) -> None:

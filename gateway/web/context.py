@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.types import Message, Receive, Scope, Send
 
+from gateway.domain.errors import ClientGone
+from gateway.domain.fresh import fresh_hex
+
 _ABORT_PATIENCE = 1.0
+_NEVER_WAITED_FOR = 16 * 1024
+"""Bytes not sent yet below which the server takes more without waiting: a quarter of asyncio's high-water mark."""
 
 
 class RequestContext:
@@ -22,11 +26,16 @@ class RequestContext:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
-        self.request_id = f"req_{secrets.token_hex(16)}"
+        self.request_id = f"req_{fresh_hex()}"
         self.received = time.monotonic()
         self.headers = _headers(scope)
         self.body_ended = False
         self.answer_started = False
+        self.answer_ended = False
+        self.claim: Callable[[int], None] | None = None
+        """Asked for room for so many bytes of the body before they are kept; raises where there is none."""
+        self.claimed = 0
+        self._claims_as_read = False
         self._transport: asyncio.Transport | None = scope.get("state", {}).get("transport")
         self._receive = receive
         self._send = send
@@ -48,11 +57,26 @@ class RequestContext:
         message = await self._receive()
         if message["type"] == "http.disconnect" or not message.get("more_body", False):
             self.body_ended = True
+        if self._claims_as_read and not self.answer_started:
+            self._claim(len(message.get("body", b"")))
         return message
+
+    def expect_body(self) -> None:
+        """Ask for room for the body, all at once or as it is read, by whether its length is known."""
+        if self.content_length is None:
+            self._claims_as_read = "transfer-encoding" in self.headers and self.claim is not None
+        else:
+            self._claim(self.content_length)
+
+    def _claim(self, size: int) -> None:
+        if self.claim is not None and size:
+            self.claim(size)
+            self.claimed += size
 
     async def send(self, message: Message) -> None:
         """Pass a message to the server, noting the start of the answer."""
         self.answer_started = True
+        self.answer_ended = message["type"] == "http.response.body" and not message.get("more_body", False)
         await self._send(message)
 
     async def start(self, status: int, headers: list[tuple[str, str]]) -> None:
@@ -63,6 +87,27 @@ class RequestContext:
     async def write(self, chunk: bytes, *, more: bool) -> None:
         """Send some of the body."""
         await self.send({"type": "http.response.body", "body": chunk, "more_body": more})
+
+    @property
+    def client_behind(self) -> bool:
+        """Whether the client has yet to take more than a little of an answer that goes on."""
+        if self._transport is None or self.answer_ended:
+            return False
+        return self._transport.get_write_buffer_size() > _NEVER_WAITED_FOR
+
+    async def write_within(self, seconds: float, chunk: bytes, *, more: bool) -> None:
+        """Send some of the body; TimeoutError if the client has not taken what came before it in so many seconds.
+
+        ClientGone if it has left, which the server takes no notice of.
+        """
+        if self._transport is not None:
+            if self._transport.is_closing():
+                raise ClientGone("The client hung up before its answer was complete.")
+            if self._transport.get_write_buffer_size() <= _NEVER_WAITED_FOR:
+                await self.write(chunk, more=more)  # at once: there is nothing to time
+                return
+        async with asyncio.timeout(seconds):
+            await self.write(chunk, more=more)
 
     async def answer(self, status: int, body: bytes, content_type: str) -> None:
         """Send a whole answer that is at hand."""

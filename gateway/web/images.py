@@ -43,10 +43,14 @@ class ImageEndpoints:
             read_body=partial(self._read, operation, context, watch),
             received=context.received,
         )
-        outbound = await watch.until_gone(self._gateway.handle(inbound))
-        await send_outbound(context, outbound, self._stall_seconds)
+        try:
+            outbound = await watch.until_gone(self._gateway.handle(inbound))
+            await send_outbound(context, outbound, self._stall_seconds, watch)
+        finally:
+            watch.end()
 
     async def _read(self, operation: Operation, context: RequestContext, watch: ClientWatch) -> Body:
+        context.expect_body()
         body = await read_body(
             context.headers,
             context.receive,

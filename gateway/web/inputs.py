@@ -17,7 +17,7 @@ from gateway.domain.image_type import NEEDED, PHOTOS, type_of
 from gateway.ports import InputImage, Inputs
 from gateway.spool import Spool
 from gateway.web.form_fields import IMAGE_URLS, IMAGES, MARKUP, MASK, REFERENCES
-from gateway.web.json_scan import Scanner
+from gateway.web.json_scan import LongString
 from gateway.web.multipart_parts import Part
 
 _LONGEST_URL = 8 * 1024
@@ -54,7 +54,8 @@ class JsonInputs:
 
     spool: Spool
     fields: Mapping[str, object]
-    scanner: Scanner
+    marker_prefix: str
+    long_strings: Sequence[LongString]
 
     async def read(self) -> Inputs:
         """Return the images; InvalidRequest names the field that is none."""
@@ -93,10 +94,10 @@ class JsonInputs:
 
     def _place(self, value: str) -> tuple[int, int] | None:
         """Return where a long string's text lies in the spool; None for a short one."""
-        prefix = self.scanner.marker_prefix
-        if not self.scanner.long_strings or not value.startswith(prefix):
+        prefix = self.marker_prefix
+        if not self.long_strings or not value.startswith(prefix):
             return None
-        long = self.scanner.long_strings[int(value.removeprefix(prefix))]
+        long = self.long_strings[int(value.removeprefix(prefix))]
         return long.start + 1, long.end - 1
 
     def _spooled(self, start: int, end: int) -> AsyncIterator[bytes]:

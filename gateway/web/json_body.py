@@ -35,7 +35,6 @@ class JsonBody:
         self._spool = spool
         self._fingerprint = fingerprint
         self._members = members
-        self._scanner = scanner
         self._long_strings: list[LongString] = scanner.long_strings
         self._marker_prefix = scanner.marker_prefix
         self._fields = {member.name: member.value for member in members}
@@ -82,7 +81,7 @@ class JsonBody:
 
     async def inputs(self) -> Inputs:
         """Return the images it names; InvalidRequest if one of them is none."""
-        return await JsonInputs(self._spool, self._fields, self._scanner).read()
+        return await JsonInputs(self._spool, self._fields, self._marker_prefix, self._long_strings).read()
 
     async def aclose(self) -> None:
         """Free memory and the temporary file."""

@@ -7,9 +7,12 @@ import math
 import re
 from typing import Any, NamedTuple
 
+from gateway.domain.errors import InvalidRequest
 from gateway.web.json_scan import Scanner, invalid_json
 
 _BLANK = re.compile(r"[ \t\n\r]*")
+_COLON = re.compile(r"[ \t\n\r]*:[ \t\n\r]*")
+_NEXT = re.compile(r"[ \t\n\r]*([,}])[ \t\n\r]*")
 
 
 class Member(NamedTuple):
@@ -43,23 +46,26 @@ class _Reader:
             raise invalid_json("it is not an object", 'Send {"name": value, …} at the top.')
         members: list[Member] = []
         position = self._blank(position + 1)
-        if self._peek(position) == "}":
+        if self._text.startswith("}", position):
             return self._end(position + 1, members)
         while True:
             member, position = self._member(position)
             members.append(member)
-            position = self._blank(position)
-            if self._peek(position) == "}":
-                return self._end(position + 1, members)
-            self._expect(position, ",", "a comma or the closing brace")
-            position = self._blank(position + 1)
+            following = _NEXT.match(self._text, position)
+            if following is None:
+                raise self._missing(self._blank(position), "a comma or the closing brace")
+            position = following.end()
+            if following[1] == "}":
+                return self._end(position, members)
 
     def _member(self, position: int) -> tuple[Member, int]:
-        self._expect(position, '"', "a name in double quotes")
+        if not self._text.startswith('"', position):
+            raise self._missing(position, "a name in double quotes")
         name, after_name = self._decode(position)
-        colon = self._blank(after_name)
-        self._expect(colon, ":", "a colon")
-        value_start = self._blank(colon + 1)
+        colon = _COLON.match(self._text, after_name)
+        if colon is None:
+            raise self._missing(self._blank(after_name), "a colon")
+        value_start = colon.end()
         value, end = self._decode(value_start)
         return Member(str(name), value, self._text[position:after_name], self._text[value_start:end]), end
 
@@ -91,13 +97,9 @@ class _Reader:
         found = _BLANK.match(self._text, position)
         return found.end() if found else position
 
-    def _peek(self, position: int) -> str:
-        return self._text[position : position + 1]
-
-    def _expect(self, position: int, character: str, what: str) -> None:
-        if self._peek(position) != character:
-            where = f"at byte {self._byte(position)}" if position < len(self._text) else "where it ends"
-            raise invalid_json(f"{what} is missing {where}", "Check the quotes, commas and brackets before it.")
+    def _missing(self, position: int, what: str) -> InvalidRequest:
+        where = f"at byte {self._byte(position)}" if position < len(self._text) else "where it ends"
+        return invalid_json(f"{what} is missing {where}", "Check the quotes, commas and brackets before it.")
 
     def _byte(self, position: int) -> int:
         return self._scanner.place(len(self._text[:position].encode()))

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import codecs
 import re
-import secrets
 from typing import NamedTuple, NoReturn
 
 from gateway.domain.errors import InvalidRequest, RequestTooLarge
+from gateway.domain.fresh import fresh_hex
 from gateway.web.limits import BodyLimits
 
 _QUOTE, _BACKSLASH, _SPACE = b'"'[0], b"\\"[0], 0x20
@@ -24,6 +24,10 @@ _CONTENT = re.compile(
     rb")*+"
 )
 """The inside of a JSON string, as far as it is sound: no bare control character, no half of a surrogate pair."""
+_PLAIN = re.compile(rb'[^"\\\x00-\x08\x0b\x0c\x0e-\x1f]*+(?:"[^"\\\x00-\x1f]*+"[^"\\\x00-\x08\x0b\x0c\x0e-\x1f]*+)*+')
+"""A body whose strings all end, and have no escapes in them."""
+_SHORT, _FEW = 4096, 16
+"""Bytes and brackets of a body that is parsed without being scanned first."""
 _BRACKET = re.compile(rb"[\[\]{}]")
 _OPENING = b"[{"
 
@@ -50,8 +54,10 @@ class Scanner:
     def __init__(self, limits: BodyLimits) -> None:
         self.text = bytearray()
         self.long_strings: list[LongString] = []
-        self.marker_prefix = f"spooled-{secrets.token_hex(16)}-"
+        self.marker_prefix = f"spooled-{fresh_hex()}-"
         self._limits = limits
+        self._plain: bytes | None = b""
+        self._most_plain = min(limits.long_string, limits.json_text, _SHORT)
         self._utf8 = codecs.getincrementaldecoder("utf-8")()
         self._received = 0
         self._rest = b""
@@ -63,6 +69,14 @@ class Scanner:
 
     def feed(self, data: bytes) -> None:
         """Take the next piece."""
+        if self._plain is not None:
+            self._plain += data
+            if len(self._plain) <= self._most_plain:
+                return  # nothing is looked at before it is known whether more follows
+            data, self._plain = self._plain, None
+        self._scan(data)
+
+    def _scan(self, data: bytes) -> None:
         self._check_encoding(data)
         buffer, position = self._rest + data, 0
         while position < len(buffer):
@@ -78,6 +92,12 @@ class Scanner:
 
     def finish(self) -> str:
         """Return the text; raises if the body ended inside a string or a character."""
+        if self._plain is not None:
+            body, self._plain = self._plain, None
+            if self._is_plain(body):
+                self.text += body
+                return body.decode("ascii")
+            self._scan(body)
         try:
             self._utf8.decode(b"", final=True)
         except UnicodeDecodeError as error:
@@ -97,6 +117,17 @@ class Scanner:
             if long.marker_end <= text_offset:
                 shift = long.end - long.marker_end
         return text_offset + shift
+
+    def _is_plain(self, body: bytes) -> bool:
+        """Tell whether a short body has nothing in it that must be looked for: what is wrong with it, parsing finds."""
+        return (
+            body.isascii()
+            and _PLAIN.fullmatch(body) is not None
+            and body.count(b"{") + body.count(b"[") <= min(_FEW, self._limits.json_depth)
+            and body.count(b",") + 2 * _FEW <= self._limits.json_values
+            and body.count(b"{") == body.count(b"}")
+            and body.count(b"[") == body.count(b"]")
+        )
 
     def _check_encoding(self, data: bytes) -> None:
         pending = len(self._utf8.getstate()[0])

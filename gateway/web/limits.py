@@ -34,14 +34,22 @@ class BodyLimits:
     slow_seconds: float = 60.0
     slow_bytes: int = 16 * KIB
     """A client that sends fewer bytes than this in `slow_seconds`, and has not finished, is cut off."""
+    seconds: float = 900.0
+    """All that a body may take."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeadLimits:
-    """Bounds on a request's first line and header block. Sizes are bytes, times are seconds."""
+    """Bounds on a request's first line and header block, and on its connection. Sizes are bytes, times are seconds."""
 
     block: int = 32 * KIB
     fields: int = 100
     url: int = 8 * KIB
-    seconds: float = 15.0
+    seconds: float = 10.0
     """From the first byte of a request, or from the connection, to the end of its headers."""
+    framing: int = 16 * KIB
+    """Of a chunked body, beyond eight bytes to each of its own: chunk extensions."""
+    ahead: int = 64
+    """Requests that may be sent before the one ahead of them is answered."""
+    unread_seconds: float = 120.0
+    """For which a client may leave unread what was written to it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -18,6 +19,8 @@ from gateway.web.limits import BodyLimits
 logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of every malformed body, quoting it
 
 MAX_BOUNDARY = 200
+_PLACE = re.compile(r" (?:\([0-9]+\)|at (?:index )?[0-9]+)")
+"""Where the parser says that it stumbled: in the piece that it was given, which means nothing to a client."""
 _PLAIN_ENCODINGS = {b"", b"7bit", b"8bit", b"binary"}
 _CHARSETS = {"": "utf-8", "utf-8": "utf-8", "us-ascii": "ascii", "iso-8859-1": "latin-1"}
 
@@ -68,7 +71,7 @@ class PartReader:
         self._spool = spool
         self._limits = limits
         self._fingerprint = fingerprint
-        self._ended = False
+        self._started = self._ended = False
         self._part: Part | None = None
         self._begun = 0
         self._images = 0
@@ -93,10 +96,14 @@ class PartReader:
 
     def feed(self, data: bytes) -> None:
         """Take the next piece; InvalidRequest or RequestTooLarge if it breaks a rule."""
+        if not self._started:
+            data = data.lstrip(b"\r\n")  # behind line ends the parser skips more, if it comes in the same piece
+            self._started = bool(data)
         try:
             self._parser.write(data)
         except FormParserError as error:
-            raise invalid_multipart(str(error)[:200].rstrip(".")) from error
+            problem = _PLACE.sub("", str(error))[:200].rstrip(".")
+            raise invalid_multipart(problem) from error
 
     def finish(self) -> list[Part]:
         """Return the parts, in order; raises if the body broke off or is empty."""

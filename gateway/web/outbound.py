@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
+import time
 from collections.abc import AsyncIterator
+from functools import lru_cache
 
+from gateway.domain.errors import ClientGone
 from gateway.ports import Headers, Outbound, Truncated
+from gateway.web.client_watch import ClientWatch
 from gateway.web.context import RequestContext
 
 _HOP_BY_HOP = frozenset(
@@ -26,74 +29,86 @@ _HOP_BY_HOP = frozenset(
 """RFC 9110, 7.6.1."""
 _OWN = frozenset({"date", "server"})
 """What the server itself says on this hop."""
+PACE = 16 * 1024
+"""Bytes a second that a client takes at least, all in all."""
+_DROPPED = _HOP_BY_HOP | _OWN
 _UNSAFE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
 def end_to_end(headers: Headers, request_id: str) -> list[tuple[str, str]]:
     """Return the headers that concern the client: no hop-by-hop ones, none that `Connection` names, none malformed."""
-    named = {
-        token.strip().lower() for name, value in headers if name.lower() == "connection" for token in value.split(",")
-    }
-    dropped = _HOP_BY_HOP | _OWN | named
+    connection = [value for name, value in headers if _name(name) == "connection"]
+    dropped = _DROPPED.union(token.strip().lower() for value in connection for token in value.split(","))
     kept = [
-        (name.lower(), value)
+        (known, value)
         for name, value in headers
-        if name.lower() not in dropped and _TOKEN.fullmatch(name) and not _UNSAFE.search(value)
+        if (known := _name(name)) is not None and known not in dropped and not _UNSAFE.search(value)
     ]
     names = {name for name, _ in kept}
     defaults = (("x-request-id", request_id), ("cache-control", "no-store"))
     return [*kept, *((name, value) for name, value in defaults if name not in names)]
 
 
-async def send_outbound(context: RequestContext, outbound: Outbound, stall_seconds: float) -> None:
-    """Send an answer to its end, or until the client is gone or reads nothing for `stall_seconds`.
+@lru_cache(512)
+def _name(name: str) -> str | None:
+    """Return a header's name in lower case; None if it is malformed."""
+    return name.lower() if _TOKEN.fullmatch(name) else None
 
-    However it ends, the chunk iterator is closed. A truncated answer breaks the connection off.
+
+class _Stalled(Exception):
+    """The client reads nothing, or too slowly."""
+
+
+async def send_outbound(
+    context: RequestContext, outbound: Outbound, stall_seconds: float, watch: ClientWatch | None = None
+) -> None:
+    """Send an answer to its end, or until the client is gone or too far behind with reading it.
+
+    That is when the answer waits for it for `stall_seconds` at once, or on the whole for that and a second more for
+    each `PACE` that was sent.
+    However it ends, the chunk iterator is closed. `watch` is what has watched the client until now, if anything has.
+    A truncated answer breaks the connection off.
     """
-    pump = asyncio.create_task(_pump(context, outbound, stall_seconds))
-    watch = asyncio.create_task(context.client_gone())
+    watch = ClientWatch(context) if watch is None else watch
+    watch.begin()
     try:
-        await asyncio.wait({pump, watch}, return_when=asyncio.FIRST_COMPLETED)
-        if pump.done():
-            watch.cancel()
-            await _end(context, pump, stall_seconds)
+        await watch.until_gone(_pump(context, outbound, stall_seconds))
+    except ClientGone:
+        return
+    except Truncated:
+        await context.break_off(stall_seconds)
+    except _Stalled:
+        await context.abort()
     finally:
-        await _stop(pump)
-        await _stop(watch)
+        watch.end()
         await _close(outbound.chunks)
 
 
 async def _pump(context: RequestContext, outbound: Outbound, stall_seconds: float) -> None:
     headers = end_to_end(outbound.headers, context.request_id)
     length = next((int(value) for name, value in headers if name == "content-length"), None)
-    sent = 0
+    sent, waited = 0, 0.0
     await context.start(outbound.status, headers)
     async for chunk in outbound.chunks:
         if chunk:
+            patience, began = min(stall_seconds, stall_seconds + sent / PACE - waited), time.monotonic()
             sent += len(chunk)
-            async with asyncio.timeout(stall_seconds):
-                await context.write(chunk, more=True)
+            await _write(context, chunk, patience, more=sent != length)
+            if context.client_behind:  # what is asked for before it has read this only fills memory
+                await _write(context, b"", patience, more=True)
+            waited += time.monotonic() - began
     if length is not None and sent < length:
         raise Truncated
-    async with asyncio.timeout(stall_seconds):
-        await context.write(b"", more=False)
+    if not context.answer_ended:
+        await _write(context, b"", stall_seconds, more=False)
 
 
-async def _end(context: RequestContext, pump: asyncio.Task[None], stall_seconds: float) -> None:
+async def _write(context: RequestContext, chunk: bytes, stall_seconds: float, *, more: bool) -> None:
     try:
-        await pump
-    except Truncated:
-        await context.break_off(stall_seconds)
-    except TimeoutError:
-        await context.abort()
-
-
-async def _stop(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait({task})
-    if not task.cancelled():
-        task.exception()  # seen where it mattered
+        await context.write_within(stall_seconds, chunk, more=more)
+    except TimeoutError as error:
+        raise _Stalled from error
 
 
 async def _close(chunks: AsyncIterator[bytes]) -> None:

@@ -1,8 +1,10 @@
-"""The server's HTTP/1.1 protocol, with the limits on a request's head that uvicorn leaves open.
+"""The server's HTTP/1.1 protocol, with the limits on a connection that uvicorn leaves open.
 
-uvicorn over httptools takes header blocks of any size, any number of `Host` fields, and waits forever for a head
-to end. Each is refused here, in the same shape as every other error. It also loses the body of a request that offers
-an upgrade (Java's client offers HTTP/2 with each): the offer is taken out here, and the request read again without it.
+uvicorn over httptools takes header blocks of any size, any number of `Host` fields, trailers as if they were headers,
+chunk extensions without end and requests in advance without number, and waits forever for a head to end or for
+an answer to be read. Each is bounded here, and refused in the same shape as every other error. It also loses
+the body of a request that offers an upgrade (Java's client offers HTTP/2 with each): the offer is taken out here, and
+the request read again without it.
 """
 
 from __future__ import annotations
@@ -17,10 +19,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.domain.errors import GatewayError, InvalidRequest
 from gateway.web.errors import HeadersTooLarge, RequestTimeout, UriTooLong, answer_for
+from gateway.web.head_rules import check_head
 from gateway.web.limits import HeadLimits
 
 _FIELD_OVERHEAD = len(": \r\n")
 _OFFERS = {b"upgrade", b"http2-settings"}
+_FRAMING_PER_BYTE = 8
+"""A body in chunks of one byte has five bytes of framing to each."""
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -33,10 +38,13 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_head = True
         self._head_received = 0
         self._head_parsed = 0
+        self._body_received = 0
+        self._body_parsed = 0
         self._refusal: GatewayError | None = None
         self._offering = False
         self._offer_end: int | None = None
         self._head_timer: asyncio.TimerHandle | None = None
+        self._unread_timer: asyncio.TimerHandle | None = None
 
     @property
     def _serving(self) -> bool:
@@ -48,14 +56,17 @@ class GuardedProtocol(HttpToolsProtocol):
         self._watch_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock."""
+        """Stop the clocks."""
         super().connection_lost(exc)
         self._stop_timer()
+        self._stop_unread_timer()
 
     def data_received(self, data: bytes) -> None:
-        """Count what belongs to a head before and after it is parsed."""
+        """Count what belongs to a head before and after it is parsed, and what of a body is only its framing."""
         if self._in_head:
             self._head_received += len(data)
+        else:
+            self._body_received += len(data)
         super().data_received(data)
         if self._offer_end is not None:
             self._read_without_offer(data[self._offer_end :])
@@ -63,6 +74,9 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         if self._in_head and self._head_received > self.limits.block:
             self._refusal = _headers_too_large(self.limits)
+            self.send_400_response("")
+        elif not self._in_head and self._body_received - _FRAMING_PER_BYTE * self._body_parsed > self.limits.framing:
+            self._refusal = InvalidRequest("The body has too little in its chunks.", code="invalid_request")
             self.send_400_response("")
         self._watch_head()
 
@@ -79,26 +93,33 @@ class GuardedProtocol(HttpToolsProtocol):
             raise self._refuse(UriTooLong(f"The URL is longer than the {self.limits.url} bytes that are accepted."))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header; too many, or too many bytes of them, are refused."""
-        super().on_header(name, value)
+        """Take a header; too many, or too many bytes of them, are refused. Trailers count, and are thrown away."""
+        if self._in_head:
+            super().on_header(name, value)
         self._head_parsed += len(name) + len(value) + _FIELD_OVERHEAD
         if self._head_parsed > self.limits.block or len(self.headers) > self.limits.fields:
             raise self._refuse(_headers_too_large(self.limits))
 
     def on_headers_complete(self) -> None:
-        """Start the request, if it names one host (RFC 9112, 3.2; HTTP/1.0 may name none)."""
-        hosts = sum(name == b"host" for name, _ in self.headers)
-        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() != "1.0"):
-            message = f"A request has exactly one Host header; this one has {hosts}."
-            raise self._refuse(InvalidRequest(message, param="Host", code="invalid_request"))
-        if self.parser.get_method() == b"CONNECT":
-            raise self._refuse(InvalidRequest("CONNECT is not served here.", code="invalid_request"))
+        """Start the request, if its head is one that nobody takes for another."""
+        try:
+            check_head(self.parser.get_http_version(), self.parser.get_method(), self.url, self.headers)
+        except InvalidRequest as refusal:
+            raise self._refuse(refusal) from None
+        if len(self.pipeline) >= self.limits.ahead:
+            raise self._refuse(InvalidRequest("Too many requests before their answers.", code="invalid_request"))
         if self.parser.should_upgrade():
             self._offering = True
             return
         super().on_headers_complete()
         self.scope["state"]["transport"] = self.transport
         self._in_head = False
+        self._body_received = self._body_parsed = 0
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body."""
+        super().on_body(body)
+        self._body_parsed += len(body)
 
     def on_message_complete(self) -> None:
         """Expect the next head; the parser reports an offered upgrade as a message without a body."""
@@ -108,16 +129,40 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_head, self._head_received = True, 0
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature
-        """Answer what was refused, in the one shape, and close; a refused second request just ends the connection."""
+        """Answer what was refused, in the one shape, and close.
+
+        The body of the request that is being served may be what is refused; it is answered in place of the
+        application, which is told that its client is gone. A refused second request just ends the connection.
+        """
         if self._serving:
-            self.transport.abort()
-            return
+            if self.pipeline or self.cycle.response_started or not self.cycle.more_body:
+                self.transport.abort()
+                return
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         error = self._refusal or InvalidRequest("This is not a valid HTTP/1.1 request.", code="invalid_request")
         answer = answer_for(error, f"req_{secrets.token_hex(16)}")
         phrase = http.HTTPStatus(answer.status).phrase
         head = [f"HTTP/1.1 {answer.status} {phrase}", *(f"{name}: {value}" for name, value in answer.headers)]
         self.transport.write("\r\n".join([*head, "connection: close", "\r\n"]).encode("latin-1") + answer.body)
         self.transport.close()
+        self._watch_unread()
+
+    def on_response_complete(self) -> None:
+        """Wait no longer than for any other answer until the last one before the end is read."""
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._watch_unread()
+
+    def pause_writing(self) -> None:
+        """Start the clock for a client that is behind with reading."""
+        super().pause_writing()
+        self._watch_unread()
+
+    def resume_writing(self) -> None:
+        """Stop the clock: the client has caught up."""
+        super().resume_writing()
+        self._stop_unread_timer()
 
     def timeout_keep_alive_handler(self) -> None:
         """Close an idle connection; one whose client still has not read the last answer is dropped."""
@@ -159,6 +204,16 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def _watch_unread(self) -> None:
+        """Drop the connection in a while, if there is anything left to be read by then."""
+        if self._unread_timer is None and self.transport.get_write_buffer_size():
+            self._unread_timer = self.loop.call_later(self.limits.unread_seconds, self.transport.abort)
+
+    def _stop_unread_timer(self) -> None:
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
 
     def _head_timed_out(self) -> None:
         self._head_timer = None

@@ -20,11 +20,10 @@ async def body_chunks(receive: Receive, content_length: int | None, limits: Body
     """
     if content_length is not None and content_length > limits.total:
         raise _too_large(limits)
-    clock = asyncio.get_running_loop().time
-    received, window_bytes, window_end = 0, 0, clock() + limits.slow_seconds
+    received, pace = 0, _Pace(limits)
     while True:
         try:
-            async with asyncio.timeout_at(window_end):
+            async with asyncio.timeout_at(pace.patience):
                 message: Message = await receive()
         except TimeoutError:
             message = {"type": "http.request", "more_body": True}
@@ -32,19 +31,41 @@ async def body_chunks(receive: Receive, content_length: int | None, limits: Body
             raise ClientGone("The client hung up before its request was complete.")
         chunk = message.get("body", b"")
         received += len(chunk)
-        window_bytes += len(chunk)
         if received > limits.total:
             raise _too_large(limits)
         if chunk:
             yield chunk
         if not message.get("more_body", False):
             return
-        if clock() >= window_end:
-            if window_bytes < limits.slow_bytes:
+        pace.check(len(chunk))
+
+
+class _Pace:
+    """How fast a body comes; loop times. `patience` is until when there may be nothing."""
+
+    def __init__(self, limits: BodyLimits) -> None:
+        self._limits = limits
+        self._clock = asyncio.get_running_loop().time
+        now = self._clock()
+        self._end = now + limits.seconds
+        self._window_bytes, self._window_end = 0, now + limits.slow_seconds
+
+    @property
+    def patience(self) -> float:
+        return min(self._window_end, self._end)
+
+    def check(self, size: int) -> None:
+        """Count what came; RequestTimeout if it is too little, or takes too long all in all."""
+        limits, now = self._limits, self._clock()
+        self._window_bytes += size
+        if now >= self._end:
+            raise RequestTimeout(f"The request's body took longer than {limits.seconds:g} s.")
+        if now >= self._window_end:
+            if self._window_bytes < limits.slow_bytes:
                 raise RequestTimeout(
-                    f"The request's body came too slowly: {window_bytes} bytes in {limits.slow_seconds:g} s."
+                    f"The request's body came too slowly: {self._window_bytes} bytes in {limits.slow_seconds:g} s."
                 )
-            window_bytes, window_end = 0, clock() + limits.slow_seconds
+            self._window_bytes, self._window_end = 0, now + limits.slow_seconds
 
 
 def _too_large(limits: BodyLimits) -> RequestTooLarge:

@@ -38,6 +38,7 @@ class ResponseEndpoints:
         watch = ClientWatch(context)
 
         async def read() -> Body:
+            context.expect_body()
             body = await read_body(
                 context.headers,
                 context.receive,
@@ -58,8 +59,11 @@ class ResponseEndpoints:
             read_body=read,
             received=context.received,
         )
-        outbound = await watch.until_gone(self._gateway.handle(inbound))
-        await send_outbound(context, outbound, self._stall_seconds)
+        try:
+            outbound = await watch.until_gone(self._gateway.handle(inbound))
+            await send_outbound(context, outbound, self._stall_seconds, watch)
+        finally:
+            watch.end()
 
     async def one(self, context: RequestContext) -> None:
         """Show or delete a response."""
@@ -104,6 +108,7 @@ class ResponseEndpoints:
 
 async def _spooled(context: RequestContext, limits: BodyLimits) -> Rendered:
     """Read a body to its end, so that it can be sent again if a connection turns out to be dead."""
+    context.expect_body()
     spool = Spool(limits.json_in_memory)
     try:
         async for chunk in body_chunks(context.receive, context.content_length, limits):

@@ -20,6 +20,7 @@ _BACKLOG = 2048
 _CLEANUP_SECONDS = 5.0
 _KEEP_ALIVE_SECONDS = 75
 """Longer than the idle time of common load balancers (60 s), so that they close first and lose no request."""
+_CLOSE = (b"connection", b"close")
 
 
 class _Server(uvicorn.Server):
@@ -62,10 +63,12 @@ async def serve_app(
     shutdown: asyncio.Event,
     grace: float,
     head_limits: HeadLimits | None = None,
+    leaving: asyncio.Event | None = None,
 ) -> None:
     """Serve an application on a listening socket until `shutdown` is set; several may run in one loop.
 
-    After `shutdown` no connection is accepted, requests in flight get `grace` seconds, and the socket is closed.
+    From `leaving` on each answer asks its client to connect anew. After `shutdown` no connection is accepted, requests
+    in flight get `grace` seconds, and the socket is closed.
     """
     config = uvicorn.Config(
         app,
@@ -84,11 +87,20 @@ async def serve_app(
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[sock]))
     stopping = asyncio.create_task(shutdown.wait())
+    parting = asyncio.create_task(_part(server, leaving or shutdown))
     try:
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         stopping.cancel()
+        parting.cancel()
         server.should_exit = True
         await serving
         if cancelled := set(server.server_state.tasks):
             await asyncio.wait(cancelled, timeout=_CLEANUP_SECONDS)
+
+
+async def _part(server: uvicorn.Server, leaving: asyncio.Event) -> None:
+    """From `leaving` on, end each connection with its next answer, so that no client finds it closed under its hand."""
+    await leaving.wait()
+    server.config.encoded_headers.append(_CLOSE)
+    server.server_state.default_headers.append(_CLOSE)  # until the server makes them anew, each second

@@ -9,11 +9,9 @@ import logging
 import os
 import random
 import sys
-import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +25,9 @@ from gateway.sandbox.client import Sandbox
 from tests.chaos.books import Books, books_of, read_bill
 from tests.chaos.checks import few, verified
 from tests.chaos.fleet import REALM, Fleet, Program, running_fleet
+from tests.chaos.killer import STORE_SHARE
 from tests.chaos.trial import SLACK_SECONDS, chosen_seed, until
+from tests.e2e.receiver import receiving
 from tests.e2e.stack import fetch, free_port, wait_until
 
 log = logging.getLogger(__name__)
@@ -83,51 +83,43 @@ class WorkSandbox(Program):
 
 
 @dataclass
-class Receiver:
-    """Who is called back: the ids of tasks, as often as they came, and how often a call was refused first."""
+class Heard:
+    """Who is called back at a port: the ids of tasks, as often as they were taken."""
 
     port: int = 0
     heard: Counter[str] = field(default_factory=Counter)
 
 
 @contextlib.contextmanager
-def receiving(seed: int) -> Iterator[Receiver]:
+def hearing(seed: int) -> Iterator[Heard]:
     """Listen for call backs; one in fifty is told to come again, once."""
-    receiver, mood, refusals = Receiver(), random.Random(seed), set[str]()
+    told, mood, refusals = Heard(), random.Random(seed), set[str]()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            told = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            refused = told["id"] not in refusals and mood.random() < 0.02
-            refusals.add(told["id"])
-            if not refused:
-                receiver.heard[told["id"]] += 1
-            self.send_response(503 if refused else 204)
-            self.send_header("content-length", "0")
-            self.end_headers()
+    def answer(body: bytes) -> int:
+        name = json.loads(body)["id"]
+        refused = name not in refusals and mood.random() < 0.02
+        refusals.add(name)
+        if not refused:
+            told.heard[name] += 1
+        return 503 if refused else 204
 
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        receiver.port = server.server_address[1]
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield receiver
-        finally:
-            server.shutdown()
-            thread.join()
+    with receiving(answer) as receiver:
+        told.port = receiver.port
+        yield told
 
 
 class Killer:
-    """Kills gateways, at random or by a failpoint of their next life, until there were `kills` deaths."""
+    """Kills gateways, at random or by a failpoint of their next life, until there were `kills` deaths of them.
+
+    Now and then it kills the store, too.
+    """
 
     def __init__(self, fleet: Fleet, seed: int, kills: int, pause: float) -> None:
         self._fleet = fleet
         self._random = random.Random(seed)
         self._kills = kills
         self._pause = pause
+        self.store_deaths = 0
 
     @property
     def deaths(self) -> int:
@@ -138,6 +130,10 @@ class Killer:
         """Go on until it is enough."""
         while self.deaths < self._kills:
             await asyncio.sleep(self._random.expovariate(1 / self._pause))
+            if self._random.random() < STORE_SHARE:
+                self._fleet.store.kill()
+                self.store_deaths += 1
+                continue
             victim = self._random.choice(self._fleet.gateways)
             victim.environ.pop(VARIABLE, None)
             if self._random.random() < 0.5:
@@ -264,7 +260,7 @@ class TaskTrial:
     fleet: Fleet
     sandbox: Sandbox
     clients: Clients
-    receiver: Receiver
+    receiver: Heard
     lease: float
 
     async def come_to_rest(self) -> dict[str, Any]:
@@ -294,16 +290,23 @@ class TaskTrial:
 
 @contextlib.asynccontextmanager
 async def task_trial(
-    directory: Path, environ: pytest.MonkeyPatch, *, lease: float, gateways: int
+    directory: Path,
+    environ: pytest.MonkeyPatch,
+    *,
+    lease: float,
+    gateways: int,
+    work_seconds: float = 2.0,
+    beside: Sequence[Program] = (),
+    **fleet_options: Any,
 ) -> AsyncIterator[TaskTrial]:
-    """Run a fleet on one disk, a provider that takes work on, and a receiver of call backs."""
+    """Run a fleet on one disk, a provider that takes work on, and a receiver of call backs; see `running_fleet`."""
     seed = chosen_seed()
-    work = WorkSandbox(directory, free_port(), 2.0)
+    work = WorkSandbox(directory, free_port(), work_seconds)
     environ.setenv("TASKS_URL", work.sandbox.url)
     environ.setenv("TASKS_KEY", work.sandbox.api_key)
     environ.setenv("IMAGE_GATEWAY_ASSETS", str(directory / "assets"))
-    fleet_of = running_fleet(directory, gateways=gateways, lease=lease, seed=seed, policy=POLICY, beside=[work])
-    with receiving(seed) as receiver, fleet_of as fleet:
+    options = {"gateways": gateways, "lease": lease, "seed": seed, "policy": POLICY, **fleet_options}
+    with hearing(seed) as receiver, running_fleet(directory, beside=[work, *beside], **options) as fleet:
         wait_until(lambda: fetch(work.sandbox.url).status == 200, 30, "the sandbox")
         clients = Clients(fleet, f"http://127.0.0.1:{receiver.port}/", seed)
         yield TaskTrial(fleet, work.sandbox, clients, receiver, lease)

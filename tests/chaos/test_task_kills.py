@@ -1,4 +1,4 @@
-"""Gateways killed again and again while they work on tasks: none is lost, none is paid twice, each is told of."""
+"""Gateways and their store killed again and again amid tasks: none is lost, none is paid twice, each is told of."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def survive(directory: Path, environ: pytest.MonkeyPatch, *, tasks: int, k
         killer = Killer(trial.fleet, trial.clients.seed, kills, pause)
         async with trial.fleet.kept_running():
             await asyncio.gather(killer.run(), _make(trial.clients, tasks, killer, kills))
-            log.warning("%d deaths", killer.deaths)
+            log.warning("%d deaths, and %d of the store", killer.deaths, killer.store_deaths)
             found = await trial.come_to_rest()
         await trial.audit(found)
 

@@ -22,8 +22,6 @@ presets:
     query: {version: "{tenant}"}
     send_model: false
     forms: [edit]
-    drop: [style]
-    rename: {mask: mask_image}
     refuse: {moderation: it has none}
     prompt_refuses: {"|": it splits there}
     lacks: [stream, mask]
@@ -38,12 +36,14 @@ presets:
       - {name: seed, field: seed, value: 7}
       - {name: extra, value: {deep: [1, 2.5, true, text]}}
       - {name: refs, from: images, operations: [edit], form: base64, wrap: image_url.url, beside: {type: image_url}}
+  rewriting: {kind: openai, drop: [style], rename: {mask: mask_image}}
 """
 PROVIDERS = """
 providers:
   plain: {kind: openai, base_url: "https://a.example.com/v1"}
   named: {preset: openai, base_url: "https://a.example.com/v1"}
   own: {preset: own, base_url: "https://b.example.com", variables: {tenant: acme}}
+  rewriting: {preset: rewriting, base_url: "https://c.example.com"}
   bent: {preset: own, base_url: "https://b.example.com", generations: /images, query: {a: b}, auth: {prefix: "Key "}}
 routes:
   own/gpt-image-2: {provider: own, model: gpt-image-2, upstream_model: gpt-image-2-2026-04-21}
@@ -83,8 +83,6 @@ def test_every_key_of_a_preset_is_read(policy: Policy) -> None:
         query={"version": "{tenant}"},
         send_model=False,
         forms=frozenset({Operation.EDIT}),
-        drop=("style",),
-        rename={"mask": "mask_image"},
         refuse={"moderation": "it has none"},
         prompt_refuses={"|": "it splits there"},
         lacks=frozenset({"stream", "mask"}),
@@ -108,6 +106,11 @@ def test_every_key_of_a_preset_is_read(policy: Policy) -> None:
             ),
         ),
     )
+
+
+def test_what_rewrites_the_body_is_read(policy: Policy) -> None:
+    """Fields to leave out and to rename stand in a preset without parameters."""
+    assert policy.providers["rewriting"].profile == Profile(drop=("style",), rename={"mask": "mask_image"})
 
 
 def test_a_provider_overrides_single_keys_of_its_preset(policy: Policy) -> None:

@@ -10,7 +10,7 @@ what else is unusual of them; `chosen` is the one that the budgets leave.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from fractions import Fraction
@@ -45,6 +45,10 @@ class Known:
     """How routes are doing, as a case says."""
 
     routes: Mapping[str, str | float]
+
+    def called(self) -> Collection[str]:
+        """All that the case names."""
+        return self.routes.keys()
 
     def trouble(self, route: str) -> str | None:
         """Words are trouble."""

@@ -20,10 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from gateway.sandbox.client import Sandbox
+from tests.canary import check_log
 
 CALM = "1"
 """Seconds: a disk that stalls on a busy machine is no outage; what happens in one is tested with the default."""
-START_SECONDS = 30
+START_SECONDS = 90.0
+MOST_PROMPTS = 50
+"""Of those that were sent so many are looked for in the log."""
 
 
 def free_port() -> int:
@@ -100,6 +103,7 @@ class Stack:
     environ: Mapping[str, str]
     log: Path
     keys: dict[str, str] = field(default_factory=dict)
+    prompts: set[str] = field(default_factory=set)
     reloads: int = 0
 
     @property
@@ -129,6 +133,12 @@ class Stack:
     def post(self, path: str, body: object = None, *, project: str = "team", **options: Any) -> Reply:
         """POST to the data plane with a key."""
         headers = {"authorization": f"Bearer {self.key(project)}", **options.pop("headers", {})}
+        if (
+            len(self.prompts) < MOST_PROMPTS
+            and isinstance(body, dict)
+            and isinstance(prompt := body.get("prompt"), str)
+        ):
+            self.prompts.add(prompt[:1000])
         return fetch(f"http://127.0.0.1:{self.port}{path}", body=body, headers=headers, method="POST", **options)
 
     def get(self, path: str, *, project: str = "team") -> Reply:
@@ -224,6 +234,8 @@ def running_gateway(
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+    keys = (key.rpartition("_")[2] for key in stack.keys.values())
+    check_log(log.read_bytes(), [sandbox.api_key, *keys, *stack.prompts])
 
 
 def _is_ready(stack: Stack) -> bool:

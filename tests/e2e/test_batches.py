@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,6 +59,12 @@ def asked_for(sandbox: Sandbox, path: str) -> int:
     return sum(each["method"] == "POST" and each["path"].endswith(path) for each in sandbox.requests())
 
 
+def files_left(sandbox: Sandbox) -> set[str]:
+    """The purposes of the files that lie at the provider."""
+    headers = {"authorization": f"Bearer {sandbox.api_key}"}
+    return {file["purpose"] for file in fetch(f"{sandbox.url}/openai/v1/files", headers=headers).json["data"]}
+
+
 def test_tasks_that_may_wait_are_one_batch_at_half_the_price(stack: Stack, sandbox: Sandbox) -> None:
     """Three tasks are lines of one batch, are answered by links, and cost what the bill says, half of the usual."""
     before = booked(stack)
@@ -72,6 +79,7 @@ def test_tasks_that_may_wait_are_one_batch_at_half_the_price(stack: Stack, sandb
     assert (spent.route, spent.images, spent.unconfirmed) == (billed(sandbox), 3, 0)
     assert asked_for(sandbox, "/batches") == 1
     assert asked_for(sandbox, GENERATE) == 0
+    wait_until(lambda: "batch" not in files_left(sandbox), what="the end of the file that was uploaded")
     alone = stack.post(GENERATE, {"prompt": "a lighthouse 0"})
     assert nano(alone.headers["x-gateway-cost"]) in range(
         HALF * nano(tasks[0]["cost"]["usd"]) - 1, HALF * nano(tasks[0]["cost"]["usd"]) + 1
@@ -180,6 +188,7 @@ def test_what_a_batch_does_not_do_another_does(stack: Stack, sandbox: Sandbox, f
     spent = booked(stack) - before
     assert (spent.route, spent.images, spent.unconfirmed) == (billed(sandbox), 6, 0)
     assert asked_for(sandbox, "/batches") == (1 if fault == "batch_lost" else 2)
+    wait_until(lambda: "batch" not in files_left(sandbox), what="the end of the files that were uploaded")
     assert asked_for(sandbox, GENERATE) == 0
 
 
@@ -196,6 +205,19 @@ def test_what_no_batch_does_is_sent_where_policy_pays_for_it(stack: Stack, sandb
     assert (spent.route, spent.images, spent.unconfirmed) == (billed(sandbox), 5, 0)
     assert asked_for(sandbox, "/batches") == 1
     assert asked_for(sandbox, GENERATE) == 3
+
+
+def test_money_is_held_for_as_long_as_a_batch_takes(tmp_path: Path) -> None:
+    """Holds outlive their lease by far while their batch is followed, and nothing is presumed on the way."""
+    with (
+        running_sandbox(SandboxOptions(latency=0, batch_seconds=9)) as slow,
+        running_gateway(tmp_path, POLICY, slow, "--lease", "3") as stack,
+    ):
+        made = [ask(stack, prompt=f"slow {number}") for number in range(3)]
+        assert {ended(stack, each)["status"] for each in made} == {"completed"}
+        settled(stack)
+        assert (booked(stack).route, booked(stack).unconfirmed) == (billed(slow), 0)
+        assert stack.metric("unconfirmed_total") == 0
 
 
 @pytest.mark.slow

@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from gateway.failpoint import VARIABLE
-from gateway.ledger.store import store_url
 from gateway.sandbox.client import Sandbox
 from gateway.sandbox.options import SandboxOptions
 from gateway.sandbox.server import running_sandbox
 from tests.e2e.accounting import Ask, billed, booked, crowd, settled
 from tests.e2e.batch_policy import POLICY
 from tests.e2e.clients import picture
-from tests.e2e.stack import Stack, running_gateway, wait_until
+from tests.e2e.heirs import Pair, all_ended, heirs
+from tests.e2e.stack import wait_until
 
 GENERATE, EDIT = "/v1/images/generations", "/v1/images/edits"
-LEASE = "2"
 HASTY = POLICY.replace('api_key: "${SANDBOX_KEY}"', 'api_key: "${SANDBOX_KEY}"\n    timeout: 2s')
 WAITING = {"x-gateway-max-wait": "1h", "prefer": "respond-async"}
+ENOUGH = 100.0
+"""Seconds in which every batch is over."""
 IMAGE = "data:image/png;base64," + base64.b64encode(picture()).decode()
 
 
@@ -37,56 +34,11 @@ def sandbox() -> Iterator[Sandbox]:
         yield running
 
 
-@dataclass
-class Fleet:
-    """Gateways on one store and one disk, started one by one."""
-
-    directory: Path
-    sandbox: Sandbox
-    store: str
-    started: contextlib.ExitStack
-    keys: dict[str, str] = field(default_factory=dict)
-
-    def gateway(self, name: str, failpoint: str | None = None) -> Stack:
-        """Start one, which is to die at a failpoint."""
-        environ = {"IMAGE_GATEWAY_STORE": self.store, "IMAGE_GATEWAY_PEPPER": "0123456789abcdef" * 4}
-        environ |= {VARIABLE: failpoint} if failpoint else {}
-        own = self.directory / name
-        own.mkdir()
-        options = ("--lease", LEASE, "--assets", str(self.directory / "assets"))
-        stack = self.started.enter_context(running_gateway(own, HASTY, self.sandbox, *options, environ=environ))
-        stack.keys.update(self.keys)
-        self.keys["team"] = stack.key()
-        return stack
-
-
 @pytest.fixture
-def fleet(tmp_path: Path, sandbox: Sandbox) -> Iterator[Fleet]:
-    """A store of their own; what is started is stopped."""
-    (tmp_path / "store").mkdir()
-    with store_url("embedded:", tmp_path / "store") as url, contextlib.ExitStack() as started:
-        yield Fleet(tmp_path, sandbox, url, started)
-
-
-def tasks_of(stack: Stack) -> list[Any]:
-    """Every task of the project."""
-    found: list[Any] = []
-    page: Any = {"has_more": True}
-    while page["has_more"]:
-        after = f"&after={found[-1]['id']}" if found else ""
-        page = stack.get(f"/v1/tasks?limit=100{after}").json
-        found += page["data"]
-    return found
-
-
-def all_ended(stack: Stack, seconds: float = 100) -> list[Any]:
-    """Wait until every task has ended."""
-
-    def look() -> list[Any] | None:
-        every = tasks_of(stack)
-        return every if all(task["status"] in ("completed", "failed", "cancelled") for task in every) else None
-
-    return list(wait_until(look, seconds, "the end of all tasks"))
+def fleet(tmp_path: Path, sandbox: Sandbox) -> Iterator[Pair]:
+    """Gateways of which one dies."""
+    with heirs(tmp_path, sandbox, HASTY) as started:
+        yield started
 
 
 def batches(sandbox: Sandbox) -> int:
@@ -101,14 +53,14 @@ def batches(sandbox: Sandbox) -> int:
 @pytest.mark.parametrize(
     ("failpoint", "created"), [("batch_joined", 1), ("batch_creating", 1), ("batch_created", 1), ("task_submitted", 1)]
 )
-def test_a_batch_whose_gateway_died_while_it_was_made(fleet: Fleet, failpoint: str, created: int) -> None:
+def test_a_batch_whose_gateway_died_while_it_was_made(fleet: Pair, failpoint: str, created: int) -> None:
     """One that the provider has is found by its mark and followed; one that it has not is made again, once."""
     dying = fleet.gateway("first", f"{failpoint}:kill:1")
     asks = [Ask({"prompt": f"a lighthouse {number}"}, headers=WAITING) for number in range(4)]
     asyncio.run(crowd(asks, [dying], at_once=4))
     wait_until(lambda: dying.process.poll() is not None, 60, "the kill")
     heir = fleet.gateway("second")
-    tasks = all_ended(heir)
+    tasks = all_ended(heir, ENOUGH)
     assert [task["status"] for task in tasks] == ["completed"] * 4, tasks
     settled(heir)
     spent = booked(heir)
@@ -117,7 +69,7 @@ def test_a_batch_whose_gateway_died_while_it_was_made(fleet: Fleet, failpoint: s
 
 
 @pytest.mark.slow
-def test_three_hundred_tasks_and_a_gateway_that_is_killed(fleet: Fleet) -> None:
+def test_three_hundred_tasks_and_a_gateway_that_is_killed(fleet: Pair) -> None:
     """Generations and edits through two gateways, one killed meanwhile: each is done once, bill and ledger agree."""
     first, second = fleet.gateway("first"), fleet.gateway("second")
     makes = [Ask({"prompt": f"a lighthouse {number}"}, headers=WAITING) for number in range(100)]
@@ -129,7 +81,7 @@ def test_three_hundred_tasks_and_a_gateway_that_is_killed(fleet: Fleet) -> None:
     assert {reply.status for reply in replies} == {202}
     wait_until(lambda: batches(fleet.sandbox) >= 2, 60, "batches")
     first.stop(signal.SIGKILL)
-    tasks = all_ended(second)
+    tasks = all_ended(second, ENOUGH)
     assert len(tasks) == 300
     assert {task["status"] for task in tasks} == {"completed"}, [
         t["error"] for t in tasks if t["status"] != "completed"

@@ -6,12 +6,8 @@ import asyncio
 import base64
 import json
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from standardwebhooks import Webhook
@@ -23,6 +19,7 @@ from gateway.sandbox.client import Sandbox
 from tests.e2e.accounting import admin
 from tests.e2e.clients import nothing_spent
 from tests.e2e.policies import ONE_ACCOUNT
+from tests.e2e.receiver import receiving
 from tests.e2e.stack import Stack, fetch, running_gateway, wait_until
 
 SECRETS = [base64.b64encode(b"first" * 8).decode(), "a second secret of some length"]
@@ -39,42 +36,6 @@ egress: {allow: ["127.0.0.1", "images.internal:8443"]}
 POLICY = ONE_ACCOUNT.replace("\nprojects:\n", SIGNED) + EGRESS
 MESSAGES = [f"msg_{number:032x}" for number in range(5)]
 BODY = b'{"id":"task_1","status":"completed"}'
-
-
-@dataclass
-class Receiver:
-    """A server on this machine that answers with a status and keeps what it is sent."""
-
-    port: int = 0
-    status: int = 204
-    received: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
-
-
-@contextmanager
-def receiving() -> Iterator[Receiver]:
-    """Listen for messages."""
-    receiver = Receiver()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            receiver.received.append(({name.lower(): value for name, value in self.headers.items()}, body))
-            self.send_response(receiver.status)
-            self.send_header("content-length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        receiver.port = server.server_address[1]
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield receiver
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 @pytest.fixture(scope="module")

@@ -400,8 +400,10 @@ def test_reading_makes_no_store(terminal: Terminal) -> None:
 
 def test_spend_by_what_does_not_exist(terminal: Terminal) -> None:
     """A wrong `--by` names what there is."""
-    line = terminal.fails("spend", "--by", "project,colour")
+    done = terminal.run("spend", "--by", "project,colour")
+    line = done.stderr
 
+    assert done.returncode == 2
     assert "'colour'" in line
     assert "job_type" in line
     assert "tag:NAME" in line

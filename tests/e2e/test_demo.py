@@ -96,7 +96,7 @@ def left_behind(home: Path) -> list[str]:
 
 
 def test_the_printed_lines_work(demo: Demo) -> None:
-    """The curl line returns an image, and the metrics line and the spend command show what it cost."""
+    """The curl line returns an image, metrics and the spend command show what it cost, and the console is there."""
     answer = json.loads(demo.shell(demo.printed(r"^  (curl .*/images/generations .*)$")))
     picture = Image.open(io.BytesIO(base64.b64decode(answer["data"][0]["b64_json"])))
     metrics = demo.shell(demo.printed(r"^  (curl .*/metrics \| grep .*)$"))
@@ -105,6 +105,7 @@ def test_the_printed_lines_work(demo: Demo) -> None:
     bill = json.loads(demo.shell(f"curl -s {demo.printed(r'the bill +(http.*)$')}"))
 
     assert picture.size == (1024, 1024)
+    assert "<title>Image Gateway</title>" in demo.shell(f"curl -s {demo.printed(r'console +(http.*)$')}")
     spent = {
         view: float(usd)
         for view, usd in re.findall(r'^image_gateway_spend_usd_total\{.*view="(\w+)"\} (.*)$', metrics, re.MULTILINE)

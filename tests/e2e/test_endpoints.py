@@ -53,7 +53,7 @@ def test_liveness_and_readiness(stack: Stack) -> None:
 def test_every_prefix(stack: Stack, prefix: str) -> None:
     """The same endpoints are found with /v1, without it, and below /openai/v1."""
     made = stack.post(f"{prefix}/images/generations", LOW)
-    edit = {**LOW, "images": [{"file_id": "file-1"}]}
+    edit = {**LOW, "images": [{"image_url": "https://example.test/a.png"}]}
     assert image_of(made).size == (1024, 1024)
     assert image_of(stack.post(f"{prefix}/images/edits", edit)).size == (1024, 1024)
     assert stack.post(f"{prefix}/images/variations", {}).status == 410
@@ -181,8 +181,8 @@ def test_json_edit_with_data_urls(stack: Stack) -> None:
 
 
 def test_json_edit_with_names(stack: Stack) -> None:
-    """Images named by URL or file id are left for the provider to fetch, and counted."""
-    images = [{"image_url": "https://example.test/a.png"}, {"file_id": "file-7"}]
+    """Images named by URL are left for the provider to fetch, and counted."""
+    images = [{"image_url": "https://example.test/a.png"}, {"image_url": "https://example.test/b.png"}]
     answer = stack.post(EDITS, {**LOW, "images": images})
     assert image_of(answer).format == "PNG"
     assert stack.sandbox.requests()[0]["fields"]["images"] == images

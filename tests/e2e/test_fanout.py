@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import openai
 import pytest
@@ -94,11 +95,31 @@ def test_an_edit_sends_its_images_with_every_call(stack: Stack, sandbox: Sandbox
     settled(stack)
 
 
-@pytest.mark.parametrize("fault", ["rate_limit", "status"])
-def test_what_was_refused_is_missing_and_costs_nothing(stack: Stack, sandbox: Sandbox, fault: str) -> None:
-    """Two of five calls are refused: three images, a header that says so, and three to be paid."""
+@pytest.mark.parametrize("fault", [{"name": "rate_limit", "retry_after": 1}, {"name": "status", "status": 503}])
+def test_what_was_refused_before_work_is_asked_for_again(stack: Stack, sandbox: Sandbox, fault: dict[str, Any]) -> None:
+    """Two of five calls are refused once: they are repeated beside the others, all five images come and are paid."""
     before = booked(stack)
-    sandbox.fault(fault, times=2)
+    sandbox.fault(times=2, **fault)
+    reply = ask(stack, 5)
+    assert (reply.status, len(reply.json["data"])) == (200, 5)
+    assert "x-gateway-missing-images" not in reply.headers
+    settled(stack)
+    spent = booked(stack) - before
+    assert (spent.route, spent.images, spent.unconfirmed, spent.requests) == (billed(sandbox), 5, 0, 1)
+    assert len(sandbox.requests()) == 7
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"name": "rate_limit", "retry_after": 30, "times": 2},
+        {"name": "status", "status": 500, "times": 2},
+    ],
+)
+def test_what_was_refused_is_missing_and_costs_nothing(stack: Stack, sandbox: Sandbox, fault: dict[str, Any]) -> None:
+    """Two of five calls are refused, and not to be repeated here: three images, a header that says so, three paid."""
+    before = booked(stack)
+    sandbox.fault(**fault)
     reply = ask(stack, 5)
     assert (reply.status, len(reply.json["data"])) == (200, 3)
     assert reply.headers["x-gateway-missing-images"] == "2"

@@ -47,7 +47,7 @@ def test_a_changed_file_is_served_by_and_a_broken_one_changes_nothing(own: Stack
     write(own, more.replace("main/mini]", "main/minni]"))
     wait_until(lambda: loads(own, "failed"), what="the failed reload")
     assert own.post("/v1/images/generations", asked, headers=header).status == 200
-    assert "did you mean" in own.log.read_text()
+    wait_until(lambda: "did you mean" in own.log.read_text(), what="the line that says why")
 
 
 def test_hangup_and_the_admin_plane_reload_too(own: Stack) -> None:

@@ -221,7 +221,7 @@ def test_table_and_page(past: Stack, tmp_path: Path) -> None:
     assert not re.search(r"https?://|<script", page)
     assert past.command("replay", "--policy", str(past.policy), "--format", "html").stdout.strip() == page.strip()
     refused = past.command("replay", "--policy", str(past.policy), "--since", "someday")
-    assert (refused.returncode, "someday" in refused.stderr) == (1, True)
+    assert (refused.returncode, "someday" in refused.stderr) == (2, True)
 
 
 def test_what_is_not_there_is_said_in_one_line(past: Stack, tmp_path: Path) -> None:

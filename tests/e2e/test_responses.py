@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
@@ -294,6 +295,27 @@ def test_a_stream_that_ends_in_an_error_is_settled_by_what_it_says(stack: Stack)
     assert kinds[-1] == "response.failed"
     settled(stack)
     assert (booked(stack) - before).route >= billed(stack.sandbox)
+
+
+@pytest.mark.parametrize("fault", ["half_body", "truncated_stream"])
+def test_a_stream_of_work_in_the_background_that_breaks_off_is_settled_by_its_response(
+    stack: Stack, fault: str
+) -> None:
+    """The client is told that it broke off; the response is asked for by its id, and what it says is booked."""
+    before, arrived = booked(stack), len(stack.sandbox.requests())
+    stack.sandbox.fault(fault)
+    kinds: list[str] = []
+    with (
+        pytest.raises((openai.APIError, httpx.RemoteProtocolError)),
+        client(stack).responses.create(**ask(stream=True, background=True)) as stream,
+    ):
+        kinds.extend(event.type for event in stream)
+    assert (kinds[0], "response.completed" in kinds) == ("response.created", False)
+    settled(stack)
+    after = booked(stack) - before
+    assert (after.route, after.unconfirmed) == (billed(stack.sandbox), 0)
+    assert after.route > 0
+    assert len(stack.sandbox.requests()) > arrived + 1
 
 
 async def test_a_budget_for_so_many_admits_so_many(stack: Stack) -> None:

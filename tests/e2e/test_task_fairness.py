@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from gateway.sandbox.client import Sandbox
-from tests.e2e.accounting import Ask, crowd
+from tests.e2e.accounting import Ask, billed, booked, crowd, settled
 from tests.e2e.stack import Stack, running_gateway, wait_until
 
 MANY = 600
+CROWDS, EACH = ("crowd", "second", "third", "fourth"), 500
 """More than one process takes in of what waits."""
 SLOTS = 8
 """How many calls of others may come before, at most: those under way, those of a turn, and one that was asked for."""
@@ -29,6 +31,9 @@ job_types:
   narrow: {routes: [narrow], defaults: {size: 1024x1024, quality: low}, throttled: {wait: 60s}}
 projects:
   crowd: {job_types: [narrow], budgets: [{window: total, limit: "1000"}]}
+  second: {job_types: [narrow], budgets: [{window: total, limit: "1000"}]}
+  third: {job_types: [narrow], budgets: [{window: total, limit: "1000"}]}
+  fourth: {job_types: [narrow], budgets: [{window: total, limit: "1000"}]}
   team: {job_types: [narrow, wide], default_job_type: wide, budgets: [{window: total, limit: "100"}]}
 """
 GENERATE = "/v1/images/generations"
@@ -74,3 +79,29 @@ def test_a_full_route_of_one_project_leaves_room_for_all_others(stack: Stack, sa
 
     wait_until(lambda: done(same) and done(other), 60, "the ends")
     assert stack.metric("tasks", status="pending") > MANY / 4
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_two_thousand_tasks_of_four_projects_take_turns(stack: Stack, sandbox: Sandbox) -> None:
+    """On a full route each gets its share from the start, whoever came first; requests go before, and all tasks end."""
+    asks = [Ask({"prompt": project, "async": True}, project=project) for project in CROWDS for _ in range(EACH)]
+    sandbox.fault("slow", seconds=0.1, times=None)
+    stack.key()
+    made = asyncio.run(crowd(asks, [stack], at_once=20))
+    assert {reply.status for reply in made} == {202}
+    came = len(called(sandbox))  # those that came first had the route to themselves until the others were there
+
+    for _ in range(5):
+        before = len(called(sandbox))
+        assert stack.post(GENERATE, {"prompt": "now"}, headers=NARROW).status == 200
+        assert called(sandbox)[before:].index("now") <= 3 * SLOTS  # a call is short here, and the machine may be slow
+
+    wait_until(lambda: len(called(sandbox)) >= came + 400, 600, "four hundred calls")
+    shares = Counter(called(sandbox)[came : came + 400])
+    del shares["now"]
+    assert min(shares[project] for project in CROWDS) >= 400 / len(CROWDS) * 0.8, shares
+    wait_until(lambda: stack.metric("tasks", status="completed") == len(asks), 900, "the end of all tasks")
+    assert Counter(called(sandbox)) == {**dict.fromkeys(CROWDS, EACH), "now": 5}
+    settled(stack)
+    assert booked(stack).route == billed(sandbox)

@@ -6,18 +6,18 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 from _pytest.mark import ParameterSet
 
-from gateway.failpoint import VARIABLE
-from gateway.ledger.store import store_url
 from gateway.sandbox.client import Sandbox
 from tests.e2e.accounting import Ask, billed, booked, crowd, settled
-from tests.e2e.stack import Stack, running_gateway, wait_until
+from tests.e2e.heirs import PATIENCE, all_ended, heirs, tasks_of
+from tests.e2e.heirs import Pair as Pair
+from tests.e2e.heirs import dead as dead
+from tests.e2e.stack import wait_until
 
 POLICY = """
 egress: {allow: ["127.0.0.0/8"]}
@@ -50,66 +50,13 @@ projects:
 """
 GENERATE = "/v1/images/generations"
 ASK = Ask({"prompt": "a lighthouse", "model": "gpt-image-2", "async": True})
-LEASE = "2"
-PATIENCE = 60.0
-
-
-@dataclass
-class Pair:
-    """Gateways on one store and one disk, started one by one."""
-
-    directory: Path
-    sandbox: Sandbox
-    store: str
-    started: contextlib.ExitStack
-    keys: dict[str, str] = field(default_factory=dict)
-
-    def gateway(self, name: str, failpoint: str | None = None, *, policy: str = POLICY) -> Stack:
-        """Start one, which is to die at a failpoint."""
-        environ = {"IMAGE_GATEWAY_STORE": self.store, "IMAGE_GATEWAY_PEPPER": "0123456789abcdef" * 4}
-        environ |= {VARIABLE: failpoint} if failpoint else {}
-        own = self.directory / name
-        own.mkdir()
-        options = ("--lease", LEASE, "--assets", str(self.directory / "assets"))
-        stack = self.started.enter_context(running_gateway(own, policy, self.sandbox, *options, environ=environ))
-        stack.keys.update(self.keys)
-        self.keys["team"] = stack.key()
-        return stack
 
 
 @pytest.fixture
 def pair(tmp_path: Path, sandbox: Sandbox) -> Iterator[Pair]:
-    """A store of their own; what is started is stopped."""
-    (tmp_path / "store").mkdir()
-    with store_url("embedded:", tmp_path / "store") as url, contextlib.ExitStack() as started:
-        yield Pair(tmp_path, sandbox, url, started)
-
-
-def dead(stack: Stack) -> None:
-    """Wait until a gateway has died."""
-    wait_until(lambda: stack.process.poll() is not None, PATIENCE, "the kill")
-
-
-def tasks_of(stack: Stack) -> list[Any]:
-    """Every task of the project, as this gateway tells of them."""
-    found: list[Any] = []
-    page: Any = {"has_more": True}
-    while page["has_more"]:
-        after = f"&after={found[-1]['id']}" if found else ""
-        page = stack.get(f"/v1/tasks?limit=100{after}").json
-        found += page["data"]
-    return found
-
-
-def all_ended(stack: Stack) -> list[Any]:
-    """Wait until every task has ended, and return them."""
-
-    def look() -> list[Any]:
-        found = tasks_of(stack)
-        return found if all(each["status"] not in ("pending", "processing") for each in found) else []
-
-    ended: list[Any] = wait_until(look, PATIENCE, "the end of every task")
-    return ended
+    """Gateways of which one dies."""
+    with heirs(tmp_path, sandbox, POLICY) as started:
+        yield started
 
 
 def _slow(*case: object) -> ParameterSet:

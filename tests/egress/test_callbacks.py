@@ -6,6 +6,7 @@ import asyncio
 import base64
 import time
 from collections.abc import AsyncIterator
+from email.utils import formatdate
 from itertools import pairwise
 
 import pytest
@@ -200,6 +201,36 @@ async def test_a_dead_message_can_be_sent_again(
     assert (dead.id, dead.tries, dead.error) == (message, 1, "status 410")
     assert sender[1].results == ["dead", "delivered"]
     assert not await waiting.revive(message)
+
+
+@pytest.mark.parametrize(
+    ("status", "asked", "seconds"),
+    [
+        ("429 Too Many Requests", "600", 600),
+        ("503 Service Unavailable", formatdate(NOW + 1_200, usegmt=True), 1_200),
+        ("503 Service Unavailable", "2", 5),
+        ("503 Service Unavailable", formatdate(NOW - 60, usegmt=True), 5),
+        ("429 Too Many Requests", "1000000000", 24 * 3600),
+        ("429 Too Many Requests", "soon", 5),
+        ("500 Internal Server Error", "600", 5),
+    ],
+)
+async def test_a_receiver_that_is_busy_says_when_to_come_back(
+    queue: Queue, sender: tuple[CallbackSender, Seen], status: str, asked: str, seconds: float
+) -> None:
+    """`Retry-After` of a 429 or 503 puts the next try off, a day at most; it never brings one forward."""
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.answer(b"", status=status, headers=f"Retry-After: {asked}\r\n")
+
+    async with serving(script) as server:
+        message = await queue.message(url_of(server))
+        await sender[0].deliver_due()
+        await sender[0].finish()
+
+    assert sender[1].results == ["failed"]
+    assert await queue.due_at(message) == pytest.approx(NOW + seconds * 1.05, abs=0.01)
 
 
 @pytest.mark.parametrize(

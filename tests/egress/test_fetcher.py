@@ -275,9 +275,9 @@ async def test_a_post_follows_nothing_and_tells_the_status() -> None:
 
     async with serving(script) as server, fetching_by(*OPEN) as fetcher:
         url = f"http://here.example.com:{server.port}/hook"
-        status = await fetcher.post(url, b'{"a": 1}', {"content-type": "application/json"}, seconds=30)
+        posted = await fetcher.post(url, b'{"a": 1}', {"content-type": "application/json"}, seconds=30)
 
-    assert status == 302
+    assert (posted.status, posted.headers["location"]) == (302, "http://there.example.com/")
     assert [request.body for request in server.requests] == [b'{"a": 1}']
 
 

@@ -69,6 +69,20 @@ async def test_a_new_key_works_at_once_and_is_nowhere_in_the_store(store: Store,
     assert made.secret not in repr(made)
 
 
+async def test_a_key_is_known_to_live_by_its_id(store: Store, realm: str, keys: Keys) -> None:
+    """One that another instance has just made is looked for; an unknown, expired or revoked one does not live."""
+    ring = RedisKeyring(store, PEPPER, realm)
+    await ring.load()
+    made, old = await keys.create("team"), await keys.create("team", expires=1.0)
+    assert await ring.lives(made.record.id)
+    assert not await ring.lives(old.record.id)
+    assert not await ring.lives("key_unknown")
+    await keys.revoke(made.record.id)
+    later = RedisKeyring(store, PEPPER, realm)
+    await later.load()
+    assert not await later.lives(made.record.id)
+
+
 async def test_a_revoked_key_stops_working_in_every_instance_within_five_seconds(
     store: Store, realm: str, keys: Keys
 ) -> None:

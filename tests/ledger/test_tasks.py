@@ -593,9 +593,9 @@ async def test_names_of_workers_long_gone_are_forgotten(
     assert await gone.end(ids[0], (await one(gone)).token, DONE)
     await one(tasks)
     queue = Names(realm).queue("p")
-    assert len(await store.execute("XINFO CONSUMERS", queue, "workers")) == 2
+    assert len(await store.execute("XINFO", "CONSUMERS", queue, "workers")) == 2
     await fall_silent(store, realm)
     later = watchful(RedisTasks(store, realm, worker="later"))
     await asyncio.sleep(0.01)
     await later.take(9)
-    assert [each["name"] for each in await store.execute("XINFO CONSUMERS", queue, "workers")] == ["later"]
+    assert [each[1] for each in await store.execute("XINFO", "CONSUMERS", queue, "workers")] == ["later"]

@@ -13,6 +13,7 @@ import pytest
 from gateway.domain.task import TaskStatus, task_of
 from gateway.ledger.audit import audit
 from gateway.ledger.callbacks import RedisCallbacks
+from gateway.ledger.hints import RedisMailboxes
 from gateway.ledger.names import Names
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
@@ -52,6 +53,11 @@ async def live(store: Store, realm: str) -> None:
         task_id = task_of(each.record.order.request_id)
         assert await tasks.end(task_id, each.token, TaskStatus.COMPLETED, callback_body=b"{}")
     assert len(await tasks.listed("p")) == 2
+    mailboxes, owner = RedisMailboxes(store, realm), "0123456789ab"
+    for call in ("first", "second"):
+        await mailboxes.leave(owner, call)
+    assert list(await mailboxes.collect(owner)) == ["first", "second"]
+    assert not await mailboxes.collect(owner)
     callbacks = RedisCallbacks(store, realm)
     messages = await callbacks.due(9)
     assert len(messages) == 3

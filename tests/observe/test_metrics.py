@@ -124,6 +124,7 @@ def test_ledger_and_policy_events(scraped: bytes) -> None:
     assert value(scraped, "ledger_duration_seconds_count", operation="settle") == 1
     assert value(scraped, "ledger_errors_total") == 1
     assert value(scraped, "denied_total", project=PROJECT, reason="project_spend_limit_exceeded") == 1
+    assert value(scraped, "shed_total", reason="memory") == 1
     assert value(scraped, "policy_reloads_total", result="ok") == 1
     assert value(scraped, "policy_reloads_total", result="failed") == 1
 

@@ -19,7 +19,8 @@ from gateway.providers.task_wire import parsed
         ("3", Fraction(3)),
         ('"8.7"', Fraction(87, 10)),
         ("1e-3", Fraction(1, 1000)),
-        ("0", None),
+        ("0", Fraction(0)),
+        ("0.0", Fraction(0)),
         ("-1", None),
         ("true", None),
         ("null", None),
@@ -31,7 +32,7 @@ from gateway.providers.task_wire import parsed
     ],
 )
 def test_numbers_are_exact_and_believable(written: str, wanted: Fraction | None) -> None:
-    """A number above zero is read without a float in between; all else is no amount."""
+    """A number from zero up is read without a float in between; all else is no amount."""
     assert number(parsed(written.encode())) == wanted
 
 

@@ -21,7 +21,7 @@ from gateway.domain.route import SizeRule
 from gateway.domain.settlement import Outcome, Usage
 from gateway.domain.tiers import Tiers
 from gateway.ports import InputImage, Inputs
-from gateway.ports.egress import Fetched, Unfetchable
+from gateway.ports.egress import Fetched, Posted, Unfetchable
 from gateway.ports.provider import Answer, Call, Outside, UpstreamFailure
 from gateway.providers.gemini_body import MAX_REQUEST
 from gateway.providers.gemini_usage import told
@@ -199,7 +199,7 @@ class Web:
             raise Unfetchable("refused", "the address is not public")
         return Page(self.content, self.status_code)
 
-    async def post(self, *_: object, **__: object) -> int:
+    async def post(self, *_: object, **__: object) -> Posted:
         """Not asked for."""
         raise AssertionError
 

@@ -15,6 +15,7 @@ from gateway.domain.settlement import Outcome
 from gateway.ports.provider import Answer, Call, UpstreamFailure
 from gateway.providers.answer import StreamedAnswer
 from gateway.providers.endpoint import MAX_ERROR_BODY
+from gateway.providers.message import outgoing
 from gateway.providers.registry import open_provider
 from gateway.providers.transport import Transport
 from tests.providers.accounts import answering, failure_of, provider_of
@@ -188,7 +189,7 @@ async def test_an_answer_that_does_not_end(limits: dict[str, float], reason: str
     async with serving(script) as server:
         transport = Transport()
         request = httpx.Request("POST", server.url, stream=httpx.ByteStream(b"x"), headers={"Content-Length": "1"})
-        response = await transport.handle_async_request(request)
+        response = await transport.send(outgoing(request))
         answer = StreamedAnswer(response, event_stream=False, **limits)  # type: ignore[arg-type]  # one limit each
         with pytest.raises(UpstreamFailure) as caught:
             await read_all(answer)

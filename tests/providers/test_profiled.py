@@ -15,7 +15,7 @@ from gateway.domain.job import Operation
 from gateway.domain.profile import Amount, Auth, Parameter, Profile, Source
 from gateway.domain.settlement import Outcome, Reading
 from gateway.ports import InputImage, Inputs
-from gateway.ports.egress import Fetched, Unfetchable
+from gateway.ports.egress import Fetched, Posted, Unfetchable
 from gateway.ports.provider import Call, Outside, UpstreamFailure
 from gateway.providers.registry import open_provider
 from gateway.providers.unsupported import UNSUPPORTED
@@ -201,7 +201,7 @@ class Elsewhere:
 
     async def post(
         self, url: str, body: bytes, headers: Mapping[str, str], *, seconds: float, trusted: Collection[str] = ()
-    ) -> int:
+    ) -> Posted:
         """Nothing here is posted to."""
         raise AssertionError((url, body, headers, seconds, trusted))
 
@@ -254,7 +254,7 @@ async def test_a_client_that_asked_for_links_gets_none_that_will_die() -> None:
         ('{"units": 2.5}', Amount("units"), None, Fraction(5, 2)),
         ("{}", Amount(header="X-Billable-Units"), None, Fraction(3, 2)),
         ('{"usage": {"cost": -1}}', Amount("usage.cost", usd=Fraction(1)), None, None),
-        ('{"usage": {"cost": 0}}', Amount("usage.cost", usd=Fraction(1)), None, None),
+        ('{"usage": {"cost": 0}}', Amount("usage.cost", usd=Fraction(1)), 0, None),
         ('{"usage": {"cost": true}}', Amount("usage.cost", usd=Fraction(1)), None, None),
         ('{"usage": null}', Amount("usage.cost", usd=Fraction(1)), None, None),
     ],

@@ -81,6 +81,14 @@ def test_a_document_with_an_error() -> None:
     assert (reading.error, reading.images, reading.usage) == ("server_error", 0, None)
 
 
+@pytest.mark.parametrize("length", [2_000, 15_000, 17_000, 50_000])
+def test_what_stands_in_an_image_is_no_matter(length: int) -> None:
+    """A document is read although its image is no text at all, short or long."""
+    body = document().replace(IMAGE.encode(), b"\xff\xfe" * (length // 2))
+    reading = read(DocumentReader(), body)
+    assert (reading.usage, reading.images, reading.complete) == (READ_USAGE, 1, True)
+
+
 def test_nothing_is_known_before_the_end() -> None:
     """Half a document says nothing."""
     reader = DocumentReader()

@@ -177,6 +177,9 @@ async def test_a_disk_that_stays_behind_costs_the_images_alone() -> None:
         (JPEG, None, "jpeg"),
         (JPEG, "jpeg", None),
         (PNG, "jpeg", "png"),
+        (JPEG, "jpg", None),
+        (JPEG, "JPEG", None),
+        (JPEG, "auto", None),
         (b"whatever it is", None, None),
     ],
 )

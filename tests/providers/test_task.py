@@ -18,6 +18,7 @@ from gateway.domain.settlement import Outcome
 from gateway.domain.task_profile import Told
 from gateway.ports.provider import Answer, Call, Cancellable, Outside, Provider, Submitted, UpstreamFailure
 from gateway.providers.registry import open_provider
+from gateway.providers.task_wire import MAX_DOCUMENT
 from tests.providers.calls import SECRET, read_all
 from tests.providers.task_vendor import (
     PROFILE,
@@ -132,7 +133,7 @@ async def test_the_format_is_told_by_the_bytes() -> None:
         (failed("no_model"), Outcome.REJECTED, "task_failed", None),
         (failed("never_heard_of"), Outcome.REJECTED, "status_5xx", None),
         (failed(503), Outcome.REJECTED, "status_5xx", None),
-        (failed(None, status="cancelled"), Outcome.REJECTED, "status_5xx", None),
+        (failed(None, status="cancelled"), Outcome.REJECTED, "cancelled", None),
         (failed("who_knows"), Outcome.UNKNOWN, "task_failed", None),
         ({**failed("content_policy"), "status": "completed"}, Outcome.REJECTED, "status_4xx", 400),
     ],
@@ -300,6 +301,42 @@ async def test_what_the_link_leads_to_must_be_an_image() -> None:
     async with vendor_of() as (vendor, provider):
         vendor.task(done(vendor.image("a.png", b"<html>Sign in</html>")))
         assert (await failure_of(provider)).reason == "unfetchable"
+
+
+async def test_an_image_in_the_document_itself_is_taken_out_of_it() -> None:
+    """A data URI is an image like one that a link leads to, and a link beside it is followed as ever."""
+    async with vendor_of() as (vendor, provider):
+        content, other = png(64, 64, padding=3_000_000), png(32, 32)
+        inline = "data:image/png;base64," + base64.b64encode(content).decode()
+        vendor.task(done(inline, vendor.image("a.png", other)))
+        async with answered(provider, task_call(n=2)) as (answer, document):
+            assert images_of(document) == [content, other]
+            assert answer.reading().images == 2
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "data:image/png;base64," + base64.b64encode(b"no image at all").decode(),
+        "data:image/png;base64,no base64 !",
+        "data:image/svg+xml,%3Csvg/%3E",
+        "data:image/png;base64,",
+    ],
+)
+async def test_a_data_uri_that_holds_no_image_leaves_its_cost_known(uri: str) -> None:
+    """What is no picture, or no base64, is an answer that broke; the work was done, and that is what is booked."""
+    async with vendor_of() as (vendor, provider):
+        vendor.task(done(uri))
+        failure = await failure_of(provider)
+    assert (failure.outcome, failure.reason) == (Outcome.UNKNOWN, "unfetchable")
+
+
+async def test_a_document_that_is_too_long_is_no_answer() -> None:
+    """The state's document is read up to a bound; what is longer is looked at again until patience ends."""
+    async with vendor_of(replace(PROFILE, patience=1.0)) as (vendor, provider):
+        vendor.task(done("data:image/png;base64," + "A" * MAX_DOCUMENT))
+        failure = await failure_of(provider)
+    assert failure.outcome is Outcome.UNKNOWN
 
 
 async def test_a_link_inside_is_not_followed() -> None:

@@ -15,7 +15,7 @@ from gateway.domain.job import Operation
 from gateway.domain.profile import ImageForm, Parameter, Source
 from gateway.domain.settlement import Outcome
 from gateway.ports import InputImage, Inputs, Rendered
-from gateway.ports.egress import Fetched, Unfetchable
+from gateway.ports.egress import Fetched, Posted, Unfetchable
 from gateway.ports.provider import Call, Outside, UpstreamFailure
 from gateway.providers.unsupported import UNSUPPORTED
 from gateway.providers.upstream_form import form_of_fields, upstream_form
@@ -222,7 +222,7 @@ class Pages:
 
     async def post(
         self, url: str, body: bytes, headers: Mapping[str, str], *, seconds: float, trusted: Collection[str] = ()
-    ) -> int:
+    ) -> Posted:
         """Nothing here is posted to."""
         raise AssertionError((url, body, headers, seconds, trusted))
 

@@ -16,13 +16,21 @@ from openai.types import ImagesResponse
 from PIL import Image
 
 from gateway.sandbox.client import Sandbox
+from gateway.sandbox.options import SandboxOptions
 from gateway.sandbox.server import running_sandbox
+from tests.sandbox.clients import Listener, listening
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Sandbox]:
-    with running_sandbox() as sandbox:
+    with running_sandbox(SandboxOptions(latency=0, work_seconds=0.06)) as sandbox:
         yield sandbox
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    with listening() as listener:
+        yield listener
 
 
 @pytest.fixture

@@ -15,28 +15,16 @@ import pytest
 from gateway.sandbox.client import Sandbox
 from gateway.sandbox.options import SandboxOptions
 from gateway.sandbox.server import running_sandbox
-from tests.sandbox.clients import Call, Listener, image_of, listening, over, until
+from tests.sandbox.clients import Call, Listener, image_of, over, until
 from tests.sandbox.conftest import only_line, png
 
 SECRET = "our-secret"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Sandbox]:
-    with running_sandbox(SandboxOptions(latency=0, work_seconds=0.06)) as sandbox:
-        yield sandbox
 
 
 @pytest.fixture
 def http(sandbox: Sandbox) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=sandbox.bfl_url, headers={"x-key": sandbox.api_key}, timeout=20) as client:
         yield client
-
-
-@pytest.fixture
-def listener() -> Iterator[Listener]:
-    with listening() as listener:
-        yield listener
 
 
 def submit(http: httpx.Client, model: str = "flux-2-pro", **body: Any) -> dict[str, Any]:

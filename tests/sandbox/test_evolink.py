@@ -20,23 +20,11 @@ MAIN = {"model": "gpt-image-2", "prompt": "cat", "size": "1:1"}
 BETA = {"model": "gpt-image-2-beta", "prompt": "cat", "size": "1:1"}
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Sandbox]:
-    with running_sandbox(SandboxOptions(latency=0, work_seconds=0.06)) as sandbox:
-        yield sandbox
-
-
 @pytest.fixture
 def http(sandbox: Sandbox) -> Iterator[httpx.Client]:
     headers = {"authorization": f"Bearer {sandbox.api_key}"}
     with httpx.Client(base_url=sandbox.evolink_url, headers=headers, timeout=20) as client:
         yield client
-
-
-@pytest.fixture
-def listener() -> Iterator[Listener]:
-    with listening() as listener:
-        yield listener
 
 
 def create(http: httpx.Client, **more: Any) -> dict[str, Any]:

@@ -15,18 +15,10 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from gateway.sandbox.client import Sandbox
-from gateway.sandbox.options import SandboxOptions
-from gateway.sandbox.server import running_sandbox
-from tests.sandbox.clients import Call, Listener, image_of, listening, over, until
+from tests.sandbox.clients import Call, Listener, image_of, over, until
 from tests.sandbox.conftest import only_line, png
 
 GPT, EDIT, SCHNELL = "/openai/gpt-image-2", "/openai/gpt-image-2/edit", "/fal-ai/flux/schnell"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Sandbox]:
-    with running_sandbox(SandboxOptions(latency=0, work_seconds=0.06)) as sandbox:
-        yield sandbox
 
 
 @pytest.fixture
@@ -35,12 +27,6 @@ def http(sandbox: Sandbox) -> Iterator[httpx.Client]:
         base_url=sandbox.fal_url, headers={"authorization": f"Key {sandbox.api_key}"}, timeout=20
     ) as client:
         yield client
-
-
-@pytest.fixture
-def listener() -> Iterator[Listener]:
-    with listening() as listener:
-        yield listener
 
 
 def submit(http: httpx.Client, path: str = SCHNELL, webhook: str | None = None, **body: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from gateway.sandbox.client import Sandbox
 from gateway.sandbox.options import SandboxOptions
 from gateway.sandbox.server import running_sandbox
-from tests.sandbox.clients import Listener, image_of, listening, over, until
+from tests.sandbox.clients import Listener, image_of, over, until
 from tests.sandbox.conftest import only_line, png
 
 PRO, SCHNELL = "black-forest-labs/flux-1.1-pro", "black-forest-labs/flux-schnell"
@@ -22,23 +22,11 @@ DEV, NANO = "black-forest-labs/flux-dev", "google/nano-banana-2"
 SDXL = "7762fd07cf82c948538e41f63f77d685e02b063e37e496e96eefd46c929f9bdc"
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Sandbox]:
-    with running_sandbox(SandboxOptions(latency=0, work_seconds=0.06)) as sandbox:
-        yield sandbox
-
-
 @pytest.fixture
 def http(sandbox: Sandbox) -> Iterator[httpx.Client]:
     headers = {"authorization": f"Bearer {sandbox.api_key}"}
     with httpx.Client(base_url=sandbox.replicate_url, headers=headers, timeout=70) as client:
         yield client
-
-
-@pytest.fixture
-def listener() -> Iterator[Listener]:
-    with listening() as listener:
-        yield listener
 
 
 def create(http: httpx.Client, model: str = PRO, prefer: str = "", **more: Any) -> dict[str, Any]:

@@ -22,6 +22,34 @@ def test_a_key_that_cannot_be_one_is_refused(key: str) -> None:
     assert (caught.value.status, caught.value.param) == (400, "Idempotency-Key")
 
 
+@pytest.mark.parametrize(
+    ("sent", "known"),
+    [
+        ("jobtype", "Job-Type"),
+        ("job_type", "Job-Type"),
+        ("job-types", "Job-Type"),
+        ("max-csot", "Max-Cost"),
+        ("dryrun", "Dry-Run"),
+        ("tag", "Tags"),
+        ("lanes", "Lane"),
+        ("max_wait", "Max-Wait"),
+    ],
+)
+def test_a_misspelt_header_is_refused(sent: str, known: str) -> None:
+    """What its sender believes to hold must not be passed over; the error names the header that is meant."""
+    with pytest.raises(InvalidRequest, match=f"did you mean X-Gateway-{known}") as caught:
+        accept({f"x-gateway-{sent}": "x"})
+    assert caught.value.param == f"X-Gateway-{sent}".title()
+
+
+@pytest.mark.parametrize(
+    "name", ["x-gateway-name", "x-gateway-id", "x-gateway-date", "x-gateway-" + "x" * 9000, "x-gateway-"]
+)
+def test_a_header_of_somebody_else_is_passed_over(name: str) -> None:
+    """A proxy on the way may say things of its own."""
+    assert accept({name: "x"}) == accept({})
+
+
 def test_no_header_is_no_key() -> None:
     """Most requests have neither."""
     assert idempotency_key({}) is None

@@ -133,7 +133,7 @@ def test_images_that_were_asked_for_may_be_billed() -> None:
 
 
 def test_several_calls_are_each_paid_as_they_were_reported() -> None:
-    """Reports and counts of calls add up, and one that was refused at a charge costs one image of its own."""
+    """Reports and counts of calls add up, and one that was refused at a charge and did not tell it is presumed."""
     price = replace(BY_UNIT, charged_for=REFUSED)
     asked = replace(on(price, replace(LOW, n=3)), calls=3)
     parts = (
@@ -143,10 +143,10 @@ def test_several_calls_are_each_paid_as_they_were_reported() -> None:
     )
     made = settle("r", 1, asked, whole(2, parts=parts), Fraction(2))
 
-    assert made.cost.route == 11_000_000 + 2 * EACH + EACH
+    assert made.cost.route == 11_000_000 + 2 * EACH + asked.worst.route // 3
     assert made.cost.internal == 2 * made.cost.route
-    assert (made.source, made.images) == (CostSource.ESTIMATE, 2)
-    assert (made.facts["charged_for"], made.facts["charged_calls"], made.facts["calls"]) == ("moderated", 1, 3)
+    assert (made.source, made.images) == (CostSource.PRESUMED, 2)
+    assert (made.facts["unknown_images"], made.facts["calls"], made.facts.get("charged_for")) == (1, 3, None)
 
 
 def test_a_refused_call_that_is_not_charged_costs_nothing() -> None:
@@ -189,6 +189,88 @@ def test_a_refusal_costs_what_the_provider_said_of_it() -> None:
     assert counted is not None
     assert (counted.cost.route, counted.source) == (EACH // 2, CostSource.USAGE)
     assert charge("r", 1, asked, refusal(reading=Reading(units=Fraction(0))), ONE) is None
+
+
+BILLED = [
+    (BY_IMAGE, Reading(reported=5_000_000), 5_000_000),
+    (BY_UNIT, Reading(units=Fraction(1, 2)), EACH // 2),
+    (replace(BY_IMAGE, reported_unit=EACH), Reading(units=Fraction(2)), 2 * EACH),
+    (BY_SECOND, Reading(seconds=Fraction("2.9")), parse_usd("0.0028275")),
+]
+
+
+@pytest.mark.parametrize(("price", "said", "cost"), BILLED, ids=["reported", "units", "units of a table", "seconds"])
+def test_a_failure_costs_what_it_is_billed_whatever_the_row_says(price: Price, said: Reading, cost: int) -> None:
+    """A row that charges for no failures does not unsay the provider's bill; the vendor's own view stays nothing."""
+    made = charge("r", 1, on(price, replace(LOW, n=4)), refusal(Charged.FAILED, said), ONE)
+
+    assert made is not None
+    assert (made.cost.route, made.cost.official, made.source) == (cost, 0, CostSource.REPORTED)
+    assert made.facts == {"reason": "status_4xx", "charged_for": "failed", "charged_calls": 1}
+
+
+@pytest.mark.parametrize("word", [Charged.MODERATED, Charged.FAILED])
+@pytest.mark.parametrize(
+    ("price", "said"),
+    [
+        (BY_IMAGE, Reading(reported=0)),
+        (BY_IMAGE, Reading(units=Fraction(0))),
+        (BY_UNIT, Reading(units=Fraction(0))),
+        (BY_SECOND, Reading(seconds=Fraction(0))),
+    ],
+    ids=["reported", "units of an image", "units", "seconds"],
+)
+def test_a_bill_of_nothing_for_a_failure_is_believed(price: Price, said: Reading, word: str) -> None:
+    """A refusal that is said to be free is free, though the row charges for such: a run may never have begun."""
+    assert charge("r", 1, on(replace(price, charged_for=REFUSED)), refusal(word, said), ONE) is None
+
+
+@pytest.mark.parametrize("row", [REFUSED, BY_IMAGE.charged_for], ids=["charges", "does not"])
+@pytest.mark.parametrize(
+    ("price", "said"),
+    [(BY_IMAGE, Reading(reported=100 * EACH)), (BY_UNIT, Reading(units=Fraction(999))), (BY_IMAGE, Reading(units=ONE))],
+    ids=["reported", "units", "units without a price"],
+)
+def test_a_bill_that_cannot_be_read_is_presumed(price: Price, said: Reading, row: frozenset[Charged]) -> None:
+    """An absurd one, and one in units that the row has no price for: the worst case, unconfirmed."""
+    asked = on(replace(price, charged_for=row))
+    made = charge("r", 1, asked, refusal(reading=said), ONE)
+
+    assert made is not None
+    assert (made.cost, made.source) == (asked.worst, CostSource.PRESUMED)
+
+
+@pytest.mark.parametrize("price", [BY_UNIT, BY_SECOND, replace(BY_IMAGE, reported_unit=EACH)], ids=["u", "s", "table"])
+def test_a_refusal_that_is_charged_and_not_told_is_presumed(price: Price) -> None:
+    """Where the provider tells units or seconds and told none, nobody knows what the refusal was billed."""
+    asked = on(replace(price, charged_for=REFUSED), replace(LOW, n=4))
+    made = charge("r", 1, asked, refusal(), ONE)
+
+    assert made is not None
+    assert (made.cost, made.source, made.facts) == (asked.worst, CostSource.PRESUMED, {"reason": "status_4xx"})
+
+
+def test_what_was_announced_is_no_bill_of_work_that_failed() -> None:
+    """A cost that was told when the work began counts where the row charges for the failure, and nowhere else."""
+    said = Reading(reported=5_000_000, announced=True)
+    charged = charge("r", 1, on(replace(BY_IMAGE, charged_for=REFUSED)), refusal(reading=said), ONE)
+
+    assert charge("r", 1, on(BY_IMAGE), refusal(reading=said), ONE) is None
+    assert charged is not None
+    assert (charged.cost.route, charged.source) == (5_000_000, CostSource.REPORTED)
+
+
+def test_refusals_beside_calls_of_unknown_outcome_are_each_judged() -> None:
+    """Of three calls one is lost, one was refused and did not tell its bill, one told it: two shares and the bill."""
+    price = replace(BY_UNIT, charged_for=REFUSED)
+    asked = replace(on(price, replace(LOW, n=3)), calls=3)
+    lost = UpstreamFailure(Outcome.UNKNOWN, "lost", "gone")
+    lost.images, lost.others = 1, [refusal(), refusal(reading=Reading(units=Fraction(1, 2)))]
+
+    made = presume("r", 1, asked, lost, ONE)
+
+    assert made.cost.route == 2 * asked.worst.route // 3 + EACH // 2
+    assert (made.facts["unknown_images"], made.facts["charged_calls"]) == (2, 1)
 
 
 def test_of_several_refusals_each_is_charged() -> None:

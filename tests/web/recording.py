@@ -136,10 +136,10 @@ class RecordingGateway:
         await self.models(headers)
         return {"object": "list", "data": [], "query": dict(query)}
 
-    async def cancel_task(self, headers: Mapping[str, str], task_id: str) -> dict[str, object]:
+    async def cancel_task(self, headers: Mapping[str, str], task_id: str) -> tuple[dict[str, object], Headers]:
         """A task that is cancelled."""
         await self.models(headers)
-        return {"id": task_id, "status": "cancelled"}
+        return {"id": task_id, "status": "cancelled"}, []
 
     async def asset(self, headers: Mapping[str, str], name: str, query: Mapping[str, str]) -> Outbound:
         """An image for whoever has a link or a key; its content tells the name."""

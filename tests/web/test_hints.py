@@ -84,14 +84,14 @@ async def test_a_body_beyond_256_kib_is_refused(gateway: Hinted) -> None:
 
 
 def test_urls_are_unguessable_and_their_number_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each URL holds 32 random bytes; beyond the bound, or without a public address, none is opened."""
+    """Each URL holds 24 random bytes and a mark; beyond the bound, or without a public address, none is opened."""
     monkeypatch.setattr(hints, "MOST", 100)
     board = HintBoard("https://images.example.com")
     opened = [board.expect(lambda _headers, _body: True) for _ in range(101)]
     urls = {each.url for each in opened[:100] if each is not None}
 
     assert len(urls) == 100
-    assert {len(url.rpartition("/")[2]) for url in urls} == {43}
+    assert {len(url.rpartition("/")[2]) for url in urls} == {64}
     assert opened[100] is None
     assert opened[0] is not None
     opened[0].close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from gateway.domain.errors import ClientGone
 from gateway.ports import Headers, Outbound, Truncated
+from gateway.web import outbound
 from gateway.web.outbound import end_to_end
 from tests.web.forms import Item, write_form
 from tests.web.raw import connection, post
@@ -128,6 +130,21 @@ async def test_a_client_that_reads_nothing_is_cut_off() -> None:
         async with asyncio.timeout(10):
             await chunks.closed.wait()
     assert chunks.given < 1000
+
+
+async def test_a_client_that_reads_too_slowly_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that keeps reading, so that no single write waits for long, may not go on like that for ever."""
+    monkeypatch.setattr(outbound, "PACE", 2**40)  # what it takes counts for nothing, so that this takes seconds
+    chunks = Chunks(b"x" * 16_384, forever=True)
+    async with serving_gateway(answering(chunks), stall_seconds=2) as port, connection(port) as (reader, writer):
+        writer.write(post())
+        async with asyncio.timeout(60):
+            while not chunks.closed.is_set():
+                with contextlib.suppress(ConnectionError):
+                    await reader.read(65_536)
+                reader._transport.pause_reading()  # type: ignore[attr-defined]  # the stream reader would read ahead
+                await asyncio.sleep(0.05)
+                reader._transport.resume_reading()  # type: ignore[attr-defined]  # as above
 
 
 @pytest.mark.parametrize("headers", [[], [("content-length", "100")]])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 
+from gateway.ports import Outbound
 from gateway.web.limits import BodyLimits, HeadLimits
 from tests.web.raw import HOST, JSON_BODY, connection, exchange, post, read_reply
 from tests.web.recording import RecordingGateway, serving_gateway
@@ -115,6 +117,34 @@ async def test_a_slow_body_is_cut_off(gateway: RecordingGateway) -> None:
                 await asyncio.sleep(0.12)
                 writer.write(request[start : start + 20])
             assert (await read_reply(reader)).status == 200
+
+
+async def test_a_body_that_takes_for_ever_is_cut_off(gateway: RecordingGateway) -> None:
+    """However steadily it comes, a body has an end in time."""
+    async with serving_gateway(gateway, BodyLimits(seconds=0.3)) as port, connection(port) as (reader, writer):
+        writer.write(post()[:-2])
+        assert (await read_reply(reader)).status == 408
+
+
+async def test_what_is_never_read_is_dropped() -> None:
+    """An answer that nobody takes ends with its connection, even where nothing that writes watches the time."""
+    closed = asyncio.Event()
+
+    async def endless() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield b"x" * 65_536
+                await asyncio.sleep(0)
+        finally:
+            closed.set()
+
+    gateway = RecordingGateway(answer=lambda: Outbound(200, [], endless()))
+    limits = HeadLimits(unread_seconds=0.3)
+    async with serving_gateway(gateway, head_limits=limits) as port, connection(port) as (reader, writer):
+        reader._transport.pause_reading()  # type: ignore[attr-defined]  # the stream reader would read ahead
+        writer.write(post())
+        async with asyncio.timeout(20):
+            await closed.wait()
 
 
 async def test_a_refused_second_request_ends_the_connection(gateway: RecordingGateway, port: int) -> None:

@@ -1,9 +1,9 @@
 -- Writing attempts: as they are taken, and as they end.
 
--- Writes a live attempt that was taken; `newest` is the number of the request's last one.
+-- Writes a live attempt that was taken; `newest` is the number of the request's last one, and `last` what it was held by.
 local function write_attempt(key, number, newest, made)
-  redis.call('HSET', key, 'about', made.about, 'attempts', newest, 'token', made.token, 'f' .. number, made.facts,
-    'a' .. number, cjson.encode(made.fixed), 's' .. number, made.state)
+  redis.call('HSET', key, 'about', made.about, 'attempts', newest, 'token', made.last, 'held:' .. made.token, number,
+    'f' .. number, made.facts, 'a' .. number, cjson.encode(made.fixed), 's' .. number, made.state)
   redis.call('HSETNX', key, 'created', made.fixed.at)
   redis.call('PERSIST', key)
 end

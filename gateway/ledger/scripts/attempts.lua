@@ -1,5 +1,6 @@
 -- Attempts of a request, kept in its hash: `aN` what is held (JSON), `fN` facts, `sN` state, `eN` how it ended (JSON),
--- `oN` what the provider's answer said. States: queued, sent (both live), settled, presumed, void.
+-- `oN` what the provider's answer said; `held:TOKEN` is the number of the attempt that was held by this token. States:
+-- queued, sent (both live), settled, presumed, void.
 
 local VIEWS = {official = 1, route = 2, internal = 3}
 local LIVE = {queued = true, sent = true}
@@ -13,7 +14,8 @@ local function read_attempt(key, number)
     refuse('an attempt is incomplete')
   end
   local fixed = cjson.decode(kept[3])
-  local attempt = {number = number, about = kept[1], facts = kept[2], state = kept[4], worst = fixed.worst, lines = {}}
+  local attempt = {number = number, about = kept[1], facts = kept[2], state = kept[4], worst = fixed.worst, lines = {},
+    swapped = fixed.swapped}
   attempt.count = whole(kept[6], 'attempts')
   for _, raw in ipairs(fixed.lines) do
     table.insert(attempt.lines, kept_line(raw))

@@ -21,15 +21,16 @@ local all = {}
 local candidates = read_candidates(offered, all, now)
 local before = note(now)
 
-local known = redis.call('HMGET', request, 'attempts', 'token', 'dropped:' .. token)
+local known = redis.call('HMGET', request, 'attempts', 'token', 'dropped:' .. token, 'held:' .. token)
 local count = whole(known[1] or '0', 'attempts')
 if known[3] then
   return {before, {'DROPPED'}}
 end
-if known[2] == token then -- a repeat: the answer to the first one was lost
+local repeated = known[4] or (known[2] == token and known[1])
+if repeated then -- the answer to the first one was lost
   load_cells(balances, all, now)
-  local fixed = cjson.decode(redis.call('HGET', request, 'a' .. count))
-  return {before, held_reply(candidates[fixed.index], fixed.index, count, fixed.at, now)}
+  local fixed = cjson.decode(redis.call('HGET', request, 'a' .. repeated))
+  return {before, held_reply(candidates[fixed.index], fixed.index, tonumber(repeated), fixed.at, now)}
 end
 local other = binding and bound_elsewhere(binding, id, fingerprint, claim, former, token)
 if other then
@@ -52,7 +53,8 @@ end
 local attempt, fixed = math.max(count, whole(newest, 'newest')) + 1, nil -- a number is never given twice
 if index then
   local candidate = candidates[index]
-  fixed = {index = index, at = digits(now), worst = candidate.worst, lines = take_lines(candidate)}
+  fixed = {index = index, at = digits(now), worst = candidate.worst, lines = take_lines(candidate),
+    swapped = swapped_for(due, id, earlier)}
   reply = held_reply(candidate, index, attempt, fixed.at, now)
 end
 
@@ -62,7 +64,7 @@ if earlier then
   redis.call('ZREM', due, id .. ':' .. earlier.number)
 end
 if index then
-  write_attempt(request, attempt, attempt, {about = about, token = token, facts = candidates[index].facts, fixed = fixed,
+  write_attempt(request, attempt, attempt, {about = about, token = token, last = token, facts = candidates[index].facts, fixed = fixed,
     state = state})
   redis.call('ZADD', due, now + lease, id .. ':' .. attempt)
   bind(binding, id, fingerprint, claim, bound_for)

@@ -27,7 +27,7 @@ local newest = math.max(whole(known[1] or '0', 'attempts'), number)
 local fixed = {index = index, at = digits(at), worst = candidate.worst, lines = take_lines(candidate)}
 
 store_cells(balances, changed_cells())
-write_attempt(request, number, newest, {about = about, token = newest == number and token or known[3],
+write_attempt(request, number, newest, {about = about, token = token, last = newest == number and token or known[3],
   facts = candidate.facts, fixed = fixed, state = state})
 redis.call('ZADD', due, now + lease, id .. ':' .. number)
 bind(binding, id, ARGV[13], '', ARGV[14])

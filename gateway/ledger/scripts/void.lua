@@ -17,27 +17,16 @@ end
 if attempt.ended and attempt.ended.token == token then
   return {before, attempt.ended.result}
 end
-if not LIVE[attempt.state] and attempt.state ~= 'presumed' then
+if not may_be_given_back(attempt) then
   return {before, 'SAME'}
 end
 
 load_cells(balances, attempt.lines, now)
-if LIVE[attempt.state] then
-  local ended = plan_void(attempt, token, reason, now)
-  store_cells(balances, changed_cells())
-  mark(request, attempt, 'void', ended, '{}', retention)
-  redis.call('ZREM', due, id .. ':' .. number)
-  return {before, 'DONE'}
-end
-
-local was = whole_views(attempt.ended.cost, 'booked')
-local booked, differences = correct_lines(attempt, {0, 0, 0})
-local ended = {at = digits(now), token = token, result = 'LATE', source = '', reason = reason, images = '0',
-  cost = {'0', '0', '0'}, booked = booked}
-local entry = {kind = 'correct', source = 'void', outcome = cjson.encode({reason = reason}),
-  cost = {digits(-was[1]), digits(-was[2]), digits(-was[3])},
-  images = digits(-whole(attempt.ended.images, 'images')), lines = entry_lines(attempt, differences)}
+local ended, entry = plan_giving_back(attempt, token, reason, now)
 store_cells(balances, changed_cells())
-append(entries, id, attempt, entry)
+if entry then
+  append(entries, id, attempt, entry)
+end
 mark(request, attempt, 'void', ended, '{}', retention)
-return {before, 'LATE'}
+redis.call('ZREM', due, id .. ':' .. number)
+return {before, ended.result}

@@ -193,7 +193,7 @@ def check_images(sandbox: Sandbox, wishes: Sequence[Wish], answers: Sequence[Got
         if not image["partial"]:
             made.setdefault(image["prompt"], set()).add(image["sha256"])
     for wish, got in zip(wishes, answers, strict=True):
-        assert got.status == (wish.slip.status if wish.slip else 200), (wish, got.error)
+        assert got.status == (wish.slip.status if wish.slip else 200), (got.error, got.status, wish)
         if got.error is None:
             assert len(got.images) == wish.images, (wish, got)
             given = made[wish.body["prompt"]]

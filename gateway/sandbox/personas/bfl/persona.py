@@ -18,9 +18,10 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from gateway.sandbox.callbacks import Message, Patience
+from gateway.sandbox.invalid import Invalid
 from gateway.sandbox.json_response import PlainJSON
 from gateway.sandbox.personas.bfl.catalog import MODELS, Model, input_mp, output_mp
-from gateway.sandbox.personas.bfl.reading import Input, Invalid, read_input
+from gateway.sandbox.personas.bfl.reading import Input, read_input
 from gateway.sandbox.pictures import Picture
 from gateway.sandbox.results import arrival_of, elsewhere, origin
 from gateway.sandbox.sources import Unusable

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from gateway.sandbox.invalid import Invalid
 from gateway.sandbox.personas.bfl.catalog import Model, Size
 
 _MIN_EDGE, _MULTIPLE, _MAX_PIXELS = 64, 16, 4 * 1024 * 1024
@@ -13,15 +14,6 @@ _MAX_TOLERANCE = 6
 _FORMATS = ("jpeg", "png")
 _AREA, _ULTRA_AREA = 1024 * 1024, 4 * 1024 * 1024
 _MIN_RATIO, _MAX_RATIO = 3 / 7, 7 / 3
-
-
-class Invalid(Exception):
-    """A body that is refused: the field, and the type of the error."""
-
-    def __init__(self, field: str, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.field = field
-        self.kind = kind
 
 
 @dataclass(frozen=True, slots=True)

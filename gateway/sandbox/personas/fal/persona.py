@@ -15,9 +15,10 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from gateway.sandbox.callbacks import Message, Patience
+from gateway.sandbox.invalid import Invalid
 from gateway.sandbox.json_response import PlainJSON
 from gateway.sandbox.personas.fal.catalog import APPLICATIONS, ENDPOINTS, Endpoint, Making
-from gateway.sandbox.personas.fal.reading import Input, Invalid, read_input
+from gateway.sandbox.personas.fal.reading import Input, read_input
 from gateway.sandbox.personas.fal.signing import Signer
 from gateway.sandbox.pictures import Picture
 from gateway.sandbox.results import arrival_of, origin

@@ -5,20 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gateway.sandbox.invalid import Invalid
 from gateway.sandbox.personas.fal.catalog import Endpoint, Size
 
 _MAX_IMAGES, _MAX_SOURCES = 4, 16
 _MAX_EDGE, _MIN_PIXELS, _MAX_PIXELS, _MAX_RATIO = 3840, 655_360, 8_294_400, 3
 _MAX_FLUX_EDGE = 14_142
-
-
-class Invalid(Exception):
-    """An input that the model refuses: the field, and the type of the error."""
-
-    def __init__(self, field: str, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.field = field
-        self.kind = kind
 
 
 @dataclass(frozen=True, slots=True)

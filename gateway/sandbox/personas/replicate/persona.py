@@ -19,9 +19,10 @@ from starlette.types import ASGIApp
 
 from gateway.sandbox.bill import nano_usd
 from gateway.sandbox.callbacks import Message, Patience
+from gateway.sandbox.invalid import Invalid
 from gateway.sandbox.json_response import PlainJSON
 from gateway.sandbox.personas.replicate.catalog import MODELS, VERSIONS, Model
-from gateway.sandbox.personas.replicate.reading import Input, Invalid, read_input
+from gateway.sandbox.personas.replicate.reading import Input, read_input
 from gateway.sandbox.personas.replicate.signing import Signer
 from gateway.sandbox.pictures import Picture
 from gateway.sandbox.results import arrival_of, origin

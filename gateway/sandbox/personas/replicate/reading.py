@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gateway.sandbox.invalid import Invalid
 from gateway.sandbox.personas.replicate.catalog import RESOLUTIONS, Model, Size
 
 _FORMATS = {"webp": "webp", "png": "png", "jpg": "jpeg"}
 _MIN_EDGE, _MAX_EDGE, _MULTIPLE = 256, 1440, 32
 _DEFAULT_EDGE = 1024
-
-
-class Invalid(Exception):
-    """An input that is refused: the field, and the type of the error."""
-
-    def __init__(self, field: str, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.field = field
-        self.kind = kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,166 @@
+"""Cost of a request by what the gateway knows: keys, projects, routes, and requests and entries on record."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from statistics import median
+from typing import cast
+
+import uvloop
+
+from benchmarks.bench import Bench, fast_upstream
+from benchmarks.client import once
+from benchmarks.gateway import Gateway, Rules, gateway
+from benchmarks.report import Section, milliseconds, number
+from benchmarks.samples import Load
+from benchmarks.wrk import keep_busy
+from gateway.ledger.embedded import embedded_store
+from gateway.ledger.names import Names
+from gateway.ledger.store import Store
+
+KEYS, PROJECTS, ROUTES, ENTRIES = 100_000, 1_000, 200, 1_000_000
+CONNECTIONS = 16
+BATCH = 2_000
+CALLS_AT_ONCE = 4
+NAMES = Names()
+
+_COPY = """
+local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1][2]
+for number = ARGV[2], ARGV[3] do
+  redis.call('COPY', KEYS[2], KEYS[2] .. '-' .. number)
+  redis.call('XADD', KEYS[1], '*', unpack(last))
+end
+"""
+"""The last entry and its request's record, so many times more: what a busy month leaves behind."""
+
+
+@dataclass
+class Variant:
+    """A gateway that knows a lot of something."""
+
+    name: str
+    serving: Gateway
+    costs: list[float] = field(default_factory=list)
+    loads: list[Load] = field(default_factory=list)
+    single: list[Load] = field(default_factory=list)
+
+    def processor(self) -> float:
+        """Return the processor time of gateway and store so far, seconds."""
+        return self.serving.family.processor() + self.serving.store.processor()
+
+    def measure(self, bench: Bench) -> None:
+        """Keep it busy for a round."""
+        before = self.processor()
+        load = keep_busy(self.serving.target("small"), CONNECTIONS, bench.seconds, bench.folder)
+        self.costs.append((self.processor() - before) / load.answers)
+        self.loads.append(load)
+        self.single.append(keep_busy(self.serving.target("small"), 1, max(bench.seconds / 2, 1), bench.folder))
+
+
+@contextlib.asynccontextmanager
+async def _store(url: str) -> AsyncIterator[Store]:
+    """Connect, and let the disk wait meanwhile."""
+    store = Store(url, deadline=30.0)
+    await store.execute("CONFIG", "SET", "appendfsync", "no")
+    try:
+        yield store
+        while await _rewriting(store):  # noqa: ASYNC110 - another process's doing
+            await asyncio.sleep(0.2)
+        await store.execute("CONFIG", "SET", "appendfsync", "always")
+    finally:
+        await store.aclose()
+
+
+async def _rewriting(store: Store) -> bool:
+    """Tell whether the server rewrites its file beside its work."""
+    told = await store.execute("INFO", "persistence")
+    assert isinstance(told, dict)
+    return bool(told["aof_rewrite_in_progress"])
+
+
+async def add_keys(url: str, count: int) -> None:
+    """Write records of so many keys that nobody has."""
+    record = {"project": "team0", "name": "", "job_type": None, "created": time.time()}
+    async with _store(url) as store:
+        for start in range(0, count, BATCH):
+            pairs = (
+                (secrets.token_hex(32), json.dumps({"id": f"key_{number:012}", **record}))
+                for number in range(start, min(start + BATCH, count))
+            )
+            await store.execute("HSET", NAMES.keys, *(word for pair in pairs for word in pair))
+        await store.execute("HINCRBY", NAMES.meta, "keys_version", 1)
+
+
+async def add_entries(url: str, count: int) -> None:
+    """Repeat the last request's record and entry so many times."""
+    async with _store(url) as store:
+        told = await store.execute("XREVRANGE", NAMES.entries, "+", "-", "COUNT", 1)
+        request = cast("list[tuple[str, dict[str, str]]]", told)[0][1]["request"]
+        starts = iter(range(1, count + 1, BATCH))
+
+        async def some() -> None:
+            for start in starts:
+                end = min(start + BATCH - 1, count)
+                await store.execute("EVAL", _COPY, 2, NAMES.entries, NAMES.request(request), 0, start, end)
+
+        await asyncio.gather(*(some() for _ in range(CALLS_AT_ONCE)))
+
+
+@contextlib.contextmanager
+def variants(bench: Bench, port: int) -> Iterator[list[Variant]]:
+    """Run a gateway for each thing that there may be much of, and one with little of all."""
+    share = 100 if bench.quick else 1
+    keys, entries = KEYS // share, ENTRIES // share
+    upstreams = {"small": f"http://127.0.0.1:{port}/small"}
+    wanted = {
+        "one of each": Rules(upstreams),
+        f"{keys:,} keys": Rules(upstreams),
+        f"{PROJECTS:,} projects": Rules(upstreams, projects=PROJECTS),
+        f"{ROUTES:,} routes": Rules(upstreams | {f"other{number}": upstreams["small"] for number in range(1, ROUTES)}),
+        f"{ROUTES:,} routes of one job type": Rules(upstreams, routes=ROUTES),
+        f"{entries:,} requests on record": Rules(upstreams),
+    }
+    with contextlib.ExitStack() as stack:
+        found = [
+            Variant(name, stack.enter_context(gateway(bench.home("gateway"), rules, cores=bench.cores.measured)))
+            for name, rules in wanted.items()
+        ]
+        for each in found:  # so that there is a request to repeat, and everything is warm
+            uvloop.run(once(each.serving.target("small")))
+            with contextlib.suppress(RuntimeError):  # a second may be short on a busy machine
+                keep_busy(each.serving.target("small"), CONNECTIONS, 1, bench.folder)
+        with embedded_store(found[1].serving.data) as url:
+            asyncio.run(add_keys(url, keys))
+        with embedded_store(found[-1].serving.data) as url:
+            asyncio.run(add_entries(url, entries))
+        time.sleep(3)  # keyrings look once a second, and read them all
+        yield found
+
+
+def run(bench: Bench) -> list[Section]:
+    """Return the table, each row beside the first."""
+    head = ("", "processor for each request", "beside one of each", "16 connections", "1 connection p50")
+    shown = Section("What the gateway knows", head)
+    with fast_upstream(bench) as port, variants(bench, port) as found:
+        for _ in range(bench.rounds):
+            for each in found:
+                each.measure(bench)
+        base = median(found[0].costs)
+        for each in found:
+            cost = median(each.costs)
+            cells = (
+                f"{cost * 1e6:,.0f} µs",
+                f"{cost / base:.2f}",
+                f"{number(median(load.rate for load in each.loads))} /s",
+                milliseconds(median(load.p50 for load in each.single)),
+            )
+            shown.rows.append((each.name, *cells))
+            shown.figures[f"growth.{each.name.partition(' ')[2]}"] = cost / base
+    shown.notes.append("Processor time is that of the gateway and its store, by request answered.")
+    return [shown]

@@ -1,0 +1,57 @@
+"""How the commands about keys come to them, and what a key may be called."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TypeVar
+
+from gateway.cli.options import Fatal
+from gateway.cli.running import clear_errors
+from gateway.config.values import NAME
+from gateway.ledger.keys import Keys, UnknownKey
+from gateway.ledger.pepper import VARIABLE, check_pepper, load_pepper
+from gateway.ledger.store import Store
+from gateway.ports import LedgerUnavailable
+
+Result = TypeVar("Result")
+
+LONGEST_LABEL = 100
+
+
+def check_name(value: str) -> str:
+    """Return the name of a project or of a job type; ValueError if policy could not have it."""
+    if not NAME.fullmatch(value):
+        raise ValueError(f"{value!r} cannot be a name in a policy")
+    return value
+
+
+def check_label(value: str) -> str:
+    """Return what a key is told by; ValueError if that is not one short line."""
+    if len(value) > LONGEST_LABEL or not value.isprintable():
+        raise ValueError(f"one line of printable characters, {LONGEST_LABEL} at most")
+    return value
+
+
+def with_keys(
+    store: AbstractContextManager[str], data: Path, realm: str, work: Callable[[Keys], Awaitable[Result]]
+) -> Result:
+    """Do something with the keys of a realm; Fatal, in one line, if it cannot be done."""
+    with clear_errors(), store as url:
+        return asyncio.run(_with_keys(url, data, realm, work))
+
+
+async def _with_keys(url: str, data: Path, realm: str, work: Callable[[Keys], Awaitable[Result]]) -> Result:
+    connection = Store(url, deadline=5.0, realm=realm)
+    try:
+        await connection.check()
+        pepper = load_pepper(data, os.environ.get(VARIABLE))
+        await check_pepper(connection, pepper, realm)
+        return await work(Keys(connection, pepper, realm))
+    except (UnknownKey, LedgerUnavailable) as error:
+        raise Fatal(str(error)) from error
+    finally:
+        await connection.aclose()

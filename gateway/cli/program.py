@@ -1,0 +1,56 @@
+"""The command as a program: what it does when its output cannot be written, and when somebody stops it."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gateway.cli.options import Fatal, Stopped, os_words
+
+INTERRUPTED = 130
+
+
+class Program(click.Group):
+    """The group of all commands."""
+
+    def main(self, args: Sequence[str] | None = None, *others: Any, **named: Any) -> Any:
+        """Run it. What the terminal's encoding lacks is written as an escape, instead of ending the command."""
+        # The interpreter has None for what a shell closed by `>&-`.
+        sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - it stays open
+        sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - it stays open
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+        return super().main(args, *others, **named)
+
+    def invoke(self, context: click.Context) -> Any:
+        """Run a command; what ends it is one line on stderr, or none where nobody reads its output any more."""
+        try:
+            try:
+                return super().invoke(context)
+            finally:
+                sys.stdout.flush()
+        except KeyboardInterrupt as error:
+            raise Stopped("stopped", INTERRUPTED) from error
+        except OSError as error:
+            _drop_output()
+            if error.errno == errno.EPIPE:
+                raise
+            raise Fatal(os_words(error)) from error
+
+
+def _drop_output() -> None:
+    """Let go of what stdout did not take, else the interpreter would try once more at its end, and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

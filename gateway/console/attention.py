@@ -1,0 +1,87 @@
+"""Attention: what somebody should look at this morning, and which models retire."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
+from typing import Any
+
+from gateway.console.scene import Scene
+from gateway.steps.write import RETIREMENT_NOTICE
+
+BAD, WARN = "bad", "warn"
+MOST = 8
+
+Word = Mapping[str, Any]
+Notice = tuple[str, str, str]
+"""Level, words, and the page that has more."""
+
+
+def attention(
+    scene: Scene, budgets: Sequence[Mapping[str, object]], words: Sequence[Word], dead: int
+) -> list[dict[str, str]]:
+    """Return what somebody should look at, worst first."""
+    found: list[Notice] = []
+    if scene.follower.trouble:
+        found.append((BAD, f"The store does not answer: {scene.follower.trouble}", "overview"))
+    found += [*_of_policy(words), *_of_budgets(budgets), *_of_routes(words)]
+    if unconfirmed := len(scene.follower.rollup.presumptions.open):
+        found.append((WARN, f"{_counted(unconfirmed, 'booking')} presumed, not confirmed", "overview"))
+    if dead:
+        found.append((WARN, f"{_counted(dead, 'call back')} that nobody took", "tasks"))
+    soon = [each for each in retirements(scene) if each["soon"]]
+    found += [(WARN, f"Model {each['model']} retires on {each['retires']}", "policy") for each in soon]
+    unique = dict.fromkeys(sorted(found, key=lambda each: each[0] != BAD))
+    return [{"level": level, "text": text, "page": page} for level, text, page in unique][:MOST]
+
+
+def _of_policy(words: Sequence[Word]) -> Iterator[Notice]:
+    for word in words:
+        if word.get("reload_failed"):
+            yield BAD, f"A changed policy does not check; {word['host']} serves the one before", "policy"
+    if len({str(word.get("policy")) for word in words}) > 1:
+        yield WARN, "Gateways on this store serve different policies", "policy"
+
+
+def _of_budgets(budgets: Sequence[Mapping[str, object]]) -> Iterator[Notice]:
+    for budget in budgets:
+        name = f"{budget['scope']} per {budget['window']}"
+        if budget["level"] == "spent":
+            yield BAD, f"The budget of {name} is used up", "budgets"
+        elif budget["runs_out"] is not None and budget["window"] != "hour":
+            yield WARN, f"The budget of {name} runs out before its {budget['window']} ends", "budgets"
+
+
+def _of_routes(words: Sequence[Word]) -> Iterator[Notice]:
+    for word in words:
+        for route, health in word.get("routes", {}).items():
+            if health.get("circuit") in ("open", "half_open"):
+                yield WARN, f"Route {route} is ejected on {word['host']}", "routes"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def retirements(scene: Scene) -> list[dict[str, object]]:
+    """Return models in use that their vendor will retire, or has, soonest first, and who uses them."""
+    today, policy = scene.clock().date(), scene.policy
+    found: dict[str, tuple[date, set[str], str | None]] = {}
+    for route in policy.routes.values():
+        if route.model.retires is not None:
+            known = found.setdefault(route.model.name, (route.model.retires, set(), route.model.replacement))
+            known[1].add(route.name)
+    return [
+        {
+            "model": model,
+            "retires": on.isoformat(),
+            "days": (on - today).days,
+            "soon": on - today <= RETIREMENT_NOTICE,
+            "routes": sorted(routes),
+            "job_types": sorted(
+                name for name, kind in policy.job_types.items() if any(route.name in routes for route in kind.routes)
+            ),
+            "replacement": replacement,
+        }
+        for model, (on, routes, replacement) in sorted(found.items(), key=lambda each: each[1][0])
+    ]

@@ -1,0 +1,157 @@
+"""Figures: what the overview and the spend page show, all of the ledger; money as decimal strings of USD."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+from gateway.console.attention import attention, retirements
+from gateway.console.budgets import budget_rows
+from gateway.console.forecast import iso
+from gateway.console.happened import causes
+from gateway.console.rollup import DAY, DIMENSIONS, HOUR, HOURS_KEPT, Rollup, bucket_of, month_start
+from gateway.console.scene import Scene
+from gateway.domain import money
+from gateway.domain.errors import InvalidRequest
+from gateway.domain.period import day_start
+from gateway.domain.spend import Row
+from gateway.ledger.entries import Entry
+
+SHOWN = 8
+"""Names told apart in a chart; the rest is one."""
+OTHERS = "others"
+RANGES = ("24h", "7d", "30d", "month")
+MOST_UNCONFIRMED = 50
+MOST_BUDGETS = 8
+MOST_ROWS = 1000
+
+
+async def overview(scene: Scene, query: Mapping[str, str]) -> dict[str, object]:
+    """Return what an operator looks at first; LedgerUnavailable."""
+    now, rollup = scene.clock(), scene.follower.rollup
+    budgets = budget_rows(await scene.budgets.now(), rollup, now)
+    snapshot, words = await scene.snapshot.now(), await scene.words.now()
+    happened = await scene.happened.now()
+    by = query.get("by", "project")
+    return {
+        **state(scene),
+        "sums": _sums(rollup, now),
+        "spend": spend_series(rollup, now, _dimension(by), _range(query.get("range", "30d"))),
+        "budgets": budgets[:MOST_BUDGETS],
+        "budgets_in_all": len(budgets),
+        "attention": attention(scene, budgets, words, snapshot.callbacks_dead or 0),
+        "happened": causes(happened),
+        "retirements": retirements(scene),
+        "unconfirmed": [_unconfirmed(entry) for entry in rollup.unconfirmed()[:MOST_UNCONFIRMED]],
+    }
+
+
+async def spend(scene: Scene, query: Mapping[str, str]) -> dict[str, object]:
+    """Return spend by one dimension over a range: series for a chart, and a row by name; InvalidRequest."""
+    by, span = _dimension(query.get("by", "project")), _range(query.get("range", "30d"))
+    now, rollup = scene.clock(), scene.follower.rollup
+    size, since = _since(span, now)
+    rows = sorted(rollup.sums(by, size, since).values(), key=lambda row: (-row.route, row.group))
+    return {
+        **state(scene),
+        "spend": spend_series(rollup, now, by, span),
+        "rows": [told(row) | {"name": row.group[0]} for row in rows[:MOST_ROWS]],
+        "total": told(rollup.total(size, since)),
+    }
+
+
+def state(scene: Scene) -> dict[str, object]:
+    """Return how far the figures reach."""
+    follower = scene.follower
+    return {
+        "at": iso(scene.clock()),
+        "version": follower.version,
+        "entries": follower.rollup.entries,
+        "read": round(follower.progress(), 3),
+        "trouble": follower.trouble,
+    }
+
+
+def told(row: Row) -> dict[str, object]:
+    """Return a row as JSON."""
+    usd = {"official": row.official, "route": row.route, "internal": row.internal, "savings": row.savings}
+    usd["unconfirmed"] = row.unconfirmed
+    return {"requests": row.requests, "images": row.images} | {
+        name: money.format_usd(nano) for name, nano in usd.items()
+    }
+
+
+def _sums(rollup: Rollup, now: datetime) -> dict[str, object]:
+    today, month = day_start(now), month_start(now)
+    yesterday = bucket_of(today - timedelta(days=1), DAY)
+    last_month = bucket_of(month_start(month - timedelta(days=1)), DAY)
+    so_far = last_month + bucket_of(now, DAY) - bucket_of(month, DAY) + DAY
+    return {
+        "today": told(rollup.total(DAY, bucket_of(today, DAY))),
+        "yesterday": told(rollup.total(DAY, yesterday, bucket_of(today, DAY))),
+        "month": told(rollup.total(DAY, bucket_of(month, DAY))),
+        "last_month_so_far": told(rollup.total(DAY, last_month, min(so_far, bucket_of(month, DAY)))),
+        "presumed": money.format_usd(sum(entry.cost.route for entry in rollup.unconfirmed())),
+        "presumed_requests": len(rollup.unconfirmed()),
+    }
+
+
+def spend_series(rollup: Rollup, now: datetime, by: str, span: str) -> dict[str, object]:
+    """Return a series by name, the dearest first and the rest as one, each a value by bucket."""
+    size, since = _since(span, now)
+    dearest = sorted(rollup.sums(by, size, since).values(), key=lambda row: (-row.route, row.group))
+    names = [row.group[0] for row in dearest[:SHOWN]]
+    times = list(range(since, bucket_of(now, size) + size, size))
+    buckets = rollup.buckets(by, size)
+    series = {name: [_route(buckets, at, name) for at in times] for name in names}
+    if len(dearest) > SHOWN:
+        totals = [sum(row.route for row in buckets.get(at, {}).values()) for at in times]
+        shown = [sum(values) for values in zip(*series.values(), strict=True)]
+        series[OTHERS] = [total - part for total, part in zip(totals, shown, strict=True)]
+    return {
+        "by": by,
+        "range": span,
+        "step": size,
+        "times": times,
+        "series": [
+            {"name": name, "usd": [money.format_usd(nano) for nano in values]} for name, values in series.items()
+        ],
+        "names": len(dearest),
+    }
+
+
+def _route(buckets: Mapping[int, Mapping[str, Row]], at: int, name: str) -> int:
+    row = buckets.get(at, {}).get(name)
+    return 0 if row is None else row.route
+
+
+def _since(span: str, now: datetime) -> tuple[int, int]:
+    """Return the size of buckets and the first of them."""
+    if span == "24h":
+        return HOUR, bucket_of(now - timedelta(hours=23), HOUR)
+    if span == "7d":
+        return HOUR, bucket_of(now - timedelta(hours=HOURS_KEPT - 1), HOUR)
+    return DAY, bucket_of(month_start(now) if span == "month" else now - timedelta(days=29), DAY)
+
+
+def _dimension(name: str) -> str:
+    if name not in DIMENSIONS:
+        raise InvalidRequest(f"by must be one of {', '.join(DIMENSIONS)}.", param="by")
+    return name
+
+
+def _range(name: str) -> str:
+    if name not in RANGES:
+        raise InvalidRequest(f"range must be one of {', '.join(RANGES)}.", param="range")
+    return name
+
+
+def _unconfirmed(entry: Entry) -> dict[str, object]:
+    return {
+        "request": entry.request_id,
+        "at": iso(entry.time),
+        "project": entry.project,
+        "route": entry.route,
+        "usd": money.format_usd(entry.cost.route),
+        "why": entry.reason,
+    }

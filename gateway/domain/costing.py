@@ -1,0 +1,89 @@
+"""Costing: what work cost by what was said of it: which of that is believed, and what it comes to in each view."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+from gateway.domain import pricing
+from gateway.domain.job import Job, Size
+from gateway.domain.price import Bills, Price
+from gateway.domain.route import Quote, Views
+from gateway.domain.settlement import CostSource, Reading
+
+ABSURD = 10
+"""Times the worst case; what would cost more is a mistake of the provider's, not a bill."""
+
+
+def believed(quote: Quote, reading: Reading) -> Reading:
+    """The reading without what nobody would bill: one such mistake must not empty a project's budget.
+
+    Nor is it believed that images cost nothing.
+    """
+    usage, reported, price, most = reading.usage, reading.reported, quote.route_price, ABSURD * quote.worst.route
+    least = 1 if reading.images else 0
+    rows = ((quote.official_price, ABSURD * quote.worst.official), (price, most))
+    if usage is not None and any(row.tokens and pricing.cost_of_usage(usage, row.tokens) > top for row, top in rows):
+        reading = replace(reading, usage=None, usage_problem="absurd")
+    if reported is not None and not least <= reported <= most:
+        reading = replace(reading, reported=None, usage_problem=reading.usage_problem or "absurd")
+    if price.seconds is not None and reading.seconds is not None:
+        cost = pricing.cost_of_work(quote.job, price, quote.route.model, reading)
+        if reading.seconds < 0 or cost is None or not least <= cost <= most:
+            reading = replace(reading, seconds=None, usage_problem=reading.usage_problem or "absurd")
+    if (price.units or price.reported_unit) and reading.units is not None:
+        cost = pricing.cost_of_work(quote.job, price, quote.route.model, reading)
+        if reading.units < 0 or cost is None or not least <= cost <= most:
+            reading = replace(reading, units=None, usage_problem=reading.usage_problem or "absurd")
+    made = _as_made(quote, reading)
+    works = ((pricing.cost_of_work(made, row, quote.route.model, reading), top) for row, top in rows)
+    if any(cost is not None and cost > top for cost, top in works):
+        images, problem = min(reading.images, quote.job.n), reading.usage_problem or "absurd"
+        reading = replace(reading, size=None, quality=None, images=images, usage_problem=problem)
+    return reading
+
+
+def cost(quote: Quote, reading: Reading, multiplier: Fraction) -> tuple[Views, CostSource]:
+    """What the work cost in three views, and how the route's own is known."""
+    made, model = _as_made(quote, reading), quote.route.model
+
+    def known(price: Price) -> int | None:
+        return pricing.cost_of_work(made, price, model, reading)
+
+    official, route = known(quote.official_price), known(quote.route_price)
+    if official is None:
+        official = _estimate(quote, made, quote.official_price, reading.images)
+    source = CostSource.USAGE
+    if reading.reported is not None:
+        route, source = reading.reported, CostSource.REPORTED
+    elif route is None:
+        route, source = _estimate(quote, made, quote.route_price, reading.images), CostSource.ESTIMATE
+    return pricing.views(official, route, multiplier), source
+
+
+def is_metered(price: Price, reading: Reading) -> bool:
+    """Tell whether seconds or units were counted that the row has a price for."""
+    if price.seconds is not None and reading.seconds is not None:
+        return True
+    return (price.units is not None or price.reported_unit is not None) and reading.units is not None
+
+
+def _as_made(quote: Quote, reading: Reading) -> Job:
+    """The job with `auto` resolved as the answer says it was; its quality may be the provider's word for ours."""
+    job, route = quote.job, quote.route
+    size = reading.size if reading.size and Size.parse(reading.size) else job.size
+    meant = [own for own in route.model.capabilities.quality if route.quality_names.get(own, own) == reading.quality]
+    quality = job.quality if job.quality in meant or not meant else meant[-1]
+    return job if (size, quality) == (job.size, job.quality) else replace(job, size=size, quality=quality)
+
+
+def _estimate(quote: Quote, made: Job, price: Price, images: int) -> int:
+    """What work of which nothing was counted costs: tokens at their most, anything else as it usually is."""
+    model, qualities, case = quote.route.model, quote.route.capabilities.quality, pricing.worst_case
+    if price.tokens is None:
+        case = pricing.usual_case
+        made = made if price.bills is Bills.REQUESTED else replace(made, n=images or made.n)
+    return min(
+        case(made, model, price, sizes=(), qualities=qualities),
+        pricing.worst_case(quote.job, model, price, sizes=(), qualities=qualities),
+    )

@@ -1,0 +1,69 @@
+"""Stopping: first out of the balancer's sight, then out of service. And telling a service manager of the start."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+
+READY = "READY=1"
+
+
+class Stopping:
+    """How a process comes to its end: `leaving` first, `delay` seconds later `shutdown`.
+
+    From `leaving` on it says that it is not ready, and asks clients to connect anew, while it serves whatever still
+    comes: balancers take a moment to look elsewhere. Whoever asks twice waits no longer.
+    """
+
+    def __init__(self, delay: float) -> None:
+        self.leaving = asyncio.Event()
+        self.shutdown = asyncio.Event()
+        self._delay = delay
+
+    def ask(self) -> None:
+        """Begin to leave; the second time at once."""
+        if self._delay <= 0 or self.leaving.is_set():
+            self.shutdown.set()
+        self.leaving.set()
+
+    def now(self) -> None:
+        """Shut down at once."""
+        self.leaving.set()
+        self.shutdown.set()
+
+    async def run(self, leave: Callable[[], None]) -> None:
+        """Return once it is time to shut down; `leave` is called when leaving begins."""
+        await self.leaving.wait()
+        leave()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.shutdown.wait(), self._delay)
+        self.shutdown.set()
+
+    def follow_signals(self, lifeline: int | None = None) -> None:
+        """Stop on SIGTERM and SIGINT, and at once when `lifeline` reads end-of-file: the supervisor is gone."""
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, self.ask)
+
+        def alone(descriptor: int) -> None:
+            loop.remove_reader(descriptor)  # end-of-file is readable for ever
+            self.now()
+
+        if lifeline is not None:
+            loop.add_reader(lifeline, alone, lifeline)
+
+
+def notify(state: str) -> None:
+    """Tell the service manager, if one asks by NOTIFY_SOCKET (sd_notify(3)); one that cannot be reached is not told."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock, suppress(OSError):
+        sock.connect(address)
+        sock.send(state.encode())

@@ -1,0 +1,57 @@
+"""Task ending: a task is ended for good, its callback in the same step, and what it was to make is let go of."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+
+from gateway.domain.errors import InternalError
+from gateway.domain.task import TaskRecord, TaskStatus, task_of
+from gateway.ports import LedgerUnavailable
+from gateway.ports.storage import StorageUnavailable
+from gateway.tasks.answer import kept_apart
+from gateway.tasks.document import encoded, told
+from gateway.tasks.service import body_name
+from gateway.tasks.shop import Workshop
+
+log = logging.getLogger(__name__)
+
+STORE_PAUSE = 1.0
+"""Seconds between two tries to reach a store that does not answer."""
+
+_TOO_LARGE = "The images were made and billed, but there is no room to keep them; nothing else can be said of them."
+
+
+async def end(shop: Workshop, ended: TaskRecord, token: str) -> None:
+    """End a task as the record says; waits for a store that is away."""
+    request_id, order = ended.order.request_id, ended.order
+    task_id = task_of(request_id)
+    while True:
+        body = encoded(ended) if order.callback_url is not None else None
+        try:
+            await shop.tasks.end(
+                task_id,
+                token,
+                ended.status,
+                result=ended.result,
+                error=ended.error,
+                cost=ended.cost,
+                callback_body=body,
+            )
+            break
+        except ValueError as large:
+            if ended.status is not TaskStatus.COMPLETED:
+                raise
+            result = await kept_apart(shop.means.answers, request_id, ended.result or {})
+            ended = replace(ended, result=result)
+            if result is None:
+                log.error("the answer of %s cannot be kept: %s", task_id, large)  # noqa: TRY400 - no fault here
+                ended = replace(ended, status=TaskStatus.FAILED, error=told(InternalError(_TOO_LARGE)))
+        except LedgerUnavailable as unavailable:
+            log.warning("the end of task %s waits for the store: %s", task_id, unavailable)
+            await asyncio.sleep(STORE_PAUSE)
+    try:
+        await shop.blobs.delete(body_name(request_id))
+    except StorageUnavailable as unavailable:
+        log.warning("the body of task %s stays behind: %s", task_id, unavailable)

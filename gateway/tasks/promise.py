@@ -1,0 +1,44 @@
+"""Promise: what a task may cost at most, and until when it may begin, whatever policy says once it is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import astuple, replace
+
+from gateway.domain.errors import BudgetExceeded, GatewayError, Unavailable
+from gateway.domain.route import Quote
+from gateway.request.exchange import Admitted
+
+
+def promised(quotes: Sequence[Quote]) -> tuple[int, ...]:
+    """Return the worst case of the dearest quote that a task was made with, in each view (nano-USD)."""
+    return tuple(max(each) for each in zip(*(astuple(quote.worst) for quote in quotes), strict=True))
+
+
+def within(admitted: Admitted, most: Sequence[int] | None) -> Admitted:
+    """Return the request with the quotes that keep to the promise; BudgetExceeded if none does.
+
+    None is the promise of a task that another version made: there was none.
+    """
+    if most is None:
+        return admitted
+    quotes = [quote for quote in admitted.ranked.quotes if _keeps_to(quote, most)]
+    if not quotes:
+        message = (
+            "Every route has become dearer than what was held for this task when it was made; nothing was sent and "
+            "nothing billed. Send the request again to take the price of now."
+        )
+        raise BudgetExceeded(message, code="price_changed")
+    if len(quotes) == len(admitted.ranked.quotes):
+        return admitted
+    return replace(admitted, ranked=replace(admitted.ranked, quotes=quotes))
+
+
+def expired() -> GatewayError:
+    """Return the error for a task that waited for too long."""
+    message = "This task could not begin within the time that it may wait (X-Gateway-Max-Wait); nothing was billed."
+    return Unavailable(message, code="task_expired")
+
+
+def _keeps_to(quote: Quote, most: Sequence[int]) -> bool:
+    return all(now <= then for now, then in zip(astuple(quote.worst), most, strict=True))

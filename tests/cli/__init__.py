@@ -1,0 +1,1 @@
+"""The command line: progress, stopping, exit statuses, JSON, completion, keys in bulk."""

@@ -1,0 +1,115 @@
+"""stdout that cannot be written: nobody reads it to its end, the disk is full, the encoding lacks letters."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from gateway.cli.running import write_whole
+from gateway.ledger.audit import audit
+from gateway.ledger.export import export
+from gateway.ledger.redis_ledger import RedisLedger
+from gateway.ledger.store import Store
+from tests.cli.command import COMMAND, environ
+from tests.ledger.traffic import many_entries
+
+COUNT = 1_200
+FULL = Path("/dev/full")
+
+
+@pytest.fixture(autouse=True)
+async def entries(store: Store, realm: str) -> None:
+    """A ledger with more entries than a pipe takes."""
+    ledger = RedisLedger(store, realm)
+    await ledger.open()
+    await ledger.aclose()
+    await many_entries(store, realm, COUNT)
+
+
+def test_a_reader_that_goes_away(server: str, realm: str) -> None:
+    """`… | head -1` gets its line; the command ends with 1, and says nothing, as nobody asked for more."""
+    command = [*COMMAND, "ledger", "export", "--to", "-", "--realm", realm, "--store", server]
+    with subprocess.Popen(command, env=environ(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        line = process.stdout.readline()
+        process.stdout.close()
+        said = process.stderr.read()
+
+    assert line.startswith(b'{"fields":')
+    assert (process.returncode, said) == (1, b"")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="no device that is always full")
+def test_a_full_disk_behind_stdout(server: str, realm: str) -> None:
+    """A report that did not get out whole is no success: one line, exit status 1."""
+    command = [*COMMAND, "spend", "--window", "total", "--format", "csv", "--realm", realm, "--store", server]
+    with FULL.open("w") as full:
+        done = subprocess.run(
+            command, env=environ(), stdout=full, stderr=subprocess.PIPE, text=True, timeout=100, check=False
+        )
+
+    assert (done.returncode, done.stderr) == (1, "image-gateway: No space left on device\n")
+
+
+async def test_a_full_disk_under_an_export(store: Store, server: str, realm: str, tmp_path: Path) -> None:
+    """An export that has no more room says so in a line; with room again it goes on, and every entry is there once."""
+    command = [*COMMAND, "ledger", "export", "--to", "export", "--realm", realm, "--store", server]
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        env=environ(),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, 600_000)),
+    )
+    out, err = await process.communicate()
+
+    assert (process.returncode, out) == (1, b"")
+    assert err == b"image-gateway: File too large\n"
+    await export(store, realm, tmp_path / "export")
+    found = await audit(store, realm, export=[tmp_path / "export"])
+    assert found.agrees
+    assert found.history is not None
+    assert found.history.lines == COUNT
+
+
+def test_a_terminal_without_these_letters(server: str, realm: str, tmp_path: Path) -> None:
+    """Where the encoding has no box to draw and no arrow, tables are ASCII and nothing fails."""
+    (tmp_path / "policy").mkdir()
+    (tmp_path / "policy" / "policy.yaml").write_text(
+        'providers: {main: {kind: openai, base_url: "https://images.example.com/v1"}}\n'
+        "routes: {main/gpt-image-2: {provider: main, model: gpt-image-2}}\n"
+        "job_types: {draft: {routes: [main/gpt-image-2]}}\n"
+        'projects: {team: {job_types: [draft], budgets: [{window: day, limit: "10"}]}}\n'
+    )
+    command = [*COMMAND, "explain", "-", "--policy", str(tmp_path / "policy"), "--project", "team"]
+    done = subprocess.run(
+        command,
+        input='{"prompt": "a lighthouse"}',
+        env=environ({"PYTHONIOENCODING": "iso-8859-1", "COLUMNS": "40"}),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.isascii()
+    assert "\\u2192 main/gpt-image-2" in done.stdout
+    assert "+--" in done.stdout
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    """What cannot be encoded half-way leaves the file as it was, and no other beside it."""
+    page = tmp_path / "page.html"
+    write_whole(page, "one")
+    with pytest.raises(UnicodeEncodeError):
+        write_whole(page, "two" * 100_000 + "\ud800")
+
+    assert page.read_text() == "one"
+    assert list(tmp_path.iterdir()) == [page]

@@ -1,0 +1,1 @@
+"""Tests of what runs the gateway elsewhere: rules, dashboards, image, chart, units."""

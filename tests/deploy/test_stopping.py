@@ -1,0 +1,84 @@
+"""How a gateway leaves: not ready first and serving still, then closed; and what it tells its service manager."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from gateway.sandbox.client import Sandbox
+from gateway.sandbox.server import running_sandbox
+from tests.e2e.policies import tight
+from tests.e2e.stack import Stack, fetch, running_gateway, wait_until
+
+PATH = "/v1/images/generations"
+BODY = {"prompt": "a lighthouse", "size": "1024x1024", "quality": "low"}
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    """A simulated provider."""
+    with running_sandbox() as running:
+        yield running
+
+
+def readiness(stack: Stack) -> int:
+    """What the readiness check answers."""
+    return fetch(f"http://127.0.0.1:{stack.port}/readyz").status
+
+
+def test_it_serves_on_while_it_leaves(tmp_path: Path, sandbox: Sandbox) -> None:
+    """After SIGTERM it is not ready, serves all the same, and asks clients to connect anew; asked twice it ends."""
+    with running_gateway(tmp_path, tight("10"), sandbox, "--shutdown-delay", "600") as stack:
+        headers = {"authorization": f"Bearer {stack.key()}", "content-type": "application/json"}
+        client = http.client.HTTPConnection("127.0.0.1", stack.port, timeout=60)
+
+        def asked() -> tuple[int, str | None]:
+            client.request("POST", PATH, json.dumps(BODY), headers)
+            answer = client.getresponse()
+            answer.read()
+            return answer.status, answer.getheader("connection")
+
+        assert asked() == (200, None)
+        stack.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: readiness(stack) == 503, 30, "unreadiness")
+        assert fetch(f"http://127.0.0.1:{stack.port}/healthz").status == 200
+        assert fetch(f"http://127.0.0.1:{stack.admin_port}/readyz").error["reasons"] == ["shutting down"]
+        assert asked() == (200, "close")
+        client.close()
+        assert stack.stop() == 0
+    assert stack.log.read_text().count("rror") == 0
+
+
+def test_what_outlasts_the_grace_is_told_so_and_booked(tmp_path: Path, sandbox: Sandbox) -> None:
+    """A request that is still under way when the grace is over gets an error in words, and is presumed spent."""
+    sandbox.fault("slow", seconds=300)
+    with (
+        running_gateway(tmp_path, tight("10", timeout="600s"), sandbox, "--grace", "1") as stack,
+        ThreadPoolExecutor(1) as client,
+    ):
+        stack.key()
+        asked = client.submit(stack.post, PATH, BODY)
+        wait_until(sandbox.requests, 30, "the call")
+        assert stack.stop() == 0
+        assert (asked.result().status, asked.result().error["code"]) == (503, "shutting_down")
+        (row,) = stack.spend("--by", "project")
+        assert row["unconfirmed_usd"] == row["route_usd"] != "0"
+
+
+def test_a_service_manager_is_told_when_it_serves(tmp_path: Path, sandbox: Sandbox) -> None:
+    """Workers too: READY=1 arrives at the socket that the environment names, once requests are served."""
+    address = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(address))
+        manager.settimeout(60)
+        environ = {"NOTIFY_SOCKET": str(address)}
+        with running_gateway(tmp_path, tight("10"), sandbox, "--workers", "2", environ=environ) as stack:
+            assert [manager.recv(100) for _ in range(2)] == [b"READY=1"] * 2
+            assert readiness(stack) == 200

@@ -1,0 +1,1 @@
+"""Tests that read what nobody would send."""

@@ -1,0 +1,122 @@
+"""Scripts that go to the store together: what one has to do with another is the round trip, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gateway.ledger.errors import LedgerRefused
+from gateway.ledger.script import Script
+from gateway.ledger.store import Store
+from gateway.ledger.together import MOST_AT_ONCE, MOST_BYTES, Together
+from gateway.ports import LedgerUnavailable
+from tests.ledger.fake_server import OK, Command, FakeServer, fake_server
+
+ADD = Script("add", "return redis.call('INCRBY', KEYS[1], ARGV[1])", "3a5ae8ae9a4a2a3d9a1f0d1e9f7a2c1b4d5e6f70")
+"""Its digest is not its own, so that the server knows it only by its source."""
+PATIENT = 30.0
+
+
+@pytest.fixture
+async def fake() -> AsyncIterator[FakeServer]:
+    """A server that says OK to everything."""
+    async with fake_server(OK) as server:
+        yield server
+
+
+async def test_what_comes_meanwhile_goes_at_once(fake: FakeServer) -> None:
+    """While a call is under way others gather, and go next, in the order in which they came and bounded in number."""
+    store = Store(fake.url, deadline=PATIENT, silence=PATIENT)
+    together = Together(store)
+    writes: list[int] = []
+    begun = asyncio.Event()
+    sent = store.execute_all
+
+    async def counted(commands: list[tuple[str | int, ...]]) -> list[object]:
+        writes.append(len(commands))
+        begun.set()
+        return await sent(commands)
+
+    store.execute_all = counted  # type: ignore[method-assign, assignment]  # only looked at, and passed on
+    count = 2 * MOST_AT_ONCE
+    first = asyncio.create_task(together.run(ADD, ["k"], ["first"]))
+    await begun.wait()
+    calls = [together.run(ADD, ["k"], [str(i)]) for i in range(count)]
+    assert await asyncio.gather(first, *calls) == ["OK"] * (count + 1)
+    assert writes == [1, MOST_AT_ONCE, MOST_AT_ONCE]
+    assert [command[4] for command in fake.asked] == ["first", *map(str, range(count))]
+    await store.aclose()
+
+
+async def test_large_ones_do_not_go_together(fake: FakeServer) -> None:
+    """No reply comes before all were run, so that what goes at once is bounded in size too; one alone always goes."""
+    store = Store(fake.url, deadline=PATIENT, silence=PATIENT)
+    together = Together(store)
+    large = "x" * (MOST_BYTES + 1)
+    calls = [together.run(ADD, ["k"], [large]) for _ in range(3)]
+    assert await asyncio.gather(*calls) == ["OK"] * 3
+    await store.aclose()
+
+
+async def test_the_error_of_one_is_no_matter_to_the_others(server: str) -> None:
+    """Each gets the reply to its own script; one that fails does so with its own error."""
+    store = Store(server, deadline=PATIENT, silence=PATIENT)
+    together = Together(store)
+    calls = [together.run(ADD, ["together:n"], [amount]) for amount in ("1", "no number", "2", "3", "1.5")]
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(result) for result in results] == [int, LedgerRefused, int, int, LedgerRefused]
+    assert await store.execute("GET", "together:n") == "6"
+    await store.aclose()
+
+
+async def test_whoever_leaves_takes_nobody_along(fake: FakeServer) -> None:
+    """One that is cancelled before or after it is sent leaves the others their own replies."""
+    store = Store(fake.url, deadline=PATIENT, silence=PATIENT)
+    together = Together(store)
+
+    begun = asyncio.Event()
+
+    def slowly(_command: Command) -> float:
+        begun.set()
+        return 0.05
+
+    with fake.saying(slowly):
+        tasks = [asyncio.create_task(together.run(ADD, ["k"], [str(i)])) for i in range(9)]
+        tasks[1].cancel()
+        await begun.wait()
+        tasks[2].cancel()
+        tasks[5].cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    left = [at for at, result in enumerate(results) if isinstance(result, asyncio.CancelledError)]
+    assert left == [1, 2, 5]
+    assert all(results[at] for at in range(9) if at not in left)
+    await store.aclose()
+
+
+async def test_a_broken_connection_is_tried_again_one_by_one(fake: FakeServer) -> None:
+    """What nobody knows the fate of is run again by itself, since it may be repeated."""
+    store = Store(fake.url, deadline=PATIENT, silence=PATIENT)
+    together = Together(store)
+    failed: list[Command] = []
+
+    def once(command: Command) -> bytes | None:
+        failed.append(command)
+        return None if len(failed) == 1 else OK
+
+    with fake.saying(once):
+        assert await asyncio.gather(*(together.run(ADD, ["k"], [str(i)]) for i in range(5))) == ["OK"] * 5
+    assert {command[4] for command in fake.asked} == {"0", "1", "2", "3", "4"}
+    await store.aclose()
+
+
+async def test_a_store_that_is_away_refuses_all_of_them(fake: FakeServer) -> None:
+    """Each hears why, by an error of its own, and the next ones are refused at once."""
+    store = Store(fake.url, deadline=PATIENT, silence=0.09)
+    together = Together(store)
+    with fake.saying(5.0):
+        results = await asyncio.gather(*(together.run(ADD, ["k"], [str(i)]) for i in range(80)), return_exceptions=True)
+    assert all(isinstance(result, LedgerUnavailable) and "no answer" in str(result) for result in results)
+    assert len({id(result) for result in results}) == 80
+    await store.aclose()

@@ -1,0 +1,68 @@
+"""Short bodies without escapes are parsed without being scanned first: what is read, or refused, is the same."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.domain.errors import InvalidRequest
+from gateway.web.json_object import Member, read_object
+from gateway.web.json_scan import Scanner
+from gateway.web.limits import BodyLimits
+
+BODIES = [
+    b'{"prompt":"a cat","n":2,"size":"1024x1024"}',
+    b'\n\t{ "prompt" : "a cat" ,\r\n "images":[{"image_url":"https://x/y.png"}], "f": -1.5e3, "t": true, "z": null }\n',
+    b"{}",
+    b'{"prompt":"gr\xc3\xbcn"}',
+    b'{"prompt":"a \\"cat\\" \\u00fc"}',
+    b"",
+    b"  ",
+    b"[]",
+    b'"x"',
+    b'{"a":1}}',
+    b"}{",
+    b'{"a":[1}]',
+    b'{"a":1,"a":2}',
+    b'{"a":"b',
+    b'{"a":"b\nc"}',
+    b'{"a":"\\ud800"}',
+    b'{"a":\x00}',
+    b'{"a":NaN}',
+    b'{"a":1e999}',
+    b'{"a":' + b"[" * 40 + b"]" * 40 + b"}",
+    b'{"a":\xff}',
+    b'\xef\xbb\xbf{"a":1}',
+    b"{'a':1}",
+]
+
+
+def outcome(body: bytes, *, plain: bool, pieces: int = 1) -> list[Member] | str:
+    """What is read of a body, or the code of the error."""
+    scanner = Scanner(BodyLimits())
+    if not plain:
+        scanner._plain = None
+    step = max(-(-len(body) // pieces), 1)
+    try:
+        for start in range(0, len(body), step):
+            scanner.feed(body[start : start + step])
+        return read_object(scanner)
+    except InvalidRequest as error:
+        return error.code
+
+
+@pytest.mark.parametrize("pieces", [1, 3, 50])
+@pytest.mark.parametrize("body", BODIES)
+def test_a_short_body_reads_the_same_without_a_scan(body: bytes, pieces: int) -> None:
+    """Members, values and the way they were written, or the refusal, do not depend on how the body was looked at."""
+    assert outcome(body, plain=True, pieces=pieces) == outcome(body, plain=False, pieces=pieces)
+
+
+def test_a_body_that_grows_long_is_scanned_after_all() -> None:
+    """What was kept back until then is scanned with the rest."""
+    body = b'{"a":"' + b"x" * 3000 + b'","b":"' + b"y" * 300_000 + b'"}'
+    scanner = Scanner(BodyLimits())
+    for start in range(0, len(body), 1000):
+        scanner.feed(body[start : start + 1000])
+    names = [member.name for member in read_object(scanner)]
+    assert names == ["a", "b"]
+    assert len(scanner.long_strings) == 1

@@ -1,0 +1,175 @@
+"""Load beyond what one process takes on is refused at the door, and nothing else is touched by it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from gateway.ports import Outbound
+from gateway.process.memory import resident_bytes, usual_limit
+from gateway.sandbox.server import running_sandbox
+from gateway.web.app import create_app
+from gateway.web.shedding import BODIES, MEMORY, REQUESTS, Capacity, Shedding
+from tests.e2e.policies import ONE_ACCOUNT
+from tests.e2e.stack import running_gateway, wait_until
+from tests.web.malformed import LENGTH
+from tests.web.malformed import post as image_request
+from tests.web.raw import HOST, JSON_BODY, Reply, connection, post, read_reply
+from tests.web.recording import RecordingGateway, serving
+
+PATIENCE = 30
+ASK_FIRST = b"Expect: 100-continue\r\n"
+
+
+class Slow:
+    """A gateway whose answers wait until `go_on` is set; counts those begun."""
+
+    def __init__(self) -> None:
+        self.go_on = asyncio.Event()
+        self.begun = asyncio.Semaphore(0)
+        self.gateway = RecordingGateway(answer=lambda: Outbound(200, [], self._chunks()))
+
+    async def _chunks(self) -> AsyncIterator[bytes]:
+        self.begun.release()
+        await self.go_on.wait()
+        yield b"done"
+
+
+@contextlib.asynccontextmanager
+async def bounded(slow: Slow, capacity: Capacity, resident: int = 0) -> AsyncIterator[tuple[int, list[str]]]:
+    """Serve it with this capacity; gives the port, and the reasons of what was refused."""
+    told: list[str] = []
+    shedding = partial(Shedding, capacity=capacity, told=told.append, resident=lambda: resident)
+    async with serving(create_app(slow.gateway, shedding=shedding)) as port:
+        yield port, told
+
+
+async def begin(stack: contextlib.AsyncExitStack, port: int, slow: Slow, request: bytes) -> asyncio.StreamReader:
+    """Send a request on a connection of its own, and wait until its answer has begun."""
+    reader, writer = await stack.enter_async_context(connection(port))
+    writer.write(request)
+    async with asyncio.timeout(PATIENCE):
+        await slow.begun.acquire()
+    return reader
+
+
+async def ask(port: int, raw: bytes) -> Reply:
+    """Send bytes and read the one answer to them."""
+    async with connection(port) as (reader, writer):
+        writer.write(raw)
+        async with asyncio.timeout(PATIENCE):
+            return await read_reply(reader)
+
+
+async def room_again(port: int, raw: bytes) -> None:
+    """Wait until a request is let in."""
+    async with asyncio.timeout(PATIENCE):
+        while (await ask(port, raw)).status == 503:  # noqa: ASYNC110 - a process tells nobody that it has room
+            await asyncio.sleep(0.01)
+
+
+def check_refused(reply: Reply) -> None:
+    """It is a 503 that says when to come again."""
+    assert (reply.status, reply.error["code"], reply.error["type"]) == (503, "overloaded", "server_error")
+    assert reply.headers["retry-after"] == "1"
+
+
+async def test_requests_beyond_the_limit_are_refused_unread(caplog: pytest.LogCaptureFixture) -> None:
+    """The third of two gets 503 before it has sent its body; the process is alive, and goes on when there is room."""
+    slow = Slow()
+    async with bounded(slow, Capacity(requests=2)) as (port, told), contextlib.AsyncExitStack() as stack:
+        for _ in range(2):
+            await begin(stack, port, slow, post())
+        with caplog.at_level(logging.WARNING, "gateway.web"):
+            check_refused(await ask(port, post(extra=ASK_FIRST)[: -len(JSON_BODY)]))
+            check_refused(await ask(port, b"GET /v1/models HTTP/1.1\r\n" + HOST + b"\r\n"))
+        assert (await ask(port, b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n")).status == 200
+        assert told == [REQUESTS, REQUESTS]
+        assert len(slow.gateway.seen) == 2
+        (line,) = [record for record in caplog.records if record.getMessage() == "overloaded"]
+        assert line.fields["reason"] == REQUESTS  # type: ignore[attr-defined]  # as our logging gives it
+        slow.go_on.set()
+        await room_again(port, b"GET /v1/models HTTP/1.1\r\n" + HOST + b"\r\n")
+        reader = await begin(stack, port, slow, post())
+        assert b"200" in await reader.readline()
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_bodies_beyond_the_limit_are_refused(chunked: bool) -> None:
+    """A body that has no room beside those in flight gets 503, by its length at once, without one as it is read."""
+    slow = Slow()
+    size = len(JSON_BODY)
+    second = post(extra=ASK_FIRST)[:-size]
+    if chunked:
+        chunk = b"%x\r\n%s\r\n0\r\n\r\n" % (size, JSON_BODY)
+        second = post(extra=b"Transfer-Encoding: chunked\r\n", body=b"").replace(b"Content-Length: 0\r\n", b"") + chunk
+    async with bounded(slow, Capacity(bodies=2 * size - 1)) as (port, told), contextlib.AsyncExitStack() as stack:
+        await begin(stack, port, slow, post())
+        check_refused(await ask(port, second))
+        assert told == [BODIES]
+        slow.go_on.set()
+        await room_again(port, post())
+
+
+async def test_one_body_alone_always_has_room() -> None:
+    """A limit below a single body does not shut the gateway."""
+    slow = Slow()
+    slow.go_on.set()
+    async with bounded(slow, Capacity(bodies=1)) as (port, told):
+        async with contextlib.AsyncExitStack() as stack:
+            assert b"200" in await (await begin(stack, port, slow, post())).readline()
+        assert told == []
+
+
+async def test_short_of_memory_it_takes_on_only_a_few() -> None:
+    """Above the limit of memory a few requests at once are served, so that a process that stays large recovers."""
+    slow = Slow()
+    async with (
+        bounded(slow, Capacity(memory=1000), resident=1000) as (port, told),
+        contextlib.AsyncExitStack() as stack,
+    ):
+        for _ in range(8):
+            await begin(stack, port, slow, post())
+        check_refused(await ask(port, post()))
+        assert told == [MEMORY]
+    async with (
+        bounded(slow, Capacity(memory=1001), resident=1000) as (port, told),
+        contextlib.AsyncExitStack() as stack,
+    ):
+        for _ in range(9):
+            await begin(stack, port, slow, post())
+        assert told == []
+
+
+def test_the_memory_that_there_is_can_be_told() -> None:
+    """This process has some, its usual limit is more than that, and processes share it."""
+    assert 10_000_000 < resident_bytes() < usual_limit(1)
+    assert usual_limit(4) == usual_limit(1) // 4
+
+
+def test_a_gateway_that_is_full_says_so_and_spends_nothing(tmp_path: Path) -> None:
+    """With room for one request, the second gets 503 while the first is being sent; it is counted, and never made."""
+    with (
+        running_sandbox() as sandbox,
+        running_gateway(tmp_path, ONE_ACCOUNT, sandbox, "--max-requests", "1") as stack,
+        socket.create_connection(("127.0.0.1", stack.port), timeout=PATIENCE) as first,
+    ):
+        raw = image_request(LENGTH).replace(b"%(key)s", stack.key().encode())
+        first.sendall(raw[:-1])
+        wait_until(lambda: stack.metric("in_flight") == 1, PATIENCE, "the first request")
+        reply = stack.post("/v1/images/generations", {"prompt": "a lighthouse"})
+        assert (reply.status, reply.error["code"]) == (503, "overloaded")
+        assert stack.metric("shed_total", reason=REQUESTS) == 1
+        assert stack.held() == 0
+        first.sendall(raw[-1:])
+        assert first.recv(65_536).startswith(b"HTTP/1.1 200")
+        wait_until(lambda: not stack.metric("in_flight") and not stack.held(), PATIENCE, "rest")
+        assert len(sandbox.images()) == 1
+    assert '"event":"overloaded"' in stack.log.read_text()
