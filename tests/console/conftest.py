@@ -106,9 +106,9 @@ def traffic(stack: Stack, sandbox: Sandbox) -> Traffic:
     return made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A real Chromium, without a window."""
+    """A real Chromium, without a window; its driver's event loop must end before tests that have loops of their own."""
     if CHROMIUM is None:
         pytest.skip("there is no chromium on this machine")
     with sync_playwright() as playwright:
