@@ -176,7 +176,7 @@ def test_every_panel_and_rule_finds_what_it_asks_for(prometheus: Prometheus, sta
     """After traffic of every kind each panel's query returns data, each rule is evaluated and sees its series."""
     traffic(stack, sandbox)
     wait_until(lambda: prometheus.query("image_gateway_unconfirmed_total > 0"), 60, "a scrape after it")
-    ask(stack, "draft")  # rates need two scrapes
+    assert [ask(stack, name) for name in ("draft", "waited")] == [200] * 2  # rates need two scrapes
     wait_until(lambda: all(rule["health"] == "ok" for rule in prometheus.rules()), 60, "the rules")
 
     absent = {name for name in UNMOVED if prometheus.query(name)}

@@ -136,7 +136,7 @@ def test_an_answer_without_images_is_an_error(stack: Stack, sandbox: Sandbox) ->
 
 def test_images_that_are_missing_stand_in_a_header(stack: Stack, client: openai.OpenAI, sandbox: Sandbox) -> None:
     """Two events where three images were asked for, and the number that is missing."""
-    sandbox.fault("rate_limit")
+    sandbox.fault("moderation")
     reply = client.images.with_raw_response.generate(
         prompt="a cat", model="gpt-image-2", n=3, stream=True, extra_headers={"X-Gateway-Job-Type": "single"}
     )

@@ -117,7 +117,7 @@ def test_a_bucket_that_is_gone_harms_nobody(stack: Stack, s3: S3Server) -> None:
         wait_until(lambda: failed(stack) == before + 2, 60, "the count")
         ask(stack, headers={"x-gateway-job-type": "cached"}, prompt="a wolf")
         assert stack.metric("cache_total", result="failed") == 1
-        ask(stack, headers={"idempotency-key": "gone"}, prompt="not kept")
+        ask(stack, headers={"idempotency-key": "gone"}, prompt="a picture that nobody keeps")
         away = fetch(item["url"])
         assert (away.status, away.error["code"]) == (503, "storage_unavailable")
         later = stack.post(GENERATE, BODY, headers={"prefer": "respond-async"})

@@ -339,25 +339,25 @@ def test_the_table_and_the_csv_say_the_same(books: Books) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "status", "words"),
     [
-        (["--columns", "id=number"], "no column is named for amount"),
-        (["--columns", "id=request_id,amount=cost"], "no column 'cost' for amount"),
-        (["--columns", "request_id"], "is not ROLE=COLUMN"),
-        (["--currency-unit", "eur"], "is not a unit of money"),
-        (["--tolerance", "-1"], "is not a decimal amount"),
-        (["--edge", "soon"], "is not a length of time"),
-        (["--since", "someday"], "is not a day"),
-        (["--until", "2020-01-01"], "before it begins"),
-        (["--model", "m"], "name its column with --columns model=COLUMN"),
+        (["--columns", "id=number"], 1, "no column is named for amount"),
+        (["--columns", "id=request_id,amount=cost"], 1, "no column 'cost' for amount"),
+        (["--columns", "request_id"], 2, "is not ROLE=COLUMN"),
+        (["--currency-unit", "eur"], 2, "is not a unit of money"),
+        (["--tolerance", "-1"], 2, "is not a decimal amount"),
+        (["--edge", "soon"], 2, "is not a length of time"),
+        (["--since", "someday"], 1, "is not a day"),
+        (["--until", "2020-01-01"], 1, "before it begins"),
+        (["--model", "m"], 2, "name its column with --columns model=COLUMN"),
     ],
 )
-def test_what_is_asked_wrongly_is_told_in_one_line(books: Books, options: list[str], words: str) -> None:
-    """The file is named, and what to write instead."""
+def test_what_is_asked_wrongly_is_told_in_one_line(books: Books, options: list[str], status: int, words: str) -> None:
+    """What to write instead, and the file where it is the file's; what no file could make right is a wrong argument."""
     books.write([("u1", "1", at())])
     done = books.reconcile(*options)
-    assert (done.exit_code, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
-    assert done.stderr.startswith("image-gateway: invoice.csv: ")
+    assert (done.exit_code, done.stdout, len(done.stderr.splitlines())) == (status, "", 1)
+    assert done.stderr.startswith("image-gateway: " + "invoice.csv: " * (status == 1))
     assert words in done.stderr
 
 

@@ -126,10 +126,10 @@ def test_a_policy_that_does_not_check_is_told(spent: Stack, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("options", "status", "words"),
     [
-        (["--since", "someday"], 1, "is not a day"),
-        (["--since", "2026-11-02", "--until", "2026-11-01"], 1, "before it begins"),
+        (["--since", "someday"], 2, "is not a day"),
+        (["--since", "2026-11-02", "--until", "2026-11-01"], 2, "before it begins"),
         (["--since", "1d", "--window", "day"], 2, "--window is a period of its own"),
-        (["--by", "colour"], 1, "cannot report by 'colour'"),
+        (["--by", "colour"], 2, "cannot report by 'colour'"),
         (["--reprice", "nowhere"], 2, "does not exist"),
         (["--export", "nowhere"], 2, "does not exist"),
     ],
