@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.installing import cached, install
+
 NODE = "node"
 LANGCHAIN = "langchain-openai"
 NODE_PACKAGES = (
@@ -34,12 +36,12 @@ def modules() -> Path:
     version = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=30, check=True).stdout.strip()
     if int(version.removeprefix("v").partition(".")[0]) < NEEDED:
         pytest.skip(f"node {NEEDED} or newer is needed; this is {version}")
-    folder = _cached("node-" + "-".join(name.rpartition("@")[2] for name in NODE_PACKAGES))
+    folder = cached("node-" + "-".join(name.rpartition("@")[2] for name in NODE_PACKAGES))
     if not (folder / "node_modules").is_dir():
         work = folder.with_name(f"{folder.name}.{os.getpid()}")
         work.mkdir(parents=True)
         (work / "package.json").write_text('{"private": true}')
-        _install([npm, "install", "--ignore-scripts", "--no-audit", "--no-fund", *NODE_PACKAGES], work)
+        install([npm, "install", "--ignore-scripts", "--no-audit", "--no-fund", *NODE_PACKAGES], work, INSTALL_SECONDS)
         _put(work, folder)
     return folder / "node_modules"
 
@@ -47,35 +49,13 @@ def modules() -> Path:
 def interpreter(package: str) -> Path:
     """A Python that has the package, and the `openai` that it brings along."""
     wanted = PYTHON_PACKAGES[package]
-    folder = _cached(wanted)
+    folder = cached(wanted)
     if not (folder / "installed").exists():
         folder.mkdir(parents=True, exist_ok=True)
-        _install([sys.executable, "-m", "venv", str(folder)], folder)
-        _install([str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", wanted], folder)
+        install([sys.executable, "-m", "venv", str(folder)], folder, INSTALL_SECONDS)
+        install([str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", wanted], folder, INSTALL_SECONDS)
         (folder / "installed").touch()
     return folder / "bin" / "python"
-
-
-def _cached(name: str) -> Path:
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "image-gateway-tests" / name
-
-
-def _install(command: list[str], folder: Path) -> None:
-    try:
-        made = subprocess.run(
-            command,
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=INSTALL_SECONDS,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-    except subprocess.TimeoutExpired:
-        pytest.skip(f"{Path(command[0]).name} did not end within {INSTALL_SECONDS} s")
-    if made.returncode:
-        pytest.skip(f"{Path(command[0]).name} failed: {made.stderr.strip()[-300:]}")
 
 
 def _put(work: Path, folder: Path) -> None:

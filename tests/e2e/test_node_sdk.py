@@ -16,6 +16,7 @@ import pytest
 from gateway.sandbox.client import Sandbox
 from tests.e2e.clients import CLIENTS, decoded, nothing_spent, picture
 from tests.e2e.stack import Stack, running_gateway
+from tests.installing import cached, install
 
 SOURCE = Path(__file__).parent / "node"
 INSTALL_SECONDS = 90
@@ -40,8 +41,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if int(version.removeprefix("v").partition(".")[0]) < NEEDED:
         pytest.skip(f"node {NEEDED} or newer is needed; this is {version}")
     lock = (SOURCE / "package-lock.json").read_bytes()
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    installed = base / "image-gateway-tests" / f"node-{hashlib.sha256(lock).hexdigest()[:16]}"
+    installed = cached(f"node-{hashlib.sha256(lock).hexdigest()[:16]}")
     if not (installed / "node_modules").is_dir():
         _install(npm, installed, tmp_path_factory.mktemp("node"))
     shutil.copy(SOURCE / "client.mjs", installed)
@@ -51,21 +51,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _install(npm: str, target: Path, work: Path) -> None:
     for name in ("package.json", "package-lock.json"):
         shutil.copy(SOURCE / name, work)
-    command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-    try:
-        made = subprocess.run(
-            command,
-            cwd=work,
-            capture_output=True,
-            text=True,
-            timeout=INSTALL_SECONDS,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-    except subprocess.TimeoutExpired:
-        pytest.skip(f"npm ci did not end within {INSTALL_SECONDS} s")
-    if made.returncode:
-        pytest.skip(f"npm ci failed: {made.stderr.strip()[-300:]}")
+    install([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], work, INSTALL_SECONDS)
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copytree(work, target, dirs_exist_ok=True)
 
