@@ -12,13 +12,14 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
 OUTSIDE = ("benchmarks/README.md", "deploy/README.md", "CHANGELOG.md", "CONTRIBUTING.md")
+PICTURES = ("benchmarks/results/newest.svg",)
 _LINK = re.compile(r"\[(?P<label>[^\]]*)\]\((?P<target>[^)#\s]+)(?P<anchor>#[^)]*)?\)")
 
 
 def on_files(files: Files, *, config: Any) -> Files:
-    """Add the pages from outside."""
-    for name in OUTSIDE:
-        files.append(File.generated(config, name, content=(ROOT / name).read_text(encoding="utf-8")))
+    """Add the pages from outside, and the pictures in them."""
+    for name in (*OUTSIDE, *PICTURES):
+        files.append(File.generated(config, name, content=(ROOT / name).read_bytes()))
     return files
 
 

@@ -30,6 +30,7 @@ from gateway.ports.provider import Conditions, Provider
 from gateway.ports.tracing import Choices
 from gateway.request.admission import Doors
 from gateway.request.batching import by_batch
+from gateway.request.beginning import Beginning
 from gateway.request.duplicates import Duplicates, Ending
 from gateway.request.entitlement import Entitlement
 from gateway.request.exchange import Admitted, Exchange
@@ -119,6 +120,7 @@ class Lifecycle:
         self.understanding = Understanding(today, conditions, linker, archives, guard, choices)
         self._limits = limits or Limits()
         self._running: set[asyncio.Task[None]] = set()
+        self._beginning = Beginning()
         self._draining = False
 
     @property
@@ -134,6 +136,8 @@ class Lifecycle:
         try:
             admitted, terms = await self._admit(inbound, exchange, setup)
             reach("body_read")
+            if exchange.wishes.dry_run or terms is not None or admitted.job_type.cache is not None:
+                exchange.begun()  # before its hold, if it comes to one, it waits for something else
             if exchange.wishes.dry_run:
                 return await self._explain(admitted, terms)
             if admitted.job_type.cache is not None and terms is None and self._archives is not None:
@@ -142,6 +146,7 @@ class Lifecycle:
                     return earlier
             shared = self._duplicates.running(exchange.binding)
             if shared is not None:
+                exchange.begun()
                 return await self._duplicates.join(admitted, shared)
             if terms is not None:
                 return await self._create_task(admitted, terms)
@@ -167,6 +172,8 @@ class Lifecycle:
         body = await inbound.read_body()
         exchange.client_seconds += time.monotonic() - began
         try:
+            if inbound.operation is not Operation.RESPOND:  # which waits for its conversation meanwhile
+                exchange.leave_beginning = await self._beginning.enter()
             admitted, terms = await self._understand(exchange, caller, project, setup.policy, body)
             later = terms is not None
             admitted = by_batch(admitted, terms.max_wait) if terms is not None else admitted

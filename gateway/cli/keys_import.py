@@ -72,7 +72,7 @@ def import_keys(file: str, store: str, data: Path, realm: str) -> None:
     """
     with clear_errors(), click.open_file(file, encoding="utf-8-sig") as lines:
         wanted = _read("<stdin>" if file == "-" else file, lines)
-    left = "keys that were made stay; run it again for the others"
+    left = "keys that were made stay, and this output alone has them; run it again, into another, for the others"
 
     async def work(keys: Keys) -> None:
         with _Rows(as_json=wants_json()) as rows:

@@ -24,6 +24,7 @@ from gateway.ports import LedgerUnavailable
 from gateway.process.app import today
 
 ADMIN_TOKEN = "IMAGE_GATEWAY_ADMIN_TOKEN"  # noqa: S105 - the name of a variable
+SHORTEST_TOKEN = 16
 
 
 def read_policy(directory: Path, environ: Mapping[str, str]) -> Policy:
@@ -71,11 +72,14 @@ def hidden(variable: str) -> Secret | None:
 
 
 def admin_token(host: str) -> Secret | None:
-    """Return the admin plane's token; Fatal if the address is not loopback and there is none."""
-    token = hidden(ADMIN_TOKEN)
-    if token is None and not _is_loopback(host):
+    """Return the admin plane's token; Fatal if it is short, or if there is none and the address is not loopback."""
+    given = os.environ.get(ADMIN_TOKEN, "")
+    token = given.strip()  # no header could have the line end of a file that it came from
+    if given and len(token) < SHORTEST_TOKEN:
+        raise Fatal(f"{ADMIN_TOKEN} is too short: {SHORTEST_TOKEN} characters at least")
+    if not token and not _is_loopback(host):
         raise Fatal(f"--admin-host {host} can be reached from elsewhere: set {ADMIN_TOKEN}, or use 127.0.0.1")
-    return token
+    return Secret(token) if token else None
 
 
 def _is_loopback(host: str) -> bool:
@@ -116,6 +120,8 @@ def write_whole(path: Path, text: str) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("w", encoding="utf-8") as file:
+            if path.exists():
+                os.fchmod(file.fileno(), path.stat().st_mode & 0o777)  # who could not read the former one cannot now
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

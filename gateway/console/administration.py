@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -18,11 +18,12 @@ from gateway.console.scene import Scene
 from gateway.domain.errors import InvalidRequest, NotFound
 from gateway.domain.task import TaskStatus
 from gateway.ledger.keys import KeyRecord, Keys, UnknownKey
+from gateway.ledger.names import Names
 from gateway.process.reload import PolicyReloader
 from gateway.tasks.document import document
 from gateway.web.admin import Question
 
-MOST_TASKS, MOST_PROJECTS = 50, 40
+MOST_TASKS = 50
 LONGEST_LABEL = 100
 LONGEST_GRACE = 30 * 86_400.0
 """Seconds for which a key that was replaced may stay good."""
@@ -70,19 +71,34 @@ class Administration:
         }
 
     async def tasks(self, query: Mapping[str, str]) -> dict[str, object]:
-        """Return how many tasks there are, the newest of one project or of the first ones, and dead call backs."""
+        """Return how many tasks there are, the newest of one project or of all, and dead call backs."""
         queue, wanted = self.scene.application.tasking.queue, query.get("project")
-        projects = [wanted] if wanted else sorted(self.scene.policy.projects)[:MOST_PROJECTS]
-        found = await asyncio.gather(*(queue.listed(project, limit=20) for project in projects))
+        ids = await self._newest([wanted] if wanted else list(self.scene.policy.projects))
+        found = await asyncio.gather(*(queue.find(task_id) for task_id in ids))
         counts = await queue.counts()
-        newest = sorted((each for page in found for each in page), key=lambda each: -each.order.created)
         callbacks = callback_views(self.scene.application.outgoing.callbacks)["callbacks"]
         return {
             "counts": {str(status): counts.get(status, 0) for status in TaskStatus},
-            "tasks": [{**document(task), "project": task.order.project} for task in newest[:MOST_TASKS]],
+            "tasks": [{**document(task), "project": task.order.project} for task in found if task is not None],
             "callbacks": await callbacks({"project": wanted} if wanted else {}),
             "projects": sorted(self.scene.policy.projects),
         }
+
+    async def _newest(self, projects: Sequence[str]) -> list[str]:
+        """Return ids of the newest tasks of all these projects, newest first, by the numbers that they got in turn."""
+        store, names = self.scene.application.store, Names(self.scene.application.realm)
+
+        async def numbered(some: Sequence[str], most: int) -> list[tuple[float, str, str]]:
+            asked = [("ZREVRANGE", names.tasks_of(project), 0, most - 1, "WITHSCORES") for project in some]
+            replies = await store.execute_all(asked) if asked else []
+            for failed in (reply for reply in replies if isinstance(reply, Exception)):
+                raise failed
+            pages = zip(some, replies, strict=True)
+            found = [(float(n), each, project) for project, page in pages for each, n in _pairs(page)]
+            return sorted(found, reverse=True)[:MOST_TASKS]
+
+        lately = [project for _, _, project in await numbered(projects, 1)]
+        return [task_id for _, task_id, _ in await numbered(lately, MOST_TASKS)]
 
     async def all_keys(self, _: Mapping[str, str]) -> dict[str, object]:
         """Return every key ever made, newest first; the keys themselves are not known."""
@@ -147,6 +163,10 @@ async def _known(change: Callable[..., Awaitable[Any]], asked: Mapping[str, obje
         return await change(key_id, **how)
     except UnknownKey as error:
         raise NotFound(f"There is no key {key_id!r}.", param="id") from error
+
+
+def _pairs(page: Sequence[str]) -> Iterator[tuple[str, str]]:
+    return zip(page[::2], page[1::2], strict=True)
 
 
 def _text(asked: Mapping[str, object], name: str) -> str:

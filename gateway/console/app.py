@@ -18,7 +18,7 @@ from gateway.console.administration import Administration
 from gateway.console.files import SAFE, send_file
 from gateway.console.scene import Scene, Views
 from gateway.console.sessions import Sessions, cookie, cookie_name, secret_in
-from gateway.domain.errors import Forbidden, InvalidApiKey, NotFound, Unavailable
+from gateway.domain.errors import Forbidden, InvalidApiKey, NotFound, RateLimited, Unavailable
 from gateway.domain.links import is_name
 from gateway.ledger.keys import Keys
 from gateway.ports import LedgerUnavailable
@@ -28,6 +28,7 @@ from gateway.web.admin import Page, Question, View, read_object
 from gateway.web.admin_guard import AdminGuard
 from gateway.web.context import RequestContext
 from gateway.web.images import Handler
+from gateway.web.wrong_keys import CODE, WrongKeys
 
 HOME, LOGIN = "/console", "/console/login"
 OWN_HEADER = "x-console"
@@ -41,12 +42,20 @@ class Console:
     """Of one process; `run` it while its pages are served. Streams of events end once `closing` is set."""
 
     def __init__(
-        self, scene: Scene, keys: Keys, reloader: PolicyReloader | None, token: str | None, closing: asyncio.Event
+        self,
+        scene: Scene,
+        keys: Keys,
+        reloader: PolicyReloader | None,
+        token: str | None,
+        closing: asyncio.Event,
+        *,
+        wrong_keys: WrongKeys,
     ) -> None:
         self._scene = scene
         self._administration = Administration(scene, keys, reloader)
         self._guard = AdminGuard(token)
         self._sessions = Sessions()
+        self._wrong_keys = wrong_keys
         self._closing = closing
         self._watchers = 0
 
@@ -63,7 +72,7 @@ class Console:
             "budgets": Views(scene, budgets.budgets).show,
             "budget": Views(scene, budgets.burning).show,
             "routes": Views(scene, routes.routes).show,
-            "requests": partial(requests.requests, scene),
+            "requests": Views(scene, requests.requests).show,
             "request": partial(requests.request, scene),
             "tasks": found.tasks,
             "policy": found.policy,
@@ -132,12 +141,12 @@ class Console:
         self._guard.check_page(context)
         if OWN_HEADER not in context.headers:
             raise Forbidden("Only the console's own page may ask for this.", code="origin_not_allowed")
-        address = str((context.scope.get("client") or ("",))[0])
-        self._sessions.check_tries(address)
         token = (await read_object(context)).get("token")
-        if not isinstance(token, str) or not self._guard.has_token(token.strip()):
-            self._sessions.tried(address)
-            raise InvalidApiKey("This is not the token of the admin plane.")
+        if not isinstance(token, str) or not self._guard.has_token(token.encode()):
+            wait = self._wrong_keys.note(context)
+            if wait is None:
+                raise InvalidApiKey("This is not the token of the admin plane.")
+            raise RateLimited("Too many wrong tokens; please wait a minute.", code=CODE, retry_after=wait)
         self._scene.follower.watch()
         await self._set_cookie(context, self._sessions.begin())
 
@@ -176,7 +185,7 @@ class Console:
         closing = asyncio.create_task(self._closing.wait())
         try:
             headers = [("content-type", "text/event-stream"), ("cache-control", "no-store"), *SAFE]
-            await context.start(200, headers)
+            await context.start(200, [*headers, ("x-accel-buffering", "no")])  # for proxies that would keep events back
             await self._tell(context, gone, closing)
             await context.write(b"", more=False)
         finally:

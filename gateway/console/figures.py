@@ -11,6 +11,7 @@ from gateway.console.forecast import iso
 from gateway.console.happened import causes
 from gateway.console.rollup import DAY, DIMENSIONS, HOUR, HOURS_KEPT, Rollup, bucket_of, month_start
 from gateway.console.scene import Scene
+from gateway.console.selection import Only, Sums, selected
 from gateway.domain import money
 from gateway.domain.errors import InvalidRequest
 from gateway.domain.period import day_start
@@ -42,21 +43,23 @@ async def overview(scene: Scene, query: Mapping[str, str]) -> dict[str, object]:
         "attention": attention(scene, budgets, words, snapshot.callbacks_dead or 0),
         "happened": causes(happened),
         "retirements": retirements(scene),
-        "unconfirmed": [_unconfirmed(entry) for entry in rollup.unconfirmed()[:MOST_UNCONFIRMED]],
+        "unconfirmed": [_unconfirmed(*each) for each in rollup.unconfirmed()[:MOST_UNCONFIRMED]],
     }
 
 
 async def spend(scene: Scene, query: Mapping[str, str]) -> dict[str, object]:
-    """Return spend by one dimension over a range: series for a chart, and a row by name; InvalidRequest."""
+    """Return spend by one dimension over a range, of all or of a project, a job type or both; InvalidRequest."""
     by, span = _dimension(query.get("by", "project")), _range(query.get("range", "30d"))
-    now, rollup = scene.clock(), scene.follower.rollup
+    now, sums = scene.clock(), selected(scene.follower.rollup, Only.of(query))
     size, since = _since(span, now)
-    rows = sorted(rollup.sums(by, size, since).values(), key=lambda row: (-row.route, row.group))
+    rows = sorted(sums.sums(by, size, since).values(), key=lambda row: (-row.route, row.group))
     return {
         **state(scene),
-        "spend": spend_series(rollup, now, by, span),
+        "spend": spend_series(sums, now, by, span),
         "rows": [told(row) | {"name": row.group[0]} for row in rows[:MOST_ROWS]],
-        "total": told(rollup.total(size, since)),
+        "total": told(sums.total(size, since)),
+        "projects": sorted(scene.policy.projects),
+        "job_types": sorted(scene.policy.job_types),
     }
 
 
@@ -91,31 +94,29 @@ def _sums(rollup: Rollup, now: datetime) -> dict[str, object]:
         "yesterday": told(rollup.total(DAY, yesterday, bucket_of(today, DAY))),
         "month": told(rollup.total(DAY, bucket_of(month, DAY))),
         "last_month_so_far": told(rollup.total(DAY, last_month, min(so_far, bucket_of(month, DAY)))),
-        "presumed": money.format_usd(sum(entry.cost.route for entry in rollup.unconfirmed())),
+        "presumed": money.format_usd(sum(route for _, route in rollup.unconfirmed())),
         "presumed_requests": len(rollup.unconfirmed()),
     }
 
 
-def spend_series(rollup: Rollup, now: datetime, by: str, span: str) -> dict[str, object]:
+def spend_series(sums: Sums, now: datetime, by: str, span: str) -> dict[str, object]:
     """Return a series by name, the dearest first and the rest as one, each a value by bucket."""
     size, since = _since(span, now)
-    dearest = sorted(rollup.sums(by, size, since).values(), key=lambda row: (-row.route, row.group))
+    dearest = sorted(sums.sums(by, size, since).values(), key=lambda row: (-row.route, row.group))
     names = [row.group[0] for row in dearest[:SHOWN]]
     times = list(range(since, bucket_of(now, size) + size, size))
-    buckets = rollup.buckets(by, size)
-    series = {name: [_route(buckets, at, name) for at in times] for name in names}
+    buckets = sums.buckets(by, size)
+    series = [(name, [_route(buckets, at, name) for at in times]) for name in names]
     if len(dearest) > SHOWN:
         totals = [sum(row.route for row in buckets.get(at, {}).values()) for at in times]
-        shown = [sum(values) for values in zip(*series.values(), strict=True)]
-        series[OTHERS] = [total - part for total, part in zip(totals, shown, strict=True)]
+        shown = [sum(values) for values in zip(*(values for _, values in series), strict=True)]
+        series.append((OTHERS, [total - part for total, part in zip(totals, shown, strict=True)]))
     return {
         "by": by,
         "range": span,
         "step": size,
         "times": times,
-        "series": [
-            {"name": name, "usd": [money.format_usd(nano) for nano in values]} for name, values in series.items()
-        ],
+        "series": [{"name": name, "usd": [money.format_usd(nano) for nano in values]} for name, values in series],
         "names": len(dearest),
     }
 
@@ -146,12 +147,12 @@ def _range(name: str) -> str:
     return name
 
 
-def _unconfirmed(entry: Entry) -> dict[str, object]:
+def _unconfirmed(entry: Entry, route: int) -> dict[str, object]:
     return {
         "request": entry.request_id,
         "at": iso(entry.time),
         "project": entry.project,
         "route": entry.route,
-        "usd": money.format_usd(entry.cost.route),
+        "usd": money.format_usd(route),
         "why": entry.reason,
     }

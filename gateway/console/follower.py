@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import count
 
 from gateway.console.rollup import DAYS_KEPT, Rollup
 from gateway.domain.period import day_start
@@ -24,8 +25,8 @@ PAGE = 100
 WATCHED_SECONDS, ALONE_SECONDS = 1.0, 60.0
 """Between two looks, while somebody watches and while nobody does."""
 WATCHED_FOR = 30.0
-CHECK_EVERY = 30
-"""Looks after which it is made sure that the store did not come back older."""
+PRUNE_EVERY = 30
+"""Looks, or pages in one look, after which what is too old is forgotten."""
 
 
 class Follower:
@@ -39,8 +40,6 @@ class Follower:
         store: Store,
         realm: str,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-        *,
-        check_every: int = CHECK_EVERY,
     ) -> None:
         self.rollup = Rollup()
         self.complete = False
@@ -54,7 +53,6 @@ class Follower:
         self._store = store
         self._key = Names(realm).entries
         self._clock = clock
-        self._check_every = check_every
         self._wanted = asyncio.Event()
         self._changed = asyncio.Condition()
         self._watched = float("-inf")
@@ -86,8 +84,7 @@ class Follower:
         while True:
             await self._wanted.wait()
             try:
-                if looks % self._check_every == 0:
-                    await self._start_over_if_older()
+                if looks % PRUNE_EVERY == 0:
                     self._whole.prune(self._clock())
                 if not self.complete:
                     await self._read_today()
@@ -120,9 +117,14 @@ class Follower:
         await self._tell()
 
     async def _catch_up(self) -> None:
-        while True:
-            start = f"({self._cursor}" if self._cursor else str(int(self._start().timestamp() * 1000))
-            page = await raw_page(self._store, self._key, start, "+", PAGE)
+        for pages in count(1):
+            start = self._cursor or str(int(self._start().timestamp() * 1000))
+            page = await raw_page(self._store, self._key, start, "+", PAGE + 1)
+            if self._cursor and not (page and page[0][0] == self._cursor):
+                # The store came back older, or was trimmed: the next look reads what it has.
+                self._whole, self._cursor, self.complete = Rollup(), "", False
+                return
+            page = page[1:] if self._cursor else page[:PAGE]
             began = time.monotonic()
             for entry_id, fields in page:
                 _add(self._whole, entry_id, fields)
@@ -135,13 +137,10 @@ class Follower:
                 elif page:
                     await self._tell()
                 return
+            if pages % PRUNE_EVERY == 0:
+                self._whole.prune(self._clock())
             await self._tell()
             await asyncio.sleep(time.monotonic() - began)
-
-    async def _start_over_if_older(self) -> None:
-        newest = await self._store.execute("XREVRANGE", self._key, "+", "-", "COUNT", 1)
-        if self._cursor and (not newest or position(newest[0][0]) < position(self._cursor)):
-            self._whole, self._cursor, self.complete = Rollup(), "", False
 
     async def _tell(self) -> None:
         async with self._changed:

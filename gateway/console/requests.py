@@ -9,36 +9,74 @@ from typing import Any
 from gateway.admin.explain import explain
 from gateway.console.forecast import iso
 from gateway.console.scene import Scene
+from gateway.console.selection import Only
 from gateway.domain import money
 from gateway.domain.errors import InvalidRequest, NotFound
 from gateway.domain.job import OF_MODELS, Operation
-from gateway.ledger.entries import Entry
+from gateway.ledger.entries import Entry, JunkEntry, decode
 from gateway.ledger.names import Names
+from gateway.ledger.stream import raw_page
 from gateway.routing.explanation import record
 
 MOST, MOST_RUNNING, MOST_REFUSED = 50, 30, 25
+MOST_LOOKED_AT = 500
+"""Holds that are read, thirty at a time, to find those of a project or job type."""
+REFUSED_KEPT = 200
 LONGEST_PROMPT = 32_000
 
 
 async def requests(scene: Scene, query: Mapping[str, str]) -> dict[str, object]:
-    """Return requests, newest first, of one project or all; LedgerUnavailable."""
-    project = query.get("project") or None
-    ended = [entry for entry in reversed(scene.follower.rollup.recent) if project in (None, entry.project)]
-    running, refused = await asyncio.gather(_running(scene), scene.application.pulse.pulses.refused(MOST_REFUSED))
+    """Return requests, newest first, of a project, a job type, both or all; LedgerUnavailable."""
+    only = Only.of(query)
+    refusals = scene.application.pulse.pulses.refused(REFUSED_KEPT)
+    running, ended, refused = await asyncio.gather(_running(scene, only), _newest(scene, only), refusals)
+    mine = [each for each in refused if only.takes(each["project"], each["job_type"])]
     return {
-        "running": [each for each in running if project in (None, each["project"])],
-        "ended": [_ended(entry) for entry in ended[:MOST]],
-        "refused": [each for each in refused if project in (None, each["project"])],
+        **running,
+        "ended": [_ended(entry) for entry in ended],
+        "refused": mine[:MOST_REFUSED],
         "projects": sorted(scene.policy.projects),
+        "job_types": sorted(scene.policy.job_types),
     }
 
 
-async def _running(scene: Scene) -> list[dict[str, object]]:
+async def _running(scene: Scene, only: Only) -> dict[str, object]:
+    """Return those under way that belong to `only`, how many there are of all, and how many were looked at."""
     store, names = scene.application.store, Names(scene.application.realm)
-    live = await store.execute("ZRANGE", names.due, 0, MOST_RUNNING - 1)
-    ids = list(dict.fromkeys(str(each).rpartition(":")[0] for each in live))
-    found = await asyncio.gather(*(scene.application.ledger.request(request_id) for request_id in ids))
-    return [_under_way(kept) for kept in found if kept is not None]
+    found: dict[object, dict[str, object]] = {}
+    looked_at = 0
+    while len(found) < MOST_RUNNING and looked_at < MOST_LOOKED_AT:
+        live = await store.execute("ZRANGE", names.due, looked_at, looked_at + MOST_RUNNING - 1)
+        ids = {str(each).rpartition(":")[0] for each in live}
+        read = await asyncio.gather(*(scene.application.ledger.request(request_id) for request_id in ids))
+        told = [_under_way(kept) for kept in read if kept is not None]
+        found |= {each["id"]: each for each in told if only.takes(each["project"], each["job_type"])}
+        looked_at += len(live)
+        if len(live) < MOST_RUNNING:
+            break
+    newest = sorted(found.values(), key=lambda each: -float(str(each["since"])))
+    return {"running": newest, "in_all": await store.execute("ZCARD", names.due), "looked_at": looked_at}
+
+
+async def _newest(scene: Scene, only: Only) -> list[Entry]:
+    """Return the newest bookings, also those that lie far behind the newest of all."""
+    rollup = scene.follower.rollup
+    if only.anything:
+        return list(rollup.recent)[: -MOST - 1 : -1]
+    known = {entry.id: entry for entry in rollup.recent}
+    ids = rollup.newest(only.takes, MOST)
+    read = await asyncio.gather(*(_read(scene, entry_id) for entry_id in ids if entry_id not in known))
+    known |= {entry.id: entry for entry in read if entry is not None}
+    return [known[entry_id] for entry_id in ids if entry_id in known]
+
+
+async def _read(scene: Scene, entry_id: str) -> Entry | None:
+    """Return an entry; None if it was exported and trimmed meanwhile, or is none."""
+    key = Names(scene.application.realm).entries
+    try:
+        return next((decode(*raw) for raw in await raw_page(scene.application.store, key, entry_id, entry_id, 1)), None)
+    except JunkEntry:
+        return None
 
 
 def _under_way(kept: Mapping[str, Any]) -> dict[str, object]:

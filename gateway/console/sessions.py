@@ -7,14 +7,9 @@ import secrets
 import time
 from collections.abc import Callable
 
-from gateway.domain.errors import RateLimited
-
 IDLE_SECONDS, LONGEST_SECONDS = 2 * 3600.0, 12 * 3600.0
 """A session ends when it was not used for so long, and so long after it began in any case."""
 MOST_SESSIONS = 1000
-TRIES, TRIES_SECONDS = 10, 60.0
-"""Wrong tokens from one address in so many seconds, before it has to wait."""
-MOST_ADDRESSES = 10_000
 
 
 class Sessions:
@@ -24,7 +19,6 @@ class Sessions:
         self._clock = clock
         self._sessions: dict[bytes, tuple[float, float]] = {}
         """By digest, when it began and when it was used last."""
-        self._tries: dict[str, list[float]] = {}
 
     def begin(self) -> str:
         """Return the secret of a new session."""
@@ -56,23 +50,6 @@ class Sessions:
     def end(self, secret: str) -> None:
         """End a session; nothing if there is none."""
         self._sessions.pop(_digest(secret), None)
-
-    def check_tries(self, address: str) -> None:
-        """Raise RateLimited if too many wrong tokens came from an address lately."""
-        recent = self._recent(address)
-        if len(recent) >= TRIES:
-            wait = TRIES_SECONDS - (self._clock() - recent[0])
-            raise RateLimited("Too many wrong tokens; please wait a minute.", retry_after=max(wait, 1.0))
-
-    def tried(self, address: str) -> None:
-        """Take note of a wrong token."""
-        if len(self._tries) >= MOST_ADDRESSES:
-            self._tries.clear()
-        self._tries[address] = [*self._recent(address), self._clock()]
-
-    def _recent(self, address: str) -> list[float]:
-        now = self._clock()
-        return [at for at in self._tries.get(address, ()) if now - at < TRIES_SECONDS]
 
 
 def cookie_name(port: int) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from gateway.domain.record import record
+
 
 class Window(StrEnum):
     """Calendar windows of money, UTC by the store's clock; a week starts on Monday."""
@@ -24,7 +26,7 @@ class View(StrEnum):
     INTERNAL = "internal"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Scope:
     """What a budget or quota applies to; a part that is None applies to all. Everything None is the whole gateway."""
 
@@ -50,14 +52,9 @@ class Scope:
 
     def covers(self, *, project: str, key: str, job_type: str, route: str, provider: str) -> bool:
         """Tell whether an ordinary request with these names falls under the scope; a shadow's is no such request's."""
-        wanted = (
-            (self.project, project),
-            (self.key, key),
-            (self.job_type, job_type),
-            (self.route, route),
-            (self.provider, provider),
-        )
-        return self.shadow is None and all(mine is None or mine == theirs for mine, theirs in wanted)
+        if self.shadow is not None or self.project not in (None, project) or self.key not in (None, key):
+            return False
+        return self.job_type in (None, job_type) and self.route in (None, route) and self.provider in (None, provider)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +96,7 @@ class Quota:
         object.__setattr__(self, "meter", f"{self.counted}|{self.scope.label()}|{self.seconds}")
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Line:
     """One thing to check and count: a budget and the micro-USD a hold takes of it, or a quota and a count."""
 
@@ -121,7 +118,7 @@ class Pressure:
     below: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Candidate:
     """A route with all the lines a hold on it takes, and its worst case for the record (nano-USD)."""
 
@@ -132,7 +129,7 @@ class Candidate:
     pressure: Pressure = field(default_factory=Pressure)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Obstacle:
     """A line that stood in the way. `used` and `held` are in the line's unit; `wait` is seconds until it may pass."""
 
@@ -142,7 +139,7 @@ class Obstacle:
     wait: float
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Remaining:
     """What is left on a line after a hold was taken. `reset` is seconds until the window turns or room returns."""
 
@@ -151,7 +148,7 @@ class Remaining:
     reset: float
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Held:
     """Admitted: which candidate (index into those offered), which attempt of the request, what remains on its lines."""
 
@@ -160,7 +157,7 @@ class Held:
     remaining: tuple[Remaining, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Denied:
     """Refused, nothing held: for each candidate offered, in order, every line that stood in the way."""
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from fractions import Fraction
+
+from gateway.domain.record import record
 
 AUTO = "auto"
 JOB_PREFIX = "job:"
@@ -33,7 +35,7 @@ OF_MODELS = (Operation.GENERATE, Operation.EDIT, Operation.VARIATION)
 """What an image model can be able to do."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Size:
     """Width and height in pixels."""
 
@@ -61,7 +63,7 @@ def parse_ratio(text: str) -> Fraction | None:
     return Fraction(int(match[1]), int(match[2])) if match else None
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Job:
     """One request for images. `size` and `quality` are the vendor's words, `auto` where the client left them out.
 
@@ -97,7 +99,7 @@ class Job:
     """Of `mapped`, those that the client left out: what a retired model did then, unless policy says otherwise."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Wishes:
     """What the client asks of the gateway itself, by `X-Gateway-*` headers. Money in nano-USD."""
 

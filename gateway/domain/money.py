@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 
 NANO_PER_USD = 10**9
 PICO_PER_NANO = 10**3
@@ -62,6 +63,7 @@ def times(nano: int, factor: Fraction) -> int:
     return -(-nano * factor.numerator // factor.denominator)
 
 
+@lru_cache(1024)
 def format_usd(nano: int) -> str:
     """Nano-USD as a plain decimal string of USD, at least two decimals, no trailing zeros beyond them."""
     sign = "-" if nano < 0 else ""

@@ -17,7 +17,7 @@ from gateway.domain.pricing import NoPrice
 from gateway.domain.responses import TextTerms, TextUsage
 from gateway.domain.route import Model, Views
 from gateway.domain.settlement import CostSource, Reading, Usage
-from gateway.domain.spend import ADJUST, PRESUME, AttemptKey, Spent, attempt_of, is_booking
+from gateway.domain.spend import ADJUST, AttemptKey, Spent, attempt_of, is_booking, presumes
 
 NOTHING = Views(0, 0, 0)
 _TOKENS = frozenset(field.name for field in fields(Usage))
@@ -55,10 +55,6 @@ class Priced(Spent, Protocol):
     @property
     def quality(self) -> str:
         """A quality or `auto`."""
-
-    @property
-    def source(self) -> str:
-        """How the cost was known."""
 
     @property
     def usage(self) -> Mapping[str, int] | None:
@@ -216,7 +212,7 @@ def _cost(entry: Priced, rates: Rates, price: Price) -> int:
     charges = _charges(entry, asked, rates, price)
     if entry.answer.get("charged_for") and not (unknown or entry.images or entry.usage):
         return charges
-    if entry.kind == PRESUME and not 0 < unknown < asked.n:
+    if presumes(entry) and not 0 < unknown < asked.n:
         return _worst(asked, rates, price)
     if unknown:  # of several calls some were answered, or all the others refused
         rest, answered = asked.n - unknown, 0

@@ -15,6 +15,7 @@ from gateway.domain.budget import Pressure
 from gateway.domain.job import Job, Operation, Size
 from gateway.domain.price import Price
 from gateway.domain.profile import Profile
+from gateway.domain.record import record
 from gateway.domain.responses import TextTerms
 from gateway.domain.tiers import Tiers
 
@@ -215,7 +216,7 @@ class Route:
     """What serves instead once the model has retired: the same provider, the model that replaces it."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Views:
     """One amount in three views, nano-USD: the vendor's list price, what this route charges, what the project pays."""
 
@@ -224,7 +225,7 @@ class Views:
     internal: int
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Quote:
     """A job as one route would do it, the worst case of what may be billed, and the price rows that say so.
 
@@ -258,7 +259,7 @@ class Quote:
     """If it goes by a batch; its prices are those of batches then."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Refusal:
     """Why a route was passed over, in words for the caller. `field` is the request field at fault, if one is."""
 

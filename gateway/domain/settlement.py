@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
 
+from gateway.domain.record import record
 from gateway.domain.responses import Said
 from gateway.domain.route import Views
 
@@ -33,7 +34,7 @@ class CostSource(StrEnum):
     """The provider's invoice, or a refund: booked afterwards by an adjustment."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Usage:
     """Tokens as the provider reported them; all are whole numbers, zero where it named none."""
 
@@ -56,7 +57,7 @@ class Usage:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Reading:
     """What was picked out of an answer as it went by. `None` and 0 where the answer did not say.
 
@@ -86,7 +87,7 @@ class Reading:
     """Where several calls make up the answer: those that may have been billed. The rest sums them up."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class PartReading:
     """One of several calls: how many images it was asked for, and what its answer said, nothing if none came.
 
@@ -98,7 +99,7 @@ class PartReading:
     charged_for: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Settlement:
     """Replaces a hold: the cost in three views, nano-USD, and what the entry stream shall say about it."""
 

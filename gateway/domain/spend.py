@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from gateway.domain.route import Views
+from gateway.domain.settlement import CostSource
 
 DIMENSIONS = (
     "project",
@@ -50,6 +51,10 @@ class Spent(Protocol):
     @property
     def kind(self) -> str:
         """`settle`, `presume` (booked without being known), or `correct` and `adjust` (the difference to the truth)."""
+
+    @property
+    def source(self) -> str:
+        """How the cost was known; of a correction, what it was corrected by."""
 
     @property
     def request_id(self) -> str:
@@ -103,21 +108,32 @@ class Row:
         self.unconfirmed += unconfirmed
 
 
+@dataclass(slots=True)
+class Presumed:
+    """A booking that nobody has confirmed, and what of it is presumed still: nano-USD in the route view."""
+
+    entry: Spent
+    route: int
+
+
 class Presumptions:
     """What is booked without being known, of entries that come oldest first. `open` has the bookings by attempt."""
 
     def __init__(self) -> None:
-        self.open: dict[AttemptKey, Spent] = {}
+        self.open: dict[AttemptKey, Presumed] = {}
 
     def change(self, entry: Spent) -> int:
         """Take note of an entry and return what it changes of the presumed sum, nano-USD in the route view."""
+        key, route = attempt_of(entry), entry.cost.route
         if entry.kind == PRESUME:
-            self.open[attempt_of(entry)] = entry
-            return entry.cost.route
-        if is_booking(entry):
+            self.open[key] = Presumed(entry, route)
+            return route
+        if is_booking(entry) or key not in self.open:
             return 0
-        known = self.open.pop(attempt_of(entry), None)
-        return 0 if known is None else -known.cost.route
+        if presumes(entry):
+            self.open[key].route += route
+            return route
+        return -self.open.pop(key).route
 
 
 class Tally:
@@ -163,6 +179,11 @@ def is_dimension(name: str) -> bool:
 def is_booking(entry: Spent) -> bool:
     """Tell whether the entry is the first of its attempt, rather than a change to what was booked before."""
     return entry.kind not in {CORRECT, ADJUST}
+
+
+def presumes(entry: Spent) -> bool:
+    """Tell whether nobody knows yet what was booked: at first, or after it was presumed lower than before."""
+    return entry.kind == PRESUME or (entry.kind == CORRECT and entry.source == CostSource.PRESUMED)
 
 
 def is_shadow(entry: Spent) -> bool:

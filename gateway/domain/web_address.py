@@ -22,7 +22,7 @@ _LAST_PORT = 65535
 _URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<authority>[^/?#]*)(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE | re.ASCII)
 _PORT = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
-_FORBIDDEN = re.compile(r"[\x00-\x20\x7f\\\s]")
+_FORBIDDEN = re.compile(r"[\x00-\x20\x7f\\\s\ud800-\udfff]")
 _IN_PATH = "!$%&'()*+,-./:;<=>?@[]^_`{|}~\""
 
 _LOCAL_NAMES = ("localhost", "localdomain", "local", "internal", "intranet", "lan", "home.arpa", "onion")
@@ -78,7 +78,7 @@ def read_web_address(url: str) -> WebAddress:
     if len(url) > LONGEST:
         raise BadUrl("url", f"it is longer than {LONGEST} characters")
     if _FORBIDDEN.search(url):
-        raise BadUrl("url", "it has a blank, a control character or a backslash in it")
+        raise BadUrl("url", "it has a blank, a control character, half a character or a backslash in it")
     match = _URL.fullmatch(url)
     scheme = (match["scheme"] if match else _scheme_of(url)).lower()
     if scheme not in PORTS:

@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from urllib.parse import urljoin
 
-import aiohttp
-from aiohttp.abc import AbstractResolver
-from yarl import URL
+import httpx
 
 from gateway import __version__
 from gateway.domain.web_address import WebAddress
 from gateway.egress.guard import UNREACHED, Guard
-from gateway.egress.resolver import JudgingResolver, SystemResolver
+from gateway.egress.resolver import JudgingResolver
+from gateway.http1.message import Incoming, Origin, Outgoing, Timeouts, written_head
+from gateway.http1.resolving import Resolver, SystemResolver
+from gateway.http1.transport import Transport
 from gateway.ports.egress import Posted, Unfetchable
 
 CONNECT_SECONDS = 10.0
 """For looking the host up, connecting and TLS."""
 STALL_SECONDS = 15.0
-"""For which an answer may say nothing."""
+"""For which an answer may say nothing, and within which its headers are in."""
 REDIRECTS = 3
-KEEPALIVE = 4.0
-_READ_BUFFER = 256 * 1024
-_MAX_HEADER_FIELD, _MAX_HEADER_FIELDS = 16 * 1024, 100
 _MOVED = frozenset({301, 302, 303, 307, 308})
-_USER_AGENT = f"image-gateway/{__version__}"
-_ADDED_BY_AIOHTTP = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+_LENGTH_DIGITS = 18
+_ALWAYS_SENT = {"accept-encoding": "identity", "user-agent": f"image-gateway/{__version__}"}
 
 
 class SafeFetcher:
@@ -38,13 +37,13 @@ class SafeFetcher:
     Connections to trusted origins are kept apart: none of theirs is ever used for a URL that is not trusted.
     """
 
-    def __init__(
-        self, guard: Guard, *, resolver: AbstractResolver | None = None, tls: ssl.SSLContext | None = None
-    ) -> None:
+    def __init__(self, guard: Guard, *, resolver: Resolver | None = None, tls: ssl.SSLContext | None = None) -> None:
         self._guard = guard
-        self._resolver = resolver
-        self._tls = tls
-        self._sessions: dict[bool, aiohttp.ClientSession] = {}
+        self._resolver = resolver or SystemResolver("lookup", socket.AI_ADDRCONFIG)
+        self._transports = {
+            trusted: Transport(ssl_context=tls, resolver=JudgingResolver(self._resolver, guard, trusted=trusted))
+            for trusted in (False, True)
+        }
 
     async def get(
         self,
@@ -61,10 +60,11 @@ class SafeFetcher:
         address, is_trusted = self._guard.admit(url, trusted)
         for _ in range(REDIRECTS + 1):
             answer = await self._request("GET", address, budget, headers=sent, trusted=is_trusted)
-            if answer.status not in _MOVED or "location" not in answer.headers:
-                return _checked(answer, budget)
-            answer.close()
-            following, is_trusted = self._guard.admit(_next(address, answer.headers["location"]), trusted)
+            location = _headers(answer).get("location")
+            if answer.status_code not in _MOVED or location is None:
+                return await _checked(answer, budget)
+            await answer.aclose()
+            following, is_trusted = self._guard.admit(_next(address, location), trusted)
             if address.scheme == "https" and following.scheme != "https":
                 raise Unfetchable("redirect", "it leads from https to http")
             if following.origin != address.origin:
@@ -79,15 +79,14 @@ class SafeFetcher:
         budget = _Budget(asyncio.get_running_loop().time() + seconds, 0)
         address, is_trusted = self._guard.admit(url, trusted)
         answer = await self._request("POST", address, budget, headers=headers, trusted=is_trusted, body=body)
-        answer.close()  # whatever it goes on to say is nobody's to read
-        return Posted(answer.status, _lowered(answer))
+        await answer.aclose()  # whatever it goes on to say is nobody's to read
+        return Posted(answer.status_code, _headers(answer))
 
     async def aclose(self) -> None:
         """Close all connections, those in use too."""
-        for session in self._sessions.values():
-            await session.close()
-        if self._resolver is not None:
-            await self._resolver.close()
+        for transport in self._transports.values():
+            await transport.aclose()
+        self._resolver.close()
 
     async def _request(
         self,
@@ -98,47 +97,13 @@ class SafeFetcher:
         headers: Mapping[str, str],
         trusted: bool,
         body: bytes | None = None,
-    ) -> aiohttp.ClientResponse:
-        progress = SimpleNamespace(sent=False)
+    ) -> Incoming:
         try:
+            request = _written(method, address, headers, body)
             async with asyncio.timeout_at(budget.deadline):
-                return await self._session(trusted).request(
-                    method,
-                    _as_yarl(address),
-                    headers={"accept-encoding": "identity", "user-agent": _USER_AGENT} | dict(headers),
-                    data=body,
-                    allow_redirects=False,
-                    timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_read=STALL_SECONDS),
-                    trace_request_ctx=progress,
-                )
-        except Unfetchable as refused:
-            raise Unfetchable(refused.reason, refused.message) from refused.__cause__
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise _failure(error, sent=progress.sent) from error
-
-    def _session(self, trusted: bool) -> aiohttp.ClientSession:
-        if self._resolver is None:
-            self._resolver = SystemResolver()
-        if trusted not in self._sessions:  # made on first use, since it belongs to the running event loop
-            self._sessions[trusted] = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    limit=0,
-                    keepalive_timeout=KEEPALIVE,
-                    resolver=JudgingResolver(self._resolver, self._guard, trusted=trusted),
-                    use_dns_cache=False,
-                    ssl=True if self._tls is None else self._tls,
-                ),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                skip_auto_headers=_ADDED_BY_AIOHTTP,
-                auto_decompress=False,
-                trust_env=False,
-                read_bufsize=_READ_BUFFER,
-                max_line_size=_MAX_HEADER_FIELD,
-                max_field_size=_MAX_HEADER_FIELD,
-                max_headers=_MAX_HEADER_FIELDS,
-                trace_configs=[_tracing()],
-            )
-        return self._sessions[trusted]
+                return await self._transports[trusted].send(request)
+        except (httpx.TransportError, TimeoutError, UnicodeError) as error:
+            raise _failure(error) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,22 +118,23 @@ class _Budget:
 class FetchedAnswer:
     """Implements `ports.Fetched`."""
 
-    _answer: aiohttp.ClientResponse
+    _answer: Incoming
     _budget: _Budget
     headers: Mapping[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.headers = _lowered(self._answer)
+        self.headers = _headers(self._answer)
 
     @property
     def status(self) -> int:
         """The status code."""
-        return self._answer.status
+        return self._answer.status_code
 
     @property
     def content_length(self) -> int | None:
         """Length of the body in bytes, if it was named."""
-        return self._answer.content_length
+        named = self.headers.get("content-length", "")
+        return int(named) if named.isascii() and named.isdigit() and len(named) <= _LENGTH_DIGITS else None
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body; raises Unfetchable if it breaks off, stalls, or goes on beyond the limit."""
@@ -176,36 +142,46 @@ class FetchedAnswer:
         while True:
             try:
                 async with asyncio.timeout_at(self._budget.deadline):
-                    chunk = await self._answer.content.readany()
-            except (aiohttp.ClientError, OSError) as error:
-                self._answer.close()
-                raise _failure(error, sent=True) from error
+                    chunk = await self._answer.read()
+            except (httpx.TransportError, TimeoutError) as error:
+                await self._answer.aclose()
+                raise _failure(error) from error
             if not chunk:
                 return
             received += len(chunk)
             if received > self._budget.limit:
-                self._answer.close()
+                await self._answer.aclose()
                 raise _too_large(self._budget)
             yield chunk
 
     async def aclose(self) -> None:
         """Close the connection, unless the body was read to its end and the connection is back in the pool."""
-        self._answer.close()
+        await self._answer.aclose()
 
 
-def _checked(answer: aiohttp.ClientResponse, budget: _Budget) -> FetchedAnswer:
+@dataclass(frozen=True, slots=True)
+class _Bytes:
+    """A body that is all here, as often as it is asked for."""
+
+    content: bytes
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self.content
+
+
+async def _checked(answer: Incoming, budget: _Budget) -> FetchedAnswer:
     fetched = FetchedAnswer(answer, budget)
     if (fetched.content_length or 0) > budget.limit:
-        answer.close()
+        await answer.aclose()
         raise _too_large(budget)
-    if answer.headers.get("content-encoding", "identity").strip().lower() not in {"", "identity"}:
-        answer.close()
+    if any(name == "content-encoding" and value.strip().lower() not in {"", "identity"} for name, value in answer.said):
+        await answer.aclose()
         raise Unfetchable("encoding", "its answer is compressed, which was not asked for", sent=True)
     return fetched
 
 
-def _lowered(answer: aiohttp.ClientResponse) -> dict[str, str]:
-    return {name.lower(): value for name, value in answer.headers.items()}
+def _headers(answer: Incoming) -> dict[str, str]:
+    return dict(answer.said)
 
 
 def _too_large(budget: _Budget) -> Unfetchable:
@@ -214,51 +190,48 @@ def _too_large(budget: _Budget) -> Unfetchable:
 
 def _next(address: WebAddress, location: str) -> str:
     """Return where an answer leads on to; what is wrong with it shows when it is read."""
+    with suppress(UnicodeError):  # a header's bytes are UTF-8, or else nobody knows what
+        location = location.encode("latin-1").decode("utf-8")
     try:
         return urljoin(str(address), location)
     except ValueError:
         return location
 
 
-def _as_yarl(address: WebAddress) -> URL:
-    """Return the same parts as yarl has them, nothing read anew."""
-    return URL.build(
-        scheme=address.scheme,
-        host=address.host,
-        port=address.port,
-        path=address.path,
-        query_string=address.query,
-        encoded=True,
+def _written(method: str, address: WebAddress, headers: Mapping[str, str], body: bytes | None) -> Outgoing:
+    """Return a request for the very parts that were judged."""
+    fields = {"host": address.authority} | _ALWAYS_SENT | dict(headers)
+    if body is not None:
+        fields["content-length"] = str(len(body))
+    target = address.path + (f"?{address.query}" if address.query else "")
+    pairs = [(name.encode("ascii"), value.encode("latin-1")) for name, value in fields.items()]
+    return Outgoing(
+        Origin(address.scheme == "https", address.host, address.port),
+        method,
+        written_head(method, target.encode("ascii"), pairs) + b"\r\n",
+        None if body is None else _Bytes(body),
+        None if body is None else len(body),
+        Timeouts(CONNECT_SECONDS, STALL_SECONDS, STALL_SECONDS),
     )
 
 
-def _tracing() -> aiohttp.TraceConfig:
-    """Return what notes, in a request's context, that it has a connection and its bytes may leave."""
-
-    async def connected(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
-        context.trace_request_ctx.sent = True
-
-    tracing = aiohttp.TraceConfig()
-    tracing.on_connection_create_end.append(connected)
-    tracing.on_connection_reuseconn.append(connected)
-    return tracing
-
-
-def _failure(error: Exception, *, sent: bool) -> Unfetchable:
+def _failure(error: httpx.TransportError | TimeoutError | UnicodeError) -> Unfetchable:
     """Put a failure into a bounded word and a message that says nothing of addresses."""
-    kinds: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str], ...] = (
-        (aiohttp.ClientConnectorDNSError, "dns", UNREACHED),
-        (
-            (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError),
-            "tls",
-            "its certificate is not good",
-        ),
-        (aiohttp.ClientConnectorError, "connect", UNREACHED),
-        (aiohttp.ConnectionTimeoutError, "connect", UNREACHED),
-        (TimeoutError, "timeout", "its host took too long to answer"),
-        (aiohttp.ClientPayloadError, "broken", "its answer broke off"),
-        (aiohttp.ClientResponseError, "broken", "its answer is no HTTP"),
-    )
-    found = next(((word, text) for kind, word, text in kinds if isinstance(error, kind)), None)
-    word, text = found or ("broken", "the connection broke off")
+    cause = error.__cause__
+    sent = not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol, UnicodeError))
+    match error:
+        case httpx.ConnectError() if isinstance(cause, Unfetchable):
+            word, text = cause.reason, cause.message
+        case httpx.ConnectError() if isinstance(cause, ssl.SSLError):
+            word, text = "tls", "its certificate is not good"
+        case httpx.ConnectError() | httpx.ConnectTimeout():
+            word, text = "connect", UNREACHED
+        case httpx.UnsupportedProtocol() | UnicodeError():
+            word, text = "url", "it, or a header for it, cannot be written"
+        case httpx.TimeoutException() | TimeoutError():
+            word, text = "timeout", "its host took too long to answer"
+        case httpx.ProtocolError():
+            word, text = "broken", "its answer is no HTTP"
+        case _:
+            word, text = "broken", "the connection broke off"
     return Unfetchable(word, text, sent=sent)

@@ -6,10 +6,11 @@ import json
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from typing import Any
 
 from gateway.domain.idempotency import Binding
+from gateway.domain.record import record
 from gateway.ledger.script import Script
 
 KEPT_SECONDS = 60.0
@@ -17,7 +18,7 @@ KEPT_SECONDS = 60.0
 KEPT_MOST = 5_000
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class HoldRecord:
     """All that is needed to put a hold back. `at` is milliseconds by the store's clock; `about` and `candidate` JSON.
 
@@ -54,7 +55,7 @@ class HoldRecord:
             raise ValueError(f"not a hold: {error}") from error
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Ending:
     """An operation that ended a hold, as it can be repeated; without a record there is nothing to put back first.
 
@@ -96,11 +97,6 @@ class OwnHolds:
     def newest(self, request_id: str) -> int:
         """Return the highest attempt of a request that was taken here lately; 0 if none was."""
         return self._newest.get(request_id, 0)
-
-    def has_lapsed(self, request_id: str, attempt: int) -> bool:
-        """Tell whether a hold that has not ended here was ended by somebody else, its lease having run out."""
-        name = member(request_id, attempt)
-        return name in self._live and name not in self._due
 
     def find(self, request_id: str, attempt: int) -> HoldRecord | None:
         """Return a hold that has not ended here."""

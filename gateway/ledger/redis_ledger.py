@@ -133,7 +133,7 @@ class RedisLedger:
             return Bound(str(reply[1]), same=bool(reply[2]))
         answer = wire.hold_reply(reply, candidates)
         if release is not None and (isinstance(answer, Held) or not only_if_held):
-            await self._released(request_id, release, ahead=only_if_held)
+            self._released(request_id, release, ahead=only_if_held)
         if isinstance(answer, Held) and ahead is None:  # one that is held ahead is nobody's to renew
             index, at = answer.index, int(reply[3])
             own = HoldRecord(request_id, answer.attempt, token, state, at, told, offers[index], index + 1, binding)
@@ -174,10 +174,7 @@ class RedisLedger:
         except LedgerUnavailable:
             return False  # a claim was noted, so no error: whoever has it waits, or leaves the other behind again
 
-    async def _released(self, request_id: str, attempt: int, *, ahead: bool) -> None:
-        if self._holds.has_lapsed(request_id, attempt):  # it was presumed, which the hold left as it was
-            with contextlib.suppress(LedgerUnavailable):  # then it stays presumed: too much, never too little
-                await self.void(request_id, attempt, "fallback")
+    def _released(self, request_id: str, attempt: int, *, ahead: bool) -> None:
         record = self._holds.remove(request_id, attempt)
         if record is not None or ahead:  # a hold that was given back must not come back with an older store
             args = (operation_token(), request_id, str(attempt), "fallback", self._retention)

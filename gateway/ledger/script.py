@@ -29,21 +29,24 @@ _ALWAYS = "allow-oom"
 """What was spent must be booked even if the server is out of memory; a hold is refused then, before it writes."""
 _READ = "no-writes"
 
-_COUNTING = ("numbers", "windows", "lines", "cell_format", "cells", "counting")
+# Each part costs time in every call, so none is in a script that does not need it.
 _WRITING = ("numbers", "watermark")
-_ATTEMPTS = (*_COUNTING, "watermark", "ending", "guards", "attempts", "attempt_writes")
+_CELLS = ("numbers", "lines", "cell_format", "cells")
+_COUNTING = (*_CELLS, "windows", "asked_lines", "counting")
+_ENDING = ("watermark", "ending", "guards", "attempts", "attempt_writes")
+_ATTEMPTS = (*_CELLS, *_ENDING)
 
-_OFFERS = (*_ATTEMPTS, "pressure", "offers", "binding")
+_OFFERS = (*_COUNTING, *_ENDING, "pressure", "offers", "binding")
 _GIVING_BACK = (*_ATTEMPTS, "entry", "giving_back")
 
-HOLD = _load("hold", *_OFFERS, "undoing")
+HOLD = _load("hold", *_OFFERS, "entry", "giving_back", "undoing")
 REASSERT = _load("reassert", *_OFFERS, flags=_ALWAYS)
 SETTLE = _load("settle", *_ATTEMPTS, "entry", flags=_ALWAYS)
 VOID = _load("void", *_GIVING_BACK, flags=_ALWAYS)
-DROP = _load("drop", *_GIVING_BACK, "undoing", flags=_ALWAYS)
+DROP = _load("drop", *_GIVING_BACK, "counting", "undoing", flags=_ALWAYS)
 EXPIRE = _load("expire", *_ATTEMPTS, "entry", flags=_ALWAYS)
 ADJUST = _load("adjust", *_ATTEMPTS, "entry", flags=_ALWAYS)
-POST = _load("post", *_COUNTING, "watermark", "ending", "entry", flags=_ALWAYS)
+POST = _load("post", *_CELLS, "watermark", "ending", "entry", flags=_ALWAYS)
 MARK_SENT = _load("mark_sent", *_WRITING, flags=_ALWAYS)
 RENEW = _load("renew", *_WRITING, flags=_ALWAYS)
 ORPHAN = _load("orphan", *_WRITING)

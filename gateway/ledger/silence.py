@@ -2,7 +2,7 @@
 
 Calls may wait for long behind each other; what tells is that nothing at all is answered, on any connection, while
 calls wait. Silence is counted in ticks of the event loop's clock. A tick that comes late counts for nothing: then it
-was this process that stood still, and replies may lie unread.
+was this process that stood still, and replies may lie unread. Whoever counts seconds for a call is told of such pauses.
 """
 
 from __future__ import annotations
@@ -16,11 +16,15 @@ TICKS = 8
 
 
 class Silence:
-    """Calls `on_silence` once nothing was heard for `span` seconds while something waited; never if `span` is None."""
+    """Calls `on_silence`, if it is given, once nothing was heard for `span` seconds while something waited.
 
-    def __init__(self, span: float | None, on_silence: Callable[[], None]) -> None:
-        self._tick = None if span is None else span / TICKS
+    `on_pause` is called with the seconds for which this process stood still meanwhile, if they are more than a tick.
+    """
+
+    def __init__(self, span: float, on_silence: Callable[[], None] | None, on_pause: Callable[[float], None]) -> None:
+        self._tick = span / TICKS
         self._on_silence = on_silence
+        self._on_pause = on_pause
         self._waiting = 0
         self._counted = 0
         self._due = 0.0
@@ -50,18 +54,20 @@ class Silence:
             self._timer = None
 
     def _wind(self, since: float | None = None) -> None:
-        if self._tick is not None:
-            loop = asyncio.get_running_loop()
-            self._due = (loop.time() if since is None else since) + self._tick
-            self._timer = loop.call_at(self._due, self._struck)
+        loop = asyncio.get_running_loop()
+        self._due = (loop.time() if since is None else since) + self._tick
+        self._timer = loop.call_at(self._due, self._struck)
 
     def _struck(self) -> None:
         self._timer = None
-        if not self._waiting or self._tick is None:
+        if not self._waiting:
             return
-        punctual = asyncio.get_running_loop().time() - self._due < self._tick
+        late = asyncio.get_running_loop().time() - self._due
+        punctual = late < self._tick
         self._counted += punctual
-        if self._counted >= TICKS:
+        if not punctual:
+            self._on_pause(late)
+        elif self._counted >= TICKS and self._on_silence is not None:
             self._counted = 0
             self._on_silence()
         self._wind(self._due if punctual else None)

@@ -34,7 +34,8 @@ PROBE_SECONDS = 0.5
 class Store:
     """Connections to the store, of which `connections` at most are in use at once.
 
-    Every call ends within `deadline` seconds once it has a connection, and waits at most `patience` seconds for one.
+    Every call ends within `deadline` seconds once it has a connection, and waits at most `patience` seconds for one;
+    for what ran out while this process itself stood still, that time does not count.
     It ends sooner if the store has said nothing on any connection for `silence` seconds: 0.09 by default, and no such
     rule if the deadline is over two seconds. From then on, or once it cannot be connected to, calls fail at once,
     nothing is sent, and those that wait for a connection fail too, until a probe in the background is answered.
@@ -63,7 +64,8 @@ class Store:
         self._patience = patience
         self._quiet = silence if silence is not None and silence < deadline else deadline
         self._free = asyncio.Semaphore(connections)
-        self._silence = Silence(self._quiet if self._quiet < deadline else None, self._heard_nothing)
+        on_silence = self._heard_nothing if self._quiet < deadline else None
+        self._silence = Silence(self._quiet, on_silence, self._stood_still)
         self._servers = Servers(address, deadline=deadline, realm=realm, heard=self._silence.heard)
         self._calls: set[asyncio.Timeout] = set()
         self._queue: set[asyncio.Timeout] = set()
@@ -162,6 +164,13 @@ class Store:
         self._breaker.open(f"no answer on any connection for {self._quiet:g} s")
         self._dropping = asyncio.create_task(self._servers.drop())
         _end(self._calls)
+
+    def _stood_still(self, seconds: float) -> None:
+        now = asyncio.get_running_loop().time()
+        for scope in (*self._calls, *self._queue):
+            due = scope.when()
+            if due is not None and due <= now and not scope.expired():
+                scope.reschedule(due + seconds)
 
     async def _probe(self) -> None:
         seconds = min(self._deadline, max(PROBE_SECONDS, 2 * self._quiet))

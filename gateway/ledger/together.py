@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from gateway.domain.record import record
 from gateway.ledger.script import Script
 from gateway.ledger.store import Store
 from gateway.ports import LedgerUnavailable
@@ -22,7 +22,7 @@ MOST_BYTES = 64 * 1024
 """Of arguments. No reply leaves the store before all of them were run, which must not be taken for its silence."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class _Call:
     script: Script
     keys: Sequence[str]
@@ -66,10 +66,12 @@ class Together:
                     replies = await self._store.execute_all([call.words() for call in batch])
                 except LedgerUnavailable as error:
                     _fail(batch, error)
-                else:
-                    for call, reply in zip(batch, replies, strict=True):
-                        if not call.reply.done():
-                            call.reply.set_result(reply)
+                    continue
+                except ValueError as error:  # something is no text; each runs by itself, and meets its own
+                    replies = [error] * len(batch)
+                for call, reply in zip(batch, replies, strict=True):
+                    if not call.reply.done():
+                        call.reply.set_result(reply)
         finally:
             self._sending = None
             for call in (*batch, *self._waiting):  # none, unless this was cancelled

@@ -5,10 +5,11 @@ Amounts are nano-USD, times are seconds. Names of projects, job types and routes
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import field
+from typing import Any, Protocol, runtime_checkable
 
+from gateway.domain.record import record
 from gateway.domain.route import Views
 from gateway.domain.settlement import CostSource, Usage
 from gateway.ports import RequestFacts
@@ -16,7 +17,7 @@ from gateway.ports import RequestFacts
 NONE = "none"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class RequestStarted:
     """An image request came in, or a task's work begins; `facts` are those of the request, where there are any."""
 
@@ -25,7 +26,7 @@ class RequestStarted:
     task: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class RequestFinished:
     """An image request ended: its last byte is out, or the client is gone and the money is settled.
 
@@ -61,7 +62,7 @@ class RequestFinished:
     """What of `duration` was spent in a queue for a slot on a route."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class UpstreamFinished:
     """A provider answered to the end; `seconds` from sending to the last byte."""
 
@@ -69,7 +70,7 @@ class UpstreamFinished:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class UpstreamFailed:
     """A call failed; `reason` is a bounded word such as connect, timeout, reset, status_429, status_5xx, garbage."""
 
@@ -77,7 +78,7 @@ class UpstreamFailed:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class FellBack:
     """A request went on to another route."""
 
@@ -86,7 +87,7 @@ class FellBack:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Degraded:
     """Policy changed what was asked for to save money; `change` is such as `quality=medium`."""
 
@@ -94,7 +95,7 @@ class Degraded:
     change: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Replaced:
     """A request was served by the model that replaces a retired one."""
 
@@ -103,7 +104,7 @@ class Replaced:
     replacement: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class RouteEjected:
     """A route is left alone for a while, since it kept failing."""
 
@@ -111,7 +112,7 @@ class RouteEjected:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class RequestDenied:
     """Policy, a budget or a quota refused a request; `reason` is the error's code."""
 
@@ -119,7 +120,7 @@ class RequestDenied:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class HoldEnded:
     """A hold was settled or presumed spent, by this process."""
 
@@ -138,7 +139,7 @@ class HoldEnded:
     """Whether it was that of a shadow request, on the shadow's own budget."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ShadowEnded:
     """A request was repeated on its job type's shadow route, or was to be: ok, failed, denied, unable or dropped."""
 
@@ -147,7 +148,7 @@ class ShadowEnded:
     result: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class CallbackSent:
     """A call back was tried for the `tries`-th time: delivered, failed (and tried again later) or dead."""
 
@@ -158,7 +159,7 @@ class CallbackSent:
     tries: int
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class BatchMoved:
     """A batch of so many requests was created, was not (not_created), or came to an end: completed, failed, …."""
 
@@ -167,7 +168,7 @@ class BatchMoved:
     requests: int
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class AssetNotKept:
     """Images were to be stored and are not: full, slow, unavailable, behind, busy or not_an_image."""
 
@@ -175,7 +176,7 @@ class AssetNotKept:
     images: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class CacheAsked:
     """A request was looked up among earlier ones: hit, miss, skipped, or failed where the storage did not serve."""
 
@@ -183,7 +184,7 @@ class CacheAsked:
     result: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class LedgerCalled:
     """A call to the store; `operation`: hold, settle, void, renew, expire, task, response, callback, batch or read."""
 
@@ -192,7 +193,7 @@ class LedgerCalled:
     failed: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class PolicyLoaded:
     """Policy was read at start or again; a failed reload leaves the old one serving."""
 
@@ -200,7 +201,7 @@ class PolicyLoaded:
     ok: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class RequestShed:
     """A request was refused at the door, unread, since the process is at its limit: requests, bodies or memory."""
 
@@ -234,3 +235,12 @@ class Observer(Protocol):
 
     def emit(self, event: Event) -> None:
         """Take note of one event."""
+
+
+@runtime_checkable
+class Selective(Protocol):
+    """An Observer that takes some types of events only, each by a function of its own."""
+
+    @property
+    def takers(self) -> Mapping[type[Event], Callable[[Any], None]]:
+        """What takes an event, by its type; fixed from the start."""

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any, get_args
 
-from gateway.observe.event import Event, Observer
+from gateway.observe.event import Event, Observer, Selective
 
 
 class Observers:
-    """Passes each event to every observer that there is, in the order given."""
+    """Passes each event to every observer that takes its type, in the order given."""
 
     def __init__(self, observers: Iterable[Observer | None]) -> None:
-        self._observers = tuple(observer for observer in observers if observer is not None)
+        there = [observer for observer in observers if observer is not None]
+        kinds: tuple[type[Event], ...] = get_args(Event)
+        self._takers = {kind: tuple(_takers(there, kind)) for kind in kinds}
 
     def emit(self, event: Event) -> None:
         """Pass one event on."""
-        for observer in self._observers:
-            observer.emit(event)
+        for take in self._takers[type(event)]:
+            take(event)
+
+
+def _takers(observers: Iterable[Observer], kind: type[Event]) -> Iterable[Callable[[Any], None]]:
+    for observer in observers:
+        if not isinstance(observer, Selective):
+            yield observer.emit
+        elif kind in observer.takers:
+            yield observer.takers[kind]

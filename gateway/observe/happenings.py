@@ -8,7 +8,10 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 from gateway.observe.event import (
     NONE,
@@ -52,6 +55,7 @@ class Happenings:
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
+        self.takers: Mapping[type[Event], Callable[[Any], None]] = MappingProxyType(self._takers())
         self._refusals: deque[Refusal] = deque(maxlen=MOST_REFUSALS)
         self.since = time.time()
         self.digest = ""
@@ -60,27 +64,21 @@ class Happenings:
 
     def emit(self, event: Event) -> None:
         """Take note of one event."""
-        match event:
-            case RequestFinished():
-                self._finished(event)
-            case UpstreamFinished():
-                self._add("took", event.route, str(step_of(event.seconds)))
-            case UpstreamFailed():
-                self._add("failed", event.route, event.reason)
-            case FellBack():
-                self._add("fallback", event.from_route, event.to_route, event.reason)
-            case RequestDenied():
-                self._add("denied", event.project, event.reason)
-            case Degraded():
-                self._add("degraded", event.job_type, event.change)
-            case Replaced():
-                self._add("replaced", event.route, event.model, event.replacement)
-            case RouteEjected():
-                self._add("ejected", event.route)
-            case PolicyLoaded():
-                self._loaded(event)
-            case _:
-                pass
+        if (take := self.takers.get(type(event))) is not None:
+            take(event)
+
+    def _takers(self) -> dict[type[Event], Callable[[Any], None]]:
+        return {
+            RequestFinished: self._finished,
+            UpstreamFinished: self._took,
+            UpstreamFailed: lambda event: self._add("failed", event.route, event.reason),
+            FellBack: lambda event: self._add("fallback", event.from_route, event.to_route, event.reason),
+            RequestDenied: lambda event: self._add("denied", event.project, event.reason),
+            Degraded: lambda event: self._add("degraded", event.job_type, event.change),
+            Replaced: lambda event: self._add("replaced", event.route, event.model, event.replacement),
+            RouteEjected: lambda event: self._add("ejected", event.route),
+            PolicyLoaded: self._loaded,
+        }
 
     def take(self) -> tuple[dict[str, int], list[Refusal]]:
         """Return what was counted since the last time, and forget it."""
@@ -98,13 +96,16 @@ class Happenings:
                 self._refusals.appendleft(refusal)
 
     def _finished(self, event: RequestFinished) -> None:
-        self._add("status", str(event.status))
+        self._count(f"status{SEPARATOR}{event.status}", 1)
         if event.waited:
             self._add("waited", event.job_type)
             self._count(SEPARATOR.join(("waited_ms", event.job_type)), round(event.waited * 1000))
         if event.status >= REFUSED and event.project != NONE:
             who = (event.request_id, event.project, event.job_type, event.operation)
             self._refusals.append(Refusal(time.time(), *who, event.status, event.code))
+
+    def _took(self, event: UpstreamFinished) -> None:
+        self._count(f"took{SEPARATOR}{event.route}{SEPARATOR}{step_of(event.seconds)}", 1)
 
     def _loaded(self, event: PolicyLoaded) -> None:
         if event.ok:

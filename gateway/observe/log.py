@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+import time
+from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
+from types import MappingProxyType
 from typing import Any, TextIO
 
 from gateway.domain.money import format_usd
@@ -23,16 +24,21 @@ from gateway.observe.event import (
     UpstreamFailed,
 )
 from gateway.observe.log_pipe import LogPipe
-from gateway.observe.log_text import TextFormatter
+from gateway.observe.log_text import TextFormatter, timestamp
+from gateway.observe.masked_json import MaskedJson
 from gateway.observe.redact import Redactor
 
 _LOGGER = logging.getLogger("gateway.requests")
 
-_REQUEST_FIELDS = tuple(item.name for item in dataclasses.fields(RequestFinished))
+_OTHERWISE = frozenset({"duration", "overhead", "waited", "estimate", "cost"})
+"""Fields of a request that a line has in other units, under other names."""
+_PLAIN_FIELDS = tuple(item.name for item in dataclasses.fields(RequestFinished) if item.name not in _OTHERWISE)
+_plain_of = attrgetter(*_PLAIN_FIELDS)
 _CLIENT_WORD_CHARS = 64
 """Sizes, qualities and tags are the client's own words; longer ones may be prompts in the wrong place."""
 
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+_OWN = frozenset({"ts", "level", "logger", "event"})
+_OWN_IN_FAILURE = _OWN | {"exception"}
 _TALKATIVE = ("asyncio", "httpx", "httpcore", "aiohttp.access", "uvicorn.access")
 """They log a line a request, with URLs."""
 
@@ -45,24 +51,21 @@ class JsonFormatter(logging.Formatter):
 
     def __init__(self, redactor: Redactor) -> None:
         super().__init__()
-        self._redactor = redactor
+        self._json = MaskedJson(redactor)
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, without its end."""
-        line: dict[str, object] = {
-            "ts": _timestamp(record.created),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "event": self._redactor.text(record.getMessage()),
-        }
-        fields = getattr(record, "fields", None)
-        if isinstance(fields, dict):
-            line |= {str(name): self._redactor.value(value) for name, value in fields.items() if name not in line}
         if record.exc_info and not record.exc_text:
             record.exc_text = self.formatException(record.exc_info)
+        name, text, fields = self._json.name, self._json.text, getattr(record, "fields", None)
+        level, logger = name(record.levelname.lower()), name(record.name)
+        parts = [f'{{"ts":"{timestamp(record.created)}","level":{level},"logger":{logger}']
+        parts.append(f'"event":{text(record.getMessage())}')
+        if isinstance(fields, dict):
+            parts += self._json.members(fields, _OWN_IN_FAILURE if record.exc_text else _OWN)
         if record.exc_text:
-            line["exception"] = self._redactor.text(record.exc_text)
-        return _encode(line).replace("\x7f", "\\u007f")
+            parts.append(f'"exception":{text(record.exc_text)}')
+        return (",".join(parts) + "}").replace("\x7f", "\\u007f")
 
 
 def configure_logging(
@@ -99,53 +102,96 @@ class LogObserver:
 
     def __init__(self, logger: logging.Logger = _LOGGER) -> None:
         self._logger = logger
+        self._alike = logger.makeRecord(logger.name, logging.INFO, "", 0, "", (), None).__dict__
+        self.takers: Mapping[type[Event], Callable[[Any], None]] = MappingProxyType(
+            {
+                RequestFinished: self._request_finished,
+                UpstreamFailed: self._upstream_failed,
+                FellBack: self._fell_back,
+                RouteEjected: self._route_ejected,
+                HoldEnded: self._hold_ended,
+                CallbackSent: self._callback_sent,
+                LedgerCalled: self._ledger_called,
+                PolicyLoaded: self._policy_loaded,
+            }
+        )
 
     def emit(self, event: Event) -> None:
         """Log one event, if it is worth a line."""
-        match event:
-            case RequestFinished():
-                self._log(logging.INFO, "request", _request_fields(event))
-            case UpstreamFailed():
-                self._log(logging.WARNING, "upstream failed", {"route": event.route, "reason": event.reason})
-            case FellBack():
-                routes = {"from": event.from_route, "to": event.to_route}
-                self._log(logging.INFO, "fell back", {**routes, "reason": event.reason})
-            case RouteEjected():
-                self._log(logging.WARNING, "route ejected", {"route": event.route, "seconds": round(event.seconds, 1)})
-            case HoldEnded(source=CostSource.PRESUMED):
-                self._log(logging.WARNING, "hold presumed spent", _hold_fields(event))
-            case CallbackSent(result="failed" | "dead"):
-                fields = {"project": event.project, "callback": event.callback_id, "tries": event.tries}
-                self._log(logging.WARNING, f"call back {event.result}", {**fields, "error": event.error})
-            case LedgerCalled(failed=True):
-                milliseconds = _milliseconds(event.seconds)
-                self._log(logging.WARNING, "ledger call failed", {"operation": event.operation, "ms": milliseconds})
-            case PolicyLoaded(ok=True):
-                self._log(logging.INFO, "policy loaded", {"digest": event.digest})
-            case PolicyLoaded():
-                self._log(logging.ERROR, "policy not loaded, the old one goes on serving", {"digest": event.digest})
-            case _:
-                pass
+        if (take := self.takers.get(type(event))) is not None:
+            take(event)
+
+    def _request_finished(self, event: RequestFinished) -> None:
+        if self._logger.isEnabledFor(logging.INFO):
+            self._log(logging.INFO, "request", _request_fields(event))
+
+    def _upstream_failed(self, event: UpstreamFailed) -> None:
+        self._log(logging.WARNING, "upstream failed", {"route": event.route, "reason": event.reason})
+
+    def _fell_back(self, event: FellBack) -> None:
+        self._log(logging.INFO, "fell back", {"from": event.from_route, "to": event.to_route, "reason": event.reason})
+
+    def _route_ejected(self, event: RouteEjected) -> None:
+        self._log(logging.WARNING, "route ejected", {"route": event.route, "seconds": round(event.seconds, 1)})
+
+    def _hold_ended(self, event: HoldEnded) -> None:
+        if event.source is CostSource.PRESUMED:
+            self._log(logging.WARNING, "hold presumed spent", _hold_fields(event))
+
+    def _callback_sent(self, event: CallbackSent) -> None:
+        if event.result in {"failed", "dead"}:
+            fields = {"project": event.project, "callback": event.callback_id, "tries": event.tries}
+            self._log(logging.WARNING, f"call back {event.result}", {**fields, "error": event.error})
+
+    def _ledger_called(self, event: LedgerCalled) -> None:
+        if event.failed:
+            milliseconds = _milliseconds(event.seconds)
+            self._log(logging.WARNING, "ledger call failed", {"operation": event.operation, "ms": milliseconds})
+
+    def _policy_loaded(self, event: PolicyLoaded) -> None:
+        if event.ok:
+            self._log(logging.INFO, "policy loaded", {"digest": event.digest})
+        else:
+            message = "policy not loaded, the old one goes on serving"
+            self._log(logging.ERROR, message, {"digest": event.digest})
 
     def _log(self, level: int, message: str, fields: Mapping[str, object]) -> None:
         if self._logger.isEnabledFor(level):
-            # As `Logger.log` does it, but for who called: that is always this line.
-            record = self._logger.makeRecord(self._logger.name, level, "", 0, message, (), None)
-            record.fields = fields
+            # As `Logger.log` does it, but for who called, and for what is the same in all these records.
+            record = _Record(self._alike, level, message, fields)
             self._logger.handle(record)
 
 
+class _Record(logging.LogRecord):
+    """A record that is `alike` others but for its level, its message and its fields."""
+
+    def __init__(self, alike: Mapping[str, object], level: int, message: str, fields: Mapping[str, object]) -> None:
+        now = time.time()
+        self.__dict__ = {
+            **alike,
+            "levelno": level,
+            "levelname": logging.getLevelName(level),
+            "msg": message,
+            "created": now,
+            "msecs": now % 1 * 1000,
+            "fields": fields,
+        }
+
+
 def _request_fields(event: RequestFinished) -> dict[str, object]:
-    fields: dict[str, Any] = {name: getattr(event, name) for name in _REQUEST_FIELDS}
-    fields["duration_ms"] = _milliseconds(fields.pop("duration"))
-    fields["overhead_ms"] = _milliseconds(fields.pop("overhead"))
-    fields["waited_ms"] = _milliseconds(fields.pop("waited"))
-    fields["estimate_usd"] = _usd(fields.pop("estimate"))
-    fields["cost_usd"] = _usd(fields.pop("cost"))
-    for name in ("size", "quality"):
-        fields[name] = fields[name][:_CLIENT_WORD_CHARS]
-    short = {key[:_CLIENT_WORD_CHARS]: value[:_CLIENT_WORD_CHARS] for key, value in event.tags.items()}
-    fields["tags"] = short
+    fields: dict[str, Any] = dict(zip(_PLAIN_FIELDS, _plain_of(event), strict=True))
+    fields["source"] = str(event.source)
+    fields["duration_ms"] = round(event.duration * 1000, 3)
+    fields["overhead_ms"] = round(event.overhead * 1000, 3)
+    fields["waited_ms"] = round(event.waited * 1000, 3)
+    fields["estimate_usd"] = _usd(event.estimate)
+    fields["cost_usd"] = _usd(event.cost)
+    fields["size"] = event.size[:_CLIENT_WORD_CHARS]
+    fields["quality"] = event.quality[:_CLIENT_WORD_CHARS]
+    if event.tags:
+        fields["tags"] = {key[:_CLIENT_WORD_CHARS]: value[:_CLIENT_WORD_CHARS] for key, value in event.tags.items()}
+    else:
+        fields["tags"] = {}
     return fields
 
 
@@ -160,7 +206,3 @@ def _usd(nano: int | None) -> str | None:
 
 def _milliseconds(seconds: float) -> float:
     return round(seconds * 1000, 3)
-
-
-def _timestamp(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

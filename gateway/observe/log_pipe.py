@@ -28,6 +28,7 @@ class LogPipe(logging.Handler):
         self._capacity = capacity
         self._queue: deque[logging.LogRecord] = deque()
         self._filled = threading.Event()
+        self._woken = False
         self._counting = threading.Lock()
         self._dropped = 0
         self._reported = 0
@@ -40,9 +41,17 @@ class LogPipe(logging.Handler):
         """How many lines were lost so far."""
         return self._dropped
 
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Queue a record that the filters let through, without the handler's lock: the queue needs none."""
+        passed = not self.filters or bool(self.filter(record))
+        if passed:
+            self.emit(record)
+        return passed
+
     def emit(self, record: logging.LogRecord) -> None:
         """Queue a record; its message and traceback are rendered now, since what they refer to may change."""
-        record.msg, record.args = _message(record), None
+        if record.args or type(record.msg) is not str:
+            record.msg, record.args = _message(record), None
         if record.exc_info:
             record.exc_text = record.exc_text or logging.Formatter().formatException(record.exc_info)
             record.exc_info = None
@@ -50,7 +59,8 @@ class LogPipe(logging.Handler):
             self._drop()
             return
         self._queue.append(record)
-        if not self._filled.is_set():
+        if not self._woken:
+            self._woken = True
             self._filled.set()
 
     def stop(self, patience: float = 2.0) -> None:
@@ -68,6 +78,7 @@ class LogPipe(logging.Handler):
             self._filled.wait()
             self._stopping.wait(TOGETHER_SECONDS)
             self._filled.clear()
+            self._woken = False  # after the event is cleared: what comes in between is written below
             while self._queue:
                 self._write([self._queue.popleft() for _ in range(min(len(self._queue), LINES_AT_ONCE))])
             self._report_dropped()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from gateway.observe.redact import Redactor
 
@@ -21,8 +22,7 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, without its end."""
-        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        words = [time, record.levelname.lower(), record.name, self._shown(record.getMessage())]
+        words = [timestamp(record.created), record.levelname.lower(), record.name, self._shown(record.getMessage())]
         fields = getattr(record, "fields", None)
         if isinstance(fields, dict):
             kept = ((name, value) for name, value in fields.items() if value not in (None, "", {}, False))
@@ -36,3 +36,15 @@ class TextFormatter(logging.Formatter):
     def _shown(self, value: object) -> str:
         text = str(self._redactor.value(value))
         return text if text.isprintable() and text.isascii() else ascii(text)
+
+
+def timestamp(seconds: float) -> str:
+    """Return Unix seconds as RFC 3339 has them, in UTC, to the millisecond."""
+    whole, microseconds = divmod(round(seconds * 1_000_000), 1_000_000)
+    return f"{_second(whole)}.{microseconds // 1_000:03d}Z"
+
+
+@lru_cache(2)
+def _second(whole: int) -> str:
+    """Return a second; many lines fall into one."""
+    return datetime.fromtimestamp(whole, UTC).strftime("%Y-%m-%dT%H:%M:%S")

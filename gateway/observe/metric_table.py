@@ -167,6 +167,11 @@ METRICS = (
     ),
     Metric("ledger_errors_total", Kind.COUNTER, "Calls to the store that failed."),
     Metric("policy_reloads_total", Kind.COUNTER, "Times that a process read policy, the first included.", ("result",)),
+    Metric(
+        "policy_last_reload_successful",
+        Kind.SNAPSHOT,
+        "1 if the policy that was read last is the one that serves, 0 if it was refused.",
+    ),
     Metric("policy_info", Kind.SNAPSHOT, "Always 1; names the policy that is serving.", ("digest",)),
     Metric("budget_limit_usd", Kind.SNAPSHOT, "What a budget allows in its window, in USD.", ("scope", "window")),
     Metric("budget_used_usd", Kind.SNAPSHOT, "What was spent of it, in USD.", ("scope", "window")),

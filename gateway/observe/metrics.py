@@ -6,10 +6,14 @@ each worker then writes its numbers there, and whoever serves `/metrics` adds th
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import TypeVar, assert_never
+from operator import attrgetter
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, disable_created_metrics
 
 from gateway.domain.budget import View
 from gateway.domain.money import NANO_PER_USD
@@ -37,194 +41,253 @@ from gateway.observe.event import (
     UpstreamFinished,
 )
 from gateway.observe.labels import LabelSets, Vocabulary, bounded, bounded_status
-from gateway.observe.metric_table import EVENT_METRICS, PREFIX, Kind
+from gateway.observe.metric_table import EVENT_METRICS
+from gateway.observe.series import WORKERS_DIR, Distribution, Number, Table
 
-Kept = TypeVar("Kept", Counter, Gauge, Histogram)
+_Key = TypeVar("_Key")
+_Found = TypeVar("_Found")
 
 _KNOWN_COSTS = frozenset({CostSource.REPORTED, CostSource.USAGE})
 SUCCESS = 200
-_VIEWS = (View.OFFICIAL.value, View.ROUTE.value, View.INTERNAL.value)
 _TOKEN_KINDS = tuple(item.name for item in fields(Usage))
+_tokens_of: Callable[[Usage], tuple[int, ...]] = attrgetter(*_TOKEN_KINDS)
+_REMEMBERED: Final = 1_000
+"""Of names in events, whose series need not be looked for again; what events say is not bounded, labels are."""
 
 # The time a series began would double their number, and several workers cannot tell it.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library leaves it unannotated
 
 
 class Metrics:
-    """An Observer that counts. Every label is bounded by `labels`, which a reload of policy may replace.
+    """An Observer that counts, in one thread. Every label is bounded by `labels`.
 
     Money is counted as float64 USD: a sum of nano-USD amounts stays within 1e-9 of the exact one, relatively.
     A counter cannot go down: where the ledger later corrects a presumed cost downwards, the ledger is right.
     """
 
     def __init__(self, registry: CollectorRegistry, labels: LabelSets) -> None:
-        self.labels = labels
-        self._counters: dict[str, Counter] = {}
-        self._gauges: dict[str, Gauge] = {}
-        self._histograms: dict[str, Histogram] = {}
-        # The library looks a series up under a lock, with its labels made into text; that is done once for each.
-        self._counters_by_labels: dict[tuple[str, ...], Counter] = {}
-        self._gauges_by_labels: dict[tuple[str, ...], Gauge] = {}
-        self._histograms_by_labels: dict[tuple[str, ...], Histogram] = {}
+        self._table = table = Table(EVENT_METRICS, None if WORKERS_DIR is None else Path(WORKERS_DIR))
+        registry.register(table)
         self._operations = Vocabulary()
         self._reasons = Vocabulary()
         self._refusals = Vocabulary()
         self._results = Vocabulary()
-        self._declare(registry)
+        self._duration = table.distribution("request_duration_seconds")
+        self._overhead = table.distribution("overhead_seconds")
+        self._estimate_error = table.distribution("estimate_error_ratio")
+        self._savings = table.number("savings_usd_total")
+        # Series of what events say over and over, by what they say.
+        self._in_flight: dict[str, Number] = {}
+        self._requests: dict[tuple[str, str, str, str, int], Number] = {}
+        self._calls: dict[str, Distribution] = {}
+        self._ledger: dict[str, Distribution] = {}
+        self._spent: dict[tuple[str, str, str, str], _Spent] = {}
+        self.labels = labels
+        self.takers: Mapping[type[Event], Callable[[Any], None]] = MappingProxyType(self._takers())
 
-    def _declare(self, registry: CollectorRegistry) -> None:
-        for metric in EVENT_METRICS:
-            name, text, labels = metric.name, metric.help, metric.labels
-            if metric.kind is Kind.COUNTER:
-                self._counters[name] = Counter(name, text, labels, namespace=PREFIX, registry=registry)
-            elif metric.kind is Kind.GAUGE:
-                # Only living workers have requests in flight.
-                gauge = Gauge(name, text, labels, namespace=PREFIX, registry=registry, multiprocess_mode="livesum")
-                self._gauges[name] = gauge
-            else:
-                histogram = Histogram(name, text, labels, namespace=PREFIX, registry=registry, buckets=metric.buckets)
-                self._histograms[name] = histogram
+    @property
+    def labels(self) -> LabelSets:
+        """What labels may say; a reload of policy may replace it."""
+        return self._labels
+
+    @labels.setter
+    def labels(self, labels: LabelSets) -> None:
+        """Replace what labels may say: every name is bounded anew."""
+        self._labels = labels
+        for known in (self._in_flight, self._requests, self._calls, self._ledger, self._spent):
+            known.clear()
 
     def emit(self, event: Event) -> None:
         """Count one event."""
-        match event:
-            case RequestStarted():
-                self._gauge("in_flight", self._operations.bounded(event.operation)).inc()
-            case RequestFinished():
-                self._request_finished(event)
-            case UpstreamFinished():
-                self._histogram("upstream_duration_seconds", self._route(event.route)).observe(event.seconds)
-            case UpstreamFailed():
-                labels = (self._route(event.route), self._reasons.bounded(event.reason))
-                self._counter("upstream_errors_total", *labels).inc()
-            case HoldEnded():
-                self._hold_ended(event)
-            case LedgerCalled():
-                self._ledger_called(event)
-            case FellBack() | Degraded() | Replaced() | RouteEjected() | ShadowEnded():
-                self._routed(event)
-            case RequestDenied() | CallbackSent() | BatchMoved() | AssetNotKept() | CacheAsked() | RequestShed():
-                self._counted(event)
-            case PolicyLoaded():
-                self._counter("policy_reloads_total", "ok" if event.ok else "failed").inc()
-            case _:
-                assert_never(event)
+        self.takers[type(event)](event)
 
-    def _counter(self, name: str, *labels: str) -> Counter:
-        return _child(self._counters, self._counters_by_labels, name, labels)
+    def _takers(self) -> dict[type[Event], Callable[[Any], None]]:
+        return {
+            RequestStarted: self._request_started,
+            RequestFinished: self._request_finished,
+            UpstreamFinished: self._upstream_finished,
+            UpstreamFailed: self._upstream_failed,
+            FellBack: self._fell_back,
+            Degraded: self._degraded,
+            Replaced: self._replaced,
+            RouteEjected: self._route_ejected,
+            RequestDenied: self._request_denied,
+            HoldEnded: self._hold_ended,
+            ShadowEnded: self._shadow_ended,
+            CallbackSent: self._callback_sent,
+            BatchMoved: self._batch_moved,
+            AssetNotKept: self._asset_not_kept,
+            CacheAsked: self._cache_asked,
+            LedgerCalled: self._ledger_called,
+            PolicyLoaded: self._policy_loaded,
+            RequestShed: self._request_shed,
+        }
 
-    def _gauge(self, name: str, *labels: str) -> Gauge:
-        return _child(self._gauges, self._gauges_by_labels, name, labels)
+    def _add(self, name: str, *labels: str, amount: float = 1) -> None:
+        self._table.number(name, *labels).add(amount)
 
-    def _histogram(self, name: str, *labels: str) -> Histogram:
-        return _child(self._histograms, self._histograms_by_labels, name, labels)
+    def _request_started(self, event: RequestStarted) -> None:
+        self._flights(event.operation).add(1)
 
-    def _counted(
-        self, event: RequestDenied | CallbackSent | BatchMoved | AssetNotKept | CacheAsked | RequestShed
-    ) -> None:
-        match event:
-            case RequestDenied():
-                project = bounded(event.project, self.labels.projects)
-                self._counter("denied_total", project, self._refusals.bounded(event.reason)).inc()
-            case CallbackSent():
-                project = bounded(event.project, self.labels.projects)
-                self._counter("callbacks_total", project, self._results.bounded(event.result)).inc()
-            case BatchMoved():
-                labels = (bounded(event.provider, self.labels.providers), self._results.bounded(event.status))
-                self._counter("batches_total", *labels).inc()
-                self._counter("batch_requests_total", *labels).inc(event.requests)
-            case AssetNotKept():
-                self._counter("assets_failed_total", self._reasons.bounded(event.reason)).inc(event.images)
-            case CacheAsked():
-                job_type = bounded(event.job_type, self.labels.job_types)
-                self._counter("cache_total", job_type, self._results.bounded(event.result)).inc()
-            case RequestShed():
-                self._counter("shed_total", self._reasons.bounded(event.reason)).inc()
-
-    def _routed(self, event: FellBack | Degraded | Replaced | RouteEjected | ShadowEnded) -> None:
-        match event:
-            case FellBack():
-                route_to, reason = self._route(event.to_route), self._reasons.bounded(event.reason)
-                self._counter("fallbacks_total", self._route(event.from_route), route_to, reason).inc()
-            case Degraded():
-                job_type = bounded(event.job_type, self.labels.job_types)
-                self._counter("degraded_total", job_type, bounded(event.change, self.labels.changes)).inc()
-            case Replaced():
-                models = (bounded(event.model, self.labels.models), bounded(event.replacement, self.labels.models))
-                self._counter("replaced_total", self._route(event.route), *models).inc()
-            case RouteEjected():
-                self._counter("ejections_total", self._route(event.route)).inc()
-            case ShadowEnded():
-                labels = (bounded(event.job_type, self.labels.job_types), self._route(event.route))
-                self._counter("shadow_requests_total", *labels, self._results.bounded(event.result)).inc()
-
-    def _route(self, name: str) -> str:
-        return bounded(name, self.labels.routes)
+    def _flights(self, operation: str) -> Number:
+        known = self._in_flight.get(operation)
+        if known is None:
+            number = self._table.number("in_flight", self._operations.bounded(operation))
+            known = _kept(self._in_flight, operation, number)
+        return known
 
     def _request_finished(self, event: RequestFinished) -> None:
-        operation = self._operations.bounded(event.operation)
-        self._gauge("in_flight", operation).dec()
-        self._counter(
-            "requests_total",
-            operation,
-            bounded(event.job_type, self.labels.job_types),
-            bounded(event.project, self.labels.projects),
-            self._route(event.route),
-            bounded_status(event.status),
-        ).inc()
-        self._histograms["request_duration_seconds"].observe(event.duration)
-        self._histograms["overhead_seconds"].observe(event.overhead)
+        self._flights(event.operation).add(-1)
+        named = (event.operation, event.job_type, event.project, event.route, event.status)
+        (self._requests.get(named) or self._requests_of(*named)).add(1)
+        self._duration.observe(event.duration)
+        self._overhead.observe(event.overhead)
         if event.waited:
-            job_type = bounded(event.job_type, self.labels.job_types)
-            self._histogram("waited_seconds", job_type).observe(event.waited)
+            self._table.distribution("waited_seconds", self._job_type(event.job_type)).observe(event.waited)
         if event.experiment != NONE:
             arm = self._arm(event)
-            self._counter("experiment_requests_total", *arm, bounded_status(event.status)).inc()
+            self._add("experiment_requests_total", *arm, bounded_status(event.status))
             if event.status == SUCCESS:
-                self._histogram("experiment_duration_seconds", *arm).observe(event.duration)
+                self._table.distribution("experiment_duration_seconds", *arm).observe(event.duration)
 
-    def _arm(self, event: RequestFinished | HoldEnded) -> tuple[str, str]:
-        return bounded(event.experiment, self.labels.experiments), bounded(event.arm, self.labels.arms)
+    def _requests_of(self, operation: str, job_type: str, project: str, route: str, status: int) -> Number:
+        who = (self._job_type(job_type), self._project(project), self._route(route))
+        number = self._table.number("requests_total", self._operations.bounded(operation), *who, bounded_status(status))
+        return _kept(self._requests, (operation, job_type, project, route, status), number)
 
-    def _hold_ended(self, event: HoldEnded) -> None:
-        route, job_type = self._route(event.route), bounded(event.job_type, self.labels.job_types)
-        if event.shadow:
-            _add(self._counter("shadow_spend_usd_total", job_type, route), event.cost.route / NANO_PER_USD)
-            return
-        spent_by = (bounded(event.project, self.labels.projects), job_type, route)
-        if event.experiment != NONE:
-            arm = self._counter("experiment_spend_usd_total", *self._arm(event))
-            _add(arm, event.cost.route / NANO_PER_USD)
-        for view, nano in zip(_VIEWS, (event.cost.official, event.cost.route, event.cost.internal), strict=True):
-            _add(self._counter("spend_usd_total", *spent_by, view), nano / NANO_PER_USD)
-        quality = bounded(event.quality, self.labels.qualities)
-        _add(self._counter("images_total", *spent_by, quality), event.images)
-        _add(self._counters["savings_usd_total"], (event.cost.official - event.cost.route) / NANO_PER_USD)
-        if event.usage is not None:
-            for kind in _TOKEN_KINDS:
-                if (tokens := getattr(event.usage, kind)) > 0:
-                    self._counter("tokens_total", route, kind).inc(tokens)
-        if event.source is CostSource.PRESUMED:
-            self._counters["unconfirmed_total"].inc()
-        if event.source in _KNOWN_COSTS and event.estimate.route > 0:
-            self._histograms["estimate_error_ratio"].observe(event.cost.route / event.estimate.route)
+    def _upstream_finished(self, event: UpstreamFinished) -> None:
+        (self._calls.get(event.route) or self._calls_of(event.route)).observe(event.seconds)
+
+    def _calls_of(self, route: str) -> Distribution:
+        return _kept(self._calls, route, self._table.distribution("upstream_duration_seconds", self._route(route)))
+
+    def _upstream_failed(self, event: UpstreamFailed) -> None:
+        self._add("upstream_errors_total", self._route(event.route), self._reasons.bounded(event.reason))
+
+    def _fell_back(self, event: FellBack) -> None:
+        routes = (self._route(event.from_route), self._route(event.to_route))
+        self._add("fallbacks_total", *routes, self._reasons.bounded(event.reason))
+
+    def _degraded(self, event: Degraded) -> None:
+        self._add("degraded_total", self._job_type(event.job_type), bounded(event.change, self._labels.changes))
+
+    def _replaced(self, event: Replaced) -> None:
+        models = (bounded(event.model, self._labels.models), bounded(event.replacement, self._labels.models))
+        self._add("replaced_total", self._route(event.route), *models)
+
+    def _route_ejected(self, event: RouteEjected) -> None:
+        self._add("ejections_total", self._route(event.route))
+
+    def _request_denied(self, event: RequestDenied) -> None:
+        self._add("denied_total", self._project(event.project), self._refusals.bounded(event.reason))
+
+    def _request_shed(self, event: RequestShed) -> None:
+        self._add("shed_total", self._reasons.bounded(event.reason))
+
+    def _shadow_ended(self, event: ShadowEnded) -> None:
+        where = (self._job_type(event.job_type), self._route(event.route))
+        self._add("shadow_requests_total", *where, self._results.bounded(event.result))
+
+    def _callback_sent(self, event: CallbackSent) -> None:
+        self._add("callbacks_total", self._project(event.project), self._results.bounded(event.result))
+
+    def _batch_moved(self, event: BatchMoved) -> None:
+        labels = (bounded(event.provider, self._labels.providers), self._results.bounded(event.status))
+        self._add("batches_total", *labels)
+        self._add("batch_requests_total", *labels, amount=event.requests)
+
+    def _asset_not_kept(self, event: AssetNotKept) -> None:
+        self._add("assets_failed_total", self._reasons.bounded(event.reason), amount=event.images)
+
+    def _cache_asked(self, event: CacheAsked) -> None:
+        self._add("cache_total", self._job_type(event.job_type), self._results.bounded(event.result))
+
+    def _policy_loaded(self, event: PolicyLoaded) -> None:
+        self._add("policy_reloads_total", "ok" if event.ok else "failed")
 
     def _ledger_called(self, event: LedgerCalled) -> None:
-        operation = self._operations.bounded(event.operation)
-        self._histogram("ledger_duration_seconds", operation).observe(event.seconds)
+        (self._ledger.get(event.operation) or self._ledger_of(event.operation)).observe(event.seconds)
         if event.failed:
-            self._counters["ledger_errors_total"].inc()
+            self._add("ledger_errors_total")
+
+    def _ledger_of(self, operation: str) -> Distribution:
+        series = self._table.distribution("ledger_duration_seconds", self._operations.bounded(operation))
+        return _kept(self._ledger, operation, series)
+
+    def _hold_ended(self, event: HoldEnded) -> None:
+        cost = event.cost
+        if event.shadow:
+            where = (self._job_type(event.job_type), self._route(event.route))
+            self._add("shadow_spend_usd_total", *where, amount=max(cost.route, 0) / NANO_PER_USD)
+            return
+        if event.experiment != NONE:
+            self._add("experiment_spend_usd_total", *self._arm(event), amount=max(cost.route, 0) / NANO_PER_USD)
+        named = (event.project, event.job_type, event.route, event.quality)
+        (self._spent.get(named) or self._spent_by(*named)).add(event)
+        if cost.official > cost.route:
+            self._savings.add((cost.official - cost.route) / NANO_PER_USD)
+        if event.source is CostSource.PRESUMED:
+            self._add("unconfirmed_total")
+        if event.source in _KNOWN_COSTS and event.estimate.route > 0:
+            self._estimate_error.observe(cost.route / event.estimate.route)
+
+    def _spent_by(self, project: str, job_type: str, route: str, quality: str) -> _Spent:
+        who = (self._project(project), self._job_type(job_type), self._route(route))
+        series = _Spent(self._table, who, bounded(quality, self._labels.qualities))
+        return _kept(self._spent, (project, job_type, route, quality), series)
+
+    def _arm(self, event: RequestFinished | HoldEnded) -> tuple[str, str]:
+        return bounded(event.experiment, self._labels.experiments), bounded(event.arm, self._labels.arms)
+
+    def _route(self, name: str) -> str:
+        return bounded(name, self._labels.routes)
+
+    def _job_type(self, name: str) -> str:
+        return bounded(name, self._labels.job_types)
+
+    def _project(self, name: str) -> str:
+        return bounded(name, self._labels.projects)
 
 
-def _child(metrics: dict[str, Kept], known: dict[tuple[str, ...], Kept], name: str, labels: tuple[str, ...]) -> Kept:
-    """Return the series of a metric that has these labels."""
-    series = (name, *labels)
-    child = known.get(series)
-    if child is None:
-        child = known[series] = metrics[name].labels(*labels)
-    return child
+class _Spent:
+    """Series that a hold's end adds to: those of one project, job type and route, and of one quality."""
+
+    __slots__ = ("_images", "_internal", "_official", "_paid", "_route", "_table", "_tokens")
+
+    def __init__(self, table: Table, spent_by: tuple[str, str, str], quality: str) -> None:
+        self._table = table
+        self._route = spent_by[2]
+        self._official, self._paid, self._internal = (
+            table.number("spend_usd_total", *spent_by, view.value)
+            for view in (View.OFFICIAL, View.ROUTE, View.INTERNAL)
+        )
+        self._images = table.number("images_total", *spent_by, quality)
+        self._tokens: list[Number | None] = [None] * len(_TOKEN_KINDS)
+
+    def add(self, event: HoldEnded) -> None:
+        """Add what a hold came to; nothing that is below 0."""
+        cost = event.cost
+        if cost.official > 0:
+            self._official.add(cost.official / NANO_PER_USD)
+        if cost.route > 0:
+            self._paid.add(cost.route / NANO_PER_USD)
+        if cost.internal > 0:
+            self._internal.add(cost.internal / NANO_PER_USD)
+        if event.images > 0:
+            self._images.add(event.images)
+        if event.usage is not None:
+            for index, tokens in enumerate(_tokens_of(event.usage)):
+                if tokens > 0:
+                    (self._tokens[index] or self._tokens_of_kind(index)).add(tokens)
+
+    def _tokens_of_kind(self, index: int) -> Number:
+        number = self._tokens[index] = self._table.number("tokens_total", self._route, _TOKEN_KINDS[index])
+        return number
 
 
-def _add(counter: Counter, amount: float) -> None:
-    if amount > 0:
-        counter.inc(amount)
+def _kept(known: dict[_Key, _Found], key: _Key, found: _Found) -> _Found:
+    """Remember what was found; all is forgotten once that is too much."""
+    if len(known) >= _REMEMBERED:
+        known.clear()
+    known[key] = found
+    return found

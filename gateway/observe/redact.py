@@ -6,12 +6,15 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from json.encoder import encode_basestring_ascii
+from typing import Final
 
 MASK = "***"
 MAX_CHARS = 4_000
 """The longest string in a log line, in characters; enough for the end of a traceback."""
 
-_WORDS, _WORD_CHARS = 1024, 48
+_WORDS: Final = 1024
+WORD_CHARS: Final = 48
 """Of short strings, names of routes and the like, so many are remembered: nearly all of them come again and again."""
 _MIN_SECRET = 6
 _SECRET = re.compile(
@@ -40,10 +43,18 @@ class Redactor:
         words = sorted(self._secrets, key=len, reverse=True)
         self._words = re.compile("|".join(map(re.escape, words))) if words else None
         self._known = lru_cache(_WORDS)(self._masked)
+        self.quoted_word = lru_cache(_WORDS)(self._quoted)
 
     def text(self, text: str) -> str:
         """Return the text, masked and at most `MAX_CHARS` long; of a longer one the beginning and the end."""
-        return self._known(text) if len(text) <= _WORD_CHARS else self._masked(text)
+        return self._known(text) if len(text) <= WORD_CHARS else self._masked(text)
+
+    def quoted(self, text: str) -> str:
+        """Return the text as `text` does, as a JSON string in which all beyond ASCII is escaped."""
+        return self.quoted_word(text) if len(text) <= WORD_CHARS else self._quoted(text)
+
+    def _quoted(self, text: str) -> str:
+        return encode_basestring_ascii(self._masked(text))
 
     def _masked(self, text: str) -> str:
         if self._words is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +14,8 @@ from prometheus_client.registry import Collector
 
 from gateway.domain.money import MICRO_PER_USD
 from gateway.observe.metric_table import SNAPSHOT_METRICS
+from gateway.observe.series import WORKERS_DIR
 from gateway.ports import LedgerUnavailable
-
-# prometheus_client looks at the variable once, when it is imported, so it is read once here too.
-_WORKERS_DIR = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +63,7 @@ class Snapshot:
     """What holds at the moment of a scrape; whatever could not be learned is left out."""
 
     policy_digest: str | None = None
+    last_reload_successful: bool | None = None
     budgets: tuple[BudgetState, ...] = ()
     routes: tuple[RouteState, ...] = ()
     retirements: tuple[ModelRetirement, ...] = ()
@@ -78,7 +76,7 @@ class Snapshot:
 def new_registry() -> CollectorRegistry:
     """Return a registry for `Metrics`, with the process's own memory, CPU and file descriptors (on Linux)."""
     registry = CollectorRegistry()
-    if _WORKERS_DIR is None:
+    if WORKERS_DIR is None:
         ProcessCollector(registry=registry)
     return registry
 
@@ -96,9 +94,9 @@ async def scrape(registry: CollectorRegistry, take: Callable[[], Awaitable[Snaps
 def render_metrics(registry: CollectorRegistry, snapshot: Snapshot) -> tuple[bytes, str]:
     """Return the text and its content type. With several workers theirs are summed, and `registry` is not read."""
     counted = registry
-    if _WORKERS_DIR is not None:
+    if WORKERS_DIR is not None:
         counted = CollectorRegistry()
-        MultiProcessCollector(counted, path=_WORKERS_DIR)  # type: ignore[no-untyped-call]  # unannotated there
+        MultiProcessCollector(counted, path=WORKERS_DIR)  # type: ignore[no-untyped-call]  # unannotated there
     now = CollectorRegistry()
     now.register(_SnapshotCollector(snapshot))
     return generate_latest(counted) + generate_latest(now), CONTENT_TYPE_PLAIN_0_0_4
@@ -117,6 +115,8 @@ class _SnapshotCollector(Collector):
         now = self._snapshot
         digests = () if now.policy_digest is None else (((now.policy_digest,), 1),)
         yield _gauge("policy_info", digests)
+        reloaded = now.last_reload_successful
+        yield _gauge("policy_last_reload_successful", () if reloaded is None else (((), int(reloaded)),))
         # Budgets of one scope and window may count different views; the series shows the tightest.
         budgets = {(b.scope, b.window): b for b in sorted(now.budgets, key=_room, reverse=True)}.items()
         yield _gauge("budget_limit_usd", ((name, b.limit / MICRO_PER_USD) for name, b in budgets))

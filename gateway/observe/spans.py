@@ -37,7 +37,7 @@ from gateway.observe.event import (
     RequestStarted,
     UpstreamFailed,
 )
-from gateway.observe.traced import TracedCallbacks, TracedProvider
+from gateway.observe.traced import IN_ANSWER, TracedCallbacks, TracedProvider
 from gateway.observe.tracing import TracingUnavailable
 from gateway.ports.egress import Fetcher
 from gateway.ports.provider import Provider
@@ -45,6 +45,8 @@ from gateway.ports.tracing import TRACE_HEADERS
 
 SERVICE: Final = "image-gateway"
 _NANO: Final = 1_000_000_000
+_FAULT: Final = 400
+"""From here on an answer is an error, and its code a word of the gateway's own."""
 _SERVER_FAULT: Final = 500
 _TRACE_CONTEXT: Final = TraceContextTextMapPropagator()
 _PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
@@ -202,7 +204,7 @@ def _finish(span: Span, event: RequestFinished) -> None:
     if event.source:
         told["image_gateway.cost_source"] = str(event.source)
     if event.code:
-        told["error.type"] = event.code
+        told["error.type"] = event.code if event.status >= _FAULT else IN_ANSWER
     span.set_attributes(told)
     if event.status >= _SERVER_FAULT:
         span.set_status(Status(StatusCode.ERROR))
@@ -212,7 +214,7 @@ def _finish(span: Span, event: RequestFinished) -> None:
 def _outcome(event: RequestFinished) -> str:
     if event.client_gone:
         return "client_gone"
-    if event.code or event.status >= 400:  # noqa: PLR2004 - what HTTP calls an error
+    if event.code or event.status >= _FAULT:
         return "error"
     return "replayed" if event.replayed else "ok"
 

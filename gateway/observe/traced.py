@@ -19,6 +19,8 @@ from gateway.ports.wrapped import WrappedAnswer
 
 OPERATION: Final = "generate_content"
 """What the GenAI conventions call an operation that makes content of any kind."""
+IN_ANSWER: Final = "error_in_answer"
+"""Said of an error within an answer: what its provider calls it may be anything, even what it was sent."""
 
 
 class TracedProvider:
@@ -148,7 +150,7 @@ def _told(answer: Answer, reading: Reading) -> dict[str, AttributeValue]:
         told["gen_ai.usage.cache_read.input_tokens"] = cached
         told["gen_ai.usage.output_tokens"] = usage.text_out + usage.image_out
     if reading.error:
-        told["error.type"] = reading.error
+        told["error.type"] = IN_ANSWER
     return told
 
 

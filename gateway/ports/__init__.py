@@ -13,6 +13,7 @@ from gateway.domain.budget import Candidate, Denied, Held
 from gateway.domain.caller import Caller
 from gateway.domain.idempotency import Binding, Bound
 from gateway.domain.job import Operation
+from gateway.domain.record import record
 from gateway.domain.settlement import Settlement, SettleResult
 
 Headers = Sequence[tuple[str, str]]
@@ -120,7 +121,7 @@ class RequestFacts(Protocol):
         """When it came, or was taken up again, in seconds of the monotonic clock."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Inbound:
     """A request as it arrives. Header names are lower case. `read_body` is called once, after the key is known."""
 
@@ -133,7 +134,7 @@ class Inbound:
     received: float
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Outbound:
     """An answer to the client. `chunks` is the body as it comes; closing it early means the client is gone."""
 
@@ -186,7 +187,7 @@ class Ledger(Protocol):
         """Remember that the request's client is gone, so that a retry with a claim of this name takes it over."""
 
     async def settle(self, settlement: Settlement) -> SettleResult:
-        """End a hold at its cost; `CostSource.PRESUMED` ends it unconfirmed at the cost given, correctable once."""
+        """End a hold at its cost; `CostSource.PRESUMED` ends it unconfirmed, or lowers that, correctable once."""
 
     async def void(self, request_id: str, attempt: int, reason: str) -> SettleResult:
         """End a hold for nothing, because nothing can have been billed."""

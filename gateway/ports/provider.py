@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from gateway.domain.batch import BatchLine
 from gateway.domain.job import Job
+from gateway.domain.record import record
 from gateway.domain.route import Route
 from gateway.domain.settlement import Outcome, Reading
 from gateway.ports import Body, Headers
@@ -115,7 +116,7 @@ class Outside:
     """Is told of a provider's batch: what became of it, and how many requests it has."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Call:
     """One job for a provider: the route, and the fields that must differ from what the client sent.
 

@@ -208,6 +208,7 @@ class Application:
         room = iter(balances[len(budgets) :])
         return Snapshot(
             policy_digest=self.policy.digest,
+            last_reload_successful=self.pulse.happenings.reload_failed is None,
             budgets=tuple(
                 BudgetState(rule.scope.label(), rule.window, rule.limit, balance.used, balance.held)
                 for rule, balance in zip(budgets, balances, strict=False)

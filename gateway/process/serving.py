@@ -121,7 +121,7 @@ async def _serve_admin(
     callbacks = application.outgoing.callbacks
     keys = Keys(application.store, load_pepper(serving.settings.data, serving.settings.pepper), application.realm)
     token = serving.admin_token.reveal() if serving.admin_token is not None else None
-    console = Console(Scene(application), keys, reloader, token, shutdown)
+    console = Console(Scene(application), keys, reloader, token, shutdown, wrong_keys=serving.wrong_keys)
     admin = create_admin_app(
         metrics=application.scrape,
         token=token,

@@ -1,4 +1,4 @@
-"""Calls to providers; the only importer of httpx, and the only place that knows vendors."""
+"""Calls to providers, and the only place that knows vendors."""
 
 from gateway.providers.registry import KINDS, open_provider, with_batches
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from math import inf
 
 import httpx
 
 from gateway.domain.settlement import Outcome, Reading
+from gateway.http1.message import Incoming
 from gateway.ports import Headers
 from gateway.ports.provider import UpstreamFailure
-from gateway.providers.message import Incoming
 from gateway.providers.outcome import LIMIT_HEADERS, of_garbage, of_transport
 from gateway.providers.reading import DocumentReader, EventReader, Reader
 
@@ -159,17 +160,26 @@ async def read_limited(response: Incoming, *, limit: int, seconds: float) -> byt
     return bytes(body[:limit])
 
 
-async def read_body(response: Incoming, *, limit: int) -> AsyncIterator[bytes]:
-    """Yield the body of an answer that is not an answer to a job; UpstreamFailure if it breaks off or is too large."""
-    room = limit
-    try:
-        async for chunk in response:
-            room -= len(chunk)
-            if room < 0:
-                raise of_garbage("the body does not end", response.status_code)
-            yield chunk
-    except httpx.TransportError as error:
-        raise of_transport(error) from error
+async def read_body(response: Incoming, *, limit: int, seconds: float = inf) -> AsyncIterator[bytes]:
+    """Yield the body of an answer that is not an answer to a job; UpstreamFailure if it breaks off or is too large.
+
+    `seconds` may be spent waiting for the provider, all in all.
+    """
+    clock = asyncio.get_running_loop()
+    room, patience = limit, seconds
+    while True:
+        began = clock.time()
+        try:
+            chunk = await response.read()
+        except httpx.TransportError as error:
+            raise of_transport(error) from error
+        if not chunk:
+            return
+        room -= len(chunk)
+        patience -= clock.time() - began
+        if room < 0 or patience < 0:
+            raise of_garbage("the body does not end", response.status_code)
+        yield chunk
 
 
 def passed_headers(response: Incoming) -> Headers:

@@ -10,6 +10,7 @@ from functools import partial
 from gateway.domain.route import ProviderConfig, Route
 from gateway.domain.settlement import Outcome
 from gateway.failpoint import reach
+from gateway.http1.transport import Transport
 from gateway.ports import LedgerUnavailable
 from gateway.ports.batches import Batches
 from gateway.ports.provider import Answer, Call, Cancellable, Outside, Provider, Submitted, UpstreamFailure
@@ -17,7 +18,6 @@ from gateway.providers.batch_following import Account, Following
 from gateway.providers.batch_lines import Full, line_body
 from gateway.providers.batch_making import Making
 from gateway.providers.batch_wire import BatchWire
-from gateway.providers.transport import Transport
 
 log = logging.getLogger("gateway.providers")
 

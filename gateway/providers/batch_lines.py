@@ -15,6 +15,7 @@ from gateway.domain.profile import ImageForm, Parameter, Profile, Source
 from gateway.domain.settlement import Outcome
 from gateway.ports import Rendered
 from gateway.ports.provider import Call, Outside, UpstreamFailure
+from gateway.ports.storage import StorageUnavailable
 from gateway.providers.profiled_body import changed_fields, refuse_misread
 from gateway.providers.upstream_json import upstream_json
 from gateway.providers.upstream_values import refuse_spooled
@@ -44,7 +45,7 @@ class LineFile:
     _writing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def add(self, custom_id: str, body: Rendered) -> None:
-        """Write one line; Full if it does not fit, UpstreamFailure (not sent) if there is no room on disk."""
+        """Write one line; Full if it does not fit, UpstreamFailure (not sent) if a disk fails it."""
         line = {"custom_id": custom_id, "method": "POST", "url": self.endpoint}
         head, tail = json.dumps(line, separators=(",", ":"))[:-1].encode() + b',"body":', b"}\n"
         async with self._writing:
@@ -58,6 +59,8 @@ class LineFile:
                 await self._write(tail)
             except Unavailable as error:
                 raise UpstreamFailure(Outcome.NOT_SENT, "no_room", "the gateway's disk has no room") from error
+            except StorageUnavailable as error:
+                raise UpstreamFailure(Outcome.NOT_SENT, "no_room", "the gateway's storage has lost an image") from error
             self._ranges.append((start, self._spool.size))
             self.length += self._spool.size - start
             self.lines += 1

@@ -124,10 +124,19 @@ class Making:
         reach("batch_created")
         if not await self._known(lambda: self._records.created(self.key, seen.id)):
             log.error("batch %s was given up while it was created; it is cancelled", seen.id)
-            await self._wire.cancel(seen.id)
+            await self._take_back(seen)
             raise _given_up()
         log.info("batch %s: %d requests sent as %s", self.key, self._file.lines, seen.id)
         return seen
+
+    async def _take_back(self, seen: Seen) -> None:
+        """Cancel a batch that others take for one that was never sent; UpstreamFailure (unknown) if it goes on."""
+        try:
+            await self._wire.cancel(seen.id)
+        except UpstreamFailure as failure:
+            raise UpstreamFailure(
+                Outcome.UNKNOWN, failure.reason, f"batch {seen.id} cannot be cancelled: {failure.message}"
+            ) from failure
 
     async def _upload(self) -> str:
         """Store the file. Nothing is billed for it, so it is done again if it fails."""

@@ -15,13 +15,13 @@ import httpx
 
 from gateway.domain.route import ProviderConfig
 from gateway.domain.settlement import Outcome
+from gateway.http1.message import Incoming
+from gateway.http1.transport import Transport
 from gateway.ports import Rendered
 from gateway.ports.provider import UpstreamFailure
 from gateway.providers.answer import read_body, read_limited
 from gateway.providers.endpoint import Endpoint
-from gateway.providers.message import Incoming
 from gateway.providers.outcome import of_garbage, of_status
-from gateway.providers.transport import Transport
 
 log = logging.getLogger("gateway.providers")
 
@@ -31,6 +31,8 @@ MOST_RESULTS: Final = 64 * 1024**3
 """Bytes of one file of results; 50,000 large images stay below it."""
 _MOST_DOCUMENT = 1024 * 1024
 _DOCUMENT_SECONDS = 60.0
+_RESULTS_SECONDS = 6 * 3600.0
+"""Seconds spent waiting for one file of results; the largest comes within them at 3 MB a second."""
 _ID = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 _PAGES = 20
 """Pages of a hundred batches that are looked through for one."""
@@ -142,7 +144,7 @@ class BatchWire:
         try:
             if not response.is_success:
                 raise await self._failure(response)
-            async for chunk in read_body(response, limit=MOST_RESULTS):
+            async for chunk in read_body(response, limit=MOST_RESULTS, seconds=_RESULTS_SECONDS):
                 yield chunk
         finally:
             await response.aclose()

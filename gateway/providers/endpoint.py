@@ -11,13 +11,13 @@ import httpx
 from gateway import __version__
 from gateway.domain.profile import Auth
 from gateway.domain.route import ProviderConfig
+from gateway.http1.message import Incoming, Origin, Outgoing, Timeouts, head_of, outgoing
+from gateway.http1.message import origin_of as origin_of_url
+from gateway.http1.transport import Transport
 from gateway.ports import Rendered
 from gateway.ports.tracing import TRACE_HEADERS
 from gateway.providers.answer import passed_headers, read_limited
-from gateway.providers.message import Incoming, Origin, Outgoing, Timeouts, head_of, outgoing
-from gateway.providers.message import origin_of as origin_of_url
 from gateway.providers.outcome import of_transport
-from gateway.providers.transport import Transport
 
 MAX_ERROR_BODY: Final = 64 * 1024
 _ERROR_BODY_SECONDS: Final = 10.0
@@ -124,7 +124,7 @@ class Endpoint:
         self, method: str, url: httpx.URL, headers: list[tuple[str, str]], body: httpx.AsyncByteStream | None
     ) -> Incoming:
         """Make a request with these headers and the account's own; as `post` otherwise."""
-        every = [*self._headers, *headers]
+        every = [(name.encode("ascii"), value.encode("latin-1")) for name, value in (*self._headers, *headers)]
         if body is None:
             return await self._ask(httpx.Request(method, url, headers=every, extensions=self._extensions))
         return await self._ask(httpx.Request(method, url, headers=every, stream=body, extensions=self._extensions))

@@ -9,6 +9,8 @@ import httpx
 from gateway.domain.job import Operation
 from gateway.domain.profile import Auth
 from gateway.domain.route import ProviderConfig
+from gateway.http1.message import Incoming
+from gateway.http1.transport import Transport
 from gateway.ports import Rendered
 from gateway.ports.provider import Answer, Call, Outside, UpstreamFailure
 from gateway.providers.answer import open_answer
@@ -16,9 +18,7 @@ from gateway.providers.endpoint import Endpoint, shown_headers
 from gateway.providers.gemini_answer import put_in_shape
 from gateway.providers.gemini_body import gemini_body
 from gateway.providers.gemini_errors import in_shape
-from gateway.providers.message import Incoming
 from gateway.providers.outcome import of_garbage, of_status
-from gateway.providers.transport import Transport
 from gateway.providers.unsupported import unsupported
 
 KEY_HEADER: Final = Auth("x-goog-api-key", "")

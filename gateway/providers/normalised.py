@@ -42,6 +42,7 @@ log = logging.getLogger("gateway.providers")
 MAX_IMAGE: Final = 64 * 1024 * 1024
 """Bytes of an image that is fetched."""
 FETCH_SECONDS: Final = 60.0
+"""Seconds that its bytes may take, pauses between them added up."""
 BLIND: Final = "blind"
 """The usage problem of a provider whose usage is no bill."""
 
@@ -134,7 +135,7 @@ class Normaliser:
             return
         response = await self.endpoint.get(url)
         try:
-            await _keep(read_body(response, limit=MAX_IMAGE), spool, response.status_code)
+            await _keep(read_body(response, limit=MAX_IMAGE, seconds=FETCH_SECONDS), spool, response.status_code)
         finally:
             await response.aclose()
 

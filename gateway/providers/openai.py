@@ -7,13 +7,13 @@ from typing import Final
 from gateway.domain.job import Operation
 from gateway.domain.route import ProviderConfig
 from gateway.domain.settlement import Outcome
+from gateway.http1.message import Incoming
+from gateway.http1.transport import Transport
 from gateway.ports.provider import Answer, Call, UpstreamFailure
 from gateway.providers.answer import open_answer
 from gateway.providers.endpoint import Endpoint, shown_headers
-from gateway.providers.message import Incoming
 from gateway.providers.outcome import of_status
 from gateway.providers.response_reading import ResponseDocument, ResponseEvents
-from gateway.providers.transport import Transport
 
 _PATHS: Final = {
     Operation.GENERATE: "/images/generations",

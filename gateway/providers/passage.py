@@ -7,12 +7,12 @@ from typing import Final
 
 from gateway.domain.route import ProviderConfig
 from gateway.domain.settlement import Outcome, Reading
+from gateway.http1.message import Incoming
 from gateway.ports import Headers, Rendered
 from gateway.ports.provider import UpstreamFailure
 from gateway.ports.responses import Passing
-from gateway.providers.answer import MAX_BODY, open_answer, read_body
+from gateway.providers.answer import MAX_BODY, MAX_WAIT, open_answer, read_body
 from gateway.providers.endpoint import BodyStream, Endpoint
-from gateway.providers.message import Incoming
 from gateway.providers.outcome import of_status
 from gateway.providers.response_reading import ResponseDocument, ResponseEvents
 
@@ -93,8 +93,8 @@ class PassedAnswer:
         ]
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body as it comes; UpstreamFailure if it breaks off."""
-        return read_body(self._response, limit=MAX_BODY)
+        """Yield the body as it comes; UpstreamFailure if it breaks off or does not end."""
+        return read_body(self._response, limit=MAX_BODY, seconds=MAX_WAIT)
 
     async def aclose(self) -> None:
         """Give the connection back."""

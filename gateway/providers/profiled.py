@@ -5,16 +5,16 @@ from __future__ import annotations
 import httpx
 
 from gateway.domain.route import ProviderConfig
+from gateway.http1.message import Incoming
+from gateway.http1.transport import Transport
 from gateway.ports import Rendered
 from gateway.ports.provider import Answer, Call, Outside, UpstreamFailure
 from gateway.providers.answer import open_answer
 from gateway.providers.endpoint import Endpoint, shown_headers
 from gateway.providers.foreign_errors import in_shape
-from gateway.providers.message import Incoming
 from gateway.providers.normalised import Normaliser
 from gateway.providers.outcome import of_status
 from gateway.providers.profiled_body import path_of, profiled_body
-from gateway.providers.transport import Transport
 
 
 class ProfiledProvider:

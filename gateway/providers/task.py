@@ -17,6 +17,7 @@ from gateway.domain.profile import Parameter, Source
 from gateway.domain.route import ProviderConfig, Route
 from gateway.domain.settlement import Outcome
 from gateway.domain.task_profile import TaskProfile, Told
+from gateway.http1.transport import Transport
 from gateway.ports.egress import Fetcher
 from gateway.ports.provider import Answer, Call, Expected, Outside, Submitted, UpstreamFailure
 from gateway.providers.outcome import LIMIT_HEADERS, of_garbage
@@ -27,7 +28,6 @@ from gateway.providers.task_outcome import lost, of_refusal
 from gateway.providers.task_result import TaskResult
 from gateway.providers.task_wire import Reply, TaskWire
 from gateway.providers.task_work import Account, Finished, Words, Work
-from gateway.providers.transport import Transport
 from gateway.providers.upstream_json import upstream_json
 
 log = logging.getLogger("gateway.providers")

@@ -16,13 +16,13 @@ from gateway.domain.json_path import first
 from gateway.domain.route import ProviderConfig
 from gateway.domain.settlement import Outcome
 from gateway.domain.task_profile import TaskProfile, Told
+from gateway.http1.message import Incoming
+from gateway.http1.transport import Transport
 from gateway.ports import Headers, Rendered
 from gateway.ports.provider import Call, Submitted, UpstreamFailure
 from gateway.providers.answer import read_limited
 from gateway.providers.endpoint import Endpoint, origin_of, shown_headers
-from gateway.providers.message import Incoming
 from gateway.providers.profiled_body import path_of
-from gateway.providers.transport import Transport
 
 MAX_DOCUMENT: Final = 8 * 1024 * 1024
 """Bytes of a document about work; one that is longer is cut, and is no JSON then."""

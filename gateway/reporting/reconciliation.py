@@ -14,7 +14,7 @@ from gateway.domain.period import as_utc
 from gateway.domain.reconciling import Booked, Finding, Terms
 from gateway.domain.route import Views
 from gateway.domain.settlement import SettleResult
-from gateway.domain.spend import NO_REQUEST, PRESUME, attempt_of
+from gateway.domain.spend import NO_REQUEST, PRESUME, attempt_of, presumes
 from gateway.ledger.entries import Entry
 from gateway.ledger.progress import Meter
 from gateway.ledger.redis_ledger import RedisLedger
@@ -113,7 +113,7 @@ def _change(booked: Booked, entry: Entry) -> None:
     before, more = booked.cost, entry.cost
     booked.cost = Views(before.official + more.official, before.route + more.route, before.internal + more.internal)
     booked.images += entry.images
-    booked.unconfirmed = 0
+    booked.unconfirmed = booked.cost.route if booked.unconfirmed and presumes(entry) else 0
     booked.changes += 1
     booked.upstream_ids |= _upstream_ids(entry)
     for cell, micro in entry.lines.items():

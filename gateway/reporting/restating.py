@@ -14,7 +14,7 @@ from gateway.domain.naming import translated
 from gateway.domain.price import Price
 from gateway.domain.route import Model, Quote, Views
 from gateway.domain.settlement import CostSource, PartReading, Reading, Usage
-from gateway.domain.spend import ADJUST, PRESUME
+from gateway.domain.spend import ADJUST, PRESUME, presumes
 from gateway.ledger.entries import Entry
 from gateway.steps.settle import settle
 
@@ -172,7 +172,7 @@ def followed(entry: Entry, past: Past, multiplier: Fraction) -> tuple[Verdict, P
     if verdict.fate is Fate.DENIED:
         return replace(verdict, cost=NOTHING), replace(past, recorded=recorded)
     quote, booked = past.quote, past.booked
-    if entry.kind != ADJUST and recorded.route and quote is not None:
+    if entry.kind != ADJUST and not presumes(entry) and recorded.route and quote is not None:
         booked, _ = _cost(replace(entry, images=max(entry.images, 0)), quote, multiplier, past.maker)
     elif past.recorded.route:
         booked = _times(past.booked, Fraction(recorded.route, past.recorded.route))

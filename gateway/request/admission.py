@@ -151,6 +151,7 @@ class Admission:
         refused: Sequence[Quote],
     ) -> Reserved:
         """Queue up, and ask the ledger each time it is this request's turn."""
+        admitted.exchange.begun()
         left = asyncio.create_task(self._left()) if self._left is not None else None
         try:
             project, job_type, late = (
@@ -192,16 +193,19 @@ class Admission:
     async def _hold(self, admitted: Admitted, quotes: Sequence[Quote], release: Reserved | None) -> Reserved | Denied:
         errand = admitted.exchange.errand
         queued = errand.queued if errand is not None and release is None else None
-        answer = await hold(
-            self._ledger,
-            admitted.request_id,
-            quotes,
-            admitted.purse_within(self._capacity.limits),
-            about=admitted.about(),
-            release=release.held.attempt if release is not None else queued,
-            binding=admitted.exchange.binding,
-            only_if_held=queued is not None,
-        )
+        try:
+            answer = await hold(
+                self._ledger,
+                admitted.request_id,
+                quotes,
+                admitted.purse_within(self._capacity.limits),
+                about=admitted.about(),
+                release=release.held.attempt if release is not None else queued,
+                binding=admitted.exchange.binding,
+                only_if_held=queued is not None,
+            )
+        finally:
+            admitted.exchange.begun()
         if release is not None:
             self.ended(release.quote)
         if isinstance(answer, Reserved):

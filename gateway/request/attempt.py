@@ -6,9 +6,9 @@ import asyncio
 import random
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from gateway.domain.errors import ClientGone, GatewayError, Unavailable
+from gateway.domain.record import record
 from gateway.domain.retry import RetryBudgets, jittered
 from gateway.domain.settlement import Outcome, Settlement, SettleResult
 from gateway.failpoint import reach
@@ -27,7 +27,7 @@ from gateway.steps.send import send
 from gateway.steps.settle import charge, presume
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Sent:
     """A hold whose call was answered; the hold is still to be settled."""
 
@@ -37,7 +37,7 @@ class Sent:
     """How long the answer's head took."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class PassedOn:
     """The provider's own refusal of what the client asked; the hold has ended already."""
 
@@ -268,12 +268,17 @@ class Attempts:
             self._admission.ended(self._open.quote)
             self._open = None
 
-    async def interrupted(self, admitted: Admitted) -> None:
-        """End the hold that is still open after a cancellation or a fault of ours: the request may have left."""
+    async def interrupted(self, admitted: Admitted, error: GatewayError | None = None) -> None:
+        """End the hold that is still open after a cancellation or a fault of ours: the request may have left.
+
+        Then the `error` that its client gets says that it must not be repeated.
+        """
         if self._unbilled:
             await self._give_back(admitted)
         elif self._open is not None:
             await self._presume(admitted, self._open, "interrupted")
+            if error is not None:
+                error.should_retry = False
 
     async def _presume(self, admitted: Admitted, reserved: Reserved, reason: UpstreamFailure | str) -> None:
         """Book the worst case, unconfirmed: nobody knows what the provider did."""

@@ -6,10 +6,10 @@ import asyncio
 import copy
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from dataclasses import dataclass
 
 from gateway.domain.errors import GatewayError, IdempotencyKeyReused, UpstreamTimeout
 from gateway.domain.idempotency import Binding
+from gateway.domain.record import record
 from gateway.observe.event import Observer
 from gateway.ports import Answers, Outbound
 from gateway.request.exchange import Admitted
@@ -17,7 +17,7 @@ from gateway.request.keeping import Whole
 from gateway.steps.write import REPLAYED
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Ending:
     """How a request came out: `kept` names the request whose answer is kept; else the answer, or the error, itself."""
 

@@ -12,6 +12,7 @@ from gateway.domain.idempotency import Binding
 from gateway.domain.job import Job, Wishes
 from gateway.domain.mark import mark
 from gateway.domain.policy import JobType, Policy, Project
+from gateway.domain.record import record
 from gateway.domain.route import Quote, Route, Views
 from gateway.domain.settlement import CostSource, Settlement
 from gateway.domain.trial import Arm, is_sampled
@@ -56,6 +57,8 @@ class Exchange:
     """If it is a task's, which began without a client that waits."""
     arm: Arm | None = None
     """Of an experiment, if the request is in one."""
+    leave_beginning: Callable[[], None] | None = None
+    """Gives back its place among those that are brought to their holds, while it has one."""
     quote: Quote | None = None
     changes_told: list[str] = field(default_factory=list)
     """What policy changed to save money, as far as events have told of it."""
@@ -69,6 +72,12 @@ class Exchange:
     cost: Views | None = None
     source: CostSource | None = None
     images: int = 0
+
+    def begun(self) -> None:
+        """Take note that it has asked for its hold, or waits for something else: others may begin."""
+        leave, self.leave_beginning = self.leave_beginning, None
+        if leave is not None:
+            leave()
 
     @property
     def sampled(self) -> bool:
@@ -101,7 +110,8 @@ class Exchange:
     def finished(
         self, status: int, *, code: str = "", client_gone: bool = False, bytes_out: int = 0
     ) -> RequestFinished:
-        """Return the event that ends this request."""
+        """Return the event that ends this request, which needs no place to begin in any more."""
+        self.begun()
         duration = time.monotonic() - self.inbound.received
         job = self.quote.job if self.quote else self.job
         arm = None if self.wishes.dry_run or self.replayed else self.arm  # neither is a trial of anything
@@ -134,7 +144,7 @@ class Exchange:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Admitted:
     """A request that is understood, priced and ranked: all that is needed to do it."""
 

@@ -265,10 +265,10 @@ class Flight:
         return Shown(status, failure.reason)
 
     async def _fail(self, error: GatewayError) -> None:
-        """Give the client an error; no answer came, or none that is any use."""
+        """Give the client an error; no answer came, or none that is any use. A hold that is still open ends."""
         exchange = self._exchange
-        cost = exchange.cost.route if exchange.cost else 0
-        error.headers += self._headers(cost=cost if exchange.quote else None)
+        await self._attempts.interrupted(self._admitted, error)
+        error.headers += self._headers(cost=(exchange.cost.route if exchange.cost else 0) if exchange.quote else None)
         if error.status in (402, 429) and exchange.quote is None:  # with a quote, it was a provider that refused
             self._means.observer.emit(RequestDenied(self._admitted.project.name, error.code))
         await self._keep_error(error)

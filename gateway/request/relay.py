@@ -20,7 +20,7 @@ class Relay(AsyncIterator[bytes]):
     """One answer on its way to one client."""
 
     def __init__(self) -> None:
-        self._head: asyncio.Future[Outbound] = asyncio.get_running_loop().create_future()
+        self._head: asyncio.Future[tuple[int, Headers]] = asyncio.get_running_loop().create_future()
         self._waiting: deque[bytes] = deque()
         self._size = 0
         self._passing = 0
@@ -41,7 +41,7 @@ class Relay(AsyncIterator[bytes]):
     async def head(self) -> Outbound:
         """Wait for the status line and headers; raises the error if there is no answer."""
         try:
-            return await asyncio.shield(self._head)
+            return Outbound(*await asyncio.shield(self._head), self)
         except asyncio.CancelledError:
             self._leave()
             raise
@@ -49,7 +49,7 @@ class Relay(AsyncIterator[bytes]):
     def open(self, status: int, headers: Headers) -> None:
         """Give the client its status line; the body follows."""
         if not self._head.done():
-            self._head.set_result(Outbound(status, headers, self))
+            self._head.set_result((status, headers))  # without what refers to this: nobody is to look for it
 
     def fail(self, error: GatewayError) -> None:
         """Give the client an error in place of an answer; after the status line, abort the connection."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.domain.errors import GatewayError
 from gateway.request.attempt import Attempts, PassedOn, Sent
 from gateway.request.entitlement import Providers, Superseded
 from gateway.request.exchange import Admitted
@@ -24,6 +25,6 @@ class RenewedAttempts(Attempts):
             admitted, self._providers = await entitlement.renewed(admitted)
             self._latest, self._course = admitted, None
 
-    async def interrupted(self, admitted: Admitted) -> None:
+    async def interrupted(self, admitted: Admitted, error: GatewayError | None = None) -> None:
         """End the hold that is still open, by the policy that it was taken by."""
-        await super().interrupted(self._latest or admitted)
+        await super().interrupted(self._latest or admitted, error)

@@ -10,7 +10,7 @@ from typing import Protocol
 from gateway.domain.caller import Caller
 from gateway.domain.errors import InvalidRequest, NotFound, Unavailable, UpstreamError, UpstreamTimeout
 from gateway.domain.policy import Policy, Project
-from gateway.ports import Body, LedgerUnavailable, Outbound, Truncated
+from gateway.ports import Body, LedgerUnavailable, Outbound, Rendered, Truncated
 from gateway.ports.provider import Conditions, UpstreamFailure
 from gateway.ports.responses import Passages, Passed, Passing, Remembered, Responses
 from gateway.request.exchange import Admitted, Exchange
@@ -72,7 +72,7 @@ class Conversations:
                 await self.responses.forget(response_id)
             except LedgerUnavailable as error:
                 raise _ledger_gone() from error
-        return Outbound(answer.status, answer.headers, through(answer))
+        return Outbound(answer.status, answer.headers, Through(answer))
 
     async def _previous(self, named: object, project: Project) -> Remembered | None:
         if named is None:
@@ -113,12 +113,25 @@ def unanswered(failure: UpstreamFailure) -> UpstreamError | UpstreamTimeout:
     return kind(f"The provider did not answer: {failure.message}.")
 
 
-async def through(answer: Passed) -> AsyncIterator[bytes]:
-    """Yield an answer as it comes; Truncated if it breaks off."""
-    try:
-        async for chunk in answer.chunks():
-            yield chunk
-    except UpstreamFailure as failure:
-        raise Truncated from failure
-    finally:
-        await answer.aclose()
+class Through(AsyncIterator[bytes]):
+    """An answer as it comes; Truncated if it breaks off.
+
+    Closing it lets go of the answer and of the request's body, even before anything was read: a generator would not.
+    """
+
+    def __init__(self, answer: Passed, body: Rendered | None = None) -> None:
+        self._answer = answer
+        self._body = body
+        self._chunks = answer.chunks()
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await anext(self._chunks)
+        except UpstreamFailure as failure:
+            raise Truncated from failure
+
+    async def aclose(self) -> None:
+        """Let go; harmless when repeated."""
+        await self._answer.aclose()
+        if self._body is not None:
+            await self._body.aclose()

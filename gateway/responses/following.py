@@ -21,7 +21,7 @@ from gateway.domain.policy import Policy
 from gateway.domain.price import Price
 from gateway.domain.responses import ENDED, TextPrice, TextTerms
 from gateway.domain.route import Quote, Views
-from gateway.domain.settlement import CostSource, Reading, Settlement
+from gateway.domain.settlement import CostSource, Reading, Settlement, SettleResult
 from gateway.observe.event import HoldEnded, Observer
 from gateway.ports import LedgerUnavailable, Settlements
 from gateway.ports.provider import UpstreamFailure
@@ -189,20 +189,20 @@ class Follower:
             settlement = Settlement(response.request_id, terms["attempt"], worst, CostSource.PRESUMED, 0, None, facts)
         else:
             settlement = settle(response.request_id, terms["attempt"], quote, reading, Fraction(terms["multiplier"]))
-        await self.settlements.settle(settlement)
-        self.observer.emit(
-            HoldEnded(
-                project=response.project,
-                job_type=response.job_type,
-                route=terms["route"],
-                quality=str(settlement.facts.get("quality") or terms["job"][2]),
-                cost=settlement.cost,
-                estimate=Views(*terms["worst"]),
-                source=settlement.source,
-                images=settlement.images,
-                usage=settlement.usage,
+        if await self.settlements.settle(settlement) in (SettleResult.DONE, None):
+            self.observer.emit(
+                HoldEnded(
+                    project=response.project,
+                    job_type=response.job_type,
+                    route=terms["route"],
+                    quality=str(settlement.facts.get("quality") or terms["job"][2]),
+                    cost=settlement.cost,
+                    estimate=Views(*terms["worst"]),
+                    source=settlement.source,
+                    images=settlement.images,
+                    usage=settlement.usage,
+                )
             )
-        )
         try:
             await self.responses.done(response.id)
         except LedgerUnavailable as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -17,12 +17,12 @@ from gateway.domain.passing import METHODS, PassRules, read_path
 from gateway.domain.policy import Policy, Project
 from gateway.domain.pricing import views
 from gateway.domain.route import Views
-from gateway.domain.settlement import CostSource, Outcome, Settlement
+from gateway.domain.settlement import CostSource, Outcome, Settlement, SettleResult
 from gateway.observe.event import NONE, HoldEnded, Observer, RequestDenied, RequestFinished, RequestStarted
 from gateway.ports import Ledger, LedgerUnavailable, Outbound, Rendered, Settlements
 from gateway.ports.provider import UpstreamFailure
 from gateway.ports.responses import Passages, Passing
-from gateway.responses.conversations import Conversations, through, unanswered
+from gateway.responses.conversations import Conversations, Through, unanswered
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +69,11 @@ class Thoroughfare:
         body = None if passing.body is None else await passing.body()
         who = _Who(rules, caller, project, policy)
         try:
-            outbound = await self._with_body(passing, body, who)
+            return await self._with_body(passing, body, who)
         except BaseException:
             if body is not None:
                 await body.aclose()
             raise
-        if body is None:
-            return outbound
-        return replace(outbound, chunks=_and_then(outbound.chunks, body))  # an answer may begin before the upload ends
 
     async def _with_body(self, passing: Passing, body: Rendered | None, who: _Who) -> Outbound:
         rules, caller, project, policy = who
@@ -94,10 +91,14 @@ class Thoroughfare:
             if held is not None:
                 await self._settle(passing, rules, project, held, CostSource.PRESUMED)
             raise
-        if held is not None:
-            await self._settle(passing, rules, project, held, CostSource.ESTIMATE)
+        try:
+            if held is not None:
+                await self._settle(passing, rules, project, held, CostSource.ESTIMATE)
+        except BaseException:
+            await answer.aclose()
+            raise
         headers = [*answer.headers, ("X-Gateway-Route", rules.route), ("x-request-id", passing.request_id)]
-        return Outbound(answer.status, headers, through(answer))
+        return Outbound(answer.status, headers, Through(answer, body))  # an answer may begin before the upload ends
 
     async def _hold(
         self, passing: Passing, rules: PassRules, caller: Caller, project: Project, policy: Policy
@@ -129,19 +130,19 @@ class Thoroughfare:
     ) -> None:
         cost = views(rules.price or 0, rules.price or 0, project.multiplier)
         settlement = Settlement(passing.request_id, held.attempt, cost, source, 0)
-        await self.settlements.settle(settlement)
-        self.observer.emit(
-            HoldEnded(
-                project=project.name,
-                job_type=NONE,
-                route=rules.route,
-                quality="auto",
-                cost=cost,
-                estimate=cost,
-                source=source,
-                images=0,
+        if await self.settlements.settle(settlement) in (SettleResult.DONE, None):
+            self.observer.emit(
+                HoldEnded(
+                    project=project.name,
+                    job_type=NONE,
+                    route=rules.route,
+                    quality="auto",
+                    cost=cost,
+                    estimate=cost,
+                    source=source,
+                    images=0,
+                )
             )
-        )
 
 
 class _Who(NamedTuple):
@@ -149,17 +150,6 @@ class _Who(NamedTuple):
     caller: Caller
     project: Project
     policy: Policy
-
-
-async def _and_then(chunks: AsyncIterator[bytes], body: Rendered) -> AsyncIterator[bytes]:
-    """Yield an answer, and free the request's body once it is over."""
-    try:
-        async for chunk in chunks:
-            yield chunk
-    finally:
-        await body.aclose()
-        if isinstance(chunks, AsyncGenerator):
-            await chunks.aclose()
 
 
 class Beyond(NamedTuple):

@@ -16,6 +16,7 @@ from gateway.domain.ladder import rungs
 from gateway.domain.naming import model_named
 from gateway.domain.offer import Offer, Quotes
 from gateway.domain.policy import JobType, Order, Policy, Project
+from gateway.domain.record import record
 from gateway.domain.route import Refusal
 from gateway.domain.trial import Arm
 from gateway.ports.provider import Conditions
@@ -38,7 +39,7 @@ from gateway.steps.rank import (
 Placed = list[tuple[Offer, Pressure]]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Setting:
     """For whom, under which policy, and on which day (UTC) a job is considered."""
 
@@ -48,7 +49,7 @@ class Setting:
     today: date
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Moment:
     """What differs from request to request: how routes are doing, if known, and the seed of what chance decides."""
 

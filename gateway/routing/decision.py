@@ -11,7 +11,7 @@ priced once, not for every request. The prompt's length, how routes are doing an
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from datetime import date
 from operator import attrgetter
 
@@ -20,6 +20,7 @@ from gateway.domain.errors import Forbidden
 from gateway.domain.job import Job, Wishes
 from gateway.domain.naming import model_named
 from gateway.domain.policy import ClientModel, JobType, Policy, Project
+from gateway.domain.record import record
 from gateway.domain.route import Route
 from gateway.domain.trial import Arm
 from gateway.ports.provider import Conditions
@@ -35,7 +36,7 @@ GOES_LAST = "goes last: "
 """How the reason begins for which a route was not passed over but put behind the others: it was in trouble."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Asked:
     """Who asks for what, under which policy, on which day (UTC). `conditions` is how routes are doing, if known.
 

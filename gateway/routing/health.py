@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from gateway.domain.job import AUTO, Job, Size
+from gateway.domain.record import record
 from gateway.domain.retry import jittered
 from gateway.domain.route import Route
 from gateway.observe.event import Observer, RouteEjected
@@ -57,7 +58,7 @@ class Circuit(StrEnum):
     HALF_OPEN = "half_open"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class RouteHealth:
     """A route as it is now. `seconds` is what is left of its ejection, `failures` how many there were in a row."""
 

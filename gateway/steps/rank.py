@@ -20,6 +20,7 @@ from gateway.domain.job import JOB_PREFIX, Wishes
 from gateway.domain.naming import in_place_of, is_retired, model_named, serving
 from gateway.domain.offer import Offer
 from gateway.domain.policy import ClientModel, JobType, Order, Policy, Project
+from gateway.domain.record import record
 from gateway.domain.route import Model, Quote, Refusal, Route
 from gateway.domain.trial import PRODUCTION, Arm
 from gateway.ports.provider import Conditions
@@ -28,7 +29,7 @@ _MOST_ABLE = 5
 """Routes elsewhere that an error names at most."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Ranked:
     """Quotes in the order to try, never empty, and why the other routes of the job type were passed over.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import overload
 
@@ -12,6 +11,7 @@ from gateway.domain.budget import Budget, Candidate, Counted, Denied, Held, Line
 from gateway.domain.caller import Caller
 from gateway.domain.idempotency import Binding, Bound
 from gateway.domain.policy import JobType, Policy, Project, Shadow
+from gateway.domain.record import record
 from gateway.domain.route import ProviderConfig, Quote, Route, RouteLimits, Views
 from gateway.ports import Ledger
 
@@ -45,7 +45,7 @@ def _quotas(scope: Scope, limits: RouteLimits) -> tuple[Quota, ...]:
     return tuple(Quota(scope, counted, limit, seconds) for counted, limit, seconds in rules if limit is not None)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Purse:
     """Whose money and whose quotas a request draws on; `may_degrade` is whether the client allows changes.
 
@@ -60,7 +60,7 @@ class Purse:
     limits: Callable[[Route], tuple[Quota, ...]] = limits_of
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Reserved:
     """The quote that was chosen and the hold on it."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from email.utils import format_datetime
 
 from gateway.domain import money
 from gateway.domain.budget import Budget, Counted, Held, Quota, Remaining
+from gateway.domain.record import record
 from gateway.domain.route import Quote
 from gateway.domain.trial import Arm
 from gateway.ports import Headers
@@ -24,7 +24,7 @@ REPLAYED = ("Idempotent-Replayed", "true")
 """Says that an answer is that of an earlier request."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Decision:
     """What the headers tell: the hold is None where none was taken, `cost` (nano-USD) where it is not known yet."""
 

@@ -24,13 +24,14 @@ _TOO_LARGE = "The images were made and billed, but there is no room to keep them
 
 
 async def end(shop: Workshop, ended: TaskRecord, token: str) -> None:
-    """End a task as the record says; waits for a store that is away."""
+    """End a task as the record says, unless another worker has it; waits for a store that is away."""
     request_id, order = ended.order.request_id, ended.order
     task_id = task_of(request_id)
+    ended_here = False
     while True:
         body = encoded(ended) if order.callback_url is not None else None
         try:
-            await shop.tasks.end(
+            ended_here = await shop.tasks.end(
                 task_id,
                 token,
                 ended.status,
@@ -51,7 +52,19 @@ async def end(shop: Workshop, ended: TaskRecord, token: str) -> None:
         except LedgerUnavailable as unavailable:
             log.warning("the end of task %s waits for the store: %s", task_id, unavailable)
             await asyncio.sleep(STORE_PAUSE)
+    if not ended_here and not await _is_over(shop, task_id):
+        return
     try:
         await shop.blobs.delete(body_name(request_id))
     except StorageUnavailable as unavailable:
         log.warning("the body of task %s stays behind: %s", task_id, unavailable)
+
+
+async def _is_over(shop: Workshop, task_id: str) -> bool:
+    """Tell whether a task has ended, whoever ended it; whoever else has it needs what it is to make."""
+    try:
+        found = await shop.tasks.find(task_id)
+    except LedgerUnavailable as unavailable:
+        log.warning("the body of task %s stays until it is old: %s", task_id, unavailable)
+        return False
+    return found is None or found.status.ended

@@ -44,6 +44,11 @@ class Past:
         return any(each["attempt"] == self.number and each["state"] == "settled" for each in self.attempts)
 
     @property
+    def lasting(self) -> Past | None:
+        """What of it counts for another try: a call that was followed has come to its end, an unknown one never has."""
+        return None if self.follow else self
+
+    @property
     def cost(self) -> int:
         """Nano-USD in the route view that is booked, or will be once leases have run out."""
         return sum(_cost(attempt) for attempt in self._called)

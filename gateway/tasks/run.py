@@ -48,11 +48,12 @@ class NotHere(Exception):
 
 
 class _Tried(NamedTuple):
-    """What came of one try: an answer or an error, and what it cost (nano-USD, route view); `queued` still holds."""
+    """What came of one try, its cost in nano-USD (route view), and what holds and counts still for the next one."""
 
     outcome: Whole | GatewayError
     cost: int | None
     queued: int | None
+    before: Past | None
 
 
 class TaskRun:
@@ -99,7 +100,7 @@ class TaskRun:
                 await self._gather()
             tried = await self._try(before)
             self.parked = self.at_work = False
-            before, self._queued = None, tried.queued
+            before, self._queued = tried.before, tried.queued
             self._spent += tried.cost or 0
             outcome = tried.outcome if isinstance(tried.outcome, Whole) else self._kept or tried.outcome
             if isinstance(outcome, GatewayError) and outcome.code == CANCELLED:
@@ -108,6 +109,7 @@ class TaskRun:
             if isinstance(outcome, GatewayError) and outcome.code == BODY_LOST:
                 await self._forget_if_taken_back()
             if not self._passes(outcome, tried):
+                self._spent = before.cost if before is not None and before.follow else self._spent  # nobody follows it
                 await self._finish(outcome)
                 return
             assert isinstance(outcome, GatewayError)
@@ -127,9 +129,9 @@ class TaskRun:
         raise NotHere
 
     def _pause(self, error: GatewayError, tries: int) -> float:
-        """Return the seconds until another try is worth it; no longer than the task may wait."""
+        """Return the seconds until another try is worth it; no more than are left for the task to wait, but for one."""
         chance = random.uniform(0, min(2.0**tries, LONGEST_REST))  # noqa: S311 - jitter, not a secret
-        return min((error.retry_after or STORE_PAUSE) + chance, max(self._order.not_after - time.time(), 0.0))
+        return min((error.retry_after or STORE_PAUSE) + chance, max(self._order.not_after - time.time(), STORE_PAUSE))
 
     async def _before(self) -> Past | None:
         """Find out what an earlier worker did; a task whose answer is kept ends by it.
@@ -169,7 +171,7 @@ class TaskRun:
             admitted = await self._admitted(exchange, setup, before)
         except GatewayError as error:
             shop.means.observer.emit(exchange.finished(error.status, code=error.code))
-            return _Tried(error, None, self._queued)
+            return _Tried(error, None, self._queued, before)
         except BaseException:
             shop.means.observer.emit(exchange.finished(Unavailable.status, code="interrupted"))
             raise
@@ -177,7 +179,7 @@ class TaskRun:
         assert errand is not None
         relay, self.parked = Gathered(), admitted.ranked.quotes[0].batch is not None
         outcome = await flown(Flight(admitted, shop.means, setup.providers, relay, None), relay)
-        return _Tried(outcome, exchange.cost.route if exchange.cost else None, errand.queued)
+        return _Tried(outcome, exchange.cost.route if exchange.cost else None, errand.queued, before and before.lasting)
 
     async def _admitted(self, exchange: Exchange, setup: Setup, before: Past | None) -> Admitted:
         order, linker = self._order, self._shop.understanding.linker

@@ -47,6 +47,8 @@ class ErrorBoundary:
             log.exception("request %s failed", context.request_id)
             message = f"Something went wrong here. Request id: {context.request_id}."
             await _refuse(context, InternalError(message))
+        finally:
+            del scope["state"]["context"]  # the server's request has the scope, and the context refers to that request
 
 
 async def _refuse(context: RequestContext, error: GatewayError) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from functools import partial
 from typing import Any, NamedTuple
 
 from gateway.domain.errors import InvalidRequest
@@ -33,7 +34,7 @@ class _Reader:
     def __init__(self, scanner: Scanner) -> None:
         self._scanner = scanner
         self._text = scanner.finish()
-        self._marker_prefix = scanner.marker_prefix
+        self._pairs = partial(_distinct, scanner.marker_prefix)  # of no instance, which would be garbage to look for
         self._decoder = json.JSONDecoder(
             object_pairs_hook=self._pairs, parse_constant=_no_constant, parse_float=_finite, parse_int=_integer
         )
@@ -83,16 +84,6 @@ class _Reader:
         self._pairs([(member.name, member.value) for member in members])
         return members
 
-    def _pairs(self, pairs: list[tuple[str, object]]) -> dict[str, object]:
-        found: dict[str, object] = {}
-        for name, value in pairs:
-            if name in found:
-                raise invalid_json(f"the key {name[:100]!r} occurs twice", "Send it once.", param=name[:100])
-            found[name] = value
-        if any(name.startswith(self._marker_prefix) for name in found):
-            raise invalid_json("a key is longer than any key may be", "Shorten it.")
-        return found
-
     def _blank(self, position: int) -> int:
         found = _BLANK.match(self._text, position)
         return found.end() if found else position
@@ -103,6 +94,17 @@ class _Reader:
 
     def _byte(self, position: int) -> int:
         return self._scanner.place(len(self._text[:position].encode()))
+
+
+def _distinct(marker_prefix: str, pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for name, value in pairs:
+        if name in found:
+            raise invalid_json(f"the key {name[:100]!r} occurs twice", "Send it once.", param=name[:100])
+        found[name] = value
+    if any(name.startswith(marker_prefix) for name in found):
+        raise invalid_json("a key is longer than any key may be", "Shorten it.")
+    return found
 
 
 def _no_constant(name: str) -> object:

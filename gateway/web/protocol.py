@@ -26,6 +26,8 @@ _FIELD_OVERHEAD = len(": \r\n")
 _OFFERS = {b"upgrade", b"http2-settings"}
 _FRAMING_PER_BYTE = 8
 """A body in chunks of one byte has five bytes of framing to each."""
+_LARGE = 16 * 1024
+"""Bytes of a body's piece that is worth to be passed on as it is."""
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -117,9 +119,14 @@ class GuardedProtocol(HttpToolsProtocol):
         self._body_received = self._body_parsed = 0
 
     def on_body(self, body: bytes) -> None:
-        """Take a piece of the body."""
-        super().on_body(body)
+        """Take a piece of the body; a large one uncopied."""
         self._body_parsed += len(body)
+        cycle = self.cycle
+        if len(body) >= _LARGE and not (cycle.body or cycle.response_complete):
+            cycle.body, body = body, b""  # type: ignore[assignment]  # of which uvicorn makes bytes anyway
+        elif isinstance(cycle.body, bytes):
+            cycle.body = bytearray(cycle.body)  # which grows without being copied each time
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Expect the next head; the parser reports an offered upgrade as a message without a body."""

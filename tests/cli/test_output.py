@@ -105,9 +105,12 @@ def test_a_terminal_without_these_letters(server: str, realm: str, tmp_path: Pat
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    """What cannot be encoded half-way leaves the file as it was, and no other beside it."""
+    """What cannot be encoded half-way leaves the file as it was, alone; a new one has the mode of the former."""
     page = tmp_path / "page.html"
+    write_whole(page, "zero")
+    page.chmod(0o600)
     write_whole(page, "one")
+    assert page.stat().st_mode & 0o777 == 0o600
     with pytest.raises(UnicodeEncodeError):
         write_whole(page, "two" * 100_000 + "\ud800")
 

@@ -222,6 +222,37 @@ def test_logging_out_ends_the_session(browser: Browser, stack: Stack) -> None:
     context.close()
 
 
+def test_the_keyboard_keeps_its_place(seen: Look) -> None:
+    """The link past the menu leads into the page that is open; what has the focus keeps it when figures come anew."""
+    seen.go("spend?by=route")
+    seen.page.focus(".skip")
+    seen.page.keyboard.press("Enter")
+    assert seen.page.evaluate("document.activeElement.id") == "main"
+    assert seen.page.evaluate("location.hash") == "#/spend?by=route"
+    assert seen.page.inner_text("h1") == "Spend"
+    seen.page.click("summary:has-text('As a table')")
+    for place in ("summary:has-text('As a table')", "[aria-label='Spend, values']", "[aria-label='Spend by route']"):
+        seen.page.focus(place)
+        seen.page.evaluate("document.querySelectorAll('main table').forEach(each => { each.dataset.old = 'yes'; })")
+        seen.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        seen.page.wait_for_function("() => !document.querySelector('main table[data-old]')")
+        assert seen.page.evaluate("place => document.activeElement.matches(place)", place.split(":has")[0]), place
+
+
+def test_a_key_is_found_among_many(seen: Look, stack: Stack) -> None:
+    """Any word of a key finds it; without a clipboard the page says how to get at a new one."""
+    made = stack.command("keys", "create", "--project", "team", "--name", "needle in the hay")
+    assert made.returncode == 0, made.stderr
+    seen.go("keys")
+    seen.page.fill("#find-key", "needle")
+    seen.page.wait_for_function("() => document.querySelectorAll('[aria-label=Keys] tbody tr').length === 1")
+    seen.page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined, configurable: true})")
+    seen.page.fill("#key-name", "by hand")
+    seen.page.click("text=Create key")
+    seen.page.click("button:has-text('Copy')")
+    seen.shows("copy it by hand")
+
+
 def test_nothing_went_wrong_and_nobody_else_was_asked(seen: Look) -> None:
     """In all that was done above the browser met no error and no broken rule, and asked no other host."""
     assert [text for text in seen.said if "400 (Bad Request)" not in text] == []

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from gateway.console.sessions import IDLE_SECONDS, LONGEST_SECONDS, TRIES, Sessions, cookie, secret_in
-from gateway.domain.errors import RateLimited
+from gateway.console.sessions import IDLE_SECONDS, LONGEST_SECONDS, Sessions, cookie, secret_in
 from tests.console.conftest import TOKEN
 from tests.e2e.stack import Reply, Stack, fetch
 
@@ -50,20 +47,6 @@ def test_a_session_ends_when_it_is_not_used_and_in_any_case_in_the_end() -> None
     clock.now += IDLE_SECONDS - 1
     assert not sessions.use(used)
     assert not sessions.use("no session")
-
-
-def test_wrong_tokens_are_few_a_minute() -> None:
-    """An address that tries too often has to wait; others need not, and a minute later it need not either."""
-    clock = Clock()
-    sessions = Sessions(clock)
-    for _ in range(TRIES):
-        sessions.check_tries("10.0.0.1")
-        sessions.tried("10.0.0.1")
-    with pytest.raises(RateLimited):
-        sessions.check_tries("10.0.0.1")
-    sessions.check_tries("10.0.0.2")
-    clock.now += 61
-    sessions.check_tries("10.0.0.1")
 
 
 def test_the_cookie_is_for_the_console_alone() -> None:

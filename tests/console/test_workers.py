@@ -62,11 +62,12 @@ def _of_three(processes: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def test_an_open_console_holds_up_no_end(open_stack: Stack) -> None:
-    """A stream of events ends as soon as the gateway is to stop, which then ends cleanly."""
+    """A stream of events, which no proxy is to keep back, ends as soon as the gateway is to stop, and that cleanly."""
     watching = http.client.HTTPConnection("127.0.0.1", open_stack.admin_port, timeout=60)
     watching.request("GET", "/console/events")
     events = watching.getresponse()
     assert events.readline().startswith(b"data: {")
+    assert events.getheader("x-accel-buffering") == "no"
     assert open_stack.stop() == 0
     assert events.read() is not None
     watching.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import warnings
 from pathlib import Path
@@ -21,6 +22,9 @@ from tests.deploy.queries import DASHBOARDS, DEPLOY, alerts, recorded
 from tests.deploy.tools import helm
 
 CHART = DEPLOY / "helm" / "image-gateway"
+JOBS = ".*image-gateway.*"
+"""What the alerts look for."""
+LONGEST_NAME = 63
 OF_OPERATORS = {"ServiceMonitor", "PrometheusRule"}
 """Kinds that another project defines; their schemas are not Kubernetes' own."""
 EXTERNAL: dict[str, Any] = {
@@ -55,7 +59,7 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> str:
 def run(command: str, *arguments: str, values: dict[str, Any], work: Path) -> subprocess.CompletedProcess[str]:
     """Run helm on the chart with values; nothing is read of this machine's own configuration."""
     given = work / "values.yaml"
-    given.write_text(yaml.safe_dump(values))
+    given.write_text(json.dumps(values))
     home = {name: str(work / name) for name in ("HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME")}
     line = [command, *arguments, str(CHART), "--values", str(given)]
     return subprocess.run(
@@ -161,6 +165,8 @@ def test_rules_dashboards_and_store_arrive_whole(command: str, tmp_path: Path) -
         ({"store": {"existingSecret": ""}}, "store: give url"),
         ({"store": {"existingSecret": "redis", "bundled": {"enabled": True}}}, "either bundled"),
         ({"grace": "long"}, "grace"),
+        ({"autoscaling": {"enabled": True, "minReplicas": 5, "maxReplicas": 2}}, "minReplicas is above"),
+        ({"serviceMonitor": {"enabled": True}}, "networkPolicy.monitoring"),
         ({"secretz": {}}, "secretz"),
     ],
 )
@@ -171,3 +177,54 @@ def test_values_that_cannot_be_are_refused_in_words(
     done = run(command, "template", "gw", values={**EXTERNAL, **change}, work=tmp_path)
     assert done.returncode != 0
     assert words in done.stderr
+
+
+NASTY: dict[str, Any] = {
+    "policy": {
+        "files": {
+            "policy.yaml": "  # begins further in\n  providers: {}\n\n\n  a: |\n    b\n",
+            "x.yaml": "\t{{ .Values }}",
+        }
+    },
+    "secrets": {"existingSecret": "123", "pepperKey": "1e3", "adminTokenKey": "true"},
+    "store": {"existingSecret": "0x1", "urlKey": "null"},
+    "providerKeys": [{"name": "KEY", "secret": "017", "key": "no"}],
+    "priorityClassName": "1.0",
+}
+
+
+def test_names_and_files_arrive_as_they_were_given(command: str, tmp_path: Path) -> None:
+    """Policy comes letter by letter however it is indented, and a name that looks like a number stays a name."""
+    manifests = rendered(command, NASTY, tmp_path)
+    assert one(manifests, "ConfigMap", "gw-image-gateway-policy")["data"] == NASTY["policy"]["files"]
+    for manifest in manifests:
+        kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
+    pod = one(manifests, "Deployment")["spec"]["template"]["spec"]
+    named = [each["valueFrom"]["secretKeyRef"] for each in pod["containers"][0]["env"] if "valueFrom" in each]
+    assert {(each["name"], each["key"]) for each in named} == {
+        ("123", "1e3"),
+        ("123", "true"),
+        ("0x1", "null"),
+        ("017", "no"),
+    }
+    assert pod["priorityClassName"] == "1.0"
+
+
+@pytest.mark.parametrize(
+    "release",
+    [
+        "a",
+        "a-team-with-a-name-of-its-own-that-is-too-long-by-far",
+        "prod-image-gateway",
+        "a-release-with-a-rather-long-name-image-gateway-eu-1",
+    ],
+)
+def test_alerts_find_the_job_of_any_release(command: str, release: str, tmp_path: Path) -> None:
+    """The monitored service, whose name is the job's, holds the chart's name; nothing is too long for a cluster."""
+    done = run(command, "template", release, values=BUNDLED, work=tmp_path)
+    assert done.returncode == 0, done.stderr
+    manifests = [manifest for manifest in yaml.safe_load_all(done.stdout) if manifest]
+    names = [manifest["metadata"]["name"] for manifest in manifests]
+    (job,) = (name for name in names if name.endswith("-admin"))
+    assert re.fullmatch(JOBS, job)
+    assert all(len(name) <= LONGEST_NAME for name in names)

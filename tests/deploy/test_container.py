@@ -144,7 +144,7 @@ def _serves(bin_: Path, recipe: str, work: Path) -> None:
 
 
 def test_the_compose_file_is_whole() -> None:
-    """What it mounts exists, images have tags, and only data plane and Grafana are published, to this machine."""
+    """What it mounts exists, images have tags; data plane, console and Grafana are published, to this machine alone."""
     read = yaml.safe_load(COMPOSE.read_text())
     services = read["services"]
     for name, service in services.items():

@@ -144,6 +144,16 @@ def test_several_calls_of_which_one_is_unknown_and_the_others_were_refused() -> 
     assert Repricer(policy(per_image(40_000_000), project=TEAM)).cost(presumed).route == 40_000_000
 
 
+def test_what_is_presumed_lower_costs_the_worst_case_of_what_is_left() -> None:
+    """Of two images one turned out not to be billed; the other one is worth its worst case still."""
+    repricer = Repricer(policy(per_image(40_000_000), project=TEAM))
+    presumed = Entry(kind="presume", source="presumed", usage=None, n=2, images=0)
+    assert repricer.cost(presumed).route == 80_000_000
+    lower = replace(presumed, kind="correct", answer={"calls": 2, "unknown_images": 1})
+    assert repricer.cost(lower).route == -40_000_000
+    assert repricer.cost(replace(lower, answer={}, cost=Views(0, 0, 0))).route == 40_000_000
+
+
 def test_what_is_presumed_costs_the_worst_case_until_it_is_known() -> None:
     """The worst case of what was asked for; the correction brings it to what the usage says, or to nothing."""
     presumed = Entry(kind="presume", usage=None, source="presumed", images=0)

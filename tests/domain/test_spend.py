@@ -34,6 +34,7 @@ class Entry:
     operation: str = "generate"
     quality: str = "low"
     size: str = "1024x1024"
+    source: str = "usage"
     tags: Mapping[str, str] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
 
@@ -87,6 +88,19 @@ def test_presumed_money_is_unconfirmed_until_it_is_corrected() -> None:
     assert (total.route, total.unconfirmed, total.requests) == (100, 100, 1)
     _, total = report([presumed, Entry(same(-40), kind="correct", images=1)], ["project"])
     assert (total.route, total.unconfirmed, total.requests, total.images) == (60, 0, 1, 1)
+
+
+def test_money_that_is_presumed_lower_is_unconfirmed_still() -> None:
+    """What is left of it keeps the mark, until it is known."""
+    entries = [Entry(same(100), kind="presume", images=0)]
+    entries.append(Entry(same(-30), kind="correct", images=0, source="presumed"))
+    _, total = report(entries, ["project"])
+    assert (total.route, total.unconfirmed, total.requests) == (70, 70, 1)
+    entries.append(Entry(same(-20), kind="correct"))
+    _, total = report(entries, ["project"])
+    assert (total.route, total.unconfirmed, total.requests) == (50, 0, 1)
+    entries.append(Entry(same(-10), kind="correct", images=0, source="presumed"))
+    assert report(entries, [])[1].unconfirmed == 0
 
 
 def test_a_correction_touches_its_own_attempt_alone() -> None:

@@ -203,8 +203,9 @@ def running_gateway(
     *options: str,
     environ: Mapping[str, str] | None = None,
     port: int | None = None,
+    module: str = "gateway",
 ) -> Iterator[Stack]:
-    """Run a gateway process with this policy text in front of a sandbox."""
+    """Run a gateway process with this policy text in front of a sandbox; `module` is what Python runs."""
     rules, data, log = directory / "policy", directory / "data", directory / "gateway.log"
     rules.mkdir(exist_ok=True)
     (rules / "policy.yaml").write_text(policy)
@@ -217,7 +218,7 @@ def running_gateway(
         "IMAGE_GATEWAY_STORE_TIMEOUT": CALM,
         **(environ or {}),
     }
-    command = [sys.executable, "-m", "gateway", "serve", "--policy", str(rules), "--port", str(port)]
+    command = [sys.executable, "-m", module, "serve", "--policy", str(rules), "--port", str(port)]
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*command, "--admin-port", str(admin_port), *options], env=every, stdout=output, stderr=subprocess.STDOUT

@@ -11,8 +11,7 @@ from contextlib import asynccontextmanager
 from ipaddress import IPv4Address
 from typing import cast
 
-from aiohttp.abc import AbstractResolver, ResolveResult
-
+from gateway.http1.resolving import Addresses
 from tests.egress.table import resolved
 
 _HEADER = struct.Struct("!HHHHHH")
@@ -64,20 +63,18 @@ async def dns_server(
         transport.close()
 
 
-class UdpResolver(AbstractResolver):
+class UdpResolver:
     """Asks a DNS server on this machine anew each time."""
 
     def __init__(self, port: int, host: str = "127.0.0.1") -> None:
         self._server = (host, port)
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
+    async def resolve(self, host: str, port: int) -> Addresses:
         """Return the A record that the server gives."""
         data = await asyncio.to_thread(self._ask, host)
         if _HEADER.unpack_from(data)[3] == 0:
             raise OSError(socket.EAI_NONAME, "Name or service not known")
-        return [resolved(host, str(IPv4Address(data[-4:])), port, family)]
+        return [resolved(str(IPv4Address(data[-4:])), port)]
 
     def _ask(self, host: str) -> bytes:
         labels = b"".join(bytes([len(label)]) + label.encode() for label in host.split("."))
@@ -88,5 +85,5 @@ class UdpResolver(AbstractResolver):
             sock.send(query)
             return sock.recv(512)
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Nothing is open."""

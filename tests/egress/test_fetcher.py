@@ -6,7 +6,7 @@ import asyncio
 import gzip
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
@@ -109,6 +109,31 @@ async def test_a_redirect_is_judged_like_any_url(connections: list[Target], loca
 
     assert len(server.requests) == (4 if word == "redirect" else 1)
     assert set(connections) == {("127.0.0.1", server.port)}
+
+
+@pytest.mark.parametrize(
+    ("location", "path"), [("/\u00fc?\u00fc".encode(), "/%C3%BC?%C3%BC"), (b"/%fc\xfc", "/%fc%C3%BC")]
+)
+async def test_a_redirect_in_other_letters(location: bytes, path: str) -> None:
+    """What a redirect names in UTF-8 is asked for so; in bytes that are none, no more is broken than the path."""
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: %s\r\n\r\n" % location)
+        await connection.request()
+        await connection.answer(b"arrived")
+
+    async with serving(script) as server, fetching_by(*OPEN) as fetcher:
+        assert await body_of(fetcher, f"http://here.example.com:{server.port}/") == b"arrived"
+
+    assert server.requests[1].line == f"GET {path} HTTP/1.1"
+
+
+@pytest.mark.parametrize("url", ["http://here.example.com/\ud800", "http://here.example.com/?\udfff", "http://\ud800/"])
+async def test_half_a_character(url: str) -> None:
+    """What JSON can escape and UTF-8 cannot say is refused like any URL that is none."""
+    async with fetching_by(*OPEN) as fetcher:
+        assert await word_of(fetcher, url) == "url"
 
 
 async def test_headers_stay_with_the_origin_that_they_were_meant_for() -> None:
@@ -217,7 +242,7 @@ async def test_a_stall_ends_before_the_deadline(monkeypatch: pytest.MonkeyPatch)
         (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort", "broken"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "broken"),
         (b"HTTP/1.1 200 OK\r\nA: " + b"a" * 20_000 + b"\r\n\r\n", "broken"),
-        (b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 200 + b"\r\n", "broken"),
+        (b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 300 + b"\r\n", "broken"),
         (b"", "broken"),
     ],
 )
@@ -296,6 +321,43 @@ async def test_a_failure_tells_whether_anything_was_sent() -> None:
         outcomes.append(await posted(fetcher, url))
 
     assert outcomes == [("broken", True), ("timeout", True), ("connect", False)]
+
+
+@pytest.mark.parametrize("value", ["a\r\nX-Other: b", "a\nX-Other: b", "a\r\n\r\nGET /b HTTP/1.1", "\0", "\N{SNOWMAN}"])
+async def test_a_header_begins_no_other(connections: list[Target], value: str) -> None:
+    """A header with a line break in it is refused before anything is connected to."""
+    async with fetching_by(*OPEN) as fetcher:
+        with pytest.raises(Unfetchable) as caught:
+            await fetcher.post("http://here.example.com:9999/", b"{}", {"webhook-id": value}, seconds=30)
+
+    assert (caught.value.reason, caught.value.sent) == ("url", False)
+    assert connections == []
+
+
+@pytest.mark.parametrize("at", ["handshake", "headers", "body"])
+async def test_a_fetch_that_is_given_up_leaves_no_connection(at: str) -> None:
+    """Whoever cancels a fetch hangs up with it, wherever it was."""
+    reached, gone = asyncio.Event(), asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        if at != "handshake":
+            await connection.request()
+        if at == "body":
+            await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nx")
+        reached.set()
+        with suppress(ConnectionError):
+            await connection.reader.read()  # what is left of a handshake, and the end
+        gone.set()
+
+    async with serving(script) as server, fetching_by(*OPEN) as fetcher:
+        scheme = "https" if at == "handshake" else "http"
+        task = asyncio.create_task(body_of(fetcher, f"{scheme}://here.example.com:{server.port}/"))
+        async with asyncio.timeout(60):
+            await reached.wait()
+            task.cancel()
+            await asyncio.wait([task])
+            assert task.cancelled()
+            await gone.wait()
 
 
 async def posted(fetcher: SafeFetcher, url: str, seconds: float = 30) -> tuple[str, bool]:

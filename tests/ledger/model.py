@@ -151,7 +151,7 @@ class LedgerModel(RuleBasedStateMachine):
         owner = data.draw(st.sampled_from(sorted(self.gateways)))
         request, token, fits = f"r{self.count}", secrets.token_hex(4), self._fits(amount, n)
         self.count += 1
-        offer = rules.candidate(*self._lines(amount, n))
+        offer = rules.candidate(*self._lines(amount, n), worst=amount * 1000)
         for _ in range(1 + repeat):
             asked = self.gateways[owner].choose_and_hold(request, [offer], about=rules.ABOUT, token=token)
             assert isinstance(self.do(asked), Held if fits else Denied)
@@ -167,7 +167,10 @@ class LedgerModel(RuleBasedStateMachine):
         self.count += 1
         ranges = (Pressure(0, STEP), Pressure(STEP))
         pairs = zip(amounts, ranges, strict=True)
-        offers = [replace(rules.candidate(*self._lines(each, n)), pressure=within) for each, within in pairs]
+        offers = [
+            replace(rules.candidate(*self._lines(each, n), worst=each * 1000), pressure=within)
+            for each, within in pairs
+        ]
         for _ in range(1 + repeat):
             answer = self.do(self.gateways[owner].choose_and_hold(request, offers, about=rules.ABOUT, token=token))
             assert (answer.index if isinstance(answer, Held) else None) == rung
@@ -187,17 +190,20 @@ class LedgerModel(RuleBasedStateMachine):
             assert self.do(gateway.settle(rules.settlement(request, nano), token=token)) is right
         kept.end("settled", -(-nano // 1000), by_owner=True)
 
-    @rule(data=st.data())
-    def presume(self, data: st.DataObject) -> None:
-        """The owner books the worst case, unconfirmed; nothing new where the hold had lapsed to that already."""
-        picked = self._pick(data, lambda kept: kept.owner in self.gateways and kept.told is None)
+    @rule(data=st.data(), saved=st.integers(0, 200))
+    def presume(self, data: st.DataObject, saved: int) -> None:
+        """The owner books the worst case or less, unconfirmed; less takes the place of what is presumed already."""
+        picked = self._pick(
+            data, lambda kept: kept.owner in self.gateways and (kept.told is None or kept.state == "presumed")
+        )
         if picked is None:
             return
         request, kept, gateway = picked
-        right = SettleResult.DONE if kept.live else SettleResult.SAME
-        guess = rules.settlement(request, kept.amount * 1000, source=CostSource.PRESUMED)
-        assert self.do(gateway.settle(guess)) is right
-        kept.end("presumed", kept.amount, by_owner=True)
+        guessed = max(kept.amount - saved, 0)
+        lower = SettleResult.LATE if guessed < kept.booked else SettleResult.SAME
+        guess = rules.settlement(request, guessed * 1000, source=CostSource.PRESUMED)
+        assert self.do(gateway.settle(guess)) is (SettleResult.DONE if kept.live else lower)
+        kept.end("presumed", guessed if kept.live else min(guessed, kept.booked), by_owner=True)
 
     @rule(data=st.data())
     def void(self, data: st.DataObject) -> None:

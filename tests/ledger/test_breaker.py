@@ -269,6 +269,33 @@ async def test_an_own_pause_is_not_taken_for_silence(server: str, pause: float) 
     await store.aclose()
 
 
+@pytest.mark.parametrize("silence", [0.09, 0.3], ids=["with a rule of silence", "with none"])
+async def test_an_own_pause_uses_up_no_deadline(server: str, silence: float) -> None:
+    """Calls whose time ran out while the process stood still have the rest of it when it goes on."""
+    store = Store(server, deadline=0.3, silence=silence)
+    for turns in range(8):
+        calls = [asyncio.create_task(store.execute("PING")) for _ in range(20)]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        time.sleep(0.5)  # noqa: ASYNC251 - this is what is tested
+        assert await asyncio.gather(*calls) == [True] * 20
+    await store.aclose()
+
+
+async def test_a_pause_is_no_excuse_for_a_store_that_says_nothing(tmp_path: Path) -> None:
+    """Once the process goes on, what was left of a call's time runs out as ever."""
+    with embedded_store(tmp_path) as url:
+        store = Store(url, deadline=0.3, silence=0.3)
+        await store.execute("PING")
+        with frozen(tmp_path):
+            call = asyncio.create_task(store.execute("PING"))
+            await asyncio.sleep(0.01)
+            time.sleep(0.5)  # noqa: ASYNC251 - this is what is tested
+            with pytest.raises(LedgerUnavailable, match="no answer"):
+                await call
+        await store.aclose()
+
+
 async def test_long_reads_know_no_silence(fake: FakeServer) -> None:
     """Reports, which grant a call half a minute, get it."""
     store = Store(fake.url, deadline=PATIENT)

@@ -11,6 +11,7 @@ from gateway.domain.budget import Window
 from gateway.domain.idempotency import Binding, Bound
 from gateway.domain.settlement import CostSource, SettleResult
 from gateway.ledger import script
+from gateway.ledger.audit import audit
 from gateway.ledger.errors import StoreError
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.script import Script
@@ -305,3 +306,23 @@ async def test_a_lapsed_hold_that_was_surely_not_billed_is_given_back_by_the_fal
     assert await stand(ledger) == (100, 0)
     await ledger.choose_and_hold("r", [candidate((RULE, 20))], about=ABOUT, release=1)
     assert await stand(ledger) == (0, 20)
+
+
+async def test_it_is_given_back_though_its_gateway_has_not_noticed_the_lapse(
+    ledger: RedisLedger, store: Store, realm: str
+) -> None:
+    """Another gateway ended it a moment ago: the step that takes the next route's hold corrects it to nothing."""
+    other = RedisLedger(store, realm)
+    await hold(ledger, "r", candidate((RULE, 100)))
+    await ledger._calls.execute("ZADD", ledger._names.due, "XX", 1, "r:1")
+    await other._leases.sweep()
+    await ledger.choose_and_hold("r", [candidate((RULE, 20))], about=ABOUT, release=1)
+    assert await stand(ledger) == (0, 20)
+    assert [(entry.kind, entry.cost.route) for entry in await entries(store, realm)] == [
+        ("presume", 100_000),
+        ("correct", -100_000),
+    ]
+    assert (await audit(store, realm, thorough=True)).agrees
+    await ledger.choose_and_hold("r", [candidate((RULE, 2000))], about=ABOUT, release=2)
+    assert await stand(ledger) == (0, 0)
+    await other.aclose()

@@ -52,6 +52,14 @@ async def test_an_attempt_is_given_back_once_all_are_judged(ledger: RedisLedger)
     assert [balance.held for balance in await ledger.balances([ROOM])] == [0]
 
 
+async def test_the_same_token_again_finds_a_hold_far_down(ledger: RedisLedger) -> None:
+    """A hold on the last of many that is asked for twice is one."""
+    offers = [*[candidate((FULL, 2))] * (COUNT - 1), candidate((ROOM, 5))]
+    both = [await ledger.choose_and_hold("r", offers, about=ABOUT, token="t") for _ in range(2)]
+    assert [(each.index, each.attempt) for each in both if isinstance(each, Held)] == [(COUNT - 1, 1)] * 2
+    assert [balance.held for balance in await ledger.balances([ROOM])] == [5]
+
+
 async def _calls(store: Store) -> int:
     """How many scripts the store has run."""
     told = await store.execute("INFO", "commandstats")

@@ -71,6 +71,17 @@ async def test_the_error_of_one_is_no_matter_to_the_others(server: str) -> None:
     await store.aclose()
 
 
+async def test_what_cannot_be_written_is_no_matter_to_the_others(server: str) -> None:
+    """Half of a character cannot be sent: whoever asked for that hears so, and the others get their replies."""
+    store = Store(server, deadline=PATIENT, silence=PATIENT)
+    together = Together(store)
+    calls = [together.run(ADD, ["together:text"], [amount]) for amount in ("1", "\ud800", "2")]
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(result) for result in results] == [int, UnicodeEncodeError, int]
+    assert await together.run(ADD, ["together:text"], ["3"]) == 6
+    await store.aclose()
+
+
 async def test_whoever_leaves_takes_nobody_along(fake: FakeServer) -> None:
     """One that is cancelled before or after it is sent leaves the others their own replies."""
     store = Store(fake.url, deadline=PATIENT, silence=PATIENT)

@@ -11,6 +11,7 @@ from tests.observe.samples import LABELS, OTHER_ROUTE, PROJECT, ROUTE
 
 SNAPSHOT = Snapshot(
     policy_digest="0123456789abcdef",
+    last_reload_successful=False,
     budgets=(
         BudgetState("everything", "month", limit=5_000_000_000, used=12_500_000, held=211_000),
         BudgetState(f"project:{PROJECT}", "day", limit=50_000_000, used=1, held=0),

@@ -51,10 +51,15 @@ providers:
   away: {kind: openai, base_url: "https://canary-host-quokka.internal.invalid/v1", api_key: "${SANDBOX_KEY}"}
 routes:
   main: {provider: main, model: gpt-image-2, upstream_model: gpt-image-2-2026-04-21}
+  mirror: {provider: main, model: gpt-image-2, upstream_model: gpt-image-2-2026-04-21}
   away: {provider: away, model: gpt-image-2, upstream_model: gpt-image-2-2026-04-21}
 job_types:
   draft: {routes: [main], defaults: {size: 1024x1024, quality: low}}
   away: {routes: [away], defaults: {size: 1024x1024, quality: low}}
+  mirrored:
+    routes: [main]
+    defaults: {size: 1024x1024, quality: low}
+    shadow: {route: mirror, sample: 100%, budget: {window: total, limit: "100"}}
   batched: {routes: [main], defaults: {size: 1024x1024, quality: low}, batch: {after: 1s, min_wait: 10s}}
   talk:
     routes: [main]
@@ -67,6 +72,7 @@ projects:
     budgets: [{window: total, limit: "100"}]
     callbacks: {secrets: ["${CALLBACK_SECRET}"]}
   other: {job_types: [draft], budgets: [{window: total, limit: "100"}]}
+  keeps: {job_types: [mirrored], budgets: [{window: total, limit: "100"}], images: {store: always}}
 """
 IMAGES, EDITS = "/v1/images/generations", "/v1/images/edits"
 JOB = {"prompt": PROMPT, "model": "gpt-image-2", "user": USER}
@@ -170,6 +176,7 @@ def answer_all_kinds(run: Run, sandbox: Sandbox) -> None:
     run.note("wrong key", stack.post(IMAGES, JOB, headers={"authorization": f"Bearer {WRONG_KEY}"}))
     run.note("basic", stack.post(IMAGES, JOB, headers={"authorization": f"Basic {BASIC}"}))
     talk = {"model": "gpt-5.2", "input": PROMPT, "user": USER, "tools": [{"type": "image_generation"}]}
+    run.note("stored", stack.post(IMAGES, JOB, project="keeps"))
     run.note("response", stack.post("/v1/responses", talk, headers={"x-gateway-job-type": "talk"}))
     run.note("bad response", stack.post("/v1/responses", {**talk, "tools": [{"type": PROMPT}]}))
 
@@ -255,11 +262,14 @@ def test_the_store_holds_none(run: Run) -> None:
 
 
 def test_the_data_directory_holds_none(run: Run) -> None:
-    """No file in the data directory holds a canary, but for the store's own: a task's body is deleted at its end."""
+    """No file in the data directory, stored images and shadows too, holds one: a task's body is deleted at its end."""
 
     def may(name: str) -> tuple[str, ...]:
         return AWAITED if name.startswith("appendonlydir/") or name.endswith(".rdb") else ()
 
+    mirrored = wait_until(lambda: list(run.stack.data.rglob("shadow.body")), 60, "what the shadow was answered")
+    assert mirrored
+    assert [path for path in (run.stack.data / "assets" / "images").rglob("*") if path.is_file()]
     assert run.canaries.found_in_folder(run.stack.data, but=may) == []
 
 

@@ -138,6 +138,7 @@ def test_the_snapshot_is_shown_as_it_is(scraped: bytes) -> None:
     assert value(scraped, "route_available", route=OTHER_ROUTE) == 0
     assert value(scraped, "route_images_remaining", route=ROUTE) == 3
     assert value(scraped, "policy_info", digest="0123456789abcdef") == 1
+    assert value(scraped, "policy_last_reload_successful") == 0
     assert value(scraped, "model_retires_in_days", model="model-a") == -19
     assert ("image_gateway_route_images_remaining", frozenset({("route", OTHER_ROUTE)})) not in read(scraped)
 

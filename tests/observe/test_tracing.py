@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -227,3 +230,46 @@ def test_tracing_that_cannot_be_had_is_an_error_at_the_start(stack: Stack, envir
     assert done.returncode == 1
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@contextmanager
+def away(how: str) -> Iterator[int]:
+    """A port where no receiver of spans is: nobody listens, or somebody who never answers, or who answers nonsense."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = int(listener.getsockname()[1])
+        if how == "closed":
+            listener.close()
+        yield port
+
+
+@pytest.mark.parametrize("how", ["closed", "silent"])
+def test_a_receiver_that_is_away_holds_up_nothing(tmp_path: Path, sandbox: Sandbox, how: str) -> None:
+    """Requests are answered as ever, the log says in a line what is wrong, and the gateway ends in order."""
+    with away(how) as port:
+        environ = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "1",
+            "OTEL_BSP_SCHEDULE_DELAY": "50",
+            "OTEL_BSP_MAX_QUEUE_SIZE": "8",
+            "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "4",
+        }
+        with running_gateway(tmp_path, POLICY, sandbox, "--tracing", environ=environ) as stack:
+            assert {generate(stack).status for _ in range(20)} == {200}
+            wait_until(lambda: [line for line in lines(stack) if "opentelemetry" in line["logger"]], 60, "the trouble")
+            assert stack.stop() == 0
+            told = stack.log.read_text()
+            assert "Traceback" not in told
+
+
+def test_a_code_that_a_provider_makes_up_is_told_as_a_word_of_ours(
+    stack: Stack, sandbox: Sandbox, collector: Collector
+) -> None:
+    """What a provider calls its error may be anything, even the account's key, and is not passed on in a span."""
+    sandbox.fault("error_in_stream", code=sandbox.api_key)
+    reply = generate(stack, FROM_CLIENT, stream=True)
+    span = request_span(collector, reply)
+    calls = wait_until(
+        lambda: [each for each in collector.named("generate_content") if each.parent == span.id], 60, "the call's span"
+    )
+    assert calls[0].told["error.type"] == "error_in_answer"
+    assert sandbox.api_key.encode() not in b"".join(collector.raw)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.providers.transport import Transport
+from gateway.http1.transport import Transport
 
 
 @pytest.fixture

@@ -90,7 +90,7 @@ class RawServer:
 
 
 @asynccontextmanager
-async def serving(script: Script, *, tls: bool = False) -> AsyncIterator[RawServer]:
+async def serving(script: Script, *, tls: bool = False, host: str = "127.0.0.1") -> AsyncIterator[RawServer]:
     """Listen, and run the script on every connection; the connection is closed when the script returns."""
     server = RawServer(scheme="https" if tls else "http")
     tasks: set[asyncio.Task[None]] = set()
@@ -114,7 +114,7 @@ async def serving(script: Script, *, tls: bool = False) -> AsyncIterator[RawServ
     if tls:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(SELF_SIGNED)
-    listening = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=context, backlog=2048)
+    listening = await asyncio.start_server(accept, host, 0, ssl=context, backlog=2048)
     server.port = listening.sockets[0].getsockname()[1]
     try:
         yield server

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.assets.blobs import BlobsOnDisk
 from gateway.domain.profile import Auth, ImageForm, Parameter, Profile, Source
-from gateway.ports import Inputs
+from gateway.domain.settlement import Outcome
+from gateway.ports import Inputs, Rendered
 from gateway.ports.provider import Call, Outside, UpstreamFailure
-from gateway.providers.batch_lines import line_body
+from gateway.providers.batch_lines import LineFile, line_body
 from gateway.providers.batch_wire import BatchWire
 from tests.providers import calls
 from tests.providers.raw_server import Connection, serving
@@ -136,3 +139,24 @@ async def test_batches_are_asked_for_where_the_account_has_them(generations: str
     assert request.line == f"GET {path} HTTP/1.1"
     assert request.header("api-key") == calls.SECRET
     assert (seen.over, seen.source) == (True, "file-1")
+
+
+async def test_a_line_whose_images_the_storage_lost_was_not_sent(tmp_path: Path) -> None:
+    """It is left out of the file, which takes others as before, and costs nothing."""
+    blobs, file = BlobsOnDisk(tmp_path), LineFile("/v1/images/edits", 10, 10_000)
+
+    async def content() -> AsyncIterator[bytes]:
+        yield b'{"prompt": "a cat"}'
+
+    await blobs.put("images/one", content())
+    blob = await blobs.get("images/one")
+    assert blob is not None
+    body = Rendered("application/json", blob.length, lambda: blob.chunks(0, blob.length))
+    (tmp_path / "images" / "one").write_bytes(b'{"prompt"')
+    with pytest.raises(UpstreamFailure) as caught:
+        await file.add("req_1", body)
+    assert (caught.value.outcome, file.lines) == (Outcome.NOT_SENT, 0)
+    await file.add("req_2", Rendered("application/json", 19, content))
+    [kept] = b"".join([chunk async for chunk in file.chunks()]).splitlines()
+    assert json.loads(kept)["custom_id"] == "req_2"
+    await file.aclose()

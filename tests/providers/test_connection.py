@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
+from collections import Counter
 
 import httpx
 import pytest
 import uvloop
 
-from gateway.providers.message import head_of
-from gateway.providers.transport import Transport
+from gateway.http1 import resolving
+from gateway.http1.message import head_of
+from gateway.http1.transport import Transport
 from tests.providers.exchanges import JSON, answer_all, exchange, failure, post
 from tests.providers.raw_server import Connection, forever, serving
 
@@ -141,6 +145,37 @@ def test_a_line_break_in_a_header(break_: str) -> None:
         head_of("POST", httpx.URL("http://provider/v1"), [(b"X-Name", f"a{break_}X-Other: b".encode())])
 
 
+def test_names_that_nobody_answers_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lookups that hang hold up no others, and each name hangs once."""
+    asked, go_on, look_up = Counter[str](), threading.Event(), socket.getaddrinfo
+
+    def hanging(host: str, port: int, **more: int) -> object:  # no name server can be made to hang from within a test
+        asked[host] += 1
+        if host.endswith(".invalid"):
+            go_on.wait(60)
+        return look_up(host, port, **more)
+
+    async def talk() -> None:
+        transport = Transport()
+        async with serving(answer_all) as server:
+            for _ in range(2):
+                calls = [failure(transport, post(f"http://{name}.invalid", b"x", connect=0.1)) for name in "abcdefgh"]
+                assert all(isinstance(error, httpx.ConnectTimeout) for error in await asyncio.gather(*calls))
+            url = server.url.replace("127.0.0.1", "localhost")
+            assert await exchange(transport, post(url, b"x", connect=30.0)) == (200, JSON.encode())
+        go_on.set()
+        await transport.aclose()
+
+    monkeypatch.setattr(socket, "getaddrinfo", hanging)
+    monkeypatch.setattr(resolving, "_NAMES_KEPT", 0.0)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        try:
+            runner.run(talk())
+        finally:
+            go_on.set()
+    assert asked == {f"{name}.invalid": 1 for name in "abcdefgh"} | {"localhost": 1}
+
+
 def test_the_event_loop_that_serves() -> None:
     """Over uvloop, which the gateway runs on, small and large bodies come through both ways, on one connection."""
 
@@ -154,3 +189,17 @@ def test_the_event_loop_that_serves() -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(talk())
+
+
+async def test_where_it_connects(transport: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No proxy of the environment's is used, and an address may be one of IPv6."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    async with serving(answer_all) as server:
+        assert await exchange(transport, post(server.url, b"x")) == (200, JSON.encode())
+    if not socket.has_ipv6:
+        return
+    async with serving(answer_all, host="::1") as server:
+        url = server.url.replace("127.0.0.1", "[::1]")
+        assert await exchange(transport, post(url, b"x")) == (200, JSON.encode())
+        assert server.requests[0].header("host") == f"[::1]:{server.port}"

@@ -12,12 +12,12 @@ import pytest
 from gateway.domain.job import Operation
 from gateway.domain.route import ProviderConfig
 from gateway.domain.settlement import Outcome
+from gateway.http1.message import outgoing
+from gateway.http1.transport import Transport
 from gateway.ports.provider import Answer, Call, UpstreamFailure
 from gateway.providers.answer import StreamedAnswer
 from gateway.providers.endpoint import MAX_ERROR_BODY
-from gateway.providers.message import outgoing
 from gateway.providers.registry import open_provider
-from gateway.providers.transport import Transport
 from tests.providers.accounts import answering, failure_of, provider_of
 from tests.providers.calls import SECRET, call, config, read_all
 from tests.providers.raw_server import Connection, Script, forever, serving

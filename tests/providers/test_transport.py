@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from gateway.providers.transport import Transport
+from gateway.http1.transport import Transport
 from tests.providers.exchanges import JSON, Pieces, answer_all, exchange, failure, post
 from tests.providers.raw_server import SELF_SIGNED, Connection, RawServer, forever, serving
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import httpx
 import pytest
 
-from gateway.providers.transport import Transport
+from gateway.http1.transport import Transport
 from tests.providers.exchanges import NOT_SENT, answer_all, failure, post
 from tests.providers.raw_server import Connection, forever, serving
 

@@ -77,6 +77,21 @@ def test_beyond_loopback_it_does_not_start_without_a_token(tmp_path: Path, host:
     assert not data.exists()
 
 
+@pytest.mark.parametrize("token", ["fifteen letters", " \n", "x" + " " * 40])
+def test_a_short_token_is_none(tmp_path: Path, token: str) -> None:
+    """`serve` ends with a line that says so: wrong tokens are slowed down, but nobody is locked out."""
+    rules = tmp_path / "policy"
+    rules.mkdir()
+    (rules / "policy.yaml").write_text(ONE_ACCOUNT)
+    command = [sys.executable, "-m", "gateway", "serve", "--policy", str(rules), "--data", str(tmp_path / "data")]
+    environ = {"SANDBOX_URL": "http://127.0.0.1:9", "SANDBOX_KEY": "none", "IMAGE_GATEWAY_ADMIN_TOKEN": token}
+    ended = subprocess.run(
+        command, env={**os.environ, **environ}, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert ended.returncode == 1
+    assert "IMAGE_GATEWAY_ADMIN_TOKEN is too short" in ended.stderr.strip().splitlines()[-1]
+
+
 def test_nothing_of_it_answers_on_the_data_port(planes: Planes) -> None:
     """Its paths are unknown there, with the admin token, with a project's key, and with both."""
     only = {route.path for route in admin_routes()} - {route.path for route in data_routes()}

@@ -1,6 +1,6 @@
 // Charts by uPlot, each with a table beside it that says the same.
 
-import { h, usd, when, table } from "./dom.js";
+import { h, swap, usd, when, table } from "./dom.js";
 
 const COLORS = ["c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8", "c9"];
 
@@ -108,11 +108,9 @@ export function stacked(title) {
     const total = sums.reduce((sum, value) => sum + value, 0);
     box.setAttribute("aria-label", `${title}: ${usd(total)} over ${spend.times.length} ${spend.step >= 86400 ? "days" : "hours"}; the table below has the values`);
     const rows = spend.times.map((time, at) => ({ time, at })).filter(({ at }) => sums[at]).reverse();
-    const open = words.open;
-    words.replaceChildren(h("summary", { "data-key": `${title}-summary` }, "As a table"),
+    swap(words, h("summary", { "data-key": `${title}-summary` }, "As a table"),
       table(`${title}, values`, [{ name: spend.step >= 86400 ? "Day (UTC)" : "Hour (UTC)", cell: ({ time }) => label(time, spend.step) },
         ...spend.series.map((each) => ({ name: each.name, num: true, cell: ({ at }) => usd(each.usd[at]) }))], rows, { empty: "Nothing was spent." }));
-    words.open = open;
     requestAnimationFrame(() => box.isConnected && drawing.draw({ days: spend.step >= 86400, columns: [spend.times, ...stackedUp.reverse()] }));
   };
   return root;
@@ -151,7 +149,7 @@ export function burning(title) {
     }
     const limit = times.map((_, at) => (at === 0 || at === times.length - 1 ? Number(budget.limit) : null));
     box.setAttribute("aria-label", `${title}: ${usd(budget.used)} of ${usd(budget.limit)} spent${budget.forecast ? `, ${usd(budget.forecast)} forecast` : ""}`);
-    words.replaceChildren(h("summary", { "data-key": `${title}-summary` }, "As a table"),
+    swap(words, h("summary", { "data-key": `${title}-summary` }, "As a table"),
       table(`${title}, values`, [{ name: "By", cell: (each) => when(each.time) }, { name: "Spent", num: true, cell: (each) => usd(each.spent) }],
         budget.times.map((time, at) => ({ time, spent: budget.spent[at] })).reverse()));
     requestAnimationFrame(() => box.isConnected && drawing.draw({ columns: [times, spent, pace, limit] }));

@@ -40,11 +40,11 @@ async function open() {
   const root = h("div", { class: "page" });
   shown = name;
   nav(UNDER[name] ?? name);
-  const focused = main.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+  const focused = main.contains(document.activeElement) ? document.activeElement.dataset.key ?? document.activeElement.id : null;
   main.replaceChildren(root);
   update = PAGES[name](root, params, go(name));
   document.title = `${NAMES.find(([each]) => each === (UNDER[name] ?? name))?.[1]} · Image Gateway`;
-  const again = focused && root.querySelector(`[data-key="${CSS.escape(focused)}"]`);
+  const again = focused && root.querySelector(`[data-key="${CSS.escape(focused)}"], #${CSS.escape(focused)}`);
   if (again) again.focus();
   else if (!first) main.focus({ preventScroll: true });
   await refresh();
@@ -65,8 +65,11 @@ async function refresh() {
     if (update === mine) main.querySelector(".failure")?.remove();
   } catch (error) {
     if (update === mine) {
-      main.querySelector(".failure")?.remove();
-      main.querySelector(".page")?.prepend(h("p", { class: "notice bad failure", role: "alert" }, error.message));
+      const told = main.querySelector(".failure");
+      if (told?.textContent !== error.message) {  // the same words again would only be read out again
+        told?.remove();
+        main.querySelector(".page")?.prepend(h("p", { class: "notice bad failure", role: "alert" }, error.message));
+      }
     }
     if (!(error instanceof Error) || error.constructor.name !== "Failure") console.error(error);
   } finally {
@@ -122,6 +125,10 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => disp
 document.getElementById("logout").addEventListener("click", async () => {
   await post("/console/logout").catch(() => null);
   location.assign("/console/login");
+});
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault();  // the address names the page, not a place in it
+  main.focus();
 });
 document.addEventListener("visibilitychange", () => !document.hidden && update && refresh());
 addEventListener("hashchange", open);

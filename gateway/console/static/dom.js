@@ -20,9 +20,9 @@ export function swap(region, ...children) {
   const focused = document.activeElement;
   const key = region.contains(focused) ? focused.dataset.key ?? focused.id : null;
   const open = new Set([...region.querySelectorAll("details[open]")].map((each) => each.dataset.key));
-  const scrolled = [...region.querySelectorAll(".scroll")].map((each) => each.scrollLeft);
+  const scrolled = [...region.querySelectorAll(".scroll")].map((each) => [each.scrollLeft, each.scrollTop]);
   region.replaceChildren(...children.flat(3).filter(Boolean));
-  region.querySelectorAll(".scroll").forEach((each, at) => { each.scrollLeft = scrolled[at] ?? 0; });
+  region.querySelectorAll(".scroll").forEach((each, at) => { [each.scrollLeft, each.scrollTop] = scrolled[at] ?? [0, 0]; });
   for (const each of region.querySelectorAll("details")) if (open.has(each.dataset.key)) each.open = true;
   if (key) (region.querySelector(`[data-key="${CSS.escape(key)}"]`) ?? document.getElementById(key))?.focus({ preventScroll: true });
 }
@@ -88,7 +88,7 @@ export function table(label, columns, rows, { empty = "Nothing here.", key, limi
       columns.map((column, place) =>
         h(place === 0 ? "th" : "td", { scope: place === 0 ? "row" : undefined, class: column.num ? "num" : column.class }, column.cell(row)))));
   const more = rows.length > limit ? h("p", { class: "hint" }, `${count(rows.length - limit)} more`) : null;
-  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label },
+  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label, "data-key": `table-${label}` },
     h("table", {}, h("caption", { class: "hidden" }, label), h("thead", {}, head), h("tbody", {}, lines)), more);
 }
 
@@ -107,6 +107,9 @@ export function toast(text, level = "") {
   document.getElementById("toasts").append(note);
   setTimeout(() => note.remove(), 6000);
 }
+
+// What stands in the address is anybody's: only one of the options counts.
+export const oneOf = (options, value, otherwise) => (options.some(([name]) => name === value) ? value : otherwise);
 
 // One of a few: buttons that say which is pressed.
 export function choice(label, options, chosen, choose) {

@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { stacked } from "./chart.js";
-import { amount, badge, card, choice, count, h, percent, plural, swap, table, until, usd, when } from "./dom.js";
+import { amount, badge, card, choice, count, h, oneOf, percent, plural, swap, table, until, usd, when } from "./dom.js";
 
 export const DIMENSIONS = [["project", "Project"], ["job_type", "Job type"], ["route", "Route"], ["model", "Model"]];
 export const RANGES = [["24h", "24 hours"], ["7d", "7 days"], ["30d", "30 days"], ["month", "This month"]];
@@ -10,7 +10,7 @@ export const RANGES = [["24h", "24 hours"], ["7d", "7 days"], ["30d", "30 days"]
 const KINDS = [["denied", "Denied"], ["degraded", "Degraded"], ["waited", "Waited"], ["fallback", "Fell back"], ["failed", "Failed upstream"], ["ejected", "Ejected"], ["replaced", "Replaced"]];
 
 export function overview(root, params, go) {
-  const by = params.by ?? "project", range = params.range ?? "30d";
+  const by = oneOf(DIMENSIONS, params.by, "project"), range = oneOf(RANGES, params.range, "30d");
   const notices = h("div", {}), sums = h("div", { class: "tiles" }), budgets = h("div", {}), happened = h("div", {}), unconfirmed = h("div", {}), retiring = h("div", {});
   const chart = stacked("Spend");
   root.append(

@@ -2,6 +2,7 @@
 
 import { get } from "./api.js";
 import { ago, amount, badge, card, count, h, seconds, swap, table, usd, when } from "./dom.js";
+import { filters } from "./filters.js";
 
 const KIND = { settle: ["settled", "good"], presume: ["presumed", "warn"], correct: ["corrected", ""], adjust: ["adjusted", ""], void: ["given back", ""], settled: ["settled", "good"], presumed: ["presumed", "warn"], sent: ["under way", "info"], queued: ["queued", "info"] };
 const state = (name) => badge(...(KIND[name] ?? [name, ""]));
@@ -9,16 +10,13 @@ const link = (id) => h("a", { href: `#/request?id=${encodeURIComponent(id)}`, cl
 const changes = (degraded) => Object.entries(degraded ?? {}).map(([name, value]) => badge(`${name}=${value}`, "warn"));
 
 export function requests(root, params, go) {
-  const select = h("select", { id: "of-project", onchange: () => go(select.value ? { project: select.value } : {}) }, h("option", { value: "" }, "all"));
+  const only = filters(params, go);
   const running = h("div", {}), ended = h("div", {}), refused = h("div", {});
-  root.append(h("h1", {}, "Requests"), h("div", { class: "toolbar" }, h("label", { for: "of-project" }, "Project"), select), running, ended, refused);
+  root.append(h("h1", {}, "Requests"), h("div", { class: "toolbar" }, only.controls), running, ended, refused);
   return async () => {
-    const told = await get("requests", { project: params.project });
-    if (select.options.length !== told.projects.length + 1) {
-      select.replaceChildren(h("option", { value: "" }, "all"), ...told.projects.map((name) => h("option", { value: name }, name)));
-      select.value = params.project ?? "";
-    }
-    swap(running, card("Under way", table("Requests under way", [
+    const told = await get("requests", only.chosen);
+    only.fill(told);
+    swap(running, card("Under way", told.looked_at < told.in_all ? h("p", { class: "hint" }, `${count(told.looked_at)} of ${count(told.in_all)} were looked at.`) : null, table("Requests under way", [
       { name: "Request", cell: (row) => link(row.id) }, { name: "State", cell: (row) => state(row.state) }, { name: "Project", cell: (row) => row.project },
       { name: "Job type", cell: (row) => row.job_type }, { name: "Route", cell: (row) => row.route }, { name: "Since", cell: (row) => ago(row.since) }, { name: "Held", num: true, cell: (row) => amount(row.held) },
     ], told.running, { empty: "No request is under way." })));

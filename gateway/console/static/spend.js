@@ -2,26 +2,31 @@
 
 import { get } from "./api.js";
 import { burning, stacked } from "./chart.js";
-import { amount, card, choice, count, h, swap, table, usd, until, when } from "./dom.js";
+import { amount, card, choice, count, h, oneOf, plural, swap, table, usd, until, when } from "./dom.js";
+import { filters } from "./filters.js";
 import { budgetTable, DIMENSIONS, meter, RANGES } from "./overview.js";
 
 export function spend(root, params, go) {
-  const by = params.by ?? "project", range = params.range ?? "30d";
+  const by = oneOf(DIMENSIONS, params.by, "project"), range = oneOf(RANGES, params.range, "30d");
+  const only = filters(params, (chosen) => go({ by, range, ...chosen }));
   const chart = stacked("Spend"), rows = h("div", {});
   const name = Object.fromEntries(DIMENSIONS)[by];
   root.append(h("h1", {}, "Spend"),
-    h("div", { class: "toolbar" }, choice("Spend by", DIMENSIONS, by, (value) => go({ by: value, range })), choice("Range", RANGES, range, (value) => go({ by, range: value }))),
+    h("div", { class: "toolbar" }, choice("Spend by", DIMENSIONS, by, (value) => go({ by: value, range, ...only.chosen })), choice("Range", RANGES, range, (value) => go({ by, range: value, ...only.chosen })), only.controls),
     card(`Spend by ${name.toLowerCase()}`, chart), rows);
   return async () => {
-    const told = await get("spend", { by, range });
+    const told = await get("spend", { by, range, ...only.chosen });
+    only.fill(told);
     chart.show(told.spend);
+    const unnamed = told.spend.names - told.rows.length;
     swap(rows, card("Figures", table(`Spend by ${name.toLowerCase()}`, [
       { name, cell: (row) => (row.total ? h("b", {}, "All") : row.name) },
       { name: "Requests", num: true, cell: (row) => count(row.requests) }, { name: "Images", num: true, cell: (row) => count(row.images) },
       { name: "List price", num: true, cell: (row) => amount(row.official) }, { name: "Spent", num: true, cell: (row) => amount(row.route, { "data-figure": row.total ? "total" : row.name }) },
       { name: "Charged", num: true, cell: (row) => amount(row.internal) }, { name: "Saved", num: true, cell: (row) => amount(row.savings) },
       { name: "Unconfirmed", num: true, cell: (row) => (Number(row.unconfirmed) ? amount(row.unconfirmed) : "–") },
-    ], told.rows.length ? [{ ...told.total, total: true }, ...told.rows] : [], { empty: "Nothing was spent in this time.", limit: 1001 })));
+    ], told.rows.length ? [{ ...told.total, total: true }, ...told.rows] : [], { empty: "Nothing was spent in this time.", limit: 1001 }),
+      unnamed > 0 ? h("p", { class: "hint" }, `The dearest; ${plural(unnamed, "more name")}, all of them in the sum.`) : null));
   };
 }
 

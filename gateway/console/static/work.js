@@ -4,18 +4,16 @@ import { get, post } from "./api.js";
 import { ago, ask, badge, card, count, h, plural, swap, table, toast, when } from "./dom.js";
 import { retirements } from "./overview.js";
 import { decision } from "./requests.js";
+import { filters } from "./filters.js";
 
 const LEVEL = { completed: "good", failed: "bad", cancelled: "", pending: "info", processing: "info" };
 
 export function tasks(root, params, go) {
-  const select = h("select", { id: "task-project", onchange: () => go(select.value ? { project: select.value } : {}) }, h("option", { value: "" }, "all"));
+  const only = filters(params, go, ["project"]);
   const body = h("div", {});
   const update = async () => {
-    const told = await get("tasks", { project: params.project });
-    if (select.options.length !== told.projects.length + 1) {
-      select.replaceChildren(h("option", { value: "" }, "all"), ...told.projects.map((name) => h("option", { value: name }, name)));
-      select.value = params.project ?? "";
-    }
+    const told = await get("tasks", only.chosen);
+    only.fill(told);
     swap(body,
       h("div", { class: "tiles" }, Object.entries(told.counts).map(([name, number]) => h("div", { class: "tile" }, h("div", { class: "tile-name" }, name), h("div", { class: "tile-value num" }, count(number))))),
       card("Newest tasks", table("Newest tasks", [
@@ -39,7 +37,7 @@ export function tasks(root, params, go) {
     }
     await update();
   };
-  root.append(h("h1", {}, "Tasks"), h("div", { class: "toolbar" }, h("label", { for: "task-project" }, "Project"), select), body);
+  root.append(h("h1", {}, "Tasks"), h("div", { class: "toolbar" }, only.controls), body);
   return update;
 }
 
@@ -113,8 +111,13 @@ export function explain(root, params) {
   };
 }
 
+// Without TLS, and not on this machine, a browser has no clipboard for pages.
+const copy = async (text) => navigator.clipboard.writeText(text);
+
 export function keys(root) {
   const body = h("div", {}), shown = h("div", { "aria-live": "polite" });
+  const search = h("input", { id: "find-key", type: "search", placeholder: "id, project, name, job type, state…", oninput: () => show() });
+  let all = [];
   const project = h("select", { id: "key-project", name: "project", required: true });
   const name = h("input", { id: "key-name", name: "name", maxlength: 100, placeholder: "such as the service that uses it" });
   const jobType = h("select", { id: "key-job-type", name: "job_type" }, h("option", { value: "" }, "none"));
@@ -129,7 +132,7 @@ export function keys(root) {
   };
   const reveal = (made, words) => made && swap(shown, h("section", { class: "card secret" }, h("h2", {}, words), h("p", {}, "Copy it now: it is shown this once, and stored as a hash alone."),
     h("div", { class: "row" }, h("code", { id: "secret" }, made.secret),
-      h("button", { type: "button", onclick: () => navigator.clipboard?.writeText(made.secret).then(() => toast("Copied.", "good"), () => toast("Select it and copy it by hand.", "warn")) }, "Copy"),
+      h("button", { type: "button", onclick: () => copy(made.secret).then(() => toast("Copied.", "good"), () => toast("Select it and copy it by hand.", "warn")) }, "Copy"),
       h("button", { type: "button", onclick: () => swap(shown) }, "I have it"))));
   const form = h("form", { onsubmit: async (event) => {
     event.preventDefault();
@@ -154,12 +157,18 @@ export function keys(root) {
     const told = await get("keys");
     if (project.options.length !== told.projects.length) project.replaceChildren(...told.projects.map((each) => h("option", { value: each }, each)));
     if (jobType.options.length !== told.job_types.length + 1) jobType.replaceChildren(h("option", { value: "" }, "none"), ...told.job_types.map((each) => h("option", { value: each }, each)));
+    all = told.keys;
+    show();
+  };
+  const show = () => {
+    const word = search.value.trim().toLowerCase();
+    const found = all.filter((each) => [each.id, each.project, each.name, each.job_type, each.state].join(" ").toLowerCase().includes(word));
     swap(body, card("All keys", table("Keys", [
       { name: "Key", cell: (row) => h("span", { class: "mono" }, row.id) }, { name: "Project", cell: (row) => row.project }, { name: "Name", cell: (row) => row.name || "–" }, { name: "Job type", cell: (row) => row.job_type ?? "–" },
       { name: "State", cell: (row) => [badge(row.state, row.state === "live" ? "good" : ""), row.state === "live" && row.expires ? [" until ", when(row.expires)] : null] }, { name: "Created", cell: (row) => when(row.created) },
       { name: "Actions", cell: (row) => (row.state === "live" ? h("span", { class: "row" }, h("button", { type: "button", "data-key": `rotate-${row.id}`, "aria-label": `Rotate ${row.id}`, onclick: () => rotate(row) }, "Rotate"), h("button", { type: "button", "data-key": `revoke-${row.id}`, "aria-label": `Revoke ${row.id}`, onclick: () => revoke(row) }, "Revoke")) : "–") },
-    ], told.keys, { empty: "There are no keys yet.", key: (row) => row.id, limit: 500 })));
+    ], found, { empty: all.length ? "No such key." : "There are no keys yet.", key: (row) => row.id, limit: 500 })));
   };
-  root.append(h("h1", {}, "Keys"), shown, card("New key", form), body);
+  root.append(h("h1", {}, "Keys"), shown, card("New key", form), h("div", { class: "toolbar" }, h("label", { for: "find-key" }, "Find"), search), body);
   return update;
 }

@@ -1,19 +1,20 @@
 -- Writing attempts: as they are taken, and as they end.
 
 -- Writes a live attempt that was taken; `newest` is the number of the request's last one, and `last` what it was held by.
+-- `created` is when its first one was, if there is an earlier one.
 local function write_attempt(key, number, newest, made)
   redis.call('HSET', key, 'about', made.about, 'attempts', newest, 'token', made.last, 'held:' .. made.token, number,
-    'f' .. number, made.facts, 'a' .. number, cjson.encode(made.fixed), 's' .. number, made.state)
-  redis.call('HSETNX', key, 'created', made.fixed.at)
+    'f' .. number, made.facts, 'a' .. number, cjson.encode(made.fixed), 's' .. number, made.state,
+    'created', made.created or made.fixed.at)
   redis.call('PERSIST', key)
 end
 
 -- Marks the end in the request's hash, which is forgotten `retention` seconds after its last live attempt ended.
 local function mark(key, attempt, state, ended, outcome, retention)
-  local number = attempt.number
+  local number, ended_now = attempt.number, tonumber(attempt.number)
   redis.call('HSET', key, 's' .. number, state, 'e' .. number, cjson.encode(ended), 'o' .. number, outcome)
   for other = 1, attempt.count do
-    if LIVE[redis.call('HGET', key, 's' .. other) or ''] then
+    if other ~= ended_now and LIVE[redis.call('HGET', key, 's' .. other) or ''] then
       return
     end
   end

@@ -17,8 +17,8 @@ local function read_attempt(key, number)
   local attempt = {number = number, about = kept[1], facts = kept[2], state = kept[4], worst = fixed.worst, lines = {},
     swapped = fixed.swapped}
   attempt.count = whole(kept[6], 'attempts')
-  for _, raw in ipairs(fixed.lines) do
-    table.insert(attempt.lines, kept_line(raw))
+  for i, raw in ipairs(fixed.lines) do
+    attempt.lines[i] = kept_line(raw)
   end
   attempt.ended = kept[5] and cjson.decode(kept[5]) or nil
   return attempt

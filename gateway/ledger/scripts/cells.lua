@@ -5,17 +5,19 @@ local cells = {}
 
 local function load_cells(key, lines, now)
   local fields, wanted = {}, {}
-  for _, line in ipairs(lines) do
-    if not wanted[line.field] then
-      wanted[line.field] = line
-      table.insert(fields, line.field)
+  for i = 1, #lines do
+    local field = lines[i].field
+    if not wanted[field] then
+      wanted[field] = lines[i]
+      fields[#fields + 1] = field
     end
   end
   if #fields == 0 then
     return
   end
   local values = redis.call('HMGET', key, unpack(fields))
-  for i, field in ipairs(fields) do
+  for i = 1, #fields do
+    local field = fields[i]
     local line = wanted[field]
     if line.kind == 'rolling' then
       cells[field] = read_buckets(line, values[i] or '', now)
@@ -27,11 +29,11 @@ end
 
 -- The changes as arguments of one HSET, made before anything is written.
 local function changed_cells()
-  local changes = {}
+  local changes, count = {}, 0
   for field, cell in pairs(cells) do
     if cell.dirty then
-      table.insert(changes, field)
-      table.insert(changes, written(cell))
+      changes[count + 1], changes[count + 2] = field, written(cell)
+      count = count + 2
     end
   end
   return changes

@@ -16,10 +16,10 @@ local function check(line, now)
     if excess <= 0 then
       return cell.used, 0, nil
     end
-    for _, bucket in ipairs(cell.buckets) do
-      excess = excess - bucket.count
+    for at, count in string.gmatch(written(cell), '(%d+):(%d+)') do
+      excess = excess - count
       if excess <= 0 then
-        return cell.used, 0, (bucket.at + 1) * cell.width + line.seconds * 1000 - now
+        return cell.used, 0, (at + 1) * cell.width + line.seconds * 1000 - now
       end
     end
     return cell.used, 0, NEVER
@@ -36,8 +36,7 @@ end
 local function remaining(line, now)
   local cell = cells[line.field]
   if line.kind == 'rolling' then
-    local first = cell.buckets[1]
-    local reset = first and (first.at + 1) * cell.width + line.seconds * 1000 - now or 0
+    local reset = cell.first and (cell.first + 1) * cell.width + line.seconds * 1000 - now or 0
     return math.max(line.limit - cell.used, 0), reset
   end
   local reset = line.kind == 'live' and 0 or turn(line, now)
@@ -52,10 +51,11 @@ local function take(line)
     return
   end
   cell.used = cell.used + line.amount
-  local last = cell.buckets[#cell.buckets]
-  if last and last.at >= line.bucket then -- a hold put back late counts as the newest
-    last.count = last.count + line.amount
-  else
-    table.insert(cell.buckets, {at = line.bucket, count = line.amount})
+  if cell.newest and cell.newest >= line.bucket then -- a hold put back late counts as the newest
+    cell.count = cell.count + line.amount
+    return
   end
+  local before = written(cell)
+  cell.older = before == '' and '' or before .. ' '
+  cell.first, cell.newest, cell.count = cell.first or line.bucket, line.bucket, line.amount
 end

@@ -5,7 +5,7 @@ local function entry_lines(attempt, amounts)
   local lines = {}
   for i, line in ipairs(attempt.lines) do
     if line.kind == 'usd' then
-      table.insert(lines, {line.field, amounts[i]})
+      lines[#lines + 1] = {line.field, amounts[i]}
     end
   end
   return #lines > 0 and cjson.encode(lines) or '[]'

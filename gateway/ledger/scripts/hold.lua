@@ -21,7 +21,7 @@ local all = {}
 local candidates = read_candidates(offered, all, now)
 local before = note(now)
 
-local known = redis.call('HMGET', request, 'attempts', 'token', 'dropped:' .. token, 'held:' .. token)
+local known = redis.call('HMGET', request, 'attempts', 'token', 'dropped:' .. token, 'held:' .. token, 'created')
 local count = whole(known[1] or '0', 'attempts')
 if known[3] then
   return {before, {'DROPPED'}}
@@ -30,7 +30,8 @@ local repeated = known[4] or (known[2] == token and known[1])
 if repeated then -- the answer to the first one was lost
   load_cells(balances, all, now)
   local fixed = cjson.decode(redis.call('HGET', request, 'a' .. repeated))
-  return {before, held_reply(candidates[fixed.index], fixed.index, tonumber(repeated), fixed.at, now)}
+  local was = candidates[fixed.index]
+  return {before, was and held_reply(was, fixed.index, tonumber(repeated), fixed.at, now) or {'DENIED'}} -- or offered next
 end
 local other = binding and bound_elsewhere(binding, id, fingerprint, claim, former, token)
 if other then
@@ -38,14 +39,17 @@ if other then
 end
 
 local earlier = release ~= '' and read_attempt(request, digits(whole(release, 'release'))) or nil
-if earlier and not LIVE[earlier.state] then
+if earlier and not may_be_given_back(earlier) then
   earlier = nil
 end
 for _, line in ipairs(earlier and earlier.lines or {}) do
   table.insert(all, line)
 end
 load_cells(balances, all, now)
-local given_back = earlier and plan_void(earlier, token, reason, now)
+local given_back, correction
+if earlier then
+  given_back, correction = plan_giving_back(earlier, token, reason, now)
+end
 local index, reply = choose(candidates, now)
 if not index and only_if_held ~= '' then -- the earlier one was given back in memory alone
   return {before, reply}
@@ -59,13 +63,16 @@ if index then
 end
 
 store_cells(balances, changed_cells()) -- the first write of money
+if correction then -- it had lapsed to presumed spent
+  append(entries, id, earlier, correction)
+end
 if earlier then
   mark(request, earlier, 'void', given_back, '{}', retention)
   redis.call('ZREM', due, id .. ':' .. earlier.number)
 end
 if index then
-  write_attempt(request, attempt, attempt, {about = about, token = token, last = token, facts = candidates[index].facts, fixed = fixed,
-    state = state})
+  write_attempt(request, attempt, attempt, {about = about, token = token, last = token, facts = candidates[index].facts,
+    fixed = fixed, state = state, created = known[5]})
   redis.call('ZADD', due, now + lease, id .. ':' .. attempt)
   bind(binding, id, fingerprint, claim, bound_for)
 end

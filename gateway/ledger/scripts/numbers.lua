@@ -2,16 +2,24 @@
 
 local MAX_AMOUNT = 4503599627370496 -- 2^52: what a caller may ask for
 local MAX_TOTAL = 9007199254740991 -- 2^53 - 1: beyond it a Lua number is no longer exact
+-- The format of C's `long` takes a third of the time, and does where a `long` is wide enough.
+local DECIMAL = string.format('%d', MAX_TOTAL) == '9007199254740991' and '%d' or '%.0f'
 
 local function refuse(what)
   error('LEDGER ' .. what, 0)
 end
 
+local read = {} -- by its text: many a number comes more than once
+
 local function whole(text, what, most)
-  if type(text) ~= 'string' or #text > 16 or not string.find(text, '^%d+$') then
-    refuse(what .. ' is not a whole number')
+  local number = read[text]
+  if not number then
+    if type(text) ~= 'string' or #text > 16 or not string.find(text, '^%d+$') then
+      refuse(what .. ' is not a whole number')
+    end
+    number = tonumber(text)
+    read[text] = number
   end
-  local number = tonumber(text)
   if number > (most or MAX_AMOUNT) then
     refuse(what .. ' is too large')
   end
@@ -27,10 +35,10 @@ local function signed(text, what)
 end
 
 local function digits(number)
-  if number > MAX_TOTAL or number < -MAX_TOTAL or number ~= math.floor(number) then
+  if number > MAX_TOTAL or number < -MAX_TOTAL or number % 1 ~= 0 then
     refuse('a total is out of range')
   end
-  return string.format('%.0f', number + 0) -- turns -0 into 0
+  return string.format(DECIMAL, number + 0) -- turns -0 into 0
 end
 
 local function milliseconds()

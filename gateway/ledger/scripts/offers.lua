@@ -9,7 +9,7 @@ local function read_candidates(offered, all, now)
     whole_views(candidate.worst, 'worst case')
     for j, line in ipairs(raw[3]) do
       candidate.lines[j] = asked_line(line, now)
-      table.insert(all, candidate.lines[j])
+      all[#all + 1] = candidate.lines[j]
     end
     read_pressure(candidate, raw[4])
     candidates[i] = candidate
@@ -30,9 +30,9 @@ local function choose(candidates, now)
         if wait or j == most then
           passes = false
           opened = wait and line.kind == 'usd' and WHOLE or opened -- a smaller picture may still fit
-          for _, figure in ipairs({i - 1, j - 1, used, held, wait or turn(line, now)}) do
-            table.insert(denied, figure)
-          end
+          local at = #denied
+          denied[at + 1], denied[at + 2], denied[at + 3], denied[at + 4] = i - 1, j - 1, used, held
+          denied[at + 5] = wait or turn(line, now)
         end
       end
       if passes then
@@ -51,7 +51,7 @@ local function take_lines(candidate)
     local before = first[line.field]
     if not before then
       first[line.field] = line
-      table.insert(kept, line)
+      kept[#kept + 1] = line
     elseif line.amount > before.amount then
       before.amount = line.amount
     end
@@ -65,10 +65,8 @@ end
 
 local function held_reply(candidate, index, attempt, at, now)
   local reply = {'HELD', index - 1, attempt, at}
-  for _, line in ipairs(candidate.lines) do
-    local left, reset = remaining(line, now)
-    table.insert(reply, left)
-    table.insert(reply, reset)
+  for i, line in ipairs(candidate.lines) do
+    reply[2 * i + 3], reply[2 * i + 4] = remaining(line, now)
   end
   return reply
 end

@@ -18,7 +18,7 @@ local lines = {}
 local candidate = read_candidates('[' .. offered .. ']', lines, at)[1]
 local before = note(now)
 
-local known = redis.call('HMGET', request, 'attempts', 's' .. number, 'token')
+local known = redis.call('HMGET', request, 'attempts', 's' .. number, 'token', 'created')
 if known[2] then
   return {before, 'SAME'}
 end
@@ -28,7 +28,7 @@ local fixed = {index = index, at = digits(at), worst = candidate.worst, lines = 
 
 store_cells(balances, changed_cells())
 write_attempt(request, number, newest, {about = about, token = token, last = newest == number and token or known[3],
-  facts = candidate.facts, fixed = fixed, state = state})
+  facts = candidate.facts, fixed = fixed, state = state, created = known[4]})
 redis.call('ZADD', due, now + lease, id .. ':' .. number)
 bind(binding, id, ARGV[13], '', ARGV[14])
 return {before, 'DONE'}

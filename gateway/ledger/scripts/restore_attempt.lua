@@ -44,7 +44,7 @@ else
     booked[i] = digits(signed(was.booked[i], 'booked') + signed(booked[i] or '0', 'booked'))
   end
 end
-local state = (kind == 'presume' and 'presumed') or (source == 'void' and 'void') or 'settled'
+local state = ((kind == 'presume' or source == 'presumed') and 'presumed') or (source == 'void' and 'void') or 'settled'
 local ended = cjson.encode({at = at, token = 'restored', result = 'DONE', source = source, images = images, cost = cost,
   booked = booked})
 redis.call('HSET', request, 's' .. number, state, 'r' .. number, entry, 'e' .. number, ended)

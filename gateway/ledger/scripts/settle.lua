@@ -1,8 +1,20 @@
--- settle: replace a hold by what it cost; correct a presumed cost, once.
+-- settle: replace a hold by what it cost; correct a presumed cost, once. Until then it may be presumed lower.
 -- KEYS  instances, balances, request, due, entries
 -- ARGV  instance, operation, token, request id, attempt, source, nano-USD x3, micro-USD x3 (official, route, internal),
 --       images, outcome, retention s
 -- Reply DONE | LATE | SAME | GONE
+
+-- Whoever presumes less than is presumed already knows better: of some call that it was not billed.
+local function is_lower(nano, was)
+  local lower = false
+  for view = 1, 3 do
+    if nano[view] > was[view] then
+      return false
+    end
+    lower = lower or nano[view] < was[view]
+  end
+  return lower
+end
 
 local _, balances, request, due, entries = unpack(KEYS)
 local _, _, token, id, number, source = unpack(ARGV)
@@ -21,7 +33,8 @@ if attempt.ended and attempt.ended.token == token then
   return {before, attempt.ended.result}
 end
 local live, presumed = LIVE[attempt.state], source == 'presumed'
-if not live and (attempt.state ~= 'presumed' or presumed) then
+local better = attempt.state == 'presumed' and (not presumed or is_lower(nano, whole_views(attempt.ended.cost, 'booked')))
+if not live and not better then
   return {before, 'SAME'}
 end
 

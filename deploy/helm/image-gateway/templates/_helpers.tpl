@@ -1,5 +1,7 @@
 {{- define "image-gateway.name" -}}
-{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 50 | trimSuffix "-" }}{{ else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 50 | trimSuffix "-" }}{{ end }}
+{{- /* The chart's name stays whole: alerts find their job by it. */ -}}
+{{- $release := .Release.Name | trunc 50 | trimSuffix "-" }}
+{{- if contains .Chart.Name $release }}{{ $release }}{{ else }}{{ printf "%s-%s" (.Release.Name | trunc 36 | trimSuffix "-") .Chart.Name }}{{ end }}
 {{- end }}
 
 {{- define "image-gateway.selector" -}}

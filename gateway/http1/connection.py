@@ -1,4 +1,4 @@
-"""Connection: one HTTP/1.1 connection to a provider, one exchange at a time, parsed by llhttp.
+"""Connection: one HTTP/1.1 connection to a server, one exchange at a time, parsed by llhttp.
 
 What a server sends beyond the limits here, or that is no HTTP/1.1, ends the connection; so does what nobody asked for.
 """
@@ -6,22 +6,21 @@ What a server sends beyond the limits here, or that is no HTTP/1.1, ends the con
 from __future__ import annotations
 
 import asyncio
-import select
 from collections import deque
 
 import httptools
 import httpx
 
-from gateway.providers.within import within
+from gateway.http1.fields import Fields, framing_of
+from gateway.http1.peer import Peer
+from gateway.http1.within import within
 
 MAX_HEADER_BYTES = 64 * 1024
+"""Of a head, and of what comes between two pieces of a body: sizes and extensions of chunks, trailers."""
 MAX_HEADER_FIELDS = 200
 _MAX_HEADER_FIELD = 16 * 1024
 _FIELD_OVERHEAD = len(": \r\n")
 _FIRST_FINAL_STATUS = 200
-_PEER_HUNG_UP = getattr(select, "POLLRDHUP", 0)  # Linux alone can tell a half-closed connection by polling
-
-Fields = list[tuple[bytes, bytes]]
 
 
 class Connection(asyncio.Protocol):
@@ -29,22 +28,23 @@ class Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
-        self._poll: select.poll | None = None
+        self._below: asyncio.Transport | None = None
+        self._peer: Peer | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._lost = False
         self._failure: tuple[type[httpx.TransportError], str] | None = None
-        self._ended = True
+        self._ended, self._asked = True, False
         self._surplus = False
-        self.idle_since = 0.0
+        self.idle_since = self.good_until = self.idle = 0.0
 
     def begin(self, method: str) -> None:
         """Expect the answer to a request of this method, which is about to be written."""
         self._parser = httptools.HttpResponseParser(self)
         self._bodyless = method == "HEAD"
-        self._in_head, self._ended, self._framed = True, False, True
-        self._head_received = 0
+        self._in_head, self._ended, self._framed, self._asked = True, False, True, False
+        self._head_received = self._fields_received = self._beside = 0
         self._left = 0
         self._chunks: deque[bytes] = deque()
         self._pieces: list[bytes] = []
@@ -55,9 +55,17 @@ class Connection(asyncio.Protocol):
 
     def hung_up(self) -> bool:
         """Tell whether the server has closed the connection already, even if the event loop has not yet heard of it."""
-        if self._lost or self._surplus or self._transport is None or self._transport.is_closing():
-            return True
-        return self._poll is not None and bool(self._poll.poll(0))
+        return self._is_over() or (self._peer is not None and self._peer.look()[0])
+
+    async def stale(self) -> bool:
+        """Take in what the server has said by now; returns whether it is too late to write anything."""
+        gone, spoke = self._peer.look() if self._peer is not None and not self._lost else (True, False)
+        if spoke and self._peer is not None:
+            await self._peer.heard()  # before anything was asked, that ends the connection
+        return gone or self._is_over()
+
+    def _is_over(self) -> bool:
+        return self._lost or self._surplus or self._transport is None or self._transport.is_closing()
 
     @property
     def reusable(self) -> bool:
@@ -68,6 +76,7 @@ class Connection(asyncio.Protocol):
         """Hand bytes to the socket; False if `room` must be awaited before more are written."""
         if self._failure is not None or self._transport is None:
             raise self._error()
+        self._asked = True
         self._transport.write(data)
         return self._room is None
 
@@ -91,13 +100,16 @@ class Connection(asyncio.Protocol):
 
     async def read(self, seconds: float | None) -> bytes:
         """Return the next bytes of the body as they came, empty at its end; waits `seconds` at most."""
+        deadline: float | None = None
         while not self._chunks:
             if self._ended:
                 return b""
             if self._failure is not None:
                 raise self._error()
             self._resume()
-            await self._change(seconds)
+            now = asyncio.get_running_loop().time()
+            deadline = now + seconds if deadline is None and seconds is not None else deadline
+            await self._change(None if deadline is None else deadline - now)
         return self._chunks.popleft()
 
     def wake(self) -> None:
@@ -140,29 +152,32 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # over TCP, no other
         """Take note of the socket."""
+        self._transport = self._below = transport
+        self._peer = Peer(transport)
+
+    def secured(self, transport: asyncio.Transport) -> None:
+        """Speak TLS from here on. Reading is paused below it: what TLS itself keeps back is lost if the server ends."""
         self._transport = transport
-        socket = transport.get_extra_info("socket")
-        if socket is not None and _PEER_HUNG_UP:
-            self._poll = select.poll()
-            self._poll.register(socket.fileno(), _PEER_HUNG_UP)
 
     def data_received(self, data: bytes) -> None:
         """Take what the server sends; a body of known length is passed on as it comes."""
-        if self._ended:
+        if self._ended or not self._asked:
             self._surplus = True
             self.abort()
-        elif self._left and not self._in_head:
+            return
+        if self._left and not self._in_head:
             self._take(data)
         else:
             self._parse(data)
-        if self._chunks and not self._paused and not self._ended and self._transport is not None:
+        below = self._below
+        if self._chunks and not (self._paused or self._ended) and below is not None and not below.is_closing():
             self._paused = True  # what a slow reader has not asked for stays with the system and the sender
-            self._transport.pause_reading()
+            below.pause_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Take note of the end; it ends a body that nothing else marks the end of."""
         self._lost = True
-        self._transport = None
+        self._transport = self._below = None
         del self._parser  # it refers to this
         if not self._ended and not self._framed and not self._in_head and exc is None and self._failure is None:
             self._complete()
@@ -187,8 +202,8 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header, within limits; trailers count, and are thrown away."""
-        self._head_received += len(name) + len(value) + _FIELD_OVERHEAD
-        if self._head_received > MAX_HEADER_BYTES or max(len(name), len(value)) > _MAX_HEADER_FIELD:
+        self._fields_received += len(name) + len(value) + _FIELD_OVERHEAD
+        if self._fields_received > MAX_HEADER_BYTES or max(len(name), len(value)) > _MAX_HEADER_FIELD:
             raise _TooLargeError
         if self._in_head:
             self.fields.append((name, value))
@@ -205,22 +220,16 @@ class Connection(asyncio.Protocol):
             return
         if parser.get_http_version() not in ("1.1", "1.0"):
             raise httptools.HttpParserError("not HTTP/1.1")
-        length = coding = None
-        for name, value in self.fields:
-            lowered = name.lower()
-            if lowered == b"content-length":
-                length = value
-            elif lowered == b"transfer-encoding":
-                coding = value
+        length, coding, self.idle = framing_of(self.fields)
         self._in_head = False
         self._keep = parser.should_keep_alive()
         if self._bodyless:
             self._keep = False  # the parser takes what follows for a body
             self._complete()
-        elif coding is not None:
+        elif coding:
             self._framed = coding.strip().lower().endswith(b"chunked")
         elif length is not None:
-            self._left = int(length)
+            self._left = length
         else:
             self._framed = False
 
@@ -240,7 +249,6 @@ class Connection(asyncio.Protocol):
             self._complete()
 
     def _parse(self, data: bytes) -> None:
-        before = len(data) if self._in_head else 0
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -252,7 +260,7 @@ class Connection(asyncio.Protocol):
                 self.fail(httpx.RemoteProtocolError, told)
             return
         if self._in_head:
-            self._head_received += before
+            self._head_received += len(data)
             if self._head_received > MAX_HEADER_BYTES:
                 self.fail(httpx.RemoteProtocolError, "the answer's headers are too large")
             return
@@ -260,6 +268,11 @@ class Connection(asyncio.Protocol):
         if pieces:  # a read may bring many small chunks
             self._chunks.append(pieces[0] if len(pieces) == 1 else b"".join(pieces))
             pieces.clear()
+            self._beside = 0
+        elif not self._ended:
+            self._beside += len(data)
+            if self._beside > MAX_HEADER_BYTES:
+                self.fail(httpx.RemoteProtocolError, "there is too much beside the answer's body")
         self.wake()
 
     def _take(self, data: bytes) -> None:
@@ -277,9 +290,9 @@ class Connection(asyncio.Protocol):
         self._resume()
 
     def _resume(self) -> None:
-        if self._paused and self._transport is not None:
+        if self._paused and self._below is not None and not self._below.is_closing():
             self._paused = False
-            self._transport.resume_reading()
+            self._below.resume_reading()
 
 
 class _TooLargeError(Exception):

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import httpx
 
-from gateway.providers.connection import Connection, Fields
+from gateway.http1.connection import Connection
+from gateway.http1.fields import Fields
 
 
 class Origin(NamedTuple):
@@ -104,9 +105,14 @@ def origin_of(url: httpx.URL) -> Origin:
 
 def head_of(method: str, url: httpx.URL, fields: Sequence[tuple[bytes, bytes]]) -> bytes:
     """Return the beginning of a request, a `Host` included, without the empty line that ends it."""
-    lines = [b"%s %s HTTP/1.1" % (method.encode("ascii"), url.raw_path)]
     if not any(name.lower() == b"host" for name, _ in fields):
-        lines.append(b"Host: " + url.netloc)
+        fields = [(b"Host", url.netloc), *fields]
+    return written_head(method, url.raw_path, fields)
+
+
+def written_head(method: str, target: bytes, fields: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """Return the beginning of a request, without the empty line; `httpx.UnsupportedProtocol` for more lines than it."""
+    lines = [b"%s %s HTTP/1.1" % (method.encode("ascii"), target)]
     lines += [b"%s: %s" % field for field in fields]
     head = b"\r\n".join(lines)
     breaks = len(lines) - 1

@@ -1,4 +1,4 @@
-"""Connecting: open connections to providers, and keep those that are idle for whoever calls next."""
+"""Connecting: open connections, and keep those that are idle for whoever calls next."""
 
 from __future__ import annotations
 
@@ -9,30 +9,26 @@ from functools import lru_cache
 
 import aiohappyeyeballs
 
-from gateway.providers.connection import Connection
-from gateway.providers.message import Origin
+from gateway.http1.connection import Connection
+from gateway.http1.message import Origin
+from gateway.http1.resolving import Resolver
 
 KEEPALIVE = 4.0
 """Seconds an idle connection is kept: less than the 5 s after which common servers hang up."""
 
-_NAMES_KEPT = 10.0
-"""Seconds for which the addresses of a name are taken to be the same."""
 _FALLBACK_DELAY = 0.25
 """Seconds after which the next address of a name is tried beside one that does not answer (RFC 8305, 8)."""
 _NEXT_FAMILY = 1
-
-_Address = tuple[str, int] | tuple[str, int, int, int]
-_Addresses = list[tuple[int, int, int, str, _Address]]
 
 
 class Pool:
     """Connections by origin; the one that was used last is used first. Belongs to the event loop that first uses it."""
 
-    def __init__(self, ssl_context: ssl.SSLContext | None, keepalive: float) -> None:
+    def __init__(self, ssl_context: ssl.SSLContext | None, keepalive: float, resolver: Resolver) -> None:
         self._ssl_context = ssl_context
+        self._resolver = resolver
         self._keepalive = keepalive
         self._idle: dict[Origin, list[Connection]] = {}
-        self._names: dict[tuple[str, int], tuple[float, asyncio.Task[_Addresses]]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._open: set[Connection] = set()
 
@@ -41,7 +37,7 @@ class Pool:
         idle = self._idle.get(origin)
         while idle:
             connection = idle.pop()
-            if not connection.hung_up():
+            if asyncio.get_running_loop().time() < connection.good_until and not connection.hung_up():
                 return connection
             self.drop(connection)
         async with asyncio.timeout(seconds):
@@ -51,11 +47,13 @@ class Pool:
 
     def give_back(self, origin: Origin, connection: Connection) -> None:
         """Keep a connection that is done with if it can be used again, drop it otherwise."""
-        if not connection.reusable:
+        seconds = min(self._keepalive, connection.idle)
+        if not connection.reusable or seconds <= 0:
             self.drop(connection)
             return
         loop = asyncio.get_running_loop()
         connection.idle_since = loop.time()
+        connection.good_until = connection.idle_since + seconds
         self._idle.setdefault(origin, []).append(connection)
         if self._sweeper is None:
             self._sweeper = loop.call_later(self._keepalive, self._sweep)
@@ -73,9 +71,7 @@ class Pool:
         for connection in [*self._open]:
             self.drop(connection)
         self._idle.clear()
-        for _, lookup in self._names.values():
-            lookup.cancel()
-        self._names.clear()
+        self._resolver.close()
         await asyncio.sleep(0)  # the event loop tells connections of their end in its next turn
 
     def _sweep(self) -> None:
@@ -95,49 +91,29 @@ class Pool:
 
     async def _connect(self, origin: Origin) -> Connection:
         loop = asyncio.get_running_loop()
-        addresses = await self._addresses(origin.host, origin.port)
+        addresses = await self._resolver.resolve(origin.host, origin.port)
         opened = await aiohappyeyeballs.start_connection(
             addresses, happy_eyeballs_delay=_FALLBACK_DELAY, interleave=_NEXT_FAMILY
         )
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        made: list[Connection] = []
-
-        def protocol() -> Connection:
-            made.append(Connection())
-            return made[0]
-
-        context = (self._ssl_context or _verified()) if origin.tls else None
         try:
-            _, connection = await loop.create_connection(
-                protocol, sock=opened, ssl=context, server_hostname=origin.host if origin.tls else None
-            )
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            below, connection = await loop.create_connection(Connection, sock=opened)
         except BaseException:
-            for connection in made:
-                connection.abort()
             opened.close()
             raise
+        if not origin.tls:
+            return connection
+        try:
+            above = await loop.start_tls(
+                below, connection, self._ssl_context or _verified(), server_hostname=origin.host
+            )
+            if above is None:
+                raise ConnectionResetError("the server hung up")
+        except BaseException:
+            below.abort()
+            raise
+        connection.secured(above)
         return connection
-
-    async def _addresses(self, host: str, port: int) -> _Addresses:
-        """Return a name's addresses; whoever asks while it is being looked up waits for the same answer."""
-        loop = asyncio.get_running_loop()
-        until, lookup = self._names.get((host, port), (0.0, None))
-        if lookup is None or loop.time() > until or (lookup.done() and (lookup.cancelled() or lookup.exception())):
-            lookup = loop.create_task(_look_up(host, port))
-            self._names[host, port] = loop.time() + _NAMES_KEPT, lookup
-        return await asyncio.shield(lookup)
-
-
-async def _look_up(host: str, port: int) -> _Addresses:
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [(family, kind, protocol, name, _where(address)) for family, kind, protocol, name, address in found]
-
-
-def _where(address: tuple[int, bytes] | tuple[str, int] | tuple[str, int, int, int]) -> _Address:
-    """Narrow an address: that of a Python built without IPv6 would have bytes in it."""
-    if isinstance(address[0], int):
-        raise OSError(f"not an address to connect to: {address}")
-    return address
 
 
 @lru_cache(1)

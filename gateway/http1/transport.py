@@ -1,4 +1,4 @@
-"""Transport: HTTP/1.1 to providers, which says of every failure whether anything of the request was sent.
+"""Transport: HTTP/1.1, which says of every failure whether anything of the request was sent.
 
 A failed POST is either harmless or money of unknown outcome, so the classes of the errors raised here are a promise:
 `httpx.ConnectError`, `httpx.ConnectTimeout` and `httpx.UnsupportedProtocol` are raised if and only if no byte of the
@@ -12,10 +12,11 @@ from functools import partial
 
 import httpx
 
-from gateway.providers.connecting import KEEPALIVE, Pool
-from gateway.providers.connection import Connection
-from gateway.providers.message import Incoming, Origin, Outgoing, outgoing
-from gateway.providers.upload import Upload
+from gateway.http1.connecting import KEEPALIVE, Pool
+from gateway.http1.connection import Connection
+from gateway.http1.message import Incoming, Origin, Outgoing, outgoing
+from gateway.http1.resolving import RememberingResolver, Resolver, configured_hosts
+from gateway.http1.upload import Upload
 
 _STALE_CONNECTIONS = 5
 """How many connections that the server had hung up on are dropped before giving up; each time nothing was sent."""
@@ -28,11 +29,17 @@ class Transport(httpx.AsyncBaseTransport):
     """A pool of connections. Bodies stream both ways as they come; no cookies, redirects, proxies or decompression.
 
     As httpx's transport it takes timeouts from `request.extensions["timeout"]` as httpx names them: `Timeouts`.
-    A POST is written once at most.
+    A POST is written once at most. `resolver` finds what is connected to: by default it is that of configured hosts.
     """
 
-    def __init__(self, *, ssl_context: ssl.SSLContext | None = None, keepalive: float = KEEPALIVE) -> None:
-        self._pool = Pool(ssl_context, keepalive)
+    def __init__(
+        self,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        keepalive: float = KEEPALIVE,
+        resolver: Resolver | None = None,
+    ) -> None:
+        self._pool = Pool(ssl_context, keepalive, resolver or RememberingResolver(configured_hosts()))
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Return once the status line and headers are in; raise a `httpx.TransportError` as the module describes."""
@@ -46,7 +53,7 @@ class Transport(httpx.AsyncBaseTransport):
                 connection = await self._pool.take(request.origin, request.timeouts.connect)
             except TimeoutError as error:
                 raise httpx.ConnectTimeout("the connection was not made in time") from error
-            except (OSError, UnicodeError) as error:
+            except Exception as error:
                 raise httpx.ConnectError(f"{type(error).__name__}: {error}") from error
             answer = await self._exchange(connection, request)
             if answer is not None:
@@ -54,7 +61,7 @@ class Transport(httpx.AsyncBaseTransport):
         raise httpx.ConnectError("the server hung up before the request was sent")
 
     async def _exchange(self, connection: Connection, request: Outgoing) -> Incoming | None:
-        """Write at most once; None if the connection turned out to be dead before a byte was written."""
+        """Write at most once; None if the connection turned out to be no good before a byte was written."""
         upload = Upload(connection, request.head, request.body, request.length, request.timeouts.write)
         answer: Incoming | None = None
         try:
@@ -67,7 +74,7 @@ class Transport(httpx.AsyncBaseTransport):
             end = partial(self._end, connection, upload, request.origin)
             answer = Incoming(connection, request.timeouts.read, end)
         except httpx.TransportError as error:
-            if not upload.stale:
+            if upload.error is not None or upload.sent:
                 raise upload.error or error from None
         finally:
             if answer is None:

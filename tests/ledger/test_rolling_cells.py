@@ -1,0 +1,164 @@
+"""How counts of rolling windows stand in the store: what is read, what is written, and what stays as it is."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from gateway.ledger.errors import LedgerRefused
+from gateway.ledger.redis_ledger import RedisLedger
+from gateway.ledger.store import Store
+from tests.ledger.rules import ABOUT, candidate, contents, denied, hold, images, settlement
+
+HOUR = images(20, seconds=3600)  # a bucket is a minute
+
+
+class Cell:
+    """The quota's cell, in buckets counted from the one in which a request was held: `-1:2 0:3`."""
+
+    def __init__(self, ledger: RedisLedger, store: Store) -> None:
+        self._names = ledger._names
+        self._store = store
+        self._zero = 0
+
+    async def start(self, request_id: str) -> None:
+        """Count from the bucket of this request's first attempt."""
+        self._zero = int((await self._kept(request_id))["lines"][0][4])
+
+    async def put(self, text: str) -> None:
+        """Write it behind the ledger's back."""
+        await self._store.execute("HSET", self._names.balances, HOUR.meter, self._moved(text, self._zero))
+
+    async def text(self) -> str:
+        """Return it as it stands."""
+        raw = await self._store.execute("HGET", self._names.balances, HOUR.meter)
+        return self._moved(raw, -self._zero)
+
+    async def held_in(self, request_id: str, bucket: int) -> None:
+        """Have a request's count in another bucket."""
+        kept = await self._kept(request_id)
+        kept["lines"][0][4] = str(self._zero + bucket)
+        await self._store.execute("HSET", self._names.request(request_id), "a1", json.dumps(kept))
+
+    async def later(self, request_id: str) -> int:
+        """Return in which bucket a request was held: 0, or 1 if the minute has turned meanwhile."""
+        return int((await self._kept(request_id))["lines"][0][4]) - self._zero
+
+    async def _kept(self, request_id: str) -> dict[str, list[list[str]]]:
+        kept: dict[str, list[list[str]]] = json.loads(
+            await self._store.execute("HGET", self._names.request(request_id), "a1")
+        )
+        return kept
+
+    @staticmethod
+    def _moved(text: str, by: int) -> str:
+        return re.sub(r"(-?\d+):", lambda match: f"{int(match[1]) + by}:", text)
+
+
+@pytest.fixture
+async def cell(ledger: RedisLedger, store: Store) -> Cell:
+    """The cell, after a request "r" with three images."""
+    cell = Cell(ledger, store)
+    await hold(ledger, "r", candidate((HOUR, 3)))
+    await cell.start("r")
+    return cell
+
+
+JUNK = ["junk", "1", "1:", ":1", "1:2:3", "1:2x3:4", " 1:2", "1:2  3:4", "-1:2", "1:-2", "1:2.5", "1e3:2", "1:nan"]
+TOO_MUCH = ["1:99999999999999999", "9007199254740993:1", "00000000000000001:1", "1:4503599627370497"]
+
+
+@pytest.mark.parametrize("junk", [*JUNK, *TOO_MUCH])
+async def test_junk_stops_every_script_before_it_writes(
+    junk: str, ledger: RedisLedger, store: Store, realm: str, cell: Cell
+) -> None:
+    """Counts that cannot be read are never overwritten, wherever in the cell they stand."""
+    del cell  # a request has counted in it
+    for text in (junk, f"{junk} 5:1", f"5:1 {junk}"):
+        await store.execute("HSET", ledger._names.balances, HOUR.meter, text)
+        before = await contents(store, realm)
+        with pytest.raises(LedgerRefused, match="LEDGER"):
+            await ledger.settle(settlement("r", 5))
+        with pytest.raises(LedgerRefused, match="LEDGER"):
+            await ledger.void("r", 1, "x")
+        assert await contents(store, realm) == before
+        with pytest.raises(LedgerRefused, match="LEDGER"):
+            await ledger.choose_and_hold("s", [candidate((HOUR, 1))], about=ABOUT)
+        assert await store.execute("HGET", ledger._names.balances, HOUR.meter) == text
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", "NOW:2"),
+        ("-59:1 -2:5 -1:1", "-59:1 -2:5 -1:1 NOW:2"),
+        ("-300:9 -61:9 -2:5", "-2:5 NOW:2"),
+        ("-300:99", "NOW:2"),
+        ("-1:2 50:3 900000:4", "-1:2 NOW:9"),
+        ("900000:4", "NOW:6"),
+    ],
+    ids=["empty", "live", "expired and live", "all expired", "of the future", "of the future alone"],
+)
+async def test_a_hold_counts_beside_what_still_counts(before: str, after: str, ledger: RedisLedger, cell: Cell) -> None:
+    """What has left the window goes, what stands in the future ends with the present, the rest stays as it is."""
+    await cell.put(before)
+    answer = await hold(ledger, "s", candidate((HOUR, 2)))
+    now = await cell.later("s")
+    if now == 0:  # in the next minute the oldest bucket is gone
+        assert await cell.text() == after.replace("NOW", str(now))
+        counts = [int(each.partition(":")[2]) for each in after.split()]
+        assert answer.remaining[0].left == 20 - sum(counts)
+
+
+async def test_a_second_hold_of_a_bucket_adds_to_its_count(ledger: RedisLedger, cell: Cell) -> None:
+    """A bucket is written once, however many holds count in it; a hold of nothing leaves no bucket behind."""
+    await cell.put("-5:2")
+    await hold(ledger, "s", candidate((HOUR, 0)))
+    assert await cell.text() == "-5:2"
+    await hold(ledger, "t", candidate((HOUR, 1)))
+    await hold(ledger, "u", candidate((HOUR, 4)))
+    first, second = await cell.later("t"), await cell.later("u")
+    assert await cell.text() == (f"-5:2 {first}:5" if first == second else f"-5:2 {first}:1 {second}:4")
+
+
+@pytest.mark.parametrize(
+    ("bucket", "before", "after"),
+    [
+        (0, "0:3", ""),
+        (0, "-2:5 -1:1 0:7", "-2:5 -1:1 0:4"),
+        (0, "-2:5 -1:1 0:3", "-2:5 -1:1"),
+        (-1, "-2:5 -1:8 0:2", "-2:5 -1:5 0:2"),
+        (-1, "-2:5 -1:3 0:2", "-2:5 0:2"),
+        (-2, "-2:3 -1:1 0:2", "-1:1 0:2"),
+        (-2, "-2:9 -1:1 0:2", "-2:6 -1:1 0:2"),
+        (-1, "-2:5 -1:2 0:2", "-2:5 0:2"),
+        (-1, "-11:5 0:2", "-11:5 0:2"),
+        (-1, "", ""),
+    ],
+)
+async def test_a_void_takes_its_count_out_of_its_own_bucket(
+    bucket: int, before: str, after: str, ledger: RedisLedger, cell: Cell
+) -> None:
+    """What was never used is free again at once, and never more than its bucket still has."""
+    await cell.held_in("r", bucket)
+    await cell.put(before)
+    await ledger.void("r", 1, "x")
+    assert await cell.text() == after
+    [balance] = await ledger.balances([HOUR])
+    assert balance.used == sum(int(each.partition(":")[2]) for each in after.split())
+
+
+async def test_a_settlement_leaves_the_counts_as_they_are(ledger: RedisLedger, cell: Cell) -> None:
+    """What was asked for stays counted until its window has passed."""
+    await cell.put("-2:5 -1:1 0:3")
+    await ledger.settle(settlement("r", 5))
+    assert await cell.text() == "-2:5 -1:1 0:3"
+
+
+async def test_a_denial_waits_for_the_bucket_whose_end_makes_room(ledger: RedisLedger, cell: Cell) -> None:
+    """Of many buckets the one is named after whose end the request passes."""
+    await cell.put("-30:4 -20:6 -10:5 0:5")
+    waits = [(await denied(ledger, "s", candidate((HOUR, count)))).obstacles[0][0].wait for count in (4, 5, 10, 11)]
+    assert [round((wait - waits[0]) / 60) for wait in waits] == [0, 10, 10, 20]

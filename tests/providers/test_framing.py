@@ -1,0 +1,147 @@
+"""Where an answer ends is no matter of opinion: what two readers could take differently is refused."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+import httpx
+import pytest
+
+from gateway.http1.transport import Transport
+from tests.providers.exchanges import JSON, exchange, failure, post
+from tests.providers.raw_server import Connection, forever, serving
+
+
+async def saying(connection: Connection, answer: bytes) -> None:
+    """Answer the first request with these bytes and stay; all on later connections properly."""
+    first = connection.server.accepted == 1
+    while True:
+        await connection.request()
+        if first:
+            await connection.send(answer)
+            await forever(connection)
+        await connection.answer(JSON.encode())
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\nContent-Length: 2",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2, 2",
+        b"HTTP/1.1 200 OK\r\nContent-Length: +2",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -2",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0x2",
+        b"HTTP/1.1 200 OK\r\nContent-Length:",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551618",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding:",
+        b"HTTP/1.1 200 OK\r\nContent-Length : 2",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n folded",
+        b"HTTP/1.1 200 OK\r\n Content-Length: 2",
+        b"HTTP/1.1 200 OK\nContent-Length: 2",
+        b"HTTP/1.1 200 OK\r\nX: a\rb\r\nContent-Length: 2",
+        b"HTTP/1.1 200 OK\r\nX: a\0b\r\nContent-Length: 2",
+        b"HTTP/1.1 200 OK\r\nno colon\r\nContent-Length: 2",
+        b"HTTP/1.1 20 OK\r\nContent-Length: 2",
+        b"HTTP/1.1 2000 OK\r\nContent-Length: 2",
+        b"HTTP/2.0 200 OK\r\nContent-Length: 2",
+        b"HTTP/0.9 200 OK\r\nContent-Length: 2",
+        b"HTTP/1.2 200 OK\r\nContent-Length: 2",
+    ],
+    ids=repr,
+)
+async def test_a_head_that_is_refused(transport: Transport, head: bytes) -> None:
+    """What does not say plainly where its body ends is no answer."""
+    async with serving(partial(saying, answer=head + b"\r\n\r\n{}")) as server:
+        assert isinstance(await failure(transport, post(server.url, b"x")), httpx.RemoteProtocolError)
+        assert await exchange(transport, post(server.url, b"x")) == (200, JSON.encode())
+        assert server.accepted == 2
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"2\r\n{}1\r\nx\r\n0\r\n\r\n",
+        b"2 \r\n{}\r\n0\r\n\r\n",
+        b"0x2\r\n{}\r\n0\r\n\r\n",
+        b"-2\r\n{}\r\n0\r\n\r\n",
+        b"2\n{}\n0\n\n",
+        b"10000000000000002\r\n{}\r\n0\r\n\r\n",
+        b"\r\n2\r\n{}\r\n0\r\n\r\n",
+        b"2; \r\n{}\r\n0\r\n\r\n",
+        b"2\r\n{}\r\n0\r\nno colon\r\n\r\n",
+    ],
+    ids=repr,
+)
+async def test_chunks_that_are_refused(transport: Transport, body: bytes) -> None:
+    """Chunks that are not cut plainly break the answer off."""
+    answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body
+    async with serving(partial(saying, answer=answer)) as server:
+        assert isinstance(await failure(transport, post(server.url, b"x")), httpx.RemoteProtocolError)
+        assert await exchange(transport, post(server.url, b"x")) == (200, JSON.encode())
+        assert server.accepted == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "answer"),
+    [
+        (200, b"HTTP/1.1 200 OK\r\nX-Empty:\r\nContent-Length: 2\r\n\r\n{}"),
+        (200, b"HTTP/1.1 200 OK\r\nX-Empty:  \r\nX-Other:\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"),
+        (200, b"HTTP/1.1 100 Continue\r\nContent-Length: 9\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"),
+        (200, b"HTTP/1.1 102 Processing\r\n\r\n" * 500 + b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"),
+        (200, b"HTTP/1.1 200 OK\r\nUpgrade: h2\r\nConnection: upgrade\r\nContent-Length: 2\r\n\r\n{}"),
+        (200, b"HTTP/1.1 200\r\nContent-Length: 2\r\n\r\n{}"),
+        (200, b"\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"),
+        (599, b"HTTP/1.1 599 What\r\nContent-Length: 2\r\n\r\n{}"),
+        (200, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("cut", [1, 7, 100_000])
+async def test_an_answer_that_is_plain(transport: Transport, status: int, answer: bytes, cut: int) -> None:
+    """An answer is taken for the same however it is cut on its way, and its end is known."""
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        for at in range(0, len(answer), max(cut, len(answer) // 100)):
+            await connection.send(answer[at : at + max(cut, len(answer) // 100)])
+            await asyncio.sleep(0)
+        await forever(connection)
+
+    async with serving(script) as server:
+        assert await exchange(transport, post(server.url, b"x")) == (status, b"{}")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"X-Empty:\r\nContent-Length: 100",
+        b"Transfer-Encoding: chunked",
+        b"Transfer-Encoding: gzip, chunked",
+        b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked",
+    ],
+    ids=repr,
+)
+async def test_an_end_that_is_too_early(transport: Transport, head: bytes) -> None:
+    """An answer that says how long it is does not end with its connection."""
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n2\r\n{}\r\n")
+
+    async with serving(script) as server:
+        assert isinstance(await failure(transport, post(server.url, b"x")), httpx.ReadError)
+
+
+async def test_no_end_of_interim_answers(transport: Transport) -> None:
+    """A server that says nothing but that it goes on is given up, however fast it says so."""
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        while True:
+            await connection.send(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
+
+    async with serving(script) as server:
+        assert isinstance(await failure(transport, post(server.url, b"x", read=60.0)), httpx.RemoteProtocolError)

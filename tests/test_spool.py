@@ -1,0 +1,61 @@
+"""Spool: bytes come back as they were written, by any range, whatever pieces they came in and wherever they lie."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+
+from gateway.spool import Spool
+
+SIZES = (0, 1, 7, 300, 16 * 1024 - 1, 16 * 1024, 70_000, 256 * 1024, 900_000)
+
+
+async def part(spool: Spool, start: int, end: int) -> bytes:
+    """A range, put together."""
+    return b"".join([chunk async for chunk in spool.read(start, end)])
+
+
+@pytest.mark.parametrize("in_memory", [0, 100_000, 10**9], ids=["on disk", "partly", "in memory"])
+async def test_any_range_is_what_was_written(in_memory: int) -> None:
+    """Pieces of all sizes, as bytes and as parts of larger ones, with reads in between that end nothing."""
+    chance, spool, written = random.Random(7), Spool(in_memory), bytearray()
+    for number in range(60):
+        whole = chance.randbytes(chance.choice(SIZES))
+        piece = whole if number % 2 else memoryview(whole)[len(whole) // 3 :]
+        spool.write(piece)
+        written += piece
+        if number % 3 == 0:
+            await spool.drain()
+        if number % 10 == 9:
+            start, end = sorted(chance.randrange(len(written) + 1) for _ in range(2))
+            assert await part(spool, start, end) == written[start:end]
+        assert spool.size == len(written)
+    assert await part(spool, 0, spool.size) == written
+    assert spool.on_disk == (in_memory < len(written))
+    await spool.aclose()
+
+
+async def test_thousands_of_pieces_are_written_in_one_go() -> None:
+    """More pieces wait for the disk than the system takes in one call."""
+    spool, large, small = Spool(0), bytes(range(256)) * 64, b"-"
+    for _ in range(1500):
+        spool.write(large)
+        spool.write(small)
+    await spool.drain()
+    assert spool.on_disk
+    assert await part(spool, 0, spool.size) == (large + small) * 1500
+    await spool.aclose()
+
+
+async def test_what_is_written_during_a_drain_follows_it() -> None:
+    """A piece that comes while others go to disk stands behind them."""
+    spool = Spool(0)
+    spool.write(b"a" * 100_000)
+    draining = asyncio.create_task(spool.drain())
+    await asyncio.sleep(0)
+    spool.write(b"b" * 10)
+    await draining
+    assert await part(spool, 99_990, 100_010) == b"a" * 10 + b"b" * 10
+    await spool.aclose()
