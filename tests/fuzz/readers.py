@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-import yarl
+import httpx
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.config.documents import parse_document
@@ -215,10 +215,10 @@ def url(pieces: Pieces) -> object:
     except BadUrl as error:
         return error.reason, error.message
     assert read_web_address(str(address)) == address
-    called = yarl.URL(str(address), encoded=True)
-    assert (called.scheme, called.port) == (address.scheme, address.port)
-    assert (called.raw_host or "").strip("[]") == address.host
-    assert called.user is None
+    called = httpx.URL(str(address))
+    assert (called.scheme, called.port or {"http": 80, "https": 443}[called.scheme]) == (address.scheme, address.port)
+    assert called.raw_host.decode().strip("[]") == address.host
+    assert called.userinfo == b""
     return address
 
 
