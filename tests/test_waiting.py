@@ -99,6 +99,20 @@ async def test_a_request_overtakes_tasks_that_wait_and_they_take_nobodys_place()
     assert room.empty
 
 
+async def test_room_that_comes_while_the_head_asks_is_not_missed() -> None:
+    """Whoever is denied by what was so before a request in flight ended asks once more, and nobody is sent away."""
+    room, one = Room(), quote(MAIN)
+    full = Hindrance(1e12, 1e12, frozenset((Scope(route="main").label(),)), live=True)
+    bound = room.clock() + PATIENCE
+    with queued(room, "a", MAIN, bound=bound) as place:
+        assert await turn(place) is Turn.ASK
+        room.ended(one)
+        place.denied(full)
+        assert await turn(place) is Turn.ASK
+        place.denied(full)
+        assert await turn(place) is Turn.TOO_LATE
+
+
 async def test_only_the_head_asks_and_keeps_its_place_when_denied() -> None:
     """A slot that was taken elsewhere costs one question, and nobody their place."""
     room = Room()

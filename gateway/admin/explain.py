@@ -9,7 +9,8 @@ from gateway.config.policy_test_cases import HEADERS
 from gateway.config.problems import did_you_mean, shown
 from gateway.domain.errors import InvalidRequest
 from gateway.domain.job import OF_MODELS, Operation
-from gateway.process.app import Application, today
+from gateway.process.app import Application
+from gateway.process.today import today
 from gateway.routing.explanation import explanation_now, refusal
 from gateway.routing.rehearsal import PAPER_KEY, Sketch, Undecided, rehearse
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import struct
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +28,8 @@ _HOW: Final[Mapping[str, Mapping[str, int]]] = {
     "WEBP": {"lossless": True, "exact": True},
 }
 _OPAQUE: Final = 255
+UNREADABLE: Final = (OSError, ValueError, SyntaxError, TypeError, LookupError, OverflowError, EOFError, struct.error)
+"""What Pillow raises over broken images and EXIF, besides `DecompressionBombError`."""
 
 
 class PillowConverter:
@@ -58,7 +61,7 @@ def converted(data: bytes, media_type: str) -> bytes:
             profile, exif = image.info.get("icc_profile"), image.getexif()
             about = {"icc_profile": profile} | ({"exif": exif.tobytes()} if exif else {})
             return _written(_as_fits(image, target), target, about)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (*UNREADABLE, Image.DecompressionBombError) as error:
         raise NotConvertible(f"it cannot be read: {error}") from error
 
 

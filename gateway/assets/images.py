@@ -17,7 +17,7 @@ from typing import NamedTuple
 from gateway.domain.image_type import type_of
 from gateway.domain.links import digest_of, is_name, mark_of, mark_of_name, name_of
 from gateway.images.linking import Found, Kept
-from gateway.ports.storage import SLOW, Blobs, StorageUnavailable, Stored
+from gateway.ports.storage import SLOW, Blob, Blobs, StorageUnavailable, Stored
 
 log = logging.getLogger(__name__)
 
@@ -103,17 +103,22 @@ class StoredImages:
 
     async def kept_until(self, name: str) -> float | None:
         """Return the Unix time until which an image is kept; None if there is none by that name (any more)."""
-        blob = await self._blobs.get(_blob(name)) if is_name(name) else None
+        blob = await self._get(name)
         until = 0.0 if blob is None else blob.modified + self._of(mark_of_name(name)).kept_for
         return until if until >= time.time() else None
 
     async def find(self, name: str) -> Found | None:
         """Return an image with its type; None if there is none by that name (any more)."""
-        blob = await self._blobs.get(_blob(name)) if is_name(name) else None
+        blob = await self._get(name)
         if blob is None or blob.modified + self._of(mark_of_name(name)).kept_for < time.time():
             return None
         start = b"".join([chunk async for chunk in blob.chunks(0, min(blob.length, _START))])
         return Found(blob, type_of(start), blob.modified + self._of(mark_of_name(name)).kept_for)
+
+    async def _get(self, name: str) -> Blob | None:
+        """Return what lies there for an image; an empty file is what a power loss left of one."""
+        blob = await self._blobs.get(_blob(name)) if is_name(name) else None
+        return blob if blob is not None and blob.length else None
 
     async def delete(self, name: str) -> bool:
         """Delete an image, and tell whether there was one."""

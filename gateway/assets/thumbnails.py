@@ -6,7 +6,7 @@ import asyncio
 import io
 from typing import TYPE_CHECKING, Final
 
-from gateway.assets.converting import MOST_BYTES, MOST_PIXELS
+from gateway.assets.converting import MOST_BYTES, MOST_PIXELS, UNREADABLE
 from gateway.on_demand import OnDemand
 from gateway.ports.storage import Blob
 
@@ -38,5 +38,5 @@ def _small(data: bytes) -> bytes | None:
             out = io.BytesIO()
             image.convert("RGBA" if "A" in image.mode else "RGB").save(out, "WEBP", quality=80)
             return out.getvalue()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except (*UNREADABLE, Image.DecompressionBombError):
         return None

@@ -26,11 +26,12 @@ AT_ONCE, AT_ONCE_PER_HOST = 64, 4
 IN_HAND, IN_HAND_PER_HOST = 256, 64
 """Messages taken from the store, those included that wait for their receiver to be free."""
 PATIENCE_SECONDS = 10.0
-"""For which a message waits so; with its try well below the minute after which others take it."""
+"""For which a message waits so, and for room among all; with its try well below the minute until others take it."""
 IDLE_SECONDS = 0.5
 """Between two looks for what is due."""
-BUSY_SECONDS = 5.0
-"""For which a message is put off whose receiver has enough to do."""
+BUSY_SECONDS, MOST_BUSY_SECONDS = 5.0, 600.0
+"""For which a message is put off whose receiver has enough to do: a tenth of its age, between these and up to double.
+Of a hundred thousand for one silent receiver only some hundred are looked at in a second then."""
 GONE = 410
 """The receiver wants no more of it (Standard Webhooks, "Deliverability and reliability")."""
 BUSY = frozenset({429, 503})
@@ -111,18 +112,16 @@ class CallbackSender:
             del self._hosts[name]
 
     async def _in_turn(self, callback: Callback, host: _Host) -> None:
-        """Deliver a message once its host is free for it, or put it off."""
-        try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                await host.room.acquire()
-        except TimeoutError:
-            await self._noted(self._put_off(callback))
-            return
-        try:
-            async with self._room:
-                await self._deliver(callback)
-        finally:
-            host.room.release()
+        """Deliver a message once its host is free for it and there is room, or put it off."""
+        async with contextlib.AsyncExitStack() as turn:
+            try:
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    await turn.enter_async_context(host.room)
+                    await turn.enter_async_context(self._room)
+            except TimeoutError:
+                await self._noted(self._put_off(callback))
+                return
+            await self._deliver(callback)
 
     async def _deliver(self, callback: Callback) -> None:
         failed = await self._try(callback)
@@ -153,7 +152,9 @@ class CallbackSender:
         return _Failed(f"status {answer.status}", wait=wait, final=answer.status == GONE)
 
     async def _put_off(self, callback: Callback) -> None:
-        await self._callbacks.put_off(callback, self._clock() + BUSY_SECONDS * (1 + self._chance()))
+        now = self._clock()
+        seconds = min(max(BUSY_SECONDS, (now - callback.created) / 10), MOST_BUSY_SECONDS)
+        await self._callbacks.put_off(callback, now + seconds * (1 + self._chance()))
 
     async def _give_back(self) -> None:
         left = dict(self._sending)

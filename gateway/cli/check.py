@@ -11,7 +11,7 @@ import click
 from gateway.cli.options import example, json_option, wants_json
 from gateway.config.load import Loaded, check_policy
 from gateway.config.policy_test_run import PolicyTestRun, run_policy_tests
-from gateway.process.app import today
+from gateway.process.today import today
 
 
 @click.command(short_help="Validate a policy, and run its tests.", epilog=example("check policy/"))

@@ -22,7 +22,7 @@ from gateway.domain.denial import span
 from gateway.domain.errors import GatewayError
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
-from gateway.process.app import today
+from gateway.process.today import today
 from gateway.routing.explanation import explanation, explanation_now, refusal
 from gateway.routing.rehearsal import PAPER_KEY, Decided, Sketch, Undecided, rehearse
 from gateway.web.json_body import read_json

@@ -21,7 +21,7 @@ from gateway.ledger.embedded import has_store
 from gateway.ledger.errors import StoreError
 from gateway.ledger.store import store_url
 from gateway.ports import LedgerUnavailable
-from gateway.process.app import today
+from gateway.process.today import today
 
 ADMIN_TOKEN = "IMAGE_GATEWAY_ADMIN_TOKEN"  # noqa: S105 - the name of a variable
 SHORTEST_TOKEN = 16

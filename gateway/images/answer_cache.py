@@ -34,6 +34,8 @@ CACHE = "X-Gateway-Cache"
 """The header that says that an answer is made of an earlier one's images."""
 _NOTHING: Final = Views(0, 0, 0)
 _LONGEST_ENTRY = 1024 * 1024
+_SHORTEST_LINK = 600.0
+"""Seconds for which a link is good at least that an answer is made of."""
 _DECIDED: Final = (
     "model",
     "n",
@@ -78,13 +80,13 @@ class AnswerCache:
         self._clock = clock
 
     async def answer(self, admitted: Admitted, today: date) -> Hit | None:
-        """Return an earlier request's answer, and free the body; None where it must be made.
+        """Return an earlier request's answer, and free the body; None where it must be made, as a stream always is.
 
         Either way the exchange knows then what its own answer will be found by. A request with a key of its own is
         answered by that key alone.
         """
         exchange = admitted.exchange
-        if exchange.archive is None or (said := await said_by(admitted.body)) is None:
+        if exchange.archive is None or admitted.job.stream or (said := await said_by(admitted.body)) is None:
             return None
         exchange.cache_key = said
         keyed = exchange.binding is not None and not exchange.binding.claim
@@ -108,7 +110,8 @@ class AnswerCache:
             return None
         found = [await self._linker.images.find(name) for name in entry.images]
         images = [image for image in found if image is not None]
-        if len(images) < len(found):
+        least = self._clock() + (_SHORTEST_LINK if isinstance(exchange.links, ProjectLinks) else 0.0)
+        if len(images) < len(found) or any(image.until < least for image in images):
             return None
         exchange.cached, exchange.cost, exchange.quote = True, _NOTHING, quote
         pieces = self._pieces(exchange, entry, images)
@@ -221,7 +224,8 @@ def _name(exchange: Exchange, quote: Quote) -> str:
     caller, job_type, job = exchange.caller, exchange.job_type, quote.job
     assert caller is not None
     assert job_type is not None
-    made = (job.size, job.quality, job.background, job.output_format, str(job.n), str(job.operation))
+    size = f"{job.size} of any ratio" if job.any_ratio else job.size
+    made = (size, job.quality, job.background, job.output_format, str(job.n), str(job.operation))
     key = digest(caller.project, job_type.name, exchange.cache_key, quote.route.model.name, *made)
     return f"cache/{mark_of(caller.project)}/{key}"
 

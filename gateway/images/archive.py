@@ -65,8 +65,9 @@ class Archives:
             exchange.archive = RequestArchive(self, exchange, project.name, cached=cached)
 
     def begin(self, work: Coroutine[Any, Any, None]) -> bool:
-        """Do something in the background; False if too much waits already."""
+        """Do something in the background; False, and it is never done, if too much waits already."""
         if len(self._tasks) >= MOST_WAITING:
+            work.close()
             return False
         self.spawn(self._in_turn(work))
         return True
@@ -126,7 +127,8 @@ class Archives:
             raise
         if hit is None:
             return None
-        self.begin(self.note(admitted.request_id, hit.note))
+        if not self.begin(self.note(admitted.request_id, hit.note)):
+            log.warning("request %s is not noted, which an earlier one answered: too many wait", admitted.request_id)
         return hit.answer
 
     async def record(self, project: str, request_id: str, base: str) -> dict[str, object] | None:
@@ -165,7 +167,6 @@ class RequestArchive:
         linked = tuple(links.kept) if isinstance(links, ProjectLinks) else ()
         work = self._keep(linked, images, document, free)
         if not self.archives.begin(work):
-            work.close()
             self.lost(BUSY, len(images))
             self.archives.spawn(free())
 

@@ -8,6 +8,7 @@ from typing import Any
 from gateway.ledger import calls, script
 from gateway.ledger.calls import Calls
 from gateway.ledger.names import Names
+from gateway.ledger.replicas import Replicas
 from gateway.ledger.script import Script
 from gateway.ledger.store import Store
 from gateway.ledger.task_fields import pairs
@@ -39,6 +40,7 @@ class RedisCallbacks:
     ) -> None:
         self._names = Names(realm)
         self._calls = Calls(store, self._names, observer, _nothing_to_tell)
+        self._replicas = Replicas(store, self._names)
         self._away = str(round(away * 1000))
         self._kept = str(round(kept * 1000))
 
@@ -46,7 +48,10 @@ class RedisCallbacks:
         """Take up to so many that are due, longest ago first; see `ports.tasks.Callbacks`."""
         keys = [self._names.callbacks_due, self._names.callbacks_dead]
         args = [calls.token(), str(min(most, MOST)), self._away, self._kept, self._names.prefix]
-        return [_callback(*row) for row in await self._run(script.CALLBACKS_DUE, keys, args)]
+        taken = [_callback(*row) for row in await self._run(script.CALLBACKS_DUE, keys, args)]
+        if taken:
+            await self._replicas.reached()  # their receivers are told of it next
+        return taken
 
     async def delivered(self, callback: Callback) -> None:
         """End it, whoever has it by now: it was taken on."""

@@ -29,7 +29,7 @@ class Journal:
     """Of one process and one realm, in a directory that any number of processes on this machine may share.
 
     A disk that is full or read-only loses nothing while the process lives: what could not be written is kept in
-    memory, and written with the next lines if the disk takes those.
+    memory, and written with the next lines if the disk takes those, or else with the next look for other files.
     """
 
     def __init__(self, directory: Path, realm: str = "main") -> None:
@@ -84,10 +84,12 @@ class Journal:
 
     async def take_over(self) -> list[Untold]:
         """Return what dead processes left behind; it is in the own file now. Nothing, for now, if that cannot be."""
+        self._write_the_rest()
         return await asyncio.shield(self._start(self._take_over()))  # to its end, or lines were copied unnoticed
 
     async def aclose(self) -> int:
         """Finish writing; return how many lines stay on disk for the next start. The file goes if there are none."""
+        self._write_the_rest()
         while self._tasks:
             await asyncio.gather(*self._tasks)
         async with self._disk:
@@ -106,6 +108,11 @@ class Journal:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+    def _write_the_rest(self) -> None:
+        """Try again what the disk did not take: it may by now."""
+        if self._unwritten and self._commit is None:
+            self._commit = self._start(self._write())
 
     async def _write(self) -> bool:
         async with self._disk:  # whatever is appended while somebody else has the disk is written here too

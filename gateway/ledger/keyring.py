@@ -9,6 +9,7 @@ import time
 
 from gateway.domain.caller import Caller
 from gateway.ledger import script
+from gateway.ledger.errors import StoreError
 from gateway.ledger.key_format import well_formed
 from gateway.ledger.keys import KeyRecord, records_by_digest
 from gateway.ledger.names import Names
@@ -37,7 +38,7 @@ class RedisKeyring:
         self._stored: dict[str, str] = {}
         self._records: dict[str, KeyRecord] = {}
         self._by_id: dict[str, KeyRecord] = {}
-        self._version: str | None = None
+        self._version: tuple[int, str | None] | None = None
         self._refreshing = asyncio.Lock()
         self._looked = float("-inf")
         self._look: asyncio.Task[None] | None = None
@@ -73,7 +74,7 @@ class RedisKeyring:
             await asyncio.sleep(POLL_SECONDS * random.uniform(0.8, 1.0))  # noqa: S311 - jitter, not a secret
             try:
                 await self._refresh()
-            except LedgerUnavailable as error:
+            except (LedgerUnavailable, StoreError) as error:
                 if not failing:
                     log.warning("the keyring goes on with the keys it knows: %s", error)
                 failing = True
@@ -91,20 +92,36 @@ class RedisKeyring:
         self._looked, self._look = time.monotonic(), None  # whoever misses a key from now on needs another look
         try:
             await self._refresh()
-        except LedgerUnavailable as error:
+        except (LedgerUnavailable, StoreError) as error:
             log.warning("a key that is not in memory cannot be looked up: %s", error)
 
     async def _refresh(self) -> None:
-        """Read everything if the version is another one. The version is read first, so that no change is missed."""
+        """Read everything if the version is another one. The version is read first, so that no change is missed.
+
+        It counts changes, so that a store which lost some comes to the same one again: each has its own versions.
+        """
         async with self._refreshing:
-            version = await self._store.execute("HGET", self._names.meta, "keys_version")
-            if version is None and self._stored:
+            lost = self._store.lost
+            version = lost, await self._store.execute("HGET", self._names.meta, "keys_version")
+            if version[1] is None and self._stored:
                 await self._put_back()
             elif version != self._version:
-                self._stored = await self._store.execute("HGETALL", self._names.keys)
+                self._stored = await self._read()
                 self._records = records_by_digest(self._stored)
                 self._by_id = {record.id: record for record in self._records.values()}
                 self._version = version
+
+    async def _read(self) -> dict[str, str]:
+        """Return every record. What was revoked stays so, though a store that came back older may not know of it."""
+        while True:
+            stored: dict[str, str] = await self._store.execute("HGETALL", self._names.keys)
+            live = [where for where, record in records_by_digest(stored).items() if record.revoked is None]
+            again = [where for where in live if where in self._records and self._records[where].revoked is not None]
+            if not again:
+                return stored
+            log.warning("the store has lost that %d keys were revoked: telling it again", len(again))
+            triples = [word for where in again for word in (where, stored[where], self._stored[where])]
+            await self._store.run(script.WRITE_KEYS, [self._names.keys, self._names.meta], triples)
 
     async def _put_back(self) -> None:
         """A store that was emptied gets the keys again that are known here; nobody is locked out by its loss."""

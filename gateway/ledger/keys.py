@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -12,6 +13,8 @@ from gateway.ledger.key_format import new_key, random_base62
 from gateway.ledger.names import Names
 from gateway.ledger.pepper import digest
 from gateway.ledger.store import Store
+
+log = logging.getLogger(__name__)
 
 ID_LENGTH = 12
 
@@ -74,8 +77,8 @@ class Keys:
 
     async def list(self) -> list[KeyRecord]:
         """Return every key ever made, oldest first."""
-        records = [_record(raw) for raw in (await self._read()).values()]
-        return sorted(records, key=lambda record: (record.created, record.id))
+        records = records_by_digest(await self._read())
+        return sorted(records.values(), key=lambda record: (record.created, record.id))
 
     async def revoke(self, key_id: str) -> KeyRecord:
         """End a key at once; UnknownKey if there is none. A key that was revoked stays as it is."""
@@ -100,9 +103,10 @@ class Keys:
                 return changed
 
     async def _find(self, key_id: str) -> tuple[str, str]:
-        for where, raw in (await self._read()).items():
-            if _record(raw).id == key_id:
-                return where, raw
+        found = await self._read()
+        for where, record in records_by_digest(found).items():
+            if record.id == key_id:
+                return where, found[where]
         raise UnknownKey(f"no key has the id {key_id!r}")
 
     async def _read(self) -> Mapping[str, str]:
@@ -122,8 +126,14 @@ def drafted(project: str, *, name: str = "", job_type: str | None = None, secret
 
 
 def records_by_digest(raw: Mapping[str, str]) -> dict[str, KeyRecord]:
-    """Return the stored hash of keys, decoded."""
-    return {where: _record(record) for where, record in raw.items()}
+    """Return the stored hash of keys, decoded; one that cannot be read is left out, and its key is nobody's."""
+    found: dict[str, KeyRecord] = {}
+    for where, record in raw.items():
+        try:
+            found[where] = _record(record)
+        except (ValueError, TypeError) as error:
+            log.error("the record of a key cannot be read: %s: %s", where, error)  # noqa: TRY400 - the message says it all
+    return found
 
 
 def _make(project: str, name: str, job_type: str | None, expires: float | None) -> NewKey:

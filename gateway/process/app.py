@@ -7,7 +7,6 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -37,12 +36,14 @@ from gateway.observe.scrape import BudgetState, ModelRetirement, Snapshot, new_r
 from gateway.observe.tracing import Tracing
 from gateway.ports import Ledger, LedgerUnavailable
 from gateway.ports.provider import Provider
+from gateway.process.background import kept_running
 from gateway.process.outgoing import Outgoing
 from gateway.process.pulse import Pulse
 from gateway.process.standing import route_state
 from gateway.process.storing import Storing
 from gateway.process.talking import Books, Talking
 from gateway.process.tasking import Tasking
+from gateway.process.today import today
 from gateway.providers import open_provider, with_batches
 from gateway.request.admission import Doors
 from gateway.request.shadow import Shadows
@@ -55,11 +56,6 @@ from gateway.tasks.service import Desk
 Result = TypeVar("Result")
 
 START_SECONDS, START_PAUSE = 5.0, 0.1
-
-
-def today() -> date:
-    """Return the date in UTC: what prices and retirements go by."""
-    return datetime.now(UTC).date()
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +236,7 @@ class Application:
             self.talking,
             self.pulse,
         )
-        return [part.run() for part in parts]
+        return [kept_running(part) for part in parts]
 
     async def aclose(self, grace: float) -> None:
         """Finish what runs, within `grace` seconds, settle what is settled, and let go of providers."""

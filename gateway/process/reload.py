@@ -10,7 +10,8 @@ from pathlib import Path
 from gateway.config.fingerprint import fingerprint
 from gateway.config.load import Loaded, load_policy
 from gateway.domain.errors import InvalidRequest
-from gateway.process.app import Application, today
+from gateway.process.app import Application
+from gateway.process.today import today
 
 log = logging.getLogger("gateway.policy")
 

@@ -90,7 +90,11 @@ class Supervisor:
         own = {**environ, ROLE: role, STORE: self._store_url, SOCKET: str(descriptor), LIFELINE: str(self._lifeline)}
         own[PORTS] = " ".join(str(each.getsockname()[1]) for each in self._sockets.values())
         command = [sys.executable, "-m", "gateway", *sys.argv[1:]]
-        process = subprocess.Popen(command, env=own, pass_fds=(descriptor, self._lifeline))  # noqa: S603 - our own command line
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as does the child, until it has read policy
+        try:
+            process = subprocess.Popen(command, env=own, pass_fds=(descriptor, self._lifeline))  # noqa: S603 - our own command line
+        finally:
+            signal.signal(signal.SIGHUP, signal.SIG_DFL if before is None else before)
         return Child(role, process, time.monotonic())
 
     def _restart_dead(self, environ: Mapping[str, str], metrics: Path) -> None:

@@ -27,6 +27,7 @@ from gateway.domain.price import Charged
 from gateway.domain.settlement import Outcome, Reading
 from gateway.ports.provider import UpstreamFailure
 from gateway.providers.foreign_errors import moderated_body
+from gateway.providers.usage import MISSING, ZERO_OUTPUT
 
 NO_IMAGE: Final = "no_image"
 """The reason of a call that worked and brought none."""
@@ -96,7 +97,7 @@ def refusal(document: Object, reading: Reading) -> UpstreamFailure:
         Outcome.REJECTED,
         NO_IMAGE,
         f"the provider answered without an image ({why})",
-        charged_for=Charged.FAILED if reading.usage else None,
+        charged_for=Charged.FAILED if _counted(reading) else None,
         reading=reading if reading.usage else None,
     )
 
@@ -113,9 +114,14 @@ def _moderated(stage: str, reason: str, categories: list[str], reading: Reading)
         headers=[("content-type", "application/json")],
         body=json.dumps(body).encode(),
         pass_on=True,
-        charged_for=Charged.MODERATED if reading.usage else None,
+        charged_for=Charged.MODERATED if _counted(reading) else None,
         reading=reading if reading.usage else None,
     )
+
+
+def _counted(reading: Reading) -> bool:
+    """Tell whether tokens were counted, be it in a way that cannot be read: how many it were is then not known."""
+    return reading.usage is not None or reading.usage_problem not in (MISSING, ZERO_OUTPUT)
 
 
 def _categories(judged: Iterable[Object]) -> list[str]:

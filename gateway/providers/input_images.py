@@ -38,6 +38,13 @@ class InputImages:
                 raise unsupported(error.message) from error
         return self._inputs
 
+    async def mask(self) -> InputImage | None:
+        """Return the mask, if there is one; UpstreamFailure for a markup in its place, which would be left out."""
+        every = await self.every()
+        if every.markup is not None:
+            raise unsupported("this route takes no markup; send a mask, or an image with the markup in it")
+        return every.mask
+
     async def url(self, image: InputImage) -> str:
         """Return a URL under which a provider finds the image: the client's own, or one of the gateway's."""
         if image.url is not None:

@@ -15,11 +15,13 @@
 | 408, 499, 504, 522, 524                              | UNKNOWN  | timeout        | no                  |
 | 500 503 529, and other 5xx with a JSON `error`       | REJECTED | status_5xx     | no                  |
 | 502 and other 5xx without one; 520 521 523 always    | UNKNOWN  | status_5xx     | no                  |
-| 3xx                                                  | REJECTED | redirect       | no; never followed  |
+| 303                                                  | UNKNOWN  | redirect       | no; never followed  |
+| all other 3xx                                        | REJECTED | redirect       | no; never followed  |
 
 A gateway in front of the provider (502 without its error object, 504, 520 to 524) lost an answer, and the work may
-have been done and billed. Withheld is a moderation error of the stage `output`: whether it is billed is not published.
-Codes of a spent account are those that clients of the vendor take for final.
+have been done and billed. A 303 says that the answer to what was done lies elsewhere (RFC 9110, 15.4.4). Withheld is
+a moderation error of the stage `output`: whether it is billed is not published. Codes of a spent account are those
+that clients of the vendor take for final.
 """
 
 from __future__ import annotations
@@ -126,7 +128,7 @@ def _withheld(error: Mapping[str, object]) -> bool:
 
 def _judge(status: int, code: str | None, *, has_error: bool) -> tuple[Outcome, str]:
     if status < HTTPStatus.BAD_REQUEST:
-        return Outcome.REJECTED, "redirect"
+        return (Outcome.UNKNOWN if status == HTTPStatus.SEE_OTHER else Outcome.REJECTED), "redirect"
     if status in _TIMED_OUT:
         return Outcome.UNKNOWN, "timeout"
     if status < HTTPStatus.INTERNAL_SERVER_ERROR:

@@ -52,6 +52,8 @@ def changed_fields(profile: Profile, call: Call) -> Mapping[str, str | int | Non
         value = changes.get(name, call.body.fields.get(name))
         if name not in _IMAGE_FIELDS and isinstance(value, str | int):
             changes |= {name: None, other: value}
+        elif other not in profile.rename:  # the client's own field of that name would say unpriced what this one says
+            changes.setdefault(other, None)
     return changes
 
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 from http import HTTPStatus
 from typing import Final
 
-from gateway.domain.json_path import first
+from gateway.domain.json_path import first, found
 from gateway.domain.task_profile import Fault, TaskProfile, TaskState, Told
 from gateway.ports.provider import Call, Submitted, UpstreamFailure
 from gateway.providers.outcome import retry_after
@@ -86,7 +86,7 @@ class Work:
         What goes wrong with the look itself says nothing of the work.
         """
         reply = await self._get(Told.STATUS)
-        if reply is None or not isinstance(reply.document, dict):
+        if reply is None or not isinstance(reply.document, dict) or self._is_of_other_work(reply.document):
             return None
         state, word = self._words.state(reply.document)
         self._advance(reply.document)
@@ -100,6 +100,15 @@ class Work:
             case TaskState.QUEUED | TaskState.RUNNING:
                 self._misses = 0
         return None
+
+    def _is_of_other_work(self, document: object) -> bool:
+        """Tell whether a document names other ids than the one that was told for this work, and not that one."""
+        values = [value for path in self._profile.id for value in found(document, path)]
+        named = [str(value) for value in values if isinstance(value, str | int) and value]
+        if not named or self._submitted.id in named:
+            return False
+        log.warning("work %s: the provider answered with other work, %.80r", self._submitted.id, named[0])
+        return True
 
     async def _get(self, purpose: Told) -> Reply | None:
         """Read a document; None if it did not come this time."""

@@ -64,7 +64,8 @@ async def _chosen(parameter: Parameter, images: InputImages) -> Sequence[InputIm
     if parameter.source is Source.IMAGES:
         return inputs.images
     if parameter.source is Source.MASK:
-        return () if inputs.mask is None else (inputs.mask,)
+        mask = await images.mask()
+        return () if mask is None else (mask,)
     return inputs.images[parameter.number : parameter.number + 1]
 
 

@@ -62,7 +62,7 @@ async def _images(parameter: Parameter, images: InputImages) -> object:
     if parameter.source is Source.IMAGES:
         return [await _told(image, parameter, images) for image in inputs.images] or None
     if parameter.source is Source.MASK:
-        image = inputs.mask
+        image = await images.mask()
     else:
         image = inputs.images[parameter.number] if parameter.number < len(inputs.images) else None
     return None if image is None else await _told(image, parameter, images)

@@ -13,6 +13,7 @@ import random
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from enum import Enum, auto
 from typing import Self
 
@@ -47,6 +48,7 @@ class _Queue:
         self.hindrance = first
         self.due = first.due
         self.asking: Place | None = None
+        self.missed: frozenset[str] = frozenset()  # where a request ended while somebody asked
         self.timer: asyncio.TimerHandle | None = None
 
     def line(self, *, late: bool) -> OrderedDict[str, dict[Place, None]]:
@@ -153,6 +155,8 @@ class Room:
             return
         gates = gates_of(quote)
         for queue in self._queues.values():
+            if queue.asking is not None:
+                queue.missed |= gates
             if queue.hindrance.live and gates & queue.hindrance.gates:
                 queue.due = self.clock()
                 self._schedule(queue)
@@ -181,7 +185,7 @@ class Room:
     def _call(self, queue: _Queue) -> None:
         """Give the head its turn."""
         queue.timer = None
-        queue.asking = queue.head
+        queue.asking, queue.missed = queue.head, frozenset()
         queue.asking.call(Turn.ASK)
 
     def hindrance_of(self, place: Place) -> Hindrance:
@@ -191,6 +195,8 @@ class Room:
     def denied(self, place: Place, hindrance: Hindrance) -> None:
         """The head found no room. All whose time is up before there will be any are told now."""
         queue = self._queues[place.key]
+        if hindrance.live and hindrance.gates & queue.missed:  # it was judged before that one ended
+            hindrance = replace(hindrance, due=self.clock())
         queue.asking, queue.hindrance, queue.due = None, hindrance, hindrance.due
         for each in queue.places():
             if self._closed or each.bound < hindrance.due:

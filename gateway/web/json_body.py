@@ -19,6 +19,8 @@ from gateway.web.json_scan import LongString, Scanner
 from gateway.web.limits import BodyLimits
 
 CONTENT_TYPE = "application/json"
+_PART = "image"
+"""What input images are called in a form."""
 _PARSED_INLINE = 64 * 1024
 """Bytes; beyond it parsing takes long enough to be worth a thread."""
 
@@ -129,6 +131,9 @@ class JsonBody:
             plain = other_spelling(name)
             if plain is not None:
                 raise InvalidRequest(f"{name[:100]!r} must be spelt {plain!r}.", param=name[:100])
+        if self._fields.get(_PART) is not None:  # some read it in JSON too: it would go uncounted
+            message = "image is a part of forms; in JSON send images, an array of {image_url} or {file_id} objects."
+            raise InvalidRequest(message, param=_PART)
 
     def _check_lengths(self) -> None:
         for name in SINGLE & self._fields.keys():

@@ -12,7 +12,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from gateway.domain.errors import InvalidRequest, RequestTooLarge
 from gateway.spool import Spool
-from gateway.web.form_fields import IMAGE, OVERLAYS, SINGLE, other_spelling
+from gateway.web.form_fields import IMAGE, IMAGE_URLS, IMAGES, OVERLAYS, SINGLE, other_spelling
 from gateway.web.form_fingerprint import FormFingerprint
 from gateway.web.limits import BodyLimits
 
@@ -169,6 +169,8 @@ class PartReader:
         plain = other_spelling(part.name)
         if plain is not None:
             raise InvalidRequest(f"{part.name[:100]!r} must be spelt {plain}.", param=part.name[:100])
+        if part.name in (IMAGES, IMAGE_URLS):  # some read it in forms too: what it names would go uncounted
+            raise InvalidRequest(f"{part.name} is a field of JSON; in a form send image parts.", param=part.name)
         if part.is_file and part.name in SINGLE:
             message = f"{part.name} must be a plain form field, not a file."
             raise InvalidRequest(message, param=part.name, code="invalid_type")

@@ -81,6 +81,21 @@ def test_what_would_lose_something_is_refused(content: bytes, wanted: str, why: 
         converted(content, wanted)
 
 
+@pytest.mark.parametrize("found", ["PNG", "WEBP"])
+@pytest.mark.parametrize(
+    "exif",
+    [
+        b"Exif\0\0II*\0",
+        b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x02\0\x04\0\0\0abc\0\0\0\0\0",
+    ],
+    ids=["too short", "an orientation that is a word"],
+)
+def test_broken_exif_is_no_other_error(found: str, exif: bytes) -> None:
+    """An image that nobody can convert for what is said in it comes as it is, and its request does not fail."""
+    with pytest.raises(NotConvertible, match="cannot be read"):
+        converted(drawn(found, exif=exif), "image/jpeg")
+
+
 def test_an_animation_is_refused() -> None:
     """One frame would not be the same."""
     frames = [Image.new("RGB", SIZE, colour) for colour in ("red", "blue")]

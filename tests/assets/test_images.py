@@ -248,6 +248,17 @@ async def test_an_image_that_goes_away_while_it_is_read(storage: Storage) -> Non
         await anext(chunks)
 
 
+async def test_what_a_power_loss_left_empty_is_no_image(tmp_path: Path) -> None:
+    """A file whose bytes never came to the disk is not there, until the image is made again."""
+    blobs = BlobsOnDisk(tmp_path)
+    images = StoredImages(blobs, lambda: TERMS)
+    name = await keep(images, PNG)
+    (tmp_path / place(name)).write_bytes(b"")
+    assert (await images.find(name), await images.kept_until(name)) == (None, None)
+    assert await keep(images, PNG) == name
+    assert await content_of(await images.find(name)) == PNG
+
+
 @pytest.mark.parametrize(
     ("start", "kind"),
     [

@@ -6,6 +6,8 @@ import base64
 import hashlib
 import io
 import json
+import os
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -58,6 +60,7 @@ projects:
     budgets: [{window: total, limit: "1000"}]
     quotas: [{images: 3, per: day}]
   frugal: {job_types: [cached], budgets: [{window: total, limit: "1000"}]}
+  hoarder: {job_types: [cached], budgets: [{window: total, limit: "1000"}], images: {store: always}}
 """
 GENERATE, EDIT = "/v1/images/generations", "/v1/images/edits"
 BODY = {"prompt": "a lighthouse", "model": "gpt-image-2"}
@@ -250,7 +253,7 @@ def test_parts_of_an_image(stack: Stack) -> None:
         same = fetch(item["url"], headers={"if-none-match": sent})
         assert (same.status, same.body, same.headers["etag"]) == (304, b"", tag)
     head = fetch(item["url"], method="HEAD", headers={"range": "bytes=0-9"})
-    assert (head.status, head.headers["content-length"], head.body) == (206, "10", b"")
+    assert (head.status, head.headers["content-length"], head.body) == (200, str(size), b"")
     settled(stack)
 
 
@@ -337,6 +340,28 @@ def test_who_is_not_answered_from_the_storage(stack: Stack) -> None:
         assert "x-gateway-cache" not in reply.headers, (project, headers)
     wrong = stack.post(GENERATE, BODY, project="frugal", headers={"x-gateway-cache": "perhaps"})
     assert (wrong.status, wrong.error["param"]) == (400, "X-Gateway-Cache")
+    settled(stack)
+
+
+def test_a_link_that_would_end_at_once_is_no_answer(stack: Stack) -> None:
+    """Images whose time is nearly over are sent inline once more; who wants links has new ones made."""
+    [image] = assets(stack, ask(stack, "frugal", prompt="a heron"), "frugal", 1)
+    _, mark, content = image["id"].split("_")
+    old = time.time() - 24 * 3600 + 300
+    os.utime(stack.data / "assets" / "images" / mark / content, (old, old))
+    assert ask(stack, "frugal", prompt="a heron").headers["x-gateway-cache"] == "hit"
+    reply = ask(stack, "frugal", prompt="a heron", response_format="url")
+    assert "x-gateway-cache" not in reply.headers
+    settled(stack)
+
+
+def test_a_stream_is_no_repeat_where_all_is_stored_either(stack: Stack) -> None:
+    """Who asks for events gets events, although the same images were made before."""
+    assets(stack, ask(stack, "hoarder", prompt="an owl"), "hoarder", 1)
+    assert ask(stack, "hoarder", prompt="an owl").headers["x-gateway-cache"] == "hit"
+    reply = ask(stack, "hoarder", prompt="an owl", stream=True)
+    assert "x-gateway-cache" not in reply.headers
+    assert reply.headers["content-type"].startswith("text/event-stream")
     settled(stack)
 
 

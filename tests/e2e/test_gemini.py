@@ -18,7 +18,7 @@ from PIL import Image
 from gateway.sandbox.client import Sandbox
 from tests.e2e.accounting import Ask, Totals, billed, booked, crowd, nano, settled
 from tests.e2e.clients import decoded, picture
-from tests.e2e.stack import Reply, Stack, fetch, free_port, running_gateway
+from tests.e2e.stack import Reply, Stack, fetch, free_port, running_gateway, wait_until
 
 PORT = free_port()
 """Where a web server has an image."""
@@ -69,9 +69,10 @@ job_types:
   hasty: {routes: [hasty/flash]}
   locked: {routes: [locked/flash, main/flash]}
   once: {routes: [main/flash], retry: {attempts: 1}}
+  kept: {routes: [main/flash], cache: 1h}
 projects:
   team:
-    job_types: [draft, old, hasty, locked, once]
+    job_types: [draft, old, hasty, locked, once, kept]
     default_job_type: draft
     budgets: [{window: total, limit: "1000"}]
     chargeback: {multiplier: "1.15"}
@@ -172,6 +173,14 @@ def test_sizes_are_asked_for_as_they_are_priced(
     assert (sent["aspectRatio"], sent["imageSize"]) == wanted
     bench.paid(1)
     assert bench.billed <= nano(reply.headers["x-gateway-cost-estimate"])
+
+
+def test_an_image_of_any_ratio_is_no_answer_to_who_asks_for_one(bench: Bench) -> None:
+    """Where the provider chose the ratio, only who leaves it to it again is answered by the same image."""
+    asked = {"prompt": "any ratio", "size": "auto"}
+    bench.ask(asked, "kept")
+    wait_until(lambda: "x-gateway-cache" in bench.ask(asked, "kept").headers, 30, "the same image again")
+    assert "x-gateway-cache" not in bench.ask({**asked, "size": "1024x1024"}, "kept").headers
 
 
 def test_several_images_are_several_calls(bench: Bench) -> None:

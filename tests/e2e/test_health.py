@@ -18,7 +18,8 @@ from gateway.config.load import load_policy
 from gateway.ledger.keys import Keys
 from gateway.ledger.pepper import load_pepper
 from gateway.ledger.store import store_url
-from gateway.process.app import Application, Settings, running_application, today
+from gateway.process.app import Application, Settings, running_application
+from gateway.process.today import today
 from gateway.routing.health import FAILURES, Times
 from gateway.sandbox.client import Sandbox
 from gateway.web.app import create_app

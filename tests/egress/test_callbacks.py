@@ -294,6 +294,49 @@ async def test_a_slow_receiver_holds_up_nobody_else(queue: Queue, waiting: Redis
     assert {each.tries for each in await waiting.due(200)} == {0}
 
 
+async def test_a_message_that_finds_no_room_is_put_off_before_another_takes_it(
+    queue: Queue, waiting: RedisCallbacks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While silent receivers hold all the room, a message for another one is given back, and not kept past its time."""
+    monkeypatch.setattr(sending, "AT_ONCE", 1)
+    monkeypatch.setattr(sending, "PATIENCE_SECONDS", 0.1)
+    sender, fetcher, seen = sender_for(waiting, clock=time.time)
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await forever(connection)
+
+    async def given_back(message: str) -> bool:
+        return began + 3 < (await queue.due_at(message) or 0) < began + 30
+
+    began = time.time()
+    async with serving(script) as server:
+        messages = [await queue.message(url_of(server, host)) for host in ("one.example.com", "two.example.com")]
+        running = asyncio.create_task(sender.run())
+        async with asyncio.timeout(10):
+            while not any([await given_back(message) for message in messages]):  # noqa: ASYNC110 - the store tells nobody
+                await asyncio.sleep(0.05)
+        requests = len(server.requests)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    await fetcher.aclose()
+
+    assert (requests, seen.results) == (1, [])
+
+
+async def test_a_message_that_waited_long_is_not_looked_at_all_the_time(
+    queue: Queue, waiting: RedisCallbacks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is put off for its receiver waits a tenth of its age, so that many such messages are little work."""
+    monkeypatch.setattr(sending, "IN_HAND_PER_HOST", 0)
+    now = time.time() + 3600
+    sender, fetcher, _ = sender_for(waiting, clock=lambda: now)
+    message = await queue.message("http://one.example.com/hook")
+    assert await sender.deliver_due() == 1
+    await fetcher.aclose()
+    assert (await queue.due_at(message) or 0) - now == pytest.approx(1.5 * 360, abs=30)
+
+
 async def test_what_was_under_way_when_a_process_stops_is_left_to_others_at_once(
     queue: Queue, waiting: RedisCallbacks
 ) -> None:

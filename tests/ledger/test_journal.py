@@ -349,6 +349,21 @@ async def test_a_disk_that_takes_nothing_is_told_of_once(tmp_path: Path, caplog:
     assert await journal.aclose() == 3
 
 
+@pytest.mark.parametrize("closing", [True, False])
+async def test_what_the_disk_did_not_take_is_written_once_it_does(tmp_path: Path, *, closing: bool) -> None:
+    """No later line has to come for that: it is tried again now and then, and at the end for the last time."""
+    place = tmp_path / "journal"
+    place.write_text("a file where the directory should be")
+    journal = Journal(place)
+    assert not await journal.append(untold(1))
+    place.unlink()
+    if not closing:
+        assert await journal.take_over() == []
+        assert list(read_lines(files(place)["jsonl"], "main", NOW)) == [untold(1)]
+    assert await journal.aclose() == 1
+    assert list(read_lines(files(place)["jsonl"], "main", NOW)) == [untold(1)]
+
+
 async def test_a_full_disk_leaves_whole_lines_alone(tmp_path: Path) -> None:
     """A write that breaks off is taken back; the kernel's limit on file size stands for a disk without room."""
     code = (

@@ -6,8 +6,8 @@ import asyncio
 import json
 import stat
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -17,10 +17,12 @@ from gateway.ledger.errors import PepperMismatch, StoreError
 from gateway.ledger.key_format import new_key, well_formed
 from gateway.ledger.keyring import RedisKeyring
 from gateway.ledger.keys import Keys, UnknownKey
-from gateway.ledger.pepper import load_pepper
+from gateway.ledger.names import Names
+from gateway.ledger.pepper import check_pepper, load_pepper
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
-from tests.ledger.older import empty
+from tests.ledger.mortal import MortalServer, back
+from tests.ledger.older import copy, empty
 from tests.ledger.rules import contents
 
 PEPPER = b"a pepper for tests only"
@@ -176,6 +178,81 @@ async def test_a_store_that_was_emptied_gets_its_keys_back(store: Store, realm: 
         async with keyring(store, realm) as second:
             assert await second.find(kept.secret) is not None
             assert await second.find(gone.secret) is None
+
+
+async def test_a_store_that_lost_a_change_is_read_anew(tmp_path: Path) -> None:
+    """A revocation is seen though it has the number of a change that the store has lost meanwhile."""
+    with ExitStack() as stack:
+        server = MortalServer(tmp_path / "store", stack)
+        store = Store(server.url, deadline=10.0)
+        keys, ring = Keys(store, PEPPER), RedisKeyring(store, PEPPER)
+        made = await keys.create("a")
+        older = copy(server.url, "main")
+        await keys.create("a")
+        await ring.load()
+        older.put_back()
+        await keys.revoke(made.record.id)
+        server.kill()
+        server.restart()
+        await back(store)
+        await ring._refresh()
+        assert await ring.find(made.secret) is None
+        await store.aclose()
+
+
+async def test_a_store_that_lost_a_revocation_is_told_again(server: str, store: Store, realm: str, keys: Keys) -> None:
+    """A key that was revoked works no more, whatever store takes over; whoever starts then knows it too."""
+    made, other = await keys.create("a"), await keys.create("a")
+    older = copy(server, realm)
+    await keys.revoke(made.record.id)
+    async with keyring(store, realm) as first:
+        older.put_back()
+        await first._refresh()
+        assert await first.find(made.secret) is None
+        assert await first.find(other.secret) is not None
+        async with keyring(store, realm) as second:
+            assert await second.find(made.secret) is None
+            assert await second.find(other.secret) is not None
+
+
+async def test_a_record_that_cannot_be_read_keeps_no_other_from_being_revoked(
+    store: Store, realm: str, keys: Keys
+) -> None:
+    """Damage, or what another version has written, is nobody's key, and changes to all others are seen."""
+    made = await keys.create("a")
+    async with keyring(store, realm) as ring:
+        for number, junk in enumerate(('{"id":"key_new","project":"a","more":1}', "[]", "{")):
+            await store.execute("HSET", Names(realm).keys, f"{number:064x}", junk)
+        await keys.revoke(made.record.id)
+        await ring._refresh()
+        assert await ring.find(made.secret) is None
+        assert [record.id for record in await keys.list()] == [made.record.id]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that nobody tells of."""
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - see above
+            await asyncio.sleep(0.01)
+
+
+async def test_keys_are_followed_beside_another_pepper(
+    store: Store, server: str, realm: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A store that was emptied and begun with another pepper does not end the watch for revocations for good."""
+    monkeypatch.setattr("gateway.ledger.keyring.POLL_SECONDS", 0.01)
+    keys = Keys(store, PEPPER, realm)
+    made = await keys.create("a")
+    async with keyring(store, realm) as ring:
+        before = copy(server, realm)
+        await empty(store, realm)
+        await check_pepper(store, b"another pepper altogether", realm)
+        await until(lambda: "another pepper" in caplog.text)
+        assert await ring.find(new_key()) is None
+        before.put_back()
+        await keys.revoke(made.record.id)
+        await until(lambda: ring._by_id[made.record.id].revoked is not None)
+        assert await ring.find(made.secret) is None
 
 
 async def test_another_pepper_is_found_out(store: Store, realm: str, ledger: RedisLedger) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway.domain.task import TaskStatus, task_of
+from gateway.ledger import replicas
 from gateway.ledger.audit import audit
 from gateway.ledger.callbacks import RedisCallbacks
 from gateway.ledger.hints import RedisMailboxes
@@ -21,7 +22,7 @@ from gateway.ledger.tasks import RedisTasks
 from gateway.ports import LedgerUnavailable
 from tests.ledger.mortal import DyingProcess
 from tests.ledger.rules import balances
-from tests.ledger.topologies import Cluster, Server, redis_cluster, running, sentinel_trio
+from tests.ledger.topologies import Cluster, Server, redis_cluster, running, sentinel_trio, until
 from tests.ledger.work import fall_silent, queued, watchful
 
 
@@ -102,6 +103,27 @@ async def test_behind_sentinels(tmp_path: Path, realm: str) -> None:
                     await asyncio.sleep(0.05)
         assert not kept.lost
         assert await tasks.end(task_id, taken.token, TaskStatus.COMPLETED)
+        await ledger.aclose()
+        await store.aclose()
+
+
+async def test_nobody_is_told_of_what_no_replica_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message is sent once a replica has the end of its task: a primary that dies then takes back nothing told."""
+    monkeypatch.setattr(replicas, "PATIENCE", 60.0)
+    primary = Server(tmp_path / "primary")
+    replica = Server(tmp_path / "replica", f"replicaof 127.0.0.1 {primary.port}")
+    with running(primary, replica):
+        await asyncio.to_thread(until, lambda: "state=online" in str(primary.call("INFO", "replication")))
+        store = Store(primary.url, deadline=10)
+        ledger, tasks, callbacks = RedisLedger(store, "main"), RedisTasks(store, "main"), RedisCallbacks(store, "main")
+        task_id = await queued(ledger, tasks, url="https://c.example/")
+        with replica.frozen():
+            assert await tasks.end(task_id, None, TaskStatus.COMPLETED, callback_body=b"{}")
+            taking = asyncio.create_task(callbacks.due(9))
+            await asyncio.wait({taking}, timeout=0.5)
+            assert not taking.done()
+        [message] = await taking
+        assert message.task_id == task_id
         await ledger.aclose()
         await store.aclose()
 

@@ -71,6 +71,15 @@ async def test_a_form_becomes_json_in_the_profiles_words() -> None:
     }
 
 
+async def test_a_drawing_over_an_uploaded_image_is_not_left_out() -> None:
+    """What no line can say is refused unsent: the picture without it is not the one that was asked for."""
+    call = asking({"prompt": "a cat"}, Inputs((uploaded(),), markup=uploaded()), form=True)
+
+    with pytest.raises(UpstreamFailure, match="markup") as caught:
+        await line_body(call, Outside(), Profile())
+    assert caught.value.outcome is Outcome.NOT_SENT
+
+
 async def test_images_in_json_go_by_the_profiles_name_and_form() -> None:
     """An edit in JSON is written anew where its images have another name, or parameters describe it."""
     call = asking({"prompt": "a cat", "images": [{"image_url": IMAGE}]}, Inputs((uploaded(),)))

@@ -564,3 +564,12 @@ def test_long_strings_are_found_however_they_are_cut(texts: list[str], cuts: lis
     assert [whole(text) for text in document["a"]] == texts
     assert whole(document["b"]["c"]) == "z" * 3000
     assert strings.place(document["b"]["c"]) is not None
+
+
+@pytest.mark.parametrize("document", [{"promptFeedback": {"blockReason": "SAFETY"}}, {"candidates": []}], ids=str)
+async def test_a_bill_for_nothing_that_cannot_be_read_is_not_taken_for_none(document: dict[str, object]) -> None:
+    """Tokens were counted, nobody knows how many: settling presumes them where the price row charges for such."""
+    spoilt = {"promptTokenCount": 12, "candidatesTokenCount": "many"}
+    failure = await failure_of(answering(json.dumps({**document, "usageMetadata": spoilt}).encode()))
+    assert (failure.outcome, failure.reading) == (Outcome.REJECTED, None)
+    assert failure.charged_for in ("moderated", "failed")

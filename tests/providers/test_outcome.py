@@ -50,6 +50,7 @@ def coded(code: str) -> bytes:
         *[(status, ERROR, Outcome.UNKNOWN, "timeout") for status in (408, 499, 504, 522, 524)],
         (520, ERROR, Outcome.UNKNOWN, "status_5xx"),
         *[(status, HTML, Outcome.REJECTED, "redirect") for status in (301, 302, 304, 307, 308)],
+        (303, HTML, Outcome.UNKNOWN, "redirect"),
     ],
 )
 def test_status(status: int, body: bytes, outcome: Outcome, reason: str) -> None:

@@ -117,6 +117,17 @@ async def test_the_clients_own_body_without_what_is_dropped_and_renamed() -> Non
     assert json.loads(request.body) == {"prompt": "a cat", "deep": {"a": [1]}, "random_seed": 7, "grade": "high"}
 
 
+async def test_a_field_that_the_gateway_prices_has_no_second_name() -> None:
+    """A client that leaves out what is renamed cannot say it by the provider's own name instead, unpriced."""
+    profile = Profile(rename={"n": "count", "size": "dims"})
+    fields = {"prompt": "a cat", "count": 10, "dims": "3840x2160", "model": "m"}
+    request = await sent(profile, replace(asked(fields), changes={"size": "1024x1024"}))
+    assert json.loads(request.body) == {"prompt": "a cat", "dims": "1024x1024", "model": "upstream-name"}
+    as_form = Profile(rename={"n": "count"}, forms=frozenset({Operation.GENERATE}))
+    request = await sent(as_form, asked(fields))
+    assert b'name="count"' not in request.body
+
+
 async def test_a_json_edit_becomes_a_form_where_only_forms_are_read() -> None:
     """The client's own fields and images, under the provider's names."""
 

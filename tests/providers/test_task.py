@@ -264,6 +264,16 @@ async def test_work_that_the_provider_has_lost_is_given_up_after_several_looks(r
         assert vendor.times("GET /v1/tasks/t1") == 6
 
 
+async def test_what_is_said_of_other_work_is_not_believed(caplog: pytest.LogCaptureFixture) -> None:
+    """An answer about somebody else's work neither ends this one nor brings its images."""
+    async with vendor_of() as (vendor, provider):
+        other = done(vendor.image("b.png", png(512, 512)), id="t2")
+        vendor.task(other, {**failed("content_policy"), "id": "t2"}, done(vendor.image("a.png", png(1024, 768))))
+        async with answered(provider) as (_, document):
+            assert images_of(document) == [png(1024, 768)]
+    assert "t2" in caplog.text
+
+
 async def test_patience_ends() -> None:
     """Work that never ends has an unknown outcome once patience is out."""
     async with vendor_of(replace(PROFILE, patience=0.2)) as (vendor, provider):

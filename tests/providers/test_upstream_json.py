@@ -84,6 +84,15 @@ async def refusal(call: Call, *parameters: Parameter, outside: Outside | None = 
     return caught.value.message
 
 
+async def test_a_markup_is_not_left_out_in_silence() -> None:
+    """A provider that is told of a mask has no word for a markup: what it would make of the rest is not sent for."""
+    call = asking(given=Inputs((uploaded(),), markup=uploaded()))
+    parameters = (IMAGES, Parameter("mask", Source.MASK))
+    assert "markup" in await refusal(call, *parameters)
+    with pytest.raises(UpstreamFailure, match="markup"):
+        await upstream_form(call, parameters, Outside())
+
+
 async def test_each_field_comes_from_where_its_parameter_says() -> None:
     """Job, policy's changes, the client's own fields and constants end up under the provider's names."""
     fields = {"prompt": "a cat", "seed": 7, "size": "1024x1024", "quality": "high", "secret_knob": 1}

@@ -175,6 +175,8 @@ async def test_long_strings_are_opaque_in_fields_and_whole_in_the_rendered_body(
         ({"n[]": 10}, "n[]"),
         ({"\u017fize": "1024x1024"}, "\u017fize"),
         ({"Images": [{"file_id": "f"}]}, "Images"),
+        ({"image": "https://a/1.png", "images": [{"file_id": "f"}]}, "image"),
+        ({"image": ["https://a/1.png"] * 16}, "image"),
     ],
 )
 async def test_image_fields_of_another_shape_are_refused(raw: dict[str, Any], param: str) -> None:

@@ -141,6 +141,16 @@ async def test_a_single_value_sent_twice_is_refused(name: str) -> None:
     assert caught.value.param == name
 
 
+@pytest.mark.parametrize("filename", ["a.png", None])
+@pytest.mark.parametrize("name", ["images", "image_urls"])
+async def test_what_names_images_in_json_is_refused_in_a_form(name: str, filename: str | None) -> None:
+    """Some providers read it in forms too: images would go on that nobody has counted."""
+    with pytest.raises(InvalidRequest, match="image parts") as caught:
+        await read(write_form([Item("prompt", b"a cat"), Item("image", PNG, "a"), Item(name, PNG, filename)]))
+
+    assert caught.value.param == name
+
+
 @pytest.mark.parametrize(
     "name", ["n[]", "N", "Quality", "size[0]", "stream[]", "partial_images[]", "n ", "Image", "image[1000]", "mask[]"]
 )
