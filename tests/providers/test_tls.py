@@ -25,15 +25,15 @@ def trusting() -> Transport:
     return Transport(ssl_context=ssl.create_default_context(cafile=SELF_SIGNED))
 
 
-def answer_and_hang_up(listening: socket.socket, body: bytes) -> None:
-    """Answer one request after the other, each on a connection that ends with the last byte of its answer."""
+def answer_and_hang_up(listening: socket.socket, body: bytes, asked: bytes = b"x") -> None:
+    """Answer each request, which ends with `asked`, on a connection that ends with the last byte of its answer."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(SELF_SIGNED)
     with suppress(OSError):  # the test is over
         while True:
             accepted, _ = listening.accept()
             with context.wrap_socket(accepted, server_side=True) as connection:
-                while not connection.recv(65_536).endswith(b"x"):
+                while not connection.recv(65_536).endswith(asked):
                     pass
                 connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
 

@@ -13,25 +13,13 @@ from pathlib import Path
 import pytest
 
 from gateway.sandbox.client import Sandbox
+from tests.console.test_sessions import ASKED
 from tests.e2e.policies import ONE_ACCOUNT
 from tests.e2e.stack import Reply, Stack, fetch, free_port, running_gateway
 from tests.security.conftest import TOKEN, Planes
 from tests.security.description import admin_routes, data_routes
 
 FREE = {"/healthz"}
-CONSOLE = (
-    "overview",
-    "spend",
-    "budgets",
-    "budget",
-    "routes",
-    "requests",
-    "request",
-    "tasks",
-    "policy",
-    "keys",
-    "session",
-)
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +122,7 @@ def test_without_the_token_there_is_nothing(planes: Planes) -> None:
 def test_the_consoles_own_paths_ask_for_a_session(planes: Planes) -> None:
     """Neither the bare token nor a project's key opens them, to read or to do anything."""
     for headers in ({}, planes.admin, planes.client):
-        for name in CONSOLE:
+        for name in ASKED:
             answer = asked(planes.admin_port, "GET", f"/console/api/{name}", headers)
             assert (answer.status, answer.error["code"]) == (401, "session_ended"), name
         assert asked(planes.admin_port, "GET", "/console/events", headers).status == 401
