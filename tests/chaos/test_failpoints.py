@@ -24,7 +24,8 @@ RARE = {"before_void": 1.0, "after_void": 1.0, "journal_written": 0.5}
 USUAL = 0.02
 
 OF_TASKS = {"task_added", "task_taken", "task_begun", "task_submitted", "before_task_end"}
-"""Failpoints on the way of tasks, which this load makes none of."""
+OF_BATCHES = {"batch_joined", "batch_creating", "batch_created"}
+"""Failpoints on the way of tasks and of batches, which this load makes none of; each has trials of its own."""
 
 STORE_AWAY = {"journal_written"}
 """Failpoints that are reached only while the store is away."""
@@ -32,7 +33,7 @@ STORE_AWAY = {"journal_written"}
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in OF_TASKS])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in OF_TASKS | OF_BATCHES])
 async def test_killed_at(tmp_path: Path, name: str) -> None:
     """Killed at this step, a request's money is neither lost nor leaked, no limit is passed, and the parts agree."""
     armed = {VARIABLE: f"{name}:kill:{RARE.get(name, USUAL):.3f}"}
