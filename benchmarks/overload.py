@@ -14,7 +14,7 @@ from benchmarks.bench import Bench, Counting, counting_upstream, fast_upstream
 from benchmarks.gateway import QUOTAS, Gateway, Rules, gateway
 from benchmarks.open_loop import Offered, offer
 from benchmarks.report import Section, milliseconds
-from benchmarks.samples import percentile
+from benchmarks.samples import Load, percentile
 from benchmarks.wrk import keep_busy
 
 SLOTS, DELAY_MS = 50, 500
@@ -24,6 +24,10 @@ QUIET_RATE = 20.0
 """Requests a second of the project whose latency is watched."""
 NOISY_SLOTS = 20
 SETTLED_SECONDS = 60
+LONG = 4
+"""A round over many connections, in those of other parts."""
+IDLE, PAUSE = 0.1, 0.5
+"""The share of a core that a gateway takes at rest, at most; the seconds between two looks at it."""
 
 
 def wait_settled(serving: Gateway, expected: int) -> tuple[int, int]:
@@ -83,18 +87,29 @@ def slots(bench: Bench) -> Section:
     return shown
 
 
+def wait_idle(serving: Gateway) -> None:
+    """Wait until next to nothing is done any more: what its clients gave up at the end of a round is seen through."""
+    deadline, before = time.monotonic() + SETTLED_SECONDS, float("-inf")
+    while (now := serving.family.processor()) > before + IDLE * PAUSE and time.monotonic() < deadline:
+        before = now
+        time.sleep(PAUSE)
+
+
 def crowd(bench: Bench) -> Section:
-    """Ask over ten times as many connections as the processor needs to be busy."""
+    """Ask over ten times as many connections as the processor needs to be busy.
+
+    A round is long and begins with nothing under way: of those that ask, each has a request under way at its end which
+    is not counted, and ten times as many of them have ten times as many.
+    """
     connections = (64, 64 * TIMES)
     with fast_upstream(bench) as port:
         rules = Rules({"small": f"http://127.0.0.1:{port}/small"})
         with gateway(bench.home("gateway"), rules, cores=bench.cores.measured) as serving:
-            loads = {
-                count: [
-                    keep_busy(serving.target("small"), count, bench.seconds, bench.folder) for _ in range(bench.rounds)
-                ]
-                for count in connections
-            }
+            loads: dict[int, list[Load]] = {count: [] for count in connections}
+            for _ in range(bench.rounds):
+                for count, found in loads.items():
+                    found.append(keep_busy(serving.target("small"), count, bench.seconds * LONG, bench.folder))
+                    wait_idle(serving)
     rows: list[tuple[str, ...]] = []
     for count, found in loads.items():
         failed = sum(load.failed for load in found) / sum(load.answers for load in found)

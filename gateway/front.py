@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Protocol
 
 from gateway.ports import Headers, Inbound, Outbound
 from gateway.ports.responses import Passing
@@ -12,7 +12,7 @@ from gateway.ports.responses import Passing
 class Gateway(Protocol):
     """What the web layer serves. Every method raises GatewayError; headers have lower-case names."""
 
-    async def handle(self, inbound: Inbound) -> Outbound:
+    def handle(self, inbound: Inbound) -> Coroutine[Any, Any, Outbound]:
         """Run one image request from key to settlement."""
 
     async def models(self, headers: Mapping[str, str]) -> list[dict[str, object]]:

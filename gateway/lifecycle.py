@@ -3,8 +3,8 @@
     accept → authenticate → (read the body) → classify → compatibility → experiment → price → rank
       → reserve → send → settle → write
 
-From `reserve` on it is a `Flight`, in a task of its own: the client may leave, the answer is read to its end and
-settled. A request that repeats one in flight takes no flight; it waits for that one's answer.
+From `reserve` on it is a `Flight`: the client may leave, the answer is read to its end and settled. A request that
+repeats one in flight takes no flight; it waits for that one's answer.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from gateway.ports.tracing import Choices
 from gateway.request.admission import Doors
 from gateway.request.batching import by_batch
 from gateway.request.beginning import Beginning
-from gateway.request.duplicates import Duplicates, Ending
+from gateway.request.duplicates import Duplicates
 from gateway.request.entitlement import Entitlement
 from gateway.request.exchange import Admitted, Exchange
-from gateway.request.flight import Flight, Means, own_headers
+from gateway.request.flights import Flights
 from gateway.request.keeping import Whole
-from gateway.request.relay import Relay
+from gateway.request.means import Means, own_headers
 from gateway.request.repetition import ties
 from gateway.request.shadow import Shadows
 from gateway.request.understanding import Understanding
@@ -119,7 +119,7 @@ class Lifecycle:
         linker = archives.linker if archives is not None else None
         self.understanding = Understanding(today, conditions, linker, archives, guard, choices)
         self._limits = limits or Limits()
-        self._running: set[asyncio.Task[None]] = set()
+        self._flights = Flights(self._means)
         self._beginning = Beginning()
         self._draining = False
 
@@ -159,7 +159,8 @@ class Lifecycle:
         except BaseException:
             self._observer.emit(exchange.finished(InternalError.status, code=InternalError.default_code))
             raise
-        return await self._take_off(admitted, setup.providers)
+        shared = self._duplicates.begin(exchange.binding)
+        return await self._flights.take_off(inbound, admitted, setup.providers, shared)
 
     async def _admit(self, inbound: Inbound, exchange: Exchange, setup: Setup) -> tuple[Admitted, Later | None]:
         """Everything before money: who, what, where and at what price; and whether it is to be answered later."""
@@ -210,7 +211,7 @@ class Lifecycle:
     def _check_room(self) -> None:
         if self._draining:
             raise Unavailable("The gateway is shutting down; please try again.", code="shutting_down", retry_after=1)
-        if len(self._running) >= self._limits.in_flight:
+        if len(self._flights.running) >= self._limits.in_flight:
             raise Unavailable("The gateway is at its limit of requests in flight.", code="overloaded", retry_after=1)
 
     def _refused(self, exchange: Exchange, error: GatewayError) -> None:
@@ -218,21 +219,6 @@ class Lifecycle:
             project = exchange.caller.project if exchange.caller else "none"
             self._observer.emit(RequestDenied(project, error.code))
         self._observer.emit(exchange.finished(error.status, code=error.code))
-
-    async def _take_off(self, admitted: Admitted, providers: Mapping[str, Provider]) -> Outbound:
-        relay, shared = Relay(), self._duplicates.begin(admitted.exchange.binding)
-        task = asyncio.create_task(Flight(admitted, self._means, providers, relay, shared).run())
-        self._running.add(task)
-
-        def landed(task: asyncio.Task[None]) -> None:
-            self._running.discard(task)
-            if shared is not None:
-                shared.end(Ending(error=InternalError("The request that this one repeats was interrupted.")))
-            if not task.cancelled():
-                task.exception()  # it was logged and answered where it arose
-
-        task.add_done_callback(landed)
-        return await relay.head()
 
     async def _explain(self, admitted: Admitted, terms: Later | None) -> Outbound:
         """Answer a dry run: the decision, and where budgets stand; nothing is held and nothing is sent."""
@@ -265,10 +251,4 @@ class Lifecycle:
     async def drain(self, seconds: float) -> int:
         """Take no new work and wait for what runs; the rest is presumed spent after `seconds`, and counted."""
         self.refuse_new_work()
-        if self._running:
-            await asyncio.wait(self._running, timeout=seconds)
-        left = list(self._running)
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
-        return len(left)
+        return await self._flights.drain(seconds)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, date, datetime, time
+from typing import Any
 
 from gateway.callbacks.hints import HintBoard, Take
 from gateway.domain.caller import Caller
@@ -55,9 +56,9 @@ class Service:
         self._beyond = beyond
         self._leaving = False
 
-    async def handle(self, inbound: Inbound) -> Outbound:
+    def handle(self, inbound: Inbound) -> Coroutine[Any, Any, Outbound]:
         """Run one image request."""
-        return await self._lifecycle.handle(inbound)
+        return self._lifecycle.handle(inbound)
 
     async def models(self, headers: Mapping[str, str]) -> list[dict[str, object]]:
         """List the models that the key's project is served by, and its job types."""

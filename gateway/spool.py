@@ -17,6 +17,8 @@ _BATCH = 256 * 1024
 """Bytes written or read in one go off the event loop; with what is in flight, the memory one body takes."""
 _WHOLE = 16 * 1024
 """Bytes of a piece that is kept as it came; shorter ones are put together."""
+_WITHOUT_WAITING: int = getattr(os, "RWF_NOWAIT", 0)
+"""Has the system read what it has in memory, and nothing else; 0 where it has no such flag."""
 _MOST_AT_ONCE = 512
 """Pieces to one call of the system, which takes 1,024."""
 
@@ -26,6 +28,8 @@ class Spool:
 
     `write` only takes the bytes; `drain` must be awaited after it and moves them to disk where there are many.
     """
+
+    __slots__ = ("_closed", "_file", "_in_memory", "_in_waiting", "_lock", "_on_disk", "_waiting")
 
     def __init__(self, in_memory: int) -> None:
         self._in_memory = in_memory
@@ -88,7 +92,10 @@ class Spool:
             stop = min(end, start + _BATCH)
             if start < self._on_disk:
                 stop = min(stop, self._on_disk)
-                yield await asyncio.to_thread(self._read_disk, start, stop - start)
+                data = self._at_hand(start, stop - start)
+                if data is None:
+                    data = await asyncio.to_thread(self._read_disk, start, stop - start)
+                yield data
             else:
                 yield self._in_memory_now()[start - self._on_disk : stop - self._on_disk]
             start = stop
@@ -100,6 +107,21 @@ class Spool:
         whole = b"".join(waiting)
         self._waiting = [whole]
         return whole
+
+    def _at_hand(self, offset: int, length: int) -> bytes | None:
+        """Return bytes that the system has in memory; None where the disk, or somebody at it, would be waited for."""
+        if not _WITHOUT_WAITING or not self._lock.acquire(blocking=False):
+            return None
+        try:
+            if self._file is None or self._closed:
+                return None
+            data = bytearray(length)
+            read = os.preadv(self._file.fileno(), [data], offset, _WITHOUT_WAITING)
+        except OSError:  # there is nothing of it in memory, or no such way to read this file
+            return None
+        finally:
+            self._lock.release()
+        return bytes(data) if read == length else None
 
     def _read_disk(self, offset: int, length: int) -> bytes:
         with self._lock:

@@ -31,7 +31,7 @@ HOMES = {
     "uvicorn": {"process", "cli", "web", "sandbox"},
     "uvloop": {"process", "cli"},
     "httpx": {"http1", "providers", "egress"},
-    "httptools": {"http1"},
+    "httptools": {"http1", "web"},
     "aiohappyeyeballs": {"http1"},
     "aiohttp": {"sandbox"},
     "redis": {"ledger"},
@@ -64,6 +64,7 @@ BROAD_EXCEPTS: dict[str, str] = {
     "web/boundary.py:__call__": "the one place where a fault of ours is logged and becomes a plain 500",
     "http1/upload.py:run": "whatever keeps a body from being read, the request is not whole, and its error says so",
     "tasks/flight.py:flown": "a flight has logged its fault, and told its relay what stands for it",
+    "request/flights.py:take_off": "likewise",
 }
 """`file:function` that may catch everything without raising it again, with the reason."""
 

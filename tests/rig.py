@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gateway.assets.answers import AnswersOnDisk
@@ -60,6 +60,10 @@ class Painted:
     def content_length(self) -> int | None:
         """Known but for streams."""
         return None if self.event_stream else len(self.body)
+
+    def at_once(self) -> bytes | None:
+        """It comes in pieces."""
+        return None
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Pieces of the body."""
@@ -213,16 +217,30 @@ class Rig:
 
     async def ask(self, inbound: Inbound) -> Got:
         """Ask and read the answer to its end, as the web layer does."""
-        outbound = await self.lifecycle.handle(inbound)
+        outbound = await self.handle(inbound)
         try:
             return Got(outbound.status, outbound.headers, b"".join([chunk async for chunk in outbound.chunks]))
         finally:
             await leave(outbound)
 
+    async def handle(self, inbound: Inbound) -> Outbound:
+        """Ask; whoever is cancelled meanwhile has hung up, which the web layer tells as the request wants it told."""
+        told: list[Callable[[], None]] = []
+        handling = asyncio.create_task(self.lifecycle.handle(replace(inbound, spare=told.append)))
+        handling.add_done_callback(lambda done: done.cancelled() or done.exception())
+        try:
+            return await asyncio.shield(handling)
+        except asyncio.CancelledError:
+            if told:
+                told[0]()
+            else:
+                handling.cancel()
+            raise
+
     async def settled(self) -> None:
         """Wait until nothing is in flight."""
         async with asyncio.timeout(PATIENCE):
-            while self.lifecycle._running:  # noqa: ASYNC110 - tells nobody when it is empty
+            while self.lifecycle._flights.running:  # noqa: ASYNC110 - tells nobody when it is empty
                 await asyncio.sleep(0.01)
 
     async def spent(self) -> tuple[int, int]:

@@ -10,8 +10,11 @@ import pytest
 from gateway.domain.budget import Counted, Quota, Scope
 from gateway.domain.route import Route, RouteLimits
 from gateway.domain.settlement import Outcome
+from gateway.observe.fanout import Observers
 from gateway.ports.provider import Call, UpstreamFailure
-from gateway.routing.capacity import FORGOTTEN, Capacity, LearningProvider, seconds
+from gateway.routing.capacity import FORGOTTEN, Capacity, seconds
+from gateway.routing.health import Health
+from gateway.routing.watched import WatchedProvider
 from tests.builders import PROVIDER, job, route
 from tests.rig import Painted, Painter
 from tests.steps.test_classify import FieldsOnly
@@ -219,7 +222,7 @@ async def test_a_provider_teaches_by_answers_and_refusals(capacity: Capacity, cl
     """Headers of a good answer, of a 429 and of another failure are all learned from; a 429 alone is a refusal."""
     painter = Painter(script=[])
     painter.go_on.set()
-    provider = LearningProvider(painter, capacity)
+    provider = WatchedProvider(painter, Health(Observers([])), capacity)
 
     def failure(reason: str, said: dict[str, str]) -> UpstreamFailure:
         return UpstreamFailure(Outcome.REJECTED, reason, reason, retry_after=40, rate_limits=said)

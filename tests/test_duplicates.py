@@ -66,7 +66,7 @@ async def test_a_thousand_duplicates_at_once_are_one_call(rig: Rig) -> None:
     """One upstream call, one settlement, a thousand identical bodies; all but one say that they are replays."""
     asking = [asyncio.create_task(rig.ask(rig.inbound("k"))) for _ in range(1000)]
     await asyncio.wait_for(rig.painter.begun.wait(), PATIENCE)
-    assert len(rig.lifecycle._running) == 1
+    assert len(rig.lifecycle._flights.running) == 1
     rig.painter.go_on.set()
     got = await asyncio.gather(*asking)
     assert rig.painter.calls == 1
@@ -185,7 +185,7 @@ async def test_two_processes_make_one_call(rig: Rig) -> None:
     beside = rig.beside()
     waiting = [asyncio.create_task(beside.ask(rig.inbound("k"))) for _ in range(20)]
     await asyncio.sleep(0.3)
-    assert len(beside.lifecycle._running) == 1
+    assert len(beside.lifecycle._flights.running) == 1
     assert not any(task.done() for task in waiting)
     rig.painter.go_on.set()
     async with asyncio.timeout(PATIENCE):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from gateway.domain.settlement import Outcome, Reading
 from gateway.observe.event import RouteEjected
 from gateway.ports.provider import Answer, Call, UpstreamFailure
+from gateway.routing.capacity import Capacity
 from gateway.routing.health import FAILURES, Circuit, Health, Times, Trial
 from gateway.routing.watched import WatchedProvider
 from tests.builders import PROVIDER, job, route
@@ -364,7 +365,7 @@ async def test_how_a_call_ends_is_told(
 ) -> None:
     """A failure counts wherever it shows: before the answer, in its middle, or in what it says."""
     lab = Lab()
-    provider = WatchedProvider(Scripted(lab, ends), lab.health, clock=lambda: lab.now)
+    provider = WatchedProvider(Scripted(lab, ends), lab.health, Capacity(), clock=lambda: lab.now)
     expected = (UpstreamFailure, asyncio.CancelledError) if isinstance(ends, BaseException) or ends.broken else ()
     caught: BaseException | None = None
     try:
@@ -382,7 +383,7 @@ async def test_how_a_call_ends_is_told(
 async def test_the_time_that_a_client_takes_is_not_the_routes() -> None:
     """Seconds are those of waiting for the provider, to the last byte; an answer left half read measures nothing."""
     lab = Lab()
-    provider = WatchedProvider(Scripted(lab, Painted(BODY)), lab.health, clock=lambda: lab.now)
+    provider = WatchedProvider(Scripted(lab, Painted(BODY)), lab.health, Capacity(), clock=lambda: lab.now)
     call = Call("req_1", A, job(), FieldsOnly({}))
     left = await provider.send(call)
     await anext(left.chunks())

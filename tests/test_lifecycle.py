@@ -45,6 +45,10 @@ class Unreadable:
     rate_limits: Mapping[str, str] = field(default_factory=dict)
     closed: bool = field(default=False)
 
+    def at_once(self) -> bytes | None:
+        """It comes in a chunk."""
+        return None
+
     async def chunks(self) -> AsyncIterator[bytes]:
         """One chunk."""
         yield b"{}"

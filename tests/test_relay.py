@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import ClassVar
@@ -250,6 +252,36 @@ async def test_a_failure_that_nobody_hears_of_is_no_warning() -> None:
     assert complaints == []
 
 
+async def test_an_error_that_was_given_leaves_no_garbage() -> None:
+    """The error refers to where it was raised, and nothing there refers to it any more."""
+    gc.collect()
+    gc.disable()
+    try:
+        relay = Relay()
+        relay.fail(InternalError("no"))
+        with contextlib.suppress(InternalError):
+            relay.outbound()
+        del relay
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
+async def test_an_answer_at_hand_is_given_whole_unless_it_is_not() -> None:
+    """Only one that has ended well, for a client that is there, and of which nobody asks what becomes of it."""
+    relays = {name: Relay() for name in ("whole", "asked for", "aborted", "open", "left")}
+    for name, relay in relays.items():
+        relay.open(200, [])
+        await relay.write(b"all of")
+        await relay.write(b" it")
+        if name != "open":
+            relay.close()
+    relays["aborted"].abort()
+    relays["left"].leave()
+    whole = {name: relay.outbound(over=name != "asked for").whole for name, relay in relays.items()}
+    assert whole == {"whole": b"all of it", "asked for": None, "aborted": None, "open": None, "left": None}
+
+
 async def test_every_byte_is_recorded_before_it_is_passed_on() -> None:
     """The recording is given the whole body in order, and the headers are those that the client got."""
     relay = Relay()
@@ -309,6 +341,9 @@ class Chunks:
         self._broken = broken
         self.content_length = sum(map(len, chunks)) if length else None
         self.event_stream = event_stream
+
+    def at_once(self) -> bytes | None:
+        return None
 
     async def chunks(self) -> AsyncIterator[bytes]:
         for chunk in self._chunks:

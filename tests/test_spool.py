@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from gateway import spool as spool_module
 from gateway.spool import Spool
 
 SIZES = (0, 1, 7, 300, 16 * 1024 - 1, 16 * 1024, 70_000, 256 * 1024, 900_000)
@@ -17,9 +18,14 @@ async def part(spool: Spool, start: int, end: int) -> bytes:
     return b"".join([chunk async for chunk in spool.read(start, end)])
 
 
+@pytest.mark.parametrize("without_waiting", [True, False], ids=["at hand", "by a thread"])
 @pytest.mark.parametrize("in_memory", [0, 100_000, 10**9], ids=["on disk", "partly", "in memory"])
-async def test_any_range_is_what_was_written(in_memory: int) -> None:
+async def test_any_range_is_what_was_written(
+    in_memory: int, without_waiting: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Pieces of all sizes, as bytes and as parts of larger ones, with reads in between that end nothing."""
+    if not without_waiting:
+        monkeypatch.setattr(spool_module, "_WITHOUT_WAITING", 0)
     chance, spool, written = random.Random(7), Spool(in_memory), bytearray()
     for number in range(60):
         whole = chance.randbytes(chance.choice(SIZES))

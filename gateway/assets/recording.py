@@ -22,6 +22,8 @@ BATCH = 256 * 1024
 class DiskRecording:
     """Implements `ports.Recording`. At most two batches are in memory; no error of the disk reaches the request."""
 
+    __slots__ = ("_file", "_folder", "_length", "_name", "_over", "_suffix", "_waiting", "_work")
+
     def __init__(self, folder: Path, name: str) -> None:
         self._folder = folder
         self._name = name

@@ -11,6 +11,7 @@ from gateway.config.image_prices import read_image_prices
 from gateway.config.problems import Report
 from gateway.config.schema import ADD_ONS, PER_MEGAPIXEL, PRICE, PRICE_SHAPES, SOURCE, TOKENS_PER_MILLION
 from gateway.config.values import day, described, listed, multiplier, one_of, rate, truth, usd, web_page, whole
+from gateway.domain.money import ONE
 from gateway.domain.price import AddOns, Bills, Charged, MegapixelRates, Metered, Price, TokenRates
 
 _FREE = "a price of 0 would make budgets blind; give the smallest real price"
@@ -188,7 +189,7 @@ def _multiplier(row: Fields, report: Report) -> Fraction:
     factor = row.read("multiplier", multiplier)
     if factor == 0:
         report.problem(row.at("multiplier"), _FREE)
-    return factor or Fraction(1)
+    return factor or ONE
 
 
 def _charged_for(row: Fields, report: Report) -> frozenset[str]:

@@ -17,6 +17,7 @@ from gateway.config.schema import CHARGEBACK, PROJECT, WHILE_LEDGER_AWAY
 from gateway.config.secrets import Outside
 from gateway.config.sources import Entry
 from gateway.config.values import listed, micro_usd, multiplier, name, one_of
+from gateway.domain.money import ONE
 from gateway.domain.policy import ClientModel, Project
 from gateway.domain.route import ProviderConfig
 
@@ -62,11 +63,11 @@ def read_project(
 def _multiplier(owner: Fields, report: Report) -> Fraction:
     fields = owner.within("chargeback", CHARGEBACK)
     if fields is None:
-        return Fraction(1)
+        return ONE
     factor = fields.required("multiplier", multiplier)
     if factor == 0:
         report.problem(fields.at("multiplier"), "0 would make the project's own prices nothing")
-    return factor or Fraction(1)
+    return factor or ONE
 
 
 def _offline_allowance(owner: Fields, report: Report) -> int | None:

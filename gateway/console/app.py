@@ -26,8 +26,7 @@ from gateway.ports.storage import StorageUnavailable
 from gateway.process.reload import PolicyReloader
 from gateway.web.admin import Page, Question, View, read_object
 from gateway.web.admin_guard import AdminGuard
-from gateway.web.context import RequestContext
-from gateway.web.images import Handler
+from gateway.web.context import Handler, RequestContext
 from gateway.web.wrong_keys import CODE, WrongKeys
 
 HOME, LOGIN = "/console", "/console/login"
@@ -143,7 +142,7 @@ class Console:
             raise Forbidden("Only the console's own page may ask for this.", code="origin_not_allowed")
         token = (await read_object(context)).get("token")
         if not isinstance(token, str) or not self._guard.has_token(token.encode()):
-            wait = self._wrong_keys.note(context)
+            wait = self._wrong_keys.note(context.scope, context.headers)
             if wait is None:
                 raise InvalidApiKey("This is not the token of the admin plane.")
             raise RateLimited("Too many wrong tokens; please wait a minute.", code=CODE, retry_after=wait)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -150,11 +151,21 @@ class Remaining:
 
 @record(frozen=True, slots=True)
 class Held:
-    """Admitted: which candidate (index into those offered), which attempt of the request, what remains on its lines."""
+    """Admitted: which candidate (index into those offered), which attempt of the request, what remains on its lines.
+
+    `figures` are two a line: what is left, and in how many milliseconds the window turns or room returns.
+    """
 
     index: int
     attempt: int
-    remaining: tuple[Remaining, ...]
+    lines: Sequence[Line] = ()
+    figures: Sequence[int] = ()
+
+    @property
+    def remaining(self) -> tuple[Remaining, ...]:
+        """What is left on each line."""
+        pairs = zip(self.lines, self.figures[0::2], self.figures[1::2], strict=True)
+        return tuple(Remaining(line, left, max(reset, 0) / 1000) for line, left, reset in pairs)
 
 
 @record(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -22,9 +23,10 @@ def believed(quote: Quote, reading: Reading) -> Reading:
     """
     usage, reported, price, most = reading.usage, reading.reported, quote.route_price, ABSURD * quote.worst.route
     least = 1 if reading.images else 0
-    rows = ((quote.official_price, ABSURD * quote.worst.official), (price, most))
-    if usage is not None and any(row.tokens and pricing.cost_of_usage(usage, row.tokens) > top for row, top in rows):
-        reading = replace(reading, usage=None, usage_problem="absurd")
+    rows = _rows(quote)
+    for row, top in rows:
+        if usage is not None and row.tokens and pricing.cost_of_usage(usage, row.tokens) > top:
+            reading = replace(reading, usage=None, usage_problem="absurd")
     if reported is not None and not least <= reported <= most:
         reading = replace(reading, reported=None, usage_problem=reading.usage_problem or "absurd")
     if price.seconds is not None and reading.seconds is not None:
@@ -36,21 +38,29 @@ def believed(quote: Quote, reading: Reading) -> Reading:
         if reading.units < 0 or cost is None or not least <= cost <= most:
             reading = replace(reading, units=None, usage_problem=reading.usage_problem or "absurd")
     made = _as_made(quote, reading)
-    works = ((pricing.cost_of_work(made, row, quote.route.model, reading), top) for row, top in rows)
-    if any(cost is not None and cost > top for cost, top in works):
-        images, problem = min(reading.images, quote.job.n), reading.usage_problem or "absurd"
-        reading = replace(reading, size=None, quality=None, images=images, usage_problem=problem)
+    for row, top in rows:
+        cost = pricing.cost_of_work(made, row, quote.route.model, reading)
+        if cost is not None and cost > top:
+            images, problem = min(reading.images, quote.job.n), reading.usage_problem or "absurd"
+            return replace(reading, size=None, quality=None, images=images, usage_problem=problem)
     return reading
+
+
+def _rows(quote: Quote) -> Sequence[tuple[Price, int]]:
+    """The price rows of a quote, each once, with the nano-USD beyond which what it comes to is a mistake."""
+    official, route = ABSURD * quote.worst.official, ABSURD * quote.worst.route
+    if quote.official_price is quote.route_price:
+        return ((quote.route_price, min(official, route)),)
+    return (quote.official_price, official), (quote.route_price, route)
 
 
 def cost(quote: Quote, reading: Reading, multiplier: Fraction) -> tuple[Views, CostSource]:
     """What the work cost in three views, and how the route's own is known."""
     made, model = _as_made(quote, reading), quote.route.model
-
-    def known(price: Price) -> int | None:
-        return pricing.cost_of_work(made, price, model, reading)
-
-    official, route = known(quote.official_price), known(quote.route_price)
+    route = pricing.cost_of_work(made, quote.route_price, model, reading)
+    official = route
+    if quote.official_price is not quote.route_price:
+        official = pricing.cost_of_work(made, quote.official_price, model, reading)
     if official is None:
         official = _estimate(quote, made, quote.official_price, reading.images)
     source = CostSource.USAGE
@@ -71,6 +81,8 @@ def is_metered(price: Price, reading: Reading) -> bool:
 def _as_made(quote: Quote, reading: Reading) -> Job:
     """The job with `auto` resolved as the answer says it was; its quality may be the provider's word for ours."""
     job, route = quote.job, quote.route
+    if reading.size in (None, job.size) and reading.quality in (None, job.quality) and not route.quality_names:
+        return job
     size = reading.size if reading.size and Size.parse(reading.size) else job.size
     meant = [own for own in route.model.capabilities.quality if route.quality_names.get(own, own) == reading.quality]
     quality = job.quality if job.quality in meant or not meant else meant[-1]

@@ -8,25 +8,25 @@ _FETCHED = 4096
 """Bytes asked for at once: each question is a system call."""
 
 
-class _Randomness:
+class _Ahead:
+    """Digits that nobody has taken, and where the next ones begin."""
+
     def __init__(self) -> None:
-        self._bytes, self._at = b"", 0
-        os.register_at_fork(after_in_child=self._forget)  # two processes must never name things alike
+        self.digits, self.at = "", 0
+        os.register_at_fork(after_in_child=self.forget)  # two processes must never name things alike
 
-    def take(self, size: int) -> bytes:
-        at = self._at
-        if at + size > len(self._bytes):
-            self._bytes, at = os.urandom(max(_FETCHED, size)), 0
-        self._at = at + size
-        return self._bytes[at : at + size]
-
-    def _forget(self) -> None:
-        self._bytes, self._at = b"", 0
+    def forget(self) -> None:
+        self.digits, self.at = "", 0
 
 
-_randomness = _Randomness()
+_ahead = _Ahead()
 
 
 def fresh_hex(size: int = 16) -> str:
     """Return so many random bytes as hexadecimal digits. For names alone: secrets come straight from the system."""
-    return _randomness.take(size).hex()
+    start = _ahead.at
+    end = start + 2 * size
+    if end > len(_ahead.digits):
+        _ahead.digits, start, end = os.urandom(max(_FETCHED, size)).hex(), 0, 2 * size
+    _ahead.at = end
+    return _ahead.digits[start:end]

@@ -28,6 +28,8 @@ def refuse_inside(fields: Mapping[str, object], egress: Egress, own: Collection[
     for name, value in fields.items():
         if name in _TEXTS or value is None or isinstance(value, int):
             continue
+        if isinstance(value, str) and value.isalnum():  # nothing that a scheme or a path could begin with
+            continue
         for param, text in _texts(name, value):
             if text in own:
                 continue

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from enum import StrEnum
 from fractions import Fraction
+from functools import lru_cache
 
 from gateway.domain.record import record
 
@@ -15,6 +16,7 @@ JOB_PREFIX = "job:"
 """A model name that starts with it names a job type."""
 
 _SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", re.ASCII)
+_LONGEST_SIZE = len("99999x99999")
 _RATIO = re.compile(r"([1-9][0-9]{0,2}):([1-9][0-9]{0,2})", re.ASCII)
 
 
@@ -45,8 +47,7 @@ class Size:
     @classmethod
     def parse(cls, text: str) -> Size | None:
         """Read `WIDTHxHEIGHT` in ASCII digits; None for anything else (`auto`, ratios, typos)."""
-        match = _SIZE.fullmatch(text)
-        return cls(int(match[1]), int(match[2])) if match else None
+        return _size(text) if len(text) <= _LONGEST_SIZE else None
 
     @property
     def pixels(self) -> int:
@@ -55,6 +56,12 @@ class Size:
 
     def __str__(self) -> str:
         return f"{self.width}x{self.height}"
+
+
+@lru_cache(1024)
+def _size(text: str) -> Size | None:
+    match = _SIZE.fullmatch(text)
+    return Size(int(match[1]), int(match[2])) if match else None
 
 
 def parse_ratio(text: str) -> Fraction | None:

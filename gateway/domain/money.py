@@ -15,6 +15,8 @@ PICO_PER_NANO = 10**3
 NANO_PER_MICRO = 10**3
 MICRO_PER_USD = 10**6
 PICO_PER_USD = 10**12
+ONE = Fraction(1)
+"""The factor that changes nothing: most factors are this very object, so that nobody has to multiply."""
 
 MAX_MICRO = 2**52
 """The largest amount a counter may be asked to hold; Lua numbers are exact up to 2**53."""
@@ -36,7 +38,8 @@ def parse_multiplier(text: str) -> Fraction:
     """Read a decimal string such as "1.15" exactly; ValueError if it is malformed or negative."""
     if not _DECIMAL.fullmatch(text):
         raise ValueError(f"{text!r} is not a decimal number such as 1.15")
-    return Fraction(text)
+    exact = Fraction(text)
+    return ONE if exact == ONE else exact
 
 
 def _scaled(text: str, scale: int) -> int:
@@ -60,13 +63,13 @@ def micro_from_nano(nano: int) -> int:
 
 def times(nano: int, factor: Fraction) -> int:
     """Nano-USD times an exact factor, rounded up to a whole nano-USD."""
-    return -(-nano * factor.numerator // factor.denominator)
+    return nano if factor is ONE else -(-nano * factor.numerator // factor.denominator)
 
 
 @lru_cache(1024)
 def format_usd(nano: int) -> str:
     """Nano-USD as a plain decimal string of USD, at least two decimals, no trailing zeros beyond them."""
-    sign = "-" if nano < 0 else ""
-    whole, rest = divmod(abs(nano), NANO_PER_USD)
-    decimals = f"{rest:09d}".rstrip("0").ljust(2, "0")
-    return f"{sign}{whole}.{decimals}"
+    if nano < 0:
+        return f"-{format_usd(-nano)}"
+    decimals = f"{nano % NANO_PER_USD:09d}".rstrip("0").ljust(2, "0")
+    return f"{nano // NANO_PER_USD}.{decimals}"

@@ -11,6 +11,7 @@ from gateway.domain.addresses import Egress
 from gateway.domain.batch import Collecting
 from gateway.domain.budget import Budget, Quota
 from gateway.domain.memory import Memory
+from gateway.domain.money import ONE
 from gateway.domain.passing import PassRules
 from gateway.domain.responses import ResponsesRules, TextModel
 from gateway.domain.route import Model, ProviderConfig, Route, Secret
@@ -201,7 +202,7 @@ class Project:
     lanes: frozenset[str] = frozenset({"production"})
     budgets: tuple[Budget, ...] = ()
     quotas: tuple[Quota, ...] = ()
-    multiplier: Fraction = Fraction(1)
+    multiplier: Fraction = ONE
     offline_allowance: int | None = None
     legacy: bool = False
     """`compatibility: legacy`: names and fields of retired models are mapped to what exists."""

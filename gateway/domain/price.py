@@ -120,7 +120,7 @@ class Price:
     per_request: int | None = None
     free: bool = False
     add_ons: AddOns = field(default_factory=AddOns)
-    multiplier: Fraction = Fraction(1)
+    multiplier: Fraction = money.ONE
     charged_for: frozenset[str] = frozenset({Charged.SUCCEEDED})
     bills: Bills = Bills.RETURNED
     reported_unit: int | None = None

@@ -218,7 +218,7 @@ def _tier(tiers: Sequence[T], size: Size) -> T:
 
 def cost_of_usage(usage: Usage, rates: TokenRates) -> int:
     """Nano-USD of what was reported; text output is priced as image output where no rate for it is known."""
-    return money.nano_from_pico(_pico_of_usage(usage, rates))
+    return -(-_pico_of_usage(usage, rates) // money.PICO_PER_NANO)
 
 
 def _pico_of_usage(usage: Usage, rates: TokenRates) -> int:
@@ -228,7 +228,7 @@ def _pico_of_usage(usage: Usage, rates: TokenRates) -> int:
         + usage.image_in * rates.image_in
         + usage.image_in_cached * rates.image_in_cached
         + usage.image_out * rates.image_out
-        + usage.text_out * _text_out(rates)
+        + usage.text_out * (rates.image_out if rates.text_out is None else rates.text_out)
     )
 
 
@@ -241,23 +241,29 @@ def cost_of_work(made: Job, price: Price, model: Model, reading: Reading) -> int
 
     `made` is the job as the answer says that it was made; its `n` is what was asked for.
     """
-    up, down = price.multiplier.numerator, price.multiplier.denominator
     if price.reported_unit is not None and reading.units is not None:
         return money.times(price.reported_unit, reading.units * price.multiplier)
     images = made.n if price.bills is Bills.REQUESTED else reading.images or made.n
-    pico = _pico_of_work(made, price, model, reading, images)
+    if price.tokens is not None:
+        pico = None if reading.usage is None else _pico_of_usage(reading.usage, price.tokens)
+    else:
+        pico = _pico_of_work(made, price, model, reading, images)
     if pico is None:
         return None
-    pico += images * _inputs(made) * price.add_ons.input_image * money.PICO_PER_NANO
-    pico += price.add_ons.request * money.PICO_PER_NANO
+    add_ons = price.add_ons
+    if add_ons.input_image:
+        pico += images * _inputs(made) * add_ons.input_image * money.PICO_PER_NANO
+    pico += add_ons.request * money.PICO_PER_NANO
+    if price.multiplier is money.ONE:
+        return -(-pico // money.PICO_PER_NANO)
+    up, down = price.multiplier.as_integer_ratio()
     return -(-pico * up // (money.PICO_PER_NANO * down))
 
 
 def _pico_of_work(made: Job, price: Price, model: Model, reading: Reading, images: int) -> int | None:
+    """Pico-USD of work that is not sold by tokens, without add-ons."""
     size = Size.parse(made.size)
     sizes = (size,) if size else ()
-    if price.tokens is not None:
-        return None if reading.usage is None else _pico_of_usage(reading.usage, price.tokens)
     if price.per_image:
         qualities = _open(made, model.capabilities.quality)
         return images * _dearest_tier(price, sizes, qualities) * money.PICO_PER_NANO

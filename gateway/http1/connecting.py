@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import time
 from functools import lru_cache
 
 import aiohappyeyeballs
@@ -32,14 +33,18 @@ class Pool:
         self._sweeper: asyncio.TimerHandle | None = None
         self._open: set[Connection] = set()
 
-    async def take(self, origin: Origin, seconds: float | None) -> Connection:
-        """Return a connection, a new one within `seconds`; raises TimeoutError, OSError or UnicodeError."""
+    def idle(self, origin: Origin) -> Connection | None:
+        """Return a connection that is open and idle as far as is known; None if there is none."""
         idle = self._idle.get(origin)
         while idle:
             connection = idle.pop()
-            if asyncio.get_running_loop().time() < connection.good_until and not connection.hung_up():
+            if connection.good_until > time.monotonic():
                 return connection
             self.drop(connection)
+        return None
+
+    async def connect(self, origin: Origin, seconds: float | None) -> Connection:
+        """Return a new connection within `seconds`; raises TimeoutError, OSError or UnicodeError."""
         async with asyncio.timeout(seconds):
             connection = await self._connect(origin)
         self._open.add(connection)
@@ -47,16 +52,17 @@ class Pool:
 
     def give_back(self, origin: Origin, connection: Connection) -> None:
         """Keep a connection that is done with if it can be used again, drop it otherwise."""
-        seconds = min(self._keepalive, connection.idle)
+        seconds = min(connection.idle, self._keepalive)
         if not connection.reusable or seconds <= 0:
             self.drop(connection)
             return
-        loop = asyncio.get_running_loop()
-        connection.idle_since = loop.time()
+        connection.idle_since = time.monotonic()
         connection.good_until = connection.idle_since + seconds
-        self._idle.setdefault(origin, []).append(connection)
+        if (idle := self._idle.get(origin)) is None:
+            self._idle[origin] = idle = []
+        idle.append(connection)
         if self._sweeper is None:
-            self._sweeper = loop.call_later(self._keepalive, self._sweep)
+            self._sweeper = asyncio.get_running_loop().call_later(self._keepalive, self._sweep)
 
     def drop(self, connection: Connection) -> None:
         """Close a connection at once."""
@@ -76,8 +82,7 @@ class Pool:
 
     def _sweep(self) -> None:
         """Close what has been idle for long; the oldest come first."""
-        loop = asyncio.get_running_loop()
-        oldest = loop.time() - self._keepalive
+        oldest = time.monotonic() - self._keepalive
         for origin, idle in [*self._idle.items()]:
             fresh = [connection for connection in idle if connection.idle_since > oldest]
             for connection in idle[: len(idle) - len(fresh)]:
@@ -87,7 +92,9 @@ class Pool:
             else:
                 del self._idle[origin]
         left = [idle[0].idle_since for idle in self._idle.values()]
-        self._sweeper = loop.call_at(min(left) + self._keepalive, self._sweep) if left else None
+        self._sweeper = None
+        if left:
+            self._sweeper = asyncio.get_running_loop().call_later(min(left) - oldest, self._sweep)
 
     async def _connect(self, origin: Origin) -> Connection:
         loop = asyncio.get_running_loop()

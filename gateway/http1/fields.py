@@ -1,4 +1,4 @@
-"""Fields: what an answer's headers say of where its body ends, and of how long its connection is kept."""
+"""Fields: an answer's headers, and what they say of where its body ends and of how long its connection is kept."""
 
 from __future__ import annotations
 
@@ -6,11 +6,41 @@ import re
 from math import inf
 from typing import NamedTuple
 
-Fields = list[tuple[bytes, bytes]]
+Fields = list[tuple[str, str]]
+"""Names in lower case, each byte a character (latin-1)."""
+
+MAX_HEADER_FIELDS = 200
 
 _MARGIN = 1.0
 """Seconds before the server hangs up, by its own word, from which on nothing is begun any more."""
-_TIMEOUT = re.compile(rb"(?:^|[,\s])timeout=(\d{1,6})(?!\d)", re.IGNORECASE)
+_TIMEOUT = re.compile(r"(?:^|[,\s])timeout=([0-9]{1,6})(?![0-9])", re.IGNORECASE)
+
+_MOST_PLAIN = 4096
+"""Bytes of a head that is read here."""
+_PLAIN = re.compile(  # no possessive groups: Python before 3.11.5 takes too much by them
+    rb"HTTP/1\.1 ([2-5][0-9][0-9]) [!-~]+(?: +[!-~]+)*\r\n"
+    rb"((?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [!-~]+(?: +[!-~]+)*\r\n)*)\r\n"
+)
+_FIELD = re.compile(r"([^:]+): ([^\r]*)\r\n")
+_LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
+_BODYLESS = (204, 304)
+_TELLING = frozenset(
+    {"content-length", "keep-alive", "connection", "proxy-connection", "transfer-encoding", "trailer", "upgrade"}
+)
+_NAMES_KEPT = 1024
+
+
+class _Lowered(dict[str, str]):
+    """Names in lower case by how they are written: servers say the same few again and again."""
+
+    def __missing__(self, name: str) -> str:
+        lowered = name.lower()
+        if len(self) < _NAMES_KEPT:
+            self[name] = lowered
+        return lowered
+
+
+lowered = _Lowered()
 
 
 class Framing(NamedTuple):
@@ -20,19 +50,56 @@ class Framing(NamedTuple):
     """
 
     length: int | None
-    coding: bytes
+    coding: str
     idle: float
 
 
 def framing_of(fields: Fields) -> Framing:
     """Read it; a server that says nothing of idle connections keeps them for ever."""
-    length, coding, idle = None, b"", inf
+    length, coding, idle = None, "", inf
     for name, value in fields:
-        lowered = name.lower()
-        if lowered == b"content-length":
+        if name == "content-length":
             length = int(value)
-        elif lowered == b"transfer-encoding":
-            coding = b"%s,%s" % (coding, value) if coding else value
-        elif lowered == b"keep-alive" and (told := _TIMEOUT.search(value)) is not None:
-            idle = int(told[1]) - _MARGIN
+        elif name == "transfer-encoding":
+            coding = f"{coding},{value}" if coding else value
+        elif name == "keep-alive":
+            idle = min(idle, _idle(value))
     return Framing(length, coding, idle)
+
+
+def _idle(value: str) -> float:
+    told = _TIMEOUT.search(value)
+    return inf if told is None else int(told[1]) - _MARGIN
+
+
+def by_name(fields: Fields) -> dict[str, str]:
+    """Return the value of each header; those of one that is there several times together (RFC 9110, 5.3)."""
+    named: dict[str, str] = {}
+    for name, value in fields:
+        named[name] = f"{named[name]}, {value}" if name in named else value
+    return named
+
+
+def plain_head(data: bytes) -> tuple[int, Fields, int, float, int] | None:
+    """Return what a whole head says that leaves nothing to doubt, and None for any other: the parser is to judge it.
+
+    It is the status, the headers, the body's length, the seconds that the connection may be idle, and how many bytes
+    the head has. Its body has a length and no coding, and the connection goes on after it.
+    """
+    head = _PLAIN.match(data, 0, _MOST_PLAIN)
+    if head is None or (status := int(head[1])) in _BODYLESS:
+        return None
+    fields = [(lowered[name], value) for name, value in _FIELD.findall(head[2].decode("ascii"))]
+    length, idle = None, inf
+    for name, value in fields:
+        if name not in _TELLING:
+            continue
+        if name == "content-length" and length is None and _LENGTH.fullmatch(value):
+            length = int(value)
+        elif name == "keep-alive":
+            idle = min(idle, _idle(value))
+        elif name != "connection" or value.lower() != "keep-alive":
+            return None
+    if length is None or len(fields) > MAX_HEADER_FIELDS:
+        return None
+    return status, fields, length, idle, head.end()

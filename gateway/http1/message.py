@@ -8,7 +8,9 @@ from typing import NamedTuple
 import httpx
 
 from gateway.http1.connection import Connection
-from gateway.http1.fields import Fields
+from gateway.http1.fields import Fields, by_name
+
+_OK, _REDIRECTED = 200, 300
 
 
 class Origin(NamedTuple):
@@ -32,12 +34,15 @@ class Timeouts(NamedTuple):
 
 
 class Outgoing(NamedTuple):
-    """A request. `length` is the body's in bytes, None if it is to be sent in chunks."""
+    """A request. `length` is the body's in bytes, None if it is to be sent in chunks.
+
+    A body that is bytes is written in one go, before the answer is waited for: it had better be short.
+    """
 
     origin: Origin
     method: str
     head: bytes
-    body: AsyncIterable[bytes] | None
+    body: AsyncIterable[bytes] | bytes | None
     length: int | None
     timeouts: Timeouts
 
@@ -46,7 +51,7 @@ class Incoming(httpx.AsyncByteStream):
     """A status line, headers, and the body to come. Iterating may stop and go on later.
 
     `done` is called once, when the body was read to its end or nobody wants the rest. `said` are the headers as text,
-    names in lower case.
+    names in lower case, and `named` the values of each.
     """
 
     def __init__(self, connection: Connection, seconds: float | None, done: Callable[[], None]) -> None:
@@ -54,18 +59,35 @@ class Incoming(httpx.AsyncByteStream):
         self._seconds = seconds
         self._done: Callable[[], None] | None = done
         self.status_code = connection.status
-        self.fields: Fields = connection.fields
-        self.said = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in self.fields]
+        self.said: Fields = connection.fields
+        self.named = dict(self.said)
+        if len(self.named) < len(self.said):
+            self.named = by_name(self.said)
 
     @property
     def is_success(self) -> bool:
         """Whether the status is a 2xx."""
-        return httpx.codes.is_success(self.status_code)
+        return _OK <= self.status_code < _REDIRECTED
+
+    @property
+    def fields(self) -> list[tuple[bytes, bytes]]:
+        """The headers as bytes."""
+        return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self.said]
 
     @property
     def headers(self) -> httpx.Headers:
         """All headers, made anew each time."""
         return httpx.Headers(self.fields)
+
+    def whole(self, limit: int) -> bytes | None:
+        """Return the body if all of it is here in one piece, `limit` bytes at most; None if it is to be read."""
+        if self._done is None:
+            return None
+        body = self._connection.whole(limit)
+        if body is not None:
+            done, self._done = self._done, None
+            done()
+        return body
 
     async def read(self) -> bytes:
         """Return the next bytes of the body as they came, empty at its end; raises `httpx.TransportError`."""
@@ -87,7 +109,8 @@ class Incoming(httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         """Close the connection, unless the answer is in and the connection can go back to the pool."""
-        self._end()
+        if self._done is not None:
+            self._end()
 
     def _end(self) -> None:
         done, self._done = self._done, None

@@ -8,6 +8,7 @@ request was handed to the socket; every other `httpx.TransportError` means that 
 from __future__ import annotations
 
 import ssl
+from collections.abc import AsyncIterable
 from functools import partial
 
 import httpx
@@ -18,10 +19,10 @@ from gateway.http1.message import Incoming, Origin, Outgoing, outgoing
 from gateway.http1.resolving import RememberingResolver, Resolver, configured_hosts
 from gateway.http1.upload import Upload
 
-_STALE_CONNECTIONS = 5
-"""How many connections that the server had hung up on are dropped before giving up; each time nothing was sent."""
+_NEW_CONNECTIONS = 5
+"""How many connections are made for one request while the server hangs up on them before anything is sent."""
 
-_AT_ONCE = 64 * 1024
+AT_ONCE = 64 * 1024
 """Bytes; a body of this length or less is handed to the socket whole, before the answer is waited for."""
 
 
@@ -48,25 +49,47 @@ class Transport(httpx.AsyncBaseTransport):
 
     async def send(self, request: Outgoing) -> Incoming:
         """Return once the status line and headers are in; raise a `httpx.TransportError` as the module describes."""
-        for _ in range(_STALE_CONNECTIONS):
+        made = 0
+        while True:
+            connection = self._pool.idle(request.origin)
+            if connection is None:
+                if made == _NEW_CONNECTIONS:
+                    raise httpx.ConnectError("the server hung up before the request was sent")
+                made += 1
+                connection = await self._connect(request)
+            answer: Incoming | None = None
             try:
-                connection = await self._pool.take(request.origin, request.timeouts.connect)
-            except TimeoutError as error:
-                raise httpx.ConnectTimeout("the connection was not made in time") from error
-            except Exception as error:
-                raise httpx.ConnectError(f"{type(error).__name__}: {error}") from error
-            answer = await self._exchange(connection, request)
+                if await connection.stale():
+                    continue
+                if request.body is None or isinstance(request.body, bytes):
+                    connection.begin(request.method)
+                    connection.write(request.head + request.body if request.body else request.head)
+                    await connection.head(None, request.timeouts.read)
+                    end = partial(self._pool.give_back, request.origin, connection)
+                    answer = Incoming(connection, request.timeouts.read, end)
+                else:
+                    answer = await self._streamed(connection, request, request.body)
+            finally:
+                if answer is None:
+                    self._pool.drop(connection)
             if answer is not None:
                 return answer
-        raise httpx.ConnectError("the server hung up before the request was sent")
 
-    async def _exchange(self, connection: Connection, request: Outgoing) -> Incoming | None:
+    async def _connect(self, request: Outgoing) -> Connection:
+        try:
+            return await self._pool.connect(request.origin, request.timeouts.connect)
+        except TimeoutError as error:
+            raise httpx.ConnectTimeout("the connection was not made in time") from error
+        except Exception as error:
+            raise httpx.ConnectError(f"{type(error).__name__}: {error}") from error
+
+    async def _streamed(self, connection: Connection, request: Outgoing, body: AsyncIterable[bytes]) -> Incoming | None:
         """Write at most once; None if the connection turned out to be no good before a byte was written."""
-        upload = Upload(connection, request.head, request.body, request.length, request.timeouts.write)
+        upload = Upload(connection, request.head, body, request.length, request.timeouts.write)
         answer: Incoming | None = None
         try:
             connection.begin(request.method)
-            if request.body is None or (request.length is not None and request.length <= _AT_ONCE):
+            if request.length is not None and request.length <= AT_ONCE:
                 await upload.run(wait=False)
             else:
                 upload.start()
@@ -79,7 +102,6 @@ class Transport(httpx.AsyncBaseTransport):
         finally:
             if answer is None:
                 upload.finish()
-                self._pool.drop(connection)
         return answer
 
     def _end(self, connection: Connection, upload: Upload, origin: Origin) -> None:

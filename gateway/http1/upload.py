@@ -25,7 +25,7 @@ class Upload:
         self,
         connection: Connection,
         head: bytes,
-        body: AsyncIterable[bytes] | None,
+        body: AsyncIterable[bytes],
         length: int | None,
         seconds: float | None,
     ) -> None:
@@ -55,7 +55,7 @@ class Upload:
     async def run(self, *, wait: bool) -> None:
         """Write all of it, waiting for a slow server if wanted; raises nothing."""
         try:
-            await (self._write_body(self._body, wait=wait) if self._body is not None else self._write(b"", wait=wait))
+            await self._write_body(wait=wait)
             self._whole = not self.stale
         except _ServerError as error:
             self._fail(error.failure)
@@ -63,9 +63,9 @@ class Upload:
             kind = httpx.WriteError if self.sent else httpx.ConnectError
             self._fail(kind(f"the body cannot be read: {type(error).__name__}: {error}"), error)
 
-    async def _write_body(self, body: AsyncIterable[bytes], *, wait: bool) -> None:
+    async def _write_body(self, *, wait: bool) -> None:
         left = self._length
-        async for chunk in body:
+        async for chunk in self._body:
             if not chunk:
                 continue
             if left is not None:

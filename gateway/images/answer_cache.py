@@ -24,7 +24,7 @@ from gateway.ports import Body, InputImage, Outbound, Truncated
 from gateway.ports.storage import Blobs, StorageUnavailable
 from gateway.request.duplicates import Watched
 from gateway.request.exchange import Admitted, Exchange
-from gateway.request.flight import own_headers
+from gateway.request.means import own_headers
 from gateway.request.repetition import digest
 from gateway.routing.explanation import in_usd
 

@@ -180,6 +180,8 @@ class Linker:
 class ProjectLinks:
     """Implements `ports.Links` for one request, and remembers what it kept."""
 
+    __slots__ = ("_base", "_linker", "_patience", "_project", "_until", "kept")
+
     def __init__(self, linker: Linker, project: str, base: str, patience: float) -> None:
         self._linker = linker
         self._project = project

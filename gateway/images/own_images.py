@@ -81,6 +81,10 @@ class WithOwnImages:
         """Hex SHA-256 of what the body says; None if it was not taken."""
         return self.body.fingerprint
 
+    @property
+    def likeness(self) -> None:
+        """It is like no other: its images are its own."""
+
     def render(self, changes: Mapping[str, str | int | None]) -> Rendered:
         """Return the body with fields changed, links as they came."""
         return self.body.render(changes)

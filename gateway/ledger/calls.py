@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from gateway.domain.fresh import fresh_hex
@@ -24,9 +25,8 @@ _TOGETHER = frozenset({"hold", "settle", "void"})
 """Operations that every request needs; what is done in the background has no hurry, and may be large."""
 
 
-def token() -> str:
-    """Return a name that nothing else has, for one operation or one instance."""
-    return fresh_hex(12)
+token = partial(fresh_hex, 12)
+"""Returns a name that nothing else has, for one operation or one instance."""
 
 
 class OnDoubt(Protocol):
@@ -49,29 +49,52 @@ class Calls:
         self._names = names
         self._observer = observer
         self._on_doubt = on_doubt
-        self._lost = store.lost
+        self._losses = store.losses
+        self._lost = store.losses.count
         self._instance = token()
         self._number = 0
         self._done = 0
 
-    async def write(self, operation: str, what: Script, keys: Sequence[str], args: Sequence[str]) -> Any:
-        """Run a script that notes this instance's operations; raises LedgerUnavailable."""
-        self._number += 1
-        number, done = self._number, self._done
-        every = [self._names.instances, *keys]
-        told = [self._instance, str(number), *args]
-        if operation in _TOGETHER:
-            run = self._together.run(what, every, told)
-        else:
-            run = self._store.run(what, every, told, repeatable=True)
-        before, reply = await self._timed(operation, run)
+    async def write(
+        self,
+        operation: str,
+        what: Script,
+        keys: Sequence[str],
+        args: Sequence[str],
+        *,
+        to_end: bool = False,
+        alone: bool = False,
+    ) -> Any:
+        """Run a script that notes this instance's operations; `to_end` and `alone` as in `Together.run`.
+
+        Raises LedgerUnavailable.
+        """
+        number, done = self._number + 1, self._done
+        self._number = number
+        every = (self._names.instances, *keys)
+        told = (self._instance, str(number), *args)
+        began = time.monotonic()
+        try:
+            if operation in _TOGETHER:
+                before, reply = await self._together.run(what, every, told, to_end=to_end, alone=alone)
+            else:
+                before, reply = await self._store.run(what, every, told, repeatable=True)
+        except Exception:
+            self._called(operation, began, failed=True)
+            raise
+        self._called(operation, began, failed=False)
         self._done = max(self._done, number)
+        lost = self._losses.count
         if int(before) < done:
             self._on_doubt(certainly=True)
-        elif self._store.lost != self._lost:
+        elif lost != self._lost:
             self._on_doubt(certainly=False)
-        self._lost = self._store.lost
+        self._lost = lost
         return reply
+
+    async def wait(self) -> None:
+        """Return once what goes together has been told the store, or could not be."""
+        await self._together.wait()
 
     async def read(self, what: Script, keys: Sequence[str], args: Sequence[str]) -> Any:
         """Run a script that writes nothing; raises LedgerUnavailable."""
@@ -96,5 +119,8 @@ class Calls:
             failed = False
             return reply
         finally:
-            if self._observer is not None:
-                self._observer.emit(LedgerCalled(operation, time.monotonic() - began, failed))
+            self._called(operation, began, failed=failed)
+
+    def _called(self, operation: str, began: float, *, failed: bool) -> None:
+        if self._observer is not None:
+            self._observer.emit(LedgerCalled(operation, time.monotonic() - began, failed))

@@ -81,23 +81,26 @@ class DeferredSettlements:
         return on_disk
 
     async def _now_or_later(self, what: Settlement | Void) -> SettleResult | None:
-        hold = self._ledger.record_of(what.request_id, what.attempt)
-        untold = Untold(operation_token(), _now(), what, hold)
+        token = operation_token()
         if not self._away:
             try:
-                return await self._tell(untold)
+                if isinstance(what, Settlement):
+                    return await self._ledger.settle(what, token=token)
+                return await self._ledger.void(what.request_id, what.attempt, what.reason, token=token)
             except LedgerUnavailable as error:
                 self._away = not isinstance(error, LedgerRefused)
                 log.warning("a settlement waits for the store: %s", error)
             except asyncio.CancelledError:
-                _ = self._keep(untold)  # the operation goes on, but nobody would see it fail
+                _ = self._keep(what, token)  # the operation goes on, but nobody would see it fail
                 raise
-        kept = self._keep(untold)
+        kept = self._keep(what, token)
         if kept is not None and await kept:
             failpoint.reach("journal_written")
         return None
 
-    def _keep(self, untold: Untold) -> asyncio.Future[bool] | None:
+    def _keep(self, what: Settlement | Void, token: str) -> asyncio.Future[bool] | None:
+        hold = self._ledger.record_of(what.request_id, what.attempt)  # as long as the store was not heard, it is known
+        untold = Untold(token, _now(), what, hold)
         kept = self._journal.append(untold) if self._journal is not None else None
         self._wait_for_store([untold])
         return kept

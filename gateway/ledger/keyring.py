@@ -11,7 +11,7 @@ from gateway.domain.caller import Caller
 from gateway.ledger import script
 from gateway.ledger.errors import StoreError
 from gateway.ledger.key_format import well_formed
-from gateway.ledger.keys import KeyRecord, records_by_digest
+from gateway.ledger.keys import KeyRecord, pages, records_by_digest
 from gateway.ledger.names import Names
 from gateway.ledger.pepper import check_pepper, digest
 from gateway.ledger.store import Store
@@ -50,12 +50,11 @@ class RedisKeyring:
 
     async def find(self, key: str) -> Caller | None:
         """Return the caller, or None if the key is malformed, unknown, expired or revoked."""
-        if not well_formed(key):
-            return None
         where = digest(self._pepper, key)
-        if where not in self._records:
-            await self._look_again()
         record = self._records.get(where)
+        if record is None and well_formed(key):
+            await self._look_again()
+            record = self._records.get(where)
         if record is None or not record.live(time.time()):
             return None
         return Caller(record.id, record.project, record.job_type, record.name)
@@ -101,27 +100,44 @@ class RedisKeyring:
         It counts changes, so that a store which lost some comes to the same one again: each has its own versions.
         """
         async with self._refreshing:
-            lost = self._store.lost
+            lost = self._store.losses.count
             version = lost, await self._store.execute("HGET", self._names.meta, "keys_version")
             if version[1] is None and self._stored:
                 await self._put_back()
             elif version != self._version:
-                self._stored = await self._read()
-                self._records = records_by_digest(self._stored)
+                self._stored, self._records = await self._read()
                 self._by_id = {record.id: record for record in self._records.values()}
                 self._version = version
 
-    async def _read(self) -> dict[str, str]:
-        """Return every record. What was revoked stays so, though a store that came back older may not know of it."""
+    async def _read(self) -> tuple[dict[str, str], dict[str, KeyRecord]]:
+        """Return every record, as it is stored and read.
+
+        What was revoked stays so, though a store that came back older may not know of it.
+        """
+        before = self._records
         while True:
-            stored: dict[str, str] = await self._store.execute("HGETALL", self._names.keys)
-            live = [where for where, record in records_by_digest(stored).items() if record.revoked is None]
-            again = [where for where in live if where in self._records and self._records[where].revoked is not None]
+            stored, records = await self._scan()
+            live = [where for where, record in records.items() if record.revoked is None]
+            again = [where for where in live if where in before and before[where].revoked is not None]
             if not again:
-                return stored
+                return stored, records
             log.warning("the store has lost that %d keys were revoked: telling it again", len(again))
             triples = [word for where in again for word in (where, stored[where], self._stored[where])]
             await self._store.run(script.WRITE_KEYS, [self._names.keys, self._names.meta], triples)
+
+    async def _scan(self) -> tuple[dict[str, str], dict[str, KeyRecord]]:
+        """Return what is stored, page by page; a record that has not changed is not read again.
+
+        What is written meanwhile may be missing: it has a version of its own, and is found by the next look.
+        """
+        stored: dict[str, str] = {}
+        records: dict[str, KeyRecord] = {}
+        async for page in pages(self._store, self._names.keys):
+            same = [where for where, text in page.items() if self._stored.get(where) == text]
+            records |= {where: self._records[where] for where in same if where in self._records}
+            records |= records_by_digest({where: page[where] for where in page.keys() - same})
+            stored |= page
+        return stored, records
 
     async def _put_back(self) -> None:
         """A store that was emptied gets the keys again that are known here; nobody is locked out by its loss."""

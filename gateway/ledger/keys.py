@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 
 from gateway.ledger import script, wire
@@ -17,6 +17,8 @@ from gateway.ledger.store import Store
 log = logging.getLogger(__name__)
 
 ID_LENGTH = 12
+PAGE = 500
+"""Keys read at once."""
 
 
 class UnknownKey(Exception):
@@ -110,7 +112,9 @@ class Keys:
         raise UnknownKey(f"no key has the id {key_id!r}")
 
     async def _read(self) -> Mapping[str, str]:
-        found: Mapping[str, str] = await self._store.execute("HGETALL", self._names.keys)
+        found: dict[str, str] = {}
+        async for page in pages(self._store, self._names.keys):
+            found |= page
         return found
 
     async def _write(self, changes: Mapping[str, tuple[str, KeyRecord]]) -> bool:
@@ -123,6 +127,18 @@ def drafted(project: str, *, name: str = "", job_type: str | None = None, secret
     """Return a key that is not good yet, with a new secret or a well-formed one: `Keys.put` makes it good."""
     draft = _make(project, name, job_type, None)
     return draft if secret is None else replace(draft, secret=secret)
+
+
+async def pages(store: Store, name: str) -> AsyncIterator[dict[str, str]]:
+    """Yield the stored hash of keys, some at a time; what is written meanwhile may be missing. LedgerUnavailable.
+
+    In one piece a hundred thousand keys would keep the store silent for so long that it counted as away.
+    """
+    cursor: str | None = "0"
+    while cursor is not None:
+        following, page = await store.execute("HSCAN", name, cursor, "COUNT", PAGE)
+        cursor = str(following) if int(following) else None
+        yield page
 
 
 def records_by_digest(raw: Mapping[str, str]) -> dict[str, KeyRecord]:

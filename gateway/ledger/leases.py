@@ -44,11 +44,12 @@ class Leases:
         self._lease = lease
         self._retention = retention
         self._on_expired = on_expired
-        self._dropped: dict[str, list[str]] = {}  # tokens by request
+        self.dropped: dict[str, list[str]] = {}
+        """Tokens of holds that are still to be given back, by request."""
 
     def drop(self, token: str, request_id: str) -> None:
         """Give back a hold whose answer nobody got, as soon as the store answers."""
-        self._dropped.setdefault(request_id, []).append(token)
+        self.dropped.setdefault(request_id, []).append(token)
 
     async def run(self) -> None:
         """Renew every third of a lease and sweep every second, each with some jitter, until cancelled."""
@@ -82,8 +83,8 @@ class Leases:
 
     async def give_back(self, request_id: str | None = None) -> None:
         """Give back dropped holds, of one request or of all."""
-        for of in list(self._dropped) if request_id is None else [request_id]:
-            for token in tuple(self._dropped.get(of, ())):
+        for of in list(self.dropped) if request_id is None else [request_id]:
+            for token in tuple(self.dropped.get(of, ())):
                 keys = (*self._keys(of), self._names.task_prefix + task_of(of))
                 args = (token, of, "no_answer", self._retention)
                 await self._calls.write("void", script.DROP, keys, args)
@@ -91,11 +92,11 @@ class Leases:
                 self._forget(of, token)
 
     def _forget(self, request_id: str, token: str) -> None:
-        tokens = self._dropped.get(request_id, [])
+        tokens = self.dropped.get(request_id, [])
         if token in tokens:  # two may have given it back at once
             tokens.remove(token)
         if not tokens:
-            self._dropped.pop(request_id, None)
+            self.dropped.pop(request_id, None)
 
     async def sweep(self) -> None:
         """Give back dropped holds, then end what lapsed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 _REALM = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
@@ -16,9 +17,9 @@ _OWNER = re.compile(r"[0-9a-f]{12}")
 _BATCH_KEY = re.compile(r"batch_[0-9a-f]{32}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Names:
-    """Key names of one realm; ValueError for a realm that could forge another's."""
+    """Key names of one realm, each put together once; ValueError for a realm that could forge another's."""
 
     realm: str = "main"
 
@@ -29,22 +30,22 @@ class Names:
     def _name(self, what: str) -> str:
         return f"igw:{{{self.realm}}}:{what}"
 
-    @property
+    @cached_property
     def prefix(self) -> str:
         """What all of them begin with."""
         return self._name("")
 
-    @property
+    @cached_property
     def task_prefix(self) -> str:
         """What names of tasks begin with."""
         return self._name("task:")
 
-    @property
+    @cached_property
     def callback_prefix(self) -> str:
         """What names of messages to clients begin with."""
         return self._name("callback:")
 
-    @property
+    @cached_property
     def meta(self) -> str:
         """HASH: the ledger's identity, the version of its keys, and how far entries were exported and trimmed.
 
@@ -52,38 +53,43 @@ class Names:
         """
         return self._name("meta")
 
-    @property
+    @cached_property
     def balances(self) -> str:
         """HASH: a cell per meter, and per calendar window of a budget."""
         return self._name("bal")
+
+    @cached_property
+    def request_prefix(self) -> str:
+        """What the names of all requests begin with."""
+        return self._name("req:")
 
     def request(self, request_id: str) -> str:
         """HASH: one request and its attempts; ValueError for an id that could name another key."""
         if not _REQUEST_ID.fullmatch(request_id):
             raise ValueError(f"request id {request_id!r}: letters, digits, _, - and . only, 128 at most")
-        return self._name(f"req:{request_id}")
+        return self.request_prefix + request_id
 
-    @property
+    @cached_property
     def due(self) -> str:
         """ZSET: `request id:attempt` of every live hold, by the millisecond at which its lease lapses."""
         return self._name("due")
 
-    @property
+    @cached_property
     def entries(self) -> str:
         """STREAM: everything that changed what was spent."""
         return self._name("entries")
 
-    @property
+    @cached_property
     def base(self) -> str:
         """HASH: micro-USD by cell, the sum of entries that were exported and trimmed from the stream."""
         return self._name("base")
 
-    @property
+    @cached_property
     def instances(self) -> str:
         """HASH: how far each gateway's own operations got, by which it notices a store that came back older."""
         return self._name("instances")
 
-    @property
+    @cached_property
     def adjustments(self) -> str:
         """HASH: ids of adjustments and postings that were booked."""
         return self._name("adjustments")
@@ -94,7 +100,7 @@ class Names:
             raise ValueError(f"binding {name!r}: 64 hex digits only")
         return self._name(f"idem:{name}")
 
-    @property
+    @cached_property
     def keys(self) -> str:
         """HASH: the keyed hash of an API key, and its record."""
         return self._name("keys")
@@ -113,27 +119,27 @@ class Names:
         """ZSET: ids of a project's tasks, by the order in which they were added."""
         return self._name(f"tasks:of:{project}")
 
-    @property
+    @cached_property
     def task_turns(self) -> str:
         """ZSET: projects whose queue may have tasks that nobody had yet, whoever is next first."""
         return self._name("tasks:turns")
 
-    @property
+    @cached_property
     def task_looks(self) -> str:
         """ZSET: projects of which tasks are taken, by the millisecond at which to look for silent workers."""
         return self._name("tasks:looks")
 
-    @property
+    @cached_property
     def tasks_returned(self) -> str:
         """ZSET: ids of tasks that their worker gave back, by the millisecond at which it did."""
         return self._name("tasks:returned")
 
-    @property
+    @cached_property
     def tasks_ended(self) -> str:
         """ZSET: `status task project` of tasks that have ended, by the millisecond at which they are forgotten."""
         return self._name("tasks:ended")
 
-    @property
+    @cached_property
     def task_counts(self) -> str:
         """HASH: how many tasks there are by status, and how many were ever added."""
         return self._name("tasks:counts")
@@ -148,12 +154,12 @@ class Names:
             raise ValueError(f"message id {message_id!r}: msg_ and 32 hex digits only")
         return self._name(f"callback:{message_id}")
 
-    @property
+    @cached_property
     def callbacks_due(self) -> str:
         """ZSET: ids of messages to be sent, by the millisecond at which each is due."""
         return self._name("callbacks:due")
 
-    @property
+    @cached_property
     def callbacks_dead(self) -> str:
         """ZSET: ids of messages that nobody took, by the millisecond at which the last try failed."""
         return self._name("callbacks:dead")
@@ -174,7 +180,7 @@ class Names:
             raise ValueError(f"gateway {owner!r}: 12 hex digits only")
         return self._name(f"hints:{owner}")
 
-    @property
+    @cached_property
     def response_prefix(self) -> str:
         """What the names of all responses begin with."""
         return self._name("response:")
@@ -185,12 +191,12 @@ class Names:
             raise ValueError(f"response id {response_id!r}: letters, digits, _ and - only")
         return f"{self.response_prefix}{response_id}"
 
-    @property
+    @cached_property
     def responses_followed(self) -> str:
         """ZSET: ids of responses whose work goes on, by the millisecond at which another may follow them."""
         return self._name("responses:followed")
 
-    @property
+    @cached_property
     def pulses(self) -> str:
         """HASH: the last word of each process, by its name; nothing of money depends on it."""
         return self._name("pulses")
@@ -201,7 +207,7 @@ class Names:
             raise ValueError(f"hour {hour!r}: such as 2026-11-20T09 only")
         return self._name(f"happened:{hour}")
 
-    @property
+    @cached_property
     def refused(self) -> str:
         """LIST: the newest requests that were refused, newest first, 200 at most."""
         return self._name("refused")

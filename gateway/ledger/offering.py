@@ -1,4 +1,4 @@
-"""Offering: the candidates of a hold as its script takes them, the first few alone before all of them."""
+"""Offering: the candidates of a hold as its script takes them, the first alone, then a few, then all of them."""
 
 from __future__ import annotations
 
@@ -9,34 +9,70 @@ from gateway.domain.budget import Candidate
 from gateway.ledger import wire
 
 FEW = 4
-"""Candidates that are offered at first: nearly every request takes one of them, and of many each costs time."""
+"""Candidates that are offered before all are: nearly every request takes one of them, and of many each costs time."""
+WARY = 16
+"""How often the first candidate must have been taken, since it last was not, to be offered alone again."""
+_MOST_ROUTES = 4096
+
+
+class Firsts:
+    """Whether first candidates were taken lately, by their routes: while they are, one alone costs the least.
+
+    It decides how many calls a hold takes, never what is held.
+    """
+
+    def __init__(self) -> None:
+        self._wary: dict[str, int] = {}
+
+    def few(self, route: str) -> int:
+        """Return how many candidates to offer at first where the first is on this route."""
+        return FEW if route in self._wary else 1
+
+    def told(self, route: str, reply: Sequence[Any]) -> None:
+        """Take note of what the script replied to candidates the first of which is on this route."""
+        if reply[0] == "DENIED" or (reply[0] == "HELD" and int(reply[1]) > 0):
+            if len(self._wary) >= _MOST_ROUTES:
+                self._wary.clear()
+            self._wary[route] = WARY
+        elif reply[0] == "HELD" and (left := self._wary.pop(route, 1) - 1):
+            self._wary[route] = left
 
 
 class Offers:
     """The candidates of one hold, each written out when it is first needed. ValueError for malformed amounts."""
 
-    def __init__(self, candidates: Sequence[Candidate]) -> None:
+    def __init__(self, candidates: Sequence[Candidate], firsts: Firsts) -> None:
         self._candidates = candidates
+        self._firsts = firsts
         self._written: list[str] = []
 
     def __getitem__(self, index: int) -> str:
         """Return a candidate as JSON."""
-        while len(self._written) <= index:
-            self._written.append(wire.candidate_arg(self._candidates[len(self._written)]))
-        return self._written[index]
+        written = self._written
+        while len(written) <= index:
+            written.append(wire.candidate_arg(self._candidates[len(written)]))
+        return written[index]
 
-    async def ask(self, hold: Callable[[str, str], Awaitable[Any]], *, only_if_held: bool) -> Any:
+    def ask(self, hold: Callable[[str, str], Awaitable[Any]], *, only_if_held: bool) -> Awaitable[Any]:
         """Return the reply of `hold`, which is given candidates as JSON, and "1" to release only if something is held.
 
         Where none of a few was taken all are judged at once: what stands in the way of the first ones opens the ranges
         of those after them, and may have changed meanwhile. Nothing is given back before.
         """
         count = len(self._candidates)
-        if count > FEW:
-            reply = await hold(self._first(FEW), "1")
-            if reply[0] != "DENIED":
+        if count > 1:
+            return self._by_steps(hold, count, "1" if only_if_held else "")
+        return hold(f"[{self[0]}]" if count else "[]", "1" if only_if_held else "")
+
+    async def _by_steps(self, hold: Callable[[str, str], Awaitable[Any]], count: int, only_if_held: str) -> Any:
+        route = self._candidates[0].route
+        offered = min(self._firsts.few(route), count)
+        while True:
+            reply = await hold(self._first(offered), "1" if offered < count else only_if_held)
+            if reply[0] != "DENIED" or offered == count:
+                self._firsts.told(route, reply)
                 return reply
-        return await hold(self._first(count), "1" if only_if_held else "")
+            offered = FEW if offered < FEW < count else count
 
     def _first(self, count: int) -> str:
-        return "[" + ",".join(self[index] for index in range(count)) + "]"
+        return f"[{','.join([self[index] for index in range(count)])}]"

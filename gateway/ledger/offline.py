@@ -66,7 +66,8 @@ class OfflineLedger:
         Nor is one that is to wait: its queue is in the store.
         """
         try:
-            await self._tell_of_earlier(request_id)
+            if self._taken:
+                await self._tell_of_earlier(request_id)
             answer = await self._ledger.choose_and_hold(
                 request_id,
                 candidates,

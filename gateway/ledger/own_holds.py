@@ -82,17 +82,20 @@ class OwnHolds:
 
     def __init__(self) -> None:
         self._live: dict[str, HoldRecord] = {}
-        self._due: set[str] = set()
+        self._lapsed: set[str] = set()
         self._ended: deque[Ending] = deque(maxlen=KEPT_MOST)
         self._newest: dict[str, int] = {}
 
     def add(self, record: HoldRecord) -> None:
         """A hold was taken."""
-        self._live[record.member] = record
-        self._due.add(record.member)
-        self._newest[record.request_id] = max(self._newest.pop(record.request_id, 0), record.attempt)
-        if len(self._newest) > KEPT_MOST:
-            del self._newest[next(iter(self._newest))]
+        name = f"{record.request_id}:{record.attempt}"
+        self._live[name] = record
+        if self._lapsed:
+            self._lapsed.discard(name)
+        newest = self._newest
+        newest[record.request_id] = max(newest.pop(record.request_id, 0), record.attempt)
+        if len(newest) > KEPT_MOST:
+            del newest[next(iter(newest))]
 
     def newest(self, request_id: str) -> int:
         """Return the highest attempt of a request that was taken here lately; 0 if none was."""
@@ -100,7 +103,7 @@ class OwnHolds:
 
     def find(self, request_id: str, attempt: int) -> HoldRecord | None:
         """Return a hold that has not ended here."""
-        return self._live.get(member(request_id, attempt))
+        return self._live.get(f"{request_id}:{attempt}")
 
     def sent(self, request_id: str, attempt: int) -> None:
         """A queued hold's request is about to leave."""
@@ -110,14 +113,17 @@ class OwnHolds:
 
     def remove(self, request_id: str, attempt: int) -> HoldRecord | None:
         """It has ended; return it."""
-        name = member(request_id, attempt)
-        self._due.discard(name)
+        name = f"{request_id}:{attempt}"
+        if self._lapsed:
+            self._lapsed.discard(name)
         return self._live.pop(name, None)
 
     def ended(self, ending: Ending) -> None:
         """Remember how a hold ended, for a while."""
-        self._forget(ending.ended)
-        self._ended.append(ending)
+        ended = self._ended
+        if ended and ended[0].ended < ending.ended - KEPT_SECONDS:
+            self._forget(ending.ended)
+        ended.append(ending)
 
     def _forget(self, now: float) -> None:
         while self._ended and self._ended[0].ended < now - KEPT_SECONDS:
@@ -125,13 +131,13 @@ class OwnHolds:
 
     def lapsed(self, names: list[str]) -> None:
         """Their leases ran out; what they cost is still to be told, so they are kept but no longer renewed."""
-        self._due.difference_update(names)
+        self._lapsed.update(name for name in names if name in self._live)
 
     @property
     def due(self) -> list[str]:
         """Names of the holds whose leases are to be renewed; what ended long ago is forgotten on the way."""
         self._forget(time.monotonic())
-        return list(self._due)
+        return [name for name in self._live if name not in self._lapsed]
 
     @property
     def live(self) -> list[HoldRecord]:

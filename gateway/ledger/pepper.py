@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import os
 import secrets
@@ -61,7 +60,7 @@ def _create(path: Path) -> None:
 
 def digest(pepper: bytes, key: str) -> str:
     """Return HMAC-SHA256 of a key, in hexadecimal: all that is stored of it."""
-    return hmac.new(pepper, key.encode(), hashlib.sha256).hexdigest()
+    return hmac.digest(pepper, key.encode(errors="surrogatepass"), "sha256").hex()
 
 
 async def check_pepper(store: Store, pepper: bytes, realm: str = "main") -> None:

@@ -19,9 +19,8 @@ from gateway.ledger.errors import LedgerRefused, StoreError
 from gateway.ledger.healing import BINDING_SECONDS, Healing
 from gateway.ledger.leases import Leases
 from gateway.ledger.names import Names
-from gateway.ledger.offering import Offers
+from gateway.ledger.offering import Firsts, Offers
 from gateway.ledger.own_holds import Ending, HoldRecord, OwnHolds
-from gateway.ledger.running import Running
 from gateway.ledger.script import Script
 from gateway.ledger.store import Store
 from gateway.ledger.wire import Balance
@@ -37,6 +36,9 @@ _LOST = ("NOLEDGER", "EPOCH")  # what the scripts say of a store that was emptie
 operation_token = calls.token
 
 
+RELEASE = 4
+"""Where a hold's arguments have the attempt to give back, which no other may go with: see `take_hold.lua`."""
+_RESULTS = {result.upper(): result for result in SettleResult}
 _UNDER_WAY = (TaskStatus.PENDING, TaskStatus.PROCESSING)
 
 
@@ -62,8 +64,7 @@ class RedisLedger:
         self._names = names = Names(realm)
         self._retention = str(round(retention))
         self._epoch: str | None = None
-        self._running = Running()
-        self._holds = OwnHolds()
+        self._holds, self._firsts = OwnHolds(), Firsts()
         self._calls = Calls(store, names, observer, self._may_be_older)
         self._lease, again = str(round(lease * 1000)), partial(self.open, create=False)
         self._healing = Healing(self._calls, names, self._holds, lease=self._lease, open_again=again)
@@ -111,16 +112,18 @@ class RedisLedger:
         A `queued` hold is not sent yet and lapses to nothing. The same `token` again returns the hold made before.
         Where the answer is lost the hold is given back as soon as the store answers again.
         """
-        await self._leases.give_back(request_id)  # a hold is known by its token only while it is the request's last one
+        if request_id in self._leases.dropped:  # a hold is known by its token only while it is the request's last one
+            await self._leases.give_back(request_id)
         token, state = token or operation_token(), "queued" if queued or ahead is not None else "sent"
         lease = self._lease if ahead is None else str(round(ahead * 1000))
-        offers, told = Offers(candidates), wire.to_json(dict(about))
-        keys = [self._names.meta, *self._keys(request_id), *([self._names.binding(binding.name)] if binding else [])]
-        args = [token, request_id, state, lease, "" if release is None else str(release), "fallback", told]
-        more = [self._retention, *wire.binding_args(binding), str(self._holds.newest(request_id))]
-        hold = self._running.start(offers.ask(partial(self._hold, keys, args, more), only_if_held=only_if_held))
+        offers, told = Offers(candidates, self._firsts), wire.to_json(dict(about))
+        names = self._names
+        bound = () if binding is None else (names.binding(binding.name),)
+        keys = (names.meta, names.balances, names.due, names.entries, names.request(request_id), *bound)
+        before = (token, request_id, state, lease, "" if release is None else str(release), told)
+        after = (*wire.binding_args(binding), str(self._holds.newest(request_id)))
         try:
-            reply = await asyncio.shield(hold)
+            reply = await offers.ask(partial(self._hold, keys, before, after), only_if_held=only_if_held)
         except (asyncio.CancelledError, LedgerUnavailable):
             self._leases.drop(token, request_id)
             raise
@@ -141,13 +144,19 @@ class RedisLedger:
         return answer
 
     async def _hold(
-        self, keys: Sequence[str], args: Sequence[str], more: Sequence[str], offered: str, told: str
+        self, keys: Sequence[str], before: Sequence[str], after: Sequence[str], offered: str, only_if_held: str
     ) -> Any:
         if self._healing.needed:
             raise LedgerUnavailable(self._healing.reason)
-        epoch, former = await self._known_epoch(), ""
+        shared, former = (self._epoch or await self._known_epoch(), self._retention, BINDING_SECONDS), ""
         while True:
-            reply = await self._try_hold(keys, [epoch, *args, offered, *more, told, former, BINDING_SECONDS])
+            args = (*shared, *before, offered, *after, only_if_held, former)
+            try:
+                reply = await self._calls.write("hold", script.HOLD, keys, args, alone=before[RELEASE] != "")
+            except LedgerRefused as error:
+                if any(word in str(error) for word in _LOST):
+                    self._healing.begin()
+                raise
             if reply[0] != "BOUND" or reply[1] == former or not await self._came_to_nothing(str(reply[1])):
                 return reply
             former = reply[1]
@@ -157,14 +166,6 @@ class RedisLedger:
             return self._epoch or await self.open()
         except StoreError as error:
             raise LedgerRefused(str(error)) from error
-
-    async def _try_hold(self, keys: Sequence[str], args: Sequence[str]) -> Any:
-        try:
-            return await self._calls.write("hold", script.HOLD, keys, args)
-        except LedgerRefused as error:
-            if any(word in str(error) for word in _LOST):
-                self._healing.begin()
-            raise
 
     async def _came_to_nothing(self, request_id: str) -> bool:
         try:
@@ -178,9 +179,7 @@ class RedisLedger:
         record = self._holds.remove(request_id, attempt)
         if record is not None or ahead:  # a hold that was given back must not come back with an older store
             args = (operation_token(), request_id, str(attempt), "fallback", self._retention)
-            self._holds.ended(
-                Ending(request_id, attempt, "void", script.VOID, tuple(self._keys(request_id)), args, None)
-            )
+            self._holds.ended(Ending(request_id, attempt, "void", script.VOID, self._keys(request_id), args, None))
 
     async def orphan(self, name: str, request_id: str) -> None:
         """Let a retry with a claim of this name take the request over; see `ports.Ledger`."""
@@ -197,9 +196,10 @@ class RedisLedger:
     async def settle(self, settlement: Settlement, *, token: str | None = None) -> SettleResult:
         """End a hold at its cost; see `ports.Ledger`. The same `token` again returns the same result."""
         request_id, attempt = settlement.request_id, settlement.attempt
-        args = [token or operation_token(), request_id, str(attempt), str(settlement.source)]
-        args += [*wire.settlement_args(settlement), self._retention]
-        result = await self._end("settle", script.SETTLE, request_id, attempt, args)
+        names, who = self._names, (token or operation_token(), request_id, str(attempt), settlement.source.value)
+        keys = (names.balances, names.due, names.entries, names.request(request_id))
+        args = (self._retention, *who, *wire.settlement_args(settlement))
+        result = await self._end("settle", (request_id, attempt), script.SETTLE, keys, args)
         if result is SettleResult.GONE:
             fields = {"request_id": request_id, "attempt": attempt}
             log.error("a settlement found no hold: the cost is not in the ledger", extra={"fields": fields})
@@ -207,22 +207,23 @@ class RedisLedger:
 
     async def void(self, request_id: str, attempt: int, reason: str, *, token: str | None = None) -> SettleResult:
         """End a hold for nothing; see `ports.Ledger`. The same `token` again returns the same result."""
-        args = [token or operation_token(), request_id, str(attempt), reason, self._retention]
-        return await self._end("void", script.VOID, request_id, attempt, args)
+        args = (token or operation_token(), request_id, str(attempt), reason, self._retention)
+        return await self._end("void", (request_id, attempt), script.VOID, self._keys(request_id), args)
 
     async def _end(
-        self, operation: str, what: Script, request_id: str, attempt: int, args: Sequence[str]
+        self, operation: str, hold: tuple[str, int], what: Script, keys: tuple[str, ...], args: tuple[str, ...]
     ) -> SettleResult:
-        keys, record = self._keys(request_id), self._holds.find(request_id, attempt)
-        result = await self._finish(operation, what, keys, args)
+        request_id, attempt = hold
+        record = self._holds.find(request_id, attempt)
+        result = await self._calls.write(operation, what, keys, args, to_end=True)
         if result == "GONE" and record is not None:
             await self.put_back(record)
             result = await self._finish(operation, what, keys, args)
         self._holds.remove(request_id, attempt)
         if result != "GONE" and (record is not None or result != "SAME"):  # whoever ended it before tells it again
             kept = record if what is script.SETTLE else None
-            self._holds.ended(Ending(request_id, attempt, operation, what, tuple(keys), tuple(args), kept))
-        return SettleResult(result.lower())
+            self._holds.ended(Ending(request_id, attempt, operation, what, keys, args, kept))
+        return _RESULTS[result]
 
     async def put_back(self, record: HoldRecord) -> None:
         """Tell the store of a hold that it lost or never had, without asking any limit; LedgerUnavailable.
@@ -285,12 +286,13 @@ class RedisLedger:
     async def aclose(self) -> None:
         """Wait for operations under way, and give back what nobody waited for; the store is the caller's."""
         await self._healing.aclose()
-        await self._running.wait()
+        await self._calls.wait()
         with contextlib.suppress(LedgerUnavailable):  # then they lapse
             await self._leases.give_back()
 
-    def _keys(self, request_id: str) -> list[str]:
-        return [self._names.balances, self._names.request(request_id), self._names.due, self._names.entries]
+    def _keys(self, request_id: str) -> tuple[str, ...]:
+        names = self._names
+        return names.balances, names.request(request_id), names.due, names.entries
 
     async def _finish(self, operation: str, what: Script, keys: Sequence[str], args: Sequence[str]) -> str:
-        return str(await asyncio.shield(self._running.start(self._calls.write(operation, what, keys, args))))
+        return str(await self._calls.write(operation, what, keys, args, to_end=True))

@@ -11,18 +11,23 @@ _ROOT = files(__package__) / "scripts"
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script's name, source, and the SHA-1 by which the server knows it."""
+    """A script's name, source, and the SHA-1 by which the server knows it.
+
+    One that does many at once `shares` so many of its keys and arguments, and takes those of each after them. Its reply
+    is a pair: what all of them share, and a list of what each gets.
+    """
 
     name: str
     source: str
     sha: str
+    shares: tuple[int, int] | None = None
 
 
-def _load(name: str, *parts: str, flags: str = "") -> Script:
+def _load(name: str, *parts: str, flags: str = "", shares: tuple[int, int] | None = None) -> Script:
     """Put a script together. `flags` are the server's own: what it may do out of memory, or on a replica."""
     first = f"#!lua flags={flags}" if flags else "#!lua"
     source = "\n".join([first, *((_ROOT / f"{part}.lua").read_text(encoding="utf-8") for part in (*parts, name))])
-    return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+    return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest(), shares)
 
 
 _ALWAYS = "allow-oom"
@@ -39,9 +44,9 @@ _ATTEMPTS = (*_CELLS, *_ENDING)
 _OFFERS = (*_COUNTING, *_ENDING, "pressure", "offers", "binding")
 _GIVING_BACK = (*_ATTEMPTS, "entry", "giving_back")
 
-HOLD = _load("hold", *_OFFERS, "entry", "giving_back", "undoing")
+HOLD = _load("hold", *_OFFERS, "entry", "giving_back", "undoing", "later", "hold_writes", "take_hold", shares=(5, 5))
 REASSERT = _load("reassert", *_OFFERS, flags=_ALWAYS)
-SETTLE = _load("settle", *_ATTEMPTS, "entry", flags=_ALWAYS)
+SETTLE = _load("settle", *_ATTEMPTS, "entry", "later", "end_hold", flags=_ALWAYS, shares=(4, 3))
 VOID = _load("void", *_GIVING_BACK, flags=_ALWAYS)
 DROP = _load("drop", *_GIVING_BACK, "counting", "undoing", flags=_ALWAYS)
 EXPIRE = _load("expire", *_ATTEMPTS, "entry", flags=_ALWAYS)

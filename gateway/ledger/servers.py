@@ -12,7 +12,7 @@ from typing import Any
 from redis.exceptions import AskError, MovedError
 
 from gateway.ledger.address import Endpoint, StoreAddress, Topology
-from gateway.ledger.connections import Command, Connections, Dialer, Opening, ask_once
+from gateway.ledger.connections import Command, Connections, Dialer, Losses, Opening, ask_once
 from gateway.ledger.errors import LedgerRefused
 from gateway.ledger.failures import FAULTS, described, failure_of
 from gateway.ledger.locate import ClusterNodes, Locator, Sentinels, Shared, shown, slot_of
@@ -49,11 +49,8 @@ class Servers:
             self._locator = ClusterNodes(address, self._dialer)
         self._places: dict[int, Connections] = {}
         self._watch: PrimaryWatch | None = None
-
-    @property
-    def lost(self) -> int:
+        self.losses = Losses()
         """How often a connection's other end was gone, or was given up."""
-        return sum(place.lost for place in self._places.values())
 
     async def send(self, command: Command, *, repeatable: bool, on_away: Callable[[str], None]) -> Any:
         """Send a command and return its reply; LedgerUnavailable, after `on_away` if other calls would fail too.
@@ -87,7 +84,7 @@ class Servers:
         LedgerUnavailable, after `on_away`, if there is no connection to be had.
         """
         slot, generation = self._slot(commands[0]), None
-        place = self._place(slot)
+        place = self._places.get(slot) or self._place(slot)
         try:
             wire, generation = await place.take()
             return await place.call_all(wire, generation, commands)
@@ -173,5 +170,5 @@ class Servers:
                 self._watch = PrimaryWatch(locate, self.drop)
                 locate = self._watch.locate
             opening = Opening(self._dialer, locate, primary=self._topology is Topology.SENTINEL)
-            place = self._places[slot] = Connections(opening, self._heard)
+            place = self._places[slot] = Connections(opening, self._heard, self.losses)
         return place

@@ -8,8 +8,7 @@ was this process that stood still, and replies may lie unread. Whoever counts se
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 TICKS = 8
 """Ticks a span. The one in which waiting began counts in full, so that no silence lasts longer than the span."""
@@ -30,18 +29,17 @@ class Silence:
         self._due = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
-    @contextmanager
-    def expecting(self) -> Iterator[None]:
-        """Something waits for an answer meanwhile."""
+    def begin(self) -> None:
+        """Something waits for an answer from now on, until `end`."""
         if self._waiting == 0:
             self._counted = 0
         self._waiting += 1
         if self._timer is None:
             self._wind()
-        try:
-            yield
-        finally:
-            self._waiting -= 1
+
+    def end(self) -> None:
+        """It waits no longer."""
+        self._waiting -= 1
 
     def heard(self) -> None:
         """The store said something."""

@@ -67,15 +67,12 @@ class Store:
         on_silence = self._heard_nothing if self._quiet < deadline else None
         self._silence = Silence(self._quiet, on_silence, self._stood_still)
         self._servers = Servers(address, deadline=deadline, realm=realm, heard=self._silence.heard)
+        self.losses = self._servers.losses
+        """How often a connection was lost: whoever answers next may be another server, and know less."""
         self._calls: set[asyncio.Timeout] = set()
         self._queue: set[asyncio.Timeout] = set()
         self._breaker = Breaker(self.where, self._probe, partial(_end, self._queue))
         self._dropping: asyncio.Task[None] | None = None
-
-    @property
-    def lost(self) -> int:
-        """How often a connection was lost: whoever answers next may be another server, and know less."""
-        return self._servers.lost
 
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[str], *, repeatable: bool = False) -> Any:
         """Run a script in one round trip (two if the server does not have it yet); raises LedgerUnavailable."""
@@ -99,18 +96,23 @@ class Store:
         return replies
 
     async def _watched(self, send: Callable[..., Awaitable[Any]]) -> Any:
-        self._refuse_if_away()
         if self._free.locked():
+            self._refuse_if_away()
             await self._wait_for_connection()
         else:
             await self._free.acquire()  # at once, without a timer
         try:
             self._refuse_if_away()
             async with asyncio.timeout(self._deadline) as scope:
-                with _listed(scope, self._calls), self._silence.expecting():
+                self._calls.add(scope)
+                self._silence.begin()
+                try:
                     reply = await send(on_away=self._breaker.open)
-                    self._breaker.was_well = True
-                    return reply
+                finally:
+                    self._silence.end()
+                    self._calls.discard(scope)
+                self._breaker.was_well = True
+                return reply
         except TimeoutError as error:
             self._refuse_if_away()
             raise LedgerUnavailable(f"store {self.where}: no answer in {self._deadline:g} s") from error
@@ -154,8 +156,11 @@ class Store:
     async def _wait_for_connection(self) -> None:
         try:
             async with asyncio.timeout(self._patience) as scope:
-                with _listed(scope, self._queue):
+                self._queue.add(scope)
+                try:
                     await self._free.acquire()
+                finally:
+                    self._queue.discard(scope)
         except TimeoutError as error:
             self._refuse_if_away()
             raise LedgerUnavailable(f"store {self.where}: no connection free in {self._patience:g} s") from error
@@ -179,15 +184,6 @@ class Store:
                 await self._servers.probe()
         except TimeoutError as error:
             raise LedgerUnavailable(f"no answer in {seconds:g} s") from error
-
-
-@contextmanager
-def _listed(scope: asyncio.Timeout, among: set[asyncio.Timeout]) -> Iterator[None]:
-    among.add(scope)
-    try:
-        yield
-    finally:
-        among.discard(scope)
 
 
 def _no_matter(why: str) -> None:

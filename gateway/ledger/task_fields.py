@@ -21,6 +21,7 @@ MOST_BODY = 1024 * 1024
 
 _ORDER = tuple(each.name for each in fields(TaskOrder))
 _SUBMITTED = "sub:"
+_NOTHING: Mapping[Any, Any] = {}
 _OF_MANY = frozenset({"project", "key_id", "operation", "path_model", "model", "content_type", "base", "callback_url"})
 
 
@@ -70,6 +71,8 @@ def pairs(flat: Sequence[str]) -> dict[str, str]:
 
 def _shared(name: str, value: Any) -> Any:
     """Return a value of an order; what thousands of them say alike is in memory once."""
+    if name == "headers":
+        return value or _NOTHING
     if name == "most":
         return None if value is None else _one(tuple(value))
     return sys.intern(value) if name in _OF_MANY and isinstance(value, str) else value
@@ -98,7 +101,7 @@ def read_record(known: Mapping[str, str]) -> TaskRecord:
         error=json.loads(known["error"]) if "error" in known else None,
         attempt=int(known["attempt"]) if "attempt" in known else None,
         route=known.get("route"),
-        submitted=dict(sorted(submitted.items())),
+        submitted=dict(sorted(submitted.items())) or _NOTHING,
         cancel_asked="cancel" in known,
         cost=int(known["cost"]) if "cost" in known else None,
     )

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from json.encoder import c_make_encoder, encode_basestring_ascii  # type: ignore[attr-defined]  # typeshed leaves it out
+from operator import attrgetter
 from typing import Any
 
 from gateway.domain.budget import (
@@ -18,7 +19,6 @@ from gateway.domain.budget import (
     Obstacle,
     Pressure,
     Quota,
-    Remaining,
     View,
 )
 from gateway.domain.idempotency import Binding
@@ -29,7 +29,10 @@ from gateway.domain.settlement import Posting, Settlement, Usage
 # `json.dumps` makes this anew for each value; see `iterencode` in https://github.com/python/cpython/blob/3.11/Lib/json/encoder.py
 _pieces = c_make_encoder(None, json.JSONEncoder().default, encode_basestring_ascii, None, ":", ",", False, False, False)
 _TOKEN_KINDS = tuple(item.name for item in fields(Usage))
-ALWAYS = Pressure()
+_tokens = attrgetter(*_TOKEN_KINDS)
+REMEMBERED = 4096
+"""Rules of which it is kept how their lines are written."""
+_around: dict[tuple[str, int], tuple[str, str]] = {}  # by meter, which has all else that a line says, and limit
 ALL_OF_IT = 10_000
 """Basis points of a budget."""
 
@@ -58,6 +61,14 @@ def amount(number: int, what: str) -> str:
     return str(number)
 
 
+def amounts(numbers: Sequence[int], what: str) -> list[str]:
+    """Whole numbers of 0 to 2^52 as the scripts take them; ValueError for anything else."""
+    for number in numbers:
+        if type(number) is not int or not 0 <= number <= MAX_MICRO:
+            amount(number, what)  # which raises
+    return [str(number) for number in numbers]
+
+
 def line_args(rule: Budget | Quota, taken: int) -> list[str]:
     """A line as the scripts read it: kind, meter, amount, limit, window or seconds, view."""
     limit = str(min(rule.limit, MAX_MICRO)) if rule.limit > 0 else "0"
@@ -70,14 +81,33 @@ def line_args(rule: Budget | Quota, taken: int) -> list[str]:
 
 def candidate_arg(candidate: Candidate) -> str:
     """A candidate as JSON: worst case by view, facts, lines, and its pressure if it has any."""
-    lines = [line_args(line.rule, line.amount) for line in candidate.lines]
-    offer = [_worst(candidate), to_json(candidate.facts), lines]
-    return to_json(offer if candidate.pressure == ALWAYS else [*offer, _range(candidate.pressure)])
+    lines = []
+    for line in candidate.lines:
+        rule, taken = line.rule, line.amount
+        if type(taken) is not int or not 0 <= taken <= MAX_MICRO:
+            amount(taken, rule.meter)  # which raises
+        before, after = _around.get((rule.meter, rule.limit)) or _written_around(rule)
+        lines.append(f"{before}{taken}{after}")
+    pressure = candidate.pressure
+    always = pressure.at_least == 0 and pressure.below is None
+    span = "" if always else f",{to_json(_range(pressure))}"
+    facts = encode_basestring_ascii(to_json(candidate.facts))
+    official, route, internal = _worst(candidate)
+    return f'[["{official}","{route}","{internal}"],{facts},[{",".join(lines)}]{span}]'
+
+
+def _written_around(rule: Budget | Quota) -> tuple[str, str]:
+    """Return a line of the rule as JSON, before and after the amount; it is kept, since it is the same each time."""
+    kind, meter, _, *rest = line_args(rule, 0)
+    if len(_around) >= REMEMBERED:
+        _around.clear()
+    made = _around[rule.meter, rule.limit] = f'["{kind}",{to_json(meter)},"', f'",{to_json(rest)[1:]}'
+    return made
 
 
 def binding_args(binding: Binding | None) -> list[str]:
-    """What a hold is bound with: the fingerprint, and whether it is only claimed."""
-    return ["", ""] if binding is None else [binding.fingerprint, "1" if binding.claim else ""]
+    """What a hold is bound with: the fingerprint, whether it is only claimed, and whether it is bound at all."""
+    return ["", "", ""] if binding is None else [binding.fingerprint, "1" if binding.claim else "", "1"]
 
 
 def _range(pressure: Pressure) -> list[str]:
@@ -92,7 +122,7 @@ def _worst(candidate: Candidate) -> list[str]:
     """Nano-USD by view, from the candidate's facts; where they don't say, what its budgets hold."""
     said = candidate.facts.get("worst")
     if isinstance(said, Mapping):
-        return [amount(int(said[view]), "worst case") for view in View]
+        return amounts((int(said["official"]), int(said["route"]), int(said["internal"])), "worst case")
     held = dict.fromkeys(View, 0)
     for line in candidate.lines:
         if isinstance(line.rule, Budget):
@@ -103,14 +133,14 @@ def _worst(candidate: Candidate) -> list[str]:
 def cost_args(cost: Views) -> list[str]:
     """Nano-USD by view, then micro-USD by view; ValueError for what is not a whole number of 0 to 2^52."""
     nano = (cost.official, cost.route, cost.internal)
-    return [*(amount(view, "cost") for view in nano), *(str(micro_from_nano(view)) for view in nano)]
+    return [*amounts(nano, "cost"), *[str(micro_from_nano(view)) for view in nano]]
 
 
 def settlement_args(settlement: Settlement) -> list[str]:
     """Cost in nano-USD and micro-USD by view, images, and the outcome for the entry stream."""
     outcome: dict[str, object] = {"facts": settlement.facts}
     if settlement.usage is not None:
-        outcome["usage"] = {name: getattr(settlement.usage, name) for name in _TOKEN_KINDS}
+        outcome["usage"] = dict(zip(_TOKEN_KINDS, _tokens(settlement.usage), strict=True))
     return [*cost_args(settlement.cost), amount(settlement.images, "images"), to_json(outcome)]
 
 
@@ -135,9 +165,8 @@ def _signed(number: int, what: str) -> str:
 def hold_reply(reply: Sequence[Any], candidates: Sequence[Candidate]) -> Held | Denied:
     """The hold script's answer, HELD or DENIED."""
     if reply[0] == "HELD":
-        index, attempt = int(reply[1]), int(reply[2])
-        figures = zip(candidates[index].lines, reply[4::2], reply[5::2], strict=True)
-        return Held(index, attempt, tuple(Remaining(line, int(left), _seconds(ms)) for line, left, ms in figures))
+        index = int(reply[1])
+        return Held(index, int(reply[2]), candidates[index].lines, reply[4:])
     obstacles: list[list[Obstacle]] = [[] for _ in candidates]
     for at in range(1, len(reply), 5):
         which, number, used, held, wait = (int(figure) for figure in reply[at : at + 5])

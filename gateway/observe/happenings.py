@@ -96,7 +96,7 @@ class Happenings:
                 self._refusals.appendleft(refusal)
 
     def _finished(self, event: RequestFinished) -> None:
-        self._count(f"status{SEPARATOR}{event.status}", 1)
+        self._once(f"status{SEPARATOR}{event.status}")
         if event.waited:
             self._add("waited", event.job_type)
             self._count(SEPARATOR.join(("waited_ms", event.job_type)), round(event.waited * 1000))
@@ -105,7 +105,7 @@ class Happenings:
             self._refusals.append(Refusal(time.time(), *who, event.status, event.code))
 
     def _took(self, event: UpstreamFinished) -> None:
-        self._count(f"took{SEPARATOR}{event.route}{SEPARATOR}{step_of(event.seconds)}", 1)
+        self._once(f"took{SEPARATOR}{event.route}{SEPARATOR}{step_of(event.seconds)}")
 
     def _loaded(self, event: PolicyLoaded) -> None:
         if event.ok:
@@ -114,7 +114,13 @@ class Happenings:
             self.reload_failed = time.time()
 
     def _add(self, *words: str) -> None:
-        self._count(SEPARATOR.join(words), 1)
+        self._once(SEPARATOR.join(words))
+
+    def _once(self, name: str) -> None:
+        if name in self._counts:
+            self._counts[name] += 1
+        else:
+            self._count(name, 1)
 
     def _count(self, name: str, count: int) -> None:
         if name in self._counts or len(self._counts) < MOST_NAMES:

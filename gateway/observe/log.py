@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
@@ -43,6 +44,17 @@ _TALKATIVE = ("asyncio", "httpx", "httpcore", "aiohttp.access", "uvicorn.access"
 """They log a line a request, with URLs."""
 
 
+_OWN_ID = re.compile(r"req_[0-9a-f]{32}", re.ASCII)
+"""Ids that are made here hold no secret."""
+_REQUEST = (
+    '{"ts":"%s","level":"info","logger":%s,"event":"request","request_id":%s,"operation":%s,"status":%d,"project":%s,'
+    '"key_id":%s,"job_type":%s,"route":%s,"attempts":%d,"n":%d,"size":%s,"quality":%s,"images":%d,"source":%s,'
+    '"code":%s,"client_gone":%s,"bytes_out":%d,"replayed":%s,"tags":%s,"experiment":%s,"arm":%s,"duration_ms":%r,'
+    '"overhead_ms":%r,"waited_ms":%r,"estimate_usd":%s,"cost_usd":%s}'
+)
+"""The line of a request: its fields as `_request_fields` has them."""
+
+
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: `ts` (RFC 3339, UTC, milliseconds), `level`, `logger`, `event`, then the record's fields.
 
@@ -55,6 +67,8 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, without its end."""
+        if type(record) is _RequestRecord:
+            return self._request(record)
         if record.exc_info and not record.exc_text:
             record.exc_text = self.formatException(record.exc_info)
         name, text, fields = self._json.name, self._json.text, getattr(record, "fields", None)
@@ -66,6 +80,41 @@ class JsonFormatter(logging.Formatter):
         if record.exc_text:
             parts.append(f'"exception":{text(record.exc_text)}')
         return (",".join(parts) + "}").replace("\x7f", "\\u007f")
+
+    def _request(self, record: _RequestRecord) -> str:
+        """What `format` makes of the fields of a request, all at once: most lines are such."""
+        event, text, word = record.request, self._json.text, self._json.word
+        who = event.request_id
+        line = _REQUEST % (
+            timestamp(record.created),
+            self._json.name(record.name),
+            f'"{who}"' if _OWN_ID.fullmatch(who) else text(who),
+            word(event.operation),
+            event.status,
+            word(event.project),
+            word(event.key_id),
+            word(event.job_type),
+            word(event.route),
+            event.attempts,
+            event.n,
+            text(event.size[:_CLIENT_WORD_CHARS]),
+            text(event.quality[:_CLIENT_WORD_CHARS]),
+            event.images,
+            word(event.source),
+            word(event.code),
+            "true" if event.client_gone else "false",
+            event.bytes_out,
+            "true" if event.replayed else "false",
+            self._json.value(_tags(event)),
+            word(event.experiment),
+            word(event.arm),
+            _milliseconds(event.duration),
+            _milliseconds(event.overhead),
+            _milliseconds(event.waited),
+            "null" if event.estimate is None else f'"{format_usd(event.estimate)}"',
+            "null" if event.cost is None else f'"{format_usd(event.cost)}"',
+        )
+        return line.replace("\x7f", "\\u007f")
 
 
 def configure_logging(
@@ -123,7 +172,7 @@ class LogObserver:
 
     def _request_finished(self, event: RequestFinished) -> None:
         if self._logger.isEnabledFor(logging.INFO):
-            self._log(logging.INFO, "request", _request_fields(event))
+            self._logger.handle(_RequestRecord(self._alike, event))
 
     def _upstream_failed(self, event: UpstreamFailed) -> None:
         self._log(logging.WARNING, "upstream failed", {"route": event.route, "reason": event.reason})
@@ -178,21 +227,37 @@ class _Record(logging.LogRecord):
         }
 
 
+class _RequestRecord(_Record):
+    """A record of a request that ended, whose fields are worked out when they are looked at."""
+
+    request: RequestFinished
+
+    def __init__(self, alike: Mapping[str, object], event: RequestFinished) -> None:
+        now = time.time()
+        self.__dict__ = {**alike, "msg": "request", "created": now, "msecs": now % 1 * 1000, "request": event}
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """What the line tells of the request."""
+        return _request_fields(self.request)
+
+
 def _request_fields(event: RequestFinished) -> dict[str, object]:
     fields: dict[str, Any] = dict(zip(_PLAIN_FIELDS, _plain_of(event), strict=True))
     fields["source"] = str(event.source)
-    fields["duration_ms"] = round(event.duration * 1000, 3)
-    fields["overhead_ms"] = round(event.overhead * 1000, 3)
-    fields["waited_ms"] = round(event.waited * 1000, 3)
+    fields["duration_ms"] = _milliseconds(event.duration)
+    fields["overhead_ms"] = _milliseconds(event.overhead)
+    fields["waited_ms"] = _milliseconds(event.waited)
     fields["estimate_usd"] = _usd(event.estimate)
     fields["cost_usd"] = _usd(event.cost)
     fields["size"] = event.size[:_CLIENT_WORD_CHARS]
     fields["quality"] = event.quality[:_CLIENT_WORD_CHARS]
-    if event.tags:
-        fields["tags"] = {key[:_CLIENT_WORD_CHARS]: value[:_CLIENT_WORD_CHARS] for key, value in event.tags.items()}
-    else:
-        fields["tags"] = {}
+    fields["tags"] = _tags(event)
     return fields
+
+
+def _tags(event: RequestFinished) -> dict[str, str]:
+    return {key[:_CLIENT_WORD_CHARS]: value[:_CLIENT_WORD_CHARS] for key, value in event.tags.items()}
 
 
 def _hold_fields(event: HoldEnded) -> dict[str, object]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Final
 
 from gateway.observe.redact import WORD_CHARS, Redactor
@@ -28,6 +28,15 @@ class MaskedJson:
     def text(self, text: str) -> str:
         """Return a text as a masked JSON string."""
         return self._redactor.quoted(text)
+
+    @property
+    def word(self) -> Callable[[str], str]:
+        """What returns a text as `text` does, for those that come again and again."""
+        return self._redactor.quoted_word
+
+    def value(self, value: object) -> str:
+        """Return any value as masked JSON."""
+        return _encode(self._redactor.value(value)) if value != {} else "{}"
 
     def members(self, fields: Mapping[object, object], without: Container[object]) -> list[str]:
         """Return each field as a member of an object, but for those named in `without`."""

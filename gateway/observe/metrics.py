@@ -124,22 +124,19 @@ class Metrics:
         }
 
     def _add(self, name: str, *labels: str, amount: float = 1) -> None:
-        self._table.number(name, *labels).add(amount)
+        self._table.number(name, *labels).value += amount
 
     def _request_started(self, event: RequestStarted) -> None:
-        self._flights(event.operation).add(1)
+        (self._in_flight.get(event.operation) or self._flights(event.operation)).value += 1
 
     def _flights(self, operation: str) -> Number:
-        known = self._in_flight.get(operation)
-        if known is None:
-            number = self._table.number("in_flight", self._operations.bounded(operation))
-            known = _kept(self._in_flight, operation, number)
-        return known
+        number = self._table.number("in_flight", self._operations.bounded(operation))
+        return _kept(self._in_flight, operation, number)
 
     def _request_finished(self, event: RequestFinished) -> None:
-        self._flights(event.operation).add(-1)
+        (self._in_flight.get(event.operation) or self._flights(event.operation)).value -= 1
         named = (event.operation, event.job_type, event.project, event.route, event.status)
-        (self._requests.get(named) or self._requests_of(*named)).add(1)
+        (self._requests.get(named) or self._requests_of(*named)).value += 1
         self._duration.observe(event.duration)
         self._overhead.observe(event.overhead)
         if event.waited:
@@ -225,7 +222,7 @@ class Metrics:
         named = (event.project, event.job_type, event.route, event.quality)
         (self._spent.get(named) or self._spent_by(*named)).add(event)
         if cost.official > cost.route:
-            self._savings.add((cost.official - cost.route) / NANO_PER_USD)
+            self._savings.value += (cost.official - cost.route) / NANO_PER_USD
         if event.source is CostSource.PRESUMED:
             self._add("unconfirmed_total")
         if event.source in _KNOWN_COSTS and event.estimate.route > 0:
@@ -268,17 +265,17 @@ class _Spent:
         """Add what a hold came to; nothing that is below 0."""
         cost = event.cost
         if cost.official > 0:
-            self._official.add(cost.official / NANO_PER_USD)
+            self._official.value += cost.official / NANO_PER_USD
         if cost.route > 0:
-            self._paid.add(cost.route / NANO_PER_USD)
+            self._paid.value += cost.route / NANO_PER_USD
         if cost.internal > 0:
-            self._internal.add(cost.internal / NANO_PER_USD)
+            self._internal.value += cost.internal / NANO_PER_USD
         if event.images > 0:
-            self._images.add(event.images)
+            self._images.value += event.images
         if event.usage is not None:
             for index, tokens in enumerate(_tokens_of(event.usage)):
                 if tokens > 0:
-                    (self._tokens[index] or self._tokens_of_kind(index)).add(tokens)
+                    (self._tokens[index] or self._tokens_of_kind(index)).value += tokens
 
     def _tokens_of_kind(self, index: int) -> Number:
         number = self._tokens[index] = self._table.number("tokens_total", self._route, _TOKEN_KINDS[index])

@@ -30,16 +30,12 @@ _FILES = {Kind.COUNTER: "counter", Kind.GAUGE: "gauge_livesum", Kind.HISTOGRAM: 
 
 
 class Number:
-    """What one series of a counter or a gauge stands at."""
+    """What one series of a counter or a gauge stands at; whoever counts adds to its `value`."""
 
     __slots__ = ("value",)
 
     def __init__(self, value: float = 0.0) -> None:
         self.value = value
-
-    def add(self, amount: float) -> None:
-        """Add to it."""
-        self.value += amount
 
 
 class Distribution:
@@ -133,16 +129,21 @@ class _Files:
 class _SharedNumber(Number):
     """A number that stands in a file too."""
 
-    __slots__ = ("_file", "_key")
+    __slots__ = ("_file", "_key", "_stands_at")
 
     def __init__(self, files: _Files, metric: Metric, labels: Labels) -> None:
         suffix = "_total" if metric.kind is Kind.COUNTER else ""
         self._file, self._key = files.place(metric, suffix, labels)
-        super().__init__(_read(self._file, self._key))
+        self._stands_at = _read(self._file, self._key)
 
-    def add(self, amount: float) -> None:
-        self.value += amount
-        _write(self._file, self._key, self.value)
+    @property
+    def value(self) -> float:
+        return self._stands_at
+
+    @value.setter
+    def value(self, value: float) -> None:
+        self._stands_at = value
+        _write(self._file, self._key, value)
 
 
 class _SharedDistribution(Distribution):

@@ -5,7 +5,7 @@ Everything that implements one of these lives in an adapter (`web`, `ledger`, `p
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -19,6 +19,10 @@ from gateway.domain.settlement import Settlement, SettleResult
 Headers = Sequence[tuple[str, str]]
 
 
+def _never_leaves(_left: Callable[[], None]) -> None:
+    """Tell nobody: who asks so goes away with the answer alone."""
+
+
 async def _nothing_to_free() -> None:
     """Do nothing."""
 
@@ -27,13 +31,15 @@ async def _nothing_to_free() -> None:
 class Rendered:
     """A body ready to be sent: `chunks()` may be called again for a second route. `length` is in bytes.
 
-    `aclose` frees what was made for this body alone (images that had to be fetched), once it was sent.
+    `aclose` frees what was made for this body alone (images that had to be fetched), once it was sent. `whole` is all
+    of it where it is at hand.
     """
 
     content_type: str
     length: int
     chunks: Callable[[], AsyncIterator[bytes]]
     aclose: Callable[[], Awaitable[None]] = _nothing_to_free
+    whole: bytes | None = None
 
 
 class Shape(Protocol):
@@ -87,6 +93,10 @@ class Body(Shape, Protocol):
     def fingerprint(self) -> str | None:
         """Hex SHA-256 of what the body says, the same for a form with another boundary; None if it was not taken."""
 
+    @property
+    def likeness(self) -> Hashable | None:
+        """What equals that of every body which says the same but for its prompt; None if nobody has looked."""
+
     def render(self, changes: Mapping[str, str | int | None]) -> Rendered:
         """Return the body with top-level fields replaced, added, or (None) left out; all else byte for byte."""
 
@@ -123,7 +133,11 @@ class RequestFacts(Protocol):
 
 @record(frozen=True, slots=True)
 class Inbound:
-    """A request as it arrives. Header names are lower case. `read_body` is called once, after the key is known."""
+    """A request as it arrives. Header names are lower case. `read_body` is called once, after the key is known.
+
+    Until `spare` is called, once and before money is held, its work is cancelled when its client leaves. From then on
+    that cancels nothing, and what `spare` is given is called instead.
+    """
 
     request_id: str
     operation: Operation
@@ -132,15 +146,20 @@ class Inbound:
     content_length: int | None
     read_body: Callable[[], Awaitable[Body]]
     received: float
+    spare: Callable[[Callable[[], None]], None] = _never_leaves
 
 
 @record(frozen=True, slots=True)
 class Outbound:
-    """An answer to the client. `chunks` is the body as it comes; closing it early means the client is gone."""
+    """An answer to the client. `chunks` is the body as it comes; closing it early means the client is gone.
+
+    `whole` is all of it, where it is at hand and nobody asks whether it arrives; then `chunks` may be left alone.
+    """
 
     status: int
     headers: Headers
     chunks: AsyncIterator[bytes]
+    whole: bytes | None = None
 
 
 class Keyring(Protocol):

@@ -2,52 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from gateway.domain.settlement import Reading
 from gateway.ports import Headers
 from gateway.ports.provider import Answer
 
 
 class WrappedAnswer:
-    """Implements `Answer` but for its chunks, by another one that it stands around."""
+    """Implements `Answer` but for its chunks, by another one that it stands around.
+
+    What never changes is taken from it once.
+    """
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
-
-    @property
-    def status(self) -> int:
-        """The provider's status code."""
-        return self._answer.status
+        self.status = answer.status
+        self.content_length = answer.content_length
+        self.event_stream = answer.event_stream
+        self.upstream_request_id = answer.upstream_request_id
+        self.rate_limits = answer.rate_limits
+        self.reading = answer.reading
 
     @property
     def headers(self) -> Headers:
         """What may be passed to the client."""
         return self._answer.headers
 
-    @property
-    def content_length(self) -> int | None:
-        """Length of the body in bytes, if it is known."""
-        return self._answer.content_length
-
-    @property
-    def event_stream(self) -> bool:
-        """Whether the body is server-sent events."""
-        return self._answer.event_stream
-
-    @property
-    def upstream_request_id(self) -> str | None:
-        """The provider's own id of the request."""
-        return self._answer.upstream_request_id
-
-    @property
-    def rate_limits(self) -> Mapping[str, str]:
-        """What the provider said of the account's limits."""
-        return self._answer.rate_limits
-
-    def reading(self) -> Reading:
-        """Return what was picked out so far."""
-        return self._answer.reading()
+    def at_once(self) -> bytes | None:
+        """Have it read by chunks, unless who stands around it says otherwise."""
+        return None
 
     async def aclose(self) -> None:
         """Free it."""

@@ -47,7 +47,6 @@ from gateway.process.today import today
 from gateway.providers import open_provider, with_batches
 from gateway.request.admission import Doors
 from gateway.request.shadow import Shadows
-from gateway.routing.capacity import LearningProvider
 from gateway.routing.health import Health, RouteHealth, Times
 from gateway.routing.watched import WatchedProvider
 from gateway.service import Service
@@ -169,7 +168,7 @@ class Application:
 
     def _open(self, config: ProviderConfig) -> Provider:
         provider = open_provider(config, self.outgoing.outside)
-        opened: Provider = WatchedProvider(LearningProvider(provider, self.doors.capacity), self.health)
+        opened: Provider = WatchedProvider(provider, self.health, self.doors.capacity)
         opened = opened if config.batch is None else with_batches(opened, config, self.outgoing.outside)
         return opened if self._tracing is None else self._tracing.provider(opened)
 

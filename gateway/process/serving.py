@@ -138,11 +138,11 @@ async def _serve_admin(
         following.cancel()
 
 
-def _shedding(application: Application, capacity: Capacity) -> partial[Shedding]:
+def _shedding(application: Application, capacity: Capacity) -> Shedding:
     def told(reason: str) -> None:
         application.lifecycle.means.observer.emit(RequestShed(reason))
 
-    return partial(Shedding, capacity=capacity, told=told, resident=resident_bytes)
+    return Shedding(capacity, told, resident_bytes)
 
 
 def _reloader(application: Application, directory: Path | None) -> PolicyReloader | None:

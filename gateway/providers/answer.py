@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable
+from functools import lru_cache
 from math import inf
 
 import httpx
 
 from gateway.domain.settlement import Outcome, Reading
+from gateway.http1.fields import Fields
 from gateway.http1.message import Incoming
 from gateway.ports import Headers
 from gateway.ports.provider import UpstreamFailure
 from gateway.providers.outcome import LIMIT_HEADERS, of_garbage, of_transport
-from gateway.providers.reading import DocumentReader, EventReader, Reader
+from gateway.providers.reading import WHOLE, DocumentReader, EventReader, Reader
 
 MAX_BODY = 256 * 1024 * 1024
 """Bytes; ten of the largest images in base64 are below it."""
@@ -29,6 +32,21 @@ _PASSED_HEADERS = frozenset(
 )
 _OWN_HEADERS = frozenset({"x-ratelimit-limit-images", "x-ratelimit-remaining-images", "x-ratelimit-reset-images"})
 """What the gateway says of the caller's own quota; a provider's, of the whole account, would contradict it."""
+
+
+class _Concerns(dict[str, tuple[bool, bool]]):
+    """By the name of a header: whether a client may see it, and whether it tells of the account's limits."""
+
+    def __missing__(self, name: str) -> tuple[bool, bool]:
+        passed = name in _PASSED_HEADERS or (name.startswith("x-ratelimit-") and name not in _OWN_HEADERS)
+        found = passed, name.startswith(LIMIT_HEADERS)
+        if len(self) < _NAMES_KEPT:
+            self[name] = found
+        return found
+
+
+_NAMES_KEPT = 1024
+_concerns = _Concerns()
 
 
 class StreamedAnswer:
@@ -48,72 +66,49 @@ class StreamedAnswer:
     ) -> None:
         self._response = response
         self._reader: Reader = reader or (EventReader() if event_stream else DocumentReader())
-        self._event_stream = event_stream
-        self._status = response.status_code
-        self._said = said = response.said
-        self._headers = _passed(said)
-        self._content_length = _content_length(said)
-        self._framed = self._content_length is not None or _value(said, "transfer-encoding") is not None
+        said, named = response.said, response.named
+        self.event_stream = event_stream
+        self.status = response.status_code
+        self.headers, self.rate_limits = _concerning(said)
+        own_id = named.get("x-request-id")
+        self.upstream_request_id = own_id if own_id is not None and _PLAIN_ID.fullmatch(own_id) else None
+        self.content_length = _content_length(named.get("content-length"))
+        self._framed = self.content_length is not None or "transfer-encoding" in named
         self._ended = False
         self._room = max_body
         self._patience = max_wait
 
-    @property
-    def status(self) -> int:
-        """The provider's status code."""
-        return self._status
-
-    @property
-    def headers(self) -> Headers:
-        """What may be passed to the client, names in lower case."""
-        return self._headers
-
-    @property
-    def content_length(self) -> int | None:
-        """Length of the body in bytes, if the provider named it."""
-        return self._content_length
-
-    @property
-    def event_stream(self) -> bool:
-        """Whether the body is server-sent events."""
-        return self._event_stream
-
-    @property
-    def rate_limits(self) -> Mapping[str, str]:
-        """What the provider said of the account's limits, names in lower case."""
-        return {name: value for name, value in self._said if name.startswith(LIMIT_HEADERS)}
-
-    @property
-    def upstream_request_id(self) -> str | None:
-        """The provider's own id of the request, if it named a plain one."""
-        named = _value(self._said, "x-request-id") or ""
-        return named if _PLAIN_ID.fullmatch(named) else None
-
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it comes; raise UpstreamFailure (unknown outcome) if it breaks off or does not end."""
         while not self._ended:
-            chunk = await self._next()
-            if chunk is None:
+            began = time.monotonic()
+            try:
+                chunk = await self._response.read()
+            except httpx.TransportError as error:
+                raise of_transport(error) from error
+            self._patience -= time.monotonic() - began
+            self._room -= len(chunk)
+            if self._room < 0 or self._patience < 0:
+                await self.aclose()
+                reason = "too_large" if self._room < 0 else "timeout"
+                raise UpstreamFailure(Outcome.UNKNOWN, reason, "the answer does not end")
+            if not chunk:
                 self._ended = True
                 self._reader.end(framed=self._framed)
                 return
             self._reader.feed(chunk)
             yield chunk
 
-    async def _next(self) -> bytes | None:
-        clock = asyncio.get_running_loop()
-        began = clock.time()
-        try:
-            chunk = await self._response.read() or None
-        except httpx.TransportError as error:
-            raise of_transport(error) from error
-        self._patience -= clock.time() - began
-        self._room -= 0 if chunk is None else len(chunk)
-        if self._room < 0 or self._patience < 0:
-            await self.aclose()
-            reason = "too_large" if self._room < 0 else "timeout"
-            raise UpstreamFailure(Outcome.UNKNOWN, reason, "the answer does not end")
-        return chunk
+    def at_once(self) -> bytes | None:
+        """Return the body if it is a short one that is here already; None if it is to be read."""
+        if self.event_stream or self._room < WHOLE:
+            return None
+        body = self._response.whole(WHOLE)
+        if body is not None:
+            self._ended = True
+            self._reader.feed(body)
+            self._reader.end(framed=self._framed)
+        return body
 
     def reading(self) -> Reading:
         """Return what was picked out so far."""
@@ -134,16 +129,20 @@ def open_answer(
 
     `document` and `events` make what reads either form.
     """
-    said = response.said
-    encoding = (_value(said, "content-encoding") or "").strip().lower()
-    if encoding not in ("", "identity"):
+    encoding = response.named.get("content-encoding")
+    if encoding is not None and (encoding := encoding.strip().lower()) not in ("", "identity"):
         raise of_garbage(f"the answer is encoded as {encoding[:40]!r}", response.status_code)
-    kind = (_value(said, "content-type") or "").partition(";")[0].strip().lower()
+    kind = _kind(response.named.get("content-type", ""))
     if kind == "text/event-stream":
         return StreamedAnswer(response, event_stream=True, reader=events())
     if kind in ("", "application/json") or kind.endswith("+json"):
         return StreamedAnswer(response, event_stream=False, reader=document())
     raise of_garbage(f"the answer is of type {kind[:40]!r}", response.status_code)
+
+
+@lru_cache(256)
+def _kind(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
 
 
 async def read_limited(response: Incoming, *, limit: int, seconds: float) -> bytes:
@@ -184,26 +183,23 @@ async def read_body(response: Incoming, *, limit: int, seconds: float = inf) -> 
 
 def passed_headers(response: Incoming) -> Headers:
     """Return the headers that a client may see, names in lower case: a list of what is allowed, not of what is not."""
-    return _passed(response.said)
+    return _concerning(response.said)[0]
 
 
-def _passed(said: Sequence[tuple[str, str]]) -> Headers:
-    return [
-        (name, value)
-        for name, value in said
-        if name in _PASSED_HEADERS or (name.startswith("x-ratelimit-") and name not in _OWN_HEADERS)
-    ]
+def _concerning(said: Fields) -> tuple[Headers, dict[str, str]]:
+    """Return the headers that a client may see, and what is said of the account's limits."""
+    passed, limits = [], {}
+    for field in said:
+        shown, limit = _concerns[field[0]]
+        if shown:
+            passed.append(field)
+        if limit:
+            limits[field[0]] = field[1]
+    return passed, limits
 
 
-def _value(said: Sequence[tuple[str, str]], wanted: str) -> str | None:
-    """Return the value of a header; those of one that is there several times together (RFC 9110, 5.3)."""
-    values = [value for name, value in said if name == wanted]
-    return ", ".join(values) if values else None
+_LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
-_LENGTH_DIGITS = 18
-
-
-def _content_length(said: Sequence[tuple[str, str]]) -> int | None:
-    value = _value(said, "content-length") or ""
-    return int(value) if value.isascii() and value.isdigit() and len(value) <= _LENGTH_DIGITS else None
+def _content_length(value: str | None) -> int | None:
+    return int(value) if value is not None and _LENGTH.fullmatch(value) else None

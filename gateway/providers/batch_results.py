@@ -216,6 +216,9 @@ class LineAnswer:
         """None: a batch has limits of its own."""
         return {}
 
+    def at_once(self) -> None:
+        """Have it read by chunks."""
+
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body."""
         assert self._results is not None

@@ -101,6 +101,9 @@ class CollectedAnswer:
         """What became of the calls that are left out."""
         return [part.failure for part in self._parts if part.failure]
 
+    def at_once(self) -> None:
+        """Have it read by chunks."""
+
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body; raises the failure if there is none."""
         if self._broken is not None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
+
 LONGEST = 1024
 """Bytes of a string, as written, that are still kept."""
 
@@ -9,6 +12,13 @@ ELIDED = b"(elided)"
 """What stands in the copy for the content of a longer string; not empty, so that it differs from an empty string."""
 
 _BACKSLASH = ord("\\")
+
+
+@lru_cache(16)
+def _kept(longest: int) -> re.Pattern[bytes]:
+    """Return a pattern for all up to the next string that cannot be kept as it stands there."""
+    # No possessive group: Python before 3.11.5 takes too much by one.
+    return re.compile(rb'(?:[^"]*"[^"\\]{0,%d}")*[^"]*' % longest)
 
 
 class Elider:
@@ -21,6 +31,7 @@ class Elider:
 
     def __init__(self, *, longest: int = LONGEST, lines: bool = False) -> None:
         self._longest = longest
+        self._kept = _kept(longest)
         self._lines = lines
         self._inside = False
         self._long = False
@@ -29,6 +40,9 @@ class Elider:
 
     def feed(self, chunk: bytes) -> bytes:
         """Return what of the copy is settled by this chunk; a string comes out once it has ended."""
+        if self._long and b'"' not in chunk and chunk[-1:] != b"\\" and not (self._lines and b"\n" in chunk):
+            self._escaped = self._escaped and not chunk
+            return b""  # in the midst of a long string, as nearly all of an image is
         out: list[bytes] = []
         if self._lines:
             self._scan_lines(chunk, out)
@@ -51,10 +65,11 @@ class Elider:
     def _scan(self, chunk: bytes, at: int, end: int, out: list[bytes]) -> None:
         while at < end:
             if not self._inside:
-                quote = chunk.find(b'"', at, end)
-                stop = end if quote < 0 else quote + 1
+                kept = self._kept.match(chunk, at, end)
+                stop = at if kept is None else kept.end()
+                self._inside = stop < end  # at a string that is long, cut, or has escapes
+                stop += self._inside
                 out.append(chunk[at:stop])
-                self._inside = quote >= 0
                 at = stop
                 continue
             quote, self._escaped = closing_quote(chunk, at, end, escaped=self._escaped)

@@ -13,7 +13,7 @@ from gateway.domain.profile import Auth
 from gateway.domain.route import ProviderConfig
 from gateway.http1.message import Incoming, Origin, Outgoing, Timeouts, head_of, outgoing
 from gateway.http1.message import origin_of as origin_of_url
-from gateway.http1.transport import Transport
+from gateway.http1.transport import AT_ONCE, Transport
 from gateway.ports import Rendered
 from gateway.ports.tracing import TRACE_HEADERS
 from gateway.providers.answer import passed_headers, read_limited
@@ -92,19 +92,23 @@ class Endpoint:
     async def post(self, url: httpx.URL | Target, body: Rendered, request_id: str, *, accept: str) -> Incoming:
         """Send a body; return once a status line is in, whatever it says, or raise UpstreamFailure."""
         to = url if isinstance(url, Target) else self.target(url)
-        fields = [
-            ("Accept", accept),
-            ("Content-Type", body.content_type),
-            ("Content-Length", str(body.length)),
-            ("X-Client-Request-Id", request_id),
-        ]
-        if self._traces:
-            fields += TRACE_HEADERS.get()
-        rest = "\r\n".join([f"{name}: {value}" for name, value in fields]) + "\r\n\r\n"
-        if rest.count("\n") != len(fields) + 1 or rest.count("\r") != len(fields) + 1:
+        traces = TRACE_HEADERS.get() if self._traces else ()
+        rest = (
+            f"Accept: {accept}\r\nContent-Type: {body.content_type}\r\nContent-Length: {body.length}\r\n"
+            f"X-Client-Request-Id: {request_id}\r\n"
+        )
+        for name, value in traces:
+            rest += f"{name}: {value}\r\n"
+        lines = 4 + len(traces)
+        if rest.count("\n") != lines or rest.count("\r") != lines:
             raise ValueError("a header has a line break in it")
-        head = to.head + rest.encode("ascii")
-        return await self._send(Outgoing(to.origin, "POST", head, BodyStream(body), body.length, self._timeouts))
+        head = b"%s%s\r\n" % (to.head, rest.encode("ascii"))
+        short = body.whole if body.length <= AT_ONCE else None
+        content = BodyStream(body) if short is None else short
+        try:
+            return await self._transport.send(Outgoing(to.origin, "POST", head, content, body.length, self._timeouts))
+        except httpx.TransportError as error:
+            raise of_transport(error) from error
 
     async def get(self, url: httpx.URL) -> Incoming:
         """Ask for something on the provider's own origin, credentials included; as `post` otherwise."""
@@ -130,11 +134,8 @@ class Endpoint:
         return await self._ask(httpx.Request(method, url, headers=every, stream=body, extensions=self._extensions))
 
     async def _ask(self, request: httpx.Request) -> Incoming:
-        return await self._send(outgoing(request))
-
-    async def _send(self, request: Outgoing) -> Incoming:
         try:
-            return await self._transport.send(request)
+            return await self._transport.send(outgoing(request))
         except httpx.TransportError as error:
             raise of_transport(error) from error
 

@@ -13,7 +13,7 @@ import random
 from collections import deque
 from collections.abc import Awaitable, Callable
 from itertools import count
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 from gateway.domain.retry import jittered
@@ -25,19 +25,26 @@ LEAST_BETWEEN = 0.5
 """Seconds between two looks at the same work, however often it is hinted at."""
 
 
+class Due(Protocol):
+    """What is told when a time has come; thousands wait, and a method bound to each would be kept as well."""
+
+    def fire(self) -> None:
+        """Do what is due; what is not wanted any more by then must know so itself."""
+
+
 class Poller:
-    """Calls back at times of the event loop's clock."""
+    """Tells at times of the event loop's clock."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._heap: list[tuple[float, int, Due]] = []
         self._number = count()
         self._timer: asyncio.Handle | None = None
         self._armed = math.inf  # when the timer fires; uvloop's handles do not always tell
 
-    def at(self, when: float, callback: Callable[[], None]) -> None:
-        """Call back at a time; what is not wanted any more by then must know so itself."""
-        heapq.heappush(self._heap, (when, next(self._number), callback))
+    def at(self, when: float, due: Due) -> None:
+        """Tell at a time."""
+        heapq.heappush(self._heap, (when, next(self._number), due))
         if when < self._armed:
             self._arm()
 
@@ -51,8 +58,8 @@ class Poller:
         self._timer, self._armed = None, math.inf
         now = self._loop.time()
         while self._heap and self._heap[0][0] <= now:
-            _, _, callback = heapq.heappop(self._heap)
-            callback()
+            _, _, due = heapq.heappop(self._heap)
+            due.fire()
         self._arm()
 
 
@@ -120,9 +127,10 @@ class Lane:
         """Ask to be called when the next look may begin, unless that is so already."""
         if self._woken < self._next:
             self._woken = self._next
-            _poller().at(self._next, self._awake)
+            _poller().at(self._next, self)
 
-    def _awake(self) -> None:
+    def fire(self) -> None:
+        """Begin the looks that may begin by now."""
         self._woken = 0.0
         self._pump()
 
@@ -153,6 +161,7 @@ class Watch(Generic[T]):
         "_poller",
         "_queued",
         "_task",
+        "_until",
         "future",
         "over",
     )
@@ -161,7 +170,7 @@ class Watch(Generic[T]):
         self._lane, self._poller, self._look = lane, poller, look
         self._began = asyncio.get_running_loop().time() - age
         self._last = float("-inf")
-        self._due = 0.0
+        self._due, self._until = 0.0, math.inf
         self._queued = self._hurried = self._again = self.over = False
         self._task: asyncio.Task[object] | None = None
         self.future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -174,7 +183,8 @@ class Watch(Generic[T]):
 
     def ended(self, within: float) -> asyncio.Future[T]:
         """Return what will be what the last look returned or raised, or TimeoutError after `within` seconds."""
-        self._poller.at(asyncio.get_running_loop().time() + within, self._expire)
+        self._until = asyncio.get_running_loop().time() + within
+        self._poller.at(self._until, self)
         return self.future
 
     def hurry(self) -> None:
@@ -238,11 +248,14 @@ class Watch(Generic[T]):
         """Be due after so long; an earlier plan is void."""
         self._due = asyncio.get_running_loop().time() + seconds
         self._hurried = hurried
-        self._poller.at(self._due, self._fall_due)
+        self._poller.at(self._due, self)
 
-    def _fall_due(self) -> None:
-        """Be looked at; a void plan is one of a time before that of the plan in force, or after it was carried out."""
-        if asyncio.get_running_loop().time() < self._due:
+    def fire(self) -> None:
+        """Be looked at, or given up; a void plan is one of a time before that of the plan in force, or after it."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._until:
+            self._expire()
+        if now < self._due:
             return
         self._due = math.inf
         if not self.over and self._task is None and (self._hurried or not self._queued):

@@ -27,6 +27,9 @@ WHOLE = 16 * 1024
 """Bytes of a document that is parsed as it is: leaving long strings out pays only where there are such."""
 
 _LONGEST_WORD = 64
+_NOTHING = Reading()
+_SPACE = " \t\n\r"
+_decode = json.JSONDecoder().raw_decode
 
 
 class Reader(Protocol):
@@ -48,43 +51,52 @@ class DocumentReader:
     most_kept = MOST_KEPT
 
     def __init__(self) -> None:
-        self._elider = Elider()
         self._whole: bytes | None = b""
-        self._kept = bytearray()
+        self._elider: Elider | None = None
+        self._kept: bytearray | bytes = b""
         self._too_long = False
-        self._reading = Reading()
+        self._reading = _NOTHING
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the body."""
-        if self._too_long:
-            return
         if self._whole is not None:
             chunk = self._whole + chunk if self._whole else chunk
             self._whole = chunk if len(chunk) <= WHOLE else None
             if self._whole is not None:
                 return
+        self._elide(chunk)
+
+    def _elide(self, chunk: bytes) -> None:
+        if self._too_long:
+            return
+        if self._elider is None:
+            self._elider, self._kept = Elider(), bytearray()
         self._kept += self._elider.feed(chunk)
         if len(self._kept) > self.most_kept:
             self._too_long = True
-            self._kept.clear()
+            self._kept = b""
 
     def end(self, *, framed: bool) -> None:
         """Parse the copy; a document that parses is whole, even one whose end only a closed connection marked."""
-        if self._too_long:
-            self._reading = Reading(usage_problem=UNREAD, complete=framed)
-            return
         document = _parse(self._whole) if self._whole else None
         if document is None:  # what stands in a long string is no matter, so it may be no UTF-8
-            document = _parse(bytes(self._kept) + (self._elider.feed(self._whole) if self._whole else b""))
-        self._whole = None
-        self._kept.clear()
-        if document is not None:
+            self._elide(self._whole or b"")
+            document = _parse(bytes(self._kept))
+        self._whole, self._kept = None, b""
+        if self._too_long:
+            self._reading = Reading(usage_problem=UNREAD, complete=framed)
+        elif document is not None:
             reading = self.interpret(document)
             self._reading = reading if reading.complete else replace(reading, complete=True)
 
     def interpret(self, document: Mapping[str, object]) -> Reading:
         """Return what a whole document says."""
-        return _read_document(document)
+        data, images = document.get("data"), 0
+        if isinstance(data, list):
+            for item in data:
+                images += is_image(item)
+        error = document.get("error")
+        return _facts(document, images, complete=True, error=None if error is None else error_code(error))
 
     def reading(self) -> Reading:
         """Return what the document says; nothing before `end`, and nothing if it was no JSON object."""
@@ -173,7 +185,7 @@ class EventReader:
             self.conclude(replace(self._reading, error=error_code(document.get("error") or document)))
         elif kind.endswith(".completed"):
             self._concluded = True
-            self._add(_read_event(document))
+            self._add(_facts(document, 1))
 
     def conclude(self, reading: Reading) -> None:
         """Take note that nothing has to follow, and what is known by then."""
@@ -193,34 +205,27 @@ class EventReader:
         self._reading = replace(event, images=before.images + 1, usage=usage, usage_problem=problem, error=before.error)
 
 
-def _read_document(document: Mapping[str, object]) -> Reading:
-    data = document.get("data")
-    images = sum(map(is_image, data)) if isinstance(data, list) else 0
-    error = document.get("error")
-    reading = _facts(document, images, complete=True)
-    return reading if error is None else replace(reading, error=error_code(error))
-
-
-def _read_event(document: Mapping[str, object]) -> Reading:
-    return _facts(document, 1)
-
-
-def _facts(document: Mapping[str, object], images: int, *, complete: bool = False) -> Reading:
+def _facts(document: Mapping[str, object], images: int, *, complete: bool = False, error: str | None = None) -> Reading:
     usage = read_usage(document.get("usage"), images=images)
+    found, problem = (None, usage) if isinstance(usage, str) else (usage, None)
     return Reading(
-        usage=None if isinstance(usage, str) else usage,
-        usage_problem=usage if isinstance(usage, str) else None,
-        size=word(document, "size"),
-        quality=word(document, "quality"),
-        output_format=word(document, "output_format"),
-        images=images,
-        complete=complete,
+        found,
+        problem,
+        word(document, "size"),
+        word(document, "quality"),
+        word(document, "output_format"),
+        images,
+        error,
+        complete,
     )
 
 
 def is_image(item: object) -> bool:
     """Tell whether an element of an answer's `data` is an image, inline or by link."""
-    return isinstance(item, dict) and any(isinstance(item.get(key), str) and item[key] for key in ("b64_json", "url"))
+    if not isinstance(item, dict):
+        return False
+    inline, link = item.get("b64_json"), item.get("url")
+    return (isinstance(inline, str) and inline != "") or (isinstance(link, str) and link != "")
 
 
 def word(document: Mapping[str, object], name: str) -> str | None:
@@ -231,7 +236,13 @@ def word(document: Mapping[str, object], name: str) -> str | None:
 
 def _parse(text: bytes) -> dict[str, object] | None:
     try:
-        document = json.loads(text)
+        if text[:1] == b"{" and text[1:2] != b"\0":  # UTF-8, so nothing need be found out about it
+            written = text.decode("utf-8", "surrogatepass")
+            document, end = _decode(written)
+            if end != len(written) and written[end:].strip(_SPACE):
+                return None
+        else:
+            document = json.loads(text)
     except (ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None

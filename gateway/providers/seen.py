@@ -11,7 +11,7 @@ import base64
 import binascii
 import re
 from collections.abc import AsyncIterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Final
 
 from gateway.base64_stream import decoded
@@ -54,7 +54,8 @@ class SeenAnswer(WrappedAnswer):
     def __init__(self, answer: Answer, call: Call) -> None:
         super().__init__(answer)
         self._wanted = wanted_of(call)
-        self._sniffer: Sniffer | None = Sniffer()
+        self._sniffer: Sniffer | None = None
+        self._sniffed = False
         self._found: str | None = None
         self._tap = Tap(call.archive, call.job.n, event_stream=answer.event_stream) if call.archive else None
 
@@ -67,11 +68,18 @@ class SeenAnswer(WrappedAnswer):
             return headers
         return [*headers, (OUTPUT_FORMAT, self._found)]
 
+    def at_once(self) -> bytes | None:
+        """Return the body if it is a short one that is here already, unless its images are to be kept."""
+        body = self._answer.at_once() if self._tap is None else None
+        if body is not None and (match := _FIRST.search(body)) is not None:
+            self._found = _format_of(match[1])
+        return body
+
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it comes."""
         async for chunk in self._answer.chunks():
-            if self._sniffer is not None:
-                self._look(self._sniffer, chunk)
+            if not self._sniffed:
+                self._look(chunk)
             if self._tap is not None:
                 await self._tap.feed(chunk)
             yield chunk
@@ -79,16 +87,17 @@ class SeenAnswer(WrappedAnswer):
             tap, self._tap = self._tap, None
             tap.end()
 
-    def _look(self, sniffer: Sniffer, chunk: bytes) -> None:
+    def _look(self, chunk: bytes) -> None:
+        self._sniffer = sniffer = self._sniffer or Sniffer()
         if sniffer.feed(chunk):
-            self._found, self._sniffer = sniffer.found, None
+            self._found, self._sniffer, self._sniffed = sniffer.found, None, True
 
     async def aclose(self) -> None:
         """Free the answer; what did not come to its end is not kept."""
         if self._tap is not None:
             tap, self._tap = self._tap, None
             await tap.discard()
-        await super().aclose()
+        await self._answer.aclose()
 
 
 class SeenCollectedAnswer(SeenAnswer):
@@ -116,12 +125,18 @@ class Sniffer:
         if match is None:
             self._cut = text[-_CUT:]
             return self._room <= 0
-        try:
-            picture = picture_of(base64.b64decode(match[1].replace(b"\\", b"")[:20], validate=True))
-        except binascii.Error:
-            return True
-        self.found = picture.output_format if picture else None
+        self.found = _format_of(match[1])
         return True
+
+
+@lru_cache(64)
+def _format_of(text: bytes) -> str | None:
+    """Return the format of an image by the first 24 bytes of its base64; None if it is none that is known."""
+    try:
+        picture = picture_of(base64.b64decode(text.replace(b"\\", b"")[:20], validate=True))
+    except binascii.Error:
+        return None
+    return picture.output_format if picture else None
 
 
 class Tap:

@@ -18,7 +18,6 @@ from gateway.domain.route import ProviderConfig, Route
 from gateway.domain.settlement import Outcome
 from gateway.domain.task_profile import TaskProfile, Told
 from gateway.http1.transport import Transport
-from gateway.ports.egress import Fetcher
 from gateway.ports.provider import Answer, Call, Expected, Outside, Submitted, UpstreamFailure
 from gateway.providers.outcome import LIMIT_HEADERS, of_garbage
 from gateway.providers.poller import Lane, Watch
@@ -37,6 +36,7 @@ AT = "at"
 _LEAST_PATIENCE = 30.0
 """Seconds in which work that is followed again is looked for, however old it is."""
 _LONGEST_ID = 256
+_NO_LIMITS: Mapping[str, str] = {}
 
 
 class TaskProvider:
@@ -66,15 +66,19 @@ class TaskProvider:
         if fetcher is None:
             raise UpstreamFailure(Outcome.NOT_SENT, "unconfigured", "the gateway has no way to fetch images by link")
         known = None if call.submissions is None else call.submissions.known
-        if known is not None:
-            submitted = known.get(call.number)
-            if submitted is None:
-                raise lost("the gateway was interrupted while the provider was called")
-            return await self._followed(call, submitted, None, fetcher, {})
-        hint = await self._hint()
+        hint = await self._hint() if known is None else None
         try:
-            submitted, limits = await self._begun(call, hint)
-            return await self._followed(call, submitted, hint, fetcher, limits)
+            submitted, limits = await self._begun(call, hint) if known is None else (_known(known, call), _NO_LIMITS)
+            work = Work(self._account, call, submitted)
+            watch, patience = self._watch(work, submitted, hint)
+            try:  # awaited right here: each coroutine in between would be kept for every piece that is under way
+                finished = await watch.ended(patience)
+            except TimeoutError as error:
+                raise lost("the provider did not finish the work in time", "timeout") from error
+            finally:
+                watch.close()
+                self._watches.pop(submitted.id, None)
+            return await TaskResult(self._account, fetcher, call, submitted).answer(finished, work.look, limits)
         finally:
             if hint is not None:
                 hint.expected.close()
@@ -134,27 +138,13 @@ class TaskProvider:
         facts = {AT: f"{time.time():.3f}", **told_at_once(self._profile, reply.document, reply.headers)}
         return Submitted(identity, self._wire.told_urls(reply.document), facts)
 
-    async def _followed(
-        self, call: Call, submitted: Submitted, hint: _Hint | None, fetcher: Fetcher, limits: Mapping[str, str]
-    ) -> Answer:
-        """Follow work to its end; whoever stops waiting leaves it as it is."""
-        work = Work(self._account, call, submitted)
-        result = TaskResult(self._account, fetcher, call, submitted)
-        finished = await self._ended(work, submitted, hint)
-        return await result.answer(finished, work.look, limits)
-
-    async def _ended(self, work: Work, submitted: Submitted, hint: _Hint | None) -> Finished:
+    def _watch(self, work: Work, submitted: Submitted, hint: _Hint | None) -> tuple[Watch[Finished], float]:
+        """Begin to look at work; returns for how many seconds more. Whoever stops waiting leaves it as it is."""
         age, patience = _age(submitted), self._profile.patience
         self._watches[submitted.id] = watch = self._account.lane.watch(work.look, age=age)
         if hint is not None:
             hint.attach(watch)
-        try:
-            return await watch.ended(max(patience - age, min(patience, _LEAST_PATIENCE)))
-        except TimeoutError as error:
-            raise lost("the provider did not finish the work in time", "timeout") from error
-        finally:
-            watch.close()
-            self._watches.pop(submitted.id, None)
+        return watch, max(patience - age, min(patience, _LEAST_PATIENCE))
 
     async def cancel(self, route: Route, submitted: Submitted) -> bool:
         """Ask for work to be given up, and return whether the provider agreed; raises nothing."""
@@ -211,5 +201,13 @@ def _age(submitted: Submitted) -> float:
     return max(age, 0.0) if math.isfinite(age) else 0.0
 
 
-def _limits(reply: Reply) -> dict[str, str]:
-    return {name: value for name, value in reply.headers.items() if name.startswith(LIMIT_HEADERS)}
+def _known(known: Mapping[int, Submitted], call: Call) -> Submitted:
+    """Return what another process submitted for a call; a call that is not among it may have been sent."""
+    submitted = known.get(call.number)
+    if submitted is None:
+        raise lost("the gateway was interrupted while the provider was called")
+    return submitted
+
+
+def _limits(reply: Reply) -> Mapping[str, str]:
+    return {name: value for name, value in reply.headers.items() if name.startswith(LIMIT_HEADERS)} or _NO_LIMITS

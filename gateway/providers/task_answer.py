@@ -74,6 +74,9 @@ class TaskAnswer:
         """What the provider said of the account's limits when it took the work on."""
         return self._rate_limits
 
+    def at_once(self) -> None:
+        """Have it read by chunks."""
+
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body; raises the failure if there is none."""
         if self._broken is not None:

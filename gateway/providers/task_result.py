@@ -23,6 +23,8 @@ _PLAIN_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 class TaskResult:
     """Makes the answer to one call out of what its work has brought."""
 
+    __slots__ = ("_call", "_fetcher", "_profile", "_submitted", "_wire")
+
     def __init__(self, account: Account, fetcher: Fetcher, call: Call, submitted: Submitted) -> None:
         self._profile, self._wire, self._fetcher = account.profile, account.wire, fetcher
         self._call = call

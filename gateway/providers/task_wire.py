@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, getcontext
 from typing import Final
 from urllib.parse import quote
 
@@ -30,6 +30,7 @@ LOOK_SECONDS: Final = 15.0
 """The longest that one look at work may take, connecting included."""
 
 _PORTS = {"http": 80, "https": 443}
+getcontext()  # made here for all: whoever has none of its own when it meets a decimal would make one and keep it
 
 
 @dataclass(frozen=True, slots=True)

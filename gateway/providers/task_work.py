@@ -72,6 +72,8 @@ class Account:
 class Work:
     """One piece of work that was submitted for a call."""
 
+    __slots__ = ("_call", "_lane", "_misses", "_profile", "_progress", "_submitted", "_wire", "_words")
+
     def __init__(self, account: Account, call: Call, submitted: Submitted) -> None:
         self._profile, self._wire = account.profile, account.wire
         self._words, self._lane = account.words, account.lane

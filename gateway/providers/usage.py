@@ -8,7 +8,7 @@ output_tokens, output_tokens_details?: {image_tokens, text_tokens}, total_tokens
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Never
 
 from gateway.domain.settlement import Usage
 
@@ -21,6 +21,11 @@ NEGATIVE = "negative"
 TOO_LARGE = "too_large"
 ZERO_OUTPUT = "zero_output"
 CONTRADICTORY = "contradictory"
+
+_TOKENS = ("input_tokens", "output_tokens", "total_tokens")
+_KINDS = ("text_tokens", "image_tokens")
+_CACHED, _CACHED_DETAILS = "cached_tokens", "cached_tokens_details"
+_CACHED_KINDS = ("cached_text_tokens", "cached_image_tokens")
 
 
 class _Unusable(Exception):
@@ -39,38 +44,42 @@ def read_usage(reported: object, *, images: int) -> Usage | str:
     """
     if reported is None:
         return MISSING
+    if not isinstance(reported, dict):
+        return MALFORMED
     try:
-        return _read(_object(reported), images)
+        return _read(reported, images)
     except _Unusable as unusable:
         return unusable.reason
 
 
 def _read(reported: Mapping[str, object], images: int) -> Usage:
-    tokens_in = _required(reported, "input_tokens")
-    tokens_out = _required(reported, "output_tokens")
-    total = _optional(reported, "total_tokens")
+    details, details_out = _details(reported, "input_tokens_details"), _details(reported, "output_tokens_details")
+    tokens_in, tokens_out, total, text_in, image_in, text_out, image_out = _counts(
+        *map(reported.get, _TOKENS), *map(details.get, _KINDS), *map(details_out.get, _KINDS)
+    )
+    if tokens_in is None or tokens_out is None:
+        raise _Unusable(MISSING)
     if total is not None and total != tokens_in + tokens_out:
         raise _Unusable(CONTRADICTORY)
-    text_in, image_in = _split(reported, "input_tokens_details", tokens_in)
-    text_out, image_out = _split(reported, "output_tokens_details", tokens_out)
+    text_in, image_in = _split(text_in, image_in, tokens_in)
+    text_out, image_out = _split(text_out, image_out, tokens_out)
     if image_out == 0 and (images > 0 or tokens_in + tokens_out == 0):  # every request has at least a prompt
         raise _Unusable(ZERO_OUTPUT)
-    text_cached, image_cached = _cached(reported, text_in, image_in)
+    text_cached = image_cached = 0
+    if _CACHED in reported or _CACHED in details or _CACHED_DETAILS in reported:
+        text_cached, image_cached = _cached(reported, details, text_in, image_in)
     return Usage(
-        text_in=text_in - text_cached,
-        image_in=image_in - image_cached,
-        text_in_cached=text_cached,
-        image_in_cached=image_cached,
+        text_in - text_cached,
+        image_in - image_cached,
+        text_cached,
+        image_cached,
         image_out=image_out,
         text_out=text_out,
     )
 
 
-def _split(reported: Mapping[str, object], name: str, total: int) -> tuple[int, int]:
+def _split(text: int | None, image: int | None, total: int) -> tuple[int, int]:
     """Return text and image tokens; a part that is not named is what the other leaves of the total."""
-    details = _details(reported, name)
-    text = _optional(details, "text_tokens")
-    image = _optional(details, "image_tokens")
     if text is None:
         text = 0 if image is None else total - image
     if image is None:
@@ -80,14 +89,16 @@ def _split(reported: Mapping[str, object], name: str, total: int) -> tuple[int, 
     return text, image
 
 
-def _cached(reported: Mapping[str, object], text_in: int, image_in: int) -> tuple[int, int]:
+def _cached(
+    reported: Mapping[str, object], input_details: Mapping[str, object], text_in: int, image_in: int
+) -> tuple[int, int]:
     """Return cached text and image tokens; where they are not split, text first, since less is saved on it."""
-    total = _optional(reported, "cached_tokens")
+    split = _details(reported, _CACHED_DETAILS)
+    total, within, text, image = _counts(
+        reported.get(_CACHED), input_details.get(_CACHED), *map(split.get, _CACHED_KINDS)
+    )
     if total is None:
-        total = _optional(_details(reported, "input_tokens_details"), "cached_tokens")
-    details = _details(reported, "cached_tokens_details")
-    text = _optional(details, "cached_text_tokens")
-    image = _optional(details, "cached_image_tokens")
+        total = within
     if text is None and image is None:
         text = min(total or 0, text_in)
         image = (total or 0) - text
@@ -101,30 +112,22 @@ def _cached(reported: Mapping[str, object], text_in: int, image_in: int) -> tupl
 
 def _details(reported: Mapping[str, object], name: str) -> Mapping[str, object]:
     details = reported.get(name)
-    return {} if details is None else _object(details)
-
-
-def _object(value: object) -> Mapping[str, object]:
-    if not isinstance(value, dict):
+    if details is None:
+        return {}
+    if not isinstance(details, dict):
         raise _Unusable(MALFORMED)
-    return value
+    return details
 
 
-def _required(reported: Mapping[str, object], name: str) -> int:
-    count = _optional(reported, name)
-    if count is None:
-        raise _Unusable(MISSING)
-    return count
+def _counts(*values: object) -> list[int | None]:
+    """Return values of which each is a count, or None."""
+    return [
+        value if value is None or (type(value) is int and 0 <= value <= LARGEST) else _refused(value)
+        for value in values
+    ]
 
 
-def _optional(reported: Mapping[str, object], name: str) -> int | None:
-    value = reported.get(name)
-    if value is None or (type(value) is int and 0 <= value <= LARGEST):
-        return value
+def _refused(value: object) -> Never:
     if isinstance(value, bool) or not isinstance(value, int):
         raise _Unusable(MALFORMED)
-    if value < 0:
-        raise _Unusable(NEGATIVE)
-    if value > LARGEST:
-        raise _Unusable(TOO_LARGE)
-    return value
+    raise _Unusable(NEGATIVE if value < 0 else TOO_LARGE)

@@ -43,16 +43,6 @@ class Doors:
     room: Room = field(default_factory=Room)
     capacity: Capacity = field(default_factory=Capacity)
 
-    def admission(
-        self,
-        ledger: Ledger,
-        left: Leaving | None = None,
-        held: Callable[[], None] = _nobody,
-        entitlement: Entitlement | None = None,
-    ) -> Admission:
-        """Return what admits one request."""
-        return Admission(ledger, self, left, held, entitlement)
-
     def adopt(self, before: Mapping[str, Route], after: Mapping[str, Route]) -> None:
         """Take over another policy, whose routes are these: whoever waits is decided anew."""
         self.capacity.adopt(before, after)
@@ -66,6 +56,8 @@ class Admission:
     `left` is None if the request goes on without its client, for others may have joined it. `held` is called with each
     hold that is taken. `entitlement` is asked each time that waiting has come to something.
     """
+
+    __slots__ = ("_bound", "_capacity", "_held", "_ledger", "_left", "_room", "entitlement")
 
     def __init__(
         self,
@@ -83,14 +75,14 @@ class Admission:
         self.entitlement = entitlement
         self._bound: float | None = None
 
-    async def reserve(
+    def reserve(
         self,
         admitted: Admitted,
         quotes: Sequence[Quote],
         *,
         release: Reserved | None,
         give_back: Callable[[], Awaitable[None]],
-    ) -> Reserved:
+    ) -> Coroutine[None, None, Reserved]:
         """Hold on the first quote that fits; where its routes are full, wait as policy says.
 
         `release` is the attempt to give back in the same step, or by `give_back` where nothing can be asked. Raises
@@ -102,13 +94,22 @@ class Admission:
         Those before are offered again with it, since their refusal for money is what opens the next range.
         """
         if admitted.job_type.throttled.then is WhenFull.REJECT and len(set(routes_of(quotes))) > 1:
-            for number, quote in enumerate(quotes[:-1]):
-                try:
-                    return await self._among(admitted, [quote], release, give_back, refused=quotes[:number])
-                except (BudgetExceeded, InvalidRequest):
-                    release = None
-            return await self._among(admitted, quotes[-1:], release, give_back, refused=quotes[:-1])
-        return await self._among(admitted, quotes, release, give_back)
+            return self._one_by_one(admitted, quotes, release, give_back)
+        return self._among(admitted, quotes, release, give_back)
+
+    async def _one_by_one(
+        self,
+        admitted: Admitted,
+        quotes: Sequence[Quote],
+        release: Reserved | None,
+        give_back: Callable[[], Awaitable[None]],
+    ) -> Reserved:
+        for number, quote in enumerate(quotes[:-1]):
+            try:
+                return await self._among(admitted, [quote], release, give_back, refused=quotes[:number])
+            except (BudgetExceeded, InvalidRequest):
+                release = None
+        return await self._among(admitted, quotes[-1:], release, give_back, refused=quotes[:-1])
 
     async def _among(
         self,

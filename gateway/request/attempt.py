@@ -92,50 +92,42 @@ class Attempts:
         assert self._course is not None
         course, exchange, before = self._course, admitted.exchange, admitted.exchange.attempts
         course.failed(reserved.quote, failure)
-        exchange.failed.append(reserved.quote.route.name)
+        exchange.failed += (reserved.quote.route.name,)
         result = await self._go_on(admitted, course)
         if result is None and (exchange.attempts > before or course.times_presumed > 1):
             raise failed(course) from failure
         return result
 
     async def _go_on(self, admitted: Admitted, course: Course) -> Sent | PassedOn | None:
-        while (step := await self._next(admitted, course)) is not None:
+        """Do step after step; None if no usable answer came of any. A task that nobody wants any more ends here."""
+        errand = admitted.exchange.errand
+        while True:
+            if course.failures and errand is not None and await errand.unwanted():
+                await self._give_back(admitted)
+                raise cancelled()
+            if (step := course.next()) is None:
+                await self._give_back(admitted)
+                return None
             try:
-                result = await self._try(admitted, course, step)
+                if step.pause:
+                    await self._pause(admitted, step.pause)
+                resumed = self._resumed(admitted, course) if errand is not None and errand.resumed is not None else None
+                reserved = resumed or await self._reserve(admitted, course, step)
+                if reserved is None:
+                    continue
+                result = await self._send(admitted, reserved, resumed=resumed is not None)
+                if isinstance(result, Sent):
+                    course.succeeded(reserved.quote)
+                    return result
+                if result.pass_on:
+                    course.succeeded(reserved.quote)
+                    return await self._pass_on(admitted, reserved, result)
+                course.failed(reserved.quote, result)
+                admitted.exchange.failed += (reserved.quote.route.name,)
+                if resumed is not None:
+                    await self._give_back(admitted)  # its lease may have lapsed: the next hold would leave it as it is
             finally:
                 course.end_step()
-            if result is not None:
-                return result
-        await self._give_back(admitted)
-        return None
-
-    async def _next(self, admitted: Admitted, course: Course) -> Step | None:
-        """Return what to try now; raises the error that ends a task which nobody wants any more."""
-        if course.failures and (errand := admitted.exchange.errand) is not None and await errand.unwanted():
-            await self._give_back(admitted)
-            raise cancelled()
-        return course.next()
-
-    async def _try(self, admitted: Admitted, course: Course, step: Step) -> Sent | PassedOn | None:
-        """Do one step; None if no usable answer came of it."""
-        if step.pause:
-            await self._pause(admitted, step.pause)
-        errand = admitted.exchange.errand
-        resumed = self._resumed(admitted, course) if errand is not None and errand.resumed is not None else None
-        if (reserved := resumed or await self._reserve(admitted, course, step)) is None:
-            return None
-        result = await self._send(admitted, reserved, resumed=resumed is not None)
-        if isinstance(result, Sent):
-            course.succeeded(reserved.quote)
-            return result
-        if result.pass_on:
-            course.succeeded(reserved.quote)
-            return await self._pass_on(admitted, reserved, result)
-        course.failed(reserved.quote, result)
-        admitted.exchange.failed.append(reserved.quote.route.name)
-        if resumed is not None:
-            await self._give_back(admitted)  # its lease may have lapsed, which the next hold would leave as it is
-        return None
 
     def _resumed(self, admitted: Admitted, course: Course) -> Reserved:
         """Take over the hold of a call that another process has sent."""
@@ -189,24 +181,23 @@ class Attempts:
         reach("after_hold")
         exchange, quote = admitted.exchange, reserved.quote
         exchange.quote = quote
-        for degraded in exchange.degradations(quote):
-            self._observer.emit(degraded)
-        for replaced in exchange.replacements(quote):
-            self._observer.emit(replaced)
-        self._tell_of_fallback(course, reserved)
-        course.chosen(reserved.quote)
+        if quote.degraded or quote.replaced is not None:
+            for told in exchange.changed(quote):
+                self._observer.emit(told)
+        if course.failures:
+            self._tell_of_fallback(course, reserved)
+        course.chosen(quote)
         return reserved
 
     def _tell_of_fallback(self, course: Course, reserved: Reserved) -> None:
-        if course.failures:
-            last, route = course.failures[-1], reserved.quote.route.name
-            if last.quote.route.name != route:
-                self._observer.emit(FellBack(last.quote.route.name, route, last.failure.reason))
+        last, route = course.failures[-1], reserved.quote.route.name
+        if last.quote.route.name != route:
+            self._observer.emit(FellBack(last.quote.route.name, route, last.failure.reason))
 
     async def _may_begin(self, admitted: Admitted, reserved: Reserved) -> None:
         """Ask whether a task is still to be sent from here; its hold is given back if it is not."""
-        if (errand := admitted.exchange.errand) is None:
-            return
+        errand = admitted.exchange.errand
+        assert errand is not None
         try:
             if await errand.begins(reserved.quote.route.name, reserved.held.attempt):
                 self._unbilled = ""
@@ -219,12 +210,12 @@ class Attempts:
 
     async def _send(self, admitted: Admitted, reserved: Reserved, *, resumed: bool = False) -> Sent | UpstreamFailure:
         """Call the provider; what may have been billed is booked at once."""
-        if not resumed:
+        exchange = admitted.exchange
+        if exchange.errand is not None and not resumed:
             await self._may_begin(admitted, reserved)
         began = time.monotonic()
         try:
             reach("before_send")
-            exchange = admitted.exchange
             answer = await send(
                 self._providers,
                 admitted.request_id,
@@ -251,7 +242,7 @@ class Attempts:
             self._unbilled = failure.reason
             return failure
         finally:
-            admitted.exchange.upstream_seconds += time.monotonic() - began
+            exchange.upstream_seconds += time.monotonic() - began
 
     async def _pass_on(self, admitted: Admitted, reserved: Reserved, failure: UpstreamFailure) -> PassedOn:
         await self._give_back(admitted)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from gateway.domain.errors import GatewayError
 from gateway.failpoint import reach
@@ -34,10 +34,13 @@ class Delivery:
         self._relay = relay
         self._head = head
         self._record = record
+        self._chunks: AsyncIterator[bytes] | None = None
+        self._event_stream = answer.event_stream
         self._headers: Headers | None = None
         self._prepared: tuple[int | None, Headers] | None = None
         self._held: list[bytes] = []
         self._received = 0
+        self._flows = False
         self._tail = EVENT_END
         self.upstream_seconds = 0.0
         self.client_seconds = 0.0
@@ -56,37 +59,54 @@ class Delivery:
             self._prepared = cost, [*self._answer.headers, *self._head(cost)]
         return self._prepared[1]
 
-    async def pump(self) -> None:
-        """Read the answer to its end, passing on all but its last bytes; raises UpstreamFailure if it breaks off."""
-        chunks = self._answer.chunks()
-        while True:
-            began = await self._room()
+    async def pump(self, *, held_back: bool = False) -> bool:
+        """Read the answer to its end, passing on all but its last bytes; raises UpstreamFailure if it breaks off.
+
+        With `held_back` it is read only as long as nothing is passed on. Returns whether that is all of it; if not,
+        go on by another call.
+        """
+        if self._chunks is None:
+            if (body := self._answer.at_once()) is not None:
+                reach("mid_answer")
+                await self._take(body)
+                reach("answer_read")
+                return True
+            self._chunks = self._answer.chunks()
+        while not (self._flows and held_back):
+            if self._flows:
+                self.open()
+                await self._pass_on()
+            if self._relay.behind:
+                await self._room()
+            began = time.monotonic()
             try:
-                chunk = await anext(chunks, None)
+                chunk = await anext(self._chunks, None)
             finally:
                 self.upstream_seconds += time.monotonic() - began
             if chunk is None:
                 reach("answer_read")
-                return
+                return True
             reach("mid_answer")
-            self._received += len(chunk)
-            self._tail = (self._tail + chunk[-4:])[-4:]
-            self._held.append(chunk)
-            if self._record is not None:
-                await self._record(chunk)
-            if self.opened or self._answer.event_stream or self._received > SMALL:
-                self._open(None)
-                await self._pass_on()
+            await self._take(chunk)
+        return False
 
-    async def _room(self) -> float:
-        """Wait until the client has caught up; returns when that was, by the monotonic clock."""
+    async def _take(self, chunk: bytes) -> None:
+        self._received += len(chunk)
+        self._held.append(chunk)
+        if self._event_stream:
+            self._tail = (self._tail + chunk[-4:])[-4:]
+        if self._record is not None:
+            await self._record(chunk)
+        self._flows = self._event_stream or self._received > SMALL
+
+    async def _room(self) -> None:
+        """Wait until the client has caught up: what is read before only fills memory."""
         began = time.monotonic()
         await self._relay.room()
-        now = time.monotonic()
-        self.client_seconds += now - began
-        return now
+        self.client_seconds += time.monotonic() - began
 
-    def _open(self, cost: int | None) -> None:
+    def open(self, cost: int | None = None) -> None:
+        """Let the status line go out, unless it has."""
         if self._headers is None:
             self._headers = self._with_own(cost)
             self._relay.open(self._answer.status, self._headers)
@@ -98,15 +118,15 @@ class Delivery:
         self._held = [] if last is None else [last]
 
     async def _write(self, chunks: list[bytes]) -> None:
-        began = time.monotonic()
         for chunk in chunks:
-            await self._relay.write(chunk)
-        self.client_seconds += time.monotonic() - began
+            if self._relay.behind:
+                await self._room()
+            self._relay.put(chunk)
 
     async def finish(self, cost: int | None) -> None:
         """Give the client the rest; the money is settled, or the cost (None) known to somebody else only later."""
         reach("before_last_byte")
-        self._open(cost)
+        self.open(cost)
         await self._write(self._held)
         self._relay.close()
         reach("after_last_byte")
@@ -115,7 +135,7 @@ class Delivery:
         """Tell the client that the answer is not whole, in the way that is still open."""
         if not self.opened:
             self._relay.fail(error)
-        elif self._answer.event_stream and self._between_events():
+        elif self._event_stream and self._between_events():
             await self._write([*self._held, b"data: " + json.dumps(error.body()).encode() + EVENT_END])
             self._relay.close()
         else:

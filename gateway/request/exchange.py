@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from gateway.domain.budget import Quota
 from gateway.domain.caller import Caller
@@ -24,13 +24,15 @@ from gateway.request.errand import Errand
 from gateway.steps.rank import Ranked
 from gateway.steps.reserve import Purse, limits_of
 
+_NOTHING = Wishes()
+
 
 @dataclass(slots=True)
 class Exchange:
     """Filled in as the request goes along; times are seconds, money nano-USD."""
 
     inbound: RequestFacts
-    wishes: Wishes = field(default_factory=Wishes)
+    wishes: Wishes = _NOTHING
     caller: Caller | None = None
     job: Job | None = None
     job_type: JobType | None = None
@@ -60,10 +62,10 @@ class Exchange:
     leave_beginning: Callable[[], None] | None = None
     """Gives back its place among those that are brought to their holds, while it has one."""
     quote: Quote | None = None
-    changes_told: list[str] = field(default_factory=list)
+    changes_told: tuple[str, ...] = ()
     """What policy changed to save money, as far as events have told of it."""
     attempts: int = 0
-    failed: list[str] = field(default_factory=list)
+    failed: tuple[str, ...] = ()
     """Routes that failed it so far."""
     upstream_seconds: float = 0.0
     client_seconds: float = 0.0
@@ -85,24 +87,25 @@ class Exchange:
         shadow = self.job_type.shadow if self.job_type else None
         return shadow is not None and is_sampled(shadow, self.inbound.request_id)
 
-    def degradations(self, quote: Quote) -> list[Degraded]:
-        """Return what policy changed in a quote that was chosen, each change once a request."""
+    def changed(self, quote: Quote) -> list[Degraded | Replaced]:
+        """Return what policy changed in a quote that was chosen, and the retired model it stands in for, each once."""
         changes = [f"{name}={value}" for name, value in quote.degraded.items()]
         new = [change for change in changes if change not in self.changes_told]
-        self.changes_told += new
-        return [Degraded(self.job_type.name if self.job_type else NONE, change) for change in new]
-
-    def replacements(self, quote: Quote) -> list[Replaced]:
-        """Return the retired model that a quote which was chosen stands in for, once a request."""
-        if quote.replaced is None or quote.replaced in self.changes_told:
-            return []
-        self.changes_told.append(quote.replaced)
-        return [Replaced(quote.route.name, quote.replaced, quote.route.model.name)]
+        told: list[Degraded | Replaced] = [Degraded(self.job_type.name if self.job_type else NONE, one) for one in new]
+        if quote.replaced is not None and quote.replaced not in self.changes_told:
+            told.append(Replaced(quote.route.name, quote.replaced, quote.route.model.name))
+            new.append(quote.replaced)
+        self.changes_told += tuple(new)
+        return told
 
     def booked(self, settlement: Settlement) -> None:
         """Add what one of its attempts has cost; it is no better known than the worst known of them."""
-        one, other = settlement.cost, self.cost or Views(0, 0, 0)
-        self.cost = Views(one.official + other.official, one.route + other.route, one.internal + other.internal)
+        one, other = settlement.cost, self.cost
+        self.cost = (
+            one
+            if other is None
+            else Views(one.official + other.official, one.route + other.route, one.internal + other.internal)
+        )
         if self.source is not CostSource.PRESUMED:
             self.source = settlement.source
         self.images += settlement.images
@@ -111,7 +114,8 @@ class Exchange:
         self, status: int, *, code: str = "", client_gone: bool = False, bytes_out: int = 0
     ) -> RequestFinished:
         """Return the event that ends this request, which needs no place to begin in any more."""
-        self.begun()
+        if self.leave_beginning is not None:
+            self.begun()
         duration = time.monotonic() - self.inbound.received
         job = self.quote.job if self.quote else self.job
         arm = None if self.wishes.dry_run or self.replayed else self.arm  # neither is a trial of anything
@@ -202,14 +206,18 @@ class Admitted:
     def _named(self) -> dict[str, object]:
         """What the client asked of the gateway itself, and which routes failed it, where there is anything of it."""
         wishes = self.exchange.wishes
-        told: dict[str, object] = {
-            "named_job_type": wishes.job_type or self.caller.job_type,
-            "lane": wishes.lane,
-            "max_cost": wishes.max_cost,
-            "degrade": None if wishes.degrade else "never",
-            "failed": list(self.exchange.failed) or None,
-        }
-        return {name: value for name, value in told.items() if value is not None}
+        told: dict[str, object] = {}
+        if (named := wishes.job_type or self.caller.job_type) is not None:
+            told["named_job_type"] = named
+        if wishes.lane is not None:
+            told["lane"] = wishes.lane
+        if wishes.max_cost is not None:
+            told["max_cost"] = wishes.max_cost
+        if not wishes.degrade:
+            told["degrade"] = "never"
+        if self.exchange.failed:
+            told["failed"] = list(self.exchange.failed)
+        return told
 
     def hold_ended(self, quote: Quote, settlement: Settlement) -> HoldEnded:
         """Return the event of a hold that was settled or presumed."""

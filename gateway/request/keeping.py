@@ -65,12 +65,15 @@ class Keeping:
         self._recording: Recording | None = None
         self._complete: tuple[int, Headers] | None = None
         self._orphaning: list[asyncio.Task[None]] = []
+        self.in_use = self._keyed or self._compared or self._orphan_name is not None
+        """Whether anybody may ask for the answer again."""
         if self._orphan_name is not None:
             relay.on_leave = self.leave_behind
-        self._begin()
+        if self.in_use:
+            self._begin()
 
     def _begin(self) -> None:
-        if self._answers is not None and (self._keyed or self._compared or self._orphan_name is not None):
+        if self._answers is not None:
             self._recording = self._answers.record(self._request_id)
 
     async def write(self, chunk: bytes) -> None:
@@ -97,7 +100,8 @@ class Keeping:
         """Let go of what was recorded; another answer follows."""
         if self._recording is not None:
             await self._recording.discard()
-        self._begin()
+        if self.in_use:
+            self._begin()
 
     def follow(self, request_id: str) -> None:
         """Take note that the answer is that of another request: if the client leaves, it leaves that one behind."""

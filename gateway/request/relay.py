@@ -19,110 +19,151 @@ CAPACITY = 128 * 1024
 class Relay(AsyncIterator[bytes]):
     """One answer on its way to one client."""
 
-    def __init__(self) -> None:
-        self._head: asyncio.Future[tuple[int, Headers]] = asyncio.get_running_loop().create_future()
-        self._waiting: deque[bytes] = deque()
-        self._size = 0
-        self._passing = 0
-        self._ended = False
-        self._aborted = False
-        self._gone = False
-        self._taken = False
-        self._changed = asyncio.Event()
-        self.bytes_out = 0
-        self.on_leave: Callable[[], None] | None = None
-        """Called once, if the client leaves before the end."""
+    answered = False
+    """Whether there is an answer to begin with, or the error in its place."""
+    client_gone = False
+    """Whether the client left before the end."""
+    bytes_out = 0
+    on_leave: Callable[[], None] | None = None
+    """Called once, if the client leaves before the end."""
+    _head: tuple[int, Headers] | None = None
+    _error: GatewayError | None = None
+    _size = 0
+    _passing = 0
+    _ended = False
+    _aborted = False
+    _taken = False
 
-    @property
-    def client_gone(self) -> bool:
-        """Whether the client left before the end."""
-        return self._gone
+    def __init__(self) -> None:
+        self._waiting: deque[bytes] = deque()
+        self._watchers: list[asyncio.Future[None]] = []
 
     async def head(self) -> Outbound:
         """Wait for the status line and headers; raises the error if there is no answer."""
         try:
-            return Outbound(*await asyncio.shield(self._head), self)
+            while not self.answered:
+                await self._change()
         except asyncio.CancelledError:
-            self._leave()
+            self.leave()
             raise
+        return self.outbound()
+
+    def outbound(self, *, over: bool = False) -> Outbound:
+        """Return the answer, once it has begun; raises the error in its place.
+
+        `over` tells that nobody asks what becomes of it.
+        """
+        if self._head is None:
+            try:
+                raise self._error or RuntimeError("there is no answer yet")
+            finally:
+                self._error = None  # which refers to this now, by its traceback
+        status, headers = self._head
+        at_hand = over and self._ended and not (self._aborted or self.client_gone)
+        whole = b"".join(self._waiting) if at_hand else None
+        return Outbound(status, headers, self, whole)
 
     def open(self, status: int, headers: Headers) -> None:
         """Give the client its status line; the body follows."""
-        if not self._head.done():
-            self._head.set_result((status, headers))  # without what refers to this: nobody is to look for it
+        if not self.answered:
+            self.answered, self._head = True, (status, headers)
+            if self._watchers:
+                self._changed()
 
     def fail(self, error: GatewayError) -> None:
         """Give the client an error in place of an answer; after the status line, abort the connection."""
-        if self._head.done():
+        if self.answered:
             self.abort()
             return
         self._taken = True  # the error is all there is
-        self._changed.set()
-        self._head.set_exception(error)
-        if self._gone:
-            self._head.exception()  # nobody is left to hear of it
+        self.answered, self._error = True, error
+        self._changed()
+
+    @property
+    def behind(self) -> bool:
+        """Whether the client has more to take than it should have; what is read meanwhile only fills memory."""
+        return self._size + self._passing >= CAPACITY and not self.client_gone
 
     async def room(self) -> None:
-        """Wait while the client is behind; what is read before that only fills memory."""
-        while self._size + self._passing >= CAPACITY and not self._gone:
-            self._changed.clear()
-            await self._changed.wait()
+        """Wait while the client is behind."""
+        while self.behind:
+            await self._change()
 
     async def write(self, chunk: bytes) -> None:
         """Pass on some bytes of the body, waiting while the client is behind."""
         await self.room()
-        if self._gone or not chunk:
+        self.put(chunk)
+
+    def put(self, chunk: bytes) -> None:
+        """Pass on some bytes of the body, whether or not the client is behind."""
+        if self.client_gone or not chunk:
             return
         self._waiting.append(chunk)
         self._size += len(chunk)
         self.bytes_out += len(chunk)
-        self._changed.set()
+        if self._watchers:
+            self._changed()
 
     def close(self) -> None:
         """End the body properly."""
         self._ended = True
-        self._changed.set()
+        if self._watchers:
+            self._changed()
 
     def abort(self) -> None:
         """End the body so that the client sees that it is not whole."""
         self._aborted = True
-        self._changed.set()
+        self._changed()
 
     async def __anext__(self) -> bytes:
         if self._passing:
             self._passing = 0
-            self._changed.set()
+            if self._watchers:
+                self._changed()
         while not self._waiting:
             if self._aborted:
                 raise Truncated
-            if self._ended or self._gone:
-                self._taken = not self._gone
-                self._changed.set()
+            if self._ended or self.client_gone:
+                self._taken = not self.client_gone
+                if self._watchers:
+                    self._changed()
                 raise StopAsyncIteration
-            self._changed.clear()
-            await self._changed.wait()
+            await self._change()
         chunk = self._waiting.popleft()
         self._passing = len(chunk)
         self._size -= self._passing
-        self._changed.set()
+        if self._watchers:
+            self._changed()
         return chunk
 
     async def aclose(self) -> None:
         """Take note that the client is gone, unless it has taken the body to its end."""
         if not self._taken:
-            self._leave()
+            self.leave()
 
     async def until_taken(self) -> None:
         """Wait until the client has taken everything, or has left."""
-        while not (self._taken or self._gone):
-            self._changed.clear()
-            await self._changed.wait()
+        while not (self._taken or self.client_gone):
+            await self._change()
 
-    def _leave(self) -> None:
-        if not self._gone and self.on_leave is not None:
+    def leave(self) -> None:
+        """Take note that the client is gone; the call's side goes on without it."""
+        if not self.client_gone and self.on_leave is not None:
             self.on_leave()
-        self._gone = True
+        self.client_gone = True
         self.bytes_out -= self._size
         self._waiting.clear()
         self._size = 0
-        self._changed.set()
+        self._changed()
+
+    def _changed(self) -> None:
+        """Wake whoever waits for a change."""
+        watchers, self._watchers = self._watchers, []
+        for watcher in watchers:
+            if not watcher.done():
+                watcher.set_result(None)
+
+    async def _change(self) -> None:
+        watcher = asyncio.get_running_loop().create_future()
+        self._watchers.append(watcher)
+        await watcher

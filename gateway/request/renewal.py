@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.domain.errors import GatewayError
-from gateway.request.attempt import Attempts, PassedOn, Sent
+from gateway.request.attempt import Attempts
 from gateway.request.entitlement import Providers, Superseded
 from gateway.request.exchange import Admitted
 
@@ -13,17 +13,14 @@ class RenewedAttempts(Attempts):
 
     _latest: Admitted | None = None
 
-    async def begin(self, admitted: Admitted) -> tuple[Sent | PassedOn, Admitted, Providers]:
-        """Return what `first_that_works` does, and the request and the providers by which it came to that."""
+    async def renewed(self, admitted: Admitted, superseded: Superseded) -> tuple[Admitted, Providers]:
+        """Return the request as today's policy has it, and the providers, to begin anew; a task is told so."""
         entitlement = self._admission.entitlement
-        while True:
-            try:
-                return await self.first_that_works(admitted), admitted, self._providers
-            except Superseded:
-                if entitlement is None or admitted.exchange.errand is not None:
-                    raise
-            admitted, self._providers = await entitlement.renewed(admitted)
-            self._latest, self._course = admitted, None
+        if entitlement is None or admitted.exchange.errand is not None:
+            raise superseded
+        admitted, self._providers = await entitlement.renewed(admitted)
+        self._latest, self._course = admitted, None
+        return admitted, self._providers
 
     async def interrupted(self, admitted: Admitted, error: GatewayError | None = None) -> None:
         """End the hold that is still open, by the policy that it was taken by."""

@@ -46,5 +46,5 @@ def ties(
 
 def digest(*words: str | None) -> str:
     """Return 64 hex digits for a list of words; no two different lists read the same."""
-    told = (b"-" if word is None else b"%d:" % len(word.encode()) + word.encode() for word in words)
+    told = [b"-" if word is None else b"%d:%b" % (len(data := word.encode()), data) for word in words]
     return hashlib.sha256(b"".join(told)).hexdigest()

@@ -25,6 +25,7 @@ _WORTH_REPEATING = frozenset(
     | {"batch_not_created", "batch_failed", "batch_expired", "batch_cancelled"}
 )
 """Reasons that pass by themselves. A refused account, a redirect and the caller's own fault do not."""
+_NONE: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,20 @@ class Course:
     Every step but the first is paid for from the retry budgets of the providers offered; `end_step` must follow each.
     """
 
+    __slots__ = (
+        "_barred",
+        "_budgets",
+        "_client_repeats",
+        "_clock",
+        "_draw",
+        "_order",
+        "_out",
+        "_reserved",
+        "_retry",
+        "_tried",
+        "failures",
+    )
+
     def __init__(
         self,
         quotes: Sequence[Quote],
@@ -79,15 +94,13 @@ class Course:
         draw: Callable[[], float] = random.random,
     ) -> None:
         self._order = quotes
-        self._tried: set[tuple[str, bool]] = set()
-        self._out: set[str] = set()
+        self._tried: tuple[tuple[str, bool], ...] = ()
+        self._out = self._barred = self._reserved = _NONE
         self._retry = retry
         self._budgets = budgets
         self._client_repeats = client_repeats
         self._clock = clock
         self._draw = draw
-        self._barred: frozenset[str] = frozenset()
-        self._reserved: frozenset[str] = frozenset()
         self.failures: list[Failed] = []
 
     @property
@@ -161,12 +174,13 @@ class Course:
 
     def chosen(self, quote: Quote) -> None:
         """Take note of where a hold was taken: the route is tried, whatever else it was offered for."""
-        self._tried.add((quote.route.name, quote.batch is None))
-        self._release(self._reserved - {quote.route.provider.name})
+        self._tried += ((quote.route.name, quote.batch is None),)
+        if self._reserved:
+            self._release(self._reserved - {quote.route.provider.name})
 
     def denied(self, step: Step) -> None:
         """Take note that no hold could be taken on any quote of a step: they are out for this request."""
-        denied = set(routes_of(step.quotes))
+        denied = frozenset(routes_of(step.quotes))
         self._barred |= denied
         self._out |= denied
 
@@ -182,7 +196,8 @@ class Course:
 
     def end_step(self) -> None:
         """Give back what is still reserved, however the step ended."""
-        self._release(self._reserved)
+        if self._reserved:
+            self._release(self._reserved)
 
     def _release(self, providers: frozenset[str]) -> None:
         for provider in providers:

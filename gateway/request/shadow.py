@@ -7,10 +7,9 @@ shadow's budget; it is tried once. A shadow takes the request's body over and fr
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 
@@ -268,21 +267,3 @@ class Shadows:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
         await asyncio.gather(*self._endings, return_exceptions=True)
-
-
-@contextlib.asynccontextmanager
-async def landing(
-    shadows: Shadows | None, admitted: Admitted, providers: Providers, *, succeeded: bool
-) -> AsyncIterator[None]:
-    """Free the request's body; where a shadow is to follow, hand it over instead once the rest is done."""
-    exchange = admitted.exchange
-    if shadows is None or not succeeded or not exchange.sampled or exchange.replayed:
-        await admitted.body.aclose()
-        yield
-        return
-    try:
-        yield
-    except BaseException:
-        await admitted.body.aclose()
-        raise
-    await shadows.follow(admitted, providers)

@@ -9,7 +9,8 @@ from datetime import date
 from gateway.domain.accounts import file_of, refused, shared
 from gateway.domain.caller import Caller
 from gateway.domain.input_urls import refuse_inside
-from gateway.domain.policy import Policy, Project
+from gateway.domain.job import Job
+from gateway.domain.policy import JobType, Policy, Project
 from gateway.images.archive import Archives
 from gateway.images.linking import Linker
 from gateway.images.own_images import WithOwnImages, own_images
@@ -18,7 +19,9 @@ from gateway.ports.provider import Conditions
 from gateway.ports.tracing import Choices
 from gateway.request.exchange import Admitted, Exchange
 from gateway.routing.asynchrony import Guard, Later, later, plain_guard
-from gateway.routing.decision import Asked, decide, job_type_of
+from gateway.routing.consideration import Moment, Setting, rank
+from gateway.routing.decision import Asked, job_type_of, weigh
+from gateway.routing.recollection import Question, question_of, rank_again, recall, remember
 from gateway.steps.classify import classify
 from gateway.steps.compatibility import modernized
 from gateway.steps.rank import Ranked
@@ -53,26 +56,45 @@ class Understanding:
     def _admitted(
         self, exchange: Exchange, caller: Caller, project: Project, policy: Policy, body: Body
     ) -> tuple[Admitted, Later | None]:
-        inbound, wishes, today = exchange.inbound, exchange.wishes, self.today()
-        job = classify(inbound.operation, inbound.path_model, body)
-        own: dict[str, str] = {}
-        if self.linker is not None and body.images and body.encoding == "json":
-            own = own_images(body.fields, self.linker, project.name, self.linker.base(inbound.headers))
-            body = WithOwnImages(body, own, self.linker) if own else body
-        refuse_inside(body.fields, policy.egress, self._public(own))
-        exchange.job = job = modernized(job, body.fields, project, policy, today)
-        terms = later(job, body.fields, wishes, project, self.guard)
-        asked = Asked(job, wishes, caller, project, policy, today, self.conditions, inbound.request_id)
-        exchange.job_type = job_type = job_type_of(asked)
-        ranked = decide(asked, job_type)
-        if body.images and (file := file_of(body.fields)) is not None:
-            ranked = _of_its_own(ranked, file, asked)
+        setting = Setting(project, exchange.wishes, policy, self.today())
+        question = question_of(exchange.inbound, body, caller, setting)
+        known = None if question is None else recall(question, policy)
+        terms: Later | None = None
+        if question is None or known is None:
+            body, job, job_type, ranked, terms = self._anew(exchange, caller, setting, body, question)
+        else:
+            exchange.job = job = known.job
+            exchange.job_type = job_type = known.considered.job_type
+            ranked = rank_again(question, known, setting, self.conditions, exchange.inbound.request_id)
         exchange.arm = ranked.arm
         if self.archives is not None:
             self.archives.equip(exchange, project, job_type)
         if self.linker is not None and body.images:
             exchange.uploads = self.linker.uploads(project.name)
         return Admitted(exchange, caller, project, job, job_type, policy, ranked, body), terms
+
+    def _anew(
+        self, exchange: Exchange, caller: Caller, setting: Setting, body: Body, question: Question | None
+    ) -> tuple[Body, Job, JobType, Ranked, Later | None]:
+        """Work a request out, and remember what it came to under the question, if there is one."""
+        inbound, wishes, project, policy = exchange.inbound, setting.wishes, setting.project, setting.policy
+        job = classify(inbound.operation, inbound.path_model, body)
+        own: dict[str, str] = {}
+        if self.linker is not None and body.images and body.encoding == "json":
+            own = own_images(body.fields, self.linker, project.name, self.linker.base(inbound.headers))
+            body = WithOwnImages(body, own, self.linker) if own else body
+        refuse_inside(body.fields, policy.egress, self._public(own))
+        exchange.job = job = modernized(job, body.fields, project, policy, setting.today)
+        terms = later(job, body.fields, wishes, project, self.guard)
+        asked = Asked(job, wishes, caller, project, policy, setting.today, self.conditions, inbound.request_id)
+        exchange.job_type = job_type = job_type_of(asked)
+        considered = weigh(asked, job_type, setting)
+        ranked = rank(considered, job, setting, Moment(self.conditions, inbound.request_id))
+        if body.images and (file := file_of(body.fields)) is not None:
+            ranked = _of_its_own(ranked, file, asked)
+        if question is not None and terms is None:
+            remember(question, policy, job, considered, ranked)
+        return body, job, job_type, ranked, terms
 
     def _public(self, own: Collection[str]) -> Collection[str]:
         return [url for url in own if self.linker is not None and self.linker.is_public(url)]

@@ -60,6 +60,10 @@ class ResponsesBody:
         return self.document.fingerprint
 
     @property
+    def likeness(self) -> None:
+        """It is like no other: its conversation is its own."""
+
+    @property
     def tool(self) -> Mapping[str, Any] | None:
         """The image tool as the client sent it; None if there is none."""
         return next(iter(image_tools(self.fields.get("tools"))), None)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from gateway.domain.budget import Counted, Quota
 from gateway.domain.route import Quote, Route
-from gateway.ports.provider import Answer, Call, Cancellable, Provider, Submitted, UpstreamFailure, is_collected
+from gateway.ports.provider import UpstreamFailure
 from gateway.steps.reserve import limits_of
 
 FORGOTTEN = 600.0
@@ -79,6 +79,13 @@ class Capacity:
         known = self._routes.setdefault(route, _Known())
         known.refused_until = max(known.refused_until, self._clock() + rest)
 
+    def learn_of(self, route: str, failures: Sequence[UpstreamFailure]) -> None:
+        """Take note of what calls that failed were told."""
+        for failure in failures:
+            self.learn(route, failure.rate_limits)
+            if failure.reason == "status_429":
+                self.refused(route, failure.retry_after)
+
     def rest_until(self, route: str, *, images: int = 1, tokens: int = 1) -> float:
         """Return when, by the clock, the route's account has room for so much; 0 if nothing speaks against now."""
         known = self._routes.get(route)
@@ -128,41 +135,6 @@ class Capacity:
         """What the provider lately said the limit is; one on input images counts only where it named no other."""
         said = (known.said[name] for name in _IMAGES if name in known.said)
         return next((each.limit for each in said if each.limit and self._clock() - each.at <= FORGOTTEN), None)
-
-
-class LearningProvider:
-    """Implements `ports.Provider` by another one, and learns from all that it is told."""
-
-    def __init__(self, provider: Provider, capacity: Capacity) -> None:
-        self._provider = provider
-        self._capacity = capacity
-
-    async def send(self, call: Call) -> Answer:
-        """Send the job, and take note of what is said of limits."""
-        route = call.route.name
-        try:
-            answer = await self._provider.send(call)
-        except UpstreamFailure as failure:
-            self._failed(route, (failure, *failure.others))
-            raise
-        if is_collected(answer):
-            self._failed(route, answer.failures)
-        self._capacity.learn(route, answer.rate_limits)
-        return answer
-
-    def _failed(self, route: str, failures: Sequence[UpstreamFailure]) -> None:
-        for failure in failures:
-            self._capacity.learn(route, failure.rate_limits)
-            if failure.reason == "status_429":
-                self._capacity.refused(route, failure.retry_after)
-
-    async def cancel(self, route: Route, submitted: Submitted) -> bool:
-        """Ask for work to be given up, where the provider can be asked."""
-        return isinstance(self._provider, Cancellable) and await self._provider.cancel(route, submitted)
-
-    async def aclose(self) -> None:
-        """Close connections."""
-        await self._provider.aclose()
 
 
 def seconds(text: str) -> float | None:

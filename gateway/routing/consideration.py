@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
@@ -79,8 +79,8 @@ class Considered:
     refusals: tuple[Refusal, ...]
     wanted: Named | None
     arm: Arm | None
-    routes: tuple[str, ...]
-    """Of all offers, each once."""
+    routes: Collection[str]
+    """Of all offers, each once, in order."""
     settled: Placed | None
     """How the offers are ranked where nothing else has a say, if that is so."""
 
@@ -105,7 +105,7 @@ def consider(job: Job, job_type: JobType, arm: Arm | None, setting: Setting) -> 
         able = able_routes(job, setting.policy, setting.project, lane, setting.today, speaker=speaker, refused=tried)
         raise unsupported(refusals, job_type, able)
     everything = [offer for level in levels for offer in level.offers]
-    routes = tuple(dict.fromkeys(offer.quote.route.name for offer in everything))
+    routes = dict.fromkeys(offer.quote.route.name for offer in everything).keys()
     found = Considered(job_type, tuple(levels), tuple(refusals), wanted, arm, routes, None)
     if all(level.order is Order.LISTED for level in levels) and job_type.max_cost_per_image is None:
         placed, _ = _climb(found, 0, Wishes(), Moment(), {})
@@ -116,20 +116,23 @@ def consider(job: Job, job_type: JobType, arm: Arm | None, setting: Setting) -> 
 def rank(considered: Considered, job: Job, setting: Setting, moment: Moment) -> Ranked:
     """Return a job's decision; BudgetExceeded if the client's or the job type's maximum allows none of the offers."""
     wishes, multiplier = setting.wishes, setting.project.multiplier
-    troubles = {} if moment.conditions is None else _troubles(considered.routes, moment.conditions)
-    if considered.settled is not None and not troubles and wishes.max_cost is None:
-        return Ranked(Quotes(considered.settled, job, multiplier), considered.refusals, considered.arm)
-    placed, more = _climb(considered, job.prompt_bytes, wishes, moment, troubles)
+    troubled = {} if moment.conditions is None else troubles(considered.routes, moment.conditions)
+    if considered.settled is not None and not troubled and wishes.max_cost is None:
+        return Ranked(Quotes(considered.settled, job, multiplier), considered.refusals, considered.arm, settled=True)
+    placed, more = _climb(considered, job.prompt_bytes, wishes, moment, troubled)
     if not placed:
         everything = [offer for level in considered.levels for offer in level.offers]
         raise too_dear(everything, job.prompt_bytes, wishes, considered.job_type)
     return Ranked(Quotes(placed, job, multiplier), (*considered.refusals, *more), considered.arm)
 
 
-def _troubles(routes: Sequence[str], conditions: Conditions) -> dict[str, str]:
+def troubles(routes: Collection[str], conditions: Conditions) -> dict[str, str]:
     """Say of those in trouble why; only the routes that were called are asked for, of the many that there may be."""
     called = conditions.called()
-    return {name: why for name in routes if name in called and (why := conditions.trouble(name)) is not None}
+    known = [name for name in called if name in routes] if len(called) < len(routes) else []
+    if len(known) != 1:
+        known = [name for name in routes if name in called]  # in order
+    return {name: why for name in known if (why := conditions.trouble(name)) is not None}
 
 
 def _levels(

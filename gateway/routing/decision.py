@@ -60,11 +60,19 @@ def job_type_of(asked: Asked) -> JobType:
 
 def decide(asked: Asked, job_type: JobType) -> Ranked:
     """Return what to try, in order, and why not the rest; raises the error to show where nothing is left."""
+    setting = Setting(asked.project, asked.wishes, asked.policy, asked.today)
+    return rank(weigh(asked, job_type, setting), asked.job, setting, Moment(asked.conditions, asked.seed))
+
+
+def weigh(asked: Asked, job_type: JobType, setting: Setting) -> Considered:
+    """Return what a decision rests on, whatever the moment; raises the error to show where no route can do the job.
+
+    `setting` is that of what is asked.
+    """
     check_lane(asked.wishes, asked.project)
-    job, project, setting = asked.job, asked.project, Setting(asked.project, asked.wishes, asked.policy, asked.today)
+    job, project = asked.job, asked.project
     arm = assign(job_type, project, job.client_model, key_id=asked.caller.key_id, user=job.user)
-    considered = _considered(asked, job_type, arm, setting)
-    return rank(considered, job, setting, Moment(asked.conditions, asked.seed))
+    return _considered(asked, job_type, arm, setting)
 
 
 def _considered(asked: Asked, job_type: JobType, arm: Arm | None, setting: Setting) -> Considered:
@@ -101,12 +109,12 @@ def _of_its_own(asked: Asked, job_type: JobType) -> tuple[str | None, int]:
     """What of the client's model and of the prompt's length makes a difference."""
     job, policy = asked.job, asked.policy
     heeded = asked.project.client_model is not ClientModel.IGNORE or model_named(job.client_model, policy) is not None
-    too_long = job.prompt_chars > _shortest_prompt(job_type, policy)
+    too_long = job.prompt_chars > longest_prompt(job_type, policy)
     return job.client_model if heeded else None, job.prompt_chars if too_long else 0
 
 
-def _shortest_prompt(job_type: JobType, policy: Policy) -> int:
-    """The least number of characters that any route which may be asked takes."""
+def longest_prompt(job_type: JobType, policy: Policy) -> int:
+    """Return how many characters of prompt every route takes that may be asked."""
     key, own = ("shortest prompt", job_type.name), policy.job_types.get(job_type.name) is job_type
     known = policy.memory.find(key) if own else None
     if isinstance(known, int):

@@ -109,7 +109,7 @@ class Health:
 
     def begin(self, route: Route, job: Job) -> Trial:
         """Take note of a call that is about to be made; `succeeded`, `failed` or `dropped` is to follow."""
-        state = self._routes.setdefault(route.name, _State())
+        state = self._routes.get(route.name) or self._routes.setdefault(route.name, _State())
         trial = Trial(route, job, state.era)
         now = self._clock()
         if state.until is not None and now >= state.until and (state.probe is None or now >= state.taken):
@@ -178,7 +178,8 @@ class Health:
         now, name, job = self._clock(), trial.route.name, trial.job
         if job.quality == AUTO or job.quality in trial.route.capabilities.quality:  # a client's own words have no end
             key = (name, _size_class(job.size), job.quality)
-            self._latencies.setdefault(key, _Mean(now)).add(seconds, now, self._times)
+            mean = self._latencies.get(key) or self._latencies.setdefault(key, _Mean(now))
+            mean.add(seconds, now, self._times)
         if state is not None:
             state.failures = 0
             if state.until is not None:

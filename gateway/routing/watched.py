@@ -1,4 +1,4 @@
-"""Watched: providers whose calls tell `Health` how they ended, whoever makes them and however they are read."""
+"""Watched: providers whose calls tell `Health` how they ended, and `Capacity` of limits, whoever makes them."""
 
 from __future__ import annotations
 
@@ -7,30 +7,40 @@ from collections.abc import AsyncIterator, Callable
 
 from gateway.domain.route import Route
 from gateway.domain.settlement import Outcome
-from gateway.ports.provider import Answer, Call, Cancellable, Provider, Submitted, UpstreamFailure
+from gateway.ports.provider import Answer, Call, Cancellable, Provider, Submitted, UpstreamFailure, is_collected
 from gateway.ports.wrapped import WrappedAnswer
+from gateway.routing.capacity import Capacity
 from gateway.routing.health import Health, Trial
 
 
 class WatchedProvider:
     """Implements `ports.Provider` by another one. `clock` is monotonic seconds."""
 
-    def __init__(self, provider: Provider, health: Health, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, provider: Provider, health: Health, capacity: Capacity, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._provider = provider
         self._health = health
+        self._capacity = capacity
         self._clock = clock
 
     async def send(self, call: Call) -> Answer:
         """Send the job, and watch how it ends."""
+        route = call.route.name
         trial, began = self._health.begin(call.route, call.job), self._clock()
         try:
             answer = await self._provider.send(call)
         except UpstreamFailure as failure:
+            self._capacity.learn_of(route, (failure, *failure.others))
             self._health.failed(trial, failure)
             raise
         except BaseException:
             self._health.dropped(trial)
             raise
+        if is_collected(answer):
+            self._capacity.learn_of(route, answer.failures)
+        if limits := answer.rate_limits:
+            self._capacity.learn(route, limits)
         return WatchedAnswer(answer, self._health, trial, self._clock() - began, self._clock)
 
     async def cancel(self, route: Route, submitted: Submitted) -> bool:
@@ -54,26 +64,34 @@ class WatchedAnswer(WrappedAnswer):
         self._seconds = seconds
         self._clock = clock
 
+    def at_once(self) -> bytes | None:
+        """Return the body if it is a short one that is here already."""
+        body = self._answer.at_once()
+        if body is not None:
+            self._judge()
+        return body
+
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it comes; the time that the reader takes does not count."""
-        chunks = self._answer.chunks()
-        while (chunk := await self._next(chunks)) is not None:
+        chunks, clock = self._answer.chunks(), self._clock
+        while True:
+            began = clock()
+            try:
+                chunk = await anext(chunks, None)
+            except UpstreamFailure as failure:
+                self._health.failed(self._trial, failure)
+                raise
+            finally:
+                self._seconds += clock() - began
+            if chunk is None:
+                break
             yield chunk
         self._judge()
 
-    async def _next(self, chunks: AsyncIterator[bytes]) -> bytes | None:
-        began = self._clock()
-        try:
-            return await anext(chunks, None)
-        except UpstreamFailure as failure:
-            self._health.failed(self._trial, failure)
-            raise
-        finally:
-            self._seconds += self._clock() - began
-
     def _judge(self) -> None:
         """Tell how a body went that came to its end."""
-        reading = self.reading()
+        reading = self._answer.reading()
+        self.reading = lambda: reading  # which is final
         if not reading.complete or not (reading.images or reading.said or self.event_stream):
             garbage = UpstreamFailure(Outcome.UNKNOWN, "garbage", "the answer is no answer")
             self._health.failed(self._trial, garbage)
@@ -84,5 +102,6 @@ class WatchedAnswer(WrappedAnswer):
 
     async def aclose(self) -> None:
         """Give the connection back, or close it if the body was not read to its end."""
-        self._health.dropped(self._trial)
-        await super().aclose()
+        if not self._trial.over:
+            self._health.dropped(self._trial)
+        await self._answer.aclose()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 from gateway.domain import money
 from gateway.domain.errors import InvalidRequest
@@ -26,19 +27,19 @@ _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 def accept(headers: Mapping[str, str]) -> Wishes:
     """Return the client's wishes; InvalidRequest names the header that cannot be read, or is misspelt."""
-    ours = [name for name in headers if name.startswith(_OURS)]
-    for name in ours:
-        if name[len(_OURS) :] not in _KNOWN:
+    deadlines = headers.get("x-stainless-read-timeout"), headers.get("x-stainless-timeout")
+    if _OURS not in " ".join(headers) and "prefer" not in headers:
+        return _patient(*deadlines)
+    for name in headers:
+        if name.startswith(_OURS) and name[len(_OURS) :] not in _KNOWN:
             _check_spelling(name)
-    if not ours and "prefer" not in headers:
-        return Wishes(deadline=_deadline(headers))
     return Wishes(
         job_type=headers.get("x-gateway-job-type") or None,
         lane=headers.get("x-gateway-lane") or None,
         max_cost=_max_cost(headers.get("x-gateway-max-cost")),
         dry_run=_boolean(headers.get("x-gateway-dry-run")),
         degrade=_may_degrade(headers.get("x-gateway-degrade")),
-        deadline=_deadline(headers),
+        deadline=_deadline(*deadlines),
         tags=_tags(headers.get("x-gateway-tags", "")),
         respond_async=_prefers_async(headers.get("prefer", "")),
         fresh=_skips_cache(headers.get("x-gateway-cache")),
@@ -57,8 +58,8 @@ def idempotency_key(headers: Mapping[str, str]) -> str | None:
 
 def retry_count(headers: Mapping[str, str]) -> int | None:
     """Return how often the client's library has repeated the request so far; None if it does not count, or not well."""
-    count = headers.get("x-stainless-retry-count", "").strip()
-    return int(count) if _COUNT.fullmatch(count) else None
+    count = headers.get("x-stainless-retry-count")
+    return int(count) if count is not None and _COUNT.fullmatch(count := count.strip()) else None
 
 
 def _check_spelling(name: str) -> None:
@@ -69,10 +70,15 @@ def _check_spelling(name: str) -> None:
         raise InvalidRequest(f"There is no header {said}; did you mean {known}?", param=said)
 
 
-def _deadline(headers: Mapping[str, str]) -> float | None:
-    """The seconds after which the client's library gives up, by the header it sends (Python's, and Node's)."""
-    sent = headers.get("x-stainless-read-timeout"), headers.get("x-stainless-timeout")
-    texts = [text.strip() for text in sent if text]
+@lru_cache(64)
+def _patient(*said: str | None) -> Wishes:
+    """The wishes of a client that asks for nothing, by the deadlines that its library sends."""
+    return Wishes(deadline=_deadline(*said))
+
+
+def _deadline(*said: str | None) -> float | None:
+    """The seconds after which the client's library gives up, by the headers it sends (Python's, and Node's)."""
+    texts = [text.strip() for text in said if text]
     return min((float(text) for text in texts if _SECONDS.fullmatch(text) and float(text) > 0), default=None)
 
 

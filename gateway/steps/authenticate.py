@@ -26,6 +26,7 @@ async def authenticate(headers: Mapping[str, str], keyring: Keyring) -> Caller:
 
 def _key(headers: Mapping[str, str]) -> str:
     scheme, _, value = headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and value.strip():
-        return value.strip()
+    value = value.strip()
+    if value and scheme.lower() == "bearer":
+        return value
     return headers.get("api-key", "").strip()

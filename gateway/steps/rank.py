@@ -40,6 +40,8 @@ class Ranked:
     refusals: tuple[Refusal, ...]
     arm: Arm | None = None
     """Of the job type's experiment, if the request is in it."""
+    settled: bool = False
+    """Whether neither chance nor how routes are doing had a say, nor a maximum cost."""
 
 
 def check_lane(wishes: Wishes, project: Project) -> None:

@@ -12,15 +12,23 @@ from gateway.domain.caller import Caller
 from gateway.domain.idempotency import Binding, Bound
 from gateway.domain.policy import JobType, Policy, Project, Shadow
 from gateway.domain.record import record
-from gateway.domain.route import ProviderConfig, Quote, Route, RouteLimits, Views
+from gateway.domain.route import ProviderConfig, Quote, Route, RouteLimits
 from gateway.ports import Ledger
 
 MINUTE, DAY = 60, 86_400
+REMEMBERED = 4096
+"""Routes, and combinations of them with projects and job types, of which it is kept what limits them."""
+_limits: dict[int, tuple[Route, tuple[Quota, ...]]] = {}
 
 
 def limits_of(route: Route) -> tuple[Quota, ...]:
     """Return the limits that a call on a route counts in: the route's own, and those of its whole account."""
-    return (*route_quotas(route), *account_quotas(route.provider))
+    known = _limits.get(id(route))
+    if known is None or known[0] is not route:
+        if len(_limits) >= REMEMBERED:
+            _limits.clear()
+        known = _limits[id(route)] = route, (*route_quotas(route), *account_quotas(route.provider))
+    return known[1]
 
 
 def route_quotas(route: Route) -> tuple[Quota, ...]:
@@ -128,10 +136,9 @@ class _Candidates(Sequence[Candidate]):
     def __getitem__(self, at: int | slice) -> Candidate | list[Candidate]:
         if isinstance(at, slice):
             return [self[place] for place in range(len(self))[at]]
-        made = self._made.get(at)
-        if made is None:
-            made = self._made[at] = candidate(self._quotes[at], self._purse, asked=self._asked)
-        return made
+        if at not in self._made:
+            self._made[at] = candidate(self._quotes[at], self._purse, asked=self._asked)
+        return self._made[at]
 
 
 def candidate(quote: Quote, purse: Purse, *, asked: Mapping[str, object] | None = None) -> Candidate:
@@ -139,17 +146,63 @@ def candidate(quote: Quote, purse: Purse, *, asked: Mapping[str, object] | None 
 
     `asked` are the values of the client's request that the record of a degraded one shows beside its own.
     """
-    names = {
-        "project": purse.project.name,
-        "key": purse.caller.key_id,
-        "job_type": purse.job_type.name,
-        "route": quote.route.name,
-        "provider": quote.route.provider.name,
-    }
-    rules: list[Budget | Quota] = [*purse.policy.budgets, *purse.project.budgets]
-    rules += [*purse.project.quotas, *purse.limits(quote.route)] if quote.batch is None else _outlasting(purse)
-    lines = tuple(_line(rule, quote) for rule in rules if rule.scope.covers(**names))
+    limits = purse.limits(quote.route) if quote.batch is None else None
+    lines = _lines(_covering.rules(purse, quote.route, limits), quote)
     return Candidate(quote.route.name, lines, _facts(quote, asked or {}), quote.pressure)
+
+
+@record(frozen=True, slots=True)
+class _Rules:
+    """What limits a project's job type on a route, and all that this was worked out from; `keyed`: some limit a key."""
+
+    project: Project
+    job_type: JobType
+    route: Route
+    limits: tuple[Quota, ...] | None
+    every: tuple[tuple[Budget | Quota, str], ...]
+    """Each rule, and which of the amounts it counts."""
+    keyed: bool
+
+
+class _Covering:
+    """The rules under which requests fall, worked out once for each combination while one policy lasts."""
+
+    def __init__(self) -> None:
+        self._policy: Policy | None = None
+        self._known: dict[tuple[int, int, int, bool], _Rules] = {}
+
+    def rules(
+        self, purse: Purse, route: Route, limits: tuple[Quota, ...] | None
+    ) -> Sequence[tuple[Budget | Quota, str]]:
+        """Return the rules, in order; `limits` are the route's own and its account's, None for a batch."""
+        if purse.policy is not self._policy or len(self._known) >= REMEMBERED:
+            self._policy = purse.policy
+            self._known.clear()
+        at = id(purse.project), id(purse.job_type), id(route), limits is None  # what is kept keeps them alive
+        known = self._known.get(at)
+        if known is None or known.limits != limits:
+            known = self._known[at] = _rules(purse, route, limits)
+        if not known.keyed:
+            return known.every
+        return [(rule, what) for rule, what in known.every if rule.scope.key in (None, purse.caller.key_id)]
+
+
+_covering = _Covering()
+
+
+def _rules(purse: Purse, route: Route, limits: tuple[Quota, ...] | None) -> _Rules:
+    every: list[Budget | Quota] = [*purse.policy.budgets, *purse.project.budgets]
+    every += _outlasting(purse) if limits is None else [*purse.project.quotas, *limits]
+    project, job_type, provider = purse.project.name, purse.job_type.name, route.provider.name
+    rules = tuple(
+        (rule, _what(rule))
+        for rule in every
+        if rule.scope.covers(
+            project=project, key=rule.scope.key or "", job_type=job_type, route=route.name, provider=provider
+        )
+    )
+    keyed = any(rule.scope.key is not None for rule, _ in rules)
+    return _Rules(purse.project, purse.job_type, route, limits, rules, keyed)
 
 
 def _outlasting(purse: Purse) -> list[Quota]:
@@ -162,28 +215,31 @@ def shadow_candidate(
 ) -> Candidate:
     """Return the lines of a shadow request: its own budget and the limits of the route and its account, no others."""
     rules: list[Budget | Quota] = [shadow.budget, *limits(quote.route)]
-    return Candidate(quote.route.name, tuple(_line(rule, quote) for rule in rules), _facts(quote, {}))
+    return Candidate(quote.route.name, _lines([(rule, _what(rule)) for rule in rules], quote), _facts(quote, {}))
 
 
-def _line(rule: Budget | Quota, quote: Quote) -> Line:
-    if isinstance(rule, Budget):
-        return Line(rule, money.micro_from_nano(_in_view(quote.worst, rule.view)))
-    return Line(rule, _count(rule, quote))
+def _lines(rules: Sequence[tuple[Budget | Quota, str]], quote: Quote) -> tuple[Line, ...]:
+    """What a hold on the quote takes of each rule: micro-USD in its view, or a count."""
+    worst = quote.worst
+    amounts = {
+        View.ROUTE: money.micro_from_nano(worst.route),
+        View.OFFICIAL: money.micro_from_nano(worst.official),
+        View.INTERNAL: money.micro_from_nano(worst.internal),
+        Counted.IMAGES: quote.job.n,
+        Counted.TOKENS: quote.tokens,
+        "calls": quote.calls,
+        "request": 1,
+    }
+    return tuple([Line(rule, amounts[what]) for rule, what in rules])
 
 
-def _in_view(views: Views, view: View) -> int:
-    if view is View.ROUTE:
-        return views.route
-    return views.official if view is View.OFFICIAL else views.internal
-
-
-def _count(rule: Quota, quote: Quote) -> int:
+def _what(rule: Budget | Quota) -> str:
     """Images and tokens as they are; a project makes one request where a provider may see several calls."""
-    if rule.counted is Counted.IMAGES:
-        return quote.job.n
-    if rule.counted is Counted.TOKENS:
-        return quote.tokens
-    return quote.calls if rule.scope.route or rule.scope.provider else 1
+    if isinstance(rule, Budget):
+        return rule.view
+    if rule.counted in (Counted.IMAGES, Counted.TOKENS):
+        return rule.counted
+    return "calls" if rule.scope.route or rule.scope.provider else "request"
 
 
 def _facts(quote: Quote, asked: Mapping[str, object]) -> dict[str, object]:

@@ -39,13 +39,19 @@ def settle(
     each is judged by itself, within its share of the worst case; the sum is no better known than the worst known of
     them.
     """
-    parts = [(_share(quote, part.n), part) for part in reading.parts] or [(quote, PartReading(quote.job.n, reading))]
-    priced = [_price(own, part, multiplier) for own, part in parts]
+    if not reading.parts:
+        one = _price(quote, PartReading(quote.job.n, reading), multiplier)
+        facts = _facts(one.reading, upstream_request_id, seconds)
+        if quote.calls > 1:
+            facts |= _calls(quote, [one])
+        presumed = one.source is CostSource.PRESUMED
+        usage = None if presumed else one.reading.usage
+        return Settlement(request_id, attempt, one.cost, one.source, reading.images, usage, facts)
+    priced = [_price(_share(quote, part.n), part, multiplier) for part in reading.parts]
     known = [each.reading.usage for each in priced if each.source is not CostSource.PRESUMED and not each.charged_for]
     usages = [usage for usage in known if usage is not None]
     problem = next((each.reading.usage_problem for each in priced if each.reading.usage_problem), None)
-    told = reading if reading.parts else priced[0].reading
-    told = told if told.usage_problem == problem else replace(told, usage_problem=problem)
+    told = reading if reading.usage_problem == problem else replace(reading, usage_problem=problem)
     return Settlement(
         request_id=request_id,
         attempt=attempt,
@@ -106,6 +112,10 @@ def presume(
         images=0,
         facts=facts,
     )
+
+
+_SOURCES = tuple(CostSource)
+"""From the best known to the least."""
 
 
 class _Priced(NamedTuple):
@@ -190,7 +200,7 @@ def _sum(costs: Sequence[Views]) -> Views:
 
 
 def _source(priced: Sequence[_Priced]) -> CostSource:
-    return max((each.source for each in priced), key=list(CostSource).index)
+    return max((each.source for each in priced), key=_SOURCES.index)
 
 
 def _share(quote: Quote, n: int) -> Quote:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from email.utils import format_datetime
 
 from gateway.domain import money
-from gateway.domain.budget import Budget, Counted, Held, Quota, Remaining
+from gateway.domain.budget import Budget, Counted, Held
 from gateway.domain.record import record
 from gateway.domain.route import Quote
 from gateway.domain.trial import Arm
@@ -57,25 +56,26 @@ def write(decision: Decision, today: date) -> Headers:
     if decision.cost is not None:
         headers.append((COST, money.format_usd(decision.cost)))
     if decision.held is not None:
-        headers += _remaining(decision.held.remaining)
+        headers += _remaining(decision.held)
     return headers + _retirement(decision.quote.retired or decision.quote.route.model.retires, today)
 
 
-def _remaining(remaining: Sequence[Remaining]) -> list[tuple[str, str]]:
+def _remaining(held: Held) -> list[tuple[str, str]]:
+    least, tightest, images, reset = None, None, 0, 0
+    for line, left, turns in zip(held.lines, held.figures[0::2], held.figures[1::2], strict=True):
+        rule = line.rule
+        if isinstance(rule, Budget):
+            least = left if least is None or left < least else least
+        elif rule.counted is Counted.IMAGES and (tightest is None or left < images):
+            tightest, images, reset = rule, left, turns
     headers: list[tuple[str, str]] = []
-    budgets = [left for left in remaining if isinstance(left.line.rule, Budget)]
-    if budgets:
-        least = min(left.left for left in budgets)
+    if least is not None:
         headers.append(("X-Gateway-Budget-Remaining", money.format_usd(max(least, 0) * money.NANO_PER_MICRO)))
-    images = [
-        left for left in remaining if isinstance(left.line.rule, Quota) and left.line.rule.counted is Counted.IMAGES
-    ]
-    if images:
-        tightest = min(images, key=lambda left: left.left)
+    if tightest is not None:
         headers += [
-            ("x-ratelimit-limit-images", str(tightest.line.rule.limit)),
-            ("x-ratelimit-remaining-images", str(max(tightest.left, 0))),
-            ("x-ratelimit-reset-images", f"{tightest.reset:.3f}s"),
+            ("x-ratelimit-limit-images", str(tightest.limit)),
+            ("x-ratelimit-remaining-images", str(max(images, 0))),
+            ("x-ratelimit-reset-images", f"{max(reset, 0) / 1000:.3f}s"),
         ]
     return headers
 

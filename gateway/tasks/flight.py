@@ -36,7 +36,6 @@ class Gathered(Relay):
 
     bytes_out = 0
     on_leave = None
-    _gone = False
     _status = 0
     _headers: Headers = ()
     _body: bytearray | None = None
@@ -53,10 +52,7 @@ class Gathered(Relay):
         """Take an error in place of an answer, or of the rest of one."""
         self._error = _broken_off() if self._body is not None else error
 
-    async def room(self) -> None:
-        """Return at once: there is no client to be behind."""
-
-    async def write(self, chunk: bytes) -> None:
+    def put(self, chunk: bytes) -> None:
         """Take some bytes of the body."""
         if self._body is not None:
             self._body += chunk

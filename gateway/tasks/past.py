@@ -15,8 +15,8 @@ from gateway.domain.policy import OnUnknown, Policy
 from gateway.domain.task import TaskRecord
 from gateway.ports import Body, LedgerUnavailable
 from gateway.request.exchange import Admitted, Exchange
-from gateway.request.flight import Means
 from gateway.request.following import followed, in_calls, quote_as_held
+from gateway.request.means import Means
 from gateway.steps.reserve import Reserved
 
 Attempt = Mapping[str, Any]

@@ -29,8 +29,8 @@ from gateway.ports.tracing import TRACE_HEADERS
 from gateway.request.duplicates import reused
 from gateway.request.exchange import Admitted
 from gateway.request.exhausted import ledger_unavailable
-from gateway.request.flight import own_headers
 from gateway.request.keeping import Whole
+from gateway.request.means import own_headers
 from gateway.routing.asynchrony import Later
 from gateway.steps.accept import LONGEST_WAIT
 from gateway.steps.reserve import candidate

@@ -12,7 +12,7 @@ from gateway.ports import Body
 from gateway.ports.storage import Blobs
 from gateway.ports.tasks import Tasks
 from gateway.request.batching import Gates
-from gateway.request.flight import Means
+from gateway.request.means import Means
 from gateway.request.understanding import Understanding
 from gateway.routing.decision import project_of
 

@@ -35,12 +35,14 @@ def read_submitted(kept: Mapping[str, object]) -> Submitted:
 class NotedInQueue:
     """Implements `ports.provider.Submissions` for one task. `known` is None unless the task is taken over."""
 
+    __slots__ = ("_advancing", "_attempt", "_known", "_progress", "_task_id", "_tasks", "_telling", "_told")
+
     def __init__(self, tasks: Tasks, task_id: str, known: Mapping[int, Mapping[str, object]] | None = None) -> None:
         self._tasks = tasks
         self._task_id = task_id
         self._known = None if known is None else {number: read_submitted(kept) for number, kept in known.items()}
         self._attempt: int | None = None
-        self._telling: frozenset[asyncio.Task[None]] = frozenset()
+        self._telling: tuple[asyncio.Task[None], ...] = ()
         self._progress: dict[int, int] = {}
         self._told = 0
         self._advancing = False
@@ -82,11 +84,11 @@ class NotedInQueue:
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
-        self._telling |= {task}
+        self._telling += (task,)
         task.add_done_callback(self._over)
 
     def _over(self, task: asyncio.Task[None]) -> None:
-        self._telling -= {task}
+        self._telling = tuple(each for each in self._telling if each is not task)
 
     async def _tell_later(self, number: int, submitted: Submitted, attempt: int | None) -> None:
         for pause in PAUSES:

@@ -7,19 +7,17 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
 from starlette.routing import Route, Router
-from starlette.types import ASGIApp
 
 from gateway.web.admin_guard import AdminGuard
 from gateway.web.app import alive, not_ready
 from gateway.web.boundary import ErrorBoundary
-from gateway.web.context import Endpoint, RequestContext
-from gateway.web.images import Handler
+from gateway.web.context import Endpoint, Handler, RequestContext
 from gateway.web.json_body import read_json
 from gateway.web.limits import BodyLimits
 from gateway.web.openapi import endpoint
 from gateway.web.openapi_admin import ADMIN
 from gateway.web.request_stream import body_chunks
-from gateway.web.wrong_keys import LimitingWrongKeys, WrongKeys
+from gateway.web.wrong_keys import WrongKeys
 
 View = Callable[[Mapping[str, str]], Awaitable[object]]
 """Takes the query's parameters (the last of a repeated one) and those of the path, returns what is shown as JSON."""
@@ -48,7 +46,7 @@ def create_admin_app(
     questions: Mapping[str, Question] | None = None,
     pages: Sequence[Page] = (),
     wrong_keys: WrongKeys | None = None,
-) -> ASGIApp:
+) -> ErrorBoundary:
     """Return the admin plane.
 
     `metrics` returns a body and its content type, `health` what stands in the way of serving (as `Gateway.ready`).
@@ -82,7 +80,7 @@ def create_admin_app(
         *(Route(page.path, Endpoint(page.handler), methods=[page.method]) for page in pages),
     ]
     router = Router(routes, redirect_slashes=False)
-    return ErrorBoundary(router if wrong_keys is None else LimitingWrongKeys(router, wrong_keys))
+    return ErrorBoundary(router, wrong_keys=wrong_keys)
 
 
 def _shown(view: View) -> Handler:
@@ -103,7 +101,7 @@ def _asked(question: Question) -> Handler:
 
 async def read_object(context: RequestContext) -> Mapping[str, object]:
     """Return the JSON object that is a request's body, 1 MB at most; InvalidRequest if it is none."""
-    read = await read_json(body_chunks(context.receive, context.content_length, _LIMITS), _LIMITS)
+    read = await read_json(body_chunks(context, _LIMITS), _LIMITS)
     await read.aclose()
     return read.fields
 

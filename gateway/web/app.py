@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from starlette.routing import Route, Router
-from starlette.types import ASGIApp
 
 from gateway.domain.errors import Unavailable
 from gateway.front import Gateway
 from gateway.web.assets import AssetEndpoints
 from gateway.web.boundary import ErrorBoundary
-from gateway.web.context import Endpoint, RequestContext
+from gateway.web.context import Endpoint, Handler, RequestContext
 from gateway.web.hints import HintEndpoint
-from gateway.web.images import Handler, ImageEndpoints
+from gateway.web.images import ImageEndpoints
 from gateway.web.limits import BodyLimits
 from gateway.web.openapi import endpoint
 from gateway.web.openapi_data import DATA
 from gateway.web.responses import ResponseEndpoints
+from gateway.web.shedding import Shedding
 from gateway.web.tasks import TaskEndpoints
-from gateway.web.wrong_keys import LimitingWrongKeys, WrongKeys
+from gateway.web.wrong_keys import WrongKeys
 
 _STALL_SECONDS = 120.0
 _DEPLOYMENTS = "/openai"
@@ -31,10 +29,10 @@ def create_app(
     limits: BodyLimits | None = None,
     *,
     stall_seconds: float = _STALL_SECONDS,
-    shedding: Callable[[ASGIApp], ASGIApp] | None = None,
+    shedding: Shedding | None = None,
     wrong_keys: WrongKeys | None = None,
-) -> ASGIApp:
-    """Return the data plane, with what refuses load, and too many wrong keys, around it if that is given.
+) -> ErrorBoundary:
+    """Return the data plane, with what refuses load, and too many wrong keys, if that is given.
 
     A client that is behind with reading its answer for more than `stall_seconds` is cut off.
     """
@@ -70,9 +68,7 @@ def create_app(
             _post(f"{prefix}/responses/{{id}}/cancel", talks.cancel),
             _get(f"{prefix}/responses/{{id}}/input_items", talks.input_items),
         ]
-    router: ASGIApp = Router(routes, redirect_slashes=False, default=Endpoint(talks.passed))
-    app = shedding(router) if shedding is not None else router
-    return ErrorBoundary(app if wrong_keys is None else LimitingWrongKeys(app, wrong_keys))
+    return ErrorBoundary(Router(routes, redirect_slashes=False, default=Endpoint(talks.passed)), shedding, wrong_keys)
 
 
 async def alive(context: RequestContext) -> None:

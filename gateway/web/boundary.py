@@ -1,4 +1,4 @@
-"""The outermost layer of an application: every error becomes an answer in the one shape, with a request id."""
+"""The outermost layer of a plane: finds who answers a request; every error becomes an answer in the one shape."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import asyncio
 import logging
 
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.routing import Route, Router
+from starlette.types import Message
 
-from gateway.domain.errors import ClientGone, GatewayError, InternalError
-from gateway.web.context import RequestContext
+from gateway.domain.errors import ClientGone, GatewayError, InternalError, InvalidApiKey
+from gateway.web.context import Endpoint, Handler, RequestContext
 from gateway.web.errors import answer_for, from_router
+from gateway.web.shedding import ALWAYS, Shedding
+from gateway.web.wrong_keys import WrongKeys
 
 log = logging.getLogger("gateway.web")
 
@@ -21,37 +24,83 @@ _SWALLOWED = 64 * 1024
 
 
 class ErrorBoundary:
-    """Wraps an ASGI application whose handlers raise GatewayError; makes the request's context."""
+    """Serves requests by handlers that raise GatewayError.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    `shedding` refuses load, `wrong_keys` too many wrong keys, where they are given. A path without placeholders is
+    looked up, all others are tried in the router's order.
+    """
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, router: Router, shedding: Shedding | None = None, wrong_keys: WrongKeys | None = None) -> None:
+        self.router = router
+        self._plain = _without_placeholders(router)
+        self._shedding = shedding
+        self._wrong_keys = wrong_keys
+
+    async def __call__(self, context: RequestContext) -> None:
         """Serve one request; raises nothing."""
-        if scope["type"] != "http":
-            return
-        context = RequestContext(scope, receive, send)
-        scope["app"] = self  # makes the router raise what it refuses
-        scope.setdefault("state", {})["context"] = context
+        head, shedding = context.head, self._shedding
         try:
-            await self._app(scope, context.receive, context.send)
+            handle = self._plain.get((head.method, head.path), self._route)
+            if shedding is None or head.path in ALWAYS:
+                await handle(context)
+            else:
+                shedding.enter(context)
+                try:
+                    await handle(context)
+                finally:
+                    shedding.leave(context)
         except ClientGone:
-            log.debug("request %s: the client hung up while it was sending", context.request_id)
+            log.debug("request %s: the client hung up", context.request_id)
         except GatewayError as error:
-            await _refuse(context, error)
+            await _refuse(context, self._judged(context, error))
         except HTTPException as refusal:
-            await _refuse(context, from_router(refusal, scope["method"], scope["path"]))
+            await _refuse(context, from_router(refusal, head.method, head.path))
         except asyncio.CancelledError:
-            await context.abort()  # the server cancels only when its grace is over; it would log a traceback for each
+            if not context.left():  # the server cancels only when its grace is over
+                await context.abort()
         except Exception:
             log.exception("request %s failed", context.request_id)
             message = f"Something went wrong here. Request id: {context.request_id}."
             await _refuse(context, InternalError(message))
         finally:
-            del scope["state"]["context"]  # the server's request has the scope, and the context refers to that request
+            context.finish()
+
+    async def _route(self, context: RequestContext) -> None:
+        """Find the path among those with placeholders, or refuse it."""
+        try:
+            await self.router(context.scope, _nothing, _nowhere)
+        finally:
+            context.forget_scope()
+
+    def _judged(self, context: RequestContext, error: GatewayError) -> GatewayError:
+        if self._wrong_keys is None or not isinstance(error, InvalidApiKey):
+            return error
+        return self._wrong_keys.judge(context, error)
+
+
+def _without_placeholders(router: Router) -> dict[tuple[str, str], Handler]:
+    """Return who answers a method and path; the first of several, as the router takes it."""
+    found: dict[tuple[str, str], Handler] = {}
+    for route in router.routes:
+        assert isinstance(route, Route)
+        if not route.param_convertors and isinstance(route.app, Endpoint):
+            for method in route.methods or ():
+                found.setdefault((method, route.path), route.app.handle)
+    return found
+
+
+async def _nothing() -> Message:
+    """Stand for the way in of ASGI, which no endpoint here uses."""
+    raise NotImplementedError
+
+
+async def _nowhere(_: Message) -> None:
+    """Stand for its way out."""
+    raise NotImplementedError
 
 
 async def _refuse(context: RequestContext, error: GatewayError) -> None:
+    context.unwatch()
     if context.answer_started:
         await context.abort()
         return
@@ -66,7 +115,7 @@ async def _refuse(context: RequestContext, error: GatewayError) -> None:
 
 
 def _has_unread_body(context: RequestContext) -> bool:
-    if context.body_ended:
+    if context.body_read or context.disconnected:
         return False
     length = context.content_length or 0
     if "expect" in context.headers and length:
@@ -80,7 +129,6 @@ async def _linger(context: RequestContext) -> None:
         return
     try:
         async with asyncio.timeout(_LINGER_SECONDS):
-            while not context.body_ended:
-                await context.receive()
+            await context.body_gone()
     except TimeoutError:
         log.debug("request %s: the client went on sending", context.request_id)

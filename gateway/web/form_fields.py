@@ -44,7 +44,7 @@ SINGLE = frozenset(
 )
 """Fields with one short value (the vendor's SDK, `types/image_generate_params.py` and `image_edit_params.py`)."""
 
-_READ_HERE = SINGLE | OVERLAYS | {"image", IMAGES, IMAGE_URLS}
+READ_HERE = SINGLE | OVERLAYS | {"image", IMAGES, IMAGE_URLS}
 
 
 def other_spelling(name: str) -> str | None:
@@ -53,4 +53,4 @@ def other_spelling(name: str) -> str | None:
     Some readers drop brackets (`n[]`), some ignore case (`N`): what is priced must be what is sent.
     """
     plain = name.casefold().partition("[")[0].strip()
-    return plain if plain in _READ_HERE and name != plain and not IMAGE.fullmatch(name) else None
+    return plain if plain in READ_HERE and name != plain and not IMAGE.fullmatch(name) else None

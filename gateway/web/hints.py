@@ -26,7 +26,7 @@ class HintEndpoint:
         take = self._find(context.path_params["token"])
         if take is None:
             raise HTTPException(404)
-        body = b"".join([chunk async for chunk in body_chunks(context.receive, context.content_length, LIMITS)])
+        body = b"".join([chunk async for chunk in body_chunks(context, LIMITS)])
         if not take(context.headers, body):
             raise HTTPException(404)
         await context.start(204, [("cache-control", "no-store"), ("x-request-id", context.request_id)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from functools import partial
 
 from gateway.domain.errors import NotFound
@@ -10,14 +9,12 @@ from gateway.domain.job import Operation
 from gateway.front import Gateway
 from gateway.ports import Body, Inbound
 from gateway.web.body import FORM, JSON, read_body
-from gateway.web.client_watch import ClientWatch
-from gateway.web.context import RequestContext
+from gateway.web.context import Handler, RequestContext
 from gateway.web.limits import BodyLimits
 from gateway.web.outbound import send_outbound
+from gateway.web.request_stream import body_chunks
 
-Handler = Callable[[RequestContext], Awaitable[None]]
-
-_REPEATABLE = ("idempotency-key", "x-stainless-retry-count")
+_REPEATABLE = frozenset({"idempotency-key", "x-stainless-retry-count"})
 """Headers by which a client says that it may repeat its request; without one no fingerprint is taken."""
 _ACCEPTED = {Operation.GENERATE: (JSON,), Operation.EDIT: (FORM, JSON)}
 
@@ -33,33 +30,28 @@ class ImageEndpoints:
         self.edits: Handler = partial(self._image, Operation.EDIT)
 
     async def _image(self, operation: Operation, context: RequestContext) -> None:
-        watch = ClientWatch(context)
         inbound = Inbound(
             request_id=context.request_id,
             operation=operation,
             path_model=context.path_params.get("name"),
             headers=context.headers,
-            content_length=context.content_length,
-            read_body=partial(self._read, operation, context, watch),
+            content_length=context.head.length,
+            read_body=partial(self._read, operation, context),
             received=context.received,
+            spare=context.spare,
         )
-        try:
-            outbound = await watch.until_gone(self._gateway.handle(inbound))
-            await send_outbound(context, outbound, self._stall_seconds, watch)
-        finally:
-            watch.end()
+        await send_outbound(context, await self._gateway.handle(inbound), self._stall_seconds)
 
-    async def _read(self, operation: Operation, context: RequestContext, watch: ClientWatch) -> Body:
+    async def _read(self, operation: Operation, context: RequestContext) -> Body:
         context.expect_body()
         body = await read_body(
             context.headers,
-            context.receive,
+            body_chunks(context, self._limits),
             accepted=_ACCEPTED[operation],
-            content_length=context.content_length,
             limits=self._limits,
-            fingerprint=any(name in context.headers for name in _REPEATABLE),
+            fingerprint=not _REPEATABLE.isdisjoint(context.headers),
         )
-        watch.begin()
+        context.watch()
         return body
 
     async def variations(self, context: RequestContext) -> None:

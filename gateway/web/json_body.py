@@ -12,13 +12,13 @@ from typing import Literal
 from gateway.domain.errors import InvalidRequest
 from gateway.ports import Inputs, Rendered
 from gateway.spool import Spool
-from gateway.web.form_fields import IMAGE_URLS, IMAGES, MASK, OVERLAYS, REFERENCES, SINGLE, other_spelling
+from gateway.web.form_fields import IMAGE_URLS, IMAGES, MASK, OVERLAYS, READ_HERE, REFERENCES, SINGLE, other_spelling
 from gateway.web.inputs import JsonInputs
+from gateway.web.json_alike import CONTENT_TYPE, SHORT, AlikeBody, find_alike
 from gateway.web.json_object import Member, read_object
 from gateway.web.json_scan import LongString, Scanner
 from gateway.web.limits import BodyLimits
 
-CONTENT_TYPE = "application/json"
 _PART = "image"
 """What input images are called in a form."""
 _PARSED_INLINE = 64 * 1024
@@ -46,6 +46,9 @@ class JsonBody:
         self._images = self._count_images()
         if self._fields.get(MASK) is not None:
             self._check_reference(self._fields[MASK], MASK)
+
+    likeness = None
+    """What is long, or has no prompt, is like no other."""
 
     @property
     def encoding(self) -> Literal["json"]:
@@ -77,9 +80,10 @@ class JsonBody:
         if not changes and IMAGE_URLS not in self._fields:
             pieces: list[Piece] = [(0, self._spool.size)]
         else:
-            pieces = self._pieces(self._changed(changes))
+            pieces = self._pieces(self.written(changes))
         length = sum(len(piece) if isinstance(piece, bytes) else piece[1] - piece[0] for piece in pieces)
-        return Rendered(CONTENT_TYPE, length, lambda: self._chunks(pieces))
+        whole = pieces[0] if len(pieces) == 1 and isinstance(pieces[0], bytes) else None
+        return Rendered(CONTENT_TYPE, length, lambda: self._chunks(pieces), whole=whole)
 
     async def inputs(self) -> Inputs:
         """Return the images it names; InvalidRequest if one of them is none."""
@@ -89,7 +93,8 @@ class JsonBody:
         """Free memory and the temporary file."""
         await self._spool.aclose()
 
-    def _changed(self, changes: Mapping[str, object]) -> str:
+    def written(self, changes: Mapping[str, object]) -> str:
+        """Return the object's text with fields replaced, added or left out, long strings as their markers."""
         written: list[str] = []
         urls = self._image_urls
         for member in self._members:
@@ -127,7 +132,7 @@ class JsonBody:
                     yield chunk
 
     def _check_names(self) -> None:
-        for name in self._fields:
+        for name in self._fields.keys() - READ_HERE:
             plain = other_spelling(name)
             if plain is not None:
                 raise InvalidRequest(f"{name[:100]!r} must be spelt {plain!r}.", param=name[:100])
@@ -136,9 +141,9 @@ class JsonBody:
             raise InvalidRequest(message, param=_PART)
 
     def _check_lengths(self) -> None:
-        for name in SINGLE & self._fields.keys():
+        for name in SINGLE & self._fields.keys() if self._long_strings else ():
             value = self._fields[name]
-            if isinstance(value, str) and self._long_strings and value.startswith(self._marker_prefix):
+            if isinstance(value, str) and value.startswith(self._marker_prefix):
                 raise InvalidRequest(f"{name} is far too long.", param=name, code="string_above_max_length")
 
     def _read_image_urls(self) -> list[str]:
@@ -167,25 +172,62 @@ class JsonBody:
             raise InvalidRequest(f"{param} must be an object with exactly one of image_url, file_id.", param=param)
 
 
-async def read_json(chunks: AsyncIterator[bytes], limits: BodyLimits, *, fingerprint: bool = False) -> JsonBody:
+async def read_json(
+    chunks: AsyncIterator[bytes], limits: BodyLimits, *, fingerprint: bool = False
+) -> JsonBody | AlikeBody:
     """Read a JSON body to its end; InvalidRequest with code `invalid_json` if it is not a strict JSON object.
 
     Raises what `chunks` raises. Whatever is raised, nothing stays behind.
     """
+    data, short = b"", min(SHORT, limits.json_text, limits.long_string)
+    async for chunk in chunks:
+        data = data + chunk if data else bytes(chunk)
+        if len(data) > short:
+            reading = _Reading(limits, fingerprint=fingerprint)
+            await reading.take(data)
+            del data, chunk  # or they would stay until all has come
+            return await reading.rest(chunks)
+    digest = hashlib.sha256(data).hexdigest() if fingerprint else None
+    return find_alike(data, limits, _in_memory, digest) or _in_memory(data, limits, digest)
+
+
+def _in_memory(data: bytes, limits: BodyLimits, fingerprint: str | None = None) -> JsonBody:
     spool, scanner = Spool(limits.json_in_memory), Scanner(limits)
-    digest = hashlib.sha256() if fingerprint else None
-    try:
-        async for chunk in chunks:
-            spool.write(chunk)
-            scanner.feed(chunk)
-            if digest is not None:
-                digest.update(chunk)
-            await spool.drain()
-        if len(scanner.text) <= _PARSED_INLINE:
-            members = read_object(scanner)
-        else:
-            members = await asyncio.to_thread(read_object, scanner)
-        return JsonBody(spool, members, scanner, fingerprint=digest.hexdigest() if digest else None)
-    except BaseException:
-        await spool.aclose()
-        raise
+    spool.write(data)
+    scanner.feed(data)
+    return JsonBody(spool, read_object(scanner), scanner, fingerprint=fingerprint)
+
+
+class _Reading:
+    """A body that is kept and scanned as it comes. Whatever it raises, nothing stays behind."""
+
+    def __init__(self, limits: BodyLimits, *, fingerprint: bool) -> None:
+        self._spool, self._scanner = Spool(limits.json_in_memory), Scanner(limits)
+        self._digest = hashlib.sha256() if fingerprint else None
+
+    async def take(self, chunk: bytes) -> None:
+        """Take the next piece."""
+        try:
+            self._spool.write(chunk)
+            self._scanner.feed(chunk)
+            if self._digest is not None:
+                self._digest.update(chunk)
+            await self._spool.drain()
+        except BaseException:
+            await self._spool.aclose()
+            raise
+
+    async def rest(self, chunks: AsyncIterator[bytes]) -> JsonBody:
+        """Take all that is left, and return the body."""
+        scanner, digest = self._scanner, self._digest
+        try:
+            async for chunk in chunks:
+                await self.take(chunk)
+            if len(scanner.text) <= _PARSED_INLINE:
+                members = read_object(scanner)
+            else:
+                members = await asyncio.to_thread(read_object, scanner)
+            return JsonBody(self._spool, members, scanner, fingerprint=digest.hexdigest() if digest else None)
+        except BaseException:
+            await self._spool.aclose()
+            raise

@@ -14,6 +14,8 @@ from gateway.web.json_scan import Scanner, invalid_json
 _BLANK = re.compile(r"[ \t\n\r]*")
 _COLON = re.compile(r"[ \t\n\r]*:[ \t\n\r]*")
 _NEXT = re.compile(r"[ \t\n\r]*([,}])[ \t\n\r]*")
+_FLAT = re.compile(r'("[^"]*")[ \t\n\r]*:[ \t\n\r]*("[^"]*"|[^",}\s]+)')
+"""A member of an object that is sound and has neither nested values nor escapes."""
 
 
 class Member(NamedTuple):
@@ -27,13 +29,28 @@ class Member(NamedTuple):
 
 def read_object(scanner: Scanner) -> list[Member]:
     """Return the members of the object that the scanner read, in order; InvalidRequest if it is not strict JSON."""
-    return _Reader(scanner).read()
+    text = scanner.finish()
+    return (None if scanner.long_strings else _flat(text)) or _Reader(scanner, text).read()
+
+
+def _flat(text: str) -> list[Member] | None:
+    """Return the members of an object without nested values and escapes; None for all else, and what is wrong."""
+    if "\\" in text or "[" in text or text.count("{") != 1:
+        return None
+    try:
+        value = _PLAIN.decode(text)
+    except ValueError:
+        return None
+    written = _FLAT.findall(text)
+    if not isinstance(value, dict) or len(value) != len(written):  # a key that occurs twice
+        return None
+    return [Member(name, each, *texts) for (name, each), texts in zip(value.items(), written, strict=True)]
 
 
 class _Reader:
-    def __init__(self, scanner: Scanner) -> None:
+    def __init__(self, scanner: Scanner, text: str) -> None:
         self._scanner = scanner
-        self._text = scanner.finish()
+        self._text = text
         self._pairs = partial(_distinct, scanner.marker_prefix)  # of no instance, which would be garbage to look for
         self._decoder = json.JSONDecoder(
             object_pairs_hook=self._pairs, parse_constant=_no_constant, parse_float=_finite, parse_int=_integer
@@ -123,3 +140,6 @@ def _integer(digits: str) -> int:
         return int(digits)
     except ValueError as error:  # more digits than Python converts
         raise invalid_json(f"the number {digits[:40]}… is too large", "Send a number of reasonable length.") from error
+
+
+_PLAIN = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)

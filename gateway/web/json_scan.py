@@ -15,21 +15,22 @@ from gateway.web.limits import BodyLimits
 
 _QUOTE, _BACKSLASH, _SPACE = b'"'[0], b"\\"[0], 0x20
 _LONGEST_ESCAPE = len(rb"\uD83D\uDE00")
-_CONTENT = re.compile(
+CONTENT = re.compile(
     rb"(?:"
     rb'[^"\\\x00-\x1f]++'
     rb'|\\["\\/bfnrt]'
-    rb"|\\u(?:[0-9a-cefA-CEF][0-9a-fA-F]{3}|[dD][0-7][0-9a-fA-F]{2}"
-    rb"|[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
-    rb")*+"
+    rb"|\\u[0-9a-cefA-CEF]HHH|\\u[dD][0-7]HH|\\u[dD][89abAB]HH\\u[dD][c-fC-F]HH"
+    rb")*+".replace(b"H", b"[0-9a-fA-F]")  # Python before 3.11.5 takes too much by more than steps of one byte
 )
 """The inside of a JSON string, as far as it is sound: no bare control character, no half of a surrogate pair."""
-_PLAIN = re.compile(rb'[^"\\\x00-\x08\x0b\x0c\x0e-\x1f]*+(?:"[^"\\\x00-\x1f]*+"[^"\\\x00-\x08\x0b\x0c\x0e-\x1f]*+)*+')
+# No possessive group: see above.
+_PLAIN = re.compile(rb'[^"\\\x00-\x08\x0b\x0c\x0e-\x1f]*+(?:"[^"\\\x00-\x1f]*+"[^"\\\x00-\x08\x0b\x0c\x0e-\x1f]*+)*')
 """A body whose strings all end, and have no escapes in them."""
 _SHORT, _FEW = 4096, 16
 """Bytes and brackets of a body that is parsed without being scanned first."""
 _BRACKET = re.compile(rb"[\[\]{}]")
 _OPENING = b"[{"
+_DECODER = codecs.getincrementaldecoder("utf-8")
 
 
 def invalid_json(problem: str, remedy: str, *, param: str | None = None) -> InvalidRequest:
@@ -58,7 +59,7 @@ class Scanner:
         self._limits = limits
         self._plain: bytes | None = b""
         self._most_plain = min(limits.long_string, limits.json_text, _SHORT)
-        self._utf8 = codecs.getincrementaldecoder("utf-8")()
+        self._utf8 = _DECODER()
         self._received = 0
         self._rest = b""
         self._offset = 0  # of the first byte of `_rest`
@@ -168,7 +169,7 @@ class Scanner:
 
     def _inside(self, buffer: bytes, start: int) -> int | None:
         """Go on in a string; None if more bytes are needed to tell."""
-        found = _CONTENT.match(buffer, start)
+        found = CONTENT.match(buffer, start)
         end = found.end() if found else start
         if self._string is not None:
             self._string += buffer[start:end]

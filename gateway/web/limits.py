@@ -53,3 +53,6 @@ class HeadLimits:
     """Requests that may be sent before the one ahead of them is answered."""
     unread_seconds: float = 120.0
     """For which a client may leave unread what was written to it."""
+    idle_seconds: float = 75.0
+    """Between an answer and the next request; longer than common load balancers wait (60 s), so that they close first
+    and lose no request."""

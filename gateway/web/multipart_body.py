@@ -29,6 +29,9 @@ class MultipartBody:
         self._parts = parts
         self._fields = {part.name: part.text() for part in parts if not part.is_file}
 
+    likeness = None
+    """A form is like no other."""
+
     @property
     def encoding(self) -> Literal["multipart"]:
         """multipart/form-data."""

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator
-from functools import lru_cache
 
 from gateway.domain.errors import ClientGone
 from gateway.ports import Headers, Outbound, Truncated
-from gateway.web.client_watch import ClientWatch
 from gateway.web.context import RequestContext
 
 _HOP_BY_HOP = frozenset(
@@ -33,85 +30,99 @@ PACE = 16 * 1024
 """Bytes a second that a client takes at least, all in all."""
 _DROPPED = _HOP_BY_HOP | _OWN
 _UNSAFE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_MOST_NAMES = 512
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+
+
+class _Names(dict[str, str | None]):
+    """Names of headers in lower case, None of those that are malformed; as many as come again and again."""
+
+    def __missing__(self, name: str) -> str | None:
+        if len(self) >= _MOST_NAMES:
+            self.clear()
+        self[name] = known = name.lower() if _TOKEN.fullmatch(name) else None
+        return known
+
+
+_names = _Names()
 
 
 def end_to_end(headers: Headers, request_id: str) -> list[tuple[str, str]]:
     """Return the headers that concern the client: no hop-by-hop ones, none that `Connection` names, none malformed."""
-    connection = [value for name, value in headers if _name(name) == "connection"]
-    dropped = _DROPPED.union(token.strip().lower() for value in connection for token in value.split(","))
-    kept = [
-        (known, value)
-        for name, value in headers
-        if (known := _name(name)) is not None and known not in dropped and not _UNSAFE.search(value)
-    ]
-    names = {name for name, _ in kept}
-    defaults = (("x-request-id", request_id), ("cache-control", "no-store"))
-    return [*kept, *((name, value) for name, value in defaults if name not in names)]
-
-
-@lru_cache(512)
-def _name(name: str) -> str | None:
-    """Return a header's name in lower case; None if it is malformed."""
-    return name.lower() if _TOKEN.fullmatch(name) else None
+    dropped, own_id, own_storage = _DROPPED, True, True
+    for name, value in headers:
+        if _names[name] == "connection":
+            dropped = dropped.union(token.strip().lower() for token in value.split(","))
+    kept = [(known, value) for name, value in headers if (known := _names[name]) is not None and known not in dropped]
+    if _UNSAFE.search("".join([value for _, value in kept])):
+        return end_to_end([(name, value) for name, value in headers if not _UNSAFE.search(value)], request_id)
+    for name, _ in kept:
+        if name == "x-request-id":
+            own_id = False
+        elif name == "cache-control":
+            own_storage = False
+    if own_id:
+        kept.append(("x-request-id", request_id))
+    if own_storage:
+        kept.append(("cache-control", "no-store"))
+    return kept
 
 
 class _Stalled(Exception):
     """The client reads nothing, or too slowly."""
 
 
-async def send_outbound(
-    context: RequestContext, outbound: Outbound, stall_seconds: float, watch: ClientWatch | None = None
-) -> None:
+async def send_outbound(context: RequestContext, outbound: Outbound, stall_seconds: float) -> None:
     """Send an answer to its end, or until the client is gone or too far behind with reading it.
 
     That is when the answer waits for it for `stall_seconds` at once, or on the whole for that and a second more for
     each `PACE` that was sent.
-    However it ends, the chunk iterator is closed. `watch` is what has watched the client until now, if anything has.
-    A truncated answer breaks the connection off.
+    However it ends, the chunk iterator is closed. A truncated answer breaks the connection off.
     """
-    watch = ClientWatch(context) if watch is None else watch
-    watch.begin()
     try:
-        await watch.until_gone(_pump(context, outbound, stall_seconds))
-    except ClientGone:
-        return
+        if context.disconnected:
+            raise ClientGone("The client hung up before its answer came.")
+        context.watch()
+        await _pump(context, outbound, stall_seconds)
     except Truncated:
         await context.break_off(stall_seconds)
     except _Stalled:
         await context.abort()
     finally:
-        watch.end()
-        await _close(outbound.chunks)
+        if outbound.whole is None or not context.answer_ended:
+            aclose = getattr(outbound.chunks, "aclose", None)
+            if aclose is not None:
+                await aclose()
 
 
 async def _pump(context: RequestContext, outbound: Outbound, stall_seconds: float) -> None:
-    headers = end_to_end(outbound.headers, context.request_id)
-    length = next((int(value) for name, value in headers if name == "content-length"), None)
     sent, waited = 0, 0.0
-    await context.start(outbound.status, headers)
+    if context.client_behind:  # with an earlier answer
+        waited += await _catch_up(context, stall_seconds)
+    headers = end_to_end(outbound.headers, context.request_id)
+    context.begin(outbound.status, headers, checked=True, whole=outbound.whole)
+    if context.answer_ended:
+        return
+    length = context.length
     async for chunk in outbound.chunks:
+        if context.closing:
+            raise ClientGone("The client hung up before its answer was complete.")
         if chunk:
-            patience, began = min(stall_seconds, stall_seconds + sent / PACE - waited), time.monotonic()
             sent += len(chunk)
-            await _write(context, chunk, patience, more=sent != length)
+            context.put(chunk, more=sent != length)
             if context.client_behind:  # what is asked for before it has read this only fills memory
-                await _write(context, b"", patience, more=True)
-            waited += time.monotonic() - began
+                waited += await _catch_up(context, min(stall_seconds, stall_seconds + sent / PACE - waited))
     if length is not None and sent < length:
         raise Truncated
     if not context.answer_ended:
-        await _write(context, b"", stall_seconds, more=False)
+        context.put(b"", more=False)
 
 
-async def _write(context: RequestContext, chunk: bytes, stall_seconds: float, *, more: bool) -> None:
+async def _catch_up(context: RequestContext, patience: float) -> float:
+    """Wait until the client has read most of what it was sent; return the seconds that it took."""
+    began = time.monotonic()
     try:
-        await context.write_within(stall_seconds, chunk, more=more)
+        await context.caught_up(patience)
     except TimeoutError as error:
         raise _Stalled from error
-
-
-async def _close(chunks: AsyncIterator[bytes]) -> None:
-    aclose = getattr(chunks, "aclose", None)
-    if aclose is not None:
-        await aclose()
+    return time.monotonic() - began

@@ -5,37 +5,54 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from starlette.types import Message, Receive
-
-from gateway.domain.errors import ClientGone, RequestTooLarge
+from gateway.domain.errors import RequestTooLarge
+from gateway.web.context import RequestContext
 from gateway.web.errors import RequestTimeout
 from gateway.web.limits import BodyLimits
 
 
-async def body_chunks(receive: Receive, content_length: int | None, limits: BodyLimits) -> AsyncIterator[bytes]:
-    """Yield the body as it comes.
+def body_chunks(context: RequestContext, limits: BodyLimits) -> AsyncIterator[bytes]:
+    """Yield the body as it comes, or at once if it is here.
 
     RequestTooLarge before the first byte where the length says so, else at the limit; RequestTimeout if the client
     is too slow; ClientGone if it hung up.
     """
-    if content_length is not None and content_length > limits.total:
+    length = context.head.length
+    if context.body_ended and length is not None and length <= limits.total:
+        return _AtHand(context)
+    return _streamed(context, limits)
+
+
+class _AtHand(AsyncIterator[bytes]):
+    """A body that has come with its head."""
+
+    def __init__(self, context: RequestContext) -> None:
+        self._context: RequestContext | None = context
+
+    async def __anext__(self) -> bytes:
+        context, self._context = self._context, None
+        chunk = b"" if context is None else await context.read()
+        if not chunk:
+            raise StopAsyncIteration
+        return chunk
+
+
+async def _streamed(context: RequestContext, limits: BodyLimits) -> AsyncIterator[bytes]:
+    if (context.content_length or 0) > limits.total:
         raise _too_large(limits)
     received, pace = 0, _Pace(limits)
     while True:
         try:
             async with asyncio.timeout_at(pace.patience):
-                message: Message = await receive()
+                chunk, ended = await context.read(), context.body_ended
         except TimeoutError:
-            message = {"type": "http.request", "more_body": True}
-        if message["type"] == "http.disconnect":
-            raise ClientGone("The client hung up before its request was complete.")
-        chunk = message.get("body", b"")
+            chunk, ended = b"", False
         received += len(chunk)
         if received > limits.total:
             raise _too_large(limits)
         if chunk:
             yield chunk
-        if not message.get("more_body", False):
+        if ended:
             return
         pace.check(len(chunk))
 

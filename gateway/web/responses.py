@@ -14,13 +14,12 @@ from gateway.ports import Body, Inbound, Rendered
 from gateway.ports.responses import Passing
 from gateway.spool import Spool
 from gateway.web.body import JSON, read_body
-from gateway.web.client_watch import ClientWatch
 from gateway.web.context import RequestContext
 from gateway.web.limits import BodyLimits
 from gateway.web.outbound import send_outbound
 from gateway.web.request_stream import body_chunks
 
-_REPEATABLE = ("idempotency-key", "x-stainless-retry-count")
+_REPEATABLE = frozenset({"idempotency-key", "x-stainless-retry-count"})
 _PASSED = ("accept", "content-type", "range")
 """Request headers that go through; credentials, cookies and those of the hop never do."""
 
@@ -35,19 +34,17 @@ class ResponseEndpoints:
 
     async def create(self, context: RequestContext) -> None:
         """Make a response."""
-        watch = ClientWatch(context)
 
         async def read() -> Body:
             context.expect_body()
             body = await read_body(
                 context.headers,
-                context.receive,
+                body_chunks(context, self._limits),
                 accepted=(JSON,),
-                content_length=context.content_length,
                 limits=self._limits,
-                fingerprint=any(name in context.headers for name in _REPEATABLE),
+                fingerprint=not _REPEATABLE.isdisjoint(context.headers),
             )
-            watch.begin()
+            context.watch()
             return body
 
         inbound = Inbound(
@@ -58,12 +55,9 @@ class ResponseEndpoints:
             content_length=context.content_length,
             read_body=read,
             received=context.received,
+            spare=context.spare,
         )
-        try:
-            outbound = await watch.until_gone(self._gateway.handle(inbound))
-            await send_outbound(context, outbound, self._stall_seconds, watch)
-        finally:
-            watch.end()
+        await send_outbound(context, await self._gateway.handle(inbound), self._stall_seconds)
 
     async def one(self, context: RequestContext) -> None:
         """Show or delete a response."""
@@ -111,7 +105,7 @@ async def _spooled(context: RequestContext, limits: BodyLimits) -> Rendered:
     context.expect_body()
     spool = Spool(limits.json_in_memory)
     try:
-        async for chunk in body_chunks(context.receive, context.content_length, limits):
+        async for chunk in body_chunks(context, limits):
             spool.write(chunk)
             await spool.drain()
     except BaseException:

@@ -9,18 +9,17 @@ import logging
 import math
 import socket
 from collections.abc import Iterator
+from typing import Any, cast
 
 import uvicorn
-from starlette.types import ASGIApp
 
+from gateway.web.boundary import ErrorBoundary
+from gateway.web.channel import CLOSE
 from gateway.web.limits import HeadLimits
 from gateway.web.protocol import guarded
 
 _BACKLOG = 2048
 _CLEANUP_SECONDS = 5.0
-_KEEP_ALIVE_SECONDS = 75
-"""Longer than the idle time of common load balancers (60 s), so that they close first and lose no request."""
-_CLOSE = (b"connection", b"close")
 
 
 class _Server(uvicorn.Server):
@@ -57,7 +56,7 @@ def _why(error: OSError, host: str, port: int, option: str) -> str:
 
 
 async def serve_app(
-    app: ASGIApp,
+    app: ErrorBoundary,
     sock: socket.socket,
     *,
     shutdown: asyncio.Event,
@@ -71,7 +70,8 @@ async def serve_app(
     in flight get `grace` seconds, and the socket is closed.
     """
     config = uvicorn.Config(
-        app,
+        cast("Any", app),  # our protocol calls it with a request of ours
+        interface="asgi3",
         http=guarded(head_limits or HeadLimits()),
         ws="none",
         lifespan="off",
@@ -81,7 +81,6 @@ async def serve_app(
         proxy_headers=False,
         server_header=False,
         date_header=True,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=math.ceil(grace),
     )
     server = _Server(config)
@@ -102,5 +101,6 @@ async def serve_app(
 async def _part(server: uvicorn.Server, leaving: asyncio.Event) -> None:
     """From `leaving` on, end each connection with its next answer, so that no client finds it closed under its hand."""
     await leaving.wait()
-    server.config.encoded_headers.append(_CLOSE)
-    server.server_state.default_headers.append(_CLOSE)  # until the server makes them anew, each second
+    server.config.encoded_headers.append(CLOSE)
+    state = server.server_state
+    state.default_headers = [*state.default_headers, CLOSE]  # until the server makes them anew, each second

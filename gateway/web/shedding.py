@@ -8,8 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from starlette.types import ASGIApp, Receive, Scope, Send
-
 from gateway.domain.errors import Unavailable
 from gateway.web.context import RequestContext
 from gateway.web.limits import MIB
@@ -19,7 +17,7 @@ log = logging.getLogger("gateway.web")
 REQUESTS: Final = "requests"
 BODIES: Final = "bodies"
 MEMORY: Final = "memory"
-_ALWAYS: Final = frozenset({"/healthz", "/readyz"})
+ALWAYS: Final = frozenset({"/healthz", "/readyz"})
 """Paths that are answered all the same: who asks wants to know whether the process lives."""
 _SAMPLED: Final = 0.25
 """Seconds for which a look at the memory holds."""
@@ -45,7 +43,7 @@ class Capacity:
 
 
 class Shedding:
-    """An ASGI application around another one, inside an ErrorBoundary; raises Unavailable for what it refuses.
+    """Counts what is being served; raises Unavailable for what it refuses.
 
     `told` is called with `requests`, `bodies` or `memory` for each request refused, `resident` returns how many bytes
     of memory the process has.
@@ -53,12 +51,10 @@ class Shedding:
 
     def __init__(
         self,
-        app: ASGIApp,
         capacity: Capacity,
         told: Callable[[str], None] = lambda _: None,
         resident: Callable[[], int] = lambda: 0,
     ) -> None:
-        self._app = app
         self._capacity = capacity
         self._told = told
         self._resident = resident
@@ -69,37 +65,29 @@ class Shedding:
         self._log_again = 0.0
         self._unsaid = 0
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, or raise Unavailable."""
-        if scope["path"] in _ALWAYS:
-            await self._app(scope, receive, send)
-            return
+    def enter(self, context: RequestContext) -> None:
+        """Count a request until it leaves, or raise Unavailable."""
         if self.requests >= self._capacity.requests:
             raise self._refused(REQUESTS)
-        if self._capacity.memory and self.requests >= _FEW and self._out_of_memory():
-            raise self._refused(MEMORY)
-        context = scope["state"]["context"]
-        assert isinstance(context, RequestContext)
+        if self._capacity.memory and self.requests >= _FEW:
+            if context.received >= self._look_again:
+                self._look_again = context.received + _SAMPLED
+                self._short_of_memory = self._resident() >= self._capacity.memory
+            if self._short_of_memory:
+                raise self._refused(MEMORY)
         context.claim = self._claim
         self.requests += 1
-        try:
-            await self._app(scope, receive, send)
-        finally:
-            self.requests -= 1
-            self.bodies -= context.claimed
+
+    def leave(self, context: RequestContext) -> None:
+        """Count it, and its body, no more."""
+        self.requests -= 1
+        self.bodies -= context.claimed
 
     def _claim(self, size: int) -> None:
         """Make room for so many bytes of a body; one body alone always has it."""
         if self.bodies and self.bodies + size > self._capacity.bodies:
             raise self._refused(BODIES)
         self.bodies += size
-
-    def _out_of_memory(self) -> bool:
-        now = time.monotonic()
-        if now >= self._look_again:
-            self._look_again = now + _SAMPLED
-            self._short_of_memory = self._resident() >= self._capacity.memory
-        return self._short_of_memory
 
     def _refused(self, reason: str) -> Unavailable:
         self._told(reason)

@@ -10,11 +10,11 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 
-from gateway.domain.errors import InvalidApiKey, RateLimited
+from gateway.domain.errors import GatewayError, InvalidApiKey, RateLimited
 from gateway.web.callers import Callers
 from gateway.web.context import RequestContext
 
@@ -42,11 +42,11 @@ class WrongKeys:
         self._failures: OrderedDict[str, tuple[float, int]] = OrderedDict()
         """By address: since when they are counted, and how many there were."""
 
-    def note(self, context: RequestContext) -> float | None:
+    def note(self, scope: Scope, headers: Mapping[str, str]) -> float | None:
         """Count one; return the seconds after which its sender may try again, None while it may at once."""
         if not self._most:
             return None
-        address, now = self._callers.address(context.scope, context.headers), self._clock()
+        address, now = self._callers.address(scope, headers), self._clock()
         since, count = self._failures.pop(address, (now, 0))
         if now - since >= WINDOW_SECONDS:
             since, count = now, 0
@@ -59,28 +59,16 @@ class WrongKeys:
             log.warning("too many wrong keys from %s: %d within a minute", address, count + 1)
         return since + WINDOW_SECONDS - now
 
+    def judge(self, context: RequestContext, error: InvalidApiKey) -> GatewayError:
+        """Return what to answer a refused key with: RateLimited once too many were sent, else the refusal itself."""
+        sent = "authorization" in context.headers or "api-key" in context.headers
+        wait = self.note(context.scope, context.headers) if sent and error.code == InvalidApiKey.default_code else None
+        if wait is None:
+            return error
+        message = "Too many wrong keys came from your address; check the key, and try again in a minute."
+        return RateLimited(message, code=CODE, retry_after=wait, should_retry=False)
+
     @property
     def addresses(self) -> int:
         """How many addresses are remembered."""
         return len(self._failures)
-
-
-class LimitingWrongKeys:
-    """Wraps an ASGI application: its refusals of a key that was sent become 429 once there are too many."""
-
-    def __init__(self, app: ASGIApp, wrong_keys: WrongKeys) -> None:
-        self._app = app
-        self._wrong_keys = wrong_keys
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request; raises what the application raises, or RateLimited in its place."""
-        try:
-            await self._app(scope, receive, send)
-        except InvalidApiKey as error:
-            context: RequestContext = scope["state"]["context"]
-            sent = "authorization" in context.headers or "api-key" in context.headers
-            wait = self._wrong_keys.note(context) if sent and error.code == InvalidApiKey.default_code else None
-            if wait is None:
-                raise
-            message = "Too many wrong keys came from your address; check the key, and try again in a minute."
-            raise RateLimited(message, code=CODE, retry_after=wait, should_retry=False) from error

@@ -40,8 +40,10 @@ async def test_the_hold_script_refuses_before_it_writes(
         bad = wire.line_args(images(5), 1)
         bad[place] = number
         offered = json.dumps([[["0", "0", "0"], "{}", [*good, bad]]])
-        keys = [ledger._names.meta, *ledger._keys("r")]
-        args = [str(ledger._epoch), "token", "r", "sent", "30000", "", "", "{}", offered, "60", "", "", "0", "", "60"]
+        names = ledger._names
+        keys = [names.meta, names.balances, names.due, names.entries, names.request("r")]
+        shared = [str(ledger._epoch), "60", "60"]
+        args = [*shared, "token", "r", "sent", "30000", "", "{}", offered, "", "", "", "0", "", ""]
         with pytest.raises(LedgerRefused, match="LEDGER"):
             await ledger._calls.write("hold", script.HOLD, keys, args)
     assert await contents(store, realm) == before
@@ -54,13 +56,15 @@ async def test_the_settle_script_refuses_before_it_writes(
     """A malformed cost in any place leaves the hold as it was. (Exact nano-USD may be as large as 2^53.)"""
     await hold(ledger, "r", candidate((budget(100), 1)))
     before = await contents(store, realm)
-    good = ["token", "r", "1", "usage", *wire.settlement_args(settlement("r", 5)), "60"]
-    for place in range(4, 11):
+    good = ["60", "token", "r", "1", "usage", *wire.settlement_args(settlement("r", 5))]
+    names = ledger._names
+    keys = [names.balances, names.due, names.entries, names.request("r")]
+    for place in range(5, 12):
         args = [*good[:place], number, *good[place + 1 :]]
-        if number == "4503599627370497" and place < 7:
+        if number == "4503599627370497" and place < 8:
             continue
         with pytest.raises(LedgerRefused, match="LEDGER"):
-            await ledger._calls.write("settle", script.SETTLE, ledger._keys("r"), args)
+            await ledger._calls.write("settle", script.SETTLE, keys, args)
     assert await contents(store, realm) == before
 
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.ledger.wire import to_json
+from gateway.domain.budget import Budget, Candidate, Counted, Line, Pressure, Quota, Scope, View, Window
+from gateway.ledger.wire import candidate_arg, line_args, to_json
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -37,3 +38,29 @@ def test_what_json_does_not_have_is_refused(value: object) -> None:
         to_json({"a": object()})
 
     assert to_json({"a": [1, "b"]}) == '{"a":[1,"b"]}'
+
+
+def test_a_candidate_is_written_as_its_parts_are() -> None:
+    """Each line as `line_args` has it, amounts and limits of each rule its own, though the rest of a line is kept."""
+    for limit in (5, 7, -1, 2**60):
+        scope = Scope(project='a "quoted" näme')
+        rules: list[Budget | Quota] = [
+            Budget(scope, Window.DAY, limit, View.INTERNAL),
+            Quota(scope, Counted.IMAGES, limit, 60),
+            Quota(scope, Counted.CONCURRENT, limit),
+        ]
+        for taken in (0, 3, 2**52):
+            facts: dict[str, object] = {"route": "r", "worst": {"official": "1", "route": "2", "internal": "3"}}
+            lines = tuple(Line(rule, taken) for rule in rules)
+            told = [["1", "2", "3"], to_json(facts), [line_args(rule, taken) for rule in rules]]
+            assert json.loads(candidate_arg(Candidate("r", lines, facts))) == told
+            within = Candidate("r", lines, facts, Pressure(8_000, None))
+            assert json.loads(candidate_arg(within)) == [*told, ["8000", ""]]
+
+
+@pytest.mark.parametrize("taken", [-1, 2**52 + 1, 1.0, True])
+def test_an_amount_that_is_none_is_refused(taken: int) -> None:
+    """ValueError for what the scripts could read otherwise."""
+    lines = (Line(Quota(Scope(), Counted.IMAGES, 5, 60), taken),)
+    with pytest.raises(ValueError, match="whole number"):
+        candidate_arg(Candidate("r", lines))

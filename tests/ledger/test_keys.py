@@ -6,7 +6,7 @@ import asyncio
 import json
 import stat
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from gateway.domain.caller import Caller
 from gateway.ledger.errors import PepperMismatch, StoreError
 from gateway.ledger.key_format import new_key, well_formed
 from gateway.ledger.keyring import RedisKeyring
-from gateway.ledger.keys import Keys, UnknownKey
+from gateway.ledger.keys import PAGE, KeyRecord, Keys, UnknownKey, drafted, records_by_digest
 from gateway.ledger.names import Names
 from gateway.ledger.pepper import check_pepper, load_pepper
 from gateway.ledger.redis_ledger import RedisLedger
@@ -198,6 +198,35 @@ async def test_a_store_that_lost_a_change_is_read_anew(tmp_path: Path) -> None:
         await ring._refresh()
         assert await ring.find(made.secret) is None
         await store.aclose()
+
+
+async def test_many_keys_are_read_in_pages_and_only_what_changed_is_read_again(
+    store: Store, realm: str, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With thousands of keys every one is known, a change to one is seen, and costs no look at all the others."""
+    drafts = [drafted("team", name=str(number)) for number in range(5 * PAGE)]
+    for draft in drafts:
+        await keys.put(draft)
+    ring = RedisKeyring(store, PEPPER, realm)
+    await ring.load()
+    callers = [await ring.find(draft.secret) for draft in drafts]
+    assert [caller and caller.name for caller in callers] == [draft.record.name for draft in drafts]
+
+    decoded: list[str] = []
+
+    def counted(raw: Mapping[str, str]) -> dict[str, KeyRecord]:
+        decoded.extend(raw)
+        return records_by_digest(raw)
+
+    monkeypatch.setattr("gateway.ledger.keyring.records_by_digest", counted)
+    await keys.revoke(drafts[7].record.id)
+    late = await keys.create("late")
+    await ring.load()
+    assert len(decoded) == 2
+    assert await ring.find(drafts[7].secret) is None
+    assert await ring.find(late.secret) == Caller(late.record.id, "late", None, "")
+    assert not await ring.lives(drafts[7].record.id)
+    assert all([await ring.find(draft.secret) for draft in (*drafts[:7], *drafts[8:])])
 
 
 async def test_a_store_that_lost_a_revocation_is_told_again(server: str, store: Store, realm: str, keys: Keys) -> None:

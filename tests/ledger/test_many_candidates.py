@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.domain.budget import Held, Pressure, Scope
-from gateway.ledger.offering import FEW
+from gateway.ledger.offering import FEW, WARY, Firsts
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
 from tests.ledger.rules import ABOUT, budget, candidate, denied, hold
@@ -14,16 +14,37 @@ FULL = budget(1, scope=Scope(route="full"))
 
 
 async def test_a_route_far_down_is_taken_in_one_more_call(ledger: RedisLedger, store: Store) -> None:
-    """Where all before it are full the last of 200 is held on, by two calls of the script, and nothing else is."""
+    """Where all before it are full the last of 200 is held on, by three calls of the script, and nothing else is."""
     await hold(ledger, "first", candidate((ROOM, 1)))
     before = await _calls(store)
     answer = await hold(ledger, "far", *[candidate((FULL, 2))] * (COUNT - 1), candidate((ROOM, 5)))
     assert (answer.index, answer.attempt) == (COUNT - 1, 1)
-    assert await _calls(store) - before == 2
+    assert await _calls(store) - before == 3
     assert [balance.held for balance in await ledger.balances([ROOM, FULL])] == [6, 0]
     before = await _calls(store)
     await hold(ledger, "near", *[candidate((ROOM, 1))] * COUNT)
     assert await _calls(store) - before == 1
+
+
+async def test_a_route_that_was_full_is_offered_with_others(ledger: RedisLedger, store: Store) -> None:
+    """The first candidate goes alone while it is taken; once it was not, a few go together until it long was again."""
+    await hold(ledger, "first", candidate((ROOM, 1)))
+    both = [candidate((FULL, 1)), *[candidate((ROOM, 1))] * (FEW - 1)]
+    calls, taken = [], []
+    for number in range(4):
+        before = await _calls(store)
+        taken.append((await hold(ledger, f"r{number}", *both)).index)
+        calls.append(await _calls(store) - before)
+    assert (taken, calls) == ([0, 1, 1, 1], [1, 2, 1, 1])
+
+    firsts, full = Firsts(), candidate((FULL, 1)).route
+    firsts.told(full, ["DENIED"])
+    for _ in range(WARY):
+        assert firsts.few(full) == FEW
+        firsts.told(full, ["HELD", 0, 1])
+    assert firsts.few(full) == 1
+    firsts.told(full, ["BOUND", "another", 1])
+    assert firsts.few(full) == 1
 
 
 async def test_a_denial_tells_of_all_candidates(ledger: RedisLedger) -> None:

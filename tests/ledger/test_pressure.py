@@ -293,7 +293,9 @@ async def test_two_hundred_at_once_cross_the_steps_as_policy_says(
     answers = await crowd(both, rule, prices, 200, settles=settles)
     made = [each for each in answers if isinstance(each, Made)]
     assert all(in_range(each, limit, prices) for each in made)
-    assert {each.rung for each in made} == {0: {0, 1, 2}, 79: {0, 1, 2}, 80: {1, 2}, 95: {2}, 100: set()}[percent]
+    reached = {each.rung for each in made}
+    rungs: set[int] = {0: {0, 1, 2}, 79: {0, 1, 2}, 80: {1, 2}, 95: {2}, 100: set()}[percent]
+    assert reached <= rungs if settles else reached == rungs  # what is settled lower may leave the last step unreached
     [balance] = await both[0].balances([rule])
     assert balance.used + balance.held <= limit
     if not settles:

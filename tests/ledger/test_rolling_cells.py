@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from gateway.domain.settlement import SettleResult
 from gateway.ledger.errors import LedgerRefused
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
@@ -74,19 +75,19 @@ TOO_MUCH = ["1:99999999999999999", "9007199254740993:1", "00000000000000001:1", 
 async def test_junk_stops_every_script_before_it_writes(
     junk: str, ledger: RedisLedger, store: Store, realm: str, cell: Cell
 ) -> None:
-    """Counts that cannot be read are never overwritten, wherever in the cell they stand."""
+    """Counts that cannot be read are never overwritten, wherever they stand; a cost is booked beside them."""
     del cell  # a request has counted in it
     for text in (junk, f"{junk} 5:1", f"5:1 {junk}"):
         await store.execute("HSET", ledger._names.balances, HOUR.meter, text)
         before = await contents(store, realm)
-        with pytest.raises(LedgerRefused, match="LEDGER"):
-            await ledger.settle(settlement("r", 5))
         with pytest.raises(LedgerRefused, match="LEDGER"):
             await ledger.void("r", 1, "x")
         assert await contents(store, realm) == before
         with pytest.raises(LedgerRefused, match="LEDGER"):
             await ledger.choose_and_hold("s", [candidate((HOUR, 1))], about=ABOUT)
         assert await store.execute("HGET", ledger._names.balances, HOUR.meter) == text
+    assert await ledger.settle(settlement("r", 5)) is SettleResult.DONE
+    assert await store.execute("HGET", ledger._names.balances, HOUR.meter) == text
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TextIO
+from typing import Any, TextIO
 
 import pytest
 
 from gateway.observe.event import PolicyLoaded, RequestStarted, UpstreamFailed
-from gateway.observe.log import LogObserver, configure_logging
+from gateway.observe.log import JsonFormatter, LogObserver, configure_logging
 from gateway.observe.log_pipe import LogPipe
 from gateway.observe.redact import MAX_CHARS, Redactor
 from tests.observe.samples import FINISHED, ONE_OF_EACH, PRESUMED, ROUTE
@@ -86,6 +86,33 @@ def test_a_request_is_one_line_with_what_it_cost() -> None:
         "replayed": False,
         "tags": {"campaign": "spring"},
     }
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"request_id": "req_" + "0a" * 16},
+        {"request_id": "task Bearer sk-12345678", "size": "\x7f\n", "quality": "high\u2028" * 30},
+        {"tags": {"sk-12345678": "x" * 100, "a": "\x7f"}, "code": "word-of-the-house"},
+        {"estimate": None, "cost": None, "client_gone": True, "replayed": True, "waited": 1.25},
+    ],
+    ids=["plain", "odd words", "tags", "nothing spent"],
+)
+def test_the_line_of_a_request_is_that_of_its_fields(changes: dict[str, Any]) -> None:
+    """Written all at once it says what its fields say one by one, masked and escaped in the same way."""
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.handle = records.append  # type: ignore[assignment, method-assign]  # nothing but the record is wanted
+    LINE_LOGGER.addHandler(handler)
+    LINE_LOGGER.setLevel(logging.INFO)
+    LogObserver(LINE_LOGGER).emit(replace(FINISHED, **changes))
+    LINE_LOGGER.removeHandler(handler)
+    LINE_LOGGER.setLevel(logging.NOTSET)
+    [record] = records
+    plain = logging.makeLogRecord({**record.__dict__, "fields": record.fields})  # type: ignore[attr-defined]  # ours
+    formatter = JsonFormatter(Redactor(["word-of-the-house"]))
+    assert formatter.format(record) == formatter.format(plain)
+    assert "house" not in formatter.format(record)
 
 
 def test_what_an_operator_must_see_is_a_warning() -> None:

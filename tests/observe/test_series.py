@@ -46,7 +46,7 @@ def test_what_is_shown_is_what_the_library_would_show() -> None:
             table.distribution(metric.name, *labels).observe(amount)
             series.observe(amount)
         else:
-            table.number(metric.name, *labels).add(amount)
+            table.number(metric.name, *labels).value += amount
             series.inc(amount)
 
     assert at_first[0] == at_first[1]

@@ -31,6 +31,7 @@ class MemoryBody:
         self.images = 0
         self.mask = False
         self.fingerprint = None
+        self.likeness = None
         self.given = given or Inputs()
         self._extra = extra
 

@@ -13,11 +13,14 @@ import pytest
 
 from gateway.domain.job import Operation
 from gateway.domain.settlement import Outcome, PartReading, Reading, Usage
+from gateway.observe.fanout import Observers
 from gateway.ports.provider import Answer, Call, UpstreamFailure
 from gateway.providers import part as part_module
 from gateway.providers.collected import MISSING
 from gateway.providers.fanout import calls_of
-from gateway.routing.capacity import Capacity, LearningProvider
+from gateway.routing.capacity import Capacity
+from gateway.routing.health import Health
+from gateway.routing.watched import WatchedProvider
 from tests.builders import GPT_IMAGE_2
 from tests.providers.accounts import provider_of
 from tests.providers.calls import MemoryBody, call, read_all
@@ -279,7 +282,7 @@ async def test_a_rate_limit_of_some_calls_is_learned(replies: Sequence[Reply]) -
     capacity = Capacity(lambda: 1000.0)
     async with provider_of(by_turns(*replies)) as (provider, _):
         with contextlib.suppress(UpstreamFailure):
-            answer = await LearningProvider(provider, capacity).send(CALL)
+            answer = await WatchedProvider(provider, Health(Observers([])), capacity).send(CALL)
             await answer.aclose()
             assert answer.rate_limits["retry-after"] == "40"
     assert capacity.rest_until(CALL.route.name) == 1040

@@ -7,7 +7,11 @@ from functools import partial
 
 import httpx
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
+from gateway.http1.fields import plain_head
+from gateway.http1.received import Received
 from gateway.http1.transport import Transport
 from tests.providers.exchanges import JSON, exchange, failure, post
 from tests.providers.raw_server import Connection, forever, serving
@@ -145,3 +149,55 @@ async def test_no_end_of_interim_answers(transport: Transport) -> None:
 
     async with serving(script) as server:
         assert isinstance(await failure(transport, post(server.url, b"x", read=60.0)), httpx.RemoteProtocolError)
+
+
+class Probe(Received):
+    """What is known of one answer."""
+
+    def of(self, *pieces: bytes) -> object:
+        """Take an answer in these pieces; an error is what is known of it, too."""
+        self.begin("POST")
+        try:
+            for piece in pieces:
+                self._feed(piece)
+        except httpx.RemoteProtocolError:
+            return None
+        body, reusable = b"".join(self._chunks), self._keep and not self._surplus
+        return self.status, self.fields, self._left, self.idle, body, self._in_head, self._ended, reusable
+
+
+NAMES = st.sampled_from(
+    ["Content-Length", "Connection", "Keep-Alive", "X-Request-Id", "Set-Cookie", "Upgrade", "Transfer-Encoding", "a b"]
+)
+VALUES = st.sampled_from(
+    ["2", "02", "2 ", " 2", "0", "close", "Keep-Alive", "timeout=7", "max=3, timeout=5", "chunked"]
+)
+FIELDS = st.lists(st.tuples(NAMES, VALUES | st.text(st.characters(codec="latin-1"), max_size=9)), max_size=5)
+STATUS = st.sampled_from(["200 OK", "200 ", "204 No Content", "304 Not Modified", "429 Too Many", "599 A  b", "100 Go"])
+
+
+@given(status=STATUS, fields=FIELDS, body=st.sampled_from([b"", b"{", b"{}", b"{}HTTP/1.1 200 OK", b"0\r\n\r\n"]))
+@example(status="200 OK", fields=[("Content-Length", "2"), ("Connection", "keep-alive")], body=b"{}")
+def test_a_head_read_at_once(status: str, fields: list[tuple[str, str]], body: bytes) -> None:
+    """What is read by one pattern is what the parser, which gets it in pieces, takes it for."""
+    lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in fields)]
+    answer = "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+    assert Probe().of(answer) == Probe().of(answer[:1], answer[1:])
+
+
+@pytest.mark.parametrize(
+    ("field", "plain"),
+    [
+        ("X-Plain: a b", True),
+        ("Connection: Keep-Alive", True),
+        ("Connection: close", False),
+        ("Transfer-Encoding: identity", False),
+        ("Content-Length: 2", False),
+        ("X-Latin: \xe9", False),
+        ("X-Long: " + "a" * 4096, False),
+    ],
+)
+def test_which_heads_are_plain(field: str, plain: bool) -> None:
+    """A pattern reads what leaves nothing to doubt; whatever else a head may say is left to the parser."""
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n{field}\r\n\r\n".encode("latin-1")
+    assert (plain_head(head) is not None) is plain

@@ -60,6 +60,41 @@ async def test_a_large_edit() -> None:
     assert request.body.endswith(bytes(range(256)) * 80_000)
 
 
+async def test_a_short_answer_at_once() -> None:
+    """A short answer that is here with its head is had without waiting; its connection is free for the next call."""
+    body, usage = document(images=2), READ_USAGE
+    async with provider_of(answering(body)) as (provider, server):
+        for _ in range(2):
+            answer = await provider.send(call())
+            assert answer.at_once() == body
+            assert (answer.reading().usage, answer.reading().images, answer.reading().complete) == (usage, 2, True)
+            assert [chunk async for chunk in answer.chunks()] == []
+        assert server.accepted == 1
+
+
+async def test_what_does_not_come_at_once() -> None:
+    """A long answer, a stream, and one of which a part is missing are read chunk by chunk."""
+    stream = event("image_generation.completed", usage=USAGE)
+    long = document(junk="x" * 20_000)
+    for body, headers in ((long, ""), (stream, EVENT_STREAM)):
+        async with provider_of(answering(body, headers=headers)) as (provider, _):
+            answer = await provider.send(call())
+            assert answer.at_once() is None
+            assert await read_all(answer) == body
+            assert answer.reading().complete
+
+    async def halved(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n{ ")
+        await asyncio.sleep(0.2)
+        await connection.send(b" }")
+
+    async with provider_of(halved) as (provider, _):
+        answer = await provider.send(call())
+        assert answer.at_once() is None
+        assert await read_all(answer) == b"{  }"
+
+
 async def test_an_address_with_a_query() -> None:
     """A base URL with a slash at its end and a query keeps the query where it belongs."""
     async with serving(answering(document())) as server:

@@ -170,7 +170,7 @@ async def test_a_disk_that_stays_behind_costs_the_images_alone() -> None:
         assert not taken.images
 
 
-@pytest.mark.parametrize(
+FORMATS = pytest.mark.parametrize(
     ("image", "asked", "said"),
     [
         (PNG, None, None),
@@ -183,6 +183,9 @@ async def test_a_disk_that_stays_behind_costs_the_images_alone() -> None:
         (b"whatever it is", None, None),
     ],
 )
+
+
+@FORMATS
 async def test_another_format_than_was_asked_for_is_said(image: bytes, asked: str | None, said: str | None) -> None:
     """By the first image's bytes, before it is all there; an unknown one is not guessed at."""
     watched = seen(chopped(document(image + bytes(200_000)), 1000), call(output_format=asked))
@@ -191,3 +194,28 @@ async def test_another_format_than_was_asked_for_is_said(image: bytes, asked: st
     assert dict(watched.headers).get("X-Gateway-Output-Format") == said
     assert [chunk async for chunk in chunks]
     assert dict(watched.headers).get("X-Gateway-Output-Format") == said
+
+
+class AtOnce(Painted):
+    """An answer that is here as a whole."""
+
+    def at_once(self) -> bytes:
+        """The body."""
+        return self.body
+
+
+@FORMATS
+async def test_the_format_of_an_answer_that_is_here_at_once(image: bytes, asked: str | None, said: str | None) -> None:
+    """It is told as that of any other, and remembered for no other image."""
+    for _ in range(2):
+        watched = seen(AtOnce(document(image)), call(output_format=asked))
+        assert watched.at_once() == document(image)
+        assert dict(watched.headers).get("X-Gateway-Output-Format") == said
+
+
+async def test_images_that_are_here_at_once_are_taken() -> None:
+    """What is to be kept goes by in chunks, however it came."""
+    taken = Taken()
+    assert seen(AtOnce(document(PNG)), call(taken)).at_once() is None
+    assert await passed(AtOnce(document(PNG)), taken) == document(PNG)
+    assert taken.images == [PNG]

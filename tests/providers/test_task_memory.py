@@ -18,7 +18,7 @@ from tests.providers.raw_server import Connection
 from tests.providers.task_vendor import PROFILE, png, task_call, vendor_of
 
 PENDING = 5_000
-MOST = 100 * 1024 * 1024
+MOST = 100 * 10**6
 """Bytes above idle."""
 
 

@@ -103,6 +103,23 @@ async def test_a_slow_answer_within_the_timeout(transport: Transport) -> None:
         assert await exchange(transport, post(server.url, b"x", read=0.5)) == (200, b"xxxxxx")
 
 
+async def test_each_wait_has_its_own_end(transport: Transport) -> None:
+    """On one connection a wait is ended by its own timeout: by no shorter one before it, nor later by a longer one."""
+    pauses = [0.0, 0.6, 0.0, 60.0]
+
+    async def script(connection: Connection) -> None:
+        while True:
+            await connection.request()
+            await asyncio.sleep(pauses.pop(0))
+            await connection.answer(JSON.encode())
+
+    async with serving(script) as server:
+        for read in (0.3, 30.0, 30.0):
+            assert await exchange(transport, post(server.url, b"x", read=read)) == (200, JSON.encode())
+        assert isinstance(await failure(transport, post(server.url, b"x", read=0.3)), httpx.ReadTimeout)
+        assert server.accepted == 1
+
+
 async def test_an_early_answer(transport: Transport) -> None:
     """A refusal that comes before the body was read is heard, and its connection is not used again."""
 

@@ -9,12 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from starlette.types import Message
 
 import gateway
 from gateway.ledger.key_format import new_key
 from gateway.sandbox.client import Sandbox
-from gateway.web.context import RequestContext
 from gateway.web.wrong_keys import CODE, MOST_ADDRESSES, WINDOW_SECONDS, WrongKeys
 from tests.e2e.policies import ONE_ACCOUNT
 from tests.e2e.stack import Reply, Stack, fetch, running_gateway
@@ -61,41 +59,34 @@ class Clock:
         return self.now
 
 
-def context(address: str) -> RequestContext:
-    """A request from an address."""
-
-    async def receive() -> Message:
-        return {"type": "http.disconnect"}
-
-    async def send(_: Message) -> None:
-        return
-
-    return RequestContext({"type": "http", "headers": [], "client": (address, 1)}, receive, send)
+def note(wrong: WrongKeys, address: str) -> float | None:
+    """Count one from an address."""
+    return wrong.note({"client": (address, 1)}, {})
 
 
 def test_failures_are_counted_by_the_minute() -> None:
     """The one beyond the number is told how long to wait, and after that minute counting begins anew."""
     clock = Clock()
     wrong = WrongKeys(2, clock=clock)
-    one = context("192.0.2.1")
-    assert [wrong.note(one), wrong.note(one)] == [None, None]
+    one = "192.0.2.1"
+    assert [note(wrong, one), note(wrong, one)] == [None, None]
     clock.now += 20
-    assert wrong.note(one) == WINDOW_SECONDS - 20
-    assert wrong.note(context("192.0.2.2")) is None
+    assert note(wrong, one) == WINDOW_SECONDS - 20
+    assert note(wrong, "192.0.2.2") is None
     clock.now += 40
-    assert wrong.note(one) is None
+    assert note(wrong, one) is None
 
 
 def test_memory_is_bounded() -> None:
     """Beyond so many addresses the quietest is forgotten, and one that goes on failing is not."""
     wrong = WrongKeys(1)
-    loud = context("192.0.2.1")
+    loud = "192.0.2.1"
     for number in range(MOST_ADDRESSES + 500):
-        wrong.note(context(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"))
+        note(wrong, f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
         if number % 1000 == 0:
-            wrong.note(loud)
+            note(wrong, loud)
     assert wrong.addresses == MOST_ADDRESSES
-    assert wrong.note(loud) is not None
+    assert note(wrong, loud) is not None
 
 
 @pytest.fixture(scope="module")

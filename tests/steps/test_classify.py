@@ -26,6 +26,7 @@ class FieldsOnly:
     images: int = 0
     mask: bool = False
     fingerprint: str | None = None
+    likeness: None = None
     closed: bool = field(default=False)
 
     def render(self, changes: Mapping[str, str | int | None]) -> Rendered:

@@ -132,6 +132,36 @@ def test_limits_may_be_other_than_policy_says() -> None:
     assert [line.rule for line in lines if line.rule.scope.route] == [lower]
 
 
+def test_what_covers_a_request_is_found_anew_where_anything_of_it_differs() -> None:
+    """One policy object, and every part of a request in turn: none is given the rules of the one asked for before."""
+    quote, purse = quoted(images_per_minute=5)
+    keyed = Budget(Scope(project="team", key="key_1"), Window.DAY, 3)
+    mine = replace(purse.policy, budgets=(keyed, *purse.policy.budgets))
+    purse = replace(purse, policy=mine)
+    other_route = replace(quote.route, name="other")
+    other_kind = replace(purse.job_type, name="hero")
+    changes: list[tuple[Quote, Purse]] = [
+        (quote, purse),
+        (quote, replace(purse, caller=Caller("key_2", "team"))),
+        (quote, replace(purse, project=replace(purse.project, name="rest"))),
+        (quote, replace(purse, project=replace(purse.project, quotas=()))),
+        (quote, replace(purse, job_type=other_kind)),
+        (replace(quote, route=other_route), purse),
+        (replace(quote, route=replace(quote.route, limits=RouteLimits(images_per_minute=6))), purse),
+        (
+            replace(quote, route=replace(quote.route, provider=replace(PROVIDER, limits=RouteLimits(concurrent=1)))),
+            purse,
+        ),
+        (quote, replace(purse, limits=lambda _: ())),
+        (quote, replace(purse, policy=replace(mine, budgets=()))),
+    ]
+    found = [tuple(line.rule for line in candidate(*change).lines) for change in changes]
+    assert len(set(found)) == len(changes)
+    assert keyed in found[0]
+    assert keyed not in found[1]
+    assert [tuple(line.rule for line in candidate(*change).lines) for change in reversed(changes)] == found[::-1]
+
+
 def test_budgets_may_be_for_an_account_and_never_for_shadows() -> None:
     """A rule with a provider covers its routes alone; one for shadow requests covers no ordinary request."""
     quote, purse = quoted()

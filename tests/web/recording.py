@@ -9,12 +9,11 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 
-from starlette.types import ASGIApp
-
 from gateway.domain.errors import GatewayError, InvalidApiKey, NotFound, Retired
 from gateway.ports import Body, Headers, Inbound, Outbound
 from gateway.ports.responses import Passing
 from gateway.web.app import create_app
+from gateway.web.boundary import ErrorBoundary
 from gateway.web.limits import BodyLimits, HeadLimits
 from gateway.web.server import listen, serve_app
 
@@ -179,7 +178,7 @@ class RecordingGateway:
 
 
 @contextlib.asynccontextmanager
-async def serving(app: ASGIApp, head_limits: HeadLimits | None = None, grace: float = 1) -> AsyncIterator[int]:
+async def serving(app: ErrorBoundary, head_limits: HeadLimits | None = None, grace: float = 1) -> AsyncIterator[int]:
     """Serve an application in this loop; gives the port."""
     sock = listen("127.0.0.1", 0)
     shutdown = asyncio.Event()

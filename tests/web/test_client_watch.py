@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import pytest
@@ -76,3 +77,46 @@ async def test_a_request_that_follows_too_early_waits_its_turn() -> None:
         for _ in range(2):
             assert (await read_reply(reader)).status == 200
     assert not gateway.cancelled.is_set()
+
+
+async def test_the_wait_ends_for_a_client_that_had_asked_for_more() -> None:
+    """With a second request behind the first the client's leaving is noticed too, and the second is never begun."""
+    gateway = Pondering()
+    async with serving_gateway(gateway) as port:
+        async with connection(port) as (_, writer):
+            writer.write(post() + post())
+            await asyncio.wait_for(gateway.waiting.wait(), PATIENCE)
+        await asyncio.wait_for(gateway.cancelled.wait(), PATIENCE)
+        gateway.waiting.clear()
+        await asyncio.sleep(0.05)
+        assert not gateway.waiting.is_set()
+
+
+async def test_a_spared_request_hears_of_it_instead() -> None:
+    """What asked to be spared is told that the client left, goes on, and its answer is closed unread."""
+    told, closed = asyncio.Event(), asyncio.Event()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        try:
+            yield b"nobody reads this"
+        finally:
+            closed.set()
+
+    class Spared(Pondering):
+        async def handle(self, inbound: Inbound) -> Outbound:
+            await (await inbound.read_body()).aclose()
+            inbound.spare(told.set)
+            self.waiting.set()
+            await self.go_on.wait()
+            answer = chunks()
+            await anext(answer)
+            return Outbound(200, [], answer)
+
+    gateway = Spared()
+    async with serving_gateway(gateway) as port:
+        async with connection(port) as (_, writer):
+            writer.write(post())
+            await asyncio.wait_for(gateway.waiting.wait(), PATIENCE)
+        await asyncio.wait_for(told.wait(), PATIENCE)
+        gateway.go_on.set()
+        await asyncio.wait_for(closed.wait(), PATIENCE)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import gateway.lifecycle  # noqa: F401 - brings the errors that the web layer does not import itself
 from gateway.domain.errors import GatewayError, InvalidApiKey, RateLimited, UpstreamError
 from gateway.web.errors import answer_for
 from tests.web.raw import connection, exchange, post, read_reply

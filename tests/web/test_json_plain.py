@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+from collections.abc import Callable
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.domain.errors import InvalidRequest
+from gateway.web import json_object
 from gateway.web.json_object import Member, read_object
 from gateway.web.json_scan import Scanner
 from gateway.web.limits import BodyLimits
@@ -66,3 +73,41 @@ def test_a_body_that_grows_long_is_scanned_after_all() -> None:
     names = [member.name for member in read_object(scanner)]
     assert names == ["a", "b"]
     assert len(scanner.long_strings) == 1
+
+
+FLAT = st.dictionaries(
+    st.text(max_size=8), st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20), max_size=6
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(value=FLAT, indent=st.sampled_from([None, 3]), tail=st.sampled_from(["", " ", ",", "}", '"']))
+def test_a_flat_object_reads_the_same_member_by_member(value: dict[str, object], indent: int | None, tail: str) -> None:
+    """What is read in one pass has the members, values and texts that are read one by one, or is left to that."""
+    told(json.dumps(value, indent=indent, ensure_ascii=False) + tail)
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a":1,"a":1}', '{"a":"x","a":"y","b":-0.0}', '{ "a" : 1e5 , "b" : -0 }', "{}", "{ }", "1"]
+)
+def test_numbers_and_names_stay_as_they_were_written(text: str) -> None:
+    """A name that occurs twice is refused, and a number is not written anew."""
+    told(text)
+
+
+def told(text: str) -> None:
+    """Compare both ways to read a text that the scanner lets through."""
+    scanner = Scanner(BodyLimits())
+    with contextlib.suppress(InvalidRequest):
+        scanner.feed(text.encode())
+        text = scanner.finish()
+        at_once = said(lambda: json_object._flat(text))
+        assert at_once in {"None", said(json_object._Reader(scanner, text).read)}
+
+
+def said(read: Callable[[], object]) -> str:
+    """What is read, to the last sign, or the words of the refusal."""
+    try:
+        return repr(read())
+    except InvalidRequest as error:
+        return error.message

@@ -147,6 +147,25 @@ async def test_a_client_that_reads_too_slowly_is_cut_off(monkeypatch: pytest.Mon
                 reader._transport.resume_reading()  # type: ignore[attr-defined]  # as above
 
 
+@pytest.mark.parametrize("headers", [[], [("content-length", "4")]])
+async def test_an_answer_at_hand_is_sent_at_once(headers: Headers) -> None:
+    """Its bytes come as they would in chunks, with and without a length, and the connection goes on."""
+    gateway = RecordingGateway(answer=lambda: Outbound(200, headers, Chunks(b"wh", b"le"), b"whle"))
+    async with serving_gateway(gateway) as port, httpx.AsyncClient() as client:
+        for _ in range(3):
+            answer = await client.post(URL.format(port), json={"prompt": "x"})
+            assert (answer.status_code, answer.content) == (200, b"whle")
+            assert answer.headers.get("content-length") == (headers[0][1] if headers else None)
+
+
+async def test_an_answer_at_hand_that_is_not_what_it_says_is_broken_off() -> None:
+    """Headers that tell of more than there is are not made true by what is at hand."""
+    gateway = RecordingGateway(answer=lambda: Outbound(200, [("content-length", "100")], Chunks(b"half"), b"half"))
+    async with serving_gateway(gateway) as port, httpx.AsyncClient() as client:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await client.post(URL.format(port), json={"prompt": "x"})
+
+
 @pytest.mark.parametrize("headers", [[], [("content-length", "100")]])
 async def test_a_truncated_answer_is_seen_as_such(headers: Headers) -> None:
     """The client gets what came, and an error in place of an end, with and without a length."""

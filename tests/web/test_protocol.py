@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 import pytest
 
-from gateway.ports import Outbound
+from gateway.ports import Headers, Outbound
 from gateway.web.limits import BodyLimits, HeadLimits
 from tests.web.raw import HOST, JSON_BODY, connection, exchange, post, read_reply
 from tests.web.recording import RecordingGateway, serving_gateway
@@ -145,6 +145,46 @@ async def test_what_is_never_read_is_dropped() -> None:
         writer.write(post())
         async with asyncio.timeout(20):
             await closed.wait()
+
+
+async def test_a_connection_that_rests_for_long_is_closed(gateway: RecordingGateway) -> None:
+    """One timer for all answers on it counts from the last, and not while a request is served."""
+    limits = HeadLimits(idle_seconds=0.4)
+    async with serving_gateway(gateway, head_limits=limits) as port, connection(port) as (reader, writer):
+        for _ in range(4):
+            await asyncio.sleep(0.2)
+            writer.write(post())
+            assert (await read_reply(reader)).status == 200
+        async with asyncio.timeout(20):
+            assert await reader.read() == b""
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"a"
+        await asyncio.sleep(0.7)
+        yield b"b"
+
+    gateway.answer = lambda: Outbound(200, [("content-length", "2")], slow())
+    async with serving_gateway(gateway, head_limits=limits) as port, connection(port) as (reader, writer):
+        writer.write(post())
+        assert (await read_reply(reader)).status == 200
+        await asyncio.sleep(0.2)
+        writer.write(post())
+        assert (await read_reply(reader)).body == b"ab"
+
+
+async def test_an_answer_that_would_break_its_head_is_not_sent(caplog: pytest.LogCaptureFixture) -> None:
+    """A line break in a header of our own is a bug that is logged, and no second answer on the wire."""
+
+    class Breaking(RecordingGateway):
+        async def task(self, headers: Mapping[str, str], task_id: str) -> tuple[dict[str, object], Headers]:  # noqa: ARG002 - the contract's
+            return {}, [("x-a", "b\r\nx-c: d")]
+
+    async with serving_gateway(Breaking()) as port:
+        reply, _ = await exchange(port, b"GET /v1/tasks/a HTTP/1.1\r\n" + HOST + b"\r\n")
+    assert (reply.status, reply.error["code"]) == (500, "internal_error")
+    assert "x-c" not in reply.headers
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    caplog.clear()
 
 
 async def test_a_refused_second_request_ends_the_connection(gateway: RecordingGateway, port: int) -> None:

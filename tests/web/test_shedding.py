@@ -7,7 +7,6 @@ import contextlib
 import logging
 import socket
 from collections.abc import AsyncIterator
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -46,7 +45,7 @@ class Slow:
 async def bounded(slow: Slow, capacity: Capacity, resident: int = 0) -> AsyncIterator[tuple[int, list[str]]]:
     """Serve it with this capacity; gives the port, and the reasons of what was refused."""
     told: list[str] = []
-    shedding = partial(Shedding, capacity=capacity, told=told.append, resident=lambda: resident)
+    shedding = Shedding(capacity, told.append, lambda: resident)
     async with serving(create_app(slow.gateway, shedding=shedding)) as port:
         yield port, told
 

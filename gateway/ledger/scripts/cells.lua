@@ -1,13 +1,14 @@
 -- Cells of the balance hash, read and checked at once and written at once: `load_cells`, then any number of changes in
--- memory, then `changed_cells` and `store_cells`.
+-- memory, then `changed_cells` and `store_cells`. What is known already is not read again.
 
 local cells = {}
 
-local function load_cells(key, lines, now)
+-- Of a hold that is settled the counts stay as they are: `but_counts`, and they are not read.
+local function load_cells(key, lines, now, but_counts)
   local fields, wanted = {}, {}
   for i = 1, #lines do
     local field = lines[i].field
-    if not wanted[field] then
+    if not (cells[field] or wanted[field] or but_counts and lines[i].kind == 'rolling') then
       wanted[field] = lines[i]
       fields[#fields + 1] = field
     end
@@ -25,6 +26,10 @@ local function load_cells(key, lines, now)
       cells[field] = read_pair(field, values[i] or '0 0')
     end
   end
+end
+
+local function forget_cells()
+  cells = {}
 end
 
 -- The changes as arguments of one HSET, made before anything is written.

@@ -8,7 +8,7 @@ end
 
 -- A line as an attempt keeps it: {kind, field, amount, view or seconds, bucket}.
 local function kept_line(raw)
-  local line = {kind = raw[1], field = raw[2], amount = whole(raw[3], 'kept amount')}
+  local line = {kind = raw[1], field = raw[2], amount = whole(raw[3], 'kept amount'), view = nil, seconds = nil, bucket = nil}
   if line.kind == 'usd' then
     line.view = raw[4]
   elseif line.kind == 'rolling' then
@@ -18,11 +18,10 @@ local function kept_line(raw)
 end
 
 local function keep_line(line)
-  local raw = {line.kind, line.field, digits(line.amount)}
   if line.kind == 'usd' then
-    raw[4] = line.view
+    return {line.kind, line.field, digits(line.amount), line.view}
   elseif line.kind == 'rolling' then
-    raw[4], raw[5] = digits(line.seconds), digits(line.bucket)
+    return {line.kind, line.field, digits(line.amount), digits(line.seconds), digits(line.bucket)}
   end
-  return raw
+  return {line.kind, line.field, digits(line.amount)}
 end

@@ -1,0 +1,196 @@
+"""Arriving: what a flight does with a provider's answer: pass it on, settle it in between, keep it, or break it off."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import NamedTuple
+
+from gateway.domain.budget import Held
+from gateway.domain.errors import GatewayError, UpstreamError
+from gateway.domain.settlement import CostSource
+from gateway.observe.event import UpstreamFailed, UpstreamFinished
+from gateway.ports import Headers
+from gateway.ports.provider import Provider, UpstreamFailure
+from gateway.ports.responses import Talk, Write
+from gateway.request.admission import Admission
+from gateway.request.attempt import PassedOn, Sent
+from gateway.request.delivery import Delivery
+from gateway.request.duplicates import Ending, Shared
+from gateway.request.exchange import Admitted
+from gateway.request.keeping import Keeping, Whole, error_answer
+from gateway.request.means import Means, own_headers
+from gateway.request.relay import Relay
+from gateway.request.renewal import RenewedAttempts
+from gateway.request.spoiled import garbage, out_of_sight, spoiled
+from gateway.responses.settle import settle
+
+
+class Shown(NamedTuple):
+    """What the client got: a status, and the code of the error if it was one."""
+
+    status: int
+    code: str
+
+
+GOOD = Shown(200, "")
+
+Onward = Callable[[], Awaitable[Shown]]
+"""Does what is left to be done for an answer while its client takes it."""
+
+
+class Arriving:
+    """One request and what it has, as far as its answer needs it; `shared` is what others wait for that repeat it."""
+
+    def __init__(
+        self, admitted: Admitted, means: Means, providers: Mapping[str, Provider], relay: Relay, shared: Shared | None
+    ) -> None:
+        self._admitted = admitted
+        self._exchange = admitted.exchange
+        self._means = means
+        self._relay = relay
+        self._providers = providers
+        self._shared = shared
+        self._keeping = Keeping(means.answers, means.ledger, admitted.exchange, relay)
+        left = None if shared or admitted.exchange.errand else relay.until_taken
+        admission = Admission(means.ledger, means.doors, left, self._keeping.held, means.entitlement)
+        self._attempts = RenewedAttempts(admission, means.settlements, providers, means.observer, means.budgets)
+
+    async def _deliver(self, sent: Sent) -> Shown | Sent | PassedOn | Onward:
+        """Relay the answer and settle in between; an answer that is no use may be followed by another one."""
+        answer, talk, keeping = sent.answer, self._exchange.talk, self._keeping
+        record: Write | None = keeping.write if keeping.in_use else None
+        if talk is not None:
+            record = talk.recording(answer.reading, keeping.write)
+        held = sent.reserved.held
+        delivery = Delivery(answer, self._relay, lambda cost: self._headers(held, cost), record=record)
+        ended, broken = await self._pump(delivery, sent, held_back=True)
+        if ended:
+            return await self._conclude(sent, delivery, broken)
+        delivery.open()
+        return partial(self._stream, sent, delivery)
+
+    async def _stream(self, sent: Sent, delivery: Delivery) -> Shown:
+        """Pass the rest of an answer on; nothing can follow it any more."""
+        _, broken = await self._pump(delivery, sent)
+        shown = await self._conclude(sent, delivery, broken)
+        assert isinstance(shown, Shown)
+        return shown
+
+    async def _conclude(
+        self, sent: Sent, delivery: Delivery, broken: UpstreamFailure | None
+    ) -> Shown | Sent | PassedOn:
+        admitted, exchange, reserved, answer = self._admitted, self._exchange, sent.reserved, sent.answer
+        talk, reading = exchange.talk, answer.reading()
+        if talk is not None and talk.goes_on(reading):
+            return await self._leave_to_follower(talk, sent, delivery, broken)
+        seconds = sent.seconds + delivery.upstream_seconds
+        settlement = settle(
+            admitted.request_id,
+            reserved.held.attempt,
+            reserved.quote,
+            reading,
+            admitted.project.multiplier,
+            upstream_request_id=answer.upstream_request_id,
+            seconds=seconds,
+        )
+        confirmed = settlement.source is not CostSource.PRESUMED
+        error = spoiled(reading, broken, event_stream=answer.event_stream, confirmed=confirmed)
+        if error is not None:
+            await self._attempts.book(admitted, reserved, settlement)
+            return await self._break_off(sent, delivery, broken or garbage(error), error)
+        before = exchange.cost.route if exchange.cost else 0
+        if talk is not None:
+            await talk.remember(reading)
+        if self._keeping.in_use:
+            await self._keeping.complete(answer.status, delivery.headers(before + settlement.cost.route))
+        await self._attempts.book(admitted, reserved, settlement)
+        if self._shared is not None:
+            self._shared.end(Ending(kept=admitted.request_id))
+        seconds = sent.seconds + delivery.upstream_seconds
+        self._means.observer.emit(UpstreamFinished(reserved.quote.route.name, seconds))
+        await delivery.finish(before + settlement.cost.route)
+        exchange.client_seconds += delivery.client_seconds
+        return Shown(answer.status, reading.error or "")
+
+    async def _leave_to_follower(
+        self, talk: Talk, sent: Sent, delivery: Delivery, broken: UpstreamFailure | None
+    ) -> Shown:
+        """Give the client what there is of work that goes on; its hold lasts until that has ended."""
+        reserved, answer, request_id = sent.reserved, sent.answer, self._admitted.request_id
+        reading = answer.reading()
+        await talk.hand_over(request_id, reserved.held.attempt, reserved.quote, reading)
+        error = out_of_sight(reading, broken)
+        if error is not None:
+            self._means.observer.emit(UpstreamFailed(reserved.quote.route.name, (broken or garbage(error)).reason))
+            error.headers += self._headers(reserved.held)
+            kept = error_answer(error)
+            await self._keeping.instead(kept)
+            self._end(Ending(answer=kept))
+            await delivery.break_off(error)
+            return Shown(error.status, error.code)
+        await self._keeping.complete(answer.status, delivery.headers(None))
+        self._end(Ending(kept=request_id))
+        await delivery.finish(None)
+        return Shown(answer.status, "")
+
+    async def _pump(
+        self, delivery: Delivery, sent: Sent, *, held_back: bool = False
+    ) -> tuple[bool, UpstreamFailure | None]:
+        """Read the answer on; returns whether it has ended, and the failure if it broke off."""
+        ended, broken = True, None
+        try:
+            ended = await delivery.pump(held_back=held_back)
+        except UpstreamFailure as failure:
+            broken = failure
+        finally:
+            if ended:
+                self._exchange.upstream_seconds += delivery.upstream_seconds
+                await sent.answer.aclose()
+        return ended, broken
+
+    async def _break_off(
+        self, sent: Sent, delivery: Delivery, failure: UpstreamFailure, error: GatewayError
+    ) -> Shown | Sent | PassedOn:
+        """End an answer that is booked and no use: by another one where policy says so, else by the error."""
+        self._means.observer.emit(UpstreamFailed(sent.reserved.quote.route.name, failure.reason))
+        if not delivery.opened:
+            following = await self._attempts.after(self._admitted, sent.reserved, failure)
+            if following is not None:
+                await self._keeping.start_over()
+                return following
+        error.headers += self._headers(sent.reserved.held, self._exchange.cost.route if self._exchange.cost else 0)
+        await self._keep_error(error)
+        await delivery.break_off(error)
+        self._exchange.client_seconds += delivery.client_seconds
+        return Shown(error.status, error.code)
+
+    async def _pass_on(self, passed: PassedOn) -> Shown:
+        """Give the client the provider's own refusal as it came."""
+        failure, cost = passed.failure, self._exchange.cost
+        status = failure.status or UpstreamError.status
+        headers = [*failure.headers, *self._headers(passed.reserved.held, cost.route if cost else 0)]
+        refusal = Whole(status, headers, failure.body)
+        if cost is not None:
+            await self._keeping.instead(refusal)
+        self._end(Ending(answer=refusal))
+        self._relay.open(status, headers)
+        await self._relay.write(failure.body)
+        self._relay.close()
+        return Shown(status, failure.reason)
+
+    async def _keep_error(self, error: GatewayError) -> None:
+        """Keep an error after money may have been spent; where nothing was, who repeats the request begins anew."""
+        if self._exchange.cost is None:
+            self._end(Ending(error=error))
+            return
+        answer = error_answer(error)
+        await self._keeping.instead(answer)
+        self._end(Ending(answer=answer))
+
+    def _end(self, ending: Ending) -> None:
+        if self._shared is not None:
+            self._shared.end(ending)
+
+    def _headers(self, held: Held | None = None, cost: int | None = None) -> Headers:
+        return own_headers(self._admitted, self._means.today(), held, cost)

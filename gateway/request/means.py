@@ -1,0 +1,40 @@
+"""Means: what every flight of a process uses, and the headers that it tells of itself by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date
+
+from gateway.domain.budget import Held
+from gateway.domain.retry import RetryBudgets
+from gateway.observe.event import Observer
+from gateway.ports import Answers, Headers, Ledger, Settlements
+from gateway.request.admission import Doors
+from gateway.request.entitlement import Entitlement
+from gateway.request.exchange import Admitted
+from gateway.request.shadow import Shadows
+from gateway.steps.write import Decision, write
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What every flight of a process uses."""
+
+    ledger: Ledger
+    settlements: Settlements
+    observer: Observer
+    today: Callable[[], date]
+    answers: Answers | None = None
+    budgets: RetryBudgets | None = None
+    shadows: Shadows | None = None
+    doors: Doors = field(default_factory=Doors)
+    entitlement: Entitlement | None = None
+
+
+def own_headers(admitted: Admitted, today: date, held: Held | None = None, cost: int | None = None) -> Headers:
+    """Return the gateway's own headers for a request as far as it has come; `cost` is nano-USD."""
+    exchange = admitted.exchange
+    quote = exchange.quote or admitted.ranked.quotes[0]
+    decision = Decision(admitted.request_id, admitted.job_type.name, quote, exchange.attempts, held, cost, exchange.arm)
+    return write(decision, today)

@@ -1,0 +1,97 @@
+"""One connection as the requests on it see it: a way to write, pressure in both directions, and who is at its ends."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
+from uvicorn.server import ServerState
+
+CLOSE = (b"connection", b"close")
+
+
+class Preambles:
+    """What answers begin with: a status line and the server's own headers, by status."""
+
+    def __init__(self) -> None:
+        self._own: list[tuple[bytes, bytes]] | None = None
+        self._made: dict[int, str] = {}
+        self.closing = False
+        """Whether the server's own headers end each connection."""
+
+    def of(self, status: int, own: list[tuple[bytes, bytes]]) -> str:
+        """Return one; `own` is another list whenever the server's headers have changed."""
+        if own is not self._own:
+            self._own, self._made, self.closing = own, {}, CLOSE in own
+        if status not in self._made:
+            fields = b"".join(b"%s: %s\r\n" % field for field in own)
+            self._made[status] = (STATUS_LINE[status] + fields).decode("latin-1")
+        return self._made[status]
+
+
+class Channel(asyncio.Protocol):
+    """The connection's ends and its pressure; what is read from it is another class's."""
+
+    transport: asyncio.Transport
+    preambles = Preambles()
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],  # noqa: ARG002 - the server's signature
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self.app: Any = config.loaded_app
+        self.loop = _loop or asyncio.get_running_loop()
+        self.state = server_state
+        self.server: tuple[str, int | None] | None = None
+        self.client: tuple[str, int] | None = None
+        self.scheme = "http"
+        self.reading_paused = False
+        self.writing_paused = False
+        self._writable = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # what servers are given
+        """Take note of both ends."""
+        self.transport = transport
+        self.server, self.client = get_local_addr(transport), get_remote_addr(transport)
+        self.scheme = "https" if is_ssl(transport) else "http"
+
+    def preamble(self, status: int) -> str:
+        """Return what an answer begins with."""
+        return self.preambles.of(status, self.state.default_headers)
+
+    def pause_reading(self) -> None:
+        """Take no more from the client for now."""
+        if not self.reading_paused:
+            self.reading_paused = True
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Take more."""
+        if self.reading_paused:
+            self.reading_paused = False
+            self.transport.resume_reading()
+
+    def pause_writing(self) -> None:
+        """Note that the client is behind with reading."""
+        self.writing_paused = True
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        """Note that it has caught up, or is gone."""
+        self.writing_paused = False
+        self._writable.set()
+
+    async def writable(self) -> None:
+        """Wait until the client has caught up, or is gone."""
+        if self.writing_paused:
+            await self._writable.wait()
+
+    def answered(self) -> None:
+        """Go on with what comes next; an answer is complete."""
+        raise NotImplementedError

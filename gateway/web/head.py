@@ -1,0 +1,107 @@
+"""The head of a request as the parser read it, and how the same one is recognised when it comes again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+from urllib.parse import unquote
+
+import httptools
+
+Fields = Sequence[tuple[bytes, bytes]]
+
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)[ \t]*\r\n", re.IGNORECASE)
+_DIGITS = 10
+_LONGEST = 4096
+"""Bytes of a head that is remembered: each connection keeps one."""
+
+
+class Head(NamedTuple):
+    """A head that was judged and found to be in order. Names are lower case."""
+
+    method: str
+    version: str
+    path: str
+    """As the router reads it, decoded."""
+    raw_path: bytes
+    query: bytes
+    fields: Fields
+    headers: dict[str, str]
+    """By name; those of a repeated header are joined, as RFC 9110 (5.3) says. Nobody may change it."""
+    length: int | None
+    """Of the body in bytes, if the client named it."""
+    keep_alive: bool
+    asks_first: bool
+    """Whether the client waits for word before it sends the body."""
+
+
+def read_head(method: bytes, version: str, target: bytes, fields: Fields, *, keep_alive: bool) -> Head:
+    """Return the head of these parts; httptools.HttpParserInvalidURLError if the target is none."""
+    url = httptools.parse_url(target)
+    path = url.path.decode("ascii")
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in fields:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    length = headers.get("content-length")
+    return Head(
+        method.decode("ascii"),
+        version,
+        unquote(path) if "%" in path else path,
+        url.path,
+        url.query or b"",
+        fields,
+        headers,
+        None if length is None else int(length),
+        keep_alive and version != "1.0",
+        any(name == b"expect" and value.lower() == b"100-continue" for name, value in fields),
+    )
+
+
+class Again:
+    """A head whose bytes are known, so that the same bytes with another length need not be parsed.
+
+    Clients that keep their connection send the same head with each request, but for the length of the body.
+    """
+
+    def __init__(self, head: Head, before: bytes, after: bytes) -> None:
+        self._head = head
+        self._before = before
+        self._after = after
+
+    @classmethod
+    def of(cls, head: Head, data: bytes) -> Again | None:
+        """Return it for what one piece of data held from its first byte to its last, body included.
+
+        None where that is not so, or where the head says more than how long the body is: that the connection ends with
+        it, or that the client waits for word.
+        """
+        first = b"%s %s" % (head.method.encode(), head.raw_path)
+        end = data.find(b"\r\n\r\n") + 4
+        if not (head.keep_alive and data.startswith(first)) or head.asks_first:
+            return None
+        if end > _LONGEST or len(data) - end != head.length:
+            return None
+        named = _LENGTH.search(data, 0, end)
+        return cls(head, data[: named.start(1)], data[named.end(1) : end]) if named else None
+
+    def match(self, data: bytes) -> tuple[Head, bytes] | None:
+        """Return the head and body of data that are one whole request with this head, None for anything else."""
+        before, after, head = self._before, self._after, self._head
+        start = len(before)
+        if not data.startswith(before):
+            return None
+        end = data.find(after, start, start + _DIGITS + len(after))
+        digits = data[start:end]
+        if end < 0 or not digits.isdigit():
+            return None
+        body = data[end + len(after) :]
+        length = int(digits)
+        if len(body) != length:
+            return None
+        if length != head.length:
+            headers = {**head.headers, "content-length": digits.decode()}
+            fields = [(name, digits if name == b"content-length" else value) for name, value in head.fields]
+            head = head._replace(headers=headers, fields=fields, length=length)
+        return head, body

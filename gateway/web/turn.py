@@ -1,0 +1,241 @@
+"""One request and its answer on a connection: HTTP/1.1 in both directions, as far as the parser leaves it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Mapping
+
+from gateway.domain.errors import ClientGone
+from gateway.domain.fresh import fresh_hex
+from gateway.ports import Headers
+from gateway.web.channel import Channel
+from gateway.web.head import Head
+
+_HIGH_WATER = 64 * 1024
+"""Bytes of a body that nobody has read yet, from which on no more is taken from the client."""
+_BODILESS = frozenset({204, 304})
+_LINES = re.compile(r"(?:[^\x00-\x08\x0a-\x1f\x7f]*\r\n)*")
+
+
+class Turn:
+    """What one request and its answer have come to. Whatever is sent to a client that is gone is lost without a word.
+
+    `received` is `time.monotonic()` at entry. A client's own request id is not trusted; this one is made here.
+    """
+
+    task: asyncio.Task[None]
+    """In which it is served, from its turn on."""
+    body_ended = False
+    """Whether all of the request's body has come, or its client is gone."""
+    body_read = False
+    """Whether it was taken to its end."""
+    answer_started = False
+    answer_ended = False
+    disconnected = False
+    claim: Callable[[int], None] | None = None
+    """Asked for room for so many bytes of the body before they are kept; raises where there is none."""
+    claimed = 0
+    _claims_as_read = False
+    _data: bytes | bytearray = b""
+    _changed: asyncio.Event | None = None
+    _watched = False
+    _spared: Callable[[], None] | None = None
+    length: int | None = None
+    """Of the answer's body in bytes, if its headers name it."""
+    _chunked = False
+    _unsent = 0
+
+    def __init__(self, channel: Channel, head: Head) -> None:
+        self._channel = channel
+        self.head = head
+        self.headers: Mapping[str, str] = head.headers
+        self.keep_alive = head.keep_alive
+        self.asked_first = head.asks_first
+        self.request_id = f"req_{fresh_hex()}"
+        self.received = time.monotonic()
+
+    def arrive(self, body: bytes) -> None:
+        """Take the whole body at once, before anybody waits for it."""
+        self._data, self.body_ended = body, True
+
+    def feed(self, data: bytes) -> None:
+        """Take a piece of the body from the connection; a single one is kept as it is."""
+        if not self._data:
+            self._data = data
+        else:
+            if isinstance(self._data, bytes):
+                self._data = bytearray(self._data)  # which grows without being copied each time
+            self._data += data
+        if len(self._data) > _HIGH_WATER:
+            self._channel.pause_reading()
+        self._wake()
+
+    def end_body(self) -> None:
+        """Take note that the body is whole."""
+        self.body_ended = True
+        self._wake()
+
+    def lose(self) -> None:
+        """Take note that the client is gone; ends what is done for it, where it is watched."""
+        if self.answer_ended:
+            return
+        self.disconnected = self.body_ended = True
+        self._wake()
+        if self._spared is not None:
+            self._spared()
+        elif self._watched:
+            self.task.cancel()
+
+    def watch(self) -> None:
+        """From now on, cancel the task of this request once its client is gone: it has sent all that is expected."""
+        self._watched, self._spared = True, None
+        if self._channel.reading_paused:
+            self._channel.resume_reading()
+        if self.disconnected:
+            self.task.cancel()
+
+    def spare(self, left: Callable[[], None]) -> None:
+        """Call `left` once the client is gone, and cancel nothing, until it is watched again."""
+        self._spared = left
+
+    def unwatch(self) -> None:
+        """Let its task go on without its client."""
+        self._watched, self._spared = False, None
+
+    def _wake(self) -> None:
+        if self._changed is not None:
+            self._changed.set()
+
+    async def _change(self) -> None:
+        """Wait until something came, or ended."""
+        self._channel.resume_reading()
+        if self._changed is None:
+            self._changed = asyncio.Event()
+        self._changed.clear()
+        await self._changed.wait()
+
+    async def read(self) -> bytes:
+        """Return what has come of the body, waiting for some; b"" at its end. ClientGone if the client has left."""
+        if self.asked_first and not self.disconnected:
+            self.asked_first = False
+            self._channel.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        while not (self._data or self.body_ended):
+            await self._change()
+        if self.disconnected:
+            raise ClientGone("The client hung up before its request was complete.")
+        data, self._data, self.body_read = self._data, b"", self.body_ended
+        if self._channel.reading_paused:
+            self._channel.resume_reading()
+        if self._claims_as_read and data and self.claim is not None and not self.answer_started:
+            self.claim(len(data))
+            self.claimed += len(data)
+        return data if isinstance(data, bytes) else bytes(data)
+
+    def begin(self, status: int, headers: Headers, *, checked: bool = False, whole: bytes | None = None) -> None:
+        """Send the status line and headers, whose names are lower case, without waiting for a client that is behind.
+
+        RuntimeError for a header that would break the head, unless that is known not to be so. `whole` is the body
+        where it is at hand: it goes with them, and ends the answer, if it is as long as they say.
+        """
+        if self.disconnected:
+            self.answer_started = True
+            return
+        lines = [f"{name}: {value}\r\n" for name, value in headers]
+        text = "".join(lines)
+        if not checked and (text.count("\n") != len(lines) or not _LINES.fullmatch(text)):
+            raise RuntimeError("A header of the answer has control characters.")
+        self.answer_started, self.asked_first = True, False
+        preamble = self._channel.preamble(status)
+        data = f"{preamble}{text}{self._framing(status, headers)}\r\n".encode("latin-1", "replace")
+        if whole is not None and len(whole) == self.length and self.head.method != "HEAD":
+            self._channel.transport.write(data + whole)
+            self._end()
+        else:
+            self._channel.transport.write(data)
+
+    def _framing(self, status: int, headers: Headers) -> str:
+        """Return the header lines that say where the answer ends, as far as its own do not."""
+        closing, said = self._channel.preambles.closing, ""
+        for name, value in headers:
+            if name == "content-length":
+                self.length = self._unsent = int(value)
+            elif name == "connection":
+                closing = closing or value == "close"
+        if closing:
+            self.keep_alive = False
+        elif not self.keep_alive:
+            said = "connection: close\r\n"
+        if self.length is None and self.head.method != "HEAD" and status not in _BODILESS:
+            self._chunked = True
+            return f"{said}transfer-encoding: chunked\r\n"
+        return said
+
+    def put(self, chunk: bytes, *, more: bool) -> None:
+        """Send some of the body without waiting for a client that is behind; the whole of it is as long as was said."""
+        if self.disconnected:
+            self.answer_ended = not more
+            return
+        if self.head.method != "HEAD":
+            self._put(chunk, more=more)
+        if not more:
+            self._end()
+
+    def _end(self) -> None:
+        self.answer_ended = True
+        if not self.keep_alive:
+            self._channel.transport.close()
+        self._channel.answered()
+
+    def _put(self, chunk: bytes, *, more: bool) -> None:
+        transport = self._channel.transport
+        if self._chunked:
+            if chunk:
+                transport.writelines((b"%x\r\n" % len(chunk), chunk, b"\r\n"))
+            if not more:
+                transport.write(b"0\r\n\r\n")
+            return
+        self._unsent -= len(chunk)
+        if self._unsent < 0 or (self._unsent and not more):
+            raise RuntimeError("The answer is not as long as it said.")
+        if chunk:
+            transport.write(chunk)
+
+    @property
+    def client_behind(self) -> bool:
+        """Whether the client has yet to take much of an answer that goes on."""
+        return self._channel.writing_paused and not self.answer_ended
+
+    async def caught_up(self, seconds: float) -> None:
+        """Wait until the client has taken nearly all; TimeoutError if that takes it longer than so many seconds."""
+        async with asyncio.timeout(seconds):
+            await self._channel.writable()
+
+    @property
+    def closing(self) -> bool:
+        """Whether the connection is at its end, noticed or not."""
+        return self._channel.transport.is_closing()
+
+    async def client_gone(self) -> None:
+        """Return once the connection is gone or the answer complete; what is left of the body is thrown away."""
+        while not (self.disconnected or self.answer_ended):
+            self._data = b""
+            await self._change()
+
+    async def body_gone(self) -> None:
+        """Return once all of the body has come, and throw it away."""
+        while not self.body_ended:
+            self._data = b""
+            await self._change()
+
+    def left(self) -> bool:
+        """Tell whether it was the client's leaving alone that its task was cancelled for, and take that back."""
+        return self._watched and self.disconnected and self.task.uncancel() == 0
+
+    def finish(self) -> None:
+        """Let go of the connection; an answer that was left open breaks it off."""
+        if not (self.answer_ended or self.disconnected):
+            self._channel.transport.close()
+        self._channel.state.tasks.discard(self.task)
+        self._spared = None
