@@ -67,7 +67,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, without its end."""
-        if type(record) is _RequestRecord:
+        if type(record) is _RequestRecord and record.told is None:
             return self._request(record)
         if record.exc_info and not record.exc_text:
             record.exc_text = self.formatException(record.exc_info)
@@ -231,6 +231,8 @@ class _RequestRecord(_Record):
     """A record of a request that ended, whose fields are worked out when they are looked at."""
 
     request: RequestFinished
+    told: dict[str, object] | None = None
+    """Fields that a filter put in their place."""
 
     def __init__(self, alike: Mapping[str, object], event: RequestFinished) -> None:
         now = time.time()
@@ -239,7 +241,11 @@ class _RequestRecord(_Record):
     @property
     def fields(self) -> dict[str, object]:
         """What the line tells of the request."""
-        return _request_fields(self.request)
+        return _request_fields(self.request) if self.told is None else self.told
+
+    @fields.setter
+    def fields(self, told: dict[str, object]) -> None:
+        self.told = told
 
 
 def _request_fields(event: RequestFinished) -> dict[str, object]:
