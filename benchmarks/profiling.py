@@ -50,7 +50,7 @@ def run(bench: Bench) -> list[Section]:
     home = bench.home("profile")
     file = home / "stacks"
     command = [str(programs / "py-spy"), "record", "--rate", str(RATE), "--duration", str(seconds)]
-    command += ["--format", "raw", "--output", str(file)]
+    command += ["--format", "raw", "--output", str(file), "--gil"]  # threads that wait for work are none of it
     with fast_upstream(bench) as port, ThreadPoolExecutor(1) as beside:
         rules = Rules({"small": f"http://127.0.0.1:{port}/small"})
         with gateway(home, rules, cores=bench.cores.measured) as serving:
