@@ -104,7 +104,7 @@ async def test_looks_begin_no_faster_than_allowed() -> None:
 async def test_an_account_that_rests_holds_up_no_other() -> None:
     """While one account rests, the work of another is looked at; then the first goes on."""
     resting, other = Lane(TIMES), Lane(TIMES)
-    resting.rest(0.3)
+    resting.rest(1.5)
     slow, quick = Looks(1), Looks(20)
     waiting = resting.watch(slow).ended(60)
     assert await other.watch(quick).ended(60) == "done"
