@@ -42,6 +42,8 @@ _TYPED: Mapping[str, Schema] = {
     "style": {},
 }
 """Fields that are read here; of the others only that they are text."""
+_STREAM: Schema = {"description": "Server-sent events; the `data` of each is a JSON object, its `type` as in `event`."}
+"""Without a type: some readers of OpenAPI 3.1 take it for the whole text, some for each event."""
 _IMAGE_REF = thing(image_url=text(), file_id=text())
 _FIELDS: Mapping[str, Schema] = {name: _TYPED.get(name, text()) for name in sorted(SINGLE)}
 _NULLABLE = {name: {"anyOf": [schema, {"type": "null"}]} if schema else {} for name, schema in _FIELDS.items()}
@@ -129,7 +131,7 @@ _MONEY = (401, 402, 403, 404, 409, 413, 415, 422, 429, 502, 504)
 _LOOK = (401, 403, 404, 429)
 _IMAGE_ANSWERS = {
     200: Content(
-        {JSON: {"anyOf": [ref("Images"), ref("Decision")]}, EVENTS: text()},
+        {JSON: {"anyOf": [ref("Images"), ref("Decision")]}, EVENTS: _STREAM},
         "Images, or the decision of a dry run, or events where `stream` asks for them.",
     ),
     202: Content({JSON: ref("Task")}, "A task, which is done later."),
@@ -190,7 +192,7 @@ _OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("POST", "/tasks/{id}/cancel"): _shown("Cancel a task.", "Task", errors=(*_LOOK, 409)),
     ("POST", "/responses"): Operation(
         "A conversation with the image tool.",
-        {200: Content({JSON: ref("Response"), EVENTS: text()})},
+        {200: Content({JSON: ref("Response"), EVENTS: _STREAM})},
         _MONEY,
         _ASKED,
         Content({JSON: ref("ResponseRequest")}),
