@@ -14,7 +14,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import choosing, comparison, growth, in_flight, ledger, overload, profiling, scaling
+from benchmarks import choosing, comparison, growth, in_flight, ledger, overload, profiling, scaling, servers
 from benchmarks.bench import Bench
 from benchmarks.goals import GOALS
 from benchmarks.machine import available, description, descriptors, split, stay_on
@@ -30,6 +30,7 @@ PARTS = {
     "overload": overload.run,
     "ledger": ledger.run,
     "choosing": choosing.run,
+    "servers": servers.run,
     "profiling": profiling.run,
 }
 HERE = ROOT / "benchmarks"

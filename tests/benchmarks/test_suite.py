@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -18,7 +19,8 @@ from benchmarks.in_flight import stall_then_read
 from benchmarks.machine import Cores, available, description, split
 from benchmarks.open_loop import offer
 from benchmarks.overload import cells, money
-from benchmarks.processes import PeakMemory
+from benchmarks.processes import PeakMemory, free_port, started, wait_http
+from benchmarks.servers import HEADS, verdict
 from gateway.ledger.embedded import embedded_store
 
 
@@ -109,3 +111,14 @@ def test_the_ledgers_table_is_made(bench: Bench) -> None:
     assert [row[:2] for row in shown.rows] == [
         (lines, way) for way in ("always", "everysec") for lines in ("1", "5", "12")
     ]
+
+
+def test_the_own_server_alone_refuses_every_head_of_the_comparison(bench: Bench) -> None:
+    """It answers as it does in front of the gateway, and takes none of the heads that nobody should."""
+    port, log = free_port(), bench.home("server") / "log"
+    command = [sys.executable, "-m", "benchmarks.bare_server", str(port)]
+    with started(command, cores=bench.cores.measured, log=log) as process:
+        wait_http(f"http://127.0.0.1:{port}/", process, log)
+        assert verdict(port, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n") == "200"
+        verdicts = {name: verdict(port, head) for name, head in HEADS.items()}
+    assert {said[0] for said in verdicts.values()} <= {"4", "c"}, verdicts  # 4xx, or closed while it was still sent
