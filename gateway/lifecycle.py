@@ -22,9 +22,9 @@ from gateway.domain.errors import GatewayError, InternalError, InvalidRequest, U
 from gateway.domain.job import Operation
 from gateway.domain.policy import Policy, Project
 from gateway.domain.retry import RetryBudgets
-from gateway.failpoint import reach
+from gateway.failpoint import ARMED, reach
 from gateway.images.archive import Archives
-from gateway.observe.event import Observer, RequestDenied, RequestStarted
+from gateway.observe.event import Observer, RequestDenied, RequestStarted, taker_of
 from gateway.ports import Answers, Body, Inbound, Keyring, Ledger, Outbound, Settlements
 from gateway.ports.provider import Conditions, Provider
 from gateway.ports.tracing import Choices
@@ -110,6 +110,7 @@ class Lifecycle:
         )
         self._duplicates = Duplicates(answers, observer)
         self._observer = observer
+        self._started = taker_of(observer, RequestStarted)
         self._today = today
         self._conditions = conditions
         self._balances = balances
@@ -131,25 +132,18 @@ class Lifecycle:
     async def handle(self, inbound: Inbound) -> Outbound:
         """Answer one request; raises GatewayError where there is an error to show."""
         exchange, setup = Exchange(inbound), self._current()
-        reach("received")
-        self._observer.emit(RequestStarted(str(inbound.operation), inbound))
+        if ARMED:
+            reach("received")
+        self._started(RequestStarted(str(inbound.operation), inbound))
         try:
             admitted, terms = await self._admit(inbound, exchange, setup)
-            reach("body_read")
-            if exchange.wishes.dry_run or terms is not None or admitted.job_type.cache is not None:
-                exchange.begun()  # before its hold, if it comes to one, it waits for something else
-            if exchange.wishes.dry_run:
-                return await self._explain(admitted, terms)
-            if admitted.job_type.cache is not None and terms is None and self._archives is not None:
-                earlier = await self._archives.answered(admitted, self._today())
-                if earlier is not None:
-                    return earlier
-            shared = self._duplicates.running(exchange.binding)
-            if shared is not None:
-                exchange.begun()
-                return await self._duplicates.join(admitted, shared)
-            if terms is not None:
-                return await self._create_task(admitted, terms)
+            if ARMED:
+                reach("body_read")
+            cached, wishes = admitted.job_type.cache is not None, exchange.wishes
+            if terms is not None or cached or wishes.dry_run or exchange.binding is not None:
+                answer = await self._without_flight(admitted, terms)
+                if answer is not None:
+                    return answer
         except GatewayError as error:
             self._refused(exchange, error)
             raise
@@ -159,8 +153,25 @@ class Lifecycle:
         except BaseException:
             self._observer.emit(exchange.finished(InternalError.status, code=InternalError.default_code))
             raise
-        shared = self._duplicates.begin(exchange.binding)
+        shared = None if exchange.binding is None else self._duplicates.begin(exchange.binding)
         return await self._flights.take_off(inbound, admitted, setup.providers, shared)
+
+    async def _without_flight(self, admitted: Admitted, terms: Later | None) -> Outbound | None:
+        """Answer what comes to no call now, or takes another's answer; None for what is to fly like any other."""
+        exchange, cached = admitted.exchange, admitted.job_type.cache is not None
+        if exchange.wishes.dry_run or terms is not None or cached:
+            exchange.begun()  # before its hold, if it comes to one, it waits for something else
+        if exchange.wishes.dry_run:
+            return await self._explain(admitted, terms)
+        if cached and terms is None and self._archives is not None:
+            earlier = await self._archives.answered(admitted, self._today())
+            if earlier is not None:
+                return earlier
+        shared = self._duplicates.running(exchange.binding)
+        if shared is not None:
+            exchange.begun()
+            return await self._duplicates.join(admitted, shared)
+        return None if terms is None else await self._create_task(admitted, terms)
 
     async def _admit(self, inbound: Inbound, exchange: Exchange, setup: Setup) -> tuple[Admitted, Later | None]:
         """Everything before money: who, what, where and at what price; and whether it is to be answered later."""
@@ -168,17 +179,23 @@ class Lifecycle:
         key, retries = idempotency_key(inbound.headers), retry_count(inbound.headers)
         exchange.caller = caller = await authenticate(inbound.headers, self._keyring)
         project = project_of(caller, setup.policy)
-        self._check_room()
+        if self._draining or len(self._flights.running) >= self._limits.in_flight:
+            raise self._no_room()
         began = time.monotonic()
         body = await inbound.read_body()
         exchange.client_seconds += time.monotonic() - began
         try:
-            if inbound.operation is not Operation.RESPOND:  # which waits for its conversation meanwhile
-                exchange.leave_beginning = await self._beginning.enter()
-            admitted, terms = await self._understand(exchange, caller, project, setup.policy, body)
-            later = terms is not None
-            admitted = by_batch(admitted, terms.max_wait) if terms is not None else admitted
-            exchange.binding, exchange.orphan_name = ties(inbound, caller, body, key=key, retries=retries, later=later)
+            if inbound.operation is Operation.RESPOND:  # which waits for its conversation meanwhile
+                admitted, terms = await self._understand(exchange, caller, project, setup.policy, body)
+            else:
+                exchange.leave_beginning = self._beginning.take() or await self._beginning.enter()
+                admitted, terms = self.understanding.admitted(exchange, caller, project, setup.policy, body)
+            if terms is not None:
+                admitted = by_batch(admitted, terms.max_wait)
+            if key is not None or retries is not None:
+                later = terms is not None
+                tied = ties(inbound, caller, body, key=key, retries=retries, later=later)
+                exchange.binding, exchange.orphan_name = tied
         except BaseException:
             await body.aclose()
             raise
@@ -208,11 +225,10 @@ class Lifecycle:
         self._observer.emit(admitted.exchange.finished(answer.status))
         return answer
 
-    def _check_room(self) -> None:
+    def _no_room(self) -> Unavailable:
         if self._draining:
-            raise Unavailable("The gateway is shutting down; please try again.", code="shutting_down", retry_after=1)
-        if len(self._flights.running) >= self._limits.in_flight:
-            raise Unavailable("The gateway is at its limit of requests in flight.", code="overloaded", retry_after=1)
+            return Unavailable("The gateway is shutting down; please try again.", code="shutting_down", retry_after=1)
+        return Unavailable("The gateway is at its limit of requests in flight.", code="overloaded", retry_after=1)
 
     def _refused(self, exchange: Exchange, error: GatewayError) -> None:
         if error.status in (402, 403, 404, 429):
@@ -233,7 +249,7 @@ class Lifecycle:
         body = json.dumps(told, indent=2).encode() + b"\n"
         headers = [("content-type", "application/json"), ("content-length", str(len(body)))]
         self._observer.emit(admitted.exchange.finished(200))
-        own = own_headers(admitted, self._today())
+        own = own_headers(admitted, self._today)
         if chosen is None:  # no route would be called, so none is told of
             own = [(name, value) for name, value in own if name not in OF_THE_ROUTE]
         return Whole(200, [*headers, *own], body).outbound()

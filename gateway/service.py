@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time
-from typing import Any
 
 from gateway.callbacks.hints import HintBoard, Take
 from gateway.domain.caller import Caller
@@ -17,7 +16,7 @@ from gateway.images.archive import Archives
 from gateway.images.linking import Linker
 from gateway.images.stored_images import StoredImages, deleted, listing
 from gateway.lifecycle import Lifecycle, Setup
-from gateway.ports import Headers, Inbound, Keyring, Ledger, LedgerUnavailable, Outbound
+from gateway.ports import Headers, Keyring, Ledger, LedgerUnavailable, Outbound
 from gateway.ports.responses import Passing
 from gateway.responses.passing_through import Beyond
 from gateway.routing.decision import project_of
@@ -46,6 +45,8 @@ class Service:
         beyond: Beyond | None = None,
     ) -> None:
         self._lifecycle = lifecycle
+        self.handle = lifecycle.handle
+        """Runs one image request."""
         self._current = current
         self._keyring = keyring
         self._ledger = ledger
@@ -55,10 +56,6 @@ class Service:
         self._desk = desk
         self._beyond = beyond
         self._leaving = False
-
-    def handle(self, inbound: Inbound) -> Coroutine[Any, Any, Outbound]:
-        """Run one image request."""
-        return self._lifecycle.handle(inbound)
 
     async def models(self, headers: Mapping[str, str]) -> list[dict[str, object]]:
         """List the models that the key's project is served by, and its job types."""

@@ -31,6 +31,23 @@ async def settle_down() -> None:
         await asyncio.sleep(0)
 
 
+async def test_a_place_that_is_free_is_taken_without_waiting() -> None:
+    """There are so many; one that is given back is free again, unless somebody waits for it."""
+    beginning = Beginning(1)
+    leave = beginning.take()
+    assert leave is not None
+    assert beginning.take() is None
+    leave()
+    leave = beginning.take()
+    assert leave is not None
+    waiting = asyncio.create_task(beginning.enter())
+    await settle_down()
+    leave()
+    assert beginning.take() is None
+    (await waiting)()
+    assert beginning.take() is not None
+
+
 async def test_so_many_begin_at_once_and_the_others_in_their_order() -> None:
     """A place that comes free goes to whoever has waited longest."""
     beginning, begun = Beginning(2), list[int]()

@@ -218,6 +218,26 @@ def test_a_new_policy_forgets_who_was_replaced(capacity: Capacity) -> None:
     assert [name for name in was if capacity.trouble(name)] == ["same", "lane"]
 
 
+def test_who_may_have_no_room(capacity: Capacity, clock: Clock) -> None:
+    """A route is asked for from when its account says that nothing is left, or refuses, until that is over."""
+    capacity.learn("a", {"x-ratelimit-remaining-images": "3", "x-ratelimit-reset-images": "12s"})
+    assert not capacity.tight()
+    for _ in range(2):
+        capacity.learn("a", {"x-ratelimit-remaining-images": "0", "x-ratelimit-reset-images": "12s"})
+        capacity.refused("b", 5.0)
+        assert set(capacity.tight()) == {"a", "b"}
+        assert all(capacity.trouble(name) is not None for name in "ab")
+        clock.now += 6
+        assert (capacity.trouble("a") is None, capacity.trouble("b")) == (False, None)
+        assert set(capacity.tight()) == {"a"}
+        clock.now += 6
+        assert capacity.trouble("a") is None
+        assert not capacity.tight()
+    capacity.refused("b", 5.0)
+    capacity.adopt({"b": route("b")}, {})
+    assert not capacity.tight()
+
+
 async def test_a_provider_teaches_by_answers_and_refusals(capacity: Capacity, clock: Clock) -> None:
     """Headers of a good answer, of a 429 and of another failure are all learned from; a 429 alone is a refusal."""
     painter = Painter(script=[])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from gateway.domain.settlement import Outcome, Reading
 from gateway.observe.event import RouteEjected
 from gateway.ports.provider import Answer, Call, UpstreamFailure
+from gateway.ports.whole import WholeAnswer
 from gateway.routing.capacity import Capacity
 from gateway.routing.health import FAILURES, Circuit, Health, Times, Trial
 from gateway.routing.watched import WatchedProvider
@@ -29,6 +31,22 @@ def failure(reason: str = "status_5xx", *, pass_on: bool = False) -> UpstreamFai
     return UpstreamFailure(Outcome.UNKNOWN, reason, reason, pass_on=pass_on)
 
 
+class Full(Capacity):
+    """A capacity that says of routes what the test says."""
+
+    def __init__(self, routes: Mapping[str, str]) -> None:
+        super().__init__()
+        self._full = routes
+
+    def tight(self) -> Collection[str]:
+        """Those that the test names."""
+        return self._full.keys()
+
+    def trouble(self, route: str) -> str | None:
+        """What the test says."""
+        return self._full.get(route)
+
+
 @dataclass
 class Lab:
     """A health with a clock and dice in the hands of the test; the dice show 0 at first: no jitter, no trouble."""
@@ -39,7 +57,7 @@ class Lab:
     events: Events = field(default_factory=Events)
 
     def __post_init__(self) -> None:
-        self.health = Health(self.events, clock=lambda: self.now, draw=lambda: self.dice, capacity=self.full.get)
+        self.health = Health(self.events, clock=lambda: self.now, draw=lambda: self.dice, capacity=Full(self.full))
 
     def fail(self, times: int = FAILURES, reason: str = "status_5xx", *, pass_on: bool = False) -> None:
         """Calls on A that fail, one after the other."""
@@ -172,6 +190,58 @@ def test_a_route_comes_back_slowly() -> None:
     assert weights[-1] == 1.0
     assert all(later > before for before, later in pairwise(weights))
     assert lab.circuit() is Circuit.CLOSED
+
+
+def test_who_may_be_in_trouble() -> None:
+    """A route is asked for from its ejection until it has all of its work again, and while it may have no room."""
+    lab = Lab(dice=0.5)
+    lab.succeed()
+    for _ in range(2):
+        assert not lab.health.suspects()
+        lab.fail()
+        assert set(lab.health.suspects()) == {"a"}
+        lab.now += lab.health.of("a").seconds
+        lab.succeed()
+        assert (lab.health.trouble("a"), set(lab.health.suspects())) == ("is coming back slowly after failures", {"a"})
+        lab.now += STEADY.slow_start
+        assert lab.health.trouble("a") is None
+    lab.full["b"] = "is full"
+    assert set(lab.health.suspects()) == {"b"}
+    lab.fail()
+    assert set(lab.health.suspects()) == {"a", "b"}
+    lab.health.adopt({"a": A}, {})
+    assert set(lab.health.suspects()) == {"b"}
+
+
+@pytest.mark.parametrize(
+    ("reading", "failures", "seconds"),
+    [
+        (Reading(images=1, complete=True), 0, 3.0),
+        (Reading(complete=True), 1, None),
+        (Reading(images=1), 1, None),
+        (Reading(images=1, complete=True, error="moderated"), 0, None),
+    ],
+)
+async def test_an_answer_that_is_here_whole(reading: Reading, failures: int, seconds: float | None) -> None:
+    """What it says of its route is told before anybody takes it."""
+    lab = Lab()
+
+    class Instant:
+        async def send(self, _call: Call) -> Answer:
+            """An answer after three seconds."""
+            lab.now += 3.0
+            return WholeAnswer(200, (), BODY, reading, rate_limits={"x-ratelimit-remaining-images": "0"})
+
+        async def aclose(self) -> None:
+            """Nothing is open."""
+
+    capacity = Capacity(lambda: lab.now)
+    provider = WatchedProvider(Instant(), lab.health, capacity, clock=lambda: lab.now)
+    answer = await provider.send(Call("req_1", A, job(), FieldsOnly({})))
+    assert (lab.health.of("a").failures, lab.health.latency("a", job())) == (failures, seconds)
+    assert set(capacity.tight()) == {"a"}
+    assert answer.at_once() == BODY
+    assert answer.reading() is reading
 
 
 def test_calls_from_before_say_nothing_of_now() -> None:

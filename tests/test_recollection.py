@@ -20,7 +20,7 @@ from gateway.domain.policy import Experiment, JobType, Policy, Project
 from gateway.domain.route import Route
 from gateway.ports import Body, Inbound
 from gateway.ports.provider import Conditions
-from gateway.request.exchange import Exchange
+from gateway.request.exchange import Admitted, Exchange
 from gateway.request.understanding import Understanding
 from gateway.steps.accept import accept
 from gateway.web.json_body import read_json
@@ -54,7 +54,7 @@ async def come_to(
     path_model: str | None = None,
     conditions: Conditions | None = None,
 ) -> Told:
-    """All that a generation comes to: its job, its job type, its quotes and why not others; or the error."""
+    """All that a generation comes to: its job and job type, its quotes and why not others, its record; or the error."""
     body = await body_of(fields)
 
     async def read() -> Body:
@@ -71,7 +71,8 @@ async def come_to(
         return error.status, error.code, error.message, exchange.job, kind
     ranked = admitted.ranked
     assert (exchange.job, exchange.job_type, exchange.arm) == (admitted.job, admitted.job_type, ranked.arm)
-    return admitted.job, admitted.job_type.name, tuple(ranked.quotes), ranked.refusals, str(ranked.arm), terms
+    about = dict(admitted.about())
+    return admitted.job, admitted.job_type.name, tuple(ranked.quotes), ranked.refusals, str(ranked.arm), terms, about
 
 
 async def case_of(case: Mapping[str, Any], policy: Policy, letters: int) -> Told:
@@ -153,12 +154,40 @@ async def test_who_asks_for_what_and_when_has_a_say() -> None:
         {"wishes": Wishes(max_cost=1)},
         {"wishes": Wishes(max_cost=10**9)},
         {"wishes": Wishes(degrade=False)},
+        {"wishes": Wishes(tags={"campaign": "spring"})},
+        {"wishes": Wishes(tags={"campaign": "autumn"})},
+        {"caller": Caller("key_4", "team")},
         {"wishes": Wishes(respond_async=True)},
         {"day": TODAY + timedelta(days=400)},
         {"conditions": golden.Known({"main": "it failed five times"})},
     ]
     for each in [*asked, *reversed(asked)] * 2:
         assert await come_to(policy, FREE, **each) == await come_to(replace(policy), FREE, **each), each
+
+
+async def test_the_record_of_requests_that_are_alike_is_made_once() -> None:
+    """The next one like it has the very same; another key's or one that a route has failed has its own."""
+    policy = builders.policy(*two_routes())
+
+    async def admitted(caller: Caller) -> Admitted:
+        body = await body_of(FREE)
+
+        async def read() -> Body:
+            return body
+
+        exchange = Exchange(Inbound("request-1", Operation.GENERATE, None, {}, None, read, 0.0), wishes=accept({}))
+        understanding = Understanding(lambda: TODAY)
+        return understanding.admitted(exchange, caller, policy.projects["team"], policy, body)[0]
+
+    await admitted(CALLER)
+    first, again, other = await admitted(CALLER), await admitted(CALLER), await admitted(Caller("key_2", "team"))
+    assert first.ranked is again.ranked is other.ranked
+    told = first.about()
+    assert again.about() is told
+    assert {**other.about(), "key": "key_1"} == told != other.about()
+    again.exchange.failed = ("main",)
+    assert again.about() == {**told, "failed": ["main"]}
+    assert "failed" not in first.about()
 
 
 async def test_callers_of_an_experiment_meet_their_own_arms() -> None:

@@ -17,6 +17,7 @@ from gateway.ports import Headers, Outbound, Truncated
 from gateway.ports.provider import UpstreamFailure
 from gateway.request.delivery import SMALL, Delivery
 from gateway.request.relay import CAPACITY, Relay
+from gateway.tasks.flight import Gathered
 
 PATIENCE = 20.0
 """Seconds after which something hangs for certain."""
@@ -313,6 +314,29 @@ async def test_the_headers_of_an_answer_that_waits_tell_the_cost() -> None:
     assert list((await relay.head()).headers) == list(kept)
 
 
+@pytest.mark.parametrize("left", [False, True], ids=["there", "gone"])
+@pytest.mark.parametrize("body", [[], [b"all"], [b"all of", b"", b" it"]], ids=["empty", "one", "pieces"])
+async def test_an_answer_given_at_once_is_what_it_is_in_pieces(body: list[bytes], *, left: bool) -> None:
+    """Whether its client is there or has left, and whoever waits for it is woken."""
+    at_once, in_pieces = Relay(), Relay()
+    if left:
+        at_once.leave()
+        in_pieces.leave()
+    waiting = asyncio.create_task(at_once.head())
+    await settle_down()
+    at_once.give(201, [("a", "b")], body)
+    in_pieces.open(201, [("a", "b")])
+    for chunk in body:
+        in_pieces.put(chunk)
+    in_pieces.close()
+    told = [
+        (one.status, one.headers, one.whole) for one in (relay.outbound(over=True) for relay in (at_once, in_pieces))
+    ]
+    assert told[0] == told[1]
+    assert (at_once.bytes_out, at_once.behind) == (in_pieces.bytes_out, in_pieces.behind)
+    assert await rest(await waiting) == await rest(in_pieces.outbound())
+
+
 async def test_only_the_first_head_counts() -> None:
     """Opening twice changes nothing."""
     relay = Relay()
@@ -364,6 +388,30 @@ def head(cost: int | None) -> Headers:
     return [("x-cost", str(cost))]
 
 
+def test_an_answer_that_nobody_waits_for_is_gathered_alike() -> None:
+    """At once or in pieces it comes to the same, and to a flight it is a relay whose client stays and is never slow."""
+    at_once, in_pieces = Gathered(), Gathered()
+    at_once.give(201, [("a", "b")], [b"all of", b" it"])
+    in_pieces.open(201, [("a", "b")])
+    in_pieces.put(b"all of")
+    in_pieces.put(b" it")
+    in_pieces.close()
+    assert at_once.outcome() == in_pieces.outcome()
+    for relay in (at_once, in_pieces, Gathered()):
+        assert not any((relay.behind, relay.client_gone, relay.answered, relay.bytes_out, relay.on_leave))
+
+
+class Whole(Chunks):
+    """An answer that is here already, which nobody need read."""
+
+    def at_once(self) -> bytes | None:
+        return b"".join(self._chunks)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        raise AssertionError("it is here")
+        yield b""
+
+
 LARGE = [bytes([65 + number]) * 30_000 for number in range(6)]
 
 
@@ -379,6 +427,35 @@ async def test_a_small_answer_is_kept_back_until_it_is_settled() -> None:
     outbound = await waiting
     assert ("x-cost", "7") in outbound.headers
     assert await rest(outbound) == b"{}"
+
+
+async def test_an_answer_that_is_here_is_taken_as_it_is() -> None:
+    """It is kept back until it is settled, and is at hand then; its headers tell the cost."""
+    relay = Relay()
+    delivery = Delivery(Whole([b"{", b"}"]), relay, head)
+    assert delivery.at_hand()
+    assert not delivery.opened
+    assert not relay.answered
+    await delivery.finish(7)
+    outbound = relay.outbound(over=True)
+    assert outbound.whole == b"{}"
+    assert ("x-cost", "7") in outbound.headers
+    assert list(delivery.headers(8)) == list(outbound.headers)
+
+
+async def test_an_answer_that_is_here_is_recorded_where_it_may_be_asked_for_again() -> None:
+    """It is not at hand before its recording has it."""
+    relay, recorded = Relay(), list[bytes]()
+
+    async def record(chunk: bytes) -> None:
+        recorded.append(chunk)
+
+    delivery = Delivery(Whole([b"{", b"}"]), relay, head, record=record)
+    assert not delivery.at_hand()
+    assert await delivery.pump(held_back=True)
+    await delivery.finish(7)
+    assert recorded == [b"{}"]
+    assert await rest(relay.outbound()) == b"{}"
 
 
 @pytest.mark.parametrize("length", [True, False], ids=["length", "chunked"])

@@ -66,7 +66,7 @@ async def test_projects_take_turns_and_each_is_served_in_order() -> None:
 
     await asyncio.gather(*(wait(number, place) for number, place in enumerate(waiting)))
     assert served == ["a0", "b4", "a1", "b8", "a2", "b9", "a3", "a5", "a6", "a7"]
-    assert room.empty
+    assert not room.queues
     assert room.waiting() == 0
 
 
@@ -83,7 +83,7 @@ async def test_tasks_come_after_all_whose_clients_wait_and_take_turns_too() -> N
 
     await asyncio.gather(*map(wait, waiting))
     assert served == ["b", "a", "a", "A", "B", "A"]
-    assert room.empty
+    assert not room.queues
 
 
 async def test_a_request_overtakes_tasks_that_wait_and_they_take_nobodys_place() -> None:
@@ -96,7 +96,7 @@ async def test_a_request_overtakes_tasks_that_wait_and_they_take_nobodys_place()
         with queued(room, "a", MAIN, due=1e12):
             assert room.ahead(quote(MAIN)) is not None
             assert room.waiting() == 1
-    assert room.empty
+    assert not room.queues
 
 
 async def test_room_that_comes_while_the_head_asks_is_not_missed() -> None:
@@ -144,7 +144,7 @@ async def test_a_place_that_is_left_goes_to_the_next() -> None:
     first.__exit__()
     with third:
         assert await turn(third) is Turn.ASK
-    assert room.empty
+    assert not room.queues
 
 
 async def test_a_client_that_leaves_is_noticed() -> None:

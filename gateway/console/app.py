@@ -21,7 +21,7 @@ from gateway.console.sessions import Sessions, cookie, cookie_name, secret_in
 from gateway.domain.errors import Forbidden, InvalidApiKey, NotFound, RateLimited, Unavailable
 from gateway.domain.links import is_name
 from gateway.ledger.keys import Keys
-from gateway.ports import LedgerUnavailable
+from gateway.ports import LedgerUnavailable, Outbound
 from gateway.ports.storage import StorageUnavailable
 from gateway.process.reload import PolicyReloader
 from gateway.web.admin import Page, Question, View, read_object
@@ -94,11 +94,11 @@ class Console:
         ]
 
     def _guarded(self, handler: Handler) -> Handler:
-        async def check(context: RequestContext) -> None:
+        async def check(context: RequestContext) -> Outbound | None:
             self._check(context)
             self._scene.follower.watch()
             try:
-                await handler(context)
+                return await handler(context)
             except LedgerUnavailable as error:
                 raise Unavailable("The ledger does not answer.", code="ledger_unavailable", retry_after=2) from error
 

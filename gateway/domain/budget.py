@@ -128,6 +128,8 @@ class Candidate:
     facts: dict[str, object] = field(default_factory=dict)
     """What the entry stream shall say of this attempt: route, model, provider, worst case by view, price date."""
     pressure: Pressure = field(default_factory=Pressure)
+    written: str | None = field(default=None, init=False, repr=False, compare=False)
+    """How it is written for the ledger's scripts, once it was: many requests may be offered the very same candidate."""
 
 
 @record(frozen=True, slots=True)

@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
+from typing import NamedTuple
 
 from gateway.domain import pricing
 from gateway.domain.job import Job, Size
 from gateway.domain.price import Bills, Price
 from gateway.domain.route import Quote, Views
-from gateway.domain.settlement import CostSource, Reading
+from gateway.domain.settlement import CostSource, Reading, Usage
 
 ABSURD = 10
 """Times the worst case; what would cost more is a mistake of the provider's, not a bill."""
 
 
-def believed(quote: Quote, reading: Reading) -> Reading:
+class Weighed(NamedTuple):
+    """What is believed of an answer, the job as it says that it was made, and what that costs by each row, nano-USD.
+
+    None where the row charges for what the answer does not say.
+    """
+
+    reading: Reading
+    made: Job
+    official: int | None
+    route: int | None
+
+
+def believed(quote: Quote, reading: Reading) -> Weighed:
     """The reading without what nobody would bill: one such mistake must not empty a project's budget.
 
     Nor is it believed that images cost nothing.
     """
     usage, reported, price, most = reading.usage, reading.reported, quote.route_price, ABSURD * quote.worst.route
     least = 1 if reading.images else 0
-    rows = _rows(quote)
-    for row, top in rows:
-        if usage is not None and row.tokens and pricing.cost_of_usage(usage, row.tokens) > top:
-            reading = replace(reading, usage=None, usage_problem="absurd")
+    if usage is not None and _is_absurd(quote, usage):
+        reading = replace(reading, usage=None, usage_problem="absurd")
     if reported is not None and not least <= reported <= most:
         reading = replace(reading, reported=None, usage_problem=reading.usage_problem or "absurd")
     if price.seconds is not None and reading.seconds is not None:
@@ -37,30 +47,36 @@ def believed(quote: Quote, reading: Reading) -> Reading:
         cost = pricing.cost_of_work(quote.job, price, quote.route.model, reading)
         if reading.units < 0 or cost is None or not least <= cost <= most:
             reading = replace(reading, units=None, usage_problem=reading.usage_problem or "absurd")
-    made = _as_made(quote, reading)
-    for row, top in rows:
-        cost = pricing.cost_of_work(made, row, quote.route.model, reading)
-        if cost is not None and cost > top:
-            images, problem = min(reading.images, quote.job.n), reading.usage_problem or "absurd"
-            return replace(reading, size=None, quality=None, images=images, usage_problem=problem)
-    return reading
+    weighed = _weighed(quote, reading)
+    if (weighed.official or 0) > ABSURD * quote.worst.official or (weighed.route or 0) > most:
+        images, problem = min(reading.images, quote.job.n), reading.usage_problem or "absurd"
+        return _weighed(quote, replace(reading, size=None, quality=None, images=images, usage_problem=problem))
+    return weighed
 
 
-def _rows(quote: Quote) -> Sequence[tuple[Price, int]]:
-    """The price rows of a quote, each once, with the nano-USD beyond which what it comes to is a mistake."""
-    official, route = ABSURD * quote.worst.official, ABSURD * quote.worst.route
-    if quote.official_price is quote.route_price:
-        return ((quote.route_price, min(official, route)),)
-    return (quote.official_price, official), (quote.route_price, route)
+def _is_absurd(quote: Quote, usage: Usage) -> bool:
+    """Tell whether so many tokens are a mistake by either row."""
+    own, official, worst = quote.route_price, quote.official_price, quote.worst
+    if own is official:
+        return _is_too_much(usage, own, min(worst.route, worst.official))
+    return _is_too_much(usage, official, worst.official) or _is_too_much(usage, own, worst.route)
 
 
-def cost(quote: Quote, reading: Reading, multiplier: Fraction) -> tuple[Views, CostSource]:
-    """What the work cost in three views, and how the route's own is known."""
+def _is_too_much(usage: Usage, row: Price, worst: int) -> bool:
+    return row.tokens is not None and pricing.cost_of_usage(usage, row.tokens) > ABSURD * worst
+
+
+def _weighed(quote: Quote, reading: Reading) -> Weighed:
     made, model = _as_made(quote, reading), quote.route.model
-    route = pricing.cost_of_work(made, quote.route_price, model, reading)
-    official = route
+    official = route = pricing.cost_of_work(made, quote.route_price, model, reading)
     if quote.official_price is not quote.route_price:
         official = pricing.cost_of_work(made, quote.official_price, model, reading)
+    return Weighed(reading, made, official, route)
+
+
+def cost(quote: Quote, weighed: Weighed, multiplier: Fraction) -> tuple[Views, CostSource]:
+    """What the work cost in three views, and how the route's own is known."""
+    reading, made, official, route = weighed
     if official is None:
         official = _estimate(quote, made, quote.official_price, reading.images)
     source = CostSource.USAGE

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from itertools import chain
 
-_FETCHED = 4096
-"""Bytes asked for at once: each question is a system call."""
-
-
-class _Ahead:
-    """Digits that nobody has taken, and where the next ones begin."""
-
-    def __init__(self) -> None:
-        self.digits, self.at = "", 0
-        os.register_at_fork(after_in_child=self.forget)  # two processes must never name things alike
-
-    def forget(self) -> None:
-        self.digits, self.at = "", 0
+_FETCHED = 128
+"""Names made at once: each question is a system call."""
 
 
-_ahead = _Ahead()
+def fresh_names(size: int) -> Callable[[], str]:
+    """Return what returns so many random bytes as hexadecimal digits, other ones each time.
+
+    For names alone: secrets come straight from the system.
+    """
+    ahead: list[str] = []
+
+    def fetch() -> list[str]:
+        nonlocal ahead
+        digits = os.urandom(_FETCHED * size).hex()
+        ahead = [digits[at : at + 2 * size] for at in range(0, len(digits), 2 * size)]
+        return ahead
+
+    def forget() -> None:
+        ahead.clear()
+
+    os.register_at_fork(after_in_child=forget)  # two processes must never name things alike
+    return chain.from_iterable(iter(fetch, None)).__next__
 
 
-def fresh_hex(size: int = 16) -> str:
-    """Return so many random bytes as hexadecimal digits. For names alone: secrets come straight from the system."""
-    start = _ahead.at
-    end = start + 2 * size
-    if end > len(_ahead.digits):
-        _ahead.digits, start, end = os.urandom(max(_FETCHED, size)).hex(), 0, 2 * size
-    _ahead.at = end
-    return _ahead.digits[start:end]
+fresh_hex = fresh_names(16)
+"""Returns 32 hexadecimal digits."""

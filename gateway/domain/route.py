@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import NoReturn, Self
 
 from gateway.domain.batch import BatchLine, BatchTerms
-from gateway.domain.budget import Pressure
+from gateway.domain.budget import Candidate, Pressure
 from gateway.domain.job import Job, Operation, Size
 from gateway.domain.price import Price
 from gateway.domain.profile import Profile
@@ -257,6 +257,8 @@ class Quote:
     """What the text model of a conversation costs besides; `worst` includes it."""
     batch: BatchLine | None = None
     """If it goes by a batch; its prices are those of batches then."""
+    held: tuple[tuple[object, ...], Candidate] | None = field(default=None, init=False, repr=False, compare=False)
+    """The candidate that was last made of it, and by which objects: requests that are alike share a quote."""
 
 
 @record(frozen=True, slots=True)

@@ -36,6 +36,13 @@ class Connection(Received, asyncio.Protocol):
         self._failure: tuple[type[httpx.TransportError], str] | None = None
         self.idle_since = self.good_until = 0.0
 
+    def quiet(self) -> bool:
+        """Whether the server has neither said anything nor hung up by now, so that a request may be written."""
+        transport = self._transport
+        if transport is None or self._peer is None or self._surplus or transport.is_closing():
+            return False
+        return not self._peer.poll(0)
+
     async def stale(self) -> bool:
         """Take in what the server has said by now; returns whether it is too late to write anything."""
         gone, spoke = self._peer.look() if self._peer is not None and self._transport is not None else (True, False)
@@ -63,15 +70,33 @@ class Connection(Received, asyncio.Protocol):
         if self._failure is not None:
             raise self._error()
 
+    def ask(self, method: str, data: bytes, seconds: float | None) -> asyncio.Future[None]:
+        """Write a request whole; the future is done once the server says something, or the exchange failed.
+
+        That is after `seconds` at most. While `in_head` is true then, `rest_of_head` is to be waited for.
+        """
+        self.begin(method)
+        self.write(data)
+        self._limit(seconds)
+        self._waiter = waiter = self._loop.create_future()
+        return waiter
+
     async def head(self, written: asyncio.Future[None] | None, seconds: float | None) -> None:
         """Wait for the status line and headers, `seconds` at most from when `written` is done (None: it is)."""
-        self._deadline, limited = inf, False
-        while self._in_head:
+        self._deadline = inf
+        while self.in_head and written is not None and not written.done():
             if self._failure is not None:
                 raise self._error()
-            if not limited and (written is None or written.done()):
-                limited = True
-                self._limit(seconds)
+            self._waiter = self._loop.create_future()
+            await self._waiter
+        self._limit(seconds)
+        await self.rest_of_head()
+
+    async def rest_of_head(self) -> None:
+        """Wait for the end of the headers, as long as was said before."""
+        while self.in_head:
+            if self._failure is not None:
+                raise self._error()
             self._waiter = self._loop.create_future()
             await self._waiter
 
@@ -177,7 +202,7 @@ class Connection(Received, asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         if self._failure is None:
-            if exc is None and not (self._ended or self._framed or self._in_head):
+            if exc is None and not (self._ended or self._framed or self.in_head):
                 self._ended = True
             self._failure = httpx.ReadError, "the server hung up" if exc is None else f"{type(exc).__name__}: {exc}"
         self.wake()

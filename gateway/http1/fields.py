@@ -17,17 +17,17 @@ _TIMEOUT = re.compile(r"(?:^|[,\s])timeout=([0-9]{1,6})(?![0-9])", re.IGNORECASE
 
 _MOST_PLAIN = 4096
 """Bytes of a head that is read here."""
-_PLAIN = re.compile(  # no possessive groups: Python before 3.11.5 takes too much by them
-    rb"HTTP/1\.1 ([2-5][0-9][0-9]) [!-~]+(?: +[!-~]+)*\r\n"
-    rb"((?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [!-~]+(?: +[!-~]+)*\r\n)*)\r\n"
-)
-_FIELD = re.compile(r"([^:]+): ([^\r]*)\r\n")
+_STATUS = re.compile(rb"HTTP/1\.1 ([2-5][0-9][0-9]) (?! )[ -~]+(?<! )")
+_FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+): (?! )([ -~]+)(?<! )")
 _LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
 _BODYLESS = (204, 304)
 _TELLING = frozenset(
     {"content-length", "keep-alive", "connection", "proxy-connection", "transfer-encoding", "trailer", "upgrade"}
 )
 _NAMES_KEPT = 1024
+_LINES_KEPT = 1024
+_LONGEST_KEPT = 256
+"""Bytes of a line that is remembered."""
 
 
 class _Lowered(dict[str, str]):
@@ -41,6 +41,34 @@ class _Lowered(dict[str, str]):
 
 
 lowered = _Lowered()
+
+
+class _Statuses(dict[bytes, int | None]):
+    """What a plain first line says, by how it is written; None for any other."""
+
+    def __missing__(self, line: bytes) -> int | None:
+        found = _STATUS.fullmatch(line)
+        status = None if found is None else int(found[1])
+        if len(self) < _NAMES_KEPT and len(line) <= _LONGEST_KEPT:
+            self[line] = status
+        return status
+
+
+class _Lines(dict[bytes, tuple[str, str] | None]):
+    """What a plain line says, by how it is written: servers say most of them again and again. None for any other."""
+
+    def __missing__(self, line: bytes) -> tuple[str, str] | None:
+        found = _FIELD.fullmatch(line)
+        field = None if found is None else (lowered[found[1].decode("ascii")], found[2].decode("ascii"))
+        if len(line) <= _LONGEST_KEPT:
+            if len(self) >= _LINES_KEPT:
+                self.clear()  # of those said once alone; the others soon come again
+            self[line] = field
+        return field
+
+
+_statuses = _Statuses()
+_lines = _Lines()
 
 
 class Framing(NamedTuple):
@@ -86,12 +114,19 @@ def plain_head(data: bytes) -> tuple[int, Fields, int, float, int] | None:
     It is the status, the headers, the body's length, the seconds that the connection may be idle, and how many bytes
     the head has. Its body has a length and no coding, and the connection goes on after it.
     """
-    head = _PLAIN.match(data, 0, _MOST_PLAIN)
-    if head is None or (status := int(head[1])) in _BODYLESS:
+    end = data.find(b"\r\n\r\n", 0, _MOST_PLAIN)
+    first, *lines = data[: max(end, 0)].split(b"\r\n")
+    status = _statuses[first]
+    if status is None or status in _BODYLESS:
         return None
-    fields = [(lowered[name], value) for name, value in _FIELD.findall(head[2].decode("ascii"))]
+    fields: Fields = []
     length, idle = None, inf
-    for name, value in fields:
+    for line in lines:
+        field = _lines[line]
+        if field is None:
+            return None
+        fields.append(field)
+        name, value = field
         if name not in _TELLING:
             continue
         if name == "content-length" and length is None and _LENGTH.fullmatch(value):
@@ -102,4 +137,4 @@ def plain_head(data: bytes) -> tuple[int, Fields, int, float, int] | None:
             return None
     if length is None or len(fields) > MAX_HEADER_FIELDS:
         return None
-    return status, fields, length, idle, head.end()
+    return status, fields, length, idle, end + len(b"\r\n\r\n")

@@ -38,7 +38,7 @@ class Received:
         """Expect the answer to a request of this method, which is about to be written."""
         self._parser = None  # few answers need one, and each a new one
         self._bodyless = method == "HEAD"
-        self._in_head, self._ended, self._framed, self._asked = True, False, True, False
+        self.in_head, self._ended, self._framed, self._asked = True, False, True, False
         self._head_received = self._fields_received = self._beside = 0
         self._left = 0
         self._chunks.clear()
@@ -49,7 +49,7 @@ class Received:
 
     def _feed(self, data: bytes) -> None:
         """Take what the server sends; a body of known length is passed on as it comes."""
-        if not self._in_head and self._left:
+        if not self.in_head and self._left:
             self._take(data)
             return
         head = plain_head(data) if self._parser is None and not self._bodyless else None
@@ -57,7 +57,7 @@ class Received:
             self._parse(data)
             return
         self.status, self.fields, self._left, self.idle, size = head
-        self._in_head, self._keep = False, True
+        self.in_head, self._keep = False, True
         if len(data) > size or not self._left:
             self._take(data[size:])
 
@@ -87,7 +87,7 @@ class Received:
                 raise httpx.RemoteProtocolError(told) from None
             self._surplus = True
             return
-        if self._in_head:
+        if self.in_head:
             self._head_received += len(data)
             if self._head_received > MAX_HEADER_BYTES:
                 raise httpx.RemoteProtocolError("the answer's headers are too large")
@@ -112,7 +112,7 @@ class Received:
         self._fields_received += len(name) + len(value) + _FIELD_OVERHEAD
         if self._fields_received > MAX_HEADER_BYTES or max(len(name), len(value)) > _MAX_HEADER_FIELD:
             raise _TooLargeError
-        if self._in_head:
+        if self.in_head:
             self.fields.append((lowered[name.decode("latin-1")], value.decode("latin-1")))
             if len(self.fields) > MAX_HEADER_FIELDS:
                 raise _TooLargeError
@@ -128,7 +128,7 @@ class Received:
         if parser.get_http_version() not in ("1.1", "1.0"):
             raise httptools.HttpParserError("not HTTP/1.1")
         length, coding, self.idle = framing_of(self.fields)
-        self._in_head = False
+        self.in_head = False
         self._keep = parser.should_keep_alive()
         if self._bodyless:
             self._keep = False  # the parser takes what follows for a body
@@ -150,7 +150,7 @@ class Received:
 
     def on_message_complete(self) -> None:
         """End the answer, unless it was an interim one."""
-        if self._in_head:
+        if self.in_head:
             self.fields = []
         else:
             self._ended = True

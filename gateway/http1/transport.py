@@ -59,16 +59,17 @@ class Transport(httpx.AsyncBaseTransport):
                 connection = await self._connect(request)
             answer: Incoming | None = None
             try:
-                if await connection.stale():
+                if not connection.quiet() and await connection.stale():
                     continue
-                if request.body is None or isinstance(request.body, bytes):
-                    connection.begin(request.method)
-                    connection.write(request.head + request.body if request.body else request.head)
-                    await connection.head(None, request.timeouts.read)
+                body, seconds = request.body, request.timeouts.read
+                if body is None or isinstance(body, bytes):
+                    await connection.ask(request.method, request.head + body if body else request.head, seconds)
+                    if connection.in_head:
+                        await connection.rest_of_head()
                     end = partial(self._pool.give_back, request.origin, connection)
-                    answer = Incoming(connection, request.timeouts.read, end)
+                    answer = Incoming(connection, seconds, end)
                 else:
-                    answer = await self._streamed(connection, request, request.body)
+                    answer = await self._streamed(connection, request, body)
             finally:
                 if answer is None:
                     self._pool.drop(connection)

@@ -121,7 +121,7 @@ class AnswerCache:
         def ended(taken: bool, sent: int) -> None:
             self._observer.emit(exchange.finished(200, client_gone=not taken, bytes_out=sent))
 
-        headers = [*own, *own_headers(admitted, today, cost=0)]
+        headers = [*own, *own_headers(admitted, lambda: today, cost=0)]
         answer = Outbound(200, headers, Watched(_body(pieces), ended))
         told = [
             {"id": name, "bytes": each.blob.length, "type": each.media_type}
@@ -238,7 +238,7 @@ def _about(item: Any) -> dict[str, Any]:
 
 def _record(admitted: Admitted, quote: Quote, entry: _Entry, now: float) -> dict[str, object]:
     """What `GET /v1/requests/{id}` tells of a request that was answered so."""
-    nothing, about = in_usd(_NOTHING), admitted.about()
+    nothing, about = in_usd(_NOTHING), dict(admitted.about())  # which requests that are alike share
     return {
         "id": admitted.request_id,
         "object": "gateway.request",

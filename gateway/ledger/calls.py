@@ -9,23 +9,23 @@ a loss from each other's numbers, so a lost connection is itself a reason to loo
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Coroutine, Sequence
-from functools import partial
 from typing import Any, Protocol
 
-from gateway.domain.fresh import fresh_hex
+from gateway.domain.fresh import fresh_names
 from gateway.ledger.names import Names
 from gateway.ledger.script import Script
 from gateway.ledger.store import Store
-from gateway.ledger.together import Together
-from gateway.observe.event import LedgerCalled, Observer
+from gateway.ledger.together import Call, Together
+from gateway.observe.event import LedgerCalled, LedgerFailed, Observer, taker_of
 
 _TOGETHER = frozenset({"hold", "settle", "void"})
 """Operations that every request needs; what is done in the background has no hurry, and may be large."""
 
 
-token = partial(fresh_hex, 12)
+token = fresh_names(12)
 """Returns a name that nothing else has, for one operation or one instance."""
 
 
@@ -48,6 +48,7 @@ class Calls:
         self._together = Together(store)
         self._names = names
         self._observer = observer
+        self._answered = taker_of(observer, LedgerCalled) if observer is not None else None
         self._on_doubt = on_doubt
         self._losses = store.losses
         self._lost = store.losses.count
@@ -65,32 +66,38 @@ class Calls:
         to_end: bool = False,
         alone: bool = False,
     ) -> Any:
-        """Run a script that notes this instance's operations; `to_end` and `alone` as in `Together.run`.
+        """Run a script that notes this instance's operations; raises LedgerUnavailable.
 
-        Raises LedgerUnavailable.
+        Though whoever waits leaves it is done, surely if it must go `to_end`; `alone` is that of a `Call`.
         """
         number, done = self._number + 1, self._done
         self._number = number
-        every = (self._names.instances, *keys)
-        told = (self._instance, str(number), *args)
+        call = Call(what, (self._names.instances, *keys), (self._instance, str(number), *args), alone=alone)
         began = time.monotonic()
         try:
             if operation in _TOGETHER:
-                before, reply = await self._together.run(what, every, told, to_end=to_end, alone=alone)
+                self._together.put(call)
+                reply = await call.reply
+                if isinstance(reply, Exception):
+                    reply = await self._together.by_itself(call)
             else:
-                before, reply = await self._store.run(what, every, told, repeatable=True)
+                reply = await self._store.run(what, call.keys, call.args, repeatable=True)
+        except asyncio.CancelledError:
+            if to_end and operation in _TOGETHER:
+                self._together.to_end(call)
+            raise
         except Exception:
             self._called(operation, began, failed=True)
             raise
         self._called(operation, began, failed=False)
         self._done = max(self._done, number)
         lost = self._losses.count
-        if int(before) < done:
+        if int(reply[0]) < done:
             self._on_doubt(certainly=True)
         elif lost != self._lost:
             self._on_doubt(certainly=False)
         self._lost = lost
-        return reply
+        return reply[1]
 
     async def wait(self) -> None:
         """Return once what goes together has been told the store, or could not be."""
@@ -122,5 +129,8 @@ class Calls:
             self._called(operation, began, failed=failed)
 
     def _called(self, operation: str, began: float, *, failed: bool) -> None:
-        if self._observer is not None:
-            self._observer.emit(LedgerCalled(operation, time.monotonic() - began, failed))
+        if failed:
+            if self._observer is not None:
+                self._observer.emit(LedgerFailed(operation, time.monotonic() - began))
+        elif self._answered is not None:
+            self._answered(LedgerCalled(operation, time.monotonic() - began))

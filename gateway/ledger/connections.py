@@ -150,11 +150,25 @@ class Connections:
         return reply
 
     async def call_all(self, wire: Wire, generation: int, commands: Sequence[Command]) -> list[Any]:
-        """Send commands in one write and return the reply of each, or the error that it is; as `call` otherwise."""
+        """Send commands in one write and return the reply of each, or the error that it is; as `call` otherwise.
+
+        The library's own way checks again what `take` did, and takes ten calls for each reply.
+        """
+        count = len(commands)
+        replies: list[Any] = []
+        stream, parser = wire._reader, wire._parser._reader  # noqa: SLF001 - asyncio's, and hiredis' reader
         try:
-            packed = [_packed(command) for command in commands]
-            wire._writer.write(b"".join(packed))  # noqa: SLF001 - the library's own way checks again what `take` did
-            replies = await self._read(wire, len(packed))
+            wire._writer.write(b"".join(map(_packed, commands)))  # noqa: SLF001 - as above
+            while len(replies) < count:
+                data = await stream.read(READ_BYTES)
+                if not data:
+                    raise StoreConnectionError("the store closed the connection")
+                self._heard()
+                parser.feed(data)
+                while len(replies) < count and (reply := parser.gets()) is not NOT_ENOUGH_DATA:
+                    if isinstance(reply, StoreConnectionError):  # it says that it is loading, say
+                        raise reply
+                    replies.append(reply)
         except BaseException:
             self._losses.count += 1
             await hang_up(wire)
@@ -164,25 +178,6 @@ class Connections:
         else:
             await hang_up(wire)
         return replies
-
-    async def _read(self, wire: Wire, count: int) -> list[Any]:
-        """Return so many replies, errors among them; the library's own way takes ten calls for each."""
-        stream, parser = wire._reader, wire._parser._reader  # noqa: SLF001 - asyncio's, and hiredis' reader
-        replies: list[Any] = []
-        while True:
-            reply = parser.gets()
-            if reply is NOT_ENOUGH_DATA:
-                data = await stream.read(READ_BYTES)
-                if not data:
-                    raise StoreConnectionError("the store closed the connection")
-                self._heard()
-                parser.feed(data)
-                continue
-            if isinstance(reply, StoreConnectionError):  # it says that it is loading, say
-                raise reply
-            replies.append(reply)
-            if len(replies) == count:
-                return replies
 
     async def redirected(self, endpoint: Endpoint, command: Command) -> Any:
         """Send one command to another server, which was told to expect it (`ASK`)."""

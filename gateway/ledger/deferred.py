@@ -6,7 +6,8 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
+from typing import Any
 
 from gateway import failpoint
 from gateway.domain.settlement import Settlement, SettleResult
@@ -56,13 +57,13 @@ class DeferredSettlements:
         """Tell whether the store is still to be told what has this token."""
         return token in self._waiting
 
-    async def settle(self, settlement: Settlement) -> SettleResult | None:
+    def settle(self, settlement: Settlement) -> Coroutine[Any, Any, SettleResult | None]:
         """Settle; None if the store does not answer: it is in the journal, and will be done in the background."""
-        return await self._now_or_later(settlement)
+        return self._now_or_later(settlement)
 
-    async def void(self, request_id: str, attempt: int, reason: str) -> SettleResult | None:
+    def void(self, request_id: str, attempt: int, reason: str) -> Coroutine[Any, Any, SettleResult | None]:
         """Void; None if the store does not answer: it is in the journal, and will be done in the background."""
-        return await self._now_or_later(Void(request_id, attempt, reason))
+        return self._now_or_later(Void(request_id, attempt, reason))
 
     async def hold(self, record: HoldRecord) -> bool:
         """Keep a hold that the store is to be told of; tells whether it is on disk. If not, nothing is kept."""

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 1.0
 MISS_SECONDS = 0.05
 """The least time between two looks at the store for keys that are not in memory, however many are tried."""
+RECENT = 4096
+"""Keys in use whose keyed hash is kept, so that it is not worked out for each request."""
 
 
 class RedisKeyring:
@@ -38,6 +40,7 @@ class RedisKeyring:
         self._stored: dict[str, str] = {}
         self._records: dict[str, KeyRecord] = {}
         self._by_id: dict[str, KeyRecord] = {}
+        self._recent: dict[str, tuple[str, KeyRecord, Caller]] = {}  # by key; only of those that the store knows
         self._version: tuple[int, str | None] | None = None
         self._refreshing = asyncio.Lock()
         self._looked = float("-inf")
@@ -50,14 +53,31 @@ class RedisKeyring:
 
     async def find(self, key: str) -> Caller | None:
         """Return the caller, or None if the key is malformed, unknown, expired or revoked."""
+        recent = self._recent.get(key)
+        if recent is None or self._records.get(recent[0]) is not recent[1]:
+            recent = await self._look_up(key)
+        if recent is None or not recent[1].live(time.time()):
+            return None
+        return recent[2]
+
+    async def _look_up(self, key: str) -> tuple[str, KeyRecord, Caller] | None:
+        """Return where a key is stored, its record and the caller; None if the store does not know it.
+
+        What is not known is not kept either: keys that somebody makes up push out nobody's.
+        """
         where = digest(self._pepper, key)
         record = self._records.get(where)
         if record is None and well_formed(key):
             await self._look_again()
             record = self._records.get(where)
-        if record is None or not record.live(time.time()):
+        recent = self._recent
+        recent.pop(key, None)
+        if record is None:
             return None
-        return Caller(record.id, record.project, record.job_type, record.name)
+        if len(recent) >= RECENT:
+            del recent[next(iter(recent))]
+        found = recent[key] = where, record, Caller(record.id, record.project, record.job_type, record.name)
+        return found
 
     async def lives(self, key_id: str) -> bool:
         """Tell whether a key, named by its id, may be used now; raises LedgerUnavailable if it is not in memory."""

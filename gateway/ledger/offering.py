@@ -28,6 +28,32 @@ class Firsts:
         """Return how many candidates to offer at first where the first is on this route."""
         return FEW if route in self._wary else 1
 
+    def ask(
+        self, candidates: Sequence[Candidate], hold: Callable[[str, str], Awaitable[Any]], *, only_if_held: bool
+    ) -> Awaitable[Any]:
+        """Return the reply of `hold`, which is given candidates as JSON, and "1" to release only if something is held.
+
+        Where none of a few was taken all are judged at once: what stands in the way of the first ones opens the ranges
+        of those after them, and may have changed meanwhile. Nothing is given back before. ValueError for malformed
+        amounts.
+        """
+        count, release = len(candidates), "1" if only_if_held else ""
+        if count == 1:
+            return hold(f"[{wire.candidate_arg(candidates[0])}]", release)
+        return self._by_steps(candidates, hold, release) if count else hold("[]", release)
+
+    async def _by_steps(
+        self, candidates: Sequence[Candidate], hold: Callable[[str, str], Awaitable[Any]], release: str
+    ) -> Any:
+        count, route = len(candidates), candidates[0].route
+        offered = min(self.few(route), count)
+        while True:
+            reply = await hold(_written(candidates, offered), "1" if offered < count else release)
+            if reply[0] != "DENIED" or offered == count:
+                self.told(route, reply)
+                return reply
+            offered = FEW if offered < FEW < count else count
+
     def told(self, route: str, reply: Sequence[Any]) -> None:
         """Take note of what the script replied to candidates the first of which is on this route."""
         if reply[0] == "DENIED" or (reply[0] == "HELD" and int(reply[1]) > 0):
@@ -38,41 +64,6 @@ class Firsts:
             self._wary[route] = left
 
 
-class Offers:
-    """The candidates of one hold, each written out when it is first needed. ValueError for malformed amounts."""
-
-    def __init__(self, candidates: Sequence[Candidate], firsts: Firsts) -> None:
-        self._candidates = candidates
-        self._firsts = firsts
-        self._written: list[str] = []
-
-    def __getitem__(self, index: int) -> str:
-        """Return a candidate as JSON."""
-        written = self._written
-        while len(written) <= index:
-            written.append(wire.candidate_arg(self._candidates[len(written)]))
-        return written[index]
-
-    def ask(self, hold: Callable[[str, str], Awaitable[Any]], *, only_if_held: bool) -> Awaitable[Any]:
-        """Return the reply of `hold`, which is given candidates as JSON, and "1" to release only if something is held.
-
-        Where none of a few was taken all are judged at once: what stands in the way of the first ones opens the ranges
-        of those after them, and may have changed meanwhile. Nothing is given back before.
-        """
-        count = len(self._candidates)
-        if count > 1:
-            return self._by_steps(hold, count, "1" if only_if_held else "")
-        return hold(f"[{self[0]}]" if count else "[]", "1" if only_if_held else "")
-
-    async def _by_steps(self, hold: Callable[[str, str], Awaitable[Any]], count: int, only_if_held: str) -> Any:
-        route = self._candidates[0].route
-        offered = min(self._firsts.few(route), count)
-        while True:
-            reply = await hold(self._first(offered), "1" if offered < count else only_if_held)
-            if reply[0] != "DENIED" or offered == count:
-                self._firsts.told(route, reply)
-                return reply
-            offered = FEW if offered < FEW < count else count
-
-    def _first(self, count: int) -> str:
-        return f"[{','.join([self[index] for index in range(count)])}]"
+def _written(candidates: Sequence[Candidate], count: int) -> str:
+    """Return the first so many as JSON; each is written when it is first needed."""
+    return f"[{','.join([wire.candidate_arg(candidates[index]) for index in range(count)])}]"

@@ -24,9 +24,6 @@ from gateway.ports import LedgerUnavailable
 
 log = logging.getLogger(__name__)
 
-REMEMBERED = 10_000
-"""Requests whose newest attempt is remembered: more than a process can have in flight."""
-
 
 @dataclass(slots=True)
 class Taken:
@@ -45,7 +42,6 @@ class OfflineLedger:
         self._ledger = ledger
         self._settlements = settlements
         self._taken: dict[str, Taken] = {}
-        self._newest: dict[str, int] = {}
         self._log = OutageLog()
 
     async def choose_and_hold(
@@ -77,7 +73,6 @@ class OfflineLedger:
                 ahead=ahead,
                 only_if_held=only_if_held,
             )
-            self._log.over()
         except LedgerUnavailable as error:
             if not allowance or ahead is not None or (binding is not None and not binding.claim):
                 raise
@@ -91,9 +86,9 @@ class OfflineLedger:
             await self._take(Taken(project, micro, record), error)
             if release is not None:
                 await self._settlements.void(request_id, release, "fallback")
-            answer = Held(index, record.attempt, ())
-        if isinstance(answer, Held):
-            self._remember(request_id, answer.attempt)
+            return Held(index, record.attempt, ())
+        if self._log.said:
+            self._log.over()
         return answer
 
     async def _tell_of_earlier(self, request_id: str) -> None:
@@ -126,14 +121,14 @@ class OfflineLedger:
     def _record(
         self, request_id: str, release: int | None, candidate: Candidate, index: int, about: Mapping[str, object]
     ) -> HoldRecord:
-        before = max(self._newest.get(request_id, 0), release or 0)
+        before = max(self._ledger.newest.get(request_id, 0), release or 0)
         return HoldRecord(
             request_id=request_id,
             attempt=before + 2,  # the store may have made the next one, although nobody heard of it
             token=operation_token(),
             state="sent",
             at=round(time.time() * 1000),
-            about=wire.to_json(dict(about)),
+            about=wire.about_json(about),
             candidate=wire.candidate_arg(candidate),
             index=index + 1,
         )
@@ -150,12 +145,6 @@ class OfflineLedger:
         if not taken.written:
             raise LedgerUnavailable("nothing can be held on the allowance without a journal on disk") from away
         self._log.begun(taken.project)
-
-    def _remember(self, request_id: str, attempt: int) -> None:
-        self._newest.pop(request_id, None)
-        self._newest[request_id] = attempt
-        if len(self._newest) > REMEMBERED:
-            del self._newest[next(iter(self._newest))]
 
     async def orphan(self, name: str, request_id: str) -> None:
         """Let a retry with a claim of this name take the request over; see `ports.Ledger`."""
@@ -182,7 +171,7 @@ class OutageLog:
     """Says once in each outage which projects spend their allowance, and which have none left."""
 
     def __init__(self) -> None:
-        self._said: set[tuple[str, str]] = set()
+        self.said: set[tuple[str, str]] = set()
 
     def begun(self, project: str) -> None:
         """A request was admitted on the allowance."""
@@ -194,9 +183,9 @@ class OutageLog:
 
     def over(self) -> None:
         """The store answers."""
-        self._said.clear()
+        self.said.clear()
 
     def _once(self, message: str, project: str) -> None:
-        if (message, project) not in self._said:
-            self._said.add((message, project))
+        if (message, project) not in self.said:
+            self.said.add((message, project))
             log.warning(message, project)

@@ -16,6 +16,8 @@ from gateway.ledger.script import Script
 KEPT_SECONDS = 60.0
 """How long an ended hold can be told again; a replica that lags behind longer than this loses some for good."""
 KEPT_MOST = 5_000
+NEWEST_MOST = 10_000
+"""Requests whose newest attempt is remembered: more than a process can have in flight."""
 
 
 @record(frozen=True, slots=True)
@@ -84,7 +86,8 @@ class OwnHolds:
         self._live: dict[str, HoldRecord] = {}
         self._lapsed: set[str] = set()
         self._ended: deque[Ending] = deque(maxlen=KEPT_MOST)
-        self._newest: dict[str, int] = {}
+        self.newest: dict[str, int] = {}
+        """The highest attempt of each request of which one was taken here lately."""
 
     def add(self, record: HoldRecord) -> None:
         """A hold was taken."""
@@ -92,14 +95,10 @@ class OwnHolds:
         self._live[name] = record
         if self._lapsed:
             self._lapsed.discard(name)
-        newest = self._newest
+        newest = self.newest
         newest[record.request_id] = max(newest.pop(record.request_id, 0), record.attempt)
-        if len(newest) > KEPT_MOST:
+        if len(newest) > NEWEST_MOST:
             del newest[next(iter(newest))]
-
-    def newest(self, request_id: str) -> int:
-        """Return the highest attempt of a request that was taken here lately; 0 if none was."""
-        return self._newest.get(request_id, 0)
 
     def find(self, request_id: str, attempt: int) -> HoldRecord | None:
         """Return a hold that has not ended here."""

@@ -19,7 +19,7 @@ from gateway.ledger.errors import LedgerRefused, StoreError
 from gateway.ledger.healing import BINDING_SECONDS, Healing
 from gateway.ledger.leases import Leases
 from gateway.ledger.names import Names
-from gateway.ledger.offering import Firsts, Offers
+from gateway.ledger.offering import Firsts
 from gateway.ledger.own_holds import Ending, HoldRecord, OwnHolds
 from gateway.ledger.script import Script
 from gateway.ledger.store import Store
@@ -65,6 +65,8 @@ class RedisLedger:
         self._retention = str(round(retention))
         self._epoch: str | None = None
         self._holds, self._firsts = OwnHolds(), Firsts()
+        self.record_of, self.newest = self._holds.find, self._holds.newest
+        """Tell what it takes to put back a hold that has not ended here, and the highest attempt taken here lately."""
         self._calls = Calls(store, names, observer, self._may_be_older)
         self._lease, again = str(round(lease * 1000)), partial(self.open, create=False)
         self._healing = Healing(self._calls, names, self._holds, lease=self._lease, open_again=again)
@@ -116,14 +118,14 @@ class RedisLedger:
             await self._leases.give_back(request_id)
         token, state = token or operation_token(), "queued" if queued or ahead is not None else "sent"
         lease = self._lease if ahead is None else str(round(ahead * 1000))
-        offers, told = Offers(candidates, self._firsts), wire.to_json(dict(about))
-        names = self._names
+        names, told = self._names, wire.about_json(about)
         bound = () if binding is None else (names.binding(binding.name),)
         keys = (names.meta, names.balances, names.due, names.entries, names.request(request_id), *bound)
         before = (token, request_id, state, lease, "" if release is None else str(release), told)
-        after = (*wire.binding_args(binding), str(self._holds.newest(request_id)))
+        tied = wire.UNBOUND if binding is None else wire.binding_args(binding)
+        hold = partial(self._hold, keys, before, (*tied, str(self._holds.newest.get(request_id, 0))))
         try:
-            reply = await offers.ask(partial(self._hold, keys, before, after), only_if_held=only_if_held)
+            reply = await self._firsts.ask(candidates, hold, only_if_held=only_if_held)
         except (asyncio.CancelledError, LedgerUnavailable):
             self._leases.drop(token, request_id)
             raise
@@ -138,9 +140,8 @@ class RedisLedger:
         if release is not None and (isinstance(answer, Held) or not only_if_held):
             self._released(request_id, release, ahead=only_if_held)
         if isinstance(answer, Held) and ahead is None:  # one that is held ahead is nobody's to renew
-            index, at = answer.index, int(reply[3])
-            own = HoldRecord(request_id, answer.attempt, token, state, at, told, offers[index], index + 1, binding)
-            self._holds.add(own)
+            index, at, taken = answer.index, int(reply[3]), wire.candidate_arg(candidates[answer.index])
+            self._holds.add(HoldRecord(request_id, answer.attempt, token, state, at, told, taken, index + 1, binding))
         return answer
 
     async def _hold(
@@ -199,11 +200,7 @@ class RedisLedger:
         names, who = self._names, (token or operation_token(), request_id, str(attempt), settlement.source.value)
         keys = (names.balances, names.due, names.entries, names.request(request_id))
         args = (self._retention, *who, *wire.settlement_args(settlement))
-        result = await self._end("settle", (request_id, attempt), script.SETTLE, keys, args)
-        if result is SettleResult.GONE:
-            fields = {"request_id": request_id, "attempt": attempt}
-            log.error("a settlement found no hold: the cost is not in the ledger", extra={"fields": fields})
-        return result
+        return await self._end("settle", (request_id, attempt), script.SETTLE, keys, args)
 
     async def void(self, request_id: str, attempt: int, reason: str, *, token: str | None = None) -> SettleResult:
         """End a hold for nothing; see `ports.Ledger`. The same `token` again returns the same result."""
@@ -223,6 +220,9 @@ class RedisLedger:
         if result != "GONE" and (record is not None or result != "SAME"):  # whoever ended it before tells it again
             kept = record if what is script.SETTLE else None
             self._holds.ended(Ending(request_id, attempt, operation, what, keys, args, kept))
+        elif result == "GONE" and what is script.SETTLE:
+            fields = {"request_id": request_id, "attempt": attempt}
+            log.error("a settlement found no hold: the cost is not in the ledger", extra={"fields": fields})
         return _RESULTS[result]
 
     async def put_back(self, record: HoldRecord) -> None:
@@ -238,10 +238,6 @@ class RedisLedger:
     def restore(self, record: HoldRecord) -> None:
         """Take over a hold that is known from a journal, as if it had been taken here."""
         self._holds.add(record)
-
-    def record_of(self, request_id: str, attempt: int) -> HoldRecord | None:
-        """Return what is needed to put a hold back that has not ended here."""
-        return self._holds.find(request_id, attempt)
 
     async def adjust(self, adjustment: Adjustment) -> SettleResult:
         """Book what an attempt has cost in truth, once; GONE if it is not known. LedgerRefused while it still runs."""

@@ -36,17 +36,19 @@ _READ = "no-writes"
 
 # Each part costs time in every call, so none is in a script that does not need it.
 _WRITING = ("numbers", "watermark")
-_CELLS = ("numbers", "lines", "cell_format", "cells")
+_CELLS = ("numbers", "lines", "buckets", "cell_format", "cells")
 _COUNTING = (*_CELLS, "windows", "asked_lines", "counting")
-_ENDING = ("watermark", "ending", "guards", "attempts", "attempt_writes")
+_ENDING = ("watermark", "giving_counts", "ending", "guards", "attempts", "attempt_writes")
 _ATTEMPTS = (*_CELLS, *_ENDING)
 
-_OFFERS = (*_COUNTING, *_ENDING, "pressure", "offers", "binding")
+_OFFERS = (*_COUNTING, *_ENDING, "pressure", "offers", "taking", "binding")
 _GIVING_BACK = (*_ATTEMPTS, "entry", "giving_back")
+_SETTLING = ("numbers", "lines", "cell_format", "cells", "watermark", "ending", "attempts", "attempt_writes")
+"""No rolling count is read: they stay as they are when a hold is settled."""
 
 HOLD = _load("hold", *_OFFERS, "entry", "giving_back", "undoing", "later", "hold_writes", "take_hold", shares=(5, 5))
 REASSERT = _load("reassert", *_OFFERS, flags=_ALWAYS)
-SETTLE = _load("settle", *_ATTEMPTS, "entry", "later", "end_hold", flags=_ALWAYS, shares=(4, 3))
+SETTLE = _load("settle", *_SETTLING, "entry", "later", "end_hold", flags=_ALWAYS, shares=(4, 3))
 VOID = _load("void", *_GIVING_BACK, flags=_ALWAYS)
 DROP = _load("drop", *_GIVING_BACK, "counting", "undoing", flags=_ALWAYS)
 EXPIRE = _load("expire", *_ATTEMPTS, "entry", flags=_ALWAYS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -32,7 +32,7 @@ PROBE_SECONDS = 0.5
 
 
 class Store:
-    """Connections to the store, of which `connections` at most are in use at once.
+    """Connections to the store, of which `connections` at most are in use at once, besides those of `execute_all`.
 
     Every call ends within `deadline` seconds once it has a connection, and waits at most `patience` seconds for one;
     for what ran out while this process itself stood still, that time does not count.
@@ -85,29 +85,32 @@ class Store:
 
     async def execute(self, *command: str | int, repeatable: bool = False) -> Any:
         """Send one command and return its reply, text decoded; raises LedgerUnavailable."""
-        return await self._watched(partial(self._servers.send, command, repeatable=repeatable))
-
-    async def execute_all(self, commands: Sequence[Command]) -> list[Any]:
-        """Send commands of one realm at once and return the reply, or the error, of each; raises LedgerUnavailable.
-
-        One whose error is returned was refused, or its connection broke and nobody knows what became of it.
-        """
-        replies: list[Any] = await self._watched(partial(self._servers.send_all, commands))
-        return replies
-
-    async def _watched(self, send: Callable[..., Awaitable[Any]]) -> Any:
         if self._free.locked():
             self._refuse_if_away()
             await self._wait_for_connection()
         else:
             await self._free.acquire()  # at once, without a timer
         try:
+            return await self._watched(self._servers.send(command, repeatable=repeatable, on_away=self._breaker.open))
+        finally:
+            self._free.release()
+
+    def execute_all(self, commands: Sequence[Command]) -> Coroutine[Any, Any, list[Any]]:
+        """Send commands of one realm at once and return the reply, or the error, of each; raises LedgerUnavailable.
+
+        It has a connection of its own, and waits for none: whoever asks does so one call after another.
+        One whose error is returned was refused, or its connection broke and nobody knows what became of it.
+        """
+        return self._watched(self._servers.send_all(commands, on_away=self._breaker.open))
+
+    async def _watched(self, sending: Coroutine[Any, Any, Any]) -> Any:
+        try:
             self._refuse_if_away()
             async with asyncio.timeout(self._deadline) as scope:
                 self._calls.add(scope)
                 self._silence.begin()
                 try:
-                    reply = await send(on_away=self._breaker.open)
+                    reply = await sending
                 finally:
                     self._silence.end()
                     self._calls.discard(scope)
@@ -117,7 +120,7 @@ class Store:
             self._refuse_if_away()
             raise LedgerUnavailable(f"store {self.where}: no answer in {self._deadline:g} s") from error
         finally:
-            self._free.release()
+            sending.close()  # if it was never begun
 
     async def check(self) -> None:
         """Check that the store answers and is fit for money; StoreError in one line if not, a warning if unwise.

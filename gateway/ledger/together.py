@@ -24,17 +24,18 @@ MOST_BYTES = 96 * 1024
 
 
 class Call:
-    """A script that was asked for, and its reply, or the error that it is; `over` if none will come."""
+    """A script that was asked for, and its reply, or the error that it is; `over` if none will come.
+
+    Of a script that does many at once it is one, which may have to go in a call `alone`.
+    """
 
     __slots__ = ("alone", "args", "keys", "over", "reply", "script", "unheard")
 
-    def __init__(
-        self, script: Script, keys: Sequence[str], args: Sequence[str], reply: asyncio.Future[Any], *, alone: bool
-    ) -> None:
+    def __init__(self, script: Script, keys: Sequence[str], args: Sequence[str], *, alone: bool = False) -> None:
         self.script = script
         self.keys = keys
         self.args = args
-        self.reply = reply
+        self.reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.alone = alone
         self.over = False
         self.unheard: Any = None
@@ -49,7 +50,11 @@ class Call:
 
 
 class Together:
-    """Runs scripts of one realm that may be repeated. Whoever stops waiting leaves those that went with it alone."""
+    """Runs scripts of one realm that may be repeated. Whoever stops waiting leaves those that went with it alone.
+
+    A call that was `put` has its reply at `reply`, or raises LedgerUnavailable; a reply that is an error means that
+    nothing was done, or nobody knows, and that it is to be run `by_itself`.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -57,35 +62,25 @@ class Together:
         self._sending: asyncio.Task[None] | None = None
         self._running = Running()
 
-    async def run(
-        self, script: Script, keys: Sequence[str], args: Sequence[str], *, to_end: bool = False, alone: bool = False
-    ) -> Any:
-        """Run a script with those that wait already, or come before it is sent; raises LedgerUnavailable.
-
-        It is sent though whoever waits leaves; and if that comes to nothing it is run again, where it must go `to_end`.
-        Of a script that does many at once this is one, which may have to go in a call `alone`.
-        """
-        loop = asyncio.get_running_loop()
-        call = Call(script, keys, args, loop.create_future(), alone=alone or script.shares is None)
+    def put(self, call: Call) -> None:
+        """Send it with those that wait already, or come before it is sent, though whoever waits for it leaves."""
         self._waiting.append(call)
         if self._sending is None:
-            self._sending = loop.create_task(self._send())
-        try:
-            reply = await call.reply
-            if isinstance(reply, Exception):  # nothing was done, or nobody knows: by itself it is tried again
-                reply = await self._store.run(script, keys, args, repeatable=True)
-                if script.shares is not None:
-                    reply = reply[0], reply[1][0]
-        except asyncio.CancelledError:
-            if to_end and not call.over:
-                _ = self._running.start(self._go_on(call.late(), script, keys, args))
-            raise
-        return reply
+            self._sending = call.reply.get_loop().create_task(self._send())
 
-    async def _go_on(self, late: asyncio.Future[Any], script: Script, keys: Sequence[str], args: Sequence[str]) -> None:
-        """See a call to its end that nobody waits for."""
+    async def by_itself(self, call: Call) -> Any:
+        """Run again what went with others, and return its reply; raises LedgerUnavailable."""
+        reply = await self._store.run(call.script, call.keys, call.args, repeatable=True)
+        return reply if call.script.shares is None else (reply[0], reply[1][0])
+
+    def to_end(self, call: Call) -> None:
+        """Let a call that nobody waits for any more be run again if it comes to nothing."""
+        if not call.over:
+            _ = self._running.start(self._go_on(call, call.late()))
+
+    async def _go_on(self, call: Call, late: asyncio.Future[Any]) -> None:
         if isinstance(await late, Exception):
-            await self._store.run(script, keys, args, repeatable=True)
+            await self.by_itself(call)
 
     async def wait(self) -> None:
         """Return once all that was asked for has been told the store, or could not be."""
@@ -118,18 +113,21 @@ class Together:
 
     def _next(self) -> list[Call]:
         """Return those that go together, at least one."""
-        waiting = self._waiting
-        batch, size = [waiting.popleft()], 0
-        while waiting and len(batch) < MOST_AT_ONCE:
-            size += len("".join(batch[-1].args))
+        waiting, size = self._waiting, 0
+        batch: list[Call] = []
+        for _ in range(min(len(waiting), MOST_AT_ONCE)):
             if size > MOST_BYTES:
                 break
-            batch.append(waiting.popleft())
+            call = waiting.popleft()
+            batch.append(call)
+            size += len("".join(call.args))
         return batch
 
 
 def _grouped(batch: Sequence[Call]) -> list[list[Call]]:
     """Return the calls by the script call in which they go; what touches the same request keeps its order."""
+    if len(batch) == 1:
+        return [[*batch]]
     groups: list[list[Call]] = []
     joined: dict[str, tuple[list[Call], tuple[Sequence[str], Sequence[str]]]] = {}
     touched: set[str] = set()
@@ -167,10 +165,9 @@ def _words(group: Sequence[Call]) -> Sequence[str | int]:
 
 def _tell(group: Sequence[Call], reply: Any) -> None:
     """Give each call its part of the reply, or all of them the error that it is."""
+    shared = group[0].script.shares is not None and not isinstance(reply, Exception)
     for at, call in enumerate(group):
-        own = reply
-        if call.script.shares is not None and not isinstance(reply, Exception):
-            own = reply[0], reply[1][at]
+        own = (reply[0], reply[1][at]) if shared else reply
         if call.reply.done():
             call.unheard = own
         else:

@@ -9,6 +9,7 @@ from json.encoder import c_make_encoder, encode_basestring_ascii  # type: ignore
 from operator import attrgetter
 from typing import Any
 
+from gateway.domain.about import About
 from gateway.domain.budget import (
     Budget,
     Candidate,
@@ -22,7 +23,7 @@ from gateway.domain.budget import (
     View,
 )
 from gateway.domain.idempotency import Binding
-from gateway.domain.money import MAX_MICRO, NANO_PER_MICRO, micro_from_nano
+from gateway.domain.money import MAX_MICRO, NANO_PER_MICRO
 from gateway.domain.route import Views
 from gateway.domain.settlement import Posting, Settlement, Usage
 
@@ -30,6 +31,7 @@ from gateway.domain.settlement import Posting, Settlement, Usage
 _pieces = c_make_encoder(None, json.JSONEncoder().default, encode_basestring_ascii, None, ":", ",", False, False, False)
 _TOKEN_KINDS = tuple(item.name for item in fields(Usage))
 _tokens = attrgetter(*_TOKEN_KINDS)
+_USAGE = ',"usage":{' + ",".join(f'"{kind}":%d' for kind in _TOKEN_KINDS) + "}"
 REMEMBERED = 4096
 """Rules of which it is kept how their lines are written."""
 _around: dict[tuple[str, int], tuple[str, str]] = {}  # by meter, which has all else that a line says, and limit
@@ -54,6 +56,15 @@ def to_json(value: object) -> str:
     return "".join(_pieces(value, 0))
 
 
+def about_json(about: Mapping[str, object]) -> str:
+    """What a record says of its request as JSON; kept with it where it is the same for many."""
+    if not isinstance(about, About):
+        return to_json(dict(about))
+    if about.written is None:
+        about.written = to_json(about)
+    return about.written
+
+
 def amount(number: int, what: str) -> str:
     """A whole number of 0 to 2^52 as the scripts take it; ValueError for anything else."""
     if type(number) is not int or not 0 <= number <= MAX_MICRO:
@@ -66,7 +77,7 @@ def amounts(numbers: Sequence[int], what: str) -> list[str]:
     for number in numbers:
         if type(number) is not int or not 0 <= number <= MAX_MICRO:
             amount(number, what)  # which raises
-    return [str(number) for number in numbers]
+    return [*map(str, numbers)]
 
 
 def line_args(rule: Budget | Quota, taken: int) -> list[str]:
@@ -80,7 +91,9 @@ def line_args(rule: Budget | Quota, taken: int) -> list[str]:
 
 
 def candidate_arg(candidate: Candidate) -> str:
-    """A candidate as JSON: worst case by view, facts, lines, and its pressure if it has any."""
+    """A candidate as JSON: worst case by view, facts, lines, and its pressure if it has any; kept with it."""
+    if candidate.written is not None:
+        return candidate.written
     lines = []
     for line in candidate.lines:
         rule, taken = line.rule, line.amount
@@ -93,7 +106,9 @@ def candidate_arg(candidate: Candidate) -> str:
     span = "" if always else f",{to_json(_range(pressure))}"
     facts = encode_basestring_ascii(to_json(candidate.facts))
     official, route, internal = _worst(candidate)
-    return f'[["{official}","{route}","{internal}"],{facts},[{",".join(lines)}]{span}]'
+    written = f'[["{official}","{route}","{internal}"],{facts},[{",".join(lines)}]{span}]'
+    object.__setattr__(candidate, "written", written)
+    return written
 
 
 def _written_around(rule: Budget | Quota) -> tuple[str, str]:
@@ -105,9 +120,13 @@ def _written_around(rule: Budget | Quota) -> tuple[str, str]:
     return made
 
 
-def binding_args(binding: Binding | None) -> list[str]:
-    """What a hold is bound with: the fingerprint, whether it is only claimed, and whether it is bound at all."""
-    return ["", "", ""] if binding is None else [binding.fingerprint, "1" if binding.claim else "", "1"]
+UNBOUND = ("", "", "")
+"""The `binding_args` of a hold that is bound with nothing."""
+
+
+def binding_args(binding: Binding) -> tuple[str, str, str]:
+    """What a hold is bound with: the fingerprint, whether it is only claimed, and that it is bound at all."""
+    return binding.fingerprint, "1" if binding.claim else "", "1"
 
 
 def _range(pressure: Pressure) -> list[str]:
@@ -133,15 +152,14 @@ def _worst(candidate: Candidate) -> list[str]:
 def cost_args(cost: Views) -> list[str]:
     """Nano-USD by view, then micro-USD by view; ValueError for what is not a whole number of 0 to 2^52."""
     nano = (cost.official, cost.route, cost.internal)
-    return [*amounts(nano, "cost"), *[str(micro_from_nano(view)) for view in nano]]
+    return [*amounts(nano, "cost"), *[str(-(-view // NANO_PER_MICRO)) for view in nano]]  # rounded up
 
 
 def settlement_args(settlement: Settlement) -> list[str]:
     """Cost in nano-USD and micro-USD by view, images, and the outcome for the entry stream."""
-    outcome: dict[str, object] = {"facts": settlement.facts}
-    if settlement.usage is not None:
-        outcome["usage"] = dict(zip(_TOKEN_KINDS, _tokens(settlement.usage), strict=True))
-    return [*cost_args(settlement.cost), amount(settlement.images, "images"), to_json(outcome)]
+    usage = "" if settlement.usage is None else _USAGE % _tokens(settlement.usage)
+    outcome = f'{{"facts":{to_json(settlement.facts)}{usage}}}'
+    return [*cost_args(settlement.cost), amount(settlement.images, "images"), outcome]
 
 
 def posting_args(posting: Posting) -> list[str]:

@@ -186,11 +186,18 @@ class CacheAsked:
 
 @record(frozen=True, slots=True)
 class LedgerCalled:
-    """A call to the store; `operation`: hold, settle, void, renew, expire, task, response, callback, batch or read."""
+    """The store answered; `operation`: hold, settle, void, renew, expire, task, response, callback, batch or read."""
 
     operation: str
     seconds: float
-    failed: bool
+
+
+@record(frozen=True, slots=True)
+class LedgerFailed:
+    """A call to the store failed, which is told instead."""
+
+    operation: str
+    seconds: float
 
 
 @record(frozen=True, slots=True)
@@ -225,6 +232,7 @@ Event = (
     | AssetNotKept
     | CacheAsked
     | LedgerCalled
+    | LedgerFailed
     | PolicyLoaded
     | RequestShed
 )
@@ -244,3 +252,14 @@ class Selective(Protocol):
     @property
     def takers(self) -> Mapping[type[Event], Callable[[Any], None]]:
         """What takes an event, by its type; fixed from the start."""
+
+
+def taker_of(observer: Observer, kind: type[Event]) -> Callable[[Any], None]:
+    """Return what passes events of one type on to an observer, for whoever tells of many."""
+    if isinstance(observer, Selective):
+        return observer.takers.get(kind, _nobody)
+    return observer.emit
+
+
+def _nobody(_: Event) -> None:
+    """Take no note of an event."""

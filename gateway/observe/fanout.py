@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, get_args
 
 from gateway.observe.event import Event, Observer, Selective
@@ -15,6 +16,9 @@ class Observers:
         there = [observer for observer in observers if observer is not None]
         kinds: tuple[type[Event], ...] = get_args(Event)
         self._takers = {kind: tuple(_takers(there, kind)) for kind in kinds}
+        self.takers: Mapping[type[Event], Callable[[Any], None]] = MappingProxyType(
+            {kind: takers[0] if len(takers) == 1 else self.emit for kind, takers in self._takers.items()}
+        )
 
     def emit(self, event: Event) -> None:
         """Pass one event on."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -96,7 +97,11 @@ class Happenings:
                 self._refusals.appendleft(refusal)
 
     def _finished(self, event: RequestFinished) -> None:
-        self._once(f"status{SEPARATOR}{event.status}")
+        name = f"status{SEPARATOR}{event.status}"
+        try:
+            self._counts[name] += 1
+        except KeyError:
+            self._count(name, 1)
         if event.waited:
             self._add("waited", event.job_type)
             self._count(SEPARATOR.join(("waited_ms", event.job_type)), round(event.waited * 1000))
@@ -105,7 +110,11 @@ class Happenings:
             self._refusals.append(Refusal(time.time(), *who, event.status, event.code))
 
     def _took(self, event: UpstreamFinished) -> None:
-        self._once(f"took{SEPARATOR}{event.route}{SEPARATOR}{step_of(event.seconds)}")
+        name = f"took{SEPARATOR}{event.route}{SEPARATOR}{step_of(event.seconds)}"
+        try:
+            self._counts[name] += 1
+        except KeyError:
+            self._count(name, 1)
 
     def _loaded(self, event: PolicyLoaded) -> None:
         if event.ok:
@@ -114,24 +123,23 @@ class Happenings:
             self.reload_failed = time.time()
 
     def _add(self, *words: str) -> None:
-        self._once(SEPARATOR.join(words))
-
-    def _once(self, name: str) -> None:
-        if name in self._counts:
-            self._counts[name] += 1
-        else:
-            self._count(name, 1)
+        self._count(SEPARATOR.join(words), 1)
 
     def _count(self, name: str, count: int) -> None:
         if name in self._counts or len(self._counts) < MOST_NAMES:
             self._counts[name] = self._counts.get(name, 0) + count
 
 
-def step_of(seconds: float) -> int:
-    """Return the step that a duration is counted in."""
-    return math.ceil(STEPS * math.log2(max(seconds, 0.001)))
-
-
 def seconds_of(step: int) -> float:
     """Return the longest duration of a step, in seconds."""
     return float(2 ** (step / STEPS))
+
+
+_FIRST = math.ceil(STEPS * math.log2(0.001))
+_LONGEST = [seconds_of(step) for step in range(_FIRST, STEPS * 20)]
+"""From a millisecond to twelve days."""
+
+
+def step_of(seconds: float) -> int:
+    """Return the step that a duration is counted in."""
+    return _FIRST + bisect_left(_LONGEST, seconds)

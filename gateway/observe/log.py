@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
@@ -18,7 +17,7 @@ from gateway.observe.event import (
     Event,
     FellBack,
     HoldEnded,
-    LedgerCalled,
+    LedgerFailed,
     PolicyLoaded,
     RequestFinished,
     RouteEjected,
@@ -28,6 +27,7 @@ from gateway.observe.log_pipe import LogPipe
 from gateway.observe.log_text import TextFormatter, timestamp
 from gateway.observe.masked_json import MaskedJson
 from gateway.observe.redact import Redactor
+from gateway.observe.request_line import CLIENT_WORD_CHARS, RequestLines, milliseconds, tags_of
 
 _LOGGER = logging.getLogger("gateway.requests")
 
@@ -35,24 +35,11 @@ _OTHERWISE = frozenset({"duration", "overhead", "waited", "estimate", "cost"})
 """Fields of a request that a line has in other units, under other names."""
 _PLAIN_FIELDS = tuple(item.name for item in dataclasses.fields(RequestFinished) if item.name not in _OTHERWISE)
 _plain_of = attrgetter(*_PLAIN_FIELDS)
-_CLIENT_WORD_CHARS = 64
-"""Sizes, qualities and tags are the client's own words; longer ones may be prompts in the wrong place."""
 
 _OWN = frozenset({"ts", "level", "logger", "event"})
 _OWN_IN_FAILURE = _OWN | {"exception"}
 _TALKATIVE = ("asyncio", "httpx", "httpcore", "aiohttp.access", "uvicorn.access")
 """They log a line a request, with URLs."""
-
-
-_OWN_ID = re.compile(r"req_[0-9a-f]{32}", re.ASCII)
-"""Ids that are made here hold no secret."""
-_REQUEST = (
-    '{"ts":"%s","level":"info","logger":%s,"event":"request","request_id":%s,"operation":%s,"status":%d,"project":%s,'
-    '"key_id":%s,"job_type":%s,"route":%s,"attempts":%d,"n":%d,"size":%s,"quality":%s,"images":%d,"source":%s,'
-    '"code":%s,"client_gone":%s,"bytes_out":%d,"replayed":%s,"tags":%s,"experiment":%s,"arm":%s,"duration_ms":%r,'
-    '"overhead_ms":%r,"waited_ms":%r,"estimate_usd":%s,"cost_usd":%s}'
-)
-"""The line of a request: its fields as `_request_fields` has them."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -64,11 +51,12 @@ class JsonFormatter(logging.Formatter):
     def __init__(self, redactor: Redactor) -> None:
         super().__init__()
         self._json = MaskedJson(redactor)
+        self._lines = RequestLines(redactor)
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, without its end."""
         if type(record) is _RequestRecord and record.told is None:
-            return self._request(record)
+            return self._lines.line(record.created, record.name, record.request)
         if record.exc_info and not record.exc_text:
             record.exc_text = self.formatException(record.exc_info)
         name, text, fields = self._json.name, self._json.text, getattr(record, "fields", None)
@@ -80,41 +68,6 @@ class JsonFormatter(logging.Formatter):
         if record.exc_text:
             parts.append(f'"exception":{text(record.exc_text)}')
         return (",".join(parts) + "}").replace("\x7f", "\\u007f")
-
-    def _request(self, record: _RequestRecord) -> str:
-        """What `format` makes of the fields of a request, all at once: most lines are such."""
-        event, text, word = record.request, self._json.text, self._json.word
-        who = event.request_id
-        line = _REQUEST % (
-            timestamp(record.created),
-            self._json.name(record.name),
-            f'"{who}"' if _OWN_ID.fullmatch(who) else text(who),
-            word(event.operation),
-            event.status,
-            word(event.project),
-            word(event.key_id),
-            word(event.job_type),
-            word(event.route),
-            event.attempts,
-            event.n,
-            text(event.size[:_CLIENT_WORD_CHARS]),
-            text(event.quality[:_CLIENT_WORD_CHARS]),
-            event.images,
-            word(event.source),
-            word(event.code),
-            "true" if event.client_gone else "false",
-            event.bytes_out,
-            "true" if event.replayed else "false",
-            self._json.value(_tags(event)),
-            word(event.experiment),
-            word(event.arm),
-            _milliseconds(event.duration),
-            _milliseconds(event.overhead),
-            _milliseconds(event.waited),
-            "null" if event.estimate is None else f'"{format_usd(event.estimate)}"',
-            "null" if event.cost is None else f'"{format_usd(event.cost)}"',
-        )
-        return line.replace("\x7f", "\\u007f")
 
 
 def configure_logging(
@@ -151,7 +104,11 @@ class LogObserver:
 
     def __init__(self, logger: logging.Logger = _LOGGER) -> None:
         self._logger = logger
-        self._alike = logger.makeRecord(logger.name, logging.INFO, "", 0, "", (), None).__dict__
+        self._alike = logger.makeRecord(logger.name, logging.INFO, "", 0, "request", (), None).__dict__
+        self._brief = {"name": logger.name}
+        self._root = logging.getLogger()
+        self._pipe = _pipe_of(logger)
+        self._alone = [self._pipe]
         self.takers: Mapping[type[Event], Callable[[Any], None]] = MappingProxyType(
             {
                 RequestFinished: self._request_finished,
@@ -160,7 +117,7 @@ class LogObserver:
                 RouteEjected: self._route_ejected,
                 HoldEnded: self._hold_ended,
                 CallbackSent: self._callback_sent,
-                LedgerCalled: self._ledger_called,
+                LedgerFailed: self._ledger_failed,
                 PolicyLoaded: self._policy_loaded,
             }
         )
@@ -172,7 +129,11 @@ class LogObserver:
 
     def _request_finished(self, event: RequestFinished) -> None:
         if self._logger.isEnabledFor(logging.INFO):
-            self._logger.handle(_RequestRecord(self._alike, event))
+            pipe = self._pipe
+            if pipe is not None and self._root.handlers == self._alone and not (pipe.filters or pipe.level):
+                pipe.put(_RequestRecord(self._brief, event))  # which is all that would come of it
+            else:
+                self._logger.handle(_RequestRecord(self._alike, event))
 
     def _upstream_failed(self, event: UpstreamFailed) -> None:
         self._log(logging.WARNING, "upstream failed", {"route": event.route, "reason": event.reason})
@@ -192,10 +153,9 @@ class LogObserver:
             fields = {"project": event.project, "callback": event.callback_id, "tries": event.tries}
             self._log(logging.WARNING, f"call back {event.result}", {**fields, "error": event.error})
 
-    def _ledger_called(self, event: LedgerCalled) -> None:
-        if event.failed:
-            milliseconds = _milliseconds(event.seconds)
-            self._log(logging.WARNING, "ledger call failed", {"operation": event.operation, "ms": milliseconds})
+    def _ledger_failed(self, event: LedgerFailed) -> None:
+        fields = {"operation": event.operation, "ms": milliseconds(event.seconds)}
+        self._log(logging.WARNING, "ledger call failed", fields)
 
     def _policy_loaded(self, event: PolicyLoaded) -> None:
         if event.ok:
@@ -209,6 +169,15 @@ class LogObserver:
             # As `Logger.log` does it, but for who called, and for what is the same in all these records.
             record = _Record(self._alike, level, message, fields)
             self._logger.handle(record)
+
+
+def _pipe_of(logger: logging.Logger) -> LogPipe | None:
+    """Return the pipe that a logger's records come to by the root, if nothing stands in between."""
+    while logger.parent is not None:
+        if logger.handlers or logger.filters or logger.disabled or not logger.propagate:
+            return None
+        logger = logger.parent
+    return next((handler for handler in logger.handlers if isinstance(handler, LogPipe)), None)
 
 
 class _Record(logging.LogRecord):
@@ -230,13 +199,16 @@ class _Record(logging.LogRecord):
 class _RequestRecord(_Record):
     """A record of a request that ended, whose fields are worked out when they are looked at."""
 
+    # What all of them say; handlers of others look for it in `__dict__`, ours does not.
+    levelno, levelname, msg, args = logging.INFO, "INFO", "request", ()
+    exc_info = exc_text = None
     request: RequestFinished
     told: dict[str, object] | None = None
     """Fields that a filter put in their place."""
 
     def __init__(self, alike: Mapping[str, object], event: RequestFinished) -> None:
         now = time.time()
-        self.__dict__ = {**alike, "msg": "request", "created": now, "msecs": now % 1 * 1000, "request": event}
+        self.__dict__ = {**alike, "created": now, "msecs": now % 1 * 1000, "request": event}
 
     @property
     def fields(self) -> dict[str, object]:
@@ -251,19 +223,15 @@ class _RequestRecord(_Record):
 def _request_fields(event: RequestFinished) -> dict[str, object]:
     fields: dict[str, Any] = dict(zip(_PLAIN_FIELDS, _plain_of(event), strict=True))
     fields["source"] = str(event.source)
-    fields["duration_ms"] = _milliseconds(event.duration)
-    fields["overhead_ms"] = _milliseconds(event.overhead)
-    fields["waited_ms"] = _milliseconds(event.waited)
+    fields["duration_ms"] = milliseconds(event.duration)
+    fields["overhead_ms"] = milliseconds(event.overhead)
+    fields["waited_ms"] = milliseconds(event.waited)
     fields["estimate_usd"] = _usd(event.estimate)
     fields["cost_usd"] = _usd(event.cost)
-    fields["size"] = event.size[:_CLIENT_WORD_CHARS]
-    fields["quality"] = event.quality[:_CLIENT_WORD_CHARS]
-    fields["tags"] = _tags(event)
+    fields["size"] = event.size[:CLIENT_WORD_CHARS]
+    fields["quality"] = event.quality[:CLIENT_WORD_CHARS]
+    fields["tags"] = tags_of(event)
     return fields
-
-
-def _tags(event: RequestFinished) -> dict[str, str]:
-    return {key[:_CLIENT_WORD_CHARS]: value[:_CLIENT_WORD_CHARS] for key, value in event.tags.items()}
 
 
 def _hold_fields(event: HoldEnded) -> dict[str, object]:
@@ -273,7 +241,3 @@ def _hold_fields(event: HoldEnded) -> dict[str, object]:
 
 def _usd(nano: int | None) -> str | None:
     return None if nano is None else format_usd(nano)
-
-
-def _milliseconds(seconds: float) -> float:
-    return round(seconds * 1000, 3)

@@ -55,6 +55,10 @@ class LogPipe(logging.Handler):
         if record.exc_info:
             record.exc_text = record.exc_text or logging.Formatter().formatException(record.exc_info)
             record.exc_info = None
+        self.put(record)
+
+    def put(self, record: logging.LogRecord) -> None:
+        """Queue a record that refers to nothing that may change."""
         if len(self._queue) >= self._capacity:
             self._drop()
             return

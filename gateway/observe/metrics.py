@@ -29,6 +29,7 @@ from gateway.observe.event import (
     FellBack,
     HoldEnded,
     LedgerCalled,
+    LedgerFailed,
     PolicyLoaded,
     Replaced,
     RequestDenied,
@@ -45,7 +46,7 @@ from gateway.observe.metric_table import EVENT_METRICS
 from gateway.observe.series import WORKERS_DIR, Distribution, Number, Table
 
 _Key = TypeVar("_Key")
-_Found = TypeVar("_Found")
+_Series = TypeVar("_Series")
 
 _KNOWN_COSTS = frozenset({CostSource.REPORTED, CostSource.USAGE})
 SUCCESS = 200
@@ -77,11 +78,11 @@ class Metrics:
         self._estimate_error = table.distribution("estimate_error_ratio")
         self._savings = table.number("savings_usd_total")
         # Series of what events say over and over, by what they say.
-        self._in_flight: dict[str, Number] = {}
-        self._requests: dict[tuple[str, str, str, str, int], Number] = {}
-        self._calls: dict[str, Distribution] = {}
-        self._ledger: dict[str, Distribution] = {}
-        self._spent: dict[tuple[str, str, str, str], _Spent] = {}
+        self._in_flight = _Found(self._flights)
+        self._requests = _Found(self._requests_of)
+        self._calls = _Found(self._calls_of)
+        self._ledger = _Found(self._ledger_of)
+        self._spent = _Found(self._spent_by)
         self.labels = labels
         self.takers: Mapping[type[Event], Callable[[Any], None]] = MappingProxyType(self._takers())
 
@@ -119,6 +120,7 @@ class Metrics:
             AssetNotKept: self._asset_not_kept,
             CacheAsked: self._cache_asked,
             LedgerCalled: self._ledger_called,
+            LedgerFailed: self._ledger_failed,
             PolicyLoaded: self._policy_loaded,
             RequestShed: self._request_shed,
         }
@@ -127,16 +129,14 @@ class Metrics:
         self._table.number(name, *labels).value += amount
 
     def _request_started(self, event: RequestStarted) -> None:
-        (self._in_flight.get(event.operation) or self._flights(event.operation)).value += 1
+        self._in_flight[event.operation].value += 1
 
     def _flights(self, operation: str) -> Number:
-        number = self._table.number("in_flight", self._operations.bounded(operation))
-        return _kept(self._in_flight, operation, number)
+        return self._table.number("in_flight", self._operations.bounded(operation))
 
     def _request_finished(self, event: RequestFinished) -> None:
-        (self._in_flight.get(event.operation) or self._flights(event.operation)).value -= 1
-        named = (event.operation, event.job_type, event.project, event.route, event.status)
-        (self._requests.get(named) or self._requests_of(*named)).value += 1
+        self._in_flight[event.operation].value -= 1
+        self._requests[event.operation, event.job_type, event.project, event.route, event.status].value += 1
         self._duration.observe(event.duration)
         self._overhead.observe(event.overhead)
         if event.waited:
@@ -147,16 +147,16 @@ class Metrics:
             if event.status == SUCCESS:
                 self._table.distribution("experiment_duration_seconds", *arm).observe(event.duration)
 
-    def _requests_of(self, operation: str, job_type: str, project: str, route: str, status: int) -> Number:
+    def _requests_of(self, ended: tuple[str, str, str, str, int]) -> Number:
+        operation, job_type, project, route, status = ended
         who = (self._job_type(job_type), self._project(project), self._route(route))
-        number = self._table.number("requests_total", self._operations.bounded(operation), *who, bounded_status(status))
-        return _kept(self._requests, (operation, job_type, project, route, status), number)
+        return self._table.number("requests_total", self._operations.bounded(operation), *who, bounded_status(status))
 
     def _upstream_finished(self, event: UpstreamFinished) -> None:
-        (self._calls.get(event.route) or self._calls_of(event.route)).observe(event.seconds)
+        self._calls[event.route].observe(event.seconds)
 
     def _calls_of(self, route: str) -> Distribution:
-        return _kept(self._calls, route, self._table.distribution("upstream_duration_seconds", self._route(route)))
+        return self._table.distribution("upstream_duration_seconds", self._route(route))
 
     def _upstream_failed(self, event: UpstreamFailed) -> None:
         self._add("upstream_errors_total", self._route(event.route), self._reasons.bounded(event.reason))
@@ -203,13 +203,14 @@ class Metrics:
         self._add("policy_reloads_total", "ok" if event.ok else "failed")
 
     def _ledger_called(self, event: LedgerCalled) -> None:
-        (self._ledger.get(event.operation) or self._ledger_of(event.operation)).observe(event.seconds)
-        if event.failed:
-            self._add("ledger_errors_total")
+        self._ledger[event.operation].observe(event.seconds)
+
+    def _ledger_failed(self, event: LedgerFailed) -> None:
+        self._ledger[event.operation].observe(event.seconds)
+        self._add("ledger_errors_total")
 
     def _ledger_of(self, operation: str) -> Distribution:
-        series = self._table.distribution("ledger_duration_seconds", self._operations.bounded(operation))
-        return _kept(self._ledger, operation, series)
+        return self._table.distribution("ledger_duration_seconds", self._operations.bounded(operation))
 
     def _hold_ended(self, event: HoldEnded) -> None:
         cost = event.cost
@@ -219,8 +220,7 @@ class Metrics:
             return
         if event.experiment != NONE:
             self._add("experiment_spend_usd_total", *self._arm(event), amount=max(cost.route, 0) / NANO_PER_USD)
-        named = (event.project, event.job_type, event.route, event.quality)
-        (self._spent.get(named) or self._spent_by(*named)).add(event)
+        self._spent[event.project, event.job_type, event.route, event.quality].add(event)
         if cost.official > cost.route:
             self._savings.value += (cost.official - cost.route) / NANO_PER_USD
         if event.source is CostSource.PRESUMED:
@@ -228,10 +228,10 @@ class Metrics:
         if event.source in _KNOWN_COSTS and event.estimate.route > 0:
             self._estimate_error.observe(cost.route / event.estimate.route)
 
-    def _spent_by(self, project: str, job_type: str, route: str, quality: str) -> _Spent:
+    def _spent_by(self, ended: tuple[str, str, str, str]) -> _Spent:
+        project, job_type, route, quality = ended
         who = (self._project(project), self._job_type(job_type), self._route(route))
-        series = _Spent(self._table, who, bounded(quality, self._labels.qualities))
-        return _kept(self._spent, (project, job_type, route, quality), series)
+        return _Spent(self._table, who, bounded(quality, self._labels.qualities))
 
     def _arm(self, event: RequestFinished | HoldEnded) -> tuple[str, str]:
         return bounded(event.experiment, self._labels.experiments), bounded(event.arm, self._labels.arms)
@@ -282,9 +282,15 @@ class _Spent:
         return number
 
 
-def _kept(known: dict[_Key, _Found], key: _Key, found: _Found) -> _Found:
-    """Remember what was found; all is forgotten once that is too much."""
-    if len(known) >= _REMEMBERED:
-        known.clear()
-    known[key] = found
-    return found
+class _Found(dict[_Key, _Series]):
+    """What `find` returns for each key, remembered; all is forgotten once that is too much."""
+
+    def __init__(self, find: Callable[[_Key], _Series]) -> None:
+        super().__init__()
+        self._find = find
+
+    def __missing__(self, key: _Key) -> _Series:
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        found = self[key] = self._find(key)
+        return found

@@ -31,6 +31,7 @@ from gateway.observe.event import (
     FellBack,
     HoldEnded,
     LedgerCalled,
+    LedgerFailed,
     Replaced,
     RequestDenied,
     RequestFinished,
@@ -82,7 +83,7 @@ class Spans:
         span = trace.get_current_span()
         if not span.is_recording():
             return  # background work, or a request that is not sampled
-        if isinstance(event, LedgerCalled):
+        if isinstance(event, LedgerCalled | LedgerFailed):
             self._ledger_called(event)
         else:
             _note(span, event)
@@ -106,11 +107,11 @@ class Spans:
         context.attach(trace.set_span_in_context(span))
         TRACE_HEADERS.set(headers_of(span))
 
-    def _ledger_called(self, event: LedgerCalled) -> None:
+    def _ledger_called(self, event: LedgerCalled | LedgerFailed) -> None:
         ended = time.time_ns()
         began = ended - int(event.seconds * _NANO)
         span = self._tracer.start_span(f"ledger {event.operation}", kind=SpanKind.CLIENT, start_time=began)
-        if event.failed:
+        if isinstance(event, LedgerFailed):
             span.set_status(Status(StatusCode.ERROR))
         span.end(ended)
 

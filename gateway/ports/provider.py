@@ -258,8 +258,8 @@ def is_collected(answer: object) -> TypeGuard[Collected]:
 class Conditions(Protocol):
     """How routes are doing just now, as far as this process knows."""
 
-    def called(self) -> Collection[str]:
-        """Return the routes of which anything may be known; no other is in trouble."""
+    def suspects(self) -> Collection[str]:
+        """Return the routes that may be in trouble; no other is."""
 
     def trouble(self, route: str) -> str | None:
         """Say why a route had better not be called now, in words; None if nothing is known against it."""

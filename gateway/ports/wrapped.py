@@ -27,7 +27,7 @@ class WrappedAnswer:
         return self._answer.headers
 
     def at_once(self) -> bytes | None:
-        """Have it read by chunks, unless who stands around it says otherwise."""
+        """Have it read by chunks."""
         return None
 
     async def aclose(self) -> None:

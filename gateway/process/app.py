@@ -94,9 +94,10 @@ class Application:
         self._tracing, self._adopting = settings.tracing, settings.adopting
         self._observers = Observers([self._tracing, self._metrics, LogObserver(), self.pulse.happenings])
         self.doors = Doors()
-        self.health = Health(self._observers, times=settings.health, capacity=self.doors.capacity.trouble)
+        self.health = Health(self._observers, times=settings.health, capacity=self.doors.capacity)
         self.outgoing = Outgoing(settings, lambda: self.policy, store, pepper, self._observers)
         self._providers = {name: self._open(config) for name, config in policy.providers.items()}
+        self._serving = Setup(policy, self._providers)
         self._former: list[Provider] = []
         self.ledger = RedisLedger(
             store, settings.realm, lease=settings.lease, observer=self._observers, on_expired=self._observers.emit
@@ -164,7 +165,7 @@ class Application:
         return {name: self.health.of(name) for name in self.policy.routes}
 
     def _setup(self) -> Setup:
-        return Setup(self.policy, self._providers)
+        return self._serving
 
     def _open(self, config: ProviderConfig) -> Provider:
         provider = open_provider(config, self.outgoing.outside)
@@ -184,6 +185,7 @@ class Application:
         self.health.adopt(before.routes, policy.routes)
         self.doors.adopt(before.routes, policy.routes)
         self.policy = policy
+        self._serving = Setup(policy, self._providers)
         self._metrics.labels = LabelSets.from_policy(policy)
         self._observers.emit(PolicyLoaded(policy.digest, ok=True))
 

@@ -16,6 +16,7 @@ from gateway.http1.fields import Fields
 from gateway.http1.message import Incoming
 from gateway.ports import Headers
 from gateway.ports.provider import UpstreamFailure
+from gateway.ports.whole import WholeAnswer
 from gateway.providers.outcome import LIMIT_HEADERS, of_garbage, of_transport
 from gateway.providers.reading import WHOLE, DocumentReader, EventReader, Reader
 
@@ -66,12 +67,11 @@ class StreamedAnswer:
     ) -> None:
         self._response = response
         self._reader: Reader = reader or (EventReader() if event_stream else DocumentReader())
-        said, named = response.said, response.named
+        named = response.named
         self.event_stream = event_stream
         self.status = response.status_code
-        self.headers, self.rate_limits = _concerning(said)
-        own_id = named.get("x-request-id")
-        self.upstream_request_id = own_id if own_id is not None and _PLAIN_ID.fullmatch(own_id) else None
+        self.headers, self.rate_limits = _concerning(response.said)
+        self.upstream_request_id = _own_id(response)
         self.content_length = _content_length(named.get("content-length"))
         self._framed = self.content_length is not None or "transfer-encoding" in named
         self._ended = False
@@ -99,16 +99,8 @@ class StreamedAnswer:
             self._reader.feed(chunk)
             yield chunk
 
-    def at_once(self) -> bytes | None:
-        """Return the body if it is a short one that is here already; None if it is to be read."""
-        if self.event_stream or self._room < WHOLE:
-            return None
-        body = self._response.whole(WHOLE)
-        if body is not None:
-            self._ended = True
-            self._reader.feed(body)
-            self._reader.end(framed=self._framed)
-        return body
+    def at_once(self) -> None:
+        """Have it read by chunks."""
 
     def reading(self) -> Reading:
         """Return what was picked out so far."""
@@ -122,9 +114,9 @@ class StreamedAnswer:
 def open_answer(
     response: Incoming,
     *,
-    document: Callable[[], Reader] = DocumentReader,
+    document: Callable[[], DocumentReader] = DocumentReader,
     events: Callable[[], Reader] = EventReader,
-) -> StreamedAnswer:
+) -> StreamedAnswer | WholeAnswer:
     """Wrap a 2xx answer; raises UpstreamFailure (garbage) if it is compressed, or neither JSON nor an event stream.
 
     `document` and `events` make what reads either form.
@@ -136,7 +128,13 @@ def open_answer(
     if kind == "text/event-stream":
         return StreamedAnswer(response, event_stream=True, reader=events())
     if kind in ("", "application/json") or kind.endswith("+json"):
-        return StreamedAnswer(response, event_stream=False, reader=document())
+        body = response.whole(WHOLE)
+        if body is None:
+            return StreamedAnswer(response, event_stream=False, reader=document())
+        reading = document().read(body)
+        headers, limits = _concerning(response.said)
+        status, own_id = response.status_code, _own_id(response)
+        return WholeAnswer(status, headers, body, reading, upstream_request_id=own_id, rate_limits=limits)
     raise of_garbage(f"the answer is of type {kind[:40]!r}", response.status_code)
 
 
@@ -196,6 +194,12 @@ def _concerning(said: Fields) -> tuple[Headers, dict[str, str]]:
         if limit:
             limits[field[0]] = field[1]
     return passed, limits
+
+
+def _own_id(response: Incoming) -> str | None:
+    """Return the provider's own id of the request, if it is a plain word."""
+    told = response.named.get("x-request-id")
+    return told if told is not None and _PLAIN_ID.fullmatch(told) else None
 
 
 _LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)

@@ -27,7 +27,9 @@ _HEAD: Final = 4096
 
 def wanted_of(call: Call) -> str | None:
     """Return the format that was asked for, by the client or by policy; None where any will do."""
-    word = (call.job.output_format or USUAL).lower()
+    if not call.job.output_format:
+        return USUAL
+    word = call.job.output_format.lower()
     return None if word == AUTO else _OTHER_WORDS.get(word, word)
 
 

@@ -54,7 +54,7 @@ class Endpoint:
         self._timeouts = Timeouts(config.connect_timeout, wait, wait)
         self._extensions = {"timeout": self._timeouts._asdict()}
         self._error_seconds = min(wait, _ERROR_BODY_SECONDS)
-        self._transport = Transport() if transport is None else transport
+        self.transport = Transport() if transport is None else transport
 
     @property
     def origin(self) -> str:
@@ -92,23 +92,28 @@ class Endpoint:
     async def post(self, url: httpx.URL | Target, body: Rendered, request_id: str, *, accept: str) -> Incoming:
         """Send a body; return once a status line is in, whatever it says, or raise UpstreamFailure."""
         to = url if isinstance(url, Target) else self.target(url)
-        traces = TRACE_HEADERS.get() if self._traces else ()
+        try:
+            return await self.transport.send(self.posting(to, body, request_id, accept=accept))
+        except httpx.TransportError as error:
+            raise of_transport(error) from error
+
+    def posting(self, to: Target, body: Rendered, request_id: str, *, accept: str) -> Outgoing:
+        """Return the request that `post` makes."""
+        values = f"{accept}{body.content_type}{request_id}"
         rest = (
             f"Accept: {accept}\r\nContent-Type: {body.content_type}\r\nContent-Length: {body.length}\r\n"
             f"X-Client-Request-Id: {request_id}\r\n"
         )
-        for name, value in traces:
-            rest += f"{name}: {value}\r\n"
-        lines = 4 + len(traces)
-        if rest.count("\n") != lines or rest.count("\r") != lines:
+        if self._traces:
+            for name, value in TRACE_HEADERS.get():
+                rest += f"{name}: {value}\r\n"
+                values += f"{name}{value}"
+        if not values.isprintable():
             raise ValueError("a header has a line break in it")
         head = b"%s%s\r\n" % (to.head, rest.encode("ascii"))
         short = body.whole if body.length <= AT_ONCE else None
         content = BodyStream(body) if short is None else short
-        try:
-            return await self._transport.send(Outgoing(to.origin, "POST", head, content, body.length, self._timeouts))
-        except httpx.TransportError as error:
-            raise of_transport(error) from error
+        return Outgoing(to.origin, "POST", head, content, body.length, self._timeouts)
 
     async def get(self, url: httpx.URL) -> Incoming:
         """Ask for something on the provider's own origin, credentials included; as `post` otherwise."""
@@ -135,7 +140,7 @@ class Endpoint:
 
     async def _ask(self, request: httpx.Request) -> Incoming:
         try:
-            return await self._transport.send(outgoing(request))
+            return await self.transport.send(outgoing(request))
         except httpx.TransportError as error:
             raise of_transport(error) from error
 
@@ -145,7 +150,7 @@ class Endpoint:
 
     async def aclose(self) -> None:
         """Close connections."""
-        await self._transport.aclose()
+        await self.transport.aclose()
 
 
 def origin_of(url: httpx.URL) -> str:

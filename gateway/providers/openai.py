@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import httpx
+
 from gateway.domain.job import Operation
 from gateway.domain.route import ProviderConfig
 from gateway.domain.settlement import Outcome
@@ -12,7 +14,7 @@ from gateway.http1.transport import Transport
 from gateway.ports.provider import Answer, Call, UpstreamFailure
 from gateway.providers.answer import open_answer
 from gateway.providers.endpoint import Endpoint, shown_headers
-from gateway.providers.outcome import of_status
+from gateway.providers.outcome import of_status, of_transport
 from gateway.providers.response_reading import ResponseDocument, ResponseEvents
 
 _PATHS: Final = {
@@ -39,7 +41,12 @@ class OpenAIProvider:
             raise UpstreamFailure(Outcome.NOT_SENT, "unsupported", f"no endpoint for {call.job.operation}")
         body = call.body.render({"model": call.route.upstream_model, **call.changes})
         accept = "text/event-stream" if call.job.stream else "application/json"
-        response = await self._endpoint.post(url, body, call.request_id, accept=accept)
+        try:
+            response = await self._endpoint.transport.send(
+                self._endpoint.posting(url, body, call.request_id, accept=accept)
+            )
+        except httpx.TransportError as error:
+            raise of_transport(error) from error
         answer: Answer | None = None
         try:
             if not response.is_success:

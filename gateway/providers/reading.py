@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from json.scanner import make_scanner
 from typing import Protocol
 
 from gateway.domain.job import AUTO
@@ -27,9 +28,10 @@ WHOLE = 16 * 1024
 """Bytes of a document that is parsed as it is: leaving long strings out pays only where there are such."""
 
 _LONGEST_WORD = 64
+_RESOLVED = ("size", "quality", "output_format")
 _NOTHING = Reading()
 _SPACE = " \t\n\r"
-_decode = json.JSONDecoder().raw_decode
+_scan = make_scanner(json.JSONDecoder())  # type: ignore[arg-type]  # typeshed names the wrong class
 
 
 class Reader(Protocol):
@@ -86,8 +88,16 @@ class DocumentReader:
         if self._too_long:
             self._reading = Reading(usage_problem=UNREAD, complete=framed)
         elif document is not None:
-            reading = self.interpret(document)
-            self._reading = reading if reading.complete else replace(reading, complete=True)
+            self._reading = self.interpret(document)
+
+    def read(self, body: bytes) -> Reading:
+        """Return what a document says that is here whole."""
+        document = _parse(body)
+        if document is not None:
+            return self.interpret(document)
+        self.feed(body)
+        self.end(framed=True)
+        return self._reading
 
     def interpret(self, document: Mapping[str, object]) -> Reading:
         """Return what a whole document says."""
@@ -208,16 +218,8 @@ class EventReader:
 def _facts(document: Mapping[str, object], images: int, *, complete: bool = False, error: str | None = None) -> Reading:
     usage = read_usage(document.get("usage"), images=images)
     found, problem = (None, usage) if isinstance(usage, str) else (usage, None)
-    return Reading(
-        found,
-        problem,
-        word(document, "size"),
-        word(document, "quality"),
-        word(document, "output_format"),
-        images,
-        error,
-        complete,
-    )
+    size, quality, output_format = words(document)
+    return Reading(found, problem, size, quality, output_format, images, error, complete)
 
 
 def is_image(item: object) -> bool:
@@ -228,21 +230,23 @@ def is_image(item: object) -> bool:
     return (isinstance(inline, str) and inline != "") or (isinstance(link, str) and link != "")
 
 
-def word(document: Mapping[str, object], name: str) -> str | None:
-    """Return a field that was resolved to something; `auto` says nothing."""
-    value = document.get(name)
-    return value if isinstance(value, str) and 0 < len(value) <= _LONGEST_WORD and value != AUTO else None
+def words(document: Mapping[str, object], names: tuple[str, ...] = _RESOLVED) -> list[str | None]:
+    """Return fields that were resolved to something, by default size, quality and format; `auto` says nothing."""
+    return [
+        value if isinstance(value, str) and 0 < len(value) <= _LONGEST_WORD and value != AUTO else None
+        for value in map(document.get, names)
+    ]
 
 
 def _parse(text: bytes) -> dict[str, object] | None:
     try:
         if text[:1] == b"{" and text[1:2] != b"\0":  # UTF-8, so nothing need be found out about it
             written = text.decode("utf-8", "surrogatepass")
-            document, end = _decode(written)
+            document, end = _scan(written, 0)
             if end != len(written) and written[end:].strip(_SPACE):
                 return None
         else:
             document = json.loads(text)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, StopIteration):
         return None
     return document if isinstance(document, dict) else None

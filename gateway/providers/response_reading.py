@@ -13,7 +13,7 @@ from dataclasses import replace
 from gateway.domain.responses import ENDED, Said, TextUsage
 from gateway.domain.settlement import Reading
 from gateway.providers.outcome import error_code
-from gateway.providers.reading import DocumentReader, EventReader, word
+from gateway.providers.reading import DocumentReader, EventReader, words
 from gateway.providers.usage import CONTRADICTORY, LARGEST, MALFORMED, MISSING, read_usage
 
 MOST_KEPT = 1024 * 1024
@@ -30,7 +30,7 @@ class ResponseDocument(DocumentReader):
 
     def interpret(self, document: Mapping[str, object]) -> Reading:
         """Return what a whole response says."""
-        return read_response(document)
+        return replace(read_response(document), complete=True)
 
 
 class ResponseEvents(EventReader):
@@ -59,19 +59,20 @@ def read_response(document: Mapping[str, object]) -> Reading:
     tool = document.get("tool_usage")
     reported = tool.get("image_gen") if isinstance(tool, dict) else None
     usage = read_usage(reported, images=len(made)) if calls else None
-    last = made[-1] if made else {}
+    size, quality, output_format = words(made[-1] if made else {})
+    (status,) = words(document, ("status",))
     error = document.get("error")
     return Reading(
         usage=None if isinstance(usage, str) else usage,
         usage_problem=usage if isinstance(usage, str) else None,
-        size=word(last, "size"),
-        quality=word(last, "quality"),
-        output_format=word(last, "output_format"),
+        size=size,
+        quality=quality,
+        output_format=output_format,
         images=len(made),
         error=None if error is None else error_code(error),
         said=Said(
             id=_id(document.get("id")),
-            status=word(document, "status"),
+            status=status,
             text=None if isinstance(text, str) else text,
             calls=len(calls),
             problem=text if isinstance(text, str) else None,

@@ -19,6 +19,7 @@ from gateway.domain.errors import Unavailable
 from gateway.ports import Headers
 from gateway.ports.provider import Answer, Archive, Call, UpstreamFailure, is_collected
 from gateway.ports.storage import FULL, StorageUnavailable
+from gateway.ports.whole import WholeAnswer
 from gateway.ports.wrapped import WrappedAnswer
 from gateway.providers.as_asked import wanted_of
 from gateway.providers.collected import OUTPUT_FORMAT
@@ -43,7 +44,11 @@ _LOOKED_AT: Final = 256 * 1024
 
 
 def seen(answer: Answer, call: Call) -> Answer:
-    """Return an answer that is looked at as it goes by."""
+    """Return an answer that is looked at as it goes by; one that is here whole, and not to be kept, is at once."""
+    if isinstance(answer, WholeAnswer) and call.archive is None:
+        if (match := _FIRST.search(answer.body)) is not None and (found := _format_of(match[1])) is not None:
+            answer.headers = _with_format(answer.headers, found, wanted_of(call))
+        return answer
     kind = SeenCollectedAnswer if is_collected(answer) else SeenAnswer
     return kind(answer, call)
 
@@ -63,17 +68,7 @@ class SeenAnswer(WrappedAnswer):
     def headers(self) -> Headers:
         """What may be passed to the client, and the format of the first image if it is not the one asked for."""
         headers = self._answer.headers
-        same = self._found == self._wanted or self._wanted is None
-        if self._found is None or same or any(name == OUTPUT_FORMAT for name, _ in headers):
-            return headers
-        return [*headers, (OUTPUT_FORMAT, self._found)]
-
-    def at_once(self) -> bytes | None:
-        """Return the body if it is a short one that is here already, unless its images are to be kept."""
-        body = self._answer.at_once() if self._tap is None else None
-        if body is not None and (match := _FIRST.search(body)) is not None:
-            self._found = _format_of(match[1])
-        return body
+        return headers if self._found is None else _with_format(headers, self._found, self._wanted)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it comes."""
@@ -107,6 +102,13 @@ class SeenCollectedAnswer(SeenAnswer):
     def failures(self) -> Sequence[UpstreamFailure]:
         """What became of the calls that are left out."""
         return self._answer.failures if is_collected(self._answer) else ()
+
+
+def _with_format(headers: Headers, found: str, wanted: str | None) -> Headers:
+    """Return the headers with the format of an image, unless it is the one asked for."""
+    if wanted is None or found == wanted or any(name == OUTPUT_FORMAT for name, _ in headers):
+        return headers
+    return [*headers, (OUTPUT_FORMAT, found)]
 
 
 class Sniffer:

@@ -7,7 +7,7 @@ output_tokens, output_tokens_details?: {image_tokens, text_tokens}, total_tokens
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, Never
 
 from gateway.domain.settlement import Usage
@@ -23,6 +23,7 @@ ZERO_OUTPUT = "zero_output"
 CONTRADICTORY = "contradictory"
 
 _TOKENS = ("input_tokens", "output_tokens", "total_tokens")
+_DETAILS = ("input_tokens_details", "output_tokens_details")
 _KINDS = ("text_tokens", "image_tokens")
 _CACHED, _CACHED_DETAILS = "cached_tokens", "cached_tokens_details"
 _CACHED_KINDS = ("cached_text_tokens", "cached_image_tokens")
@@ -53,16 +54,21 @@ def read_usage(reported: object, *, images: int) -> Usage | str:
 
 
 def _read(reported: Mapping[str, object], images: int) -> Usage:
-    details, details_out = _details(reported, "input_tokens_details"), _details(reported, "output_tokens_details")
-    tokens_in, tokens_out, total, text_in, image_in, text_out, image_out = _counts(
-        *map(reported.get, _TOKENS), *map(details.get, _KINDS), *map(details_out.get, _KINDS)
-    )
+    details, details_out = map(reported.get, _DETAILS)
+    if not isinstance(details, dict):
+        details = _no_details(details)
+    if not isinstance(details_out, dict):
+        details_out = _no_details(details_out)
+    counts = [*map(reported.get, _TOKENS), *map(details.get, _KINDS), *map(details_out.get, _KINDS)]
+    tokens_in, tokens_out, total, text_in, image_in, text_out, image_out = _checked(counts)
     if tokens_in is None or tokens_out is None:
         raise _Unusable(MISSING)
     if total is not None and total != tokens_in + tokens_out:
         raise _Unusable(CONTRADICTORY)
-    text_in, image_in = _split(text_in, image_in, tokens_in)
-    text_out, image_out = _split(text_out, image_out, tokens_out)
+    if text_in is None or image_in is None or text_in + image_in != tokens_in:
+        text_in, image_in = _split(text_in, image_in, tokens_in)
+    if text_out is None or image_out is None or text_out + image_out != tokens_out:
+        text_out, image_out = _split(text_out, image_out, tokens_out)
     if image_out == 0 and (images > 0 or tokens_in + tokens_out == 0):  # every request has at least a prompt
         raise _Unusable(ZERO_OUTPUT)
     text_cached = image_cached = 0
@@ -93,10 +99,11 @@ def _cached(
     reported: Mapping[str, object], input_details: Mapping[str, object], text_in: int, image_in: int
 ) -> tuple[int, int]:
     """Return cached text and image tokens; where they are not split, text first, since less is saved on it."""
-    split = _details(reported, _CACHED_DETAILS)
-    total, within, text, image = _counts(
-        reported.get(_CACHED), input_details.get(_CACHED), *map(split.get, _CACHED_KINDS)
-    )
+    split = reported.get(_CACHED_DETAILS)
+    if not isinstance(split, dict):
+        split = _no_details(split)
+    counts = [reported.get(_CACHED), input_details.get(_CACHED), *map(split.get, _CACHED_KINDS)]
+    total, within, text, image = _checked(counts)
     if total is None:
         total = within
     if text is None and image is None:
@@ -110,24 +117,22 @@ def _cached(
     return text, image
 
 
-def _details(reported: Mapping[str, object], name: str) -> Mapping[str, object]:
-    details = reported.get(name)
-    if details is None:
-        return {}
-    if not isinstance(details, dict):
+def _no_details(told: object) -> Mapping[str, object]:
+    """Return that there are none, if nothing was told of them."""
+    if told is not None:
         raise _Unusable(MALFORMED)
-    return details
+    return {}
 
 
-def _counts(*values: object) -> list[int | None]:
+def _checked(values: Sequence[object]) -> Sequence[int | None]:
     """Return values of which each is a count, or None."""
-    return [
-        value if value is None or (type(value) is int and 0 <= value <= LARGEST) else _refused(value)
-        for value in values
-    ]
+    for value in values:
+        if value is not None and (type(value) is not int or not 0 <= value <= LARGEST):
+            _refuse(value)
+    return values  # type: ignore[return-value]  # each was looked at
 
 
-def _refused(value: object) -> Never:
+def _refuse(value: object) -> Never:
     if isinstance(value, bool) or not isinstance(value, int):
         raise _Unusable(MALFORMED)
     raise _Unusable(NEGATIVE if value < 0 else TOO_LARGE)

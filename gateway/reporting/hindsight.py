@@ -210,7 +210,7 @@ class _AsTheyWere:
         reasons = {str(each.get("route")): str(each.get("reason")) for each in told if isinstance(each, dict)}
         self._troubles = {route: reason for route, reason in reasons.items() if reason.startswith(GOES_LAST)}
 
-    def called(self) -> Collection[str]:
+    def suspects(self) -> Collection[str]:
         """Those that were in trouble."""
         return self._troubles.keys()
 

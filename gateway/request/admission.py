@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gateway.domain.budget import Denied, Quota, Scope
+from gateway.domain.budget import Denied, Held, Quota, Scope
 from gateway.domain.denial import denial
 from gateway.domain.errors import BudgetExceeded, ClientGone, GatewayError, InvalidRequest, RateLimited
+from gateway.domain.idempotency import Bound
 from gateway.domain.offer import Some, routes_of
 from gateway.domain.policy import WhenFull
 from gateway.domain.route import Quote, Route
@@ -18,7 +19,7 @@ from gateway.request.exchange import Admitted
 from gateway.request.hindrance import Hindrance, soonest, waited_for
 from gateway.request.waiting import Room, Turn, shutting_down
 from gateway.routing.capacity import Capacity
-from gateway.steps.reserve import Reserved, hold
+from gateway.steps.reserve import AlreadyBound, Purse, Reserved, candidates
 
 FOR_THE_ANSWER = 1.0
 """Seconds of the client's own patience that are left when waiting ends."""
@@ -30,10 +31,6 @@ A_REST = 10.0
 
 Leaving = Callable[[], Coroutine[None, None, None]]
 """Returns once the client is gone."""
-
-
-def _nobody() -> None:
-    """Tell nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,43 +47,31 @@ class Doors:
 
 
 class Admission:
-    """Admits one request, call by call; it may wait for its first one alone.
+    """Admits the requests of a process, call by call; one may wait for its first call alone.
 
     After a call that failed it does not: it has a token of a retry budget reserved, which others may need meanwhile.
-    `left` is None if the request goes on without its client, for others may have joined it. `held` is called with each
-    hold that is taken. `entitlement` is asked each time that waiting has come to something.
+    `entitlement` is asked each time that waiting has come to something.
     """
 
-    __slots__ = ("_bound", "_capacity", "_held", "_ledger", "_left", "_room", "entitlement")
-
-    def __init__(
-        self,
-        ledger: Ledger,
-        doors: Doors,
-        left: Leaving | None = None,
-        held: Callable[[], None] = _nobody,
-        entitlement: Entitlement | None = None,
-    ) -> None:
+    def __init__(self, ledger: Ledger, doors: Doors, entitlement: Entitlement | None = None) -> None:
         self._ledger = ledger
-        self._room = doors.room
         self._capacity = doors.capacity
-        self._left = left
-        self._held = held
         self.entitlement = entitlement
-        self._bound: float | None = None
+        self._room = doors.room
 
     def reserve(
         self,
         admitted: Admitted,
         quotes: Sequence[Quote],
-        *,
         release: Reserved | None,
-        give_back: Callable[[], Awaitable[None]],
+        give_back: Callable[[Admitted], Awaitable[None]],
+        left: Leaving | None,
     ) -> Coroutine[None, None, Reserved]:
         """Hold on the first quote that fits; where its routes are full, wait as policy says.
 
-        `release` is the attempt to give back in the same step, or by `give_back` where nothing can be asked. Raises
-        the error that says what stood in the way of each quote, AlreadyBound as `hold` does, ClientGone, and
+        `release` is the attempt to give back in the same step, or by `give_back` where nothing can be asked. `left` is
+        None if the request goes on without its client, for others may have joined it. Raises the error that says what
+        stood in the way of each quote, AlreadyBound if its binding belongs to another request, ClientGone, and
         Unavailable when the gateway shuts down.
 
         Where policy forbids to leave a full route for another (`reject`) and there is another, the quotes are offered
@@ -94,39 +79,50 @@ class Admission:
         Those before are offered again with it, since their refusal for money is what opens the next range.
         """
         if admitted.job_type.throttled.then is WhenFull.REJECT and len(set(routes_of(quotes))) > 1:
-            return self._one_by_one(admitted, quotes, release, give_back)
-        return self._among(admitted, quotes, release, give_back)
+            return self._one_by_one(admitted, quotes, release, give_back, left)
+        return self._among(admitted, quotes, release, give_back, left=left)
 
     async def _one_by_one(
         self,
         admitted: Admitted,
         quotes: Sequence[Quote],
         release: Reserved | None,
-        give_back: Callable[[], Awaitable[None]],
+        give_back: Callable[[Admitted], Awaitable[None]],
+        left: Leaving | None,
     ) -> Reserved:
         for number, quote in enumerate(quotes[:-1]):
             try:
-                return await self._among(admitted, [quote], release, give_back, refused=quotes[:number])
+                return await self._among(admitted, [quote], release, give_back, left=left, refused=quotes[:number])
             except (BudgetExceeded, InvalidRequest):
                 release = None
-        return await self._among(admitted, quotes[-1:], release, give_back, refused=quotes[:-1])
+        return await self._among(admitted, quotes[-1:], release, give_back, left=left, refused=quotes[:-1])
 
     async def _among(
         self,
         admitted: Admitted,
         quotes: Sequence[Quote],
         release: Reserved | None,
-        give_back: Callable[[], Awaitable[None]],
+        give_back: Callable[[Admitted], Awaitable[None]],
+        *,
+        left: Leaving | None,
         refused: Sequence[Quote] = (),
     ) -> Reserved:
         """Hold on one of the quotes, or wait for them; `refused` are asked for again, but not waited for."""
-        wait = admitted.job_type.throttled.wait or admitted.exchange.errand is not None
-        free, behind = self._unclaimed(quotes, late=admitted.exchange.errand is not None)
-        offered, resting = self._awake(free) if wait else (free, [])
-        hindrances, error = [*behind, *resting], None
+        late = admitted.exchange.errand is not None
+        wait = admitted.job_type.throttled.wait or late
+        offered, hindrances, error = quotes, list[Hindrance](), None
+        if self._room.queues:
+            offered, hindrances = self._unclaimed(quotes, late=late)
+        if wait:
+            offered, resting = self._awake(offered)
+            hindrances += resting
         if offered:
             offered = [*refused, *offered] if refused else offered
-            answer = await self._hold(admitted, offered, release)
+            try:
+                told = await self._ask(admitted, offered, release)
+            finally:
+                admitted.exchange.begun()
+            answer = self._heard(admitted, offered, release, told)
             if isinstance(answer, Reserved):
                 return answer
             full = self._room.hindrance(answer)
@@ -137,11 +133,11 @@ class Admission:
         hindrance = soonest(hindrances)
         assert hindrance is not None
         if not offered:
-            await give_back()
+            await give_back(admitted)
         bound = self._until(admitted)
         if not wait or admitted.exchange.failed or hindrance.due > bound:
             raise error if isinstance(error, RateLimited) else self._full(hindrance)
-        return await self._wait(admitted, quotes, hindrance, bound, refused)
+        return await self._wait(admitted, quotes, hindrance, bound, refused=refused, left=left)
 
     async def _wait(
         self,
@@ -149,11 +145,13 @@ class Admission:
         quotes: Sequence[Quote],
         hindrance: Hindrance,
         bound: float,
+        *,
         refused: Sequence[Quote],
+        left: Leaving | None,
     ) -> Reserved:
         """Queue up, and ask the ledger each time it is this request's turn."""
         admitted.exchange.begun()
-        left = asyncio.create_task(self._left()) if self._left is not None else None
+        leaving = asyncio.create_task(left()) if left is not None else None
         try:
             project, job_type, late = (
                 admitted.project.name,
@@ -164,7 +162,7 @@ class Admission:
                 await self._check(admitted)  # what changed before it had a place nobody has told it
                 while True:
                     began = self._room.clock()
-                    turn = await place.turn(left)
+                    turn = await place.turn(leaving)
                     waited = self._room.clock() - began
                     admitted.exchange.waited += waited
                     admitted.exchange.upstream_seconds += waited
@@ -174,7 +172,8 @@ class Admission:
                     offered, resting = self._awake(quotes)
                     if offered:
                         offered = [*refused, *offered] if refused else offered
-                        answer = await self._hold(admitted, offered, None)
+                        told = await self._ask(admitted, offered, None)
+                        answer = self._heard(admitted, offered, None, told)
                         if isinstance(answer, Reserved):
                             place.served()
                             return answer
@@ -184,45 +183,48 @@ class Admission:
                         resting += [full] if full else []
                     place.denied(soonest(resting) or hindrance)
         finally:
-            if left is not None:
-                left.cancel()
+            if leaving is not None:
+                leaving.cancel()
 
     async def _check(self, admitted: Admitted) -> None:
         if self.entitlement is not None:
             await self.entitlement.check(admitted)
 
-    async def _hold(self, admitted: Admitted, quotes: Sequence[Quote], release: Reserved | None) -> Reserved | Denied:
-        errand = admitted.exchange.errand
+    def _ask(
+        self, admitted: Admitted, quotes: Sequence[Quote], release: Reserved | None
+    ) -> Awaitable[Held | Denied | Bound]:
+        """Ask the ledger for a hold on the first quote that fits."""
+        exchange, about, project = admitted.exchange, admitted.about(), admitted.project
+        degrade, limits = exchange.wishes.degrade, self._capacity.limits
+        purse = Purse(admitted.caller, project, admitted.job_type, admitted.policy, degrade, limits)
+        errand = exchange.errand
         queued = errand.queued if errand is not None and release is None else None
-        try:
-            answer = await hold(
-                self._ledger,
-                admitted.request_id,
-                quotes,
-                admitted.purse_within(self._capacity.limits),
-                about=admitted.about(),
-                release=release.held.attempt if release is not None else queued,
-                binding=admitted.exchange.binding,
-                only_if_held=queued is not None,
-            )
-        finally:
-            admitted.exchange.begun()
-        if release is not None:
-            self.ended(release.quote)
-        if isinstance(answer, Reserved):
-            self._held()
-            if errand is not None:
-                errand.queued = None
-        return answer
+        return self._ledger.choose_and_hold(
+            exchange.inbound.request_id,
+            candidates(quotes, purse, about),
+            about=about,
+            release=release.held.attempt if release is not None else queued,
+            binding=exchange.binding,
+            allowance=project.offline_allowance,
+            only_if_held=queued is not None,
+        )
 
-    def ended(self, quote: Quote) -> None:
-        """Take note that a hold on a quote has ended, for those who wait for its route."""
-        self._room.ended(quote)
+    def _heard(
+        self, admitted: Admitted, quotes: Sequence[Quote], release: Reserved | None, told: Held | Denied | Bound
+    ) -> Reserved | Denied:
+        """Return what the ledger's answer to `_ask` comes to; raises AlreadyBound."""
+        if isinstance(told, Bound):
+            raise AlreadyBound(told)
+        if release is not None:
+            self._room.ended(release.quote)
+        if isinstance(told, Denied):
+            return told
+        if admitted.exchange.errand is not None:
+            admitted.exchange.errand.queued = None
+        return Reserved(quotes[told.index], told)
 
     def _unclaimed(self, quotes: Sequence[Quote], *, late: bool) -> tuple[Sequence[Quote], list[Hindrance]]:
         """Return the quotes whose routes nobody waits for who comes first, and what is known of the others."""
-        if self._room.empty:
-            return quotes, []
         ahead = [self._room.ahead(quote, late=late) for quote in quotes]
         free = [quote for quote, hindrance in zip(quotes, ahead, strict=True) if hindrance is None]
         return free, [hindrance for hindrance in ahead if hindrance is not None]
@@ -243,13 +245,14 @@ class Admission:
 
     def _until(self, admitted: Admitted) -> float:
         """Until when the request may wait: policy's time from the first wait on, or the client's if that ends first."""
-        if admitted.exchange.errand is not None:
-            return admitted.exchange.errand.until
-        if self._bound is None:
-            self._bound = self._room.clock() + admitted.job_type.throttled.wait
-            if (deadline := admitted.exchange.wishes.deadline) is not None:
-                self._bound = min(self._bound, admitted.exchange.inbound.received + deadline - FOR_THE_ANSWER)
-        return self._bound
+        exchange = admitted.exchange
+        if exchange.errand is not None:
+            return exchange.errand.until
+        if exchange.waits_until is None:
+            exchange.waits_until = self._room.clock() + admitted.job_type.throttled.wait
+            if (deadline := exchange.wishes.deadline) is not None:
+                exchange.waits_until = min(exchange.waits_until, exchange.inbound.received + deadline - FOR_THE_ANSWER)
+        return exchange.waits_until
 
     def _full(self, hindrance: Hindrance) -> RateLimited:
         seconds = max(hindrance.slot - self._room.clock(), 0.0)

@@ -6,19 +6,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
-from gateway.domain.budget import Held
 from gateway.domain.errors import GatewayError, UpstreamError
 from gateway.domain.settlement import CostSource
 from gateway.observe.event import UpstreamFailed, UpstreamFinished
-from gateway.ports import Headers
 from gateway.ports.provider import Provider, UpstreamFailure
 from gateway.ports.responses import Talk, Write
-from gateway.request.admission import Admission
 from gateway.request.attempt import PassedOn, Sent
 from gateway.request.delivery import Delivery
 from gateway.request.duplicates import Ending, Shared
 from gateway.request.exchange import Admitted
-from gateway.request.keeping import Keeping, Whole, error_answer
+from gateway.request.keeping import Whole, error_answer, keeping_of
 from gateway.request.means import Means, own_headers
 from gateway.request.relay import Relay
 from gateway.request.renewal import RenewedAttempts
@@ -39,31 +36,36 @@ Onward = Callable[[], Awaitable[Shown]]
 """Does what is left to be done for an answer while its client takes it."""
 
 
+async def _unkept(_chunk: bytes) -> None:
+    """Keep nothing of an answer."""
+
+
 class Arriving:
     """One request and what it has, as far as its answer needs it; `shared` is what others wait for that repeat it."""
+
+    __slots__ = ("_admitted", "_attempts", "_exchange", "_keeping", "_means", "_providers", "_relay", "shared")
 
     def __init__(
         self, admitted: Admitted, means: Means, providers: Mapping[str, Provider], relay: Relay, shared: Shared | None
     ) -> None:
         self._admitted = admitted
-        self._exchange = admitted.exchange
+        self._exchange = exchange = admitted.exchange
         self._means = means
         self._relay = relay
         self._providers = providers
-        self._shared = shared
-        self._keeping = Keeping(means.answers, means.ledger, admitted.exchange, relay)
-        left = None if shared or admitted.exchange.errand else relay.until_taken
-        admission = Admission(means.ledger, means.doors, left, self._keeping.held, means.entitlement)
-        self._attempts = RenewedAttempts(admission, means.settlements, providers, means.observer, means.budgets)
+        self.shared = shared
+        self._keeping = keeping_of(means.answers, means.ledger, exchange, relay)
+        left = None if shared or exchange.errand else relay.until_taken
+        self._attempts = RenewedAttempts(means, providers, left, self._keeping)
 
     async def _deliver(self, sent: Sent) -> Shown | Sent | PassedOn | Onward:
         """Relay the answer and settle in between; an answer that is no use may be followed by another one."""
         answer, talk, keeping = sent.answer, self._exchange.talk, self._keeping
-        record: Write | None = keeping.write if keeping.in_use else None
+        record: Write | None = keeping.write if keeping is not None else None
         if talk is not None:
-            record = talk.recording(answer.reading, keeping.write)
-        held = sent.reserved.held
-        delivery = Delivery(answer, self._relay, lambda cost: self._headers(held, cost), record=record)
+            record = talk.recording(answer.reading, record or _unkept)
+        head = partial(own_headers, self._admitted, self._means.today, sent.reserved.held)
+        delivery = Delivery(answer, self._relay, head, record)
         ended, broken = await self._pump(delivery, sent, held_back=True)
         if ended:
             return await self._conclude(sent, delivery, broken)
@@ -86,7 +88,7 @@ class Arriving:
             return await self._leave_to_follower(talk, sent, delivery, broken)
         seconds = sent.seconds + delivery.upstream_seconds
         settlement = settle(
-            admitted.request_id,
+            exchange.inbound.request_id,
             reserved.held.attempt,
             reserved.quote,
             reading,
@@ -99,19 +101,19 @@ class Arriving:
         if error is not None:
             await self._attempts.book(admitted, reserved, settlement)
             return await self._break_off(sent, delivery, broken or garbage(error), error)
-        before = exchange.cost.route if exchange.cost else 0
         if talk is not None:
             await talk.remember(reading)
-        if self._keeping.in_use:
-            await self._keeping.complete(answer.status, delivery.headers(before + settlement.cost.route))
+        if self._keeping is not None:
+            cost = settlement.cost.route + (exchange.cost.route if exchange.cost is not None else 0)
+            await self._keeping.complete(answer.status, delivery.headers(cost))
         await self._attempts.book(admitted, reserved, settlement)
-        if self._shared is not None:
-            self._shared.end(Ending(kept=admitted.request_id))
-        seconds = sent.seconds + delivery.upstream_seconds
+        if self.shared is not None:
+            self.shared.end(Ending(kept=admitted.request_id))
         self._means.observer.emit(UpstreamFinished(reserved.quote.route.name, seconds))
-        await delivery.finish(before + settlement.cost.route)
+        await delivery.finish(exchange.cost.route if exchange.cost is not None else None)
         exchange.client_seconds += delivery.client_seconds
-        return Shown(answer.status, reading.error or "")
+        told = reading.error or ""
+        return Shown(answer.status, told) if told or answer.status != GOOD.status else GOOD
 
     async def _leave_to_follower(
         self, talk: Talk, sent: Sent, delivery: Delivery, broken: UpstreamFailure | None
@@ -123,13 +125,14 @@ class Arriving:
         error = out_of_sight(reading, broken)
         if error is not None:
             self._means.observer.emit(UpstreamFailed(reserved.quote.route.name, (broken or garbage(error)).reason))
-            error.headers += self._headers(reserved.held)
+            error.headers += own_headers(self._admitted, self._means.today, reserved.held)
             kept = error_answer(error)
-            await self._keeping.instead(kept)
+            await self._keep_instead(kept)
             self._end(Ending(answer=kept))
             await delivery.break_off(error)
             return Shown(error.status, error.code)
-        await self._keeping.complete(answer.status, delivery.headers(None))
+        if self._keeping is not None:
+            await self._keeping.complete(answer.status, delivery.headers(None))
         self._end(Ending(kept=request_id))
         await delivery.finish(None)
         return Shown(answer.status, "")
@@ -140,7 +143,7 @@ class Arriving:
         """Read the answer on; returns whether it has ended, and the failure if it broke off."""
         ended, broken = True, None
         try:
-            ended = await delivery.pump(held_back=held_back)
+            ended = delivery.at_hand() or await delivery.pump(held_back=held_back)
         except UpstreamFailure as failure:
             broken = failure
         finally:
@@ -157,9 +160,11 @@ class Arriving:
         if not delivery.opened:
             following = await self._attempts.after(self._admitted, sent.reserved, failure)
             if following is not None:
-                await self._keeping.start_over()
+                if self._keeping is not None:
+                    await self._keeping.start_over()
                 return following
-        error.headers += self._headers(sent.reserved.held, self._exchange.cost.route if self._exchange.cost else 0)
+        cost = self._exchange.cost.route if self._exchange.cost else 0
+        error.headers += own_headers(self._admitted, self._means.today, sent.reserved.held, cost)
         await self._keep_error(error)
         await delivery.break_off(error)
         self._exchange.client_seconds += delivery.client_seconds
@@ -169,10 +174,11 @@ class Arriving:
         """Give the client the provider's own refusal as it came."""
         failure, cost = passed.failure, self._exchange.cost
         status = failure.status or UpstreamError.status
-        headers = [*failure.headers, *self._headers(passed.reserved.held, cost.route if cost else 0)]
+        own = own_headers(self._admitted, self._means.today, passed.reserved.held, cost.route if cost else 0)
+        headers = [*failure.headers, *own]
         refusal = Whole(status, headers, failure.body)
         if cost is not None:
-            await self._keeping.instead(refusal)
+            await self._keep_instead(refusal)
         self._end(Ending(answer=refusal))
         self._relay.open(status, headers)
         await self._relay.write(failure.body)
@@ -185,12 +191,13 @@ class Arriving:
             self._end(Ending(error=error))
             return
         answer = error_answer(error)
-        await self._keeping.instead(answer)
+        await self._keep_instead(answer)
         self._end(Ending(answer=answer))
 
-    def _end(self, ending: Ending) -> None:
-        if self._shared is not None:
-            self._shared.end(ending)
+    async def _keep_instead(self, answer: Whole) -> None:
+        if self._keeping is not None:
+            await self._keeping.instead(answer)
 
-    def _headers(self, held: Held | None = None, cost: int | None = None) -> Headers:
-        return own_headers(self._admitted, self._means.today(), held, cost)
+    def _end(self, ending: Ending) -> None:
+        if self.shared is not None:
+            self.shared.end(ending)

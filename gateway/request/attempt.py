@@ -5,23 +5,26 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, NoReturn
 
 from gateway.domain.errors import ClientGone, GatewayError, Unavailable
 from gateway.domain.record import record
 from gateway.domain.retry import RetryBudgets, jittered
 from gateway.domain.settlement import Outcome, Settlement, SettleResult
-from gateway.failpoint import reach
-from gateway.observe.event import FellBack, Observer, UpstreamFailed
-from gateway.ports import LedgerUnavailable, Settlements
+from gateway.failpoint import ARMED, reach
+from gateway.observe.event import Degraded, FellBack, Replaced, UpstreamFailed
+from gateway.ports import LedgerUnavailable
 from gateway.ports.provider import Answer, Provider, UpstreamFailure
-from gateway.request.admission import Admission
+from gateway.request.admission import Leaving
 from gateway.request.errand import NOT_HERE, cancelled
 from gateway.request.exchange import Admitted
 from gateway.request.exhausted import failed, ledger_unavailable
+from gateway.request.keeping import Keeping
+from gateway.request.means import Means
 from gateway.request.part_repeats import repeats_for
 from gateway.request.retrying import Course, Step
-from gateway.steps.accept import retry_count
+from gateway.steps.accept import RETRY_COUNT, retry_count
 from gateway.steps.reserve import AlreadyBound, Reserved
 from gateway.steps.send import send
 from gateway.steps.settle import charge, presume
@@ -48,40 +51,40 @@ class PassedOn:
 class Attempts:
     """Tries the routes of one admitted request; every hold it takes is ended here or handed on in `Sent`.
 
-    `budgets` belong to the process; without them the request has full ones of its own.
+    `left` returns once the client is gone; None if that ends no waiting. Without budgets that belong to the process the
+    request has full ones of its own.
     """
 
+    __slots__ = ("_budgets", "_course", "_keeping", "_left", "_means", "_open", "_providers", "_unbilled")
+
     def __init__(
-        self,
-        admission: Admission,
-        settlements: Settlements,
-        providers: Mapping[str, Provider],
-        observer: Observer,
-        budgets: RetryBudgets | None = None,
+        self, means: Means, providers: Mapping[str, Provider], left: Leaving | None, keeping: Keeping | None
     ) -> None:
-        self._admission = admission
-        self._settlements = settlements
+        self._means = means
         self._providers = providers
-        self._observer = observer
-        self._budgets = budgets or RetryBudgets(time.monotonic)
+        self._left = left
+        self._keeping = keeping
+        self._budgets = means.budgets or RetryBudgets(time.monotonic)
         self._course: Course | None = None
         self._open: Reserved | None = None
         self._unbilled = ""  # why the open hold may be given back, once that is sure
 
-    async def first_that_works(self, admitted: Admitted) -> Sent | PassedOn:
-        """Return the first usable answer; raises the error to show if there is none.
+    def first_that_works(self, admitted: Admitted) -> Coroutine[Any, Any, Sent | PassedOn | None]:
+        """Return what is to be awaited for the first usable answer; None comes of it if there is none: see `exhausted`.
 
         Called again after AlreadyBound it goes on where it was, so that all calls together keep to policy's bound.
         """
         if self._course is None:
-            counts = retry_count(admitted.exchange.inbound.headers) is not None
+            headers = admitted.exchange.inbound.headers
+            counts = RETRY_COUNT in headers and retry_count(headers) is not None
             quotes, retry = admitted.ranked.quotes, admitted.job_type.retry
             self._course = Course(quotes, retry, self._budgets, client_repeats=counts)
-        course = self._course
-        result = await self._go_on(admitted, course)
-        if result is None:
-            raise failed(course) from course.failures[-1].failure
-        return result
+        return self._go_on(admitted, self._course)
+
+    def exhausted(self) -> NoReturn:
+        """Raise the error to show where no answer is any use."""
+        assert self._course is not None
+        raise failed(self._course) from self._course.failures[-1].failure
 
     async def after(self, admitted: Admitted, reserved: Reserved, failure: UpstreamFailure) -> Sent | PassedOn | None:
         """Go on after an answer that is booked and no use, if policy says so; None if it does not, or nothing is left.
@@ -127,7 +130,8 @@ class Attempts:
                 if resumed is not None:
                     await self._give_back(admitted)  # its lease may have lapsed: the next hold would leave it as it is
             finally:
-                course.end_step()
+                if course.reserved:
+                    course.end_step()
 
     def _resumed(self, admitted: Admitted, course: Course) -> Reserved:
         """Take over the hold of a call that another process has sent."""
@@ -156,10 +160,11 @@ class Attempts:
     async def _reserve(self, admitted: Admitted, course: Course, step: Step) -> Reserved | None:
         """Hold on the first quote that fits, giving back the attempt before it in the same step; None if none fits."""
         admitted.exchange.attempts += 1
-        reach("before_hold")
+        if ARMED:
+            reach("before_hold")
         try:
-            reserved = await self._admission.reserve(
-                admitted, step.quotes, release=self._open, give_back=lambda: self._give_back(admitted)
+            reserved = await self._means.admission.reserve(
+                admitted, step.quotes, self._open, self._give_back, self._left
             )
         except AlreadyBound:
             admitted.exchange.attempts -= 1
@@ -177,22 +182,24 @@ class Attempts:
                 raise
             course.denied(step)
             return None
-        self._open, self._unbilled = reserved, "not_begun" if admitted.exchange.errand is not None else ""
-        reach("after_hold")
         exchange, quote = admitted.exchange, reserved.quote
+        self._open, self._unbilled = reserved, "not_begun" if exchange.errand is not None else ""
+        if self._keeping is not None:
+            self._keeping.held()
+        if ARMED:
+            reach("after_hold")
         exchange.quote = quote
-        if quote.degraded or quote.replaced is not None:
-            for told in exchange.changed(quote):
-                self._observer.emit(told)
-        if course.failures:
-            self._tell_of_fallback(course, reserved)
+        if course.failures or quote.degraded or quote.replaced is not None:
+            self._tell(course, exchange.changed(quote), quote.route.name)
         course.chosen(quote)
         return reserved
 
-    def _tell_of_fallback(self, course: Course, reserved: Reserved) -> None:
-        last, route = course.failures[-1], reserved.quote.route.name
-        if last.quote.route.name != route:
-            self._observer.emit(FellBack(last.quote.route.name, route, last.failure.reason))
+    def _tell(self, course: Course, changes: Sequence[Degraded | Replaced], route: str) -> None:
+        """Tell of what policy changed, and that the request fell back on another route."""
+        for told in changes:
+            self._means.observer.emit(told)
+        if course.failures and (last := course.failures[-1]).quote.route.name != route:
+            self._means.observer.emit(FellBack(last.quote.route.name, route, last.failure.reason))
 
     async def _may_begin(self, admitted: Admitted, reserved: Reserved) -> None:
         """Ask whether a task is still to be sent from here; its hold is given back if it is not."""
@@ -210,28 +217,30 @@ class Attempts:
 
     async def _send(self, admitted: Admitted, reserved: Reserved, *, resumed: bool = False) -> Sent | UpstreamFailure:
         """Call the provider; what may have been billed is booked at once."""
-        exchange = admitted.exchange
+        exchange, quote = admitted.exchange, reserved.quote
         if exchange.errand is not None and not resumed:
             await self._may_begin(admitted, reserved)
         began = time.monotonic()
         try:
-            reach("before_send")
+            if ARMED:
+                reach("before_send")
             answer = await send(
                 self._providers,
-                admitted.request_id,
-                reserved.quote,
+                exchange.inbound.request_id,
+                quote,
                 admitted.body,
                 exchange.links,
                 uploads=exchange.uploads,
                 submissions=exchange.errand.submissions if exchange.errand is not None else None,
                 archive=exchange.archive,
                 converter=exchange.converter,
-                repeats=repeats_for(reserved.quote, admitted.job_type.retry, self._budgets),
+                repeats=repeats_for(quote, admitted.job_type.retry, self._budgets) if quote.calls > 1 else None,
             )
-            reach("answer_begun")
+            if ARMED:
+                reach("answer_begun")
             return Sent(reserved, answer, time.monotonic() - began)
         except UpstreamFailure as failure:
-            self._observer.emit(UpstreamFailed(reserved.quote.route.name, failure.reason))
+            self._means.observer.emit(UpstreamFailed(reserved.quote.route.name, failure.reason))
             if failure.outcome is Outcome.UNKNOWN:
                 await self._presume(admitted, reserved, failure)
             elif charged := charge(
@@ -254,9 +263,9 @@ class Attempts:
         """End the hold of the last call, which was surely not billed, if it is still there."""
         if self._open is not None:
             reach("before_void")
-            await self._settlements.void(admitted.request_id, self._open.held.attempt, self._unbilled)
+            await self._means.settlements.void(admitted.request_id, self._open.held.attempt, self._unbilled)
             reach("after_void")
-            self._admission.ended(self._open.quote)
+            self._means.doors.room.ended(self._open.quote)
             self._open = None
 
     async def interrupted(self, admitted: Admitted, error: GatewayError | None = None) -> None:
@@ -278,11 +287,13 @@ class Attempts:
 
     async def book(self, admitted: Admitted, reserved: Reserved, settlement: Settlement) -> None:
         """Settle a hold and tell of it; the exchange's cost is that of all its attempts."""
-        reach("before_settle")
-        result = await self._settlements.settle(settlement)
-        reach("after_settle")
-        self._admission.ended(reserved.quote)
+        if ARMED:
+            reach("before_settle")
+        result = await self._means.settlements.settle(settlement)
+        if ARMED:
+            reach("after_settle")
+        self._means.doors.room.ended(reserved.quote)
         self._open = None
         admitted.exchange.booked(settlement)
         if result in (SettleResult.DONE, None):
-            self._observer.emit(admitted.hold_ended(reserved.quote, settlement))
+            self._means.observer.emit(admitted.hold_ended(reserved.quote, settlement))

@@ -22,11 +22,17 @@ class Beginning:
         self._free = places
         self._waiting: deque[asyncio.Future[None]] = deque()
 
+    def take(self) -> Callable[[], None] | None:
+        """Take a place, if one is free; returns what gives it back, to be called once, or None."""
+        if not self._free:
+            return None
+        self._free -= 1
+        return self._leave
+
     async def enter(self) -> Callable[[], None]:
         """Wait for a place, first come, first served; returns what gives it back, to be called once."""
-        if self._free:
-            self._free -= 1
-            return self._leave
+        if (leave := self.take()) is not None:
+            return leave
         place = asyncio.get_running_loop().create_future()
         self._waiting.append(place)
         try:

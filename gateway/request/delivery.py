@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from gateway.domain.errors import GatewayError
-from gateway.failpoint import reach
+from gateway.failpoint import ARMED, reach
 from gateway.ports import Headers
 from gateway.ports.provider import Answer
 from gateway.request.relay import Relay
@@ -22,6 +22,23 @@ class Delivery:
 
     `record` is given every byte of the body as it comes.
     """
+
+    __slots__ = (
+        "_answer",
+        "_chunks",
+        "_event_stream",
+        "_flows",
+        "_head",
+        "_headers",
+        "_held",
+        "_prepared",
+        "_received",
+        "_record",
+        "_relay",
+        "_tail",
+        "client_seconds",
+        "upstream_seconds",
+    )
 
     def __init__(
         self,
@@ -52,12 +69,21 @@ class Delivery:
 
     def headers(self, cost: int | None) -> Headers:
         """Return the headers that went out, or that will once the cost is known."""
-        return self._headers if self._headers is not None else self._with_own(cost)
-
-    def _with_own(self, cost: int | None) -> Headers:
+        if self._headers is not None:
+            return self._headers
         if self._prepared is None or self._prepared[0] != cost:
             self._prepared = cost, [*self._answer.headers, *self._head(cost)]
         return self._prepared[1]
+
+    def at_hand(self) -> bool:
+        """Take all of a body that is here already, where nobody records it; tells whether that is so."""
+        if self._record is not None or self._chunks is not None:
+            return False
+        body = self._answer.at_once()
+        if body is None:
+            return False
+        self._hold(body)
+        return True
 
     async def pump(self, *, held_back: bool = False) -> bool:
         """Read the answer to its end, passing on all but its last bytes; raises UpstreamFailure if it breaks off.
@@ -66,10 +92,9 @@ class Delivery:
         go on by another call.
         """
         if self._chunks is None:
-            if (body := self._answer.at_once()) is not None:
-                reach("mid_answer")
-                await self._take(body)
-                reach("answer_read")
+            if self._record is not None and (body := self._answer.at_once()) is not None:
+                await self._record(body)
+                self._hold(body)
                 return True
             self._chunks = self._answer.chunks()
         while not (self._flows and held_back):
@@ -87,16 +112,24 @@ class Delivery:
                 reach("answer_read")
                 return True
             reach("mid_answer")
-            await self._take(chunk)
+            if self._record is not None:
+                await self._record(chunk)
+            self._take(chunk)
         return False
 
-    async def _take(self, chunk: bytes) -> None:
+    def _hold(self, body: bytes) -> None:
+        """Take all of a body at once."""
+        if ARMED:
+            reach("mid_answer")
+        self._held.append(body)
+        if ARMED:
+            reach("answer_read")
+
+    def _take(self, chunk: bytes) -> None:
         self._received += len(chunk)
         self._held.append(chunk)
         if self._event_stream:
             self._tail = (self._tail + chunk[-4:])[-4:]
-        if self._record is not None:
-            await self._record(chunk)
         self._flows = self._event_stream or self._received > SMALL
 
     async def _room(self) -> None:
@@ -108,7 +141,7 @@ class Delivery:
     def open(self, cost: int | None = None) -> None:
         """Let the status line go out, unless it has."""
         if self._headers is None:
-            self._headers = self._with_own(cost)
+            self._headers = self.headers(cost)
             self._relay.open(self._answer.status, self._headers)
 
     async def _pass_on(self) -> None:
@@ -125,11 +158,17 @@ class Delivery:
 
     async def finish(self, cost: int | None) -> None:
         """Give the client the rest; the money is settled, or the cost (None) known to somebody else only later."""
-        reach("before_last_byte")
-        self.open(cost)
-        await self._write(self._held)
-        self._relay.close()
-        reach("after_last_byte")
+        if ARMED:
+            reach("before_last_byte")
+        if self._flows:
+            self.open(cost)
+            await self._write(self._held)
+            self._relay.close()
+        else:
+            self._headers = self.headers(cost)
+            self._relay.give(self._answer.status, self._headers, self._held)
+        if ARMED:
+            reach("after_last_byte")
 
     async def break_off(self, error: GatewayError) -> None:
         """Tell the client that the answer is not whole, in the way that is still open."""

@@ -22,6 +22,7 @@ from gateway.request.attempt import PassedOn, Sent
 from gateway.request.duplicates import Ending, reused
 from gateway.request.earlier import Earlier
 from gateway.request.entitlement import Superseded
+from gateway.request.means import own_headers
 from gateway.request.shadow import Shadows
 from gateway.steps.reserve import AlreadyBound
 from gateway.steps.write import REPLAYED
@@ -37,6 +38,8 @@ Rest = Callable[[], Awaitable[None]]
 
 class Flight(Arriving):
     """One request from its hold to its end. `shared` is what others wait for that repeat it meanwhile."""
+
+    __slots__ = ()
 
     async def run(self) -> None:
         """Do it to its end, whether or not the client stays."""
@@ -86,20 +89,21 @@ class Flight(Arriving):
 
     async def _land(self, shown: Shown) -> Rest | None:
         """Free what it had, and tell of it; what is kept of its answer takes as long as its client."""
-        exchange, relay, shadows = self._exchange, self._relay, self._means.shadows
-        if shadows is not None and (shown != GOOD or not exchange.sampled or exchange.replayed):
+        admitted, exchange, relay, shadows = self._admitted, self._exchange, self._relay, self._means.shadows
+        if admitted.job_type.shadow is None or shown != GOOD or not exchange.sampled or exchange.replayed:
             shadows = None
         if shadows is None:
-            await self._admitted.body.aclose()
+            await admitted.body.aclose()
         gone, sent = relay.client_gone, relay.bytes_out
         ended = exchange.finished(shown.status, code=shown.code, client_gone=gone, bytes_out=sent)
         self._means.observer.emit(ended)
-        return partial(self._keep_on, shadows) if shadows is not None or self._keeping.in_use else None
+        return partial(self._keep_on, shadows) if shadows is not None or self._keeping is not None else None
 
     async def _keep_on(self, shadows: Shadows | None) -> None:
         """Keep the answer as long as it may be asked for, and have the request repeated by its shadow."""
         try:
-            await self._keeping.end()
+            if self._keeping is not None:
+                await self._keeping.end()
         except BaseException:
             if shadows is not None:
                 await self._admitted.body.aclose()
@@ -109,8 +113,8 @@ class Flight(Arriving):
 
     def landed(self) -> None:
         """Tell those who wait for it still, if there are any, that it came to nothing."""
-        if self._shared is not None:
-            self._shared.end(Ending(error=InternalError("The request that this one repeats was interrupted.")))
+        if self.shared is not None:
+            self.shared.end(Ending(error=InternalError("The request that this one repeats was interrupted.")))
 
     def _fault(self, error: BaseException) -> GatewayError:
         """Return the error to show where the work was cut short; only a gateway that shuts down does so on purpose."""
@@ -128,7 +132,7 @@ class Flight(Arriving):
         rounds = 0
         while rounds < ROUNDS:
             try:
-                result: Sent | PassedOn | Shown | Onward = await self._attempts.first_that_works(self._admitted)
+                found = await self._attempts.first_that_works(self._admitted)
             except Superseded as superseded:
                 self._admitted, self._providers = await self._attempts.renewed(self._admitted, superseded)
                 continue
@@ -138,8 +142,11 @@ class Flight(Arriving):
                     return self._replay(earlier.bound.request_id, answer)
                 rounds += 1
                 continue
+            result: Sent | PassedOn | Shown | Onward = found or self._attempts.exhausted()
             while isinstance(result, Sent):
                 result = await self._deliver(result)
+                if isinstance(result, Shown):
+                    return result
             return await self._pass_on(result) if isinstance(result, PassedOn) else result
         raise UpstreamError("The requests that this one repeats all failed. Nothing was billed; please try again.")
 
@@ -147,18 +154,20 @@ class Flight(Arriving):
         """Wait for the answer of the request that this one repeats; None if nothing came of that."""
         if not bound.same:
             raise reused()
-        self._keeping.follow(bound.request_id)
+        keeping = self._keeping
+        assert keeping is not None, "whoever is bound, by a key or by a claim, may be repeated"
+        keeping.follow(bound.request_id)
         binding, began = self._exchange.binding, time.monotonic()
         claimed = binding is not None and binding.claim
         try:
             answer = await Earlier(self._means.ledger, self._means.answers).answer(bound.request_id, claimed=claimed)
         except BaseException:
             if claimed:
-                self._keeping.leave_behind()  # whoever asks next is to find what this one waited for
+                keeping.leave_behind()  # whoever asks next is to find what this one waited for
             raise
         self._exchange.upstream_seconds += time.monotonic() - began
         if answer is None:
-            self._keeping.follow(self._admitted.request_id)
+            keeping.follow(self._admitted.request_id)
         return answer
 
     def _replay(self, request_id: str, answer: Outbound) -> Onward:
@@ -182,7 +191,8 @@ class Flight(Arriving):
         """Give the client an error; no answer came, or none that is any use. A hold that is still open ends."""
         exchange = self._exchange
         await self._attempts.interrupted(self._admitted, error)
-        error.headers += self._headers(cost=(exchange.cost.route if exchange.cost else 0) if exchange.quote else None)
+        cost = (exchange.cost.route if exchange.cost else 0) if exchange.quote else None
+        error.headers += own_headers(self._admitted, self._means.today, cost=cost)
         if error.status in (402, 429) and exchange.quote is None:  # with a quote, it was a provider that refused
             self._means.observer.emit(RequestDenied(self._admitted.project.name, error.code))
         await self._keep_error(error)

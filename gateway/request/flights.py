@@ -68,7 +68,8 @@ class Flights:
             self._changed.set()
 
     def _landed(self, flight: Flight) -> None:
-        flight.landed()
+        if flight.shared is not None:
+            flight.landed()
         del self.running[flight]
         if self._changed is not None:
             self._changed.set()

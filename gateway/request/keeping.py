@@ -53,24 +53,38 @@ class Keeping:
     has it.
     """
 
-    def __init__(self, answers: Answers | None, ledger: Ledger, exchange: Exchange, relay: Relay) -> None:
+    __slots__ = (
+        "_answers",
+        "_compared",
+        "_complete",
+        "_held",
+        "_keyed",
+        "_ledger",
+        "_orphan_name",
+        "_orphaning",
+        "_own_id",
+        "_recording",
+        "_relay",
+        "_request_id",
+    )
+
+    def __init__(
+        self, answers: Answers | None, ledger: Ledger, exchange: Exchange, relay: Relay, *, keyed: bool, compared: bool
+    ) -> None:
         self._answers = answers
         self._ledger = ledger
         self._relay = relay
         self._own_id = self._request_id = exchange.inbound.request_id
         self._held = False
         self._orphan_name = exchange.orphan_name
-        self._keyed = (exchange.binding is not None and not exchange.binding.claim) or exchange.errand is not None
-        self._compared = exchange.sampled
+        self._keyed = keyed
+        self._compared = compared
         self._recording: Recording | None = None
         self._complete: tuple[int, Headers] | None = None
         self._orphaning: list[asyncio.Task[None]] = []
-        self.in_use = self._keyed or self._compared or self._orphan_name is not None
-        """Whether anybody may ask for the answer again."""
         if self._orphan_name is not None:
             relay.on_leave = self.leave_behind
-        if self.in_use:
-            self._begin()
+        self._begin()
 
     def _begin(self) -> None:
         if self._answers is not None:
@@ -100,8 +114,7 @@ class Keeping:
         """Let go of what was recorded; another answer follows."""
         if self._recording is not None:
             await self._recording.discard()
-        if self.in_use:
-            self._begin()
+        self._begin()
 
     def follow(self, request_id: str) -> None:
         """Take note that the answer is that of another request: if the client leaves, it leaves that one behind."""
@@ -142,6 +155,16 @@ class Keeping:
     async def _orphan(self, request_id: str) -> None:
         assert self._orphan_name is not None
         await leave_behind(self._ledger, self._orphan_name, request_id)
+
+
+def keeping_of(answers: Answers | None, ledger: Ledger, exchange: Exchange, relay: Relay) -> Keeping | None:
+    """Return what keeps the answer to a request; None if nobody may ask for it again."""
+    binding, job_type = exchange.binding, exchange.job_type
+    compared = job_type is not None and job_type.shadow is not None and exchange.sampled
+    keyed = (binding is not None and not binding.claim) or exchange.errand is not None
+    if not (keyed or compared or exchange.orphan_name is not None):
+        return None
+    return Keeping(answers, ledger, exchange, relay, keyed=keyed, compared=compared)
 
 
 async def leave_behind(ledger: Ledger, name: str, request_id: str) -> None:

@@ -10,11 +10,11 @@ from gateway.domain.budget import Held
 from gateway.domain.retry import RetryBudgets
 from gateway.observe.event import Observer
 from gateway.ports import Answers, Headers, Ledger, Settlements
-from gateway.request.admission import Doors
+from gateway.request.admission import Admission, Doors
 from gateway.request.entitlement import Entitlement
 from gateway.request.exchange import Admitted
 from gateway.request.shadow import Shadows
-from gateway.steps.write import Decision, write
+from gateway.steps.write import write
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +30,17 @@ class Means:
     shadows: Shadows | None = None
     doors: Doors = field(default_factory=Doors)
     entitlement: Entitlement | None = None
+    admission: Admission = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "admission", Admission(self.ledger, self.doors, self.entitlement))
 
 
-def own_headers(admitted: Admitted, today: date, held: Held | None = None, cost: int | None = None) -> Headers:
+def own_headers(
+    admitted: Admitted, today: Callable[[], date], held: Held | None = None, cost: int | None = None
+) -> Headers:
     """Return the gateway's own headers for a request as far as it has come; `cost` is nano-USD."""
     exchange = admitted.exchange
     quote = exchange.quote or admitted.ranked.quotes[0]
-    decision = Decision(admitted.request_id, admitted.job_type.name, quote, exchange.attempts, held, cost, exchange.arm)
-    return write(decision, today)
+    request_id, job_type = exchange.inbound.request_id, admitted.job_type.name
+    return write(request_id, job_type, quote, exchange.attempts, today, held=held, cost=cost, arm=exchange.arm)

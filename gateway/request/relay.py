@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from gateway.domain.errors import GatewayError
 from gateway.ports import Headers, Outbound, Truncated
@@ -19,24 +19,36 @@ CAPACITY = 128 * 1024
 class Relay(AsyncIterator[bytes]):
     """One answer on its way to one client."""
 
-    answered = False
-    """Whether there is an answer to begin with, or the error in its place."""
-    client_gone = False
-    """Whether the client left before the end."""
-    bytes_out = 0
-    on_leave: Callable[[], None] | None = None
-    """Called once, if the client leaves before the end."""
-    _head: tuple[int, Headers] | None = None
-    _error: GatewayError | None = None
-    _size = 0
-    _passing = 0
-    _ended = False
-    _aborted = False
-    _taken = False
+    __slots__ = (
+        "_aborted",
+        "_ended",
+        "_error",
+        "_head",
+        "_passing",
+        "_size",
+        "_taken",
+        "_waiting",
+        "_watchers",
+        "answered",
+        "bytes_out",
+        "client_gone",
+        "on_leave",
+    )
 
     def __init__(self) -> None:
+        self.answered = False
+        """Whether there is an answer to begin with, or the error in its place."""
+        self.client_gone = False
+        """Whether the client left before the end."""
+        self.bytes_out = 0
+        self.on_leave: Callable[[], None] | None = None
+        """Called once, if the client leaves before the end."""
+        self._head: tuple[int, Headers] | None = None
+        self._error: GatewayError | None = None
         self._waiting: deque[bytes] = deque()
         self._watchers: list[asyncio.Future[None]] = []
+        self._size = self._passing = 0
+        self._ended = self._aborted = self._taken = False
 
     async def head(self) -> Outbound:
         """Wait for the status line and headers; raises the error if there is no answer."""
@@ -69,6 +81,15 @@ class Relay(AsyncIterator[bytes]):
             self.answered, self._head = True, (status, headers)
             if self._watchers:
                 self._changed()
+
+    def give(self, status: int, headers: Headers, body: Sequence[bytes]) -> None:
+        """Give the client a whole answer that is less than it may be behind with, where nothing was given before."""
+        self.answered, self._head, self._ended = True, (status, headers), True
+        if not self.client_gone:
+            self._waiting.extend(filter(None, body))
+            self._size = self.bytes_out = sum(map(len, body))
+        if self._watchers:
+            self._changed()
 
     def fail(self, error: GatewayError) -> None:
         """Give the client an error in place of an answer; after the status line, abort the connection."""

@@ -15,7 +15,7 @@ class RenewedAttempts(Attempts):
 
     async def renewed(self, admitted: Admitted, superseded: Superseded) -> tuple[Admitted, Providers]:
         """Return the request as today's policy has it, and the providers, to begin anew; a task is told so."""
-        entitlement = self._admission.entitlement
+        entitlement = self._means.entitlement
         if entitlement is None or admitted.exchange.errand is not None:
             raise superseded
         admitted, self._providers = await entitlement.renewed(admitted)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from gateway.domain.offer import routes_of
 from gateway.domain.policy import OnUnknown, Retry
+from gateway.domain.record import record
 from gateway.domain.retry import RetryBudgets, backoff, jittered
 from gateway.domain.route import Quote
 from gateway.domain.settlement import Outcome
@@ -47,7 +48,7 @@ class Failed:
         return self.at + (self.failure.retry_after or 0.0)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Step:
     """One more call: wait `pause` seconds, with nothing held if there is any, then try the first quote that fits.
 
@@ -66,7 +67,8 @@ class Course:
     not repeat what was charged, for it is told not to.
     After a call that may have been billed only untried routes are left, where policy allows them.
 
-    Every step but the first is paid for from the retry budgets of the providers offered; `end_step` must follow each.
+    Every step but the first is paid for from the retry budgets of the providers offered; `end_step` must follow each
+    that leaves some of them `reserved`.
     """
 
     __slots__ = (
@@ -77,10 +79,10 @@ class Course:
         "_draw",
         "_order",
         "_out",
-        "_reserved",
         "_retry",
         "_tried",
         "failures",
+        "reserved",
     )
 
     def __init__(
@@ -95,7 +97,7 @@ class Course:
     ) -> None:
         self._order = quotes
         self._tried: tuple[tuple[str, bool], ...] = ()
-        self._out = self._barred = self._reserved = _NONE
+        self._out = self._barred = self.reserved = _NONE
         self._retry = retry
         self._budgets = budgets
         self._client_repeats = client_repeats
@@ -116,7 +118,7 @@ class Course:
     def next(self) -> Step | None:
         """Return what to try now; None if the request has failed for good."""
         if not self.failures:
-            untried = self._untried()
+            untried = self._untried() if self._out or self._tried else self._order
             return Step(untried) if untried else None
         by_batch = sum(failed.quote.batch is not None for failed in self.failures)
         if len(self.failures) - by_batch >= self._retry.attempts or by_batch >= MOST_BATCHES:
@@ -167,16 +169,16 @@ class Course:
         if self.failures[-1].quote.batch is not None:
             return list(quotes)
         seen = {failed.quote.route.provider.name for failed in self.failures}
-        for provider in {quote.route.provider.name for quote in quotes} - self._reserved:
+        for provider in {quote.route.provider.name for quote in quotes} - self.reserved:
             if self._budgets.of(provider).reserve(repeat=provider in seen):
-                self._reserved |= {provider}
-        return [quote for quote in quotes if quote.route.provider.name in self._reserved]
+                self.reserved |= {provider}
+        return [quote for quote in quotes if quote.route.provider.name in self.reserved]
 
     def chosen(self, quote: Quote) -> None:
         """Take note of where a hold was taken: the route is tried, whatever else it was offered for."""
         self._tried += ((quote.route.name, quote.batch is None),)
-        if self._reserved:
-            self._release(self._reserved - {quote.route.provider.name})
+        if self.reserved:
+            self._release(self.reserved - {quote.route.provider.name})
 
     def denied(self, step: Step) -> None:
         """Take note that no hold could be taken on any quote of a step: they are out for this request."""
@@ -195,14 +197,13 @@ class Course:
         self.failures.append(Failed(quote, failure, self._clock()))
 
     def end_step(self) -> None:
-        """Give back what is still reserved, however the step ended."""
-        if self._reserved:
-            self._release(self._reserved)
+        """Give back what is still `reserved`, however the step ended."""
+        self._release(self.reserved)
 
     def _release(self, providers: frozenset[str]) -> None:
         for provider in providers:
             self._budgets.of(provider).release()
-        self._reserved -= providers
+        self.reserved -= providers
 
     def retry_after(self) -> float:
         """Return the seconds until the first provider is ready (one if none said), and a little by chance."""

@@ -45,17 +45,8 @@ class Understanding:
 
         The exchange has its wishes already; it learns the rest here.
         """
-        if self.choices is None:
-            return self._admitted(exchange, caller, project, policy, body)
-        with self.choices.choosing() as choice:
-            admitted, terms = self._admitted(exchange, caller, project, policy, body)
-            ranked = admitted.ranked
-            choice.made(ranked.quotes[0].route.name, len(ranked.quotes), len(ranked.refusals))
-        return admitted, terms
-
-    def _admitted(
-        self, exchange: Exchange, caller: Caller, project: Project, policy: Policy, body: Body
-    ) -> tuple[Admitted, Later | None]:
+        if self.choices is not None:
+            return self._traced(exchange, caller, project, policy, body)
         setting = Setting(project, exchange.wishes, policy, self.today())
         question = question_of(exchange.inbound, body, caller, setting)
         known = None if question is None else recall(question, policy)
@@ -72,6 +63,17 @@ class Understanding:
         if self.linker is not None and body.images:
             exchange.uploads = self.linker.uploads(project.name)
         return Admitted(exchange, caller, project, job, job_type, policy, ranked, body), terms
+
+    def _traced(
+        self, exchange: Exchange, caller: Caller, project: Project, policy: Policy, body: Body
+    ) -> tuple[Admitted, Later | None]:
+        assert self.choices is not None
+        with self.choices.choosing() as choice:
+            untraced = replace(self, choices=None)
+            admitted, terms = untraced.admitted(exchange, caller, project, policy, body)
+            ranked = admitted.ranked
+            choice.made(ranked.quotes[0].route.name, len(ranked.quotes), len(ranked.refusals))
+        return admitted, terms
 
     def _anew(
         self, exchange: Exchange, caller: Caller, setting: Setting, body: Body, question: Question | None

@@ -75,14 +75,10 @@ class Room:
         self.clock = clock
         self._most = most
         self._lag = 1.0 + draw()
-        self._queues: dict[frozenset[str], _Queue] = {}
+        self.queues: dict[frozenset[str], _Queue] = {}
+        """Those in which somebody waits, by the routes that they wait for."""
         self._waiting: Counter[str] = Counter()
         self._closed = False
-
-    @property
-    def empty(self) -> bool:
-        """Whether nobody waits."""
-        return not self._queues
 
     @property
     def closed(self) -> bool:
@@ -98,7 +94,7 @@ class Room:
 
         Those who wait `late` may be overtaken by whoever does not.
         """
-        gates, queues = gates_of(quote), self._queues.values()
+        gates, queues = gates_of(quote), self.queues.values()
         return soonest(q.hindrance for q in queues if gates & q.hindrance.gates and (late or q.projects))
 
     def hindrance(self, denied: Denied) -> Hindrance | None:
@@ -140,9 +136,9 @@ class Room:
             message = f"{self._most} requests of job type {job_type!r} wait for a route already; please try again."
             raise RateLimited(message, retry_after=hindrance.slot - self.clock(), should_retry=True)
         key = frozenset(quote.route.name for quote in quotes)
-        queue = self._queues.get(key)
+        queue = self.queues.get(key)
         if queue is None:
-            queue = self._queues[key] = _Queue(hindrance)
+            queue = self.queues[key] = _Queue(hindrance)
         place = Place(self, key, project, job_type, bound, late=late)
         queue.line(late=late).setdefault(project, {})[place] = None
         self._waiting[job_type] += not late
@@ -151,10 +147,10 @@ class Room:
 
     def ended(self, quote: Quote) -> None:
         """Take note that a request in flight has ended: where such requests fill a route, the head asks at once."""
-        if not self._queues:
+        if not self.queues:
             return
         gates = gates_of(quote)
-        for queue in self._queues.values():
+        for queue in self.queues.values():
             if queue.asking is not None:
                 queue.missed |= gates
             if queue.hindrance.live and gates & queue.hindrance.gates:
@@ -163,14 +159,14 @@ class Room:
 
     def changed(self) -> None:
         """Tell everybody that the policy is another one now, so that they are decided anew."""
-        for queue in self._queues.values():
+        for queue in self.queues.values():
             for place in queue.places():
                 place.call(Turn.CHANGED)
 
     def close(self) -> None:
         """Send everybody away, whoever asks just now as soon as it is denied: the gateway shuts down."""
         self._closed = True
-        for queue in self._queues.values():
+        for queue in self.queues.values():
             for place in queue.places():
                 place.call(Turn.CLOSED)
 
@@ -190,11 +186,11 @@ class Room:
 
     def hindrance_of(self, place: Place) -> Hindrance:
         """Return what keeps the queue of a place waiting."""
-        return self._queues[place.key].hindrance
+        return self.queues[place.key].hindrance
 
     def denied(self, place: Place, hindrance: Hindrance) -> None:
         """The head found no room. All whose time is up before there will be any are told now."""
-        queue = self._queues[place.key]
+        queue = self.queues[place.key]
         if hindrance.live and hindrance.gates & queue.missed:  # it was judged before that one ended
             hindrance = replace(hindrance, due=self.clock())
         queue.asking, queue.hindrance, queue.due = None, hindrance, hindrance.due
@@ -205,7 +201,7 @@ class Room:
 
     def leave(self, place: Place, *, served: bool) -> None:
         """Somebody leaves; after the head the next one asks at once, of another project if this one was served."""
-        queue = self._queues[place.key]
+        queue = self.queues[place.key]
         line = queue.line(late=place.late)
         places = line[place.project]
         del places[place]
@@ -219,7 +215,7 @@ class Room:
             queue.asking, queue.due = None, self.clock()
         self._schedule(queue)
         if not (queue.projects or queue.late):
-            del self._queues[place.key]
+            del self.queues[place.key]
 
 
 class Place:

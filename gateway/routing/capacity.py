@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from gateway.domain.budget import Counted, Quota
@@ -59,6 +59,8 @@ class Capacity:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._routes: dict[str, _Known] = {}
+        self._tight: set[str] = set()
+        """Routes whose account said that nothing is left, or refused, until `trouble` finds that to be over."""
 
     def learn(self, route: str, headers: Mapping[str, str]) -> None:
         """Take note of `x-ratelimit-*` headers, names in lower case; what cannot be read is passed over."""
@@ -72,12 +74,15 @@ class Capacity:
                 until = now + min(span or 0.0, FORGOTTEN)
                 known = self._routes.setdefault(route, _Known())
                 known.said[name] = _Said(limit, left, until, now)
+                if left == 0:
+                    self._tight.add(route)
 
     def refused(self, route: str, retry_after: float | None) -> None:
         """Take note of a 429; `retry_after` is seconds, if it said."""
         rest = UNSAID if retry_after is None else min(retry_after, FORGOTTEN)
         known = self._routes.setdefault(route, _Known())
         known.refused_until = max(known.refused_until, self._clock() + rest)
+        self._tight.add(route)
 
     def learn_of(self, route: str, failures: Sequence[UpstreamFailure]) -> None:
         """Take note of what calls that failed were told."""
@@ -106,15 +111,25 @@ class Capacity:
             return 0.0
         return self.rest_until(quote.route.name, images=quote.job.n, tokens=quote.tokens)
 
+    def tight(self) -> Collection[str]:
+        """Return the routes whose accounts may have no room now."""
+        return self._tight
+
     def trouble(self, route: str) -> str | None:
         """Say that a route's account has no room now, in words; None if it may have."""
+        if route not in self._tight:
+            return None
         until = self.rest_until(route)
-        return f"is at its provider's limit for {math.ceil(until - self._clock())} s" if until else None
+        if not until:
+            self._tight.discard(route)
+            return None
+        return f"is at its provider's limit for {math.ceil(until - self._clock())} s"
 
     def adopt(self, before: Mapping[str, Route], after: Mapping[str, Route]) -> None:
         """Forget the routes that are gone under a new policy, or call another account or model now."""
         kept = {name for name, route in after.items() if name in before and _callee(before[name]) == _callee(route)}
         self._routes = {name: known for name, known in self._routes.items() if name in kept}
+        self._tight &= kept
 
     def limits(self, route: Route) -> tuple[Quota, ...]:
         """Return the limits of a route and its account, images per minute lowered to what the provider says they are.

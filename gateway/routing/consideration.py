@@ -127,12 +127,11 @@ def rank(considered: Considered, job: Job, setting: Setting, moment: Moment) -> 
 
 
 def troubles(routes: Collection[str], conditions: Conditions) -> dict[str, str]:
-    """Say of those in trouble why; only the routes that were called are asked for, of the many that there may be."""
-    called = conditions.called()
-    known = [name for name in called if name in routes] if len(called) < len(routes) else []
-    if len(known) != 1:
-        known = [name for name in routes if name in called]  # in order
-    return {name: why for name in known if (why := conditions.trouble(name)) is not None}
+    """Say of those in trouble why, in the order of the routes."""
+    suspects = conditions.suspects()
+    if not suspects:
+        return {}
+    return {name: why for name in routes if name in suspects and (why := conditions.trouble(name)) is not None}
 
 
 def _levels(

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 
 from gateway.domain.job import AUTO, Job, Size
 from gateway.domain.record import record
@@ -20,6 +21,7 @@ from gateway.domain.retry import jittered
 from gateway.domain.route import Route
 from gateway.observe.event import Observer, RouteEjected
 from gateway.ports.provider import UpstreamFailure
+from gateway.routing.capacity import Capacity
 
 FAILURES = 5
 """In a row, before a route is ejected."""
@@ -87,7 +89,7 @@ class Trial:
 class Health:
     """Implements `ports.Conditions`. One instance per process; `clock` is monotonic seconds, `draw` is from 0 to 1.
 
-    `capacity` says why a route has no room now, in words; it is asked first.
+    `capacity` says whether a route has room now; it is asked first.
     """
 
     def __init__(
@@ -95,7 +97,7 @@ class Health:
         observer: Observer,
         *,
         times: Times | None = None,
-        capacity: Callable[[str], str | None] | None = None,
+        capacity: Capacity | None = None,
         clock: Callable[[], float] = time.monotonic,
         draw: Callable[[], float] = random.random,
     ) -> None:
@@ -106,26 +108,29 @@ class Health:
         self._draw = draw
         self._routes: dict[str, _State] = {}
         self._latencies: dict[tuple[str, str, str], _Mean] = {}
+        self._fallen: set[str] = set()  # those ejected that are not known to have come back to all of their work
 
     def begin(self, route: Route, job: Job) -> Trial:
         """Take note of a call that is about to be made; `succeeded`, `failed` or `dropped` is to follow."""
         state = self._routes.get(route.name) or self._routes.setdefault(route.name, _State())
         trial = Trial(route, job, state.era)
-        now = self._clock()
-        if state.until is not None and now >= state.until and (state.probe is None or now >= state.taken):
-            state.probe, state.taken = trial, now + self._times.probe
+        if state.until is not None:
+            now = self._clock()
+            if now >= state.until and (state.probe is None or now >= state.taken):
+                state.probe, state.taken = trial, now + self._times.probe
         return trial
 
-    def called(self) -> Collection[str]:
-        """Return the routes of which anything may be known: those that this process has called."""
-        return self._routes.keys()
+    def suspects(self) -> Collection[str]:
+        """Return the routes that may be in trouble: those that were ejected lately, or may have no room."""
+        tight = self._capacity.tight() if self._capacity is not None else ()
+        return self._fallen if not tight else {*self._fallen, *tight}
 
     def trouble(self, route: str) -> str | None:
         """Say why a route had better not be called now; None lets the caller be the one that tries a half-open route.
 
         A route that is coming back is in trouble by chance, as often as its weight says, so ask once per request.
         """
-        if self._capacity is not None and (full := self._capacity(route)) is not None:
+        if self._capacity is not None and (full := self._capacity.trouble(route)) is not None:
             return full
         state = self._routes.get(route)
         if state is None or (state.until is None and state.returned is None):
@@ -133,6 +138,8 @@ class Health:
         now = self._clock()
         if state.until is None:
             weight = self._weight(state, now)
+            if weight >= 1:
+                self._fallen.discard(route)
             return "is coming back slowly after failures" if weight < 1 and self._draw() >= weight else None
         if now < state.until:
             return f"kept failing and is left alone for {math.ceil(state.until - now)} s"
@@ -169,6 +176,7 @@ class Health:
         gone = {name for name, route in before.items() if _callee(route) != _callee(after.get(name))}
         self._routes = {name: state for name, state in self._routes.items() if name not in gone}
         self._latencies = {key: mean for key, mean in self._latencies.items() if key[0] not in gone}
+        self._fallen -= gone
 
     def succeeded(self, trial: Trial, seconds: float) -> None:
         """Take note of a good answer, `seconds` from sending to its last byte."""
@@ -217,6 +225,7 @@ class Health:
         state.ejections = self._ejections(state, now) + 1
         seconds = jittered(min(self._times.ejection * state.ejections, self._times.longest), self._draw)
         state.goes(now + seconds)
+        self._fallen.add(route)
         self._observer.emit(RouteEjected(route, seconds))
 
     def _ejections(self, state: _State, now: float) -> int:
@@ -276,6 +285,7 @@ class _Mean:
         return None if now - self.at > times.memory else self.total / self.count
 
 
+@lru_cache(256)
 def _size_class(size: str) -> str:
     """A word for how much there is to draw; `auto` where that is the provider's choice."""
     parsed = Size.parse(size)

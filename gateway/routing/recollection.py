@@ -24,6 +24,8 @@ _FEW = 4
 """Quotes that are made for all requests at once, rather than when one of them is looked at."""
 _WEIGHT = 4
 """Of what is remembered of a request, besides its quotes."""
+_RECORD = 8
+"""Of what the ledger's record says of it and of its candidate, which are kept with them."""
 
 
 class Question(NamedTuple):
@@ -108,5 +110,5 @@ def _kept(question: Question, known: Understood, ranked: Ranked, policy: Policy)
         return ranked
     quotes = tuple(ranked.quotes) if len(ranked.quotes) <= _FEW else ranked.quotes
     ranked = replace(ranked, quotes=quotes)
-    policy.memory.keep(question, replace(known, ranked=ranked), _WEIGHT + len(quotes))
+    policy.memory.keep(question, replace(known, ranked=ranked), _WEIGHT + _RECORD + len(quotes))
     return ranked

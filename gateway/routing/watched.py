@@ -6,8 +6,9 @@ import time
 from collections.abc import AsyncIterator, Callable
 
 from gateway.domain.route import Route
-from gateway.domain.settlement import Outcome
+from gateway.domain.settlement import Outcome, Reading
 from gateway.ports.provider import Answer, Call, Cancellable, Provider, Submitted, UpstreamFailure, is_collected
+from gateway.ports.whole import WholeAnswer
 from gateway.ports.wrapped import WrappedAnswer
 from gateway.routing.capacity import Capacity
 from gateway.routing.health import Health, Trial
@@ -27,7 +28,8 @@ class WatchedProvider:
     async def send(self, call: Call) -> Answer:
         """Send the job, and watch how it ends."""
         route = call.route.name
-        trial, began = self._health.begin(call.route, call.job), self._clock()
+        began = self._clock()
+        trial = self._health.begin(call.route, call.job)
         try:
             answer = await self._provider.send(call)
         except UpstreamFailure as failure:
@@ -37,11 +39,16 @@ class WatchedProvider:
         except BaseException:
             self._health.dropped(trial)
             raise
-        if is_collected(answer):
-            self._capacity.learn_of(route, answer.failures)
         if limits := answer.rate_limits:
             self._capacity.learn(route, limits)
-        return WatchedAnswer(answer, self._health, trial, self._clock() - began, self._clock)
+        seconds = self._clock() - began
+        if isinstance(answer, WholeAnswer):
+            tell(self._health, trial, answer.reading(), seconds)
+            return answer
+        watched = WatchedAnswer(answer, self._health, trial, seconds, self._clock)
+        if is_collected(answer):
+            self._capacity.learn_of(route, answer.failures)
+        return watched
 
     async def cancel(self, route: Route, submitted: Submitted) -> bool:
         """Ask for work to be given up, where the provider can be asked."""
@@ -64,13 +71,6 @@ class WatchedAnswer(WrappedAnswer):
         self._seconds = seconds
         self._clock = clock
 
-    def at_once(self) -> bytes | None:
-        """Return the body if it is a short one that is here already."""
-        body = self._answer.at_once()
-        if body is not None:
-            self._judge()
-        return body
-
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it comes; the time that the reader takes does not count."""
         chunks, clock = self._answer.chunks(), self._clock
@@ -86,22 +86,20 @@ class WatchedAnswer(WrappedAnswer):
             if chunk is None:
                 break
             yield chunk
-        self._judge()
-
-    def _judge(self) -> None:
-        """Tell how a body went that came to its end."""
-        reading = self._answer.reading()
-        self.reading = lambda: reading  # which is final
-        if not reading.complete or not (reading.images or reading.said or self.event_stream):
-            garbage = UpstreamFailure(Outcome.UNKNOWN, "garbage", "the answer is no answer")
-            self._health.failed(self._trial, garbage)
-        elif reading.error:
-            self._health.dropped(self._trial)  # an error inside a stream may be the caller's own fault
-        else:
-            self._health.succeeded(self._trial, self._seconds)
+        tell(self._health, self._trial, self._answer.reading(), self._seconds, event_stream=self.event_stream)
 
     async def aclose(self) -> None:
         """Give the connection back, or close it if the body was not read to its end."""
         if not self._trial.over:
             self._health.dropped(self._trial)
         await self._answer.aclose()
+
+
+def tell(health: Health, trial: Trial, reading: Reading, seconds: float, *, event_stream: bool = False) -> None:
+    """Tell how a body went that came to its end."""
+    if not reading.complete or not (reading.images or reading.said or event_stream):
+        health.failed(trial, UpstreamFailure(Outcome.UNKNOWN, "garbage", "the answer is no answer"))
+    elif reading.error:
+        health.dropped(trial)  # an error inside a stream may be the caller's own fault
+    else:
+        health.succeeded(trial, seconds)

@@ -20,6 +20,8 @@ _DURATION = re.compile(r"([0-9]{1,6})([smh])", re.ASCII)
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 LONGEST_WAIT = 86_400
 """Seconds that a task may wait before it begins, and does where its client does not say."""
+RETRY_COUNT = "x-stainless-retry-count"
+"""The header in which clients' libraries count their repeats."""
 _OURS = "x-gateway-"
 _KNOWN = frozenset({"job-type", "lane", "max-cost", "dry-run", "degrade", "tags", "cache", "max-wait"})
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
@@ -58,7 +60,7 @@ def idempotency_key(headers: Mapping[str, str]) -> str | None:
 
 def retry_count(headers: Mapping[str, str]) -> int | None:
     """Return how often the client's library has repeated the request so far; None if it does not count, or not well."""
-    count = headers.get("x-stainless-retry-count")
+    count = headers.get(RETRY_COUNT)
     return int(count) if count is not None and _COUNT.fullmatch(count := count.strip()) else None
 
 

@@ -11,7 +11,9 @@ from gateway.ports import Keyring
 
 async def authenticate(headers: Mapping[str, str], keyring: Keyring) -> Caller:
     """Return who calls, by `Authorization: Bearer` or `api-key`; InvalidApiKey for all that is not a live key."""
-    key = _key(headers)
+    scheme, _, value = headers.get("authorization", "").partition(" ")
+    key = value.strip() if scheme.lower() == "bearer" else ""
+    key = key or headers.get("api-key", "").strip()
     if not key:
         raise InvalidApiKey(
             "You didn't provide an API key. Send it as `Authorization: Bearer igw_…` or `api-key: igw_…`."
@@ -22,11 +24,3 @@ async def authenticate(headers: Mapping[str, str], keyring: Keyring) -> Caller:
             "Incorrect API key provided. Ask your platform team for a gateway key (it starts with igw_)."
         )
     return caller
-
-
-def _key(headers: Mapping[str, str]) -> str:
-    scheme, _, value = headers.get("authorization", "").partition(" ")
-    value = value.strip()
-    if value and scheme.lower() == "bearer":
-        return value
-    return headers.get("api-key", "").strip()

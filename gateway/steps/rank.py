@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 
 from gateway.domain import money
+from gateway.domain.about import About
 from gateway.domain.errors import (
     BudgetExceeded,
     Forbidden,
@@ -42,6 +43,12 @@ class Ranked:
     """Of the job type's experiment, if the request is in it."""
     settled: bool = False
     """Whether neither chance nor how routes are doing had a say, nor a maximum cost."""
+    about: About | None = field(default=None, init=False, compare=False, repr=False)
+    """What the ledger's record said of the last request that came to this."""
+
+    def keep(self, about: About) -> None:
+        """Keep what the record says; it changes nothing else."""
+        object.__setattr__(self, "about", about)
 
 
 def check_lane(wishes: Wishes, project: Project) -> None:

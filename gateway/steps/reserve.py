@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from operator import is_
 from typing import overload
 
 from gateway.domain import money
-from gateway.domain.budget import Budget, Candidate, Counted, Denied, Held, Line, Quota, Scope, View
+from gateway.domain.budget import Budget, Candidate, Counted, Held, Line, Quota, Scope, View
 from gateway.domain.caller import Caller
-from gateway.domain.idempotency import Binding, Bound
+from gateway.domain.idempotency import Bound
 from gateway.domain.policy import JobType, Policy, Project, Shadow
 from gateway.domain.record import record
 from gateway.domain.route import ProviderConfig, Quote, Route, RouteLimits
-from gateway.ports import Ledger
 
 MINUTE, DAY = 60, 86_400
 REMEMBERED = 4096
@@ -84,35 +84,11 @@ class AlreadyBound(Exception):
         self.bound = bound
 
 
-async def hold(
-    ledger: Ledger,
-    request_id: str,
-    quotes: Sequence[Quote],
-    purse: Purse,
-    *,
-    about: Mapping[str, object],
-    release: int | None = None,
-    binding: Binding | None = None,
-    only_if_held: bool = False,
-) -> Reserved | Denied:
-    """Hold the worst case on the first quote that fits, or return what stood in the way of each.
-
-    `release` is given back whatever the answer, or `only_if_held`. Raises AlreadyBound if `binding` belongs to another
-    request.
-    """
-    candidates = _Candidates(quotes, purse, about)
-    answer = await ledger.choose_and_hold(
-        request_id,
-        candidates,
-        about=about,
-        release=release,
-        binding=binding,
-        allowance=purse.project.offline_allowance,
-        only_if_held=only_if_held,
-    )
-    if isinstance(answer, Bound):
-        raise AlreadyBound(answer)
-    return answer if isinstance(answer, Denied) else Reserved(quotes[answer.index], answer)
+def candidates(quotes: Sequence[Quote], purse: Purse, about: Mapping[str, object]) -> Sequence[Candidate]:
+    """Return the candidates of quotes; `about` is what the ledger's record says of the request."""
+    if len(quotes) == 1:
+        return (candidate(quotes[0], purse, asked=about),)
+    return _Candidates(quotes, purse, about)
 
 
 class _Candidates(Sequence[Candidate]):
@@ -147,8 +123,15 @@ def candidate(quote: Quote, purse: Purse, *, asked: Mapping[str, object] | None 
     `asked` are the values of the client's request that the record of a degraded one shows beside its own.
     """
     limits = purse.limits(quote.route) if quote.batch is None else None
-    lines = _lines(_covering.rules(purse, quote.route, limits), quote)
-    return Candidate(quote.route.name, lines, _facts(quote, asked or {}), quote.pressure)
+    made_of = (purse.policy, purse.project, purse.job_type, limits)
+    if quote.held is not None and all(map(is_, quote.held[0], made_of)):
+        return quote.held[1]
+    rules = _covering.rules(purse, quote.route, limits)
+    lines = _lines(rules.of(purse.caller.key_id), quote)
+    made = Candidate(quote.route.name, lines, _facts(quote, asked or {}), quote.pressure)
+    if not (rules.keyed or quote.degraded):  # whose record shows what else the client said
+        object.__setattr__(quote, "held", (made_of, made))
+    return made
 
 
 @record(frozen=True, slots=True)
@@ -163,6 +146,10 @@ class _Rules:
     """Each rule, and which of the amounts it counts."""
     keyed: bool
 
+    def of(self, key: str) -> Sequence[tuple[Budget | Quota, str]]:
+        """Return those under which requests of a key fall."""
+        return [each for each in self.every if each[0].scope.key in (None, key)] if self.keyed else self.every
+
 
 class _Covering:
     """The rules under which requests fall, worked out once for each combination while one policy lasts."""
@@ -171,9 +158,7 @@ class _Covering:
         self._policy: Policy | None = None
         self._known: dict[tuple[int, int, int, bool], _Rules] = {}
 
-    def rules(
-        self, purse: Purse, route: Route, limits: tuple[Quota, ...] | None
-    ) -> Sequence[tuple[Budget | Quota, str]]:
+    def rules(self, purse: Purse, route: Route, limits: tuple[Quota, ...] | None) -> _Rules:
         """Return the rules, in order; `limits` are the route's own and its account's, None for a batch."""
         if purse.policy is not self._policy or len(self._known) >= REMEMBERED:
             self._policy = purse.policy
@@ -182,9 +167,7 @@ class _Covering:
         known = self._known.get(at)
         if known is None or known.limits != limits:
             known = self._known[at] = _rules(purse, route, limits)
-        if not known.keyed:
-            return known.every
-        return [(rule, what) for rule, what in known.every if rule.scope.key in (None, purse.caller.key_id)]
+        return known
 
 
 _covering = _Covering()

@@ -131,10 +131,10 @@ class _Priced(NamedTuple):
 def _price(quote: Quote, part: PartReading, multiplier: Fraction) -> _Priced:
     if part.charged_for is not None:
         return _charged(quote, part.charged_for, part.reading, multiplier)
-    reading = believed(quote, part.reading)
-    if _is_unknown(quote, reading):
-        return _Priced(quote.job, quote.worst, CostSource.PRESUMED, reading)
-    return _Priced(quote.job, *cost(quote, reading, multiplier), reading)
+    weighed = believed(quote, part.reading)
+    if _is_unknown(quote, weighed.reading):
+        return _Priced(quote.job, quote.worst, CostSource.PRESUMED, weighed.reading)
+    return _Priced(quote.job, *cost(quote, weighed, multiplier), weighed.reading)
 
 
 def _charges(quote: Quote, failure: UpstreamFailure, multiplier: Fraction) -> list[_Priced]:
@@ -155,8 +155,8 @@ def _charged(quote: Quote, word: str, said: Reading, multiplier: Fraction) -> _P
     charges for such; and what a bill would say that is missing, or cannot be believed, nobody knows.
     """
     one, charges = replace(quote, job=replace(quote.job, n=1)), word in quote.route_price.charged_for
-    reading = believed(one, said)
-    amounts, source = cost(one, reading, multiplier)
+    weighed = believed(one, said)
+    reading, (amounts, source) = weighed.reading, cost(one, weighed, multiplier)
     official = amounts.official if word in quote.official_price.charged_for else 0
     metered = is_metered(quote.route_price, reading)
     if not (charges or metered or _tells_bill(said)) or (reading.units == 0 and not metered):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from email.utils import format_datetime
+from typing import NamedTuple
 
 from gateway.domain import money
-from gateway.domain.budget import Budget, Counted, Held
-from gateway.domain.record import record
+from gateway.domain.budget import Budget, Counted, Held, Line, Quota
 from gateway.domain.route import Quote
 from gateway.domain.trial import Arm
 from gateway.ports import Headers
@@ -19,70 +20,94 @@ OF_THE_ROUTE = frozenset(
     {"X-Gateway-Route", "X-Gateway-Cost-Estimate", "X-Gateway-Degraded", "X-Gateway-Replaced", "Sunset", "Deprecation"}
 )
 """Headers that tell of the route that serves."""
+REMEMBERED = 1024
+"""Sets of lines of which it is kept where budgets and quotas stand."""
 REPLAYED = ("Idempotent-Replayed", "true")
 """Says that an answer is that of an earlier request."""
 
 
-@record(frozen=True, slots=True)
-class Decision:
-    """What the headers tell: the hold is None where none was taken, `cost` (nano-USD) where it is not known yet."""
+def write(
+    request_id: str,
+    job_type: str,
+    quote: Quote,
+    attempts: int,
+    today: Callable[[], date],
+    *,
+    held: Held | None = None,
+    cost: int | None = None,
+    arm: Arm | None = None,
+) -> Headers:
+    """Return the gateway's own response headers.
 
-    request_id: str
-    job_type: str
-    quote: Quote
-    attempts: int
-    held: Held | None = None
-    cost: int | None = None
-    arm: Arm | None = None
-
-
-def write(decision: Decision, today: date) -> Headers:
-    """Return the gateway's own response headers."""
+    `held` is None where no hold was taken, `cost` (nano-USD) where it is not known yet.
+    """
     headers = [
-        ("x-request-id", decision.request_id),
-        ("X-Gateway-Route", decision.quote.route.name),
-        ("X-Gateway-Job-Type", decision.job_type),
-        ("X-Gateway-Attempts", str(decision.attempts)),
-        ("X-Gateway-Cost-Estimate", money.format_usd(decision.quote.worst.route)),
+        ("x-request-id", request_id),
+        ("X-Gateway-Route", quote.route.name),
+        ("X-Gateway-Job-Type", job_type),
+        ("X-Gateway-Attempts", str(attempts)),
+        ("X-Gateway-Cost-Estimate", money.format_usd(quote.worst.route)),
         ("Cache-Control", "no-store"),
     ]
-    if decision.arm is not None:
-        headers.append(("X-Gateway-Experiment", str(decision.arm)))
-    if decision.quote.degraded:
-        changes = ", ".join(f"{name}={value}" for name, value in decision.quote.degraded.items())
-        headers.append(("X-Gateway-Degraded", changes))
-    if decision.quote.replaced is not None:
-        headers.append(("X-Gateway-Replaced", f"{decision.quote.replaced} -> {decision.quote.route.model.name}"))
-    if decision.cost is not None:
-        headers.append((COST, money.format_usd(decision.cost)))
-    if decision.held is not None:
-        headers += _remaining(decision.held)
-    return headers + _retirement(decision.quote.retired or decision.quote.route.model.retires, today)
+    if arm is not None:
+        headers.append(("X-Gateway-Experiment", str(arm)))
+    if quote.degraded:
+        headers.append(("X-Gateway-Degraded", ", ".join(f"{name}={value}" for name, value in quote.degraded.items())))
+    if quote.replaced is not None:
+        headers.append(("X-Gateway-Replaced", f"{quote.replaced} -> {quote.route.model.name}"))
+    if cost is not None:
+        headers.append((COST, money.format_usd(cost)))
+    if held is not None:
+        _add_remaining(headers, held)
+    retires = quote.retired or quote.route.model.retires
+    return headers if retires is None else headers + _retirement(retires, today())
 
 
-def _remaining(held: Held) -> list[tuple[str, str]]:
-    least, tightest, images, reset = None, None, 0, 0
-    for line, left, turns in zip(held.lines, held.figures[0::2], held.figures[1::2], strict=True):
-        rule = line.rule
-        if isinstance(rule, Budget):
-            least = left if least is None or left < least else least
-        elif rule.counted is Counted.IMAGES and (tightest is None or left < images):
-            tightest, images, reset = rule, left, turns
-    headers: list[tuple[str, str]] = []
-    if least is not None:
-        headers.append(("X-Gateway-Budget-Remaining", money.format_usd(max(least, 0) * money.NANO_PER_MICRO)))
-    if tightest is not None:
-        headers += [
-            ("x-ratelimit-limit-images", str(tightest.limit)),
-            ("x-ratelimit-remaining-images", str(max(images, 0))),
-            ("x-ratelimit-reset-images", f"{max(reset, 0) / 1000:.3f}s"),
-        ]
-    return headers
+class _Places(NamedTuple):
+    """Where the figures of budgets and of quotas of images stand in a hold of these lines."""
+
+    lines: Sequence[Line]
+    budgets: tuple[int, ...]
+    images: tuple[int, ...]
 
 
-def _retirement(retires: date | None, today: date) -> list[tuple[str, str]]:
+_places: dict[int, _Places] = {}
+"""By the identity of lines, which requests that are alike share."""
+
+
+def _places_of(lines: Sequence[Line]) -> _Places:
+    if len(_places) >= REMEMBERED:
+        _places.clear()
+    rules = [line.rule for line in lines]
+    budgets = tuple(2 * at for at, rule in enumerate(rules) if isinstance(rule, Budget))
+    images = tuple(
+        2 * at for at, rule in enumerate(rules) if isinstance(rule, Quota) and rule.counted is Counted.IMAGES
+    )
+    known = _places[id(lines)] = _Places(lines, budgets, images)
+    return known
+
+
+def _add_remaining(headers: list[tuple[str, str]], held: Held) -> None:
+    """Add what is left of the tightest budget and of the tightest quota of images."""
+    lines, figures = held.lines, held.figures
+    known = _places.get(id(lines))
+    if known is None or known.lines is not lines:
+        known = _places_of(lines)
+    if known.budgets:
+        least = max(min(map(figures.__getitem__, known.budgets)), 0)
+        headers.append(("X-Gateway-Budget-Remaining", money.format_usd(least * money.NANO_PER_MICRO)))
+    if known.images:
+        at = min(known.images, key=figures.__getitem__)
+        headers += (
+            ("x-ratelimit-limit-images", str(lines[at // 2].rule.limit)),
+            ("x-ratelimit-remaining-images", str(max(figures[at], 0))),
+            ("x-ratelimit-reset-images", f"{max(figures[at + 1], 0) / 1000:.3f}s"),
+        )
+
+
+def _retirement(retires: date, today: date) -> list[tuple[str, str]]:
     """`Sunset` (RFC 8594) and `Deprecation` (RFC 9745, from the day on which we begin to warn)."""
-    if retires is None or retires - today > RETIREMENT_NOTICE:
+    if retires - today > RETIREMENT_NOTICE:
         return []
     end = datetime.combine(retires, time.min, UTC)
     since = int((end - RETIREMENT_NOTICE).timestamp())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.domain.errors import GatewayError, UpstreamError
@@ -34,9 +34,10 @@ class KeptRequest:
 class Gathered(Relay):
     """A relay without a client: it never waits, and holds nothing until there is an answer, for tasks are many."""
 
+    answered = client_gone = False
     bytes_out = 0
     on_leave = None
-    _status = 0
+    _size = _passing = _status = 0
     _headers: Headers = ()
     _body: bytearray | None = None
     _error: GatewayError | None = None
@@ -47,6 +48,10 @@ class Gathered(Relay):
     def open(self, status: int, headers: Headers) -> None:
         """Take the status line; the body follows."""
         self._status, self._headers, self._body = status, headers, bytearray()
+
+    def give(self, status: int, headers: Headers, body: Sequence[bytes]) -> None:
+        """Take a whole answer."""
+        self._status, self._headers, self._body = status, headers, bytearray().join(body)
 
     def fail(self, error: GatewayError) -> None:
         """Take an error in place of an answer, or of the rest of one."""

@@ -114,7 +114,7 @@ class Desk:
         record = TaskRecord(order, TaskStatus.PENDING, order.created)
         route = admitted.exchange.quote.route.name if admitted.exchange.quote else ""
         estimated = self.conditions.latency(route, admitted.job) if self.conditions is not None else None
-        own = own_headers(admitted, self.today(), held)
+        own = own_headers(admitted, self.today, held)
         return _answer(document(record, estimated=estimated), terms, own)
 
     async def _hold(self, admitted: Admitted) -> Held | Bound:

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl
 
 from starlette.routing import Route, Router
 
+from gateway.ports import Outbound
 from gateway.web.admin_guard import AdminGuard
 from gateway.web.app import alive, not_ready
 from gateway.web.boundary import ErrorBoundary
@@ -107,8 +108,8 @@ async def read_object(context: RequestContext) -> Mapping[str, object]:
 
 
 def _guarded(handler: Handler, guard: AdminGuard) -> Handler:
-    async def check(context: RequestContext) -> None:
+    async def check(context: RequestContext) -> Outbound | None:
         guard.check(context)
-        await handler(context)
+        return await handler(context)
 
     return check

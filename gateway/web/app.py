@@ -6,8 +6,9 @@ from starlette.routing import Route, Router
 
 from gateway.domain.errors import Unavailable
 from gateway.front import Gateway
+from gateway.ports import Outbound
 from gateway.web.assets import AssetEndpoints
-from gateway.web.boundary import ErrorBoundary
+from gateway.web.boundary import STALL_SECONDS, ErrorBoundary
 from gateway.web.context import Endpoint, Handler, RequestContext
 from gateway.web.hints import HintEndpoint
 from gateway.web.images import ImageEndpoints
@@ -19,7 +20,6 @@ from gateway.web.shedding import Shedding
 from gateway.web.tasks import TaskEndpoints
 from gateway.web.wrong_keys import WrongKeys
 
-_STALL_SECONDS = 120.0
 _DEPLOYMENTS = "/openai"
 """First part of the paths that clients of deployment-style accounts send; they name the model in the path."""
 
@@ -28,7 +28,7 @@ def create_app(
     gateway: Gateway,
     limits: BodyLimits | None = None,
     *,
-    stall_seconds: float = _STALL_SECONDS,
+    stall_seconds: float = STALL_SECONDS,
     shedding: Shedding | None = None,
     wrong_keys: WrongKeys | None = None,
 ) -> ErrorBoundary:
@@ -36,8 +36,8 @@ def create_app(
 
     A client that is behind with reading its answer for more than `stall_seconds` is cut off.
     """
-    images = ImageEndpoints(gateway, limits or BodyLimits(), stall_seconds)
-    records, tasks, assets = _Records(gateway), TaskEndpoints(gateway), AssetEndpoints(gateway, stall_seconds)
+    images = ImageEndpoints(gateway, limits or BodyLimits())
+    records, tasks, assets = _Records(gateway), TaskEndpoints(gateway), AssetEndpoints(gateway)
     deployment = f"{_DEPLOYMENTS}/deployments/{{name}}"
     routes: list[Route] = [  # in the order of how often they are asked for: each is tried before the next
         _post("/v1/images/generations", images.generations),
@@ -49,7 +49,7 @@ def create_app(
         _post("/v1/hints/{token}", HintEndpoint(gateway.hint)),
         _get("/openapi.json", endpoint(DATA, lambda: routes)),
     ]
-    talks = ResponseEndpoints(gateway, limits or BodyLimits(), stall_seconds)
+    talks = ResponseEndpoints(gateway, limits or BodyLimits())
     for prefix in ("/v1", "", f"{_DEPLOYMENTS}/v1"):
         routes += [
             _post(f"{prefix}/images/generations", images.generations),
@@ -68,7 +68,8 @@ def create_app(
             _post(f"{prefix}/responses/{{id}}/cancel", talks.cancel),
             _get(f"{prefix}/responses/{{id}}/input_items", talks.input_items),
         ]
-    return ErrorBoundary(Router(routes, redirect_slashes=False, default=Endpoint(talks.passed)), shedding, wrong_keys)
+    router = Router(routes, redirect_slashes=False, default=Endpoint(talks.passed))
+    return ErrorBoundary(router, shedding, wrong_keys, stall_seconds=stall_seconds)
 
 
 async def alive(context: RequestContext) -> None:
@@ -89,8 +90,8 @@ def _get(path: str, handler: Handler) -> Route:
 def _get_or_delete(path: str, get: Handler, delete: Handler) -> Route:
     """Return one route for both, so that the refusal of any other method names both."""
 
-    async def either(context: RequestContext) -> None:
-        await (delete if context.scope["method"] == "DELETE" else get)(context)
+    async def either(context: RequestContext) -> Outbound | None:
+        return await (delete if context.head.method == "DELETE" else get)(context)
 
     return Route(path, Endpoint(either), methods=["GET", "DELETE"])
 

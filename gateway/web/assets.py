@@ -5,28 +5,28 @@ from __future__ import annotations
 from urllib.parse import parse_qsl
 
 from gateway.front import Gateway
+from gateway.ports import Outbound
+from gateway.web.answer_head import end_to_end
 from gateway.web.context import RequestContext
-from gateway.web.outbound import end_to_end, send_outbound
 
 
 class AssetEndpoints:
-    """Handlers on one gateway. `stall_seconds` is how long a client may read nothing."""
+    """Handlers on one gateway."""
 
-    def __init__(self, gateway: Gateway, stall_seconds: float) -> None:
+    def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._stall_seconds = stall_seconds
 
-    async def one(self, context: RequestContext) -> None:
+    async def one(self, context: RequestContext) -> Outbound | None:
         """Send a stored image; of one that is asked for by HEAD nothing is read."""
         head, headers = context.scope["method"] == "HEAD", context.headers
         if head:  # a part is asked for by GET alone (RFC 9110, 14.2)
             headers = {name: value for name, value in headers.items() if name != "range"}
         outbound = await self._gateway.asset(headers, context.path_params["id"], _query(context))
-        if head:
-            await context.start(outbound.status, end_to_end(outbound.headers, context.request_id))
-            await context.write(b"", more=False)
-            return
-        await send_outbound(context, outbound, self._stall_seconds)
+        if not head:
+            return outbound
+        context.send_head(outbound.status, *end_to_end(outbound.headers, context.request_id))
+        await context.write(b"", more=False)
+        return None
 
     async def listing(self, context: RequestContext) -> None:
         """List the stored images of the key's project."""

@@ -9,14 +9,36 @@ from python_multipart.multipart import parse_options_header
 from gateway.domain.errors import UnsupportedMediaType
 from gateway.ports import Body
 from gateway.web import json_alike, json_body, multipart_body
+from gateway.web.context import RequestContext
 from gateway.web.limits import BodyLimits
+from gateway.web.request_stream import body_chunks
 
 JSON = json_alike.CONTENT_TYPE
 FORM = multipart_body.MEDIA_TYPE
 
-
+_REPEATABLE = frozenset({"idempotency-key", "x-stainless-retry-count"})
+"""Headers by which a client says that it may repeat its request; without one no fingerprint is taken."""
 _KEPT = BodyLimits()
 """What a body that was taken in once keeps to."""
+
+
+async def read_sent(context: RequestContext, accepted: Collection[str], limits: BodyLimits) -> Body:
+    """Return the body of a request, and watch its client from then on: it has sent all that is expected.
+
+    A short one that came with its head is not waited for. Raises what `read_body` and the stream may raise.
+    """
+    context.expect_body()
+    headers = context.headers
+    fingerprint = not _REPEATABLE.isdisjoint(headers)
+    plain = headers.get("content-type") == JSON and JSON in accepted and "content-encoding" not in headers
+    body: Body
+    if plain and context.at_hand(limits.short):
+        body = json_body.read_short(context.take(), limits, fingerprint=fingerprint)
+    else:
+        chunks = body_chunks(context, limits)
+        body = await read_body(headers, chunks, accepted=accepted, limits=limits, fingerprint=fingerprint)
+    context.watch()
+    return body
 
 
 async def read_body(
@@ -38,10 +60,7 @@ async def read_body(
             f"Content-Encoding {encoding.strip().lower()[:40]!r} is not read here; send the body uncompressed.",
             param="Content-Encoding",
         )
-    content_type = headers.get("content-type", "")
-    if content_type == JSON and JSON in accepted:
-        return await json_body.read_json(chunks, limits, fingerprint=fingerprint)
-    named, options = _media_type(content_type)
+    named, options = _media_type(headers.get("content-type", ""))
     if named not in accepted:
         found = repr(named[:80]) if named else "missing"
         message = f"Content-Type is {found}; this endpoint reads {' or '.join(accepted)}."

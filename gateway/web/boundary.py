@@ -10,13 +10,16 @@ from starlette.routing import Route, Router
 from starlette.types import Message
 
 from gateway.domain.errors import ClientGone, GatewayError, InternalError, InvalidApiKey
+from gateway.ports import Outbound
 from gateway.web.context import Endpoint, Handler, RequestContext
 from gateway.web.errors import answer_for, from_router
+from gateway.web.outbound import send_outbound
 from gateway.web.shedding import ALWAYS, Shedding
 from gateway.web.wrong_keys import WrongKeys
 
 log = logging.getLogger("gateway.web")
 
+STALL_SECONDS = 120.0
 _LINGER_SECONDS = 2.0
 """How long to read on after refusing a body: a client cut off while it sends may never see the answer."""
 _SWALLOWED = 64 * 1024
@@ -27,27 +30,37 @@ class ErrorBoundary:
     """Serves requests by handlers that raise GatewayError.
 
     `shedding` refuses load, `wrong_keys` too many wrong keys, where they are given. A path without placeholders is
-    looked up, all others are tried in the router's order.
+    looked up, all others are tried in the router's order. A client that is behind with reading its answer for more than
+    `stall_seconds` is cut off.
     """
 
-    def __init__(self, router: Router, shedding: Shedding | None = None, wrong_keys: WrongKeys | None = None) -> None:
+    def __init__(
+        self,
+        router: Router,
+        shedding: Shedding | None = None,
+        wrong_keys: WrongKeys | None = None,
+        *,
+        stall_seconds: float = STALL_SECONDS,
+    ) -> None:
         self.router = router
         self._plain = _without_placeholders(router)
         self._shedding = shedding
         self._wrong_keys = wrong_keys
+        self._stall_seconds = stall_seconds
 
     async def __call__(self, context: RequestContext) -> None:
         """Serve one request; raises nothing."""
-        head, shedding = context.head, self._shedding
+        head = context.head
+        shedding = None if head.path in ALWAYS else self._shedding
         try:
-            handle = self._plain.get((head.method, head.path), self._route)
-            if shedding is None or head.path in ALWAYS:
-                await handle(context)
-            else:
+            if shedding is not None:
                 shedding.enter(context)
-                try:
-                    await handle(context)
-                finally:
+            try:
+                outbound = await self._plain.get((head.method, head.path), self._route)(context)
+                if outbound is not None:
+                    await send_outbound(context, outbound, self._stall_seconds)
+            finally:
+                if shedding is not None:
                     shedding.leave(context)
         except ClientGone:
             log.debug("request %s: the client hung up", context.request_id)
@@ -65,10 +78,12 @@ class ErrorBoundary:
         finally:
             context.finish()
 
-    async def _route(self, context: RequestContext) -> None:
-        """Find the path among those with placeholders, or refuse it."""
+    async def _route(self, context: RequestContext) -> Outbound | None:
+        """Find who answers among the paths with placeholders, or refuse the request."""
         try:
             await self.router(context.scope, _nothing, _nowhere)
+            assert context.handler is not None
+            return await context.handler(context)
         finally:
             context.forget_scope()
 

@@ -18,17 +18,17 @@ class Preambles:
 
     def __init__(self) -> None:
         self._own: list[tuple[bytes, bytes]] | None = None
-        self._made: dict[int, str] = {}
+        self._made: dict[int, bytes] = {}
         self.closing = False
         """Whether the server's own headers end each connection."""
 
-    def of(self, status: int, own: list[tuple[bytes, bytes]]) -> str:
+    def of(self, status: int, own: list[tuple[bytes, bytes]]) -> bytes:
         """Return one; `own` is another list whenever the server's headers have changed."""
         if own is not self._own:
             self._own, self._made, self.closing = own, {}, CLOSE in own
         if status not in self._made:
             fields = b"".join(b"%s: %s\r\n" % field for field in own)
-            self._made[status] = (STATUS_LINE[status] + fields).decode("latin-1")
+            self._made[status] = STATUS_LINE[status] + fields
         return self._made[status]
 
 
@@ -60,10 +60,6 @@ class Channel(asyncio.Protocol):
         self.transport = transport
         self.server, self.client = get_local_addr(transport), get_remote_addr(transport)
         self.scheme = "https" if is_ssl(transport) else "http"
-
-    def preamble(self, status: int) -> str:
-        """Return what an answer begins with."""
-        return self.preambles.of(status, self.state.default_headers)
 
     def pause_reading(self) -> None:
         """Take no more from the client for now."""

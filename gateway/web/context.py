@@ -6,20 +6,26 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 
 from starlette.types import Receive, Scope, Send
 
-from gateway.ports import Headers
+from gateway.ports import Headers, Outbound
 from gateway.web.turn import Turn
 
 _ABORT_PATIENCE = 1.0
 
-Handler = Callable[["RequestContext"], Awaitable[None]]
+Handler = Callable[["RequestContext"], Awaitable[Outbound | None]]
+"""Answers a request by itself, or returns what is to be sent."""
 
 
 class RequestContext(Turn):
     """A request: its id, its headers, its way in and its way out."""
 
+    handler: Handler | None = None
+    """Who answers it, if its path has placeholders."""
+    path_params: Mapping[str, str] = MappingProxyType({})
+    """What they stand for."""
     _scope: Scope | None = None
 
     @property
@@ -43,17 +49,11 @@ class RequestContext(Turn):
                 "raw_path": head.raw_path,
                 "query_string": head.query,
                 "root_path": "",
-                "headers": head.fields,
+                "headers": [],  # by which nothing is routed
                 "state": {"context": self},
                 "app": self,  # makes the router raise what it refuses
             }
         return self._scope
-
-    @property
-    def path_params(self) -> Mapping[str, str]:
-        """What the route's placeholders stand for."""
-        params: Mapping[str, str] = {} if self._scope is None else self._scope.get("path_params", {})
-        return params
 
     def expect_body(self) -> None:
         """Ask for room for the body, all at once or as it is read, by whether its length is known."""
@@ -115,13 +115,13 @@ class RequestContext(Turn):
 
 
 class Endpoint:
-    """A handler that takes the request's context, as an ASGI application."""
+    """A handler of requests, as an ASGI application that takes note of it where a router leads to it."""
 
     def __init__(self, handle: Handler) -> None:
         self.handle = handle
 
     async def __call__(self, scope: Scope, _receive: Receive, _send: Send) -> None:
-        """Find the context and run the handler."""
+        """Tell the request who answers it, and what the path's placeholders stand for."""
         context = scope["state"]["context"]
         assert isinstance(context, RequestContext)
-        await self.handle(context)
+        context.handler, context.path_params = self.handle, scope.get("path_params", {})

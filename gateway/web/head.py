@@ -26,7 +26,6 @@ class Head(NamedTuple):
     """As the router reads it, decoded."""
     raw_path: bytes
     query: bytes
-    fields: Fields
     headers: dict[str, str]
     """By name; those of a repeated header are joined, as RFC 9110 (5.3) says. Nobody may change it."""
     length: int | None
@@ -51,7 +50,6 @@ def read_head(method: bytes, version: str, target: bytes, fields: Fields, *, kee
         unquote(path) if "%" in path else path,
         url.path,
         url.query or b"",
-        fields,
         headers,
         None if length is None else int(length),
         keep_alive and version != "1.0",
@@ -69,6 +67,9 @@ class Again:
         self._head = head
         self._before = before
         self._after = after
+        self._start, self._rest = len(before), len(after)
+        self._furthest = self._start + _DIGITS + self._rest
+        """Where what follows the length has ended, however long it is."""
 
     @classmethod
     def of(cls, head: Head, data: bytes) -> Again | None:
@@ -88,20 +89,18 @@ class Again:
 
     def match(self, data: bytes) -> tuple[Head, bytes] | None:
         """Return the head and body of data that are one whole request with this head, None for anything else."""
-        before, after, head = self._before, self._after, self._head
-        start = len(before)
-        if not data.startswith(before):
+        head = self._head
+        if not data.startswith(self._before):
             return None
-        end = data.find(after, start, start + _DIGITS + len(after))
-        digits = data[start:end]
+        end = data.find(self._after, self._start, self._furthest)
+        digits = data[self._start : end]
         if end < 0 or not digits.isdigit():
             return None
-        body = data[end + len(after) :]
+        body = data[end + self._rest :]
         length = int(digits)
         if len(body) != length:
             return None
         if length != head.length:
             headers = {**head.headers, "content-length": digits.decode()}
-            fields = [(name, digits if name == b"content-length" else value) for name, value in head.fields]
-            head = head._replace(headers=headers, fields=fields, length=length)
+            head = head._replace(headers=headers, length=length)
         return head, body

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Hashable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from itertools import count
 from typing import Literal, Protocol
 
@@ -17,22 +17,18 @@ from gateway.domain.fresh import fresh_hex
 from gateway.domain.memory import Memory
 from gateway.ports import Body, Inputs, Rendered
 from gateway.web.form_fields import IMAGE_URLS
-from gateway.web.json_scan import CONTENT
+from gateway.web.json_scan import sound_inside
 from gateway.web.limits import BodyLimits
 
 CONTENT_TYPE = "application/json"
 PROMPT = "prompt"
 
-SHORT = 8 * 1024
-"""Bytes; a longer body is none of these, nor one beyond what its limits bound."""
 _MARKER = f"prompt-{fresh_hex()}"
 _BEFORE_PROMPT = re.compile(rb'"prompt"[ \t\n\r]*:[ \t\n\r]*"')
-_NOT_PLAIN = bytes(range(0x20)) + b"\\"
-"""What a string has in it that cannot be taken as it is written."""
-_VALUES = frozenset({str, int, bool, type(None)})
-"""Types of changes that are remembered with what they make of a body."""
 _RENDERINGS = 16
 """That are remembered of bodies that are alike, for different routes."""
+_LONGEST = 1024
+"""Characters that changes may be written with to be remembered."""
 _WEIGHT = 4 * 1024
 """Bytes, about, that are remembered of bodies that are alike besides their text."""
 _serial = count()
@@ -58,20 +54,18 @@ class Alike:
         self.images = specimen.images
         self.mask = specimen.mask
         self.limits = limits
-        self._around: dict[Hashable, tuple[bytes, bytes]] = {}
+        self._around: dict[str, tuple[bytes, bytes]] = {}
 
     def around(self, changes: Mapping[str, object]) -> tuple[bytes, bytes]:
         """Return what stands before the prompt and after it, once fields are changed, but not that one."""
-        values = tuple(changes.values())
-        types = tuple(map(type, values))  # 1, 1.0 and True are the same key, but not the same JSON
-        if not _VALUES.issuperset(types):
-            return self._written(changes)
-        key = tuple(changes), values, types
+        key = repr(changes)  # which tells 1, 1.0 and True apart
         known = self._around.get(key)
         if known is None:
+            known = self._written(changes)
             if len(self._around) >= _RENDERINGS:
                 self._around.clear()
-            known = self._around[key] = self._written(changes)
+            if len(key) <= _LONGEST:
+                self._around[key] = known
         return known
 
     def _written(self, changes: Mapping[str, object]) -> tuple[bytes, bytes]:
@@ -133,13 +127,10 @@ def find_alike(
     if found is None:
         return None
     start = found.end()
-    end = data.find(b'"', start)
-    if len(data[start:end].translate(None, _NOT_PLAIN)) != end - start:
-        sound = CONTENT.match(data, start)
-        end = sound.end() if sound else start
-        if not data.startswith(b'"', end):
-            return None
-    before, written, after = data[:start], data[start:end], data[end:]
+    written = sound_inside(data, start)
+    before, after = data[:start], data[start + len(written) :]
+    if not after.startswith(b'"'):
+        return None
     try:
         prompt = written.decode()
     except UnicodeDecodeError:

@@ -14,7 +14,7 @@ from gateway.ports import Inputs, Rendered
 from gateway.spool import Spool
 from gateway.web.form_fields import IMAGE_URLS, IMAGES, MASK, OVERLAYS, READ_HERE, REFERENCES, SINGLE, other_spelling
 from gateway.web.inputs import JsonInputs
-from gateway.web.json_alike import CONTENT_TYPE, SHORT, AlikeBody, find_alike
+from gateway.web.json_alike import CONTENT_TYPE, AlikeBody, find_alike
 from gateway.web.json_object import Member, read_object
 from gateway.web.json_scan import LongString, Scanner
 from gateway.web.limits import BodyLimits
@@ -179,7 +179,7 @@ async def read_json(
 
     Raises what `chunks` raises. Whatever is raised, nothing stays behind.
     """
-    data, short = b"", min(SHORT, limits.json_text, limits.long_string)
+    data, short = b"", limits.short
     async for chunk in chunks:
         data = data + chunk if data else bytes(chunk)
         if len(data) > short:
@@ -187,6 +187,11 @@ async def read_json(
             await reading.take(data)
             del data, chunk  # or they would stay until all has come
             return await reading.rest(chunks)
+    return read_short(data, limits, fingerprint=fingerprint)
+
+
+def read_short(data: bytes, limits: BodyLimits, *, fingerprint: bool) -> JsonBody | AlikeBody:
+    """Read a short body that is here; raises as `read_json`."""
     digest = hashlib.sha256(data).hexdigest() if fingerprint else None
     return find_alike(data, limits, _in_memory, digest) or _in_memory(data, limits, digest)
 

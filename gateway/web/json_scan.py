@@ -15,7 +15,7 @@ from gateway.web.limits import BodyLimits
 
 _QUOTE, _BACKSLASH, _SPACE = b'"'[0], b"\\"[0], 0x20
 _LONGEST_ESCAPE = len(rb"\uD83D\uDE00")
-CONTENT = re.compile(
+_CONTENT = re.compile(
     rb"(?:"
     rb'[^"\\\x00-\x1f]++'
     rb'|\\["\\/bfnrt]'
@@ -23,6 +23,9 @@ CONTENT = re.compile(
     rb")*+".replace(b"H", b"[0-9a-fA-F]")  # Python before 3.11.5 takes too much by more than steps of one byte
 )
 """The inside of a JSON string, as far as it is sound: no bare control character, no half of a surrogate pair."""
+_NOT_PLAIN = bytes(range(_SPACE)) + b"\\"
+_PLAIN_ALONE = bytes.maketrans(_NOT_PLAIN, bytes([_QUOTE] * len(_NOT_PLAIN)))
+"""Changes the inside of a string that cannot be taken as it is written."""
 # No possessive group: see above.
 _PLAIN = re.compile(rb'[^"\\\x00-\x08\x0b\x0c\x0e-\x1f]*+(?:"[^"\\\x00-\x1f]*+"[^"\\\x00-\x08\x0b\x0c\x0e-\x1f]*+)*')
 """A body whose strings all end, and have no escapes in them."""
@@ -31,6 +34,16 @@ _SHORT, _FEW = 4096, 16
 _BRACKET = re.compile(rb"[\[\]{}]")
 _OPENING = b"[{"
 _DECODER = codecs.getincrementaldecoder("utf-8")
+
+
+def sound_inside(data: bytes, start: int) -> bytes:
+    """Return the inside of a string that begins or goes on at `start`, as it is written and as far as it is sound."""
+    quote = data.find(b'"', start)
+    inside = data[start:] if quote < 0 else data[start:quote]
+    if inside.translate(_PLAIN_ALONE) == inside:  # six times as fast as the pattern
+        return inside
+    found = _CONTENT.match(data, start)
+    return found[0] if found else b""
 
 
 def invalid_json(problem: str, remedy: str, *, param: str | None = None) -> InvalidRequest:
@@ -169,10 +182,10 @@ class Scanner:
 
     def _inside(self, buffer: bytes, start: int) -> int | None:
         """Go on in a string; None if more bytes are needed to tell."""
-        found = CONTENT.match(buffer, start)
-        end = found.end() if found else start
+        inside = sound_inside(buffer, start)
+        end = start + len(inside)
         if self._string is not None:
-            self._string += buffer[start:end]
+            self._string += inside
             if len(self._string) > self._limits.long_string:
                 self._string = None
         if end == len(buffer):

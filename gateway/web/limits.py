@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 KIB = 1024
 MIB = 1024 * KIB
+_SHORT = 8 * KIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,11 @@ class BodyLimits:
     """A client that sends fewer bytes than this in `slow_seconds`, and has not finished, is cut off."""
     seconds: float = 900.0
     """All that a body may take."""
+    short: int = dataclasses.field(init=False)
+    """A JSON body of no more than this is read as one piece; none of it can reach any other of these bounds."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "short", min(_SHORT, self.total, self.json_text, self.long_string))
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,7 @@ class GuardedProtocol(Channel):
         else:
             self._tries = _TRIES
             self._clocks.stop_head()
-            self._begin(found[0]).arrive(found[1])
+            self._begin(*found)
 
     def _remember(self, data: bytes, before: RequestContext | None) -> None:
         """Keep the head of a request that came alone and in one piece, unless no two are the same here."""
@@ -183,15 +183,14 @@ class GuardedProtocol(Channel):
             self._newest.end_body()
         self._in_head, self._head_received = True, 0
 
-    def _begin(self, head: Head) -> RequestContext:
-        """Make a request of a head, and serve it if no other is being served here."""
-        self._newest = turn = RequestContext(self, head)
-        self._turns.append(turn)
-        if len(self._turns) == 1:
-            self._serve(turn)
-        else:
+    def _begin(self, head: Head, body: bytes | None = None) -> None:
+        """Make a request of a head, and of its body where that is here, and serve it if no other is being served."""
+        self._newest = turn = RequestContext(self, head, body)
+        if self._turns:
             self.pause_reading()
-        return turn
+        else:
+            self._serve(turn)
+        self._turns.append(turn)
 
     def _serve(self, turn: RequestContext) -> None:
         turn.task = task = self.loop.create_task(self.app(turn))

@@ -11,33 +11,12 @@ from gateway.web.errors import RequestTimeout
 from gateway.web.limits import BodyLimits
 
 
-def body_chunks(context: RequestContext, limits: BodyLimits) -> AsyncIterator[bytes]:
-    """Yield the body as it comes, or at once if it is here.
+async def body_chunks(context: RequestContext, limits: BodyLimits) -> AsyncIterator[bytes]:
+    """Yield the body as it comes.
 
     RequestTooLarge before the first byte where the length says so, else at the limit; RequestTimeout if the client
     is too slow; ClientGone if it hung up.
     """
-    length = context.head.length
-    if context.body_ended and length is not None and length <= limits.total:
-        return _AtHand(context)
-    return _streamed(context, limits)
-
-
-class _AtHand(AsyncIterator[bytes]):
-    """A body that has come with its head."""
-
-    def __init__(self, context: RequestContext) -> None:
-        self._context: RequestContext | None = context
-
-    async def __anext__(self) -> bytes:
-        context, self._context = self._context, None
-        chunk = b"" if context is None else await context.read()
-        if not chunk:
-            raise StopAsyncIteration
-        return chunk
-
-
-async def _streamed(context: RequestContext, limits: BodyLimits) -> AsyncIterator[bytes]:
     if (context.content_length or 0) > limits.total:
         raise _too_large(limits)
     received, pace = 0, _Pace(limits)

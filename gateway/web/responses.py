@@ -10,68 +10,52 @@ from gateway.domain.errors import InvalidRequest
 from gateway.domain.job import Operation
 from gateway.domain.passing import read_path
 from gateway.front import Gateway
-from gateway.ports import Body, Inbound, Rendered
+from gateway.ports import Inbound, Outbound, Rendered
 from gateway.ports.responses import Passing
 from gateway.spool import Spool
-from gateway.web.body import JSON, read_body
+from gateway.web.body import JSON, read_sent
 from gateway.web.context import RequestContext
 from gateway.web.limits import BodyLimits
-from gateway.web.outbound import send_outbound
 from gateway.web.request_stream import body_chunks
 
-_REPEATABLE = frozenset({"idempotency-key", "x-stainless-retry-count"})
 _PASSED = ("accept", "content-type", "range")
 """Request headers that go through; credentials, cookies and those of the hop never do."""
 
 
 class ResponseEndpoints:
-    """Handlers on one gateway. `stall_seconds` is how long a client may read nothing."""
+    """Handlers on one gateway."""
 
-    def __init__(self, gateway: Gateway, limits: BodyLimits, stall_seconds: float) -> None:
+    def __init__(self, gateway: Gateway, limits: BodyLimits) -> None:
         self._gateway = gateway
         self._limits = limits
-        self._stall_seconds = stall_seconds
 
-    async def create(self, context: RequestContext) -> None:
+    async def create(self, context: RequestContext) -> Outbound:
         """Make a response."""
-
-        async def read() -> Body:
-            context.expect_body()
-            body = await read_body(
-                context.headers,
-                body_chunks(context, self._limits),
-                accepted=(JSON,),
-                limits=self._limits,
-                fingerprint=not _REPEATABLE.isdisjoint(context.headers),
-            )
-            context.watch()
-            return body
-
         inbound = Inbound(
             request_id=context.request_id,
             operation=Operation.RESPOND,
             path_model=None,
             headers=context.headers,
             content_length=context.content_length,
-            read_body=read,
+            read_body=partial(read_sent, context, (JSON,), self._limits),
             received=context.received,
             spare=context.spare,
         )
-        await send_outbound(context, await self._gateway.handle(inbound), self._stall_seconds)
+        return await self._gateway.handle(inbound)
 
-    async def one(self, context: RequestContext) -> None:
+    async def one(self, context: RequestContext) -> Outbound:
         """Show or delete a response."""
-        await self._ask(context, "")
+        return await self._ask(context, "")
 
-    async def cancel(self, context: RequestContext) -> None:
+    async def cancel(self, context: RequestContext) -> Outbound:
         """Cancel a response that goes on in the background."""
-        await self._ask(context, "/cancel")
+        return await self._ask(context, "/cancel")
 
-    async def input_items(self, context: RequestContext) -> None:
+    async def input_items(self, context: RequestContext) -> Outbound:
         """List what a response was made of."""
-        await self._ask(context, "/input_items")
+        return await self._ask(context, "/input_items")
 
-    async def _ask(self, context: RequestContext, part: str) -> None:
+    async def _ask(self, context: RequestContext, part: str) -> Outbound:
         response_id = context.path_params["id"]
         passing = Passing(
             method=context.scope["method"],
@@ -79,10 +63,9 @@ class ResponseEndpoints:
             query=_query(context),
             request_id=context.request_id,
         )
-        outbound = await self._gateway.response(context.headers, response_id, passing)
-        await send_outbound(context, outbound, self._stall_seconds)
+        return await self._gateway.response(context.headers, response_id, passing)
 
-    async def passed(self, context: RequestContext) -> None:
+    async def passed(self, context: RequestContext) -> Outbound:
         """Let a request for any other path go through, if policy does; one that never may is unknown, key or no key."""
         path = _raw_path(context)
         if read_path(path) is None:
@@ -96,8 +79,7 @@ class ResponseEndpoints:
             body=partial(_spooled, context, self._limits) if has_body else None,
             request_id=context.request_id,
         )
-        outbound = await self._gateway.passed(context.headers, passing, context.received)
-        await send_outbound(context, outbound, self._stall_seconds)
+        return await self._gateway.passed(context.headers, passing, context.received)
 
 
 async def _spooled(context: RequestContext, limits: BodyLimits) -> Rendered:

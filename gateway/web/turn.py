@@ -22,32 +22,18 @@ _LINES = re.compile(r"(?:[^\x00-\x08\x0a-\x1f\x7f]*\r\n)*")
 class Turn:
     """What one request and its answer have come to. Whatever is sent to a client that is gone is lost without a word.
 
-    `received` is `time.monotonic()` at entry. A client's own request id is not trusted; this one is made here.
+    `body` is all of the request's body, where it came with its head. `received` is `time.monotonic()` at entry. A
+    client's own request id is not trusted; this one is made here.
     """
 
     task: asyncio.Task[None]
     """In which it is served, from its turn on."""
-    body_ended = False
-    """Whether all of the request's body has come, or its client is gone."""
-    body_read = False
-    """Whether it was taken to its end."""
-    answer_started = False
-    answer_ended = False
-    disconnected = False
-    claim: Callable[[int], None] | None = None
-    """Asked for room for so many bytes of the body before they are kept; raises where there is none."""
-    claimed = 0
-    _claims_as_read = False
-    _data: bytes | bytearray = b""
-    _changed: asyncio.Event | None = None
-    _watched = False
-    _spared: Callable[[], None] | None = None
     length: int | None = None
     """Of the answer's body in bytes, if its headers name it."""
     _chunked = False
     _unsent = 0
 
-    def __init__(self, channel: Channel, head: Head) -> None:
+    def __init__(self, channel: Channel, head: Head, body: bytes | None = None) -> None:
         self._channel = channel
         self.head = head
         self.headers: Mapping[str, str] = head.headers
@@ -55,10 +41,18 @@ class Turn:
         self.asked_first = head.asks_first
         self.request_id = f"req_{fresh_hex()}"
         self.received = time.monotonic()
-
-    def arrive(self, body: bytes) -> None:
-        """Take the whole body at once, before anybody waits for it."""
-        self._data, self.body_ended = body, True
+        self._data: bytes | bytearray = body or b""
+        self.body_ended = body is not None
+        """Whether all of the request's body has come, or its client is gone."""
+        self.body_read = False
+        """Whether it was taken to its end."""
+        self.answer_started = self.answer_ended = self.disconnected = False
+        self.claim: Callable[[int], None] | None = None
+        """Asked for room for so many bytes of the body before they are kept; raises where there is none."""
+        self.claimed = 0
+        self._claims_as_read = self._watched = False
+        self._changed: asyncio.Event | None = None
+        self._spared: Callable[[], None] | None = None
 
     def feed(self, data: bytes) -> None:
         """Take a piece of the body from the connection; a single one is kept as it is."""
@@ -123,6 +117,15 @@ class Turn:
             self._channel.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         while not (self._data or self.body_ended):
             await self._change()
+        return self.take()
+
+    def at_hand(self, most: int) -> bool:
+        """Tell whether a body of a length that was named has come to its end, with no more bytes than this."""
+        length = self.head.length
+        return self.body_ended and length is not None and length <= most and not self.asked_first
+
+    def take(self) -> bytes:
+        """Return what has come of the body. ClientGone if the client has left."""
         if self.disconnected:
             raise ClientGone("The client hung up before its request was complete.")
         data, self._data, self.body_read = self._data, b"", self.body_ended
@@ -133,44 +136,50 @@ class Turn:
             self.claimed += len(data)
         return data if isinstance(data, bytes) else bytes(data)
 
-    def begin(self, status: int, headers: Headers, *, checked: bool = False, whole: bytes | None = None) -> None:
+    def begin(self, status: int, headers: Headers) -> None:
         """Send the status line and headers, whose names are lower case, without waiting for a client that is behind.
 
-        RuntimeError for a header that would break the head, unless that is known not to be so. `whole` is the body
-        where it is at hand: it goes with them, and ends the answer, if it is as long as they say.
+        RuntimeError for a header that would break the head.
         """
-        if self.disconnected:
-            self.answer_started = True
-            return
-        lines = [f"{name}: {value}\r\n" for name, value in headers]
-        text = "".join(lines)
-        if not checked and (text.count("\n") != len(lines) or not _LINES.fullmatch(text)):
+        text = "".join([f"{name}: {value}\r\n" for name, value in headers])
+        if text.count("\n") != len(headers) or not _LINES.fullmatch(text):
             raise RuntimeError("A header of the answer has control characters.")
-        self.answer_started, self.asked_first = True, False
-        preamble = self._channel.preamble(status)
-        data = f"{preamble}{text}{self._framing(status, headers)}\r\n".encode("latin-1", "replace")
-        if whole is not None and len(whole) == self.length and self.head.method != "HEAD":
-            self._channel.transport.write(data + whole)
-            self._end()
-        else:
-            self._channel.transport.write(data)
-
-    def _framing(self, status: int, headers: Headers) -> str:
-        """Return the header lines that say where the answer ends, as far as its own do not."""
-        closing, said = self._channel.preambles.closing, ""
+        length, closing = None, False
         for name, value in headers:
             if name == "content-length":
-                self.length = self._unsent = int(value)
+                length = int(value)
             elif name == "connection":
                 closing = closing or value == "close"
-        if closing:
+        self.send_head(status, text.encode("latin-1", "replace"), length, closing=closing)
+
+    def send_head(
+        self, status: int, lines: bytes, length: int | None, *, closing: bool = False, whole: bytes | None = None
+    ) -> None:
+        """Send the status line and the lines of headers, known to be sound, without waiting for a client behind.
+
+        `length` and `closing` tell what the lines say: how long the body is, and that the connection ends with it.
+        `whole` is the body where it is at hand: it goes with them, and ends the answer, if it is as long as they say.
+        """
+        self.answer_started = True
+        if self.disconnected:
+            return
+        self.asked_first, channel = False, self._channel
+        preamble = channel.preambles.of(status, channel.state.default_headers)
+        said = b"\r\n"
+        if closing or channel.preambles.closing:
             self.keep_alive = False
         elif not self.keep_alive:
-            said = "connection: close\r\n"
-        if self.length is None and self.head.method != "HEAD" and status not in _BODILESS:
-            self._chunked = True
-            return f"{said}transfer-encoding: chunked\r\n"
-        return said
+            said = b"connection: close\r\n\r\n"
+        has_body = self.head.method != "HEAD"
+        if length is not None:
+            self.length = self._unsent = length
+            if has_body and whole is not None and len(whole) == length:
+                channel.transport.write(b"".join((preamble, lines, said, whole)))
+                self._end()
+                return
+        elif has_body and status not in _BODILESS:
+            self._chunked, said = True, b"transfer-encoding: chunked\r\n" + said
+        channel.transport.write(b"".join((preamble, lines, said)))
 
     def put(self, chunk: bytes, *, more: bool) -> None:
         """Send some of the body without waiting for a client that is behind; the whole of it is as long as was said."""

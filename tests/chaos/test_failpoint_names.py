@@ -93,6 +93,13 @@ def test_kills_and_says_beforehand_that_it_will() -> None:
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize("armed", ["after_hold:freeze", ""])
+def test_whoever_passes_often_knows_whether_anything_is_armed(armed: str) -> None:
+    """Places that each request passes are reached only where it says so, which it does whatever place is meant."""
+    done = _run(armed, "from gateway.failpoint import ARMED; print(ARMED)")
+    assert done.stdout.strip() == str(bool(armed))
+
+
 def _run(armed: str, code: str) -> subprocess.CompletedProcess[str]:
     environ = {**os.environ, VARIABLE: armed}
     return subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=False)

@@ -19,7 +19,7 @@ from gateway.ledger.entries import Entry, decode
 from gateway.ledger.pulses import Pulses
 from gateway.ledger.store import Store
 from gateway.observe.event import Degraded, FellBack, RequestDenied, UpstreamFinished
-from gateway.observe.happenings import MOST_REFUSALS, Happenings, Refusal
+from gateway.observe.happenings import MOST_REFUSALS, Happenings, Refusal, seconds_of, step_of
 from tests.ledger.conftest import realm, server, store  # noqa: F401 - fixtures of a real server
 
 NOON = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
@@ -200,6 +200,14 @@ async def test_counts_of_all_processes_add_up(store: Store, realm: str) -> None:
     assert [word["instance"] for word in await pulses.words()] == ["one", "two"]
     await pulses.beat("one", None, {}, [])
     assert [word["instance"] for word in await pulses.words()] == ["two"]
+
+
+def test_a_duration_is_counted_in_the_first_step_that_it_does_not_exceed() -> None:
+    """From less than a millisecond to a day, at a step's very end and just beyond it."""
+    for step in range(-39, 70):
+        assert step_of(seconds_of(step)) == step
+        assert step_of(seconds_of(step) * 1.0001) == step + 1
+    assert step_of(0.0) == step_of(0.001) == -39
 
 
 def test_what_could_not_be_told_is_told_later() -> None:

@@ -46,7 +46,7 @@ class Known:
 
     routes: Mapping[str, str | float]
 
-    def called(self) -> Collection[str]:
+    def suspects(self) -> Collection[str]:
         """All that the case names."""
         return self.routes.keys()
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import re
 
-from gateway.domain.fresh import fresh_hex
+from gateway.domain.fresh import fresh_hex, fresh_names
 
 
 def test_names_differ_and_have_the_length_asked_for() -> None:
     """However many are taken, none comes twice, and each has all of its digits."""
-    names = [fresh_hex() for _ in range(5_000)] + [fresh_hex(12) for _ in range(5_000)]
+    token = fresh_names(12)
+    names = [fresh_hex() for _ in range(5_000)] + [token() for _ in range(5_000)]
     assert len(set(names)) == len(names)
     assert all(re.fullmatch(r"[0-9a-f]{32}|[0-9a-f]{24}", name) for name in names)
-    assert len(fresh_hex(10_000)) == 20_000
+    assert len(fresh_names(10_000)()) == 20_000
 
 
 def test_a_forked_process_makes_names_of_its_own() -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.domain.budget import Budget, Candidate, Counted, Line, Pressure, Quota, Scope, View, Window
-from gateway.ledger.wire import candidate_arg, line_args, to_json
+from gateway.domain.route import Views
+from gateway.domain.settlement import CostSource, Settlement, Usage
+from gateway.ledger.wire import candidate_arg, line_args, settlement_args, to_json
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -64,3 +67,25 @@ def test_an_amount_that_is_none_is_refused(taken: int) -> None:
     lines = (Line(Quota(Scope(), Counted.IMAGES, 5, 60), taken),)
     with pytest.raises(ValueError, match="whole number"):
         candidate_arg(Candidate("r", lines))
+
+
+@given(
+    st.dictionaries(st.text(), st.none() | st.booleans() | st.text() | st.integers()),
+    st.none() | st.builds(Usage, *[st.integers(0, 2**60)] * 6),
+)
+def test_a_settlement_tells_its_outcome_as_json(facts: dict[str, object], usage: Usage | None) -> None:
+    """The facts, and the tokens by their names where they are known, as the standard library writes them."""
+    outcome: dict[str, object] = {"facts": facts}
+    if usage is not None:
+        outcome["usage"] = asdict(usage)
+    told = Settlement("r", 1, Views(1, 1001, 2000), CostSource.USAGE, 3, usage, facts)
+    assert settlement_args(told) == [
+        "1",
+        "1001",
+        "2000",
+        "1",
+        "2",
+        "2",
+        "3",
+        json.dumps(outcome, separators=(",", ":")),
+    ]

@@ -314,3 +314,24 @@ def test_a_pepper_that_protects_nothing_is_refused(tmp_path: Path) -> None:
     (tmp_path / "pepper").mkdir()
     with pytest.raises(StoreError, match="pepper file"):
         load_pepper(tmp_path, None)
+
+
+async def test_keys_that_nobody_has_push_out_no_remembered_one(
+    store: Store, realm: str, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is remembered of keys in use is bounded, holds no made-up key, and is not believed after a revocation."""
+    monkeypatch.setattr("gateway.ledger.keyring.RECENT", 2)
+    made = [await keys.create(f"p{number}") for number in range(3)]
+    async with keyring(store, realm) as ring:
+        assert await ring.find(made[0].secret) is not None
+        for key in ("igw_none", "", made[0].secret + "x"):
+            assert await ring.find(key) is None
+        assert [*ring._recent] == [made[0].secret]
+        for each in (*made, *made):
+            found = await ring.find(each.secret)
+            assert found is not None
+            assert found.project == each.record.project
+            assert len(ring._recent) <= 2
+        await keys.revoke(made[2].record.id)
+        await ring._refresh()
+        assert [await ring.find(made[2].secret) for _ in range(2)] == [None, None]

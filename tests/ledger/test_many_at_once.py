@@ -186,3 +186,28 @@ async def test_a_settlement_is_done_though_nobody_waits(ledger: RedisLedger, sto
         await asked
     await ledger._calls.wait()
     assert await balances(store, realm) == {f"{RULE.meter}@total": (4, 0)}
+
+
+async def test_the_same_offer_and_others_like_it_each_take_their_own(
+    ledger: RedisLedger, store: Store, realm: str, sent: list[Sequence[str | int]]
+) -> None:
+    """Of many in one call that are offered the same each takes it anew, and what differs in one amount is another."""
+    await warm(ledger)
+    sent.clear()
+    wide = images(100)  # counts in the same cell as COUNT, which is taken once, at the larger amount
+    same, other = candidate((RULE, 10), (COUNT, 1), (wide, 3)), candidate((RULE, 20), (LIVE, 1))
+    offers = [same, other, same, same, other, same]
+    answers = await asyncio.gather(
+        *(ledger.choose_and_hold(f"r{n}", [offer], about=ABOUT) for n, offer in enumerate(offers))
+    )
+    assert scripts(sent) == [("hold", 6)]
+    assert [type(answer) for answer in answers] == [Held] * 5 + [Denied]  # at 9 of 7 no other one passes
+    records = [await ledger.request(f"r{n}") for n in range(5)]
+    taken = [[line["amount"] for line in record["attempts"][0]["lines"]] for record in records if record]  # type: ignore[index]
+    assert taken == [[10, 3], [20, 1], [10, 3], [10, 3], [20, 1]]
+    assert await balances(store, realm) == {f"{RULE.meter}@total": (0, 70)}
+    sent.clear()
+    await asyncio.gather(*(ledger.settle(settlement(f"r{n}", (n + 1) * 1000)) for n in range(5)))
+    assert scripts(sent) == [("settle", 5)]
+    assert await balances(store, realm) == {f"{RULE.meter}@total": (15, 0)}
+    assert (await spent_by_entries(store, realm))[f"{RULE.meter}@total"] == 15

@@ -15,7 +15,7 @@ from gateway.domain.settlement import SettleResult
 from gateway.ledger.deferred import DeferredSettlements
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
-from gateway.observe.event import Event, LedgerCalled
+from gateway.observe.event import Event, LedgerCalled, LedgerFailed
 from gateway.ports import LedgerUnavailable
 from tests.ledger.mortal import MortalServer, back
 from tests.ledger.proxy import Proxy, proxied
@@ -248,7 +248,8 @@ async def test_every_call_is_told_of(server: str, realm: str, mortal: MortalServ
     mortal.kill()
     with pytest.raises(LedgerUnavailable):
         await ledger.void("s", 1, "x")
-    told = [(event.operation, event.failed) for event in notes.kept if isinstance(event, LedgerCalled)]
-    assert told == [("read", False), ("hold", False), ("hold", False), ("settle", False), ("void", True)]
+    told = [(event.operation, type(event)) for event in notes.kept if isinstance(event, LedgerCalled | LedgerFailed)]
+    calls = [(operation, LedgerCalled) for operation in ("read", "hold", "hold", "settle")]
+    assert told == [*calls, ("void", LedgerFailed)]
     await store.aclose()
     mortal.restart()

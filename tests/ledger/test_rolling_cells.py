@@ -8,18 +8,21 @@ import re
 import pytest
 
 from gateway.domain.settlement import SettleResult
+from gateway.ledger.audit import audit
 from gateway.ledger.errors import LedgerRefused
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
 from tests.ledger.rules import ABOUT, candidate, contents, denied, hold, images, settlement
 
 HOUR = images(20, seconds=3600)  # a bucket is a minute
+SUMMED = r"(?P<bytes>[0-9]{1,4}):(?P<sum>[0-9]+) (?P<older>([0-9]+:[0-9]+ )+)(?P<newest>[0-9]+:[0-9]+)"
 
 
 class Cell:
     """The quota's cell, in buckets counted from the one in which a request was held: `-1:2 0:3`."""
 
     def __init__(self, ledger: RedisLedger, store: Store) -> None:
+        self.ledger = ledger
         self._names = ledger._names
         self._store = store
         self._zero = 0
@@ -28,13 +31,23 @@ class Cell:
         """Count from the bucket of this request's first attempt."""
         self._zero = int((await self._kept(request_id))["lines"][0][4])
 
-    async def put(self, text: str) -> None:
-        """Write it behind the ledger's back."""
-        await self._store.execute("HSET", self._names.balances, HOUR.meter, self._moved(text, self._zero))
+    async def put(self, text: str, off: int | None = None) -> None:
+        """Write it behind the ledger's back, with what saves adding up in front, right or `off`; None: without."""
+        raw = self._moved(text, self._zero)
+        older, space, newest = raw.rpartition(" ")
+        if off is not None and older:
+            counts = sum(int(each.partition(":")[2]) for each in older.split())
+            raw = f"{len(older + space) + off}:{counts + off} {older}{space}{newest}"
+        await self._store.execute("HSET", self._names.balances, HOUR.meter, raw)
 
     async def text(self) -> str:
-        """Return it as it stands."""
-        raw = await self._store.execute("HGET", self._names.balances, HOUR.meter)
+        """Return its buckets as they stand, without the sum in front of them, which is right if it is there."""
+        raw = str(await self._store.execute("HGET", self._names.balances, HOUR.meter))
+        summed = re.fullmatch(SUMMED, raw)
+        if summed is not None:
+            assert int(summed["bytes"]) == len(summed["older"])
+            assert int(summed["sum"]) == sum(int(each.partition(":")[2]) for each in summed["older"].split())
+            raw = summed["older"] + summed["newest"]
         return self._moved(raw, -self._zero)
 
     async def held_in(self, request_id: str, bucket: int) -> None:
@@ -67,6 +80,11 @@ async def cell(ledger: RedisLedger, store: Store) -> Cell:
     return cell
 
 
+SUMS = pytest.mark.parametrize(
+    "off", [None, 0, -1, 3], ids=["no sum", "its sum", "a shorter text's", "a longer text's"]
+)
+"""A sum in front that is not that of the text behind it: somebody wrote there who does not know of it."""
+
 JUNK = ["junk", "1", "1:", ":1", "1:2:3", "1:2x3:4", " 1:2", "1:2  3:4", "-1:2", "1:-2", "1:2.5", "1e3:2", "1:nan"]
 TOO_MUCH = ["1:99999999999999999", "9007199254740993:1", "00000000000000001:1", "1:4503599627370497"]
 
@@ -90,6 +108,7 @@ async def test_junk_stops_every_script_before_it_writes(
     assert await store.execute("HGET", ledger._names.balances, HOUR.meter) == text
 
 
+@SUMS
 @pytest.mark.parametrize(
     ("before", "after"),
     [
@@ -97,14 +116,27 @@ async def test_junk_stops_every_script_before_it_writes(
         ("-59:1 -2:5 -1:1", "-59:1 -2:5 -1:1 NOW:2"),
         ("-300:9 -61:9 -2:5", "-2:5 NOW:2"),
         ("-300:99", "NOW:2"),
+        ("-300:9 -62:9 -61:7", "NOW:2"),
+        ("-59:1 -58:2 -57:3 0:4", "-59:1 -58:2 -57:3 0:6"),
         ("-1:2 50:3 900000:4", "-1:2 NOW:9"),
         ("900000:4", "NOW:6"),
     ],
-    ids=["empty", "live", "expired and live", "all expired", "of the future", "of the future alone"],
+    ids=[
+        "empty",
+        "live",
+        "expired and live",
+        "expired",
+        "all expired",
+        "present",
+        "of the future",
+        "of the future alone",
+    ],
 )
-async def test_a_hold_counts_beside_what_still_counts(before: str, after: str, ledger: RedisLedger, cell: Cell) -> None:
+async def test_a_hold_counts_beside_what_still_counts(
+    before: str, after: str, off: int | None, ledger: RedisLedger, cell: Cell
+) -> None:
     """What has left the window goes, what stands in the future ends with the present, the rest stays as it is."""
-    await cell.put(before)
+    await cell.put(before, off)
     answer = await hold(ledger, "s", candidate((HOUR, 2)))
     now = await cell.later("s")
     if now == 0:  # in the next minute the oldest bucket is gone
@@ -124,6 +156,7 @@ async def test_a_second_hold_of_a_bucket_adds_to_its_count(ledger: RedisLedger, 
     assert await cell.text() == (f"-5:2 {first}:5" if first == second else f"-5:2 {first}:1 {second}:4")
 
 
+@SUMS
 @pytest.mark.parametrize(
     ("bucket", "before", "after"),
     [
@@ -140,14 +173,14 @@ async def test_a_second_hold_of_a_bucket_adds_to_its_count(ledger: RedisLedger, 
     ],
 )
 async def test_a_void_takes_its_count_out_of_its_own_bucket(
-    bucket: int, before: str, after: str, ledger: RedisLedger, cell: Cell
+    bucket: int, before: str, after: str, off: int | None, cell: Cell
 ) -> None:
     """What was never used is free again at once, and never more than its bucket still has."""
     await cell.held_in("r", bucket)
-    await cell.put(before)
-    await ledger.void("r", 1, "x")
+    await cell.put(before, off)
+    await cell.ledger.void("r", 1, "x")
     assert await cell.text() == after
-    [balance] = await ledger.balances([HOUR])
+    [balance] = await cell.ledger.balances([HOUR])
     assert balance.used == sum(int(each.partition(":")[2]) for each in after.split())
 
 
@@ -158,8 +191,29 @@ async def test_a_settlement_leaves_the_counts_as_they_are(ledger: RedisLedger, c
     assert await cell.text() == "-2:5 -1:1 0:3"
 
 
-async def test_a_denial_waits_for_the_bucket_whose_end_makes_room(ledger: RedisLedger, cell: Cell) -> None:
+async def test_what_a_hold_leaves_has_its_sum_in_front(ledger: RedisLedger, store: Store, cell: Cell) -> None:
+    """Sixty buckets need not be added up at every hold; one alone, and a count of nothing, need no sum."""
+    await cell.put("-5:2 -3:4 -1:1")
+    await hold(ledger, "s", candidate((HOUR, 2)))
+    raw = str(await store.execute("HGET", ledger._names.balances, HOUR.meter))
+    summed = re.fullmatch(SUMMED, raw)
+    assert summed is not None
+    assert int(summed["sum"]) == 2 + 4 + 1
+    assert (await audit(store, ledger._names.realm)).agrees
+
+
+async def test_junk_that_leaves_the_window_is_found_behind_a_sum_too(ledger: RedisLedger, store: Store) -> None:
+    """What a sum spares is adding up what stays; what goes is read one by one."""
+    await store.execute("HSET", ledger._names.balances, HOUR.meter, "8:9 1:9 2x9 3:1")
+    with pytest.raises(LedgerRefused, match="junk"):
+        await ledger.choose_and_hold("s", [candidate((HOUR, 1))], about=ABOUT)
+
+
+@SUMS
+async def test_a_denial_waits_for_the_bucket_whose_end_makes_room(
+    off: int | None, ledger: RedisLedger, cell: Cell
+) -> None:
     """Of many buckets the one is named after whose end the request passes."""
-    await cell.put("-30:4 -20:6 -10:5 0:5")
+    await cell.put("-30:4 -20:6 -10:5 0:5", off)
     waits = [(await denied(ledger, "s", candidate((HOUR, count)))).obstacles[0][0].wait for count in (4, 5, 10, 11)]
     assert [round((wait - waits[0]) / 60) for wait in waits] == [0, 10, 10, 20]

@@ -10,13 +10,21 @@ import pytest
 from gateway.ledger.errors import LedgerRefused
 from gateway.ledger.script import Script
 from gateway.ledger.store import Store
-from gateway.ledger.together import MOST_AT_ONCE, MOST_BYTES, Together
+from gateway.ledger.together import MOST_AT_ONCE, MOST_BYTES, Call, Together
 from gateway.ports import LedgerUnavailable
 from tests.ledger.fake_server import OK, Command, FakeServer, fake_server
 
 ADD = Script("add", "return redis.call('INCRBY', KEYS[1], ARGV[1])", "3a5ae8ae9a4a2a3d9a1f0d1e9f7a2c1b4d5e6f70")
 """Its digest is not its own, so that the server knows it only by its source."""
 PATIENT = 30.0
+
+
+async def run(together: Together, script: Script, keys: list[str], args: list[str]) -> object:
+    """Run a script as the ledger does: with others, and where that comes to nothing by itself."""
+    call = Call(script, keys, args)
+    together.put(call)
+    reply = await call.reply
+    return await together.by_itself(call) if isinstance(reply, Exception) else reply
 
 
 @pytest.fixture
@@ -41,9 +49,9 @@ async def test_what_comes_meanwhile_goes_at_once(fake: FakeServer) -> None:
 
     store.execute_all = counted  # type: ignore[method-assign, assignment]  # only looked at, and passed on
     count = 2 * MOST_AT_ONCE
-    first = asyncio.create_task(together.run(ADD, ["k"], ["first"]))
+    first = asyncio.create_task(run(together, ADD, ["k"], ["first"]))
     await begun.wait()
-    calls = [together.run(ADD, ["k"], [str(i)]) for i in range(count)]
+    calls = [run(together, ADD, ["k"], [str(i)]) for i in range(count)]
     assert await asyncio.gather(first, *calls) == ["OK"] * (count + 1)
     assert writes == [1, MOST_AT_ONCE, MOST_AT_ONCE]
     assert [command[4] for command in fake.asked] == ["first", *map(str, range(count))]
@@ -55,7 +63,7 @@ async def test_large_ones_do_not_go_together(fake: FakeServer) -> None:
     store = Store(fake.url, deadline=PATIENT, silence=PATIENT)
     together = Together(store)
     large = "x" * (MOST_BYTES + 1)
-    calls = [together.run(ADD, ["k"], [large]) for _ in range(3)]
+    calls = [run(together, ADD, ["k"], [large]) for _ in range(3)]
     assert await asyncio.gather(*calls) == ["OK"] * 3
     await store.aclose()
 
@@ -64,7 +72,7 @@ async def test_the_error_of_one_is_no_matter_to_the_others(server: str) -> None:
     """Each gets the reply to its own script; one that fails does so with its own error."""
     store = Store(server, deadline=PATIENT, silence=PATIENT)
     together = Together(store)
-    calls = [together.run(ADD, ["together:n"], [amount]) for amount in ("1", "no number", "2", "3", "1.5")]
+    calls = [run(together, ADD, ["together:n"], [amount]) for amount in ("1", "no number", "2", "3", "1.5")]
     results = await asyncio.gather(*calls, return_exceptions=True)
     assert [type(result) for result in results] == [int, LedgerRefused, int, int, LedgerRefused]
     assert await store.execute("GET", "together:n") == "6"
@@ -75,10 +83,10 @@ async def test_what_cannot_be_written_is_no_matter_to_the_others(server: str) ->
     """Half of a character cannot be sent: whoever asked for that hears so, and the others get their replies."""
     store = Store(server, deadline=PATIENT, silence=PATIENT)
     together = Together(store)
-    calls = [together.run(ADD, ["together:text"], [amount]) for amount in ("1", "\ud800", "2")]
+    calls = [run(together, ADD, ["together:text"], [amount]) for amount in ("1", "\ud800", "2")]
     results = await asyncio.gather(*calls, return_exceptions=True)
     assert [type(result) for result in results] == [int, UnicodeEncodeError, int]
-    assert await together.run(ADD, ["together:text"], ["3"]) == 6
+    assert await run(together, ADD, ["together:text"], ["3"]) == 6
     await store.aclose()
 
 
@@ -94,7 +102,7 @@ async def test_whoever_leaves_takes_nobody_along(fake: FakeServer) -> None:
         return 0.05
 
     with fake.saying(slowly):
-        tasks = [asyncio.create_task(together.run(ADD, ["k"], [str(i)])) for i in range(9)]
+        tasks = [asyncio.create_task(run(together, ADD, ["k"], [str(i)])) for i in range(9)]
         tasks[1].cancel()
         await begun.wait()
         tasks[2].cancel()
@@ -117,7 +125,7 @@ async def test_a_broken_connection_is_tried_again_one_by_one(fake: FakeServer) -
         return None if len(failed) == 1 else OK
 
     with fake.saying(once):
-        assert await asyncio.gather(*(together.run(ADD, ["k"], [str(i)]) for i in range(5))) == ["OK"] * 5
+        assert await asyncio.gather(*(run(together, ADD, ["k"], [str(i)]) for i in range(5))) == ["OK"] * 5
     assert {command[4] for command in fake.asked} == {"0", "1", "2", "3", "4"}
     await store.aclose()
 
@@ -127,7 +135,31 @@ async def test_a_store_that_is_away_refuses_all_of_them(fake: FakeServer) -> Non
     store = Store(fake.url, deadline=PATIENT, silence=0.09)
     together = Together(store)
     with fake.saying(5.0):
-        results = await asyncio.gather(*(together.run(ADD, ["k"], [str(i)]) for i in range(80)), return_exceptions=True)
+        results = await asyncio.gather(
+            *(run(together, ADD, ["k"], [str(i)]) for i in range(80)), return_exceptions=True
+        )
     assert all(isinstance(result, LedgerUnavailable) and "no answer" in str(result) for result in results)
     assert len({id(result) for result in results}) == 80
+    await store.aclose()
+
+
+async def test_they_wait_for_no_connection_of_others(fake: FakeServer) -> None:
+    """What goes together has a connection of its own, though all that others may have are in use."""
+    store = Store(fake.url, connections=1, deadline=PATIENT, patience=PATIENT, silence=PATIENT)
+    together, begun = Together(store), asyncio.Event()
+
+    def slowly(command: Command) -> float | bytes:
+        if command[0] != "SET":
+            return OK
+        begun.set()
+        return PATIENT
+
+    with fake.saying(slowly):
+        slow = asyncio.create_task(store.execute("SET", "x", "1"))
+        await begun.wait()
+        assert await asyncio.gather(*(run(together, ADD, ["k"], [str(i)]) for i in range(3))) == ["OK"] * 3
+        assert not slow.done()
+        slow.cancel()
+        await asyncio.gather(slow, return_exceptions=True)
+    assert fake.connections == 2
     await store.aclose()

@@ -11,6 +11,7 @@ from gateway.observe.event import (
     FellBack,
     HoldEnded,
     LedgerCalled,
+    LedgerFailed,
     PolicyLoaded,
     RequestDenied,
     RequestFinished,
@@ -87,8 +88,8 @@ ONE_OF_EACH: tuple[Event, ...] = (
     RequestShed("memory"),
     HOLD_ENDED,
     PRESUMED,
-    LedgerCalled("hold", 0.0004, failed=False),
-    LedgerCalled("settle", 0.2, failed=True),
+    LedgerCalled("hold", 0.0004),
+    LedgerFailed("settle", 0.2),
     PolicyLoaded("0123456789abcdef", ok=True),
     PolicyLoaded("fedcba9876543210", ok=False),
 )

@@ -8,15 +8,16 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, TextIO
 
 import pytest
 
-from gateway.observe.event import PolicyLoaded, RequestStarted, UpstreamFailed
+from gateway.observe.event import PolicyLoaded, RequestFinished, RequestStarted, UpstreamFailed
 from gateway.observe.log import JsonFormatter, LogObserver, configure_logging
 from gateway.observe.log_pipe import LogPipe
 from gateway.observe.redact import MAX_CHARS, Redactor
+from gateway.observe.request_line import RequestLines
 from tests.observe.samples import FINISHED, ONE_OF_EACH, PRESUMED, ROUTE
 
 LINE_LOGGER = logging.getLogger("gateway.test")
@@ -113,6 +114,87 @@ def test_the_line_of_a_request_is_that_of_its_fields(changes: dict[str, Any]) ->
     formatter = JsonFormatter(Redactor(["word-of-the-house"]))
     assert formatter.format(record) == formatter.format(plain)
     assert "house" not in formatter.format(record)
+
+
+def plain_record(event: RequestFinished) -> logging.LogRecord:
+    """Return a record of a request as any other, with its fields one by one."""
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.handle = records.append  # type: ignore[assignment, method-assign]  # nothing but the record is wanted
+    LINE_LOGGER.addHandler(handler)
+    LINE_LOGGER.setLevel(logging.INFO)
+    LogObserver(LINE_LOGGER).emit(event)
+    LINE_LOGGER.removeHandler(handler)
+    LINE_LOGGER.setLevel(logging.NOTSET)
+    [record] = records
+    return logging.makeLogRecord({**record.__dict__, "fields": record.fields})  # type: ignore[attr-defined]  # ours
+
+
+def test_what_a_line_has_from_an_earlier_one_is_what_it_says_itself() -> None:
+    """Lines of requests that differ in one field each, in turns: none has a word of another, nor one learnt later."""
+    others: dict[str, object] = {
+        "request_id": "req_2",
+        "operation": "edit",
+        "status": 500,
+        "duration": 0.25,
+        "overhead": 0.0125,
+        "project": "sales",
+        "key_id": "key_2",
+        "job_type": "banner",
+        "route": "other",
+        "attempts": 2,
+        "n": 2,
+        "size": "auto",
+        "quality": "low",
+        "images": 3,
+        "estimate": 1,
+        "cost": None,
+        "source": "presumed",
+        "code": "broken",
+        "client_gone": True,
+        "bytes_out": 7,
+        "replayed": True,
+        "tags": {"campaign": "autumn"},
+        "experiment": "trial",
+        "arm": "new",
+        "waited": 1.5,
+    }
+    assert set(others) == {field.name for field in fields(RequestFinished)}
+    same = replace(FINISHED, tags={})
+    redactor = Redactor()
+    kept = RequestLines(redactor)
+    for secret in ("word-of-the-house", FINISHED.job_type):
+        for event in [same, *(replace(same, **{name: value}) for name, value in others.items())] * 2:  # type: ignore[arg-type]  # of each field's own type
+            plain = plain_record(event)
+            line = JsonFormatter(redactor).format(plain)
+            assert kept.line(plain.created, LINE_LOGGER.name, event) == line
+        redactor.learn([secret])
+    assert FINISHED.job_type not in kept.line(0.0, LINE_LOGGER.name, same)
+
+
+def test_a_handler_that_is_added_later_hears_of_requests() -> None:
+    """The way past the loggers is taken only while the pipe is all that a record comes to, as it came first."""
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.handle = records.append  # type: ignore[assignment, method-assign]  # nothing but the record is wanted
+    root = logging.getLogger()
+
+    def act() -> None:
+        observer = LogObserver()
+        observer.emit(FINISHED)
+        root.addHandler(handler)
+        observer.emit(FINISHED)
+        root.removeHandler(handler)
+        [pipe] = root.handlers
+        pipe.addFilter(lambda _: False)
+        observer.emit(FINISHED)
+        pipe.filters.clear()
+        pipe.setLevel(logging.WARNING)
+        observer.emit(FINISHED)
+
+    assert len(written(act)) == 2
+    [record] = records
+    assert logging.Formatter("%(levelname)s %(name)s %(message)s").format(record) == "INFO gateway.requests request"
 
 
 def test_what_an_operator_must_see_is_a_warning() -> None:

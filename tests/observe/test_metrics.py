@@ -11,17 +11,21 @@ from prometheus_client import CollectorRegistry
 from gateway.domain.route import Views
 from gateway.domain.settlement import CostSource
 from gateway.observe.event import (
+    Event,
     FellBack,
     HoldEnded,
     LedgerCalled,
+    LedgerFailed,
     RequestDenied,
     RequestFinished,
     RequestStarted,
     UpstreamFailed,
     UpstreamFinished,
+    taker_of,
 )
 from gateway.observe.fanout import Observers
 from gateway.observe.labels import LabelSets
+from gateway.observe.log import LogObserver
 from gateway.observe.metric_table import METRICS
 from gateway.observe.metrics import Metrics
 from gateway.observe.scrape import (
@@ -188,7 +192,7 @@ def test_cardinality_stays_bounded() -> None:
         metrics.emit(FellBack(route, name(), word))
         metrics.emit(RequestDenied(project, word))
         metrics.emit(HoldEnded(project, job_type, route, quality, views, views, CostSource.USAGE, 1))
-        metrics.emit(LedgerCalled(word, 0.1, failed=True))
+        metrics.emit(LedgerFailed(word, 0.1))
     series = read(render_metrics(registry, Snapshot())[0])
 
     assert len(series) < 2_000
@@ -220,6 +224,30 @@ def test_observers_pass_every_event_to_all() -> None:
 
     assert first == second
     assert value(first, "unconfirmed_total") == 1
+
+
+def test_who_tells_of_many_events_asks_once_who_takes_them() -> None:
+    """One type of event goes straight to its only taker, to all where there are several, to nobody where none is."""
+    registry, notes = CollectorRegistry(), Notes()
+    metrics = Metrics(registry, LABELS)
+    taker_of(Observers([metrics, LogObserver()]), LedgerCalled)(LedgerCalled("hold", 0.1))
+    taker_of(Observers([metrics, notes]), LedgerCalled)(LedgerCalled("hold", 0.1))
+    taker_of(LogObserver(), LedgerCalled)(LedgerCalled("hold", 0.1))
+    text, _ = render_metrics(registry, Snapshot())
+
+    assert value(text, "ledger_duration_seconds_count", operation="hold") == 2
+    assert notes.kept == [LedgerCalled("hold", 0.1)]
+
+
+class Notes:
+    """An observer that takes all there is."""
+
+    def __init__(self) -> None:
+        self.kept: list[Event] = []
+
+    def emit(self, event: Event) -> None:
+        """Take note."""
+        self.kept.append(event)
 
 
 def test_every_metric_of_the_table_is_scraped_and_no_other(scraped: bytes) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from math import inf
 
 import httpx
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from gateway.http1 import fields
 from gateway.http1.fields import plain_head
 from gateway.http1.received import Received
 from gateway.http1.transport import Transport
@@ -163,7 +165,7 @@ class Probe(Received):
         except httpx.RemoteProtocolError:
             return None
         body, reusable = b"".join(self._chunks), self._keep and not self._surplus
-        return self.status, self.fields, self._left, self.idle, body, self._in_head, self._ended, reusable
+        return self.status, self.fields, self._left, self.idle, body, self.in_head, self._ended, reusable
 
 
 NAMES = st.sampled_from(
@@ -176,11 +178,11 @@ FIELDS = st.lists(st.tuples(NAMES, VALUES | st.text(st.characters(codec="latin-1
 STATUS = st.sampled_from(["200 OK", "200 ", "204 No Content", "304 Not Modified", "429 Too Many", "599 A  b", "100 Go"])
 
 
-@given(status=STATUS, fields=FIELDS, body=st.sampled_from([b"", b"{", b"{}", b"{}HTTP/1.1 200 OK", b"0\r\n\r\n"]))
-@example(status="200 OK", fields=[("Content-Length", "2"), ("Connection", "keep-alive")], body=b"{}")
-def test_a_head_read_at_once(status: str, fields: list[tuple[str, str]], body: bytes) -> None:
+@given(status=STATUS, said=FIELDS, body=st.sampled_from([b"", b"{", b"{}", b"{}HTTP/1.1 200 OK", b"0\r\n\r\n"]))
+@example(status="200 OK", said=[("Content-Length", "2"), ("Connection", "keep-alive")], body=b"{}")
+def test_a_head_read_at_once(status: str, said: list[tuple[str, str]], body: bytes) -> None:
     """What is read by one pattern is what the parser, which gets it in pieces, takes it for."""
-    lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in fields)]
+    lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in said)]
     answer = "\r\n".join([*lines, "", ""]).encode("latin-1") + body
     assert Probe().of(answer) == Probe().of(answer[:1], answer[1:])
 
@@ -201,3 +203,18 @@ def test_which_heads_are_plain(field: str, plain: bool) -> None:
     """A pattern reads what leaves nothing to doubt; whatever else a head may say is left to the parser."""
     head = f"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n{field}\r\n\r\n".encode("latin-1")
     assert (plain_head(head) is not None) is plain
+
+
+def test_heads_are_read_as_if_no_other_had_come() -> None:
+    """What is remembered of lines is bounded, and what one head says is said of no other."""
+    for number in range(3000):
+        lines = f"HTTP/1.1 200 OK {number}", f"Content-Length: {number}", f"X: {'a' * (number % 400)}b"
+        assert plain_head("\r\n".join([*lines, "", ""]).encode()) is not None
+    assert len(fields._lines) <= fields._LINES_KEPT
+    assert len(fields._statuses) <= fields._NAMES_KEPT
+    assert max(map(len, (*fields._lines, *fields._statuses))) <= fields._LONGEST_KEPT
+    for length, last, read in [(7, "Keep-Alive: timeout=9", 8.0), (8, "X: b", inf), (7, "Connection: close", None)]:
+        head = f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n{last}\r\n\r\n".encode()
+        for _ in range(2):
+            found = plain_head(head + b"{}")
+            assert (found and found[2:]) == (None if read is None else (length, read, len(head)))

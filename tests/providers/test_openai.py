@@ -68,7 +68,7 @@ async def test_a_short_answer_at_once() -> None:
             answer = await provider.send(call())
             assert answer.at_once() == body
             assert (answer.reading().usage, answer.reading().images, answer.reading().complete) == (usage, 2, True)
-            assert [chunk async for chunk in answer.chunks()] == []
+            assert [chunk async for chunk in answer.chunks()] == [body]
         assert server.accepted == 1
 
 

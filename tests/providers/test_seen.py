@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.settlement import Outcome
-from gateway.ports.provider import Call, UpstreamFailure
+from gateway.domain.settlement import Outcome, Reading
+from gateway.ports.provider import Answer, Call, UpstreamFailure
+from gateway.ports.whole import WholeAnswer
 from gateway.providers.seen import MOST_WAITING, seen
 from tests.builders import job, route
 from tests.e2e.clients import picture
@@ -94,7 +95,7 @@ def event(kind: str, image: bytes) -> bytes:
     return f"event: {said['type']}\r\ndata: {json.dumps(said)}\r\n\r\n".encode()
 
 
-async def passed(answer: Painted, taken: Taken, **asked: Any) -> bytes:
+async def passed(answer: Answer, taken: Taken, **asked: Any) -> bytes:
     """What comes through, once what was taken off is there."""
     watched = seen(answer, call(taken, **asked))
     body = b"".join([chunk async for chunk in watched.chunks()])
@@ -196,19 +197,16 @@ async def test_another_format_than_was_asked_for_is_said(image: bytes, asked: st
     assert dict(watched.headers).get("X-Gateway-Output-Format") == said
 
 
-class AtOnce(Painted):
+def whole(body: bytes) -> WholeAnswer:
     """An answer that is here as a whole."""
-
-    def at_once(self) -> bytes:
-        """The body."""
-        return self.body
+    return WholeAnswer(200, (), body, Reading(complete=True), rate_limits={})
 
 
 @FORMATS
 async def test_the_format_of_an_answer_that_is_here_at_once(image: bytes, asked: str | None, said: str | None) -> None:
     """It is told as that of any other, and remembered for no other image."""
     for _ in range(2):
-        watched = seen(AtOnce(document(image)), call(output_format=asked))
+        watched = seen(whole(document(image)), call(output_format=asked))
         assert watched.at_once() == document(image)
         assert dict(watched.headers).get("X-Gateway-Output-Format") == said
 
@@ -216,6 +214,6 @@ async def test_the_format_of_an_answer_that_is_here_at_once(image: bytes, asked:
 async def test_images_that_are_here_at_once_are_taken() -> None:
     """What is to be kept goes by in chunks, however it came."""
     taken = Taken()
-    assert seen(AtOnce(document(PNG)), call(taken)).at_once() is None
-    assert await passed(AtOnce(document(PNG)), taken) == document(PNG)
+    assert seen(whole(document(PNG)), call(taken)).at_once() is None
+    assert await passed(whole(document(PNG)), taken) == document(PNG)
     assert taken.images == [PNG]

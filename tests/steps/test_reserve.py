@@ -26,6 +26,7 @@ from gateway.domain.denial import denial
 from gateway.domain.errors import BudgetExceeded, GatewayError, InvalidRequest, RateLimited
 from gateway.domain.policy import Project, Shadow
 from gateway.domain.route import Quote, RouteLimits
+from gateway.ledger.wire import candidate_arg
 from gateway.steps.price import price
 from gateway.steps.reserve import Purse, candidate, shadow_candidate
 from tests.builders import PROVIDER, TODAY, job, policy, route
@@ -107,6 +108,57 @@ def test_the_record_of_an_attempt_has_names_and_exact_amounts() -> None:
         "route": str(quote.worst.route),
         "internal": str(quote.worst.internal),
     }
+
+
+def test_a_candidate_is_made_again_for_whatever_changes_it() -> None:
+    """Requests that share a quote share its candidate; another policy, project, job type, limit or key gets its own."""
+    quote, purse = quoted(images_per_minute=5)
+    first = candidate(quote, purse)
+    assert candidate(quote, replace(purse, caller=Caller("key_2", "team"))) is first
+
+    dearer = replace(purse.policy, budgets=(Budget(Scope(), Window.MONTH, 8),))
+    other = replace(purse.project, budgets=(TOTAL,))
+    kind = replace(purse.job_type, name="hero")
+    fewer = Quota(Scope(route="main"), Counted.IMAGES, 3, 60)
+    for changed in (
+        replace(purse, policy=dearer),
+        replace(purse, project=other),
+        replace(purse, job_type=kind),
+        replace(purse, limits=lambda _: (fewer,)),
+        purse,
+    ):
+        again = candidate(quote, changed)
+        assert again == candidate(replace(quote, worst=quote.worst), changed)
+        assert (again == first) == (changed is purse)
+
+    keyed = replace(purse.project, budgets=(Budget(Scope(key="key_1"), Window.MONTH, 5),))
+    meters = [
+        [line.rule.meter for line in candidate(quote, replace(purse, project=keyed, caller=Caller(key, "team"))).lines]
+        for key in ("key_1", "key_2", "key_1")
+    ]
+    assert [len([name for name in each if "key:" in name]) for each in meters] == [1, 0, 1]
+
+
+def test_a_degraded_candidate_says_what_its_own_request_asked_for() -> None:
+    """Its record is of one request alone, though the next one shares its quote."""
+    quote, purse = quoted()
+    quote = replace(quote, degraded={"size": "1024x1024"})
+    asked = [candidate(quote, purse, asked={"size": size}).facts["asked"] for size in ("2048x2048", "1536x1024")]
+    assert asked == [{"size": "2048x2048"}, {"size": "1536x1024"}]
+
+
+def test_a_changed_quote_has_a_candidate_of_its_own() -> None:
+    """What is kept with a quote is not carried over to another one that is made of it, nor told when it is written."""
+    quote, purse = quoted()
+    before = candidate(quote, purse)
+    written = candidate_arg(before)
+    assert candidate_arg(before) is written
+    dearer = replace(quote, worst=replace(quote.worst, route=quote.worst.route + 1_000_000))
+    assert candidate(dearer, purse) != before
+    assert candidate_arg(candidate(dearer, purse)) != written
+    assert candidate_arg(replace(before, lines=before.lines[:1])) != written
+    assert quote == replace(quote, tokens=quote.tokens)
+    assert "held" not in repr(quote)
 
 
 def test_a_hold_counts_in_the_limits_of_the_account_too() -> None:

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.domain.errors import ClientGone
 from gateway.ports import Headers, Outbound, Truncated
-from gateway.web import outbound
-from gateway.web.outbound import end_to_end
+from gateway.web import answer_head, outbound
+from gateway.web.answer_head import end_to_end
 from tests.web.forms import Item, write_form
 from tests.web.raw import connection, post
 from tests.web.recording import RecordingGateway, serving_gateway
@@ -205,13 +207,51 @@ async def test_hop_by_hop_headers_stay_on_their_hop() -> None:
         ("X-Kept", "2"),
     ]
 
-    kept = end_to_end(upstream, "req_1")
+    assert end_to_end(upstream, "req_1") == (
+        b"x-kept: 1\r\nx-kept: 2\r\nx-request-id: req_1\r\ncache-control: no-store\r\n",
+        None,
+    )
+    own = [("X-Request-Id", "req_2"), ("Cache-Control", "private"), ("Content-Length", "12")]
+    assert end_to_end(own, "req_1") == (
+        b"x-request-id: req_2\r\ncache-control: private\r\ncontent-length: 12\r\n",
+        12,
+    )
+    assert end_to_end([], "req_1") == (b"x-request-id: req_1\r\ncache-control: no-store\r\n", None)
 
-    assert kept == [("x-kept", "1"), ("x-kept", "2"), ("x-request-id", "req_1"), ("cache-control", "no-store")]
-    assert end_to_end([("X-Request-Id", "req_2"), ("Cache-Control", "private")], "req_1") == [
-        ("x-request-id", "req_2"),
-        ("cache-control", "private"),
-    ]
+
+PASSED = ["X-A", "x-b", "X-%s", "Cache-Control", "X-Request-Id", "Content-Length"]
+NOT_PASSED = ["Date", "TE", "Bad Name", "", "X-Ä"]
+VALUES = ["1", "12", "a\tb", "%s %d%%", "ä€", ""]
+BROKEN = ["a\r\nx-c: d", "a\nb", "a\x00", "\x7f"]
+HEADERS = st.lists(
+    st.tuples(st.sampled_from(PASSED[:-1] + NOT_PASSED), st.sampled_from(VALUES + BROKEN))
+    | st.tuples(st.just("Content-Length"), st.sampled_from(["1", "12"]))
+    | st.tuples(st.just("Connection"), st.sampled_from(["close", "X-B", "close, x-a ,X-Request-Id"])),
+    max_size=6,
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(HEADERS)
+def test_what_names_came_to_before_says_nothing_of_values(headers: list[tuple[str, str]]) -> None:
+    """Each header is judged by itself, whether or not its names came before with values that were judged otherwise."""
+    for value in ("1", "x-a, X-B", "2\r\n"):
+        end_to_end([(name, "3" if name == "Content-Length" else value) for name, _ in headers], "req_0")
+    named = {token.strip().lower() for name, value in headers if name == "Connection" for token in value.split(",")}
+    passed = {name.lower() for name in PASSED} - named
+    kept = [(name.lower(), value) for name, value in headers if name.lower() in passed and value not in BROKEN]
+    always = [("x-request-id", "req_1"), ("cache-control", "no-store")]
+    kept += [(name, value) for name, value in always if name not in dict(kept)]
+    lines = "".join(f"{name}: {value}\r\n" for name, value in kept).encode("latin-1", "replace")
+    length = dict(kept).get("content-length")
+    assert end_to_end(headers, "req_1") == (lines, None if length is None else int(length))
+
+
+async def test_names_of_headers_are_remembered_up_to_a_bound() -> None:
+    """An upstream that names its headers anew with each answer fills no memory."""
+    for number in range(2 * answer_head._MOST_FORMS):
+        end_to_end([(f"x-{number}", "1")], "req_1")
+    assert len(answer_head._forms) <= answer_head._MOST_FORMS
 
 
 DESCRIPTORS = Path("/proc/self/fd")

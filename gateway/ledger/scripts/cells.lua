@@ -5,21 +5,20 @@ local cells = {}
 
 -- Of a hold that is settled the counts stay as they are: `but_counts`, and they are not read.
 local function load_cells(key, lines, now, but_counts)
-  local fields, wanted = {}, {}
+  local fields, wanted, count = {}, {}, 0
   for i = 1, #lines do
-    local field = lines[i].field
-    if not (cells[field] or wanted[field] or but_counts and lines[i].kind == 'rolling') then
-      wanted[field] = lines[i]
-      fields[#fields + 1] = field
+    local line = lines[i]
+    if cells[line.field] == nil and not (but_counts and line.kind == 'rolling') then
+      count = count + 1
+      fields[count], wanted[count], cells[line.field] = line.field, line, false
     end
   end
-  if #fields == 0 then
+  if count == 0 then
     return
   end
   local values = redis.call('HMGET', key, unpack(fields))
-  for i = 1, #fields do
-    local field = fields[i]
-    local line = wanted[field]
+  for i = 1, count do
+    local field, line = fields[i], wanted[i]
     if line.kind == 'rolling' then
       cells[field] = read_buckets(line, values[i] or '', now)
     else

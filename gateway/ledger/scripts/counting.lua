@@ -16,7 +16,7 @@ local function check(line, now)
     if excess <= 0 then
       return cell.used, 0, nil
     end
-    for at, count in string.gmatch(written(cell), '(%d+):(%d+)') do
+    for at, count in string.gmatch(buckets(cell), '(%d+):(%d+)') do
       excess = excess - count
       if excess <= 0 then
         return cell.used, 0, (at + 1) * cell.width + line.seconds * 1000 - now
@@ -43,19 +43,19 @@ local function remaining(line, now)
   return math.max(line.limit - cell.spent - cell.held, 0), reset
 end
 
-local function take(line)
+local function take(line, amount)
   local cell = cells[line.field]
   cell.dirty = true
   if line.kind ~= 'rolling' then
-    cell.held = cell.held + line.amount
+    cell.held = cell.held + amount
     return
   end
-  cell.used = cell.used + line.amount
+  cell.used = cell.used + amount
   if cell.newest and cell.newest >= line.bucket then -- a hold put back late counts as the newest
-    cell.count = cell.count + line.amount
+    cell.count = cell.count + amount
     return
   end
-  local before = written(cell)
+  local before = buckets(cell)
   cell.older = before == '' and '' or before .. ' '
-  cell.first, cell.newest, cell.count = cell.first or line.bucket, line.bucket, line.amount
+  cell.first, cell.newest, cell.count = cell.first or line.bucket, line.bucket, amount
 end

@@ -1,6 +1,7 @@
 -- Ending a hold at its cost: judged in memory, written later.
 
 local OF_ONE = 12
+local ended_members = {} -- of those that are due
 
 -- Whoever presumes less than is presumed already knows better: of some call that it was not billed.
 local function is_lower(nano, was)
@@ -26,7 +27,6 @@ end
 local function write_ended(made)
   append(KEYS[4], made.id, made.attempt, made.entry)
   mark(made.request, made.attempt, made.state, made.ended, made.entry.outcome, ARGV[3])
-  redis.call('ZREM', KEYS[3], made.id .. ':' .. made.attempt.number)
 end
 
 -- Of one hold: token, request id, attempt, source, nano-USD x3, micro-USD x3 (official, route, internal), images, outcome.
@@ -52,6 +52,7 @@ local function end_hold(from, request, now)
   end
 
   load_cells(KEYS[2], attempt.lines, now, true)
+  ended_members[#ended_members + 1] = id .. ':' .. number
   local ended = {at = digits(now), token = token, result = live and 'DONE' or 'LATE', source = source,
     images = digits(images), cost = {official, route, internal}}
   local entry

@@ -5,10 +5,11 @@ local function entry_lines(attempt, amounts)
   local lines = {}
   for i, line in ipairs(attempt.lines) do
     if line.kind == 'usd' then
-      lines[#lines + 1] = {line.field, amounts[i]}
+      line.quoted = line.quoted or cjson.encode(line.field)
+      lines[#lines + 1] = '[' .. line.quoted .. ',"' .. amounts[i] .. '"]'
     end
   end
-  return #lines > 0 and cjson.encode(lines) or '[]'
+  return '[' .. table.concat(lines, ',') .. ']'
 end
 
 local function append(key, request, attempt, entry)

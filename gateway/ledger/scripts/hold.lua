@@ -7,7 +7,7 @@
 
 local now = milliseconds()
 require_epoch(KEYS[2], ARGV[3])
-require_types(KEYS[4], KEYS[5])
+redis.call('XLEN', KEYS[5]) -- what could not be booked is not held; of `due` the first write tells
 whole(ARGV[4], 'retention')
 local replies, key, alone = {}, 6, #ARGV == 5 + OF_ONE
 local before = note(now)
@@ -16,5 +16,5 @@ for from = 6, #ARGV, OF_ONE do
   replies[#replies + 1], bound = take_hold(from, key, alone, now)
   key = key + (bound and 2 or 1)
 end
-write_all(KEYS[3])
+write_all(KEYS[3], KEYS[4], 'ZADD', held_members)
 return {before, replies}

@@ -10,6 +10,5 @@ end
 
 local function write_held(made)
   write_attempt(made.request, made.number, made.number, made)
-  redis.call('ZADD', KEYS[4], made.lapses, made.id .. ':' .. made.number)
   bind(made.binding, made.id, made.fingerprint, made.claim, ARGV[5])
 end

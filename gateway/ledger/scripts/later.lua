@@ -8,8 +8,13 @@ local function later(write, made)
   writes[count + 1], writes[count + 2] = write, made
 end
 
-local function write_all(balances)
-  store_cells(balances, changed_cells()) -- the first write of money
+-- First `due` is told, `ZADD` or `ZREM`, of all at once, which fails on a key of another type before anything is written.
+local function write_all(balances, due, list, members)
+  local changes = changed_cells()
+  if #members > 0 then
+    redis.call(list, due, unpack(members))
+  end
+  store_cells(balances, changes) -- the first write of money
   for i = 1, #writes, 2 do
     writes[i](writes[i + 1])
   end

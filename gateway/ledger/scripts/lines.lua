@@ -17,11 +17,7 @@ local function kept_line(raw)
   return line
 end
 
-local function keep_line(line)
-  if line.kind == 'usd' then
-    return {line.kind, line.field, digits(line.amount), line.view}
-  elseif line.kind == 'rolling' then
-    return {line.kind, line.field, digits(line.amount), digits(line.seconds), digits(line.bucket)}
-  end
-  return {line.kind, line.field, digits(line.amount)}
+-- A list of texts that need no escapes, as JSON.
+local function listed(texts)
+  return #texts > 0 and '["' .. table.concat(texts, '","') .. '"]' or '[]'
 end

@@ -9,6 +9,15 @@ local function refuse(what)
   error('LEDGER ' .. what, 0)
 end
 
+-- Of a text that is known to be nothing but digits.
+local function bounded(text, what, most)
+  local number = text + 0
+  if #text > 16 or number > most then
+    refuse(what .. ' is too large')
+  end
+  return number
+end
+
 local read = {} -- by its text: many a number comes more than once
 
 local function whole(text, what, most)
@@ -17,7 +26,7 @@ local function whole(text, what, most)
     if type(text) ~= 'string' or #text > 16 or not string.find(text, '^%d+$') then
       refuse(what .. ' is not a whole number')
     end
-    number = tonumber(text)
+    number = text + 0
     read[text] = number
   end
   if number > (most or MAX_AMOUNT) then
@@ -34,11 +43,18 @@ local function signed(text, what)
   return whole(text, what, MAX_TOTAL)
 end
 
+local shown = {}
+
 local function digits(number)
-  if number > MAX_TOTAL or number < -MAX_TOTAL or number % 1 ~= 0 then
-    refuse('a total is out of range')
+  local text = shown[number]
+  if not text then
+    if number > MAX_TOTAL or number < -MAX_TOTAL or number % 1 ~= 0 then
+      refuse('a total is out of range')
+    end
+    text = string.format(DECIMAL, number + 0) -- turns -0 into 0
+    shown[number] = text
   end
-  return string.format(DECIMAL, number + 0) -- turns -0 into 0
+  return text
 end
 
 local function milliseconds()

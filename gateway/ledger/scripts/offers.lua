@@ -1,11 +1,16 @@
 -- Offers: the candidates of a hold, of which the first is taken that all its lines allow.
 
--- Candidates as a client sends them, {{worst by view, facts, lines, pressure if any}, ...}; their lines are also added to
--- `all`.
-local function read_candidates(offered, all, now)
-  local candidates = {}
+local offers = {} -- by their text: many a request is offered the same
+
+-- Candidates as a client sends them, {{worst by view, facts, lines, pressure if any}, ...}, and all their lines.
+local function read_candidates(offered, now)
+  local candidates, all = {}, {}
+  if offers[offered] then
+    return offers[offered], offers[offered].all
+  end
   for i, raw in ipairs(cjson.decode(offered)) do
-    local candidate = {worst = raw[1], facts = raw[2], lines = {}}
+    local candidate = {worst = raw[1], facts = raw[2], lines = {}, at_least = 0, below = nil, taken = nil, amounts = nil,
+      kept = nil} -- all its fields, so that it never grows
     whole_views(candidate.worst, 'worst case')
     for j, line in ipairs(raw[3]) do
       candidate.lines[j] = asked_line(line, now)
@@ -14,7 +19,8 @@ local function read_candidates(offered, all, now)
     read_pressure(candidate, raw[4])
     candidates[i] = candidate
   end
-  return candidates
+  offers[offered], candidates.all = candidates, all
+  return candidates, all
 end
 
 -- The first in range that passes, or nil; and for those in range before it every line that stood in the way.
@@ -41,26 +47,6 @@ local function choose(candidates, now)
     end
   end
   return nil, denied
-end
-
--- Takes a candidate's lines in memory; returns them as the attempt keeps them. Two rules may count in one cell
--- (a policy's quota and the route's own limit): it is taken once, at the larger amount.
-local function take_lines(candidate)
-  local kept, first = {}, {}
-  for _, line in ipairs(candidate.lines) do
-    local before = first[line.field]
-    if not before then
-      first[line.field] = line
-      kept[#kept + 1] = line
-    elseif line.amount > before.amount then
-      before.amount = line.amount
-    end
-  end
-  for i, line in ipairs(kept) do
-    take(line)
-    kept[i] = keep_line(line)
-  end
-  return kept
 end
 
 local function held_reply(candidate, index, attempt, at, now)

@@ -5,11 +5,11 @@
 -- Reply of each DONE | LATE | SAME | GONE
 
 local now = milliseconds()
-require_types(KEYS[3], KEYS[4])
+redis.call('XLEN', KEYS[4]) -- fails on a key of another type, before anything is written
 whole(ARGV[3], 'retention')
 local replies, before = {}, note(now)
 for from = 4, #ARGV, OF_ONE do
   replies[#replies + 1] = end_hold(from, KEYS[#replies + 5], now)
 end
-write_all(KEYS[2])
+write_all(KEYS[2], KEYS[3], 'ZREM', ended_members)
 return {before, replies}

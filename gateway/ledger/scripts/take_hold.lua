@@ -1,6 +1,7 @@
 -- Taking a hold: judged in memory, written later.
 
 local OF_ONE = 13
+local held_members = {} -- of those that are due, each after the moment in which it lapses
 
 -- Of one request: token, request id, state, lease ms, attempt to release or '', about, candidates, fingerprint, bound or
 -- claimed ('' is bound), 1 if there is a binding at all, highest attempt that the gateway knows of, 1 to release only if
@@ -16,8 +17,7 @@ local function take_hold(from, key, alone, now)
     refuse('what gives back goes alone')
   end
   lease = whole(lease, 'lease')
-  local all = {}
-  local candidates = read_candidates(offered, all, now)
+  local candidates, all = read_candidates(offered, now)
 
   local known = redis.call('HMGET', request, 'attempts', 'token', 'dropped:' .. token, 'held:' .. token, 'created')
   local count = whole(known[1] or '0', 'attempts')
@@ -40,12 +40,11 @@ local function take_hold(from, key, alone, now)
   if earlier and not may_be_given_back(earlier) then
     earlier = nil
   end
-  for _, line in ipairs(earlier and earlier.lines or {}) do
-    table.insert(all, line)
-  end
   load_cells(balances, all, now)
   local given_back, correction
   if earlier then
+    require_types(KEYS[4], KEYS[5])
+    load_cells(balances, earlier.lines, now)
     given_back, correction = plan_giving_back(earlier, token, 'fallback', now)
   end
   local index, reply = choose(candidates, now)
@@ -59,10 +58,11 @@ local function take_hold(from, key, alone, now)
     return reply, bound
   end
   local attempt, candidate = math.max(count, whole(newest, 'newest')) + 1, candidates[index] -- no number is given twice
-  local fixed = {index = index, at = digits(now), worst = candidate.worst, lines = take_lines(candidate),
-    swapped = swapped_for(KEYS[4], id, earlier)}
-  later(write_held, {request = request, number = attempt, id = id, lapses = now + lease, binding = binding,
-    fingerprint = fingerprint, claim = claim, about = about, token = token, last = token, facts = candidate.facts,
-    fixed = fixed, state = state, created = known[5]})
-  return held_reply(candidate, index, attempt, fixed.at, now), bound
+  local at = digits(now)
+  held_members[#held_members + 1] = digits(now + lease)
+  held_members[#held_members + 1] = id .. ':' .. attempt
+  later(write_held, {request = request, number = attempt, id = id, binding = binding, fingerprint = fingerprint,
+    claim = claim, about = about, token = token, last = token, facts = candidate.facts, at = at,
+    fixed = take_lines(candidate, index, at, swapped_for(KEYS[4], id, earlier)), state = state, created = known[5]})
+  return held_reply(candidate, index, attempt, at, now), bound
 end

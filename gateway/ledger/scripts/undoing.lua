@@ -3,7 +3,7 @@
 -- What a hold is taken in place of, if that is a task's that waited: its number, and until when it lasted (ms).
 local function swapped_for(due, id, earlier)
   local lasted = earlier and earlier.state == 'queued' and redis.call('ZSCORE', due, id .. ':' .. earlier.number)
-  return lasted and {number = earlier.number, lasted = lasted} or nil
+  return lasted and cjson.encode({number = earlier.number, lasted = lasted}) or nil
 end
 
 -- Takes in memory again what a task's queued hold had, as far as the attempt that is undone had it, so that no limit can
@@ -24,10 +24,11 @@ local function hold_again(request, task, attempt, now)
   local lines = {}
   for _, raw in ipairs(fixed.lines) do
     local line = kept_line(raw)
-    line.amount = math.min(line.amount, had[line.field] or 0)
-    if line.kind ~= 'rolling' and line.amount > 0 then
-      take(line)
-      table.insert(lines, keep_line(line))
+    local amount = math.min(line.amount, had[line.field] or 0)
+    if line.kind ~= 'rolling' and amount > 0 then
+      take(line, amount)
+      raw[3] = digits(amount)
+      table.insert(lines, raw)
     end
   end
   fixed.lines = lines
