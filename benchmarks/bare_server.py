@@ -9,6 +9,7 @@ from typing import Any, cast
 import uvloop
 
 from benchmarks.bare_apps import BODY, HEADERS
+from gateway.web.answer_head import end_to_end
 from gateway.web.context import RequestContext
 from gateway.web.server import listen, serve_app
 
@@ -18,7 +19,8 @@ async def answer(request: RequestContext) -> None:
     try:
         while await request.read():
             pass
-        request.begin(200, HEADERS, whole=BODY)
+        lines, length = end_to_end(HEADERS, request.request_id)
+        request.send_head(200, lines, length, whole=BODY)
     finally:
         request.finish()
 

@@ -60,16 +60,16 @@ def _read(reported: Mapping[str, object], images: int) -> Usage:
     if not isinstance(details_out, dict):
         details_out = _no_details(details_out)
     counts = [*map(reported.get, _TOKENS), *map(details.get, _KINDS), *map(details_out.get, _KINDS)]
-    tokens_in, tokens_out, total, text_in, image_in, text_out, image_out = _checked(counts)
-    if tokens_in is None or tokens_out is None:
+    all_in, all_out, total, text_in, image_in, text_out, image_out = _checked(counts)
+    if all_in is None or all_out is None:
         raise _Unusable(MISSING)
-    if total is not None and total != tokens_in + tokens_out:
+    if total is not None and total != all_in + all_out:
         raise _Unusable(CONTRADICTORY)
-    if text_in is None or image_in is None or text_in + image_in != tokens_in:
-        text_in, image_in = _split(text_in, image_in, tokens_in)
-    if text_out is None or image_out is None or text_out + image_out != tokens_out:
-        text_out, image_out = _split(text_out, image_out, tokens_out)
-    if image_out == 0 and (images > 0 or tokens_in + tokens_out == 0):  # every request has at least a prompt
+    if text_in is None or image_in is None or text_in + image_in != all_in:
+        text_in, image_in = _split(text_in, image_in, all_in)
+    if text_out is None or image_out is None or text_out + image_out != all_out:
+        text_out, image_out = _split(text_out, image_out, all_out)
+    if image_out == 0 and (images > 0 or all_in + all_out == 0):  # every request has at least a prompt
         raise _Unusable(ZERO_OUTPUT)
     text_cached = image_cached = 0
     if _CACHED in reported or _CACHED in details or _CACHED_DETAILS in reported:
