@@ -31,7 +31,7 @@ ROUTES = 200
 class Well:
     """Routes of which the latency is known, and nothing is wrong."""
 
-    def called(self) -> Collection[str]:
+    def suspects(self) -> Collection[str]:
         """Return none in particular."""
         return ()
 
