@@ -164,7 +164,7 @@ class Lifecycle:
         if exchange.wishes.dry_run:
             return await self._explain(admitted, terms)
         if cached and terms is None and self._archives is not None:
-            earlier = await self._archives.answered(admitted, self._today())
+            earlier = await self._archives.answered(admitted, self._today)
             if earlier is not None:
                 return earlier
         shared = self._duplicates.running(exchange.binding)

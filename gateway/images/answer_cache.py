@@ -79,7 +79,7 @@ class AnswerCache:
         self._observer = observer
         self._clock = clock
 
-    async def answer(self, admitted: Admitted, today: date) -> Hit | None:
+    async def answer(self, admitted: Admitted, today: Callable[[], date]) -> Hit | None:
         """Return an earlier request's answer, and free the body; None where it must be made, as a stream always is.
 
         Either way the exchange knows then what its own answer will be found by. A request with a key of its own is
@@ -103,7 +103,7 @@ class AnswerCache:
             await admitted.body.aclose()
         return hit
 
-    async def _hit(self, admitted: Admitted, today: date) -> Hit | None:
+    async def _hit(self, admitted: Admitted, today: Callable[[], date]) -> Hit | None:
         exchange, quote = admitted.exchange, admitted.ranked.quotes[0]
         entry = await self._find(_name(exchange, quote), admitted.job_type.cache or 0.0)
         if entry is None:
@@ -121,7 +121,7 @@ class AnswerCache:
         def ended(taken: bool, sent: int) -> None:
             self._observer.emit(exchange.finished(200, client_gone=not taken, bytes_out=sent))
 
-        headers = [*own, *own_headers(admitted, lambda: today, cost=0)]
+        headers = [*own, *own_headers(admitted, today, cost=0)]
         answer = Outbound(200, headers, Watched(_body(pieces), ended))
         told = [
             {"id": name, "bytes": each.blob.length, "type": each.media_type}

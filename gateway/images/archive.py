@@ -118,7 +118,7 @@ class Archives:
                 told.append({"id": each["id"], "url": url, "bytes": each["bytes"], "type": each["type"]})
         return told
 
-    async def answered(self, admitted: Admitted, today: date) -> Outbound | None:
+    async def answered(self, admitted: Admitted, today: Callable[[], date]) -> Outbound | None:
         """Return the answer of an earlier request that was the same, at no cost; None where it must be made."""
         try:
             hit = await self.cache.answer(admitted, today)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from gateway.domain.about import About
@@ -175,8 +175,8 @@ class Admitted:
         """Whose money it draws on, as far as policy alone limits what a route may do."""
         return Purse(self.caller, self.project, self.job_type, self.policy, self.exchange.wishes.degrade)
 
-    def about(self) -> About:
-        """Return what the ledger's record says of the request: no prompt, no secret, no image."""
+    def about(self) -> Mapping[str, object]:
+        """Return what the ledger's record says of the request: no prompt, no secret, no image. Others have it too."""
         exchange, ranked = self.exchange, self.ranked
         made_of = (self.job, self.caller, exchange.wishes, self.project, self.job_type, self.policy)
         if ranked.about is not None and not exchange.failed and ranked.about.is_of(made_of):
