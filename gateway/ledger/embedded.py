@@ -32,6 +32,7 @@ from gateway.ledger.valkey_binary import valkey_binary
 log = logging.getLogger(__name__)
 
 SOCKET = "valkey.sock"
+PID_FILE = "valkey.pid"
 LONGEST_SOCKET_PATH = 100
 """Bytes; the kernel's limit is 107 on Linux and 103 on macOS."""
 
@@ -52,7 +53,7 @@ _OPTIONS = {
     "maxmemory-policy": "noeviction",
     "latency-tracking": "no",
     "daemonize": "yes",
-    "pidfile": "valkey.pid",
+    "pidfile": PID_FILE,
     "logfile": "valkey.log",
     "dir": ".",
 }
@@ -61,6 +62,20 @@ _OPTIONS = {
 def has_store(data_dir: Path) -> bool:
     """Tell whether a server ever kept data in this directory."""
     return (data_dir / "appendonlydir").exists()
+
+
+def is_at_work(socket: Path) -> bool:
+    """Tell whether the embedded server of this socket runs, or waits for its disk, though it may say nothing.
+
+    False for one that stands still or waits to be asked, for any other server, and where the system does not tell.
+    Linux does.
+    """
+    try:
+        pid = int(socket.with_name(PID_FILE).read_text())
+        state = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+    except (OSError, ValueError, IndexError):
+        return False
+    return state in {"R", "D"}
 
 
 @contextmanager

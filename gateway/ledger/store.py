@@ -14,7 +14,7 @@ from redis.exceptions import NoScriptError
 from gateway.ledger.address import StoreAddress
 from gateway.ledger.breaker import Breaker
 from gateway.ledger.connections import Command
-from gateway.ledger.embedded import embedded_store
+from gateway.ledger.embedded import embedded_store, is_at_work
 from gateway.ledger.errors import LedgerRefused, StoreError
 from gateway.ledger.script import Script
 from gateway.ledger.server_check import check_servers
@@ -38,7 +38,8 @@ class Store:
     for what ran out while this process itself stood still, that time does not count.
     It ends sooner if the store has said nothing on any connection for `silence` seconds: 0.09 by default, and no such
     rule if the deadline is over two seconds. From then on, or once it cannot be connected to, calls fail at once,
-    nothing is sent, and those that wait for a connection fail too, until a probe in the background is answered.
+    nothing is sent, and those that wait for a connection fail too, until a probe in the background is answered. An
+    embedded store that is at work is not silent: a disk may well take a third of a second to write.
 
     A call is tried again, twice at most, if the store said that nothing was done, or if it is marked `repeatable`. One
     that is cancelled or fails closes its connection, so a late reply can never answer somebody else's call.
@@ -60,6 +61,7 @@ class Store:
         if silence is None and deadline <= SHORT_DEADLINE:
             silence = SILENCE
         self.where = address.where
+        self._socket = Path(address.path) if address.path is not None else None
         self._deadline = deadline
         self._patience = patience
         self._quiet = silence if silence is not None and silence < deadline else deadline
@@ -169,6 +171,8 @@ class Store:
             raise LedgerUnavailable(f"store {self.where}: no connection free in {self._patience:g} s") from error
 
     def _heard_nothing(self) -> None:
+        if self._socket is not None and is_at_work(self._socket):
+            return  # until the deadline of the calls
         self._breaker.open(f"no answer on any connection for {self._quiet:g} s")
         self._dropping = asyncio.create_task(self._servers.drop())
         _end(self._calls)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -13,8 +15,10 @@ import pytest
 from redis import Redis
 
 from gateway.ledger import embedded
-from gateway.ledger.embedded import embedded_store
+from gateway.ledger.embedded import PID_FILE, SOCKET, embedded_store, is_at_work
 from gateway.ledger.errors import StoreError
+from gateway.ledger.store import SILENCE, Store
+from gateway.ports import LedgerUnavailable
 from tests.ledger.servers import kill_server, server_pid
 
 USER = """
@@ -25,6 +29,9 @@ with embedded_store(Path(sys.argv[1])) as url:
     print(url, flush=True)
     sys.stdin.read()
 """
+
+BUSY = "local until_ = os.clock() + 0.4 while os.clock() < until_ do end"
+"""Keeps a server at work, and everybody waiting, for 0.4 s, as a disk does that takes so long to write."""
 
 
 def user(directory: Path) -> subprocess.Popen[str]:
@@ -167,3 +174,42 @@ def test_a_platform_without_a_server_is_told_what_to_do(tmp_path: Path, monkeypa
     monkeypatch.setattr(embedded, "valkey_binary", missing)
     with pytest.raises(StoreError, match="--store redis://"), embedded_store(tmp_path):
         pass
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="this system does not tell what a process does")
+async def test_a_server_at_work_is_not_away(tmp_path: Path) -> None:
+    """Calls wait for a slow disk or a long script, far beyond the silence that means away elsewhere."""
+    with embedded_store(tmp_path) as url:
+        store = Store(url)
+        await store.execute("PING")
+        busy = asyncio.create_task(store.execute("EVAL", BUSY, 0))
+        await asyncio.sleep(0.05)
+        began = time.monotonic()
+        assert await store.execute("PING")
+        assert time.monotonic() - began > SILENCE
+        await busy
+        await store.aclose()
+
+
+async def test_a_server_that_stands_still_is_away_soon(tmp_path: Path) -> None:
+    """One that was stopped is not at work."""
+    with embedded_store(tmp_path) as url:
+        store = Store(url)
+        await store.execute("PING")
+        pid = int((tmp_path / PID_FILE).read_text())
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(LedgerUnavailable, match=r"for 0\.09 s"):
+                await store.execute("PING")
+            assert not is_at_work(tmp_path / SOCKET)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        await store.aclose()
+
+
+def test_nobody_knows_what_another_server_does(tmp_path: Path) -> None:
+    """Without a file that names a process, or with one of somebody else's, there is nothing to be told."""
+    assert not is_at_work(tmp_path / SOCKET)
+    for words in ("", "no number", "999999999"):
+        (tmp_path / PID_FILE).write_text(words)
+        assert not is_at_work(tmp_path / SOCKET)
