@@ -9,7 +9,7 @@ from typing import Any, cast
 import uvloop
 
 from benchmarks.bare_apps import BODY, HEADERS
-from gateway.web.answer_head import end_to_end
+from gateway.request.answer_head import end_to_end
 from gateway.web.context import RequestContext
 from gateway.web.server import listen, serve_app
 

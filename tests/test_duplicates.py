@@ -28,6 +28,7 @@ from gateway.ledger.deferred import DeferredSettlements
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
 from gateway.lifecycle import Limits
+from gateway.ports import Meanwhile
 from gateway.ports.provider import UpstreamFailure
 from gateway.request.earlier import Earlier
 from gateway.request.repetition import ties
@@ -296,9 +297,9 @@ async def test_the_answer_is_on_disk_before_it_is_booked(rig: Rig) -> None:
     found: list[bool] = []
 
     class Looking(DeferredSettlements):
-        async def settle(self, settlement: Settlement) -> SettleResult | None:
+        async def settle(self, settlement: Settlement, meanwhile: Meanwhile = None) -> SettleResult | None:
             found.append(await rig.answers.find(settlement.request_id) is not None)
-            return await super().settle(settlement)
+            return await super().settle(settlement, meanwhile)
 
     rig.lifecycle = rig.open(Looking(rig.ledger))
     rig.painter.script.append(LARGE)

@@ -12,8 +12,10 @@ import pytest
 from gateway.domain.errors import Unavailable
 from gateway.domain.settlement import Settlement, SettleResult
 from gateway.ledger.deferred import DeferredSettlements
-from gateway.ports import Body, Truncated
-from gateway.request.relay import Relay
+from gateway.ports import Body, Meanwhile, Truncated
+from gateway.request.answer_head import end_to_end
+from gateway.request.relay import Relay, Written
+from gateway.steps.write import COST
 from tests.rig import PATIENCE, Got, Painted, Rig, cut_off, rigged
 
 LARGE = b'{"data": [{"b64_json": "' + b"A" * 300_000 + b'"}]}'
@@ -41,11 +43,11 @@ class Slow(DeferredSettlements):
     asked: asyncio.Event
     done = 0
 
-    async def settle(self, settlement: Settlement) -> SettleResult | None:
+    async def settle(self, settlement: Settlement, meanwhile: Meanwhile = None) -> SettleResult | None:
         """Settle when it is time."""
         self.asked.set()
         await self.may.wait()
-        result = await super().settle(settlement)
+        result = await super().settle(settlement, meanwhile)
         self.done += 1
         return result
 
@@ -79,6 +81,30 @@ async def test_a_short_answer_is_at_hand_in_one_piece(rig: Rig) -> None:
     assert outbound.whole
     assert outbound.whole == b"".join([chunk async for chunk in outbound.chunks])
     assert len(outbound.whole) == int(dict(outbound.headers)["content-length"])
+
+
+class Silent(DeferredSettlements):
+    """Settlements that never say when the store is at work."""
+
+    async def settle(self, settlement: Settlement, meanwhile: Meanwhile = None) -> SettleResult | None:
+        """Settle, and leave alone what may be done meanwhile."""
+        assert meanwhile is not None
+        return await super().settle(settlement)
+
+
+async def test_the_head_of_a_short_answer_is_written_while_its_money_is_settled(rig: Rig) -> None:
+    """It says what it would say if it were written afterwards, which is done where nobody had time before."""
+    rig.painter.go_on.set()
+    inbound = rig.inbound()
+    early = await rig.handle(inbound)
+    assert isinstance(early, Written)
+    assert (early.lines, early.length) == end_to_end(early.headers, inbound.request_id)
+    assert f"x-gateway-cost: {dict(early.headers)[COST]}\r\n".encode() in early.lines
+    rig.lifecycle = rig.open(Silent(rig.ledger))
+    late = await rig.handle(rig.inbound())
+    assert not isinstance(late, Written)
+    assert [name for name, _ in late.headers] == [name for name, _ in early.headers]
+    assert dict(late.headers)[COST] == dict(early.headers)[COST]
 
 
 async def test_an_answer_that_may_be_asked_for_again_is_not_handed_over_whole(rig: Rig) -> None:

@@ -18,6 +18,7 @@ from gateway.ports.whole import WholeAnswer
 from gateway.routing.capacity import Capacity
 from gateway.routing.health import FAILURES, Circuit, Health, Times, Trial
 from gateway.routing.watched import WatchedProvider
+from gateway.steps.send import prepare
 from tests.builders import PROVIDER, job, route
 from tests.rig import Events, Painted
 from tests.steps.test_classify import FieldsOnly
@@ -448,6 +449,25 @@ async def test_how_a_call_ends_is_told(
     assert (caught is not None) == bool(expected)
     assert lab.health.of("a").failures == failures
     assert lab.health.latency("a", job()) is None
+
+
+async def test_a_provider_that_makes_calls_ready_does_so_while_it_is_watched() -> None:
+    """What it made ready is in the call that is sent; of a kind that does not, nothing is asked."""
+    lab = Lab()
+
+    class Preparing(Scripted):
+        """One that does."""
+
+        def prepare(self, call: Call) -> None:
+            """Write down that it did."""
+            object.__setattr__(call, "prepared", self)
+
+    plain, ready = Scripted(lab, Painted(BODY)), Preparing(lab, Painted(BODY))
+    call = Call("req_1", A, job(), FieldsOnly({}))
+    prepare({A.provider.name: WatchedProvider(plain, lab.health, Capacity())}, call)
+    assert call.prepared is None
+    prepare({A.provider.name: WatchedProvider(ready, lab.health, Capacity())}, call)
+    assert call.prepared is ready
 
 
 async def test_the_time_that_a_client_takes_is_not_the_routes() -> None:

@@ -20,6 +20,7 @@ from gateway.ledger.script import Script
 from gateway.ledger.store import Store
 from gateway.ledger.together import Call, Together
 from gateway.observe.event import LedgerCalled, LedgerFailed, Observer, taker_of
+from gateway.ports import Meanwhile
 
 _TOGETHER = frozenset({"hold", "settle", "void"})
 """Operations that every request needs; what is done in the background has no hurry, and may be large."""
@@ -65,14 +66,18 @@ class Calls:
         *,
         to_end: bool = False,
         alone: bool = False,
+        meanwhile: Meanwhile = None,
     ) -> Any:
         """Run a script that notes this instance's operations; raises LedgerUnavailable.
 
-        Though whoever waits leaves it is done, surely if it must go `to_end`; `alone` is that of a `Call`.
+        Though whoever waits leaves it is done, surely if it must go `to_end`; `alone` and `meanwhile` are those of a
+        `Call`.
         """
         number, done = self._number + 1, self._done
         self._number = number
-        call = Call(what, (self._names.instances, *keys), (self._instance, str(number), *args), alone=alone)
+        call = Call(
+            what, (self._names.instances, *keys), (self._instance, str(number), *args), alone=alone, meanwhile=meanwhile
+        )
         began = time.monotonic()
         try:
             if operation in _TOGETHER:

@@ -8,19 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from hiredis import pack_command
-from redis._parsers.hiredis import NOT_ENOUGH_DATA
 from redis.asyncio import Redis
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
-from redis.exceptions import ConnectionError as StoreConnectionError
 from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
 from gateway.ledger.address import Endpoint, StoreAddress
 from gateway.ledger.errors import StoreError
+from gateway.ledger.line import Line, Lines, Losses, Wire
 
 Command = Sequence[str | int]
-Wire = Any
-"""A connection of the client library, which has no types."""
-READ_BYTES = 65_536
 
 
 class Dialer:
@@ -93,23 +89,17 @@ class Opening:
         return wire
 
 
-class Losses:
-    """How often a connection to a store was lost, by all that look at it."""
-
-    __slots__ = ("count",)
-
-    def __init__(self) -> None:
-        self.count = 0
-
-
 class Connections:
     """Connections to one place. At most as many are open as calls ever were under way at once.
+
+    `lines` are those that were taken over for commands that go together.
 
     `heard` is called whenever a reply has arrived. `losses` counts how often the other end was gone, or was given up:
     whoever answers next may be another server.
     """
 
-    def __init__(self, opening: Opening, heard: Callable[[], None], losses: Losses) -> None:
+    def __init__(self, opening: Opening, heard: Callable[[], None], losses: Losses, lines: Lines) -> None:
+        self.lines = lines
         self._opening = opening
         self._heard = heard
         self._losses = losses
@@ -135,7 +125,7 @@ class Connections:
         try:
             reply = None
             for command in commands:
-                await wire.send_packed_command(_packed(command))
+                await wire.send_packed_command(packed([command]))
                 reply = await self._replies.parse_response(wire, command[0])
                 self._heard()
         except ResponseError:
@@ -149,35 +139,10 @@ class Connections:
         await self._give_back(wire, generation)
         return reply
 
-    async def call_all(self, wire: Wire, generation: int, commands: Sequence[Command]) -> list[Any]:
-        """Send commands in one write and return the reply of each, or the error that it is; as `call` otherwise.
-
-        The library's own way checks again what `take` did, and takes ten calls for each reply.
-        """
-        count = len(commands)
-        replies: list[Any] = []
-        stream, parser = wire._reader, wire._parser._reader  # noqa: SLF001 - asyncio's, and hiredis' reader
-        try:
-            wire._writer.write(b"".join(map(_packed, commands)))  # noqa: SLF001 - as above
-            while len(replies) < count:
-                data = await stream.read(READ_BYTES)
-                if not data:
-                    raise StoreConnectionError("the store closed the connection")
-                self._heard()
-                parser.feed(data)
-                while len(replies) < count and (reply := parser.gets()) is not NOT_ENOUGH_DATA:
-                    if isinstance(reply, StoreConnectionError):  # it says that it is loading, say
-                        raise reply
-                    replies.append(reply)
-        except BaseException:
-            self._losses.count += 1
-            await hang_up(wire)
-            raise
-        if generation == self._generation:
-            self._idle.append(wire)
-        else:
-            await hang_up(wire)
-        return replies
+    async def line(self) -> Line:
+        """Return a line of the caller's own; RedisError or OSError if there is none."""
+        wire, generation = await self.take()
+        return self.lines.add(wire, generation, last=generation != self._generation)
 
     async def redirected(self, endpoint: Endpoint, command: Command) -> Any:
         """Send one command to another server, which was told to expect it (`ASK`)."""
@@ -195,6 +160,7 @@ class Connections:
             return
         self._generation += 1
         self._losses.count += 1
+        self.lines.drop()
         idle, self._idle = self._idle, []
         for wire in idle:
             await hang_up(wire)
@@ -221,9 +187,10 @@ async def ask_once(wire: Wire, *command: str) -> Any:
         await hang_up(wire)
 
 
-def _packed(command: Command) -> bytes:
-    packed: bytes = pack_command(tuple(command))  # type: ignore[arg-type]  # its stub says a tuple of one word
-    return packed
+def packed(commands: Sequence[Command]) -> bytes:
+    """Return commands as they are written; ValueError or TypeError for what is no text."""
+    data: bytes = pack_command(tuple(commands[0]))  # type: ignore[arg-type]  # its stub says a tuple of one word
+    return data if len(commands) == 1 else data + b"".join([packed([command]) for command in commands[1:]])
 
 
 def _is_stale(wire: Wire) -> bool:

@@ -16,7 +16,7 @@ from gateway.ledger.journal import Journal
 from gateway.ledger.journal_lines import Untold, Void
 from gateway.ledger.own_holds import HoldRecord
 from gateway.ledger.redis_ledger import RedisLedger, operation_token
-from gateway.ports import LedgerUnavailable
+from gateway.ports import LedgerUnavailable, Meanwhile
 
 log = logging.getLogger(__name__)
 
@@ -57,9 +57,9 @@ class DeferredSettlements:
         """Tell whether the store is still to be told what has this token."""
         return token in self._waiting
 
-    def settle(self, settlement: Settlement) -> Coroutine[Any, Any, SettleResult | None]:
+    def settle(self, settlement: Settlement, meanwhile: Meanwhile = None) -> Coroutine[Any, Any, SettleResult | None]:
         """Settle; None if the store does not answer: it is in the journal, and will be done in the background."""
-        return self._now_or_later(settlement)
+        return self._now_or_later(settlement, meanwhile)
 
     def void(self, request_id: str, attempt: int, reason: str) -> Coroutine[Any, Any, SettleResult | None]:
         """Void; None if the store does not answer: it is in the journal, and will be done in the background."""
@@ -81,12 +81,12 @@ class DeferredSettlements:
             self._wait_for_store([untold])
         return on_disk
 
-    async def _now_or_later(self, what: Settlement | Void) -> SettleResult | None:
+    async def _now_or_later(self, what: Settlement | Void, meanwhile: Meanwhile = None) -> SettleResult | None:
         token = operation_token()
         if not self._away:
             try:
                 if isinstance(what, Settlement):
-                    return await self._ledger.settle(what, token=token)
+                    return await self._ledger.settle(what, token=token, meanwhile=meanwhile)
                 return await self._ledger.void(what.request_id, what.attempt, what.reason, token=token)
             except LedgerUnavailable as error:
                 self._away = not isinstance(error, LedgerRefused)

@@ -20,7 +20,7 @@ from gateway.ledger import wire
 from gateway.ledger.deferred import DeferredSettlements
 from gateway.ledger.own_holds import HoldRecord
 from gateway.ledger.redis_ledger import RedisLedger, operation_token
-from gateway.ports import LedgerUnavailable
+from gateway.ports import LedgerUnavailable, Meanwhile
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,7 @@ class OfflineLedger:
         allowance: int | None = None,
         ahead: float | None = None,
         only_if_held: bool = False,
+        meanwhile: Meanwhile = None,
     ) -> Held | Denied | Bound:
         """Hold in the store, or on the allowance (micro-USD) while the store is away; see `ports.Ledger`.
 
@@ -72,6 +73,7 @@ class OfflineLedger:
                 binding=binding,
                 ahead=ahead,
                 only_if_held=only_if_held,
+                meanwhile=meanwhile,
             )
         except LedgerUnavailable as error:
             if not allowance or ahead is not None or (binding is not None and not binding.claim):
@@ -150,9 +152,9 @@ class OfflineLedger:
         """Let a retry with a claim of this name take the request over; see `ports.Ledger`."""
         await self._ledger.orphan(name, request_id)
 
-    async def settle(self, settlement: Settlement) -> SettleResult:
+    async def settle(self, settlement: Settlement, *, meanwhile: Meanwhile = None) -> SettleResult:
         """End a hold at its cost; see `ports.Ledger`."""
-        return await self._ledger.settle(settlement)
+        return await self._ledger.settle(settlement, meanwhile=meanwhile)
 
     async def void(self, request_id: str, attempt: int, reason: str) -> SettleResult:
         """End a hold for nothing; see `ports.Ledger`."""

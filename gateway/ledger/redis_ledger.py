@@ -25,7 +25,7 @@ from gateway.ledger.script import Script
 from gateway.ledger.store import Store
 from gateway.ledger.wire import Balance
 from gateway.observe.event import HoldEnded, Observer
-from gateway.ports import LedgerUnavailable
+from gateway.ports import LedgerUnavailable, Meanwhile
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +36,8 @@ _LOST = ("NOLEDGER", "EPOCH")  # what the scripts say of a store that was emptie
 operation_token = calls.token
 
 
-RELEASE = 4
-"""Where a hold's arguments have the attempt to give back, which no other may go with: see `take_hold.lua`."""
+_RELEASE = 4  # where a hold's arguments have the attempt to give back, which no other may go with: see `take_hold.lua`
+Words = tuple[str, ...]
 _RESULTS = {result.upper(): result for result in SettleResult}
 _UNDER_WAY = (TaskStatus.PENDING, TaskStatus.PROCESSING)
 
@@ -108,6 +108,7 @@ class RedisLedger:
         only_if_held: bool = False,
         queued: bool = False,
         token: str | None = None,
+        meanwhile: Meanwhile = None,
     ) -> Held | Denied | Bound:
         """Hold on the first candidate that every line allows; see `ports.Ledger`. ValueError for malformed amounts.
 
@@ -123,7 +124,7 @@ class RedisLedger:
         keys = (names.meta, names.balances, names.due, names.entries, names.request(request_id), *bound)
         before = (token, request_id, state, lease, "" if release is None else str(release), told)
         tied = wire.UNBOUND if binding is None else wire.binding_args(binding)
-        hold = partial(self._hold, keys, before, (*tied, str(self._holds.newest.get(request_id, 0))))
+        hold = partial(self._hold, keys, before, (*tied, str(self._holds.newest.get(request_id, 0))), aside=[meanwhile])
         try:
             reply = await self._firsts.ask(candidates, hold, only_if_held=only_if_held)
         except (asyncio.CancelledError, LedgerUnavailable):
@@ -135,7 +136,7 @@ class RedisLedger:
         if reply[0] == "DROPPED":
             raise LedgerUnavailable("the hold was given up before it was made")
         if reply[0] == "BOUND":
-            return Bound(str(reply[1]), same=bool(reply[2]))
+            return Bound(reply[1], same=reply[2] == "1")
         answer = wire.hold_reply(reply, candidates)
         if release is not None and (isinstance(answer, Held) or not only_if_held):
             self._released(request_id, release, ahead=only_if_held)
@@ -145,20 +146,22 @@ class RedisLedger:
         return answer
 
     async def _hold(
-        self, keys: Sequence[str], before: Sequence[str], after: Sequence[str], offered: str, only_if_held: str
+        self, keys: Words, before: Words, after: Words, offered: str, only_if_held: str, *, aside: list[Meanwhile]
     ) -> Any:
         if self._healing.needed:
             raise LedgerUnavailable(self._healing.reason)
         shared, former = (self._epoch or await self._known_epoch(), self._retention, BINDING_SECONDS), ""
+        what, alone = (script.HOLD_IN_PLACE, True) if before[_RELEASE] else (script.HOLD, False)
         while True:
             args = (*shared, *before, offered, *after, only_if_held, former)
             try:
-                reply = await self._calls.write("hold", script.HOLD, keys, args, alone=before[RELEASE] != "")
+                meanwhile = aside.pop() if aside else None  # once, however often it asks
+                reply = (await self._calls.write("hold", what, keys, args, alone=alone, meanwhile=meanwhile)).split()
             except LedgerRefused as error:
                 if any(word in str(error) for word in _LOST):
                     self._healing.begin()
                 raise
-            if reply[0] != "BOUND" or reply[1] == former or not await self._came_to_nothing(str(reply[1])):
+            if reply[0] != "BOUND" or reply[1] == former or not await self._came_to_nothing(reply[1]):
                 return reply
             former = reply[1]
 
@@ -194,25 +197,27 @@ class RedisLedger:
             self._holds.sent(request_id, attempt)
         return result
 
-    async def settle(self, settlement: Settlement, *, token: str | None = None) -> SettleResult:
+    async def settle(
+        self, settlement: Settlement, *, token: str | None = None, meanwhile: Meanwhile = None
+    ) -> SettleResult:
         """End a hold at its cost; see `ports.Ledger`. The same `token` again returns the same result."""
         request_id, attempt = settlement.request_id, settlement.attempt
         names, who = self._names, (token or operation_token(), request_id, str(attempt), settlement.source.value)
         keys = (names.balances, names.due, names.entries, names.request(request_id))
         args = (self._retention, *who, *wire.settlement_args(settlement))
-        return await self._end("settle", (request_id, attempt), script.SETTLE, keys, args)
+        return await self._end((request_id, attempt), script.SETTLE, keys, args, meanwhile)
 
     async def void(self, request_id: str, attempt: int, reason: str, *, token: str | None = None) -> SettleResult:
         """End a hold for nothing; see `ports.Ledger`. The same `token` again returns the same result."""
         args = (token or operation_token(), request_id, str(attempt), reason, self._retention)
-        return await self._end("void", (request_id, attempt), script.VOID, self._keys(request_id), args)
+        return await self._end((request_id, attempt), script.VOID, self._keys(request_id), args)
 
     async def _end(
-        self, operation: str, hold: tuple[str, int], what: Script, keys: tuple[str, ...], args: tuple[str, ...]
+        self, hold: tuple[str, int], what: Script, keys: Words, args: Words, meanwhile: Meanwhile = None
     ) -> SettleResult:
-        request_id, attempt = hold
+        (request_id, attempt), operation = hold, what.name
         record = self._holds.find(request_id, attempt)
-        result = await self._calls.write(operation, what, keys, args, to_end=True)
+        result = await self._calls.write(operation, what, keys, args, to_end=True, meanwhile=meanwhile)
         if result == "GONE" and record is not None:
             await self.put_back(record)
             result = await self._finish(operation, what, keys, args)

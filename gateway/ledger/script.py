@@ -36,31 +36,46 @@ _READ = "no-writes"
 
 # Each part costs time in every call, so none is in a script that does not need it.
 _WRITING = ("numbers", "watermark")
-_CELLS = ("numbers", "lines", "buckets", "cell_format", "cells")
-_COUNTING = (*_CELLS, "windows", "asked_lines", "counting")
-_ENDING = ("watermark", "giving_counts", "ending", "guards", "attempts", "attempt_writes")
-_ATTEMPTS = (*_CELLS, *_ENDING)
+_PAIRS = ("numbers", "cell_format", "cells")
+_BUCKETS = ("numbers", "bucket_format", "buckets", "cell_format", "cells")
+_LINES = (*_BUCKETS, "lines", "line_cells")
+_ATTEMPTS = ("watermark", "giving_counts", "ending", "types", "attempts", "correcting", "forgetting", "ended_writes")
+_GIVING_BACK = (*_LINES, *_ATTEMPTS, "entry", "giving_back")
+_ASKED = (*_LINES, "windows", "asked_lines")
+_HOLDING = (
+    "windows",
+    "epoch",
+    "offers",
+    "pressure",
+    "choosing",
+    "taking",
+    "held",
+    "binding",
+    "attempt_writes",
+    "take_hold",
+)
 
-_OFFERS = (*_COUNTING, *_ENDING, "pressure", "offers", "taking", "binding")
-_GIVING_BACK = (*_ATTEMPTS, "entry", "giving_back")
-_SETTLING = ("numbers", "lines", "cell_format", "cells", "watermark", "ending", "attempts", "attempt_writes")
-"""No rolling count is read: they stay as they are when a hold is settled."""
-
-HOLD = _load("hold", *_OFFERS, "entry", "giving_back", "undoing", "later", "hold_writes", "take_hold", shares=(5, 5))
-REASSERT = _load("reassert", *_OFFERS, flags=_ALWAYS)
-SETTLE = _load("settle", *_SETTLING, "entry", "later", "end_hold", flags=_ALWAYS, shares=(4, 3))
+HOLD = _load("hold", *_BUCKETS, "watermark", "plain", *_HOLDING, shares=(5, 5))
+HOLD_IN_PLACE = _load("hold", *_GIVING_BACK, "in_place", *_HOLDING, shares=(5, 5))
+"""The same where an earlier hold of the request is given back; it always goes alone."""
+REASSERT = _load(
+    "reassert", *_ASKED, *_ATTEMPTS, "epoch", "attempt_writes", "taking", "taking_again", "binding", flags=_ALWAYS
+)
+SETTLE = _load(
+    "settle", *_PAIRS, "watermark", "held_lines", "booking", "forgetting", "end_hold", flags=_ALWAYS, shares=(4, 3)
+)
 VOID = _load("void", *_GIVING_BACK, flags=_ALWAYS)
-DROP = _load("drop", *_GIVING_BACK, "counting", "undoing", flags=_ALWAYS)
-EXPIRE = _load("expire", *_ATTEMPTS, "entry", flags=_ALWAYS)
-ADJUST = _load("adjust", *_ATTEMPTS, "entry", flags=_ALWAYS)
-POST = _load("post", *_CELLS, "watermark", "ending", "entry", flags=_ALWAYS)
+DROP = _load("drop", *_GIVING_BACK, "taking", "undoing", flags=_ALWAYS)
+EXPIRE = _load("expire", *_LINES, *_ATTEMPTS, "entry", flags=_ALWAYS)
+ADJUST = _load("adjust", *_LINES, *_ATTEMPTS, "entry", flags=_ALWAYS)
+POST = _load("post", *_PAIRS, "line_cells", "signed", "watermark", "ending", "entry", flags=_ALWAYS)
 MARK_SENT = _load("mark_sent", *_WRITING, flags=_ALWAYS)
 RENEW = _load("renew", *_WRITING, flags=_ALWAYS)
 ORPHAN = _load("orphan", *_WRITING)
 OPEN = _load("open", *_WRITING)
 OPEN_ENDS = _load("open_ends", flags=_READ)
 LAPSED = _load("lapsed", "numbers", flags=_READ)
-BALANCES = _load("balances", *_COUNTING, flags=_READ)
+BALANCES = _load("balances", *_ASKED, "remaining", flags=_READ)
 WRITE_KEYS = _load("write_keys")
 SNAPSHOT = _load("snapshot", "numbers", flags=_READ)
 TAKEN = _load("taken", flags=_READ)
@@ -71,7 +86,7 @@ RELIST = _load("relist", "numbers", flags=_ALWAYS)
 REPAIR = _load("repair", "numbers", flags=_ALWAYS)
 TRIM = _load("trim", "numbers", flags=_ALWAYS)
 RESTORE_BASE = _load("restore_base", flags=_ALWAYS)
-RESTORE_ATTEMPT = _load("restore_attempt", "numbers", flags=_ALWAYS)
+RESTORE_ATTEMPT = _load("restore_attempt", "numbers", "signed", flags=_ALWAYS)
 
 _TASKS = ("numbers", "task_state")
 

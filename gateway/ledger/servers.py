@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
 from redis.exceptions import AskError, MovedError
 
 from gateway.ledger.address import Endpoint, StoreAddress, Topology
-from gateway.ledger.connections import Command, Connections, Dialer, Losses, Opening, ask_once
+from gateway.ledger.connections import Command, Connections, Dialer, Opening, ask_once
 from gateway.ledger.errors import LedgerRefused
 from gateway.ledger.failures import FAULTS, described, failure_of
+from gateway.ledger.line import Line, Lines, Losses, Told, Watch
 from gateway.ledger.locate import ClusterNodes, Locator, Sentinels, Shared, shown, slot_of
 from gateway.ledger.primary_watch import PrimaryWatch
+from gateway.ledger.running import Running
 from gateway.ports import LedgerUnavailable
 
 REPEATS = 2
@@ -31,17 +33,18 @@ _EVERYTHING = 0
 class Servers:
     """One server, a primary that sentinels name, or the nodes of a cluster.
 
-    `heard` is called whenever a reply arrives. In a cluster a command goes to the node that has the first of its
-    names, one without a name to that of `realm`.
+    `watch` hears whenever a reply arrives, and bounds what goes on lines. In a cluster a command goes to the node that
+    has the first of its names, one without a name to that of `realm`.
     """
 
-    def __init__(self, address: StoreAddress, *, deadline: float, realm: str, heard: Callable[[], None]) -> None:
-        self._dialer = Dialer(address, deadline)
-        self._deadline = deadline
+    def __init__(self, address: StoreAddress, *, realm: str, watch: Watch) -> None:
+        self._dialer = Dialer(address, watch.deadline)
+        self._line_watch = watch
+        self._deadline = watch.deadline
         self._where = address.where
         self._topology = address.topology
+        self._slotted = address.topology is Topology.CLUSTER
         self._realm = realm
-        self._heard = heard
         self._locator: Locator | None = None
         if address.topology is Topology.SENTINEL:
             self._locator = Sentinels(address, self._dialer)
@@ -49,6 +52,7 @@ class Servers:
             self._locator = ClusterNodes(address, self._dialer)
         self._places: dict[int, Connections] = {}
         self._watch: PrimaryWatch | None = None
+        self._running = Running()
         self.losses = Losses()
         """How often a connection's other end was gone, or was given up."""
 
@@ -78,25 +82,27 @@ class Servers:
             repeats += 1
             await asyncio.sleep(BACKOFF * repeats * random.random())  # noqa: S311 - jitter, not a secret
 
-    async def send_all(self, commands: Sequence[Command], *, on_away: Callable[[str], None]) -> list[Any]:
-        """Send commands of one slot, once and at once; return the reply or the error of each.
+    def free_line(self, command: Command) -> Line | None:
+        """Return an open line to whoever has a command's data; None if one must be opened."""
+        place = self._places.get(self._slot(command) if self._slotted else _EVERYTHING)
+        return place.lines.free.pop() if place is not None and place.lines.free else None
 
-        LedgerUnavailable, after `on_away`, if there is no connection to be had.
-        """
-        slot, generation = self._slot(commands[0]), None
-        place = self._places.get(slot) or self._place(slot)
+    async def line(self, command: Command, *, on_away: Callable[[str], None]) -> Line:
+        """Open a line to whoever has a command's data; LedgerUnavailable, after `on_away`, if that cannot be."""
+        slot = self._slot(command)
         try:
-            wire, generation = await place.take()
-            return await place.call_all(wire, generation, commands)
+            return await self._place(slot).line()
         except FAULTS as error:
             failure = failure_of(error)
             if failure.moved:
-                await self._look_elsewhere(slot, generation, error)
-            if generation is None:
-                if failure.away:
-                    on_away(described(error))
-                raise failure.error(f"store {self._where}: {described(error)}") from error
-            return [error] * len(commands)
+                await self._look_elsewhere(slot, None, error)
+            if failure.away:
+                on_away(described(error))
+            raise failure.error(f"store {self._where}: {described(error)}") from error
+
+    def lines(self) -> list[Lines]:
+        """Return those of every place."""
+        return [place.lines for place in self._places.values()]
 
     async def probe(self) -> None:
         """Return if the store answers as it should; LedgerUnavailable if not."""
@@ -140,6 +146,7 @@ class Servers:
         if self._watch is not None:
             await self._watch.aclose()
         await self.drop()
+        await self._running.wait()
 
     async def _call(self, place: Connections, wire: Any, generation: int, command: Command) -> Any:
         try:
@@ -157,8 +164,19 @@ class Servers:
             if isinstance(error, MovedError):
                 self._locator.moved(slot, (error.host, error.port))
 
+    def _broke(self, slot: int, generation: int, error: Exception, count: int, told: Told) -> None:
+        """A line was lost under way, and nobody knows what became of its commands."""
+        _ = self._running.start(self._after_break(slot, generation, error, count, told))
+
+    async def _after_break(self, slot: int, generation: int, error: Exception, count: int, told: Told) -> None:
+        try:
+            if isinstance(error, FAULTS) and failure_of(error).moved:
+                await self._look_elsewhere(slot, generation, error)
+        finally:
+            told([error] * count)
+
     def _slot(self, command: Command) -> int:
-        if self._topology is not Topology.CLUSTER:
+        if not self._slotted:
             return _EVERYTHING
         names = (_NAME.match(word) for word in command if isinstance(word, str))
         return slot_of(next((name[1] for name in names if name), self._realm))
@@ -170,5 +188,7 @@ class Servers:
                 self._watch = PrimaryWatch(locate, self.drop)
                 locate = self._watch.locate
             opening = Opening(self._dialer, locate, primary=self._topology is Topology.SENTINEL)
-            place = self._places[slot] = Connections(opening, self._heard, self.losses)
+            lines = Lines(self._line_watch, self.losses, partial(self._broke, slot))
+            heard = self._line_watch.silence.heard
+            place = self._places[slot] = Connections(opening, heard, self.losses, lines)
         return place

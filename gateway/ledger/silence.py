@@ -21,7 +21,8 @@ class Silence:
     """
 
     def __init__(self, span: float, on_silence: Callable[[], None] | None, on_pause: Callable[[float], None]) -> None:
-        self._tick = span / TICKS
+        self.tick = span / TICKS
+        """Seconds; whoever is later than that stood still."""
         self._on_silence = on_silence
         self._on_pause = on_pause
         self._waiting = 0
@@ -45,6 +46,11 @@ class Silence:
         """The store said something."""
         self._counted = 0
 
+    def answered(self) -> None:
+        """It said what something waited for, which waits no longer."""
+        self._counted = 0
+        self._waiting -= 1
+
     def close(self) -> None:
         """Stop the clock."""
         if self._timer is not None:
@@ -53,7 +59,7 @@ class Silence:
 
     def _wind(self, since: float | None = None) -> None:
         loop = asyncio.get_running_loop()
-        self._due = (loop.time() if since is None else since) + self._tick
+        self._due = (loop.time() if since is None else since) + self.tick
         self._timer = loop.call_at(self._due, self._struck)
 
     def _struck(self) -> None:
@@ -61,7 +67,7 @@ class Silence:
         if not self._waiting:
             return
         late = asyncio.get_running_loop().time() - self._due
-        punctual = late < self._tick
+        punctual = late < self.tick
         self._counted += punctual
         if not punctual:
             self._on_pause(late)

@@ -13,9 +13,11 @@ from redis.exceptions import NoScriptError
 
 from gateway.ledger.address import StoreAddress
 from gateway.ledger.breaker import Breaker
-from gateway.ledger.connections import Command
+from gateway.ledger.connections import Command, packed
 from gateway.ledger.embedded import embedded_store, is_at_work
 from gateway.ledger.errors import LedgerRefused, StoreError
+from gateway.ledger.line import Told, Watch
+from gateway.ledger.running import Running
 from gateway.ledger.script import Script
 from gateway.ledger.server_check import check_servers
 from gateway.ledger.servers import Servers
@@ -32,7 +34,7 @@ PROBE_SECONDS = 0.5
 
 
 class Store:
-    """Connections to the store, of which `connections` at most are in use at once, besides those of `execute_all`.
+    """Connections to the store, of which `connections` at most are in use at once, besides those of `ask`.
 
     Every call ends within `deadline` seconds once it has a connection, and waits at most `patience` seconds for one;
     for what ran out while this process itself stood still, that time does not count.
@@ -68,13 +70,14 @@ class Store:
         self._free = asyncio.Semaphore(connections)
         on_silence = self._heard_nothing if self._quiet < deadline else None
         self._silence = Silence(self._quiet, on_silence, self._stood_still)
-        self._servers = Servers(address, deadline=deadline, realm=realm, heard=self._silence.heard)
+        self._servers = Servers(address, realm=realm, watch=Watch(self._silence, deadline, self._too_late))
         self.losses = self._servers.losses
         """How often a connection was lost: whoever answers next may be another server, and know less."""
         self._calls: set[asyncio.Timeout] = set()
         self._queue: set[asyncio.Timeout] = set()
         self._breaker = Breaker(self.where, self._probe, partial(_end, self._queue))
         self._dropping: asyncio.Task[None] | None = None
+        self._running = Running()
 
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[str], *, repeatable: bool = False) -> Any:
         """Run a script in one round trip (two if the server does not have it yet); raises LedgerUnavailable."""
@@ -97,13 +100,45 @@ class Store:
         finally:
             self._free.release()
 
-    def execute_all(self, commands: Sequence[Command]) -> Coroutine[Any, Any, list[Any]]:
-        """Send commands of one realm at once and return the reply, or the error, of each; raises LedgerUnavailable.
+    def ask(self, commands: Sequence[Command], told: Told) -> None:
+        """Send commands of one realm at once; `told` is called, after this, with the reply or the error of each.
 
-        It has a connection of its own, and waits for none: whoever asks does so one call after another.
-        One whose error is returned was refused, or its connection broke and nobody knows what became of it.
+        They have a connection of their own, and wait for none of those that others may use: whoever asks does so one
+        question after another. One whose error is told was refused, or its connection broke and nobody knows what
+        became of it. ValueError or TypeError for what is no text.
         """
-        return self._watched(self._servers.send_all(commands, on_away=self._breaker.open))
+        data = packed(commands)
+        line = self._servers.free_line(commands[0]) if self._breaker.reason is None else None
+        if line is not None:
+            line.ask(data, len(commands), told)
+        else:
+            _ = self._running.start(self._open_and_ask(commands, data, told))
+
+    async def execute_all(self, commands: Sequence[Command]) -> list[Any]:
+        """Send commands as `ask` does and return what it tells; raises LedgerUnavailable."""
+        replies: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+
+        def told(what: list[Any] | LedgerUnavailable) -> None:
+            if replies.done():
+                return  # whoever waited has left
+            if isinstance(what, LedgerUnavailable):
+                replies.set_exception(what)
+            else:
+                replies.set_result(what)
+
+        self.ask(commands, told)
+        return await replies
+
+    async def _open_and_ask(self, commands: Sequence[Command], data: bytes, told: Told) -> None:
+        try:
+            line = await self._watched(self._servers.line(commands[0], on_away=self._breaker.open))
+        except LedgerUnavailable as error:
+            told(error)
+        except asyncio.CancelledError:
+            told(LedgerUnavailable(f"store {self.where}: the gateway is at its end"))
+            raise
+        else:
+            line.ask(data, len(commands), told)
 
     async def _watched(self, sending: Coroutine[Any, Any, Any]) -> Any:
         try:
@@ -119,8 +154,7 @@ class Store:
                 self._breaker.was_well = True
                 return reply
         except TimeoutError as error:
-            self._refuse_if_away()
-            raise LedgerUnavailable(f"store {self.where}: no answer in {self._deadline:g} s") from error
+            raise self._too_late() from error
         finally:
             sending.close()  # if it was never begun
 
@@ -145,6 +179,7 @@ class Store:
         """Close every connection."""
         self._silence.close()
         await self._breaker.aclose()
+        await self._running.wait()
         if self._dropping is not None:
             await self._dropping
         await self._servers.aclose()
@@ -153,6 +188,9 @@ class Store:
     async def _ask(self, *command: str) -> Any:
         async with asyncio.timeout(self._deadline):
             return await self._servers.send(command, repeatable=True, on_away=_no_matter)
+
+    def _too_late(self) -> LedgerUnavailable:
+        return LedgerUnavailable(self._breaker.reason or f"store {self.where}: no answer in {self._deadline:g} s")
 
     def _refuse_if_away(self) -> None:
         if self._breaker.reason is not None:
@@ -176,6 +214,8 @@ class Store:
         self._breaker.open(f"no answer on any connection for {self._quiet:g} s")
         self._dropping = asyncio.create_task(self._servers.drop())
         _end(self._calls)
+        for lines in self._servers.lines():
+            lines.end(self._too_late())
 
     def _stood_still(self, seconds: float) -> None:
         now = asyncio.get_running_loop().time()
@@ -183,6 +223,8 @@ class Store:
             due = scope.when()
             if due is not None and due <= now and not scope.expired():
                 scope.reschedule(due + seconds)
+        for lines in self._servers.lines():
+            lines.postpone(seconds)
 
     async def _probe(self) -> None:
         seconds = min(self._deadline, max(PROBE_SECONDS, 2 * self._quiet))

@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 from gateway.ledger.running import Running
 from gateway.ledger.script import Script
 from gateway.ledger.store import Store
-from gateway.ports import LedgerUnavailable
+from gateway.ports import LedgerUnavailable, Meanwhile
 
 MOST_AT_ONCE = 32
 MOST_BYTES = 96 * 1024
@@ -24,20 +25,29 @@ MOST_BYTES = 96 * 1024
 
 
 class Call:
-    """A script that was asked for, and its reply, or the error that it is; `over` if none will come.
+    """A script that was asked for, and its reply, or the error that it is.
 
-    Of a script that does many at once it is one, which may have to go in a call `alone`.
+    Of a script that does many at once it is one, which may have to go in a call `alone`. `meanwhile` is
+    called once it was written to the store; not if it is run by itself.
     """
 
-    __slots__ = ("alone", "args", "keys", "over", "reply", "script", "unheard")
+    __slots__ = ("alone", "args", "keys", "meanwhile", "reply", "script", "unheard")
 
-    def __init__(self, script: Script, keys: Sequence[str], args: Sequence[str], *, alone: bool = False) -> None:
+    def __init__(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        args: Sequence[str],
+        *,
+        alone: bool = False,
+        meanwhile: Meanwhile = None,
+    ) -> None:
         self.script = script
         self.keys = keys
         self.args = args
         self.reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.alone = alone
-        self.over = False
+        self.meanwhile = meanwhile
         self.unheard: Any = None
 
     def late(self) -> asyncio.Future[Any]:
@@ -59,14 +69,17 @@ class Together:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._waiting: deque[Call] = deque()
-        self._sending: asyncio.Task[None] | None = None
+        self._asked: list[list[Call]] = []
+        self._asking = False
+        self._at_rest: asyncio.Future[None] | None = None
         self._running = Running()
 
     def put(self, call: Call) -> None:
         """Send it with those that wait already, or come before it is sent, though whoever waits for it leaves."""
         self._waiting.append(call)
-        if self._sending is None:
-            self._sending = call.reply.get_loop().create_task(self._send())
+        if not self._asking:
+            self._asking = True
+            call.reply.get_loop().call_soon(self._ask)
 
     async def by_itself(self, call: Call) -> Any:
         """Run again what went with others, and return its reply; raises LedgerUnavailable."""
@@ -75,8 +88,7 @@ class Together:
 
     def to_end(self, call: Call) -> None:
         """Let a call that nobody waits for any more be run again if it comes to nothing."""
-        if not call.over:
-            _ = self._running.start(self._go_on(call, call.late()))
+        _ = self._running.start(self._go_on(call, call.late()))
 
     async def _go_on(self, call: Call, late: asyncio.Future[Any]) -> None:
         if isinstance(await late, Exception):
@@ -84,32 +96,41 @@ class Together:
 
     async def wait(self) -> None:
         """Return once all that was asked for has been told the store, or could not be."""
-        while self._sending is not None:
-            await asyncio.wait([self._sending])
+        while self._asking:
+            if self._at_rest is None:
+                self._at_rest = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._at_rest])
         await self._running.wait()
 
-    async def _send(self) -> None:
-        """Send what waits until nothing does."""
-        batch: list[Call] = []
+    def _ask(self) -> None:
+        """Send the next of those that wait."""
+        groups = self._asked = _grouped(self._next()) if len(self._waiting) > 1 else [[self._waiting.popleft()]]
+        loop = groups[0][0].reply.get_loop()
         try:
-            while self._waiting:
-                batch = self._next()
-                groups = _grouped(batch)
-                try:
-                    replies = await self._store.execute_all([_words(group) for group in groups])
-                except LedgerUnavailable as error:
-                    _fail(batch, error)
-                    continue
-                except ValueError as error:  # something is no text; each runs by itself, and meets its own
-                    replies = [error] * len(groups)
-                for group, reply in zip(groups, replies, strict=True):
-                    _tell(group, reply)
-        finally:
-            self._sending = None
-            for call in (*batch, *self._waiting):  # none, unless this was cancelled
-                call.over = True
-                call.reply.cancel()
-            self._waiting.clear()
+            self._store.ask([_words(group) for group in groups], self._told)
+        except (TypeError, ValueError) as error:  # something is no text; each runs by itself, and meets its own
+            loop.call_soon(self._told, [error] * len(groups))
+            return
+        for group in groups:
+            for call in group:
+                if call.meanwhile is not None:
+                    loop.call_soon(call.meanwhile)
+
+    def _told(self, replies: list[Any] | LedgerUnavailable) -> None:
+        """Hand over what the store said, after it has been given more to do."""
+        groups = self._asked
+        if self._waiting:
+            self._ask()
+        else:
+            self._asking = False
+            if self._at_rest is not None:
+                self._at_rest.set_result(None)
+                self._at_rest = None
+        if isinstance(replies, LedgerUnavailable):
+            _fail(groups, replies)
+            return
+        for group, reply in zip(groups, replies, strict=True):
+            _tell(group, reply)
 
     def _next(self) -> list[Call]:
         """Return those that go together, at least one."""
@@ -126,8 +147,6 @@ class Together:
 
 def _grouped(batch: Sequence[Call]) -> list[list[Call]]:
     """Return the calls by the script call in which they go; what touches the same request keeps its order."""
-    if len(batch) == 1:
-        return [[*batch]]
     groups: list[list[Call]] = []
     joined: dict[str, tuple[list[Call], tuple[Sequence[str], Sequence[str]]]] = {}
     touched: set[str] = set()
@@ -174,8 +193,8 @@ def _tell(group: Sequence[Call], reply: Any) -> None:
             call.reply.set_result(own)
 
 
-def _fail(batch: Sequence[Call], error: LedgerUnavailable) -> None:
-    for call in batch:
+def _fail(groups: Sequence[Sequence[Call]], error: LedgerUnavailable) -> None:
+    for call in chain.from_iterable(groups):
         if call.reply.done():
             call.unheard = error
         else:

@@ -91,7 +91,7 @@ def line_args(rule: Budget | Quota, taken: int) -> list[str]:
 
 
 def candidate_arg(candidate: Candidate) -> str:
-    """A candidate as JSON: worst case by view, facts, lines, and its pressure if it has any; kept with it."""
+    """A candidate as records have it, JSON: worst case by view, facts, lines, its pressure if any; kept with it."""
     if candidate.written is not None:
         return candidate.written
     lines = []
@@ -105,7 +105,7 @@ def candidate_arg(candidate: Candidate) -> str:
     always = pressure.at_least == 0 and pressure.below is None
     span = "" if always else f",{to_json(_range(pressure))}"
     facts = encode_basestring_ascii(to_json(candidate.facts))
-    official, route, internal = _worst(candidate)
+    official, route, internal = worst(candidate)
     written = f'[["{official}","{route}","{internal}"],{facts},[{",".join(lines)}]{span}]'
     object.__setattr__(candidate, "written", written)
     return written
@@ -137,7 +137,7 @@ def _range(pressure: Pressure) -> list[str]:
     return ["" if end is None else str(end) for end in ends]
 
 
-def _worst(candidate: Candidate) -> list[str]:
+def worst(candidate: Candidate) -> list[str]:
     """Nano-USD by view, from the candidate's facts; where they don't say, what its budgets hold."""
     said = candidate.facts.get("worst")
     if isinstance(said, Mapping):
@@ -180,11 +180,11 @@ def _signed(number: int, what: str) -> str:
     return str(number)
 
 
-def hold_reply(reply: Sequence[Any], candidates: Sequence[Candidate]) -> Held | Denied:
+def hold_reply(reply: Sequence[str], candidates: Sequence[Candidate]) -> Held | Denied:
     """The hold script's answer, HELD or DENIED."""
     if reply[0] == "HELD":
         index = int(reply[1])
-        return Held(index, int(reply[2]), candidates[index].lines, reply[4:])
+        return Held(index, int(reply[2]), candidates[index].lines, [*map(int, reply[4:])])
     obstacles: list[list[Obstacle]] = [[] for _ in candidates]
     for at in range(1, len(reply), 5):
         which, number, used, held, wait = (int(figure) for figure in reply[at : at + 5])

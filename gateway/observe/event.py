@@ -5,7 +5,8 @@ Amounts are nano-USD, times are seconds. Names of projects, job types and routes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import field
 from typing import Any, Protocol, runtime_checkable
 
@@ -60,6 +61,8 @@ class RequestFinished:
     arm: str = NONE
     waited: float = 0.0
     """What of `duration` was spent in a queue for a slot on a route."""
+    at: float = field(default_factory=time.time, init=False, compare=False)
+    """When it ended, Unix seconds."""
 
 
 @record(frozen=True, slots=True)
@@ -252,6 +255,15 @@ class Selective(Protocol):
     @property
     def takers(self) -> Mapping[type[Event], Callable[[Any], None]]:
         """What takes an event, by its type; fixed from the start."""
+
+
+@runtime_checkable
+class Patient(Selective, Protocol):
+    """A Selective that may hear of some types of events a moment after they happened, many of them together."""
+
+    @property
+    def patient(self) -> Collection[type[Event]]:
+        """Those types; fixed from the start."""
 
 
 def taker_of(observer: Observer, kind: type[Event]) -> Callable[[Any], None]:

@@ -9,7 +9,7 @@ import math
 import time
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -53,6 +53,9 @@ class Refusal:
 
 class Happenings:
     """An Observer that counts. `since` is when the policy was adopted that serves (Unix seconds)."""
+
+    patient: Collection[type[Event]] = frozenset({UpstreamFinished, RequestFinished})
+    """What every request brings."""
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, TextIO
@@ -31,8 +31,8 @@ from gateway.observe.request_line import CLIENT_WORD_CHARS, RequestLines, millis
 
 _LOGGER = logging.getLogger("gateway.requests")
 
-_OTHERWISE = frozenset({"duration", "overhead", "waited", "estimate", "cost"})
-"""Fields of a request that a line has in other units, under other names."""
+_OTHERWISE = frozenset({"at", "duration", "overhead", "waited", "estimate", "cost"})
+"""Fields of a request that a line has in other units or forms, under other names."""
 _PLAIN_FIELDS = tuple(item.name for item in dataclasses.fields(RequestFinished) if item.name not in _OTHERWISE)
 _plain_of = attrgetter(*_PLAIN_FIELDS)
 
@@ -101,6 +101,9 @@ def configure_logging(
 
 class LogObserver:
     """An Observer that logs: requests and changes of policy as info, what an operator should look at as warnings."""
+
+    patient: Collection[type[Event]] = frozenset({RequestFinished})
+    """Its line says when it ended."""
 
     def __init__(self, logger: logging.Logger = _LOGGER) -> None:
         self._logger = logger
@@ -207,8 +210,7 @@ class _RequestRecord(_Record):
     """Fields that a filter put in their place."""
 
     def __init__(self, alike: Mapping[str, object], event: RequestFinished) -> None:
-        now = time.time()
-        self.__dict__ = {**alike, "created": now, "msecs": now % 1 * 1000, "request": event}
+        self.__dict__ = {**alike, "created": event.at, "msecs": event.at % 1 * 1000, "request": event}
 
     @property
     def fields(self) -> dict[str, object]:

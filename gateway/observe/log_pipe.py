@@ -11,7 +11,7 @@ from typing import TextIO
 
 QUEUE_LINES = 10_000
 TOGETHER_SECONDS = 0.02
-"""How long the thread waits for lines that follow the first one: waking it costs more than most lines do."""
+"""How long the thread waits for lines that follow others: waking it costs more than most lines do."""
 LINES_AT_ONCE = 16
 """Written by one call, and rendered without a break, so that requests are not held up by that for long."""
 
@@ -81,8 +81,9 @@ class LogPipe(logging.Handler):
         while not (self._stopping.is_set() and not self._queue):
             self._filled.wait()
             self._stopping.wait(TOGETHER_SECONDS)
-            self._filled.clear()
-            self._woken = False  # after the event is cleared: what comes in between is written below
+            if not self._queue:  # nothing came: it rests until something does, and looks by itself till then
+                self._filled.clear()
+                self._woken = False  # after the event is cleared: what comes in between is written below
             while self._queue:
                 self._write([self._queue.popleft() for _ in range(min(len(self._queue), LINES_AT_ONCE))])
             self._report_dropped()

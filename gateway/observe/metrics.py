@@ -6,7 +6,7 @@ each worker then writes its numbers there, and whoever serves `/metrics` adds th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
 from operator import attrgetter
 from pathlib import Path
@@ -65,6 +65,9 @@ class Metrics:
     Money is counted as float64 USD: a sum of nano-USD amounts stays within 1e-9 of the exact one, relatively.
     A counter cannot go down: where the ledger later corrects a presumed cost downwards, the ledger is right.
     """
+
+    patient: Collection[type[Event]] = frozenset({LedgerCalled, UpstreamFinished, HoldEnded, RequestFinished})
+    """What every request brings."""
 
     def __init__(self, registry: CollectorRegistry, labels: LabelSets) -> None:
         self._table = table = Table(EVENT_METRICS, None if WORKERS_DIR is None else Path(WORKERS_DIR))

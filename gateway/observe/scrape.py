@@ -13,6 +13,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.registry import Collector
 
 from gateway.domain.money import MICRO_PER_USD
+from gateway.observe.later import TOGETHER_SECONDS
 from gateway.observe.metric_table import SNAPSHOT_METRICS
 from gateway.observe.series import WORKERS_DIR
 from gateway.ports import LedgerUnavailable
@@ -87,6 +88,7 @@ async def scrape(registry: CollectorRegistry, take: Callable[[], Awaitable[Snaps
         snapshot = await take()
     except LedgerUnavailable:
         snapshot = Snapshot()
+    await asyncio.sleep(2 * TOGETHER_SECONDS)  # what happened before it was asked for is counted by then
     # The workers' files are read from disk, which must not hold up requests.
     return await asyncio.to_thread(render_metrics, registry, snapshot)
 

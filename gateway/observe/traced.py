@@ -13,6 +13,7 @@ from gateway.domain.route import Route
 from gateway.domain.settlement import Reading
 from gateway.ports import Headers
 from gateway.ports.egress import Fetched, Fetcher, Posted, Unfetchable
+from gateway.ports.preparing import is_preparing
 from gateway.ports.provider import Answer, Call, Cancellable, Provider, Submitted, UpstreamFailure
 from gateway.ports.tracing import TRACE_HEADERS
 from gateway.ports.wrapped import WrappedAnswer
@@ -30,6 +31,8 @@ class TracedProvider:
         self._provider = provider
         self._tracer = tracer
         self._headers_of = headers_of
+        if is_preparing(provider):
+            self.prepare = provider.prepare  # its span begins when it is sent
 
     async def send(self, call: Call) -> Answer:
         """Send the job; its span ends with the answer."""

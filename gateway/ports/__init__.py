@@ -172,6 +172,10 @@ class Keyring(Protocol):
         """Tell whether a key, named by its id, may be used now; raises LedgerUnavailable where nobody can tell."""
 
 
+Meanwhile = Callable[[], None] | None
+"""What its caller can do while the store is at work. It may be called late or never, so nothing may depend on it."""
+
+
 class LedgerUnavailable(Exception):
     """The store did not answer in time, or refused; nothing can be admitted. The message is for logs."""
 
@@ -190,6 +194,7 @@ class Ledger(Protocol):
         allowance: int | None = None,
         ahead: float | None = None,
         only_if_held: bool = False,
+        meanwhile: Meanwhile = None,
     ) -> Held | Denied | Bound:
         """Hold on the first candidate that every line allows, as the next attempt of the request, already `sent`.
 
@@ -199,13 +204,14 @@ class Ledger(Protocol):
         for so many seconds it is `queued` without anybody renewing it, then it lapses to nothing. `binding` is bound to
         the request in that step too, or answered by `Bound` if another request has it; it is free again once every
         attempt of the request is void. `allowance` (micro-USD) is what this instance may hold for the project, all
-        requests together, while the store is away; nothing is held `ahead` on it.
+        requests together, while the store is away; nothing is held `ahead` on it. `meanwhile` is called, at most once,
+        when the store has been asked.
         """
 
     async def orphan(self, name: str, request_id: str) -> None:
         """Remember that the request's client is gone, so that a retry with a claim of this name takes it over."""
 
-    async def settle(self, settlement: Settlement) -> SettleResult:
+    async def settle(self, settlement: Settlement, *, meanwhile: Meanwhile = None) -> SettleResult:
         """End a hold at its cost; `CostSource.PRESUMED` ends it unconfirmed, or lowers that, correctable once."""
 
     async def void(self, request_id: str, attempt: int, reason: str) -> SettleResult:
@@ -244,8 +250,8 @@ class Answers(Protocol):
 class Settlements(Protocol):
     """Ends holds for certain: at once if the store answers, else as soon as it does again."""
 
-    async def settle(self, settlement: Settlement) -> SettleResult | None:
-        """Settle; None if it could not be done yet and will be."""
+    async def settle(self, settlement: Settlement, meanwhile: Meanwhile = None) -> SettleResult | None:
+        """Settle; None if it could not be done yet and will be. `meanwhile` is that of `Ledger.choose_and_hold`."""
 
     async def void(self, request_id: str, attempt: int, reason: str) -> SettleResult | None:
         """Void; None if it could not be done yet and will be."""

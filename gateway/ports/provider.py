@@ -144,6 +144,8 @@ class Call:
     """If it is to go by a batch."""
     repeats: Repeats | None = None
     """Whether calls that failed may be done again while others of the same answer succeeded."""
+    prepared: object = field(default=None, init=False, repr=False, compare=False)
+    """What its provider has made ready of it, and alone understands."""
 
 
 class Repeats(Protocol):

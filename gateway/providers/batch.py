@@ -13,6 +13,7 @@ from gateway.failpoint import reach
 from gateway.http1.transport import Transport
 from gateway.ports import LedgerUnavailable
 from gateway.ports.batches import Batches
+from gateway.ports.preparing import is_preparing
 from gateway.ports.provider import Answer, Call, Cancellable, Outside, Provider, Submitted, UpstreamFailure
 from gateway.providers.batch_following import Account, Following
 from gateway.providers.batch_lines import Full, line_body
@@ -117,6 +118,12 @@ class WithBatches:
     def __init__(self, direct: Provider, batched: Provider) -> None:
         self._direct = direct
         self._batched = batched
+        self._preparing = direct if is_preparing(direct) else None
+
+    def prepare(self, call: Call) -> None:
+        """Make a job ready that goes by itself, where its provider can."""
+        if self._preparing is not None and call.batch is None:
+            self._preparing.prepare(call)
 
     async def send(self, call: Call) -> Answer:
         """Send the job the way that its call says."""

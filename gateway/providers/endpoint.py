@@ -45,7 +45,8 @@ class Endpoint:
             raise ValueError(f"provider {config.name}: api_key has characters that cannot stand in a header")
         self._base = base
         self._variables = config.variables
-        self._traces = config.trace_context
+        self.traced = config.trace_context
+        """Whether its requests name the span that they are sent in."""
         self._headers = [("Accept-Encoding", "identity"), ("User-Agent", f"image-gateway/{__version__}")]
         if self.secret is not None:
             auth = auth or Auth()
@@ -104,7 +105,7 @@ class Endpoint:
             f"Accept: {accept}\r\nContent-Type: {body.content_type}\r\nContent-Length: {body.length}\r\n"
             f"X-Client-Request-Id: {request_id}\r\n"
         )
-        if self._traces:
+        if self.traced:
             for name, value in TRACE_HEADERS.get():
                 rest += f"{name}: {value}\r\n"
                 values += f"{name}{value}"

@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from gateway.domain.route import Route
 from gateway.domain.settlement import Outcome
+from gateway.ports.preparing import is_preparing
 from gateway.ports.provider import Answer, Call, Cancellable, Provider, Submitted, UpstreamFailure
 from gateway.providers.as_asked import as_asked, wanted_of
 from gateway.providers.as_events import events
@@ -37,11 +38,16 @@ class FanOut:
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
+        self._preparing = provider if is_preparing(provider) else None
+
+    def prepare(self, call: Call) -> None:
+        """Make a plain job ready, where its provider can."""
+        if self._preparing is not None and _is_plain(call):
+            self._preparing.prepare(call)
 
     async def send(self, call: Call) -> Answer:
         """Send the job; a plain one as it is, once its status line is in. Raises UpstreamFailure if nothing came."""
-        converted = call.converter is not None and (call.as_events or not call.job.stream)
-        if call.calls == 1 and not call.as_events and call.links is None and not converted:
+        if call.prepared is not None or _is_plain(call):
             return seen(await self._provider.send(call), call)
         calls = calls_of(call)
         parts = [await fetch(self._provider, calls[0])] if len(calls) == 1 else await self._fetch(calls)
@@ -80,6 +86,13 @@ class FanOut:
 async def _close(parts: Sequence[Part]) -> None:
     for part in parts:
         await part.aclose()
+
+
+def _is_plain(call: Call) -> bool:
+    """Tell whether a job is one call whose answer may go on as it comes."""
+    if call.calls > 1 or call.as_events or call.links is not None:
+        return False
+    return call.converter is None or call.job.stream
 
 
 def calls_of(call: Call) -> list[Call]:

@@ -9,7 +9,7 @@ import httpx
 from gateway.domain.job import Operation
 from gateway.domain.route import ProviderConfig
 from gateway.domain.settlement import Outcome
-from gateway.http1.message import Incoming
+from gateway.http1.message import Incoming, Outgoing
 from gateway.http1.transport import Transport
 from gateway.ports.provider import Answer, Call, UpstreamFailure
 from gateway.providers.answer import open_answer
@@ -34,17 +34,21 @@ class OpenAIProvider:
         self._endpoint = Endpoint(config, transport=transport)
         self._urls = {operation: self._endpoint.target(self._endpoint.url(path)) for operation, path in _PATHS.items()}
 
+    def prepare(self, call: Call) -> None:
+        """Write the request that `send` is to send, of a body that is short; what is wrong with it is told there."""
+        if self._endpoint.traced:
+            return  # its head names the span that is under way when it is sent
+        try:
+            object.__setattr__(call, "prepared", self._request(call))
+        except (UpstreamFailure, ValueError):
+            return
+
     async def send(self, call: Call) -> Answer:
         """Send the job; return once a 2xx status line is in, or raise UpstreamFailure."""
-        url = self._urls.get(call.job.operation)
-        if url is None:
-            raise UpstreamFailure(Outcome.NOT_SENT, "unsupported", f"no endpoint for {call.job.operation}")
-        body = call.body.render({"model": call.route.upstream_model, **call.changes})
-        accept = "text/event-stream" if call.job.stream else "application/json"
+        ready = call.prepared
+        request = ready if isinstance(ready, Outgoing) else self._request(call)
         try:
-            response = await self._endpoint.transport.send(
-                self._endpoint.posting(url, body, call.request_id, accept=accept)
-            )
+            response = await self._endpoint.transport.send(request)
         except httpx.TransportError as error:
             raise of_transport(error) from error
         answer: Answer | None = None
@@ -59,6 +63,14 @@ class OpenAIProvider:
         finally:
             if answer is None:
                 await response.aclose()
+
+    def _request(self, call: Call) -> Outgoing:
+        url = self._urls.get(call.job.operation)
+        if url is None:
+            raise UpstreamFailure(Outcome.NOT_SENT, "unsupported", f"no endpoint for {call.job.operation}")
+        body = call.body.render({"model": call.route.upstream_model, **call.changes})
+        accept = "text/event-stream" if call.job.stream else "application/json"
+        return self._endpoint.posting(url, body, call.request_id, accept=accept)
 
     async def _failure(self, response: Incoming) -> UpstreamFailure:
         body = await self._endpoint.error_body(response)

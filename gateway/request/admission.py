@@ -13,7 +13,7 @@ from gateway.domain.idempotency import Bound
 from gateway.domain.offer import Some, routes_of
 from gateway.domain.policy import WhenFull
 from gateway.domain.route import Quote, Route
-from gateway.ports import Ledger
+from gateway.ports import Ledger, Meanwhile
 from gateway.request.entitlement import Entitlement, Superseded
 from gateway.request.exchange import Admitted
 from gateway.request.hindrance import Hindrance, soonest, waited_for
@@ -66,13 +66,15 @@ class Admission:
         release: Reserved | None,
         give_back: Callable[[Admitted], Awaitable[None]],
         left: Leaving | None,
+        *,
+        meanwhile: Meanwhile = None,
     ) -> Coroutine[None, None, Reserved]:
         """Hold on the first quote that fits; where its routes are full, wait as policy says.
 
         `release` is the attempt to give back in the same step, or by `give_back` where nothing can be asked. `left` is
         None if the request goes on without its client, for others may have joined it. Raises the error that says what
         stood in the way of each quote, AlreadyBound if its binding belongs to another request, ClientGone, and
-        Unavailable when the gateway shuts down.
+        Unavailable when the gateway shuts down. `meanwhile` is what `Ledger.choose_and_hold` is given, unless it waits.
 
         Where policy forbids to leave a full route for another (`reject`) and there is another, the quotes are offered
         one by one in their order: the next only once all before it were refused for other reasons than being full.
@@ -80,7 +82,7 @@ class Admission:
         """
         if admitted.job_type.throttled.then is WhenFull.REJECT and len(set(routes_of(quotes))) > 1:
             return self._one_by_one(admitted, quotes, release, give_back, left)
-        return self._among(admitted, quotes, release, give_back, left=left)
+        return self._among(admitted, quotes, release, give_back, left=left, meanwhile=meanwhile)
 
     async def _one_by_one(
         self,
@@ -106,6 +108,7 @@ class Admission:
         *,
         left: Leaving | None,
         refused: Sequence[Quote] = (),
+        meanwhile: Meanwhile = None,
     ) -> Reserved:
         """Hold on one of the quotes, or wait for them; `refused` are asked for again, but not waited for."""
         late = admitted.exchange.errand is not None
@@ -119,7 +122,7 @@ class Admission:
         if offered:
             offered = [*refused, *offered] if refused else offered
             try:
-                told = await self._ask(admitted, offered, release)
+                told = await self._ask(admitted, offered, release, meanwhile)
             finally:
                 admitted.exchange.begun()
             answer = self._heard(admitted, offered, release, told)
@@ -191,7 +194,7 @@ class Admission:
             await self.entitlement.check(admitted)
 
     def _ask(
-        self, admitted: Admitted, quotes: Sequence[Quote], release: Reserved | None
+        self, admitted: Admitted, quotes: Sequence[Quote], release: Reserved | None, meanwhile: Meanwhile = None
     ) -> Awaitable[Held | Denied | Bound]:
         """Ask the ledger for a hold on the first quote that fits."""
         exchange, about, project = admitted.exchange, admitted.about(), admitted.project
@@ -207,6 +210,7 @@ class Admission:
             binding=exchange.binding,
             allowance=project.offline_allowance,
             only_if_held=queued is not None,
+            meanwhile=meanwhile,
         )
 
     def _heard(

@@ -66,6 +66,9 @@ class Arriving:
             record = talk.recording(answer.reading, record or _unkept)
         head = partial(own_headers, self._admitted, self._means.today, sent.reserved.held)
         delivery = Delivery(answer, self._relay, head, record)
+        if delivery.at_hand():
+            await answer.aclose()
+            return await self._conclude(sent, delivery, None)
         ended, broken = await self._pump(delivery, sent, held_back=True)
         if ended:
             return await self._conclude(sent, delivery, broken)
@@ -103,14 +106,15 @@ class Arriving:
             return await self._break_off(sent, delivery, broken or garbage(error), error)
         if talk is not None:
             await talk.remember(reading)
+        cost = settlement.cost.route + (exchange.cost.route if exchange.cost is not None else 0)
         if self._keeping is not None:
-            cost = settlement.cost.route + (exchange.cost.route if exchange.cost is not None else 0)
             await self._keeping.complete(answer.status, delivery.headers(cost))
-        await self._attempts.book(admitted, reserved, settlement)
+        prepare = partial(delivery.prepare, admitted.request_id, cost)
+        await self._attempts.book(admitted, reserved, settlement, prepare)
         if self.shared is not None:
             self.shared.end(Ending(kept=admitted.request_id))
         self._means.observer.emit(UpstreamFinished(reserved.quote.route.name, seconds))
-        await delivery.finish(exchange.cost.route if exchange.cost is not None else None)
+        await delivery.finish(cost)
         exchange.client_seconds += delivery.client_seconds
         told = reading.error or ""
         return Shown(answer.status, told) if told or answer.status != GOOD.status else GOOD
@@ -143,7 +147,7 @@ class Arriving:
         """Read the answer on; returns whether it has ended, and the failure if it broke off."""
         ended, broken = True, None
         try:
-            ended = delivery.at_hand() or await delivery.pump(held_back=held_back)
+            ended = await delivery.pump(held_back=held_back)
         except UpstreamFailure as failure:
             broken = failure
         finally:

@@ -14,19 +14,19 @@ from gateway.domain.retry import RetryBudgets, jittered
 from gateway.domain.settlement import Outcome, Settlement, SettleResult
 from gateway.failpoint import ARMED, reach
 from gateway.observe.event import Degraded, FellBack, Replaced, UpstreamFailed
-from gateway.ports import LedgerUnavailable
+from gateway.ports import LedgerUnavailable, Meanwhile
 from gateway.ports.provider import Answer, Provider, UpstreamFailure
 from gateway.request.admission import Leaving
+from gateway.request.calling import Ahead, call_of, suits
 from gateway.request.errand import NOT_HERE, cancelled
 from gateway.request.exchange import Admitted
 from gateway.request.exhausted import failed, ledger_unavailable
 from gateway.request.keeping import Keeping
 from gateway.request.means import Means
-from gateway.request.part_repeats import repeats_for
 from gateway.request.retrying import Course, Step
 from gateway.steps.accept import RETRY_COUNT, retry_count
 from gateway.steps.reserve import AlreadyBound, Reserved
-from gateway.steps.send import send
+from gateway.steps.send import send_call
 from gateway.steps.settle import charge, presume
 
 
@@ -55,7 +55,7 @@ class Attempts:
     request has full ones of its own.
     """
 
-    __slots__ = ("_budgets", "_course", "_keeping", "_left", "_means", "_open", "_providers", "_unbilled")
+    __slots__ = ("_ahead", "_budgets", "_course", "_keeping", "_left", "_means", "_open", "_providers", "_unbilled")
 
     def __init__(
         self, means: Means, providers: Mapping[str, Provider], left: Leaving | None, keeping: Keeping | None
@@ -67,6 +67,7 @@ class Attempts:
         self._budgets = means.budgets or RetryBudgets(time.monotonic)
         self._course: Course | None = None
         self._open: Reserved | None = None
+        self._ahead: Ahead | None = None
         self._unbilled = ""  # why the open hold may be given back, once that is sure
 
     def first_that_works(self, admitted: Admitted) -> Coroutine[Any, Any, Sent | PassedOn | None]:
@@ -162,9 +163,11 @@ class Attempts:
         admitted.exchange.attempts += 1
         if ARMED:
             reach("before_hold")
+        likeliest = step.quotes[0]
+        self._ahead = ahead = Ahead(admitted, likeliest, self._providers) if suits(admitted, likeliest) else None
         try:
             reserved = await self._means.admission.reserve(
-                admitted, step.quotes, self._open, self._give_back, self._left
+                admitted, step.quotes, self._open, self._give_back, self._left, meanwhile=ahead
             )
         except AlreadyBound:
             admitted.exchange.attempts -= 1
@@ -224,18 +227,9 @@ class Attempts:
         try:
             if ARMED:
                 reach("before_send")
-            answer = await send(
-                self._providers,
-                exchange.inbound.request_id,
-                quote,
-                admitted.body,
-                exchange.links,
-                uploads=exchange.uploads,
-                submissions=exchange.errand.submissions if exchange.errand is not None else None,
-                archive=exchange.archive,
-                converter=exchange.converter,
-                repeats=repeats_for(quote, admitted.job_type.retry, self._budgets) if quote.calls > 1 else None,
-            )
+            ahead, self._ahead = self._ahead, None
+            call = ahead.call if ahead is not None and ahead.quote is quote else None
+            answer = await send_call(self._providers, call or call_of(admitted, quote, self._budgets))
             if ARMED:
                 reach("answer_begun")
             return Sent(reserved, answer, time.monotonic() - began)
@@ -285,11 +279,16 @@ class Attempts:
         attempt, multiplier = reserved.held.attempt, admitted.project.multiplier
         await self.book(admitted, reserved, presume(admitted.request_id, attempt, reserved.quote, reason, multiplier))
 
-    async def book(self, admitted: Admitted, reserved: Reserved, settlement: Settlement) -> None:
-        """Settle a hold and tell of it; the exchange's cost is that of all its attempts."""
+    async def book(
+        self, admitted: Admitted, reserved: Reserved, settlement: Settlement, meanwhile: Meanwhile = None
+    ) -> None:
+        """Settle a hold and tell of it; the exchange's cost is that of all its attempts.
+
+        `meanwhile` is that of `Ledger.choose_and_hold`.
+        """
         if ARMED:
             reach("before_settle")
-        result = await self._means.settlements.settle(settlement)
+        result = await self._means.settlements.settle(settlement, meanwhile)
         if ARMED:
             reach("after_settle")
         self._means.doors.room.ended(reserved.quote)

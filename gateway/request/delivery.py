@@ -10,6 +10,7 @@ from gateway.domain.errors import GatewayError
 from gateway.failpoint import ARMED, reach
 from gateway.ports import Headers
 from gateway.ports.provider import Answer
+from gateway.request.answer_head import end_to_end
 from gateway.request.relay import Relay
 
 EVENT_END = b"\n\n"
@@ -31,6 +32,7 @@ class Delivery:
         "_head",
         "_headers",
         "_held",
+        "_lines",
         "_prepared",
         "_received",
         "_record",
@@ -55,6 +57,7 @@ class Delivery:
         self._event_stream = answer.event_stream
         self._headers: Headers | None = None
         self._prepared: tuple[int | None, Headers] | None = None
+        self._lines: tuple[Headers, tuple[bytes, int | None]] | None = None
         self._held: list[bytes] = []
         self._received = 0
         self._flows = False
@@ -74,6 +77,12 @@ class Delivery:
         if self._prepared is None or self._prepared[0] != cost:
             self._prepared = cost, [*self._answer.headers, *self._head(cost)]
         return self._prepared[1]
+
+    def prepare(self, request_id: str, cost: int) -> None:
+        """Write the head of a short answer that will have this cost (nano-USD), while the store is told of it."""
+        if not self._flows:
+            headers = self.headers(cost)
+            self._lines = headers, end_to_end(headers, request_id)
 
     def at_hand(self) -> bool:
         """Take all of a body that is here already, where nobody records it; tells whether that is so."""
@@ -165,8 +174,10 @@ class Delivery:
             await self._write(self._held)
             self._relay.close()
         else:
-            self._headers = self.headers(cost)
-            self._relay.give(self._answer.status, self._headers, self._held)
+            self._headers = headers = self.headers(cost)
+            if self._lines is not None and self._lines[0] is headers:
+                self._relay.lines = self._lines[1]
+            self._relay.give(self._answer.status, headers, self._held)
         if ARMED:
             reach("after_last_byte")
 

@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
+from gateway.observe.later import TOGETHER_SECONDS
 from gateway.ports import Inbound, Outbound
 from gateway.ports.provider import Provider
 from gateway.request.duplicates import Shared
@@ -90,6 +91,7 @@ class Flights:
                     task.cancel()
             changed.clear()
             await changed.wait()
+        await asyncio.sleep(2 * TOGETHER_SECONDS)  # until all of it is counted: the pulse tells its last soon
         return len(cut)
 
 

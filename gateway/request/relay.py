@@ -6,14 +6,22 @@ The call's side writes; it waits while the client is slow, and never waits once 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from gateway.domain.errors import GatewayError
+from gateway.domain.record import record
 from gateway.ports import Headers, Outbound, Truncated
 
 CAPACITY = 128 * 1024
 """Bytes that may wait for a slow client, those included that it is just taking."""
+
+
+@record(frozen=True, slots=True)
+class Written(Outbound):
+    """An answer whose head is written already: `lines` are those of its headers, and tell of a body of `length`."""
+
+    lines: bytes = b""
+    length: int | None = None
 
 
 class Relay(AsyncIterator[bytes]):
@@ -32,6 +40,7 @@ class Relay(AsyncIterator[bytes]):
         "answered",
         "bytes_out",
         "client_gone",
+        "lines",
         "on_leave",
     )
 
@@ -43,9 +52,11 @@ class Relay(AsyncIterator[bytes]):
         self.bytes_out = 0
         self.on_leave: Callable[[], None] | None = None
         """Called once, if the client leaves before the end."""
+        self.lines: tuple[bytes, int | None] | None = None
+        """What `end_to_end` has made of the headers, if it was asked already."""
         self._head: tuple[int, Headers] | None = None
         self._error: GatewayError | None = None
-        self._waiting: deque[bytes] = deque()
+        self._waiting: list[bytes] = []  # few, and for a short answer one: a deque takes half a kilobyte at once
         self._watchers: list[asyncio.Future[None]] = []
         self._size = self._passing = 0
         self._ended = self._aborted = self._taken = False
@@ -73,6 +84,8 @@ class Relay(AsyncIterator[bytes]):
         status, headers = self._head
         at_hand = over and self._ended and not (self._aborted or self.client_gone)
         whole = b"".join(self._waiting) if at_hand else None
+        if self.lines is not None:
+            return Written(status, headers, self, whole, *self.lines)
         return Outbound(status, headers, self, whole)
 
     def open(self, status: int, headers: Headers) -> None:
@@ -150,7 +163,7 @@ class Relay(AsyncIterator[bytes]):
                     self._changed()
                 raise StopAsyncIteration
             await self._change()
-        chunk = self._waiting.popleft()
+        chunk = self._waiting.pop(0)
         self._passing = len(chunk)
         self._size -= self._passing
         if self._watchers:

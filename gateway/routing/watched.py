@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 
 from gateway.domain.route import Route
 from gateway.domain.settlement import Outcome, Reading
+from gateway.ports.preparing import is_preparing
 from gateway.ports.provider import Answer, Call, Cancellable, Provider, Submitted, UpstreamFailure, is_collected
 from gateway.ports.whole import WholeAnswer
 from gateway.ports.wrapped import WrappedAnswer
@@ -24,6 +25,8 @@ class WatchedProvider:
         self._health = health
         self._capacity = capacity
         self._clock = clock
+        if is_preparing(provider):
+            self.prepare = provider.prepare  # which nobody watches
 
     async def send(self, call: Call) -> Answer:
         """Send the job, and watch how it ends."""

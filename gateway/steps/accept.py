@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 from gateway.domain import money
@@ -23,29 +23,46 @@ LONGEST_WAIT = 86_400
 RETRY_COUNT = "x-stainless-retry-count"
 """The header in which clients' libraries count their repeats."""
 _OURS = "x-gateway-"
-_KNOWN = frozenset({"job-type", "lane", "max-cost", "dry-run", "degrade", "tags", "cache", "max-wait"})
+_WORDS = frozenset({"job-type", "lane", "max-cost", "dry-run", "degrade", "tags", "cache", "max-wait"})
+_KNOWN = frozenset(_OURS + word for word in _WORDS)
+_DEADLINES = ("x-stainless-read-timeout", "x-stainless-timeout")
+HEEDED = (
+    *("x-gateway-job-type", "x-gateway-lane", "x-gateway-max-cost", "x-gateway-dry-run", "x-gateway-degrade"),
+    *("x-gateway-tags", "prefer", "x-gateway-cache", "x-gateway-max-wait", *_DEADLINES),
+)
+"""Headers in which a client states its wishes, in the order in which `_wishes` takes them."""
+_LONGEST_KEPT = 512
+"""Characters of one client's words that are remembered."""
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
 def accept(headers: Mapping[str, str]) -> Wishes:
     """Return the client's wishes; InvalidRequest names the header that cannot be read, or is misspelt."""
-    deadlines = headers.get("x-stainless-read-timeout"), headers.get("x-stainless-timeout")
-    if _OURS not in " ".join(headers) and "prefer" not in headers:
-        return _patient(*deadlines)
-    for name in headers:
-        if name.startswith(_OURS) and name[len(_OURS) :] not in _KNOWN:
-            _check_spelling(name)
+    ours = [name for name in headers if name.startswith(_OURS)]
+    if not ours and "prefer" not in headers:
+        return _patient(*map(headers.get, _DEADLINES))
+    if not _KNOWN.issuperset(ours):
+        _check_spelling(ours)
+    words = tuple(map(headers.get, HEEDED))
+    short = sum([len(word) for word in words if word]) <= _LONGEST_KEPT
+    return (_wishes if short else _wishes.__wrapped__)(words)
+
+
+@lru_cache(256)
+def _wishes(words: tuple[str | None, ...]) -> Wishes:
+    """The wishes of a client that states them in these words; most state the same with each request."""
+    job_type, lane, max_cost, dry_run, degrade, tags, prefer, cache, max_wait, *deadlines = words
     return Wishes(
-        job_type=headers.get("x-gateway-job-type") or None,
-        lane=headers.get("x-gateway-lane") or None,
-        max_cost=_max_cost(headers.get("x-gateway-max-cost")),
-        dry_run=_boolean(headers.get("x-gateway-dry-run")),
-        degrade=_may_degrade(headers.get("x-gateway-degrade")),
+        job_type=job_type or None,
+        lane=lane or None,
+        max_cost=_max_cost(max_cost),
+        dry_run=_boolean(dry_run),
+        degrade=_may_degrade(degrade),
         deadline=_deadline(*deadlines),
-        tags=_tags(headers.get("x-gateway-tags", "")),
-        respond_async=_prefers_async(headers.get("prefer", "")),
-        fresh=_skips_cache(headers.get("x-gateway-cache")),
-        max_wait=_max_wait(headers.get("x-gateway-max-wait")),
+        tags=_tags(tags or ""),
+        respond_async=_prefers_async(prefer or ""),
+        fresh=_skips_cache(cache),
+        max_wait=_max_wait(max_wait),
     )
 
 
@@ -64,12 +81,13 @@ def retry_count(headers: Mapping[str, str]) -> int | None:
     return int(count) if count is not None and _COUNT.fullmatch(count := count.strip()) else None
 
 
-def _check_spelling(name: str) -> None:
+def _check_spelling(ours: Iterable[str]) -> None:
     """Refuse what is nearly one of our headers, for its sender believes that it holds; a proxy may add others."""
-    word = meant(name.removeprefix(_OURS), _KNOWN)
-    if word is not None:
-        said, known = name.title(), f"{_OURS}{word}".title()
-        raise InvalidRequest(f"There is no header {said}; did you mean {known}?", param=said)
+    for name in ours:
+        word = None if name in _KNOWN else meant(name.removeprefix(_OURS), _WORDS)
+        if word is not None:
+            said, known = name.title(), f"{_OURS}{word}".title()
+            raise InvalidRequest(f"There is no header {said}; did you mean {known}?", param=said)
 
 
 @lru_cache(64)

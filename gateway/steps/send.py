@@ -8,54 +8,30 @@ from typing import Any
 from gateway.domain.route import Quote
 from gateway.domain.settlement import Outcome
 from gateway.ports import Body
-from gateway.ports.provider import (
-    Answer,
-    Archive,
-    Call,
-    Converter,
-    Links,
-    Provider,
-    Repeats,
-    Submissions,
-    UpstreamFailure,
-)
+from gateway.ports.preparing import is_preparing
+from gateway.ports.provider import Answer, Call, Provider, UpstreamFailure
 
 
-def send(
-    providers: Mapping[str, Provider],
-    request_id: str,
-    quote: Quote,
-    body: Body,
-    links: Links | None = None,
-    *,
-    uploads: Links | None = None,
-    submissions: Submissions | None = None,
-    archive: Archive | None = None,
-    converter: Converter | None = None,
-    repeats: Repeats | None = None,
-) -> Coroutine[Any, Any, Answer]:
+def send(providers: Mapping[str, Provider], request_id: str, quote: Quote, body: Body) -> Coroutine[Any, Any, Answer]:
+    """Return what is to be awaited for the answer to a job that is a quote and a body, no more: see `send_call`."""
+    told = quote.changes, quote.calls, quote.as_events
+    return send_call(providers, Call(request_id, quote.route, quote.job, body, *told, batch=quote.batch))
+
+
+def send_call(providers: Mapping[str, Provider], call: Call) -> Coroutine[Any, Any, Answer]:
     """Return what is to be awaited for the provider's answer, its status line.
 
-    It raises UpstreamFailure, which says what a failure may have cost. With `links`, images are kept there and the
-    answer names their URLs; the others are as in `Call`.
+    It raises UpstreamFailure, which says what a failure may have cost.
     """
-    provider = providers.get(quote.route.provider.name)
+    provider = providers.get(call.route.provider.name)
     if provider is None:
-        raise UpstreamFailure(Outcome.NOT_SENT, "unconfigured", f"provider {quote.route.provider.name!r} is not set up")
-    call = Call(
-        request_id,
-        quote.route,
-        quote.job,
-        body,
-        quote.changes,
-        quote.calls,
-        quote.as_events,
-        links,
-        uploads=uploads,
-        submissions=submissions,
-        archive=archive,
-        converter=converter,
-        batch=quote.batch,
-        repeats=repeats,
-    )
+        name = call.route.provider.name
+        raise UpstreamFailure(Outcome.NOT_SENT, "unconfigured", f"provider {name!r} is not set up")
     return provider.send(call)
+
+
+def prepare(providers: Mapping[str, Provider], call: Call) -> None:
+    """Have the provider make ready what it can, if it can, before the call may be sent; what is wrong is told then."""
+    provider = providers.get(call.route.provider.name)
+    if is_preparing(provider):
+        provider.prepare(call)

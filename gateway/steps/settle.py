@@ -236,16 +236,24 @@ def _is_unknown(quote: Quote, reading: Reading) -> bool:
 
 
 def _facts(reading: Reading, upstream_request_id: str | None, seconds: float | None) -> dict[str, object]:
-    facts: dict[str, object] = {
-        "size": reading.size,
-        "quality": reading.quality,
-        "output_format": reading.output_format,
-        "usage_problem": reading.usage_problem,
-        "error": reading.error,
-        "complete": reading.complete,
-        "upstream_request_id": upstream_request_id,
-        "seconds": None if seconds is None else round(seconds, 3),
-        "billed_seconds": None if reading.seconds is None else str(reading.seconds),
-        "billed_units": None if reading.units is None else str(reading.units),
-    }
-    return {name: value for name, value in facts.items() if value is not None}
+    facts: dict[str, object] = {}
+    if reading.size is not None:
+        facts["size"] = reading.size
+    if reading.quality is not None:
+        facts["quality"] = reading.quality
+    if reading.output_format is not None:
+        facts["output_format"] = reading.output_format
+    if reading.usage_problem is not None:
+        facts["usage_problem"] = reading.usage_problem
+    if reading.error is not None:
+        facts["error"] = reading.error
+    facts["complete"] = reading.complete
+    if upstream_request_id is not None:
+        facts["upstream_request_id"] = upstream_request_id
+    if seconds is not None:
+        facts["seconds"] = round(seconds, 3)
+    if reading.seconds is not None:
+        facts["billed_seconds"] = str(reading.seconds)
+    if reading.units is not None:
+        facts["billed_units"] = str(reading.units)
+    return facts

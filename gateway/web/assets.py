@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl
 
 from gateway.front import Gateway
 from gateway.ports import Outbound
-from gateway.web.answer_head import end_to_end
+from gateway.request.answer_head import end_to_end
 from gateway.web.context import RequestContext
 
 

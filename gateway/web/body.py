@@ -16,7 +16,7 @@ from gateway.web.request_stream import body_chunks
 JSON = json_alike.CONTENT_TYPE
 FORM = multipart_body.MEDIA_TYPE
 
-_REPEATABLE = frozenset({"idempotency-key", "x-stainless-retry-count"})
+_KEY, _RETRIES = "idempotency-key", "x-stainless-retry-count"
 """Headers by which a client says that it may repeat its request; without one no fingerprint is taken."""
 _KEPT = BodyLimits()
 """What a body that was taken in once keeps to."""
@@ -29,7 +29,7 @@ async def read_sent(context: RequestContext, accepted: Collection[str], limits: 
     """
     context.expect_body()
     headers = context.headers
-    fingerprint = not _REPEATABLE.isdisjoint(headers)
+    fingerprint = _KEY in headers or _RETRIES in headers
     plain = headers.get("content-type") == JSON and JSON in accepted and "content-encoding" not in headers
     body: Body
     if plain and context.at_hand(limits.short):

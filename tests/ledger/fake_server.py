@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
@@ -28,6 +29,7 @@ class FakeServer:
         self.asked: list[Command] = []
         self.connections = 0
         self.port = 0
+        self._open: set[asyncio.StreamWriter] = set()
 
     @property
     def url(self) -> str:
@@ -37,6 +39,11 @@ class FakeServer:
     def names(self) -> list[str]:
         """The first word of each command."""
         return [command[0] for command in self.asked]
+
+    def hang_up(self) -> None:
+        """Close every connection."""
+        for writer in self._open:
+            writer.close()
 
     @contextmanager
     def saying(self, answer: Answer) -> Iterator[None]:
@@ -49,6 +56,7 @@ class FakeServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self._open.add(writer)
         try:
             while command := await _read(reader):
                 if command[0] == "CLIENT":
@@ -63,6 +71,7 @@ class FakeServer:
                     break
                 writer.write(reply)
         finally:
+            self._open.discard(writer)
             writer.close()
 
 
@@ -76,9 +85,9 @@ async def _read(reader: asyncio.StreamReader) -> Command:
 
 
 @asynccontextmanager
-async def fake_server(answer: Answer) -> AsyncIterator[FakeServer]:
+async def fake_server(answer: Answer, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[FakeServer]:
     """A running one."""
     fake = FakeServer(answer)
-    async with await asyncio.start_server(fake._serve, "127.0.0.1", 0) as listener:
+    async with await asyncio.start_server(fake._serve, "127.0.0.1", 0, ssl=tls) as listener:
         fake.port = listener.sockets[0].getsockname()[1]
         yield fake

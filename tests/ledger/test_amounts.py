@@ -9,7 +9,7 @@ import pytest
 from gateway.domain.budget import Line
 from gateway.domain.route import Views
 from gateway.domain.settlement import CostSource, Settlement
-from gateway.ledger import script, wire
+from gateway.ledger import offering, script, wire
 from gateway.ledger.errors import LedgerRefused
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
@@ -28,23 +28,24 @@ async def test_python_refuses_what_is_not_a_whole_number(number: int, ledger: Re
         await ledger.settle(Settlement("r", 1, Views(0, number, 0), CostSource.USAGE, 1))
 
 
-@pytest.mark.parametrize("number", JUNK)
+BARE = ["NaN", "Infinity", "-5", "0.5", "4503599627370497", "9007199254740993", "null", "true", "[]"]
+"""What JSON can say in place of a whole number, beside texts."""
+
+
+@pytest.mark.parametrize("number", [*BARE, *(json.dumps(text) for text in (*JUNK, "5"))])
 async def test_the_hold_script_refuses_before_it_writes(
     number: str, ledger: RedisLedger, store: Store, realm: str
 ) -> None:
     """The last of several lines is malformed, and nothing at all is written."""
     await hold(ledger, "first", candidate((budget(100), 1), (images(5), 1)))
     before = await contents(store, realm)
-    good = [wire.line_args(budget(100), 1), wire.line_args(images(5), 1)]
-    for place in (2, 3):
-        bad = wire.line_args(images(5), 1)
-        bad[place] = number
-        offered = json.dumps([[["0", "0", "0"], "{}", [*good, bad]]])
-        names = ledger._names
-        keys = [names.meta, names.balances, names.due, names.entries, names.request("r")]
-        shared = [str(ledger._epoch), "60", "60"]
-        args = [*shared, "token", "r", "sent", "30000", "", "{}", offered, "", "", "", "0", "", ""]
-        with pytest.raises(LedgerRefused, match="LEDGER"):
+    offered = offering.offer_arg(candidate((budget(100), 1), (images(5), 77)))
+    names = ledger._names
+    keys = [names.meta, names.balances, names.due, names.entries, names.request("r")]
+    for bad in (offered.replace(",77,5]", f",{number},5]"), offered.replace(",77,5]", f",77,{number}]")):
+        assert bad != offered
+        args = [str(ledger._epoch), "60", "60", "token", "r", "sent", "30000", "", "{}", bad, "", "", "", "0", "", ""]
+        with pytest.raises(LedgerRefused):
             await ledger._calls.write("hold", script.HOLD, keys, args)
     assert await contents(store, realm) == before
 

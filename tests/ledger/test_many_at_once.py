@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
 
 import pytest
 
 from gateway.domain.budget import Denied, Held
 from gateway.domain.idempotency import Binding, Bound
 from gateway.domain.settlement import SettleResult
-from gateway.ledger import script, wire
+from gateway.ledger import offering, script
 from gateway.ledger.errors import LedgerRefused
+from gateway.ledger.line import Told
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
 from tests.ledger.rules import (
@@ -36,19 +36,19 @@ RULE, COUNT, LIVE = budget(1000), images(7), concurrent(50)
 def sent(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str | int]]:
     """Every command that goes together with others, or could."""
     commands: list[Sequence[str | int]] = []
-    execute_all = store.execute_all
+    ask = store.ask
 
-    async def watched(asked: Sequence[Sequence[str | int]]) -> list[Any]:
+    def watched(asked: Sequence[Sequence[str | int]], told: Told) -> None:
         commands.extend(asked)
-        return await execute_all(asked)
+        ask(asked, told)
 
-    monkeypatch.setattr(store, "execute_all", watched)
+    monkeypatch.setattr(store, "ask", watched)
     return commands
 
 
 def scripts(sent: Sequence[Sequence[str | int]]) -> list[tuple[str, int]]:
     """The scripts that were sent, and how many each call did."""
-    names = {script.HOLD.sha: "hold", script.SETTLE.sha: "settle", script.VOID.sha: "void"}
+    names = {one.sha: one.name for one in (script.HOLD, script.HOLD_IN_PLACE, script.SETTLE, script.VOID)}
     return [(names[str(words[1])], sum(":req:" in str(word) for word in words)) for words in sent]
 
 
@@ -165,13 +165,16 @@ async def test_the_script_refuses_to_give_back_among_others(ledger: RedisLedger,
     """Whoever asked for that would have the next one judged by room that is not there."""
     await hold(ledger, "a", candidate((RULE, 600)))
     before = await contents(store, realm)
-    names, offered = ledger._names, f"[{wire.candidate_arg(candidate((RULE, 1)))}]"
+    names, offered = ledger._names, offering.offer_arg(candidate((RULE, 1)))
     keys = [names.meta, names.balances, names.due, names.entries, names.request("a"), names.request("b")]
     args = [str(ledger._epoch), "60", "60"]
     for request, release in (("a", "1"), ("b", "")):
         args += [f"token {request}", request, "sent", "30000", release, "{}", offered, "", "", "", "0", "", ""]
-    with pytest.raises(LedgerRefused, match="goes alone"):
-        await ledger._calls.write("renew", script.HOLD, keys, args)
+    for what in (script.HOLD, script.HOLD_IN_PLACE):
+        with pytest.raises(LedgerRefused, match="goes alone"):
+            await ledger._calls.write("renew", what, keys, args)
+    with pytest.raises(LedgerRefused, match="goes alone"):  # by the script of plain holds nothing is ever given back
+        await ledger._calls.write("renew", script.HOLD, keys[:-1], args[:16])
     assert await contents(store, realm) == before
 
 

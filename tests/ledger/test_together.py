@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
 from gateway.ledger.errors import LedgerRefused
+from gateway.ledger.line import Told
 from gateway.ledger.script import Script
 from gateway.ledger.store import Store
 from gateway.ledger.together import MOST_AT_ONCE, MOST_BYTES, Call, Together
@@ -40,14 +41,14 @@ async def test_what_comes_meanwhile_goes_at_once(fake: FakeServer) -> None:
     together = Together(store)
     writes: list[int] = []
     begun = asyncio.Event()
-    sent = store.execute_all
+    ask = store.ask
 
-    async def counted(commands: list[tuple[str | int, ...]]) -> list[object]:
+    def counted(commands: Sequence[Sequence[str | int]], told: Told) -> None:
         writes.append(len(commands))
         begun.set()
-        return await sent(commands)
+        ask(commands, told)
 
-    store.execute_all = counted  # type: ignore[method-assign, assignment]  # only looked at, and passed on
+    store.ask = counted  # type: ignore[method-assign]  # only looked at, and passed on
     count = 2 * MOST_AT_ONCE
     first = asyncio.create_task(run(together, ADD, ["k"], ["first"]))
     await begun.wait()

@@ -15,7 +15,7 @@ import pytest
 
 from gateway.observe.event import PolicyLoaded, RequestFinished, RequestStarted, UpstreamFailed
 from gateway.observe.log import JsonFormatter, LogObserver, configure_logging
-from gateway.observe.log_pipe import LogPipe
+from gateway.observe.log_pipe import TOGETHER_SECONDS, LogPipe
 from gateway.observe.redact import MAX_CHARS, Redactor
 from gateway.observe.request_line import RequestLines
 from tests.observe.samples import FINISHED, ONE_OF_EACH, PRESUMED, ROUTE
@@ -159,7 +159,7 @@ def test_what_a_line_has_from_an_earlier_one_is_what_it_says_itself() -> None:
         "arm": "new",
         "waited": 1.5,
     }
-    assert set(others) == {field.name for field in fields(RequestFinished)}
+    assert set(others) == {field.name for field in fields(RequestFinished)} - {"at"}
     same = replace(FINISHED, tags={})
     redactor = Redactor()
     kept = RequestLines(redactor)
@@ -398,6 +398,18 @@ def test_a_pipe_that_takes_nothing_at_once_is_waited_for() -> None:
 
     assert [int(line) for line in lines] == list(range(2_000))
     assert pipe.dropped == 0
+
+
+def test_a_pipe_that_has_rested_is_woken() -> None:
+    """Lines are written soon however long none came before, and nobody has to wake it while they keep coming."""
+    reader, writer = os.pipe()
+    stream = os.fdopen(writer, "w")
+    pipe = LogPipe(stream)
+    for pause in (0.0, 0.5 * TOGETHER_SECONDS, 10 * TOGETHER_SECONDS, 3 * TOGETHER_SECONDS):
+        time.sleep(pause)
+        pipe.emit(logging.LogRecord("a", logging.INFO, "", 0, "line", None, None))
+        assert os.read(reader, 100) == b"line\n"
+    assert _drained(reader, stream, pipe) == b""
 
 
 def test_configuring_again_replaces_the_pipe() -> None:

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
 
 from gateway.domain.job import Operation
+from gateway.ports import Rendered
+from gateway.ports.preparing import is_preparing
+from gateway.ports.provider import Call, Provider, UpstreamFailure
 from gateway.providers.registry import open_provider
+from tests.builders import job
 from tests.providers.accounts import answering, provider_of
 from tests.providers.calls import SECRET, MemoryBody, call, config, read_all
 from tests.providers.raw_server import Connection, serving
@@ -30,6 +38,62 @@ async def test_generation_end_to_end() -> None:
     request = server.requests[0]
     assert request.line == "POST /v1/images/generations HTTP/1.1"
     assert json.loads(request.body) == {"prompt": "a cat", "model": "upstream-name", "quality": "low"}
+
+
+class Rendering(MemoryBody):
+    """A body that counts how often it is rendered."""
+
+    times = 0
+
+    def render(self, changes: Mapping[str, str | int | None]) -> Rendered:
+        """Return the body with its changes."""
+        self.times += 1
+        return super().render(changes)
+
+
+def readied(provider: Provider, job: Call) -> Call:
+    """Return a call that was made ready, as far as its provider does so."""
+    assert is_preparing(provider)
+    provider.prepare(job)
+    return job
+
+
+async def test_a_call_made_ready_is_sent_as_any_other() -> None:
+    """Its body is rendered once, nothing leaves before it is sent, and then the same bytes do."""
+    body = Rendering({"prompt": "a cat"})
+    async with provider_of(answering(document())) as (provider, server):
+        ready = readied(provider, call(body))
+        await asyncio.sleep(0)
+        assert (server.accepted, body.times) == (0, 1)
+        await read_all(await provider.send(ready))
+        assert body.times == 1
+        await read_all(await provider.send(call(Rendering({"prompt": "a cat"}))))
+    first, second = server.requests
+    assert (first.line, first.headers, first.body) == (second.line, second.headers, second.body)
+
+
+async def test_what_is_wrong_with_a_call_is_told_when_it_is_sent() -> None:
+    """Making it ready raises nothing: it may never be sent."""
+    async with provider_of(answering(document())) as (provider, server):
+        for wrong, told in (
+            ({"request_id": "req_\u00e9"}, ValueError),
+            ({"job": job(operation="paint")}, UpstreamFailure),
+        ):
+            unsound = replace(call(), **wrong)
+            assert readied(provider, unsound).prepared is None
+            with pytest.raises(told):
+                await provider.send(unsound)
+        assert server.accepted == 0
+
+
+async def test_what_is_not_made_ready() -> None:
+    """Several calls, an answer that is told as events, and requests that name the span they are sent in."""
+    async with provider_of(answering(document())) as (provider, _):
+        for other in (replace(call(), calls=2), replace(call(), as_events=True)):
+            assert readied(provider, other).prepared is None
+        assert replace(readied(provider, call()), changes={}).prepared is None, "it is another call"
+    async with provider_of(answering(document()), trace_context=True) as (provider, _):
+        assert readied(provider, call()).prepared is None
 
 
 async def test_the_headers_sent() -> None:

@@ -80,3 +80,27 @@ def test_a_count_that_cannot_be_read_is_none(text: str, count: int | None) -> No
 def test_a_library_tells_how_long_it_waits(headers: dict[str, str], seconds: float | None) -> None:
     """Whichever of the two headers can be read, the shorter time; what cannot be read is no deadline."""
     assert accept(headers).deadline == seconds
+
+
+def test_the_same_words_are_read_once() -> None:
+    """A client that says the same again has the very same wishes, whatever its other headers say; others have not."""
+    said = {"x-gateway-job-type": "draft", "x-gateway-tags": "team=web", "x-stainless-timeout": "60"}
+    first = accept({"content-length": "98", **said})
+    assert accept({"content-length": "99", **said}) is first
+    assert (first.job_type, first.tags, first.deadline) == ("draft", {"team": "web"}, 60.0)
+    assert accept({**said, "x-gateway-degrade": "never"}) != first
+    assert accept({**said, "x-stainless-timeout": "61"}).deadline == 61.0
+
+
+def test_long_words_are_not_remembered() -> None:
+    """Anybody may say them, before a key is looked at, so they must not fill memory."""
+    said = {"x-gateway-job-type": "d" * 600}
+    assert accept(said) == accept(said)
+    assert accept(said) is not accept(said)
+
+
+def test_what_cannot_be_read_is_refused_each_time() -> None:
+    """A mistake is no wish to be remembered."""
+    for _ in range(2):
+        with pytest.raises(InvalidRequest, match="X-Gateway-Degrade"):
+            accept({"x-gateway-degrade": "sometimes"})

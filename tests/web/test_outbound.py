@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 
 from gateway.domain.errors import ClientGone
 from gateway.ports import Headers, Outbound, Truncated
-from gateway.web import answer_head, outbound
-from gateway.web.answer_head import end_to_end
+from gateway.request import answer_head
+from gateway.request.answer_head import end_to_end
+from gateway.request.relay import Written
+from gateway.web import outbound
 from tests.web.forms import Item, write_form
-from tests.web.raw import connection, post
+from tests.web.raw import connection, post, read_reply
 from tests.web.recording import RecordingGateway, serving_gateway
 
 URL = "http://127.0.0.1:{}/v1/images/generations"
@@ -190,6 +192,40 @@ async def test_an_answer_shorter_than_it_says_is_broken_off() -> None:
     async with serving_gateway(gateway) as port, httpx.AsyncClient() as client:
         with pytest.raises(httpx.RemoteProtocolError):
             await client.post(URL.format(port), json={"prompt": "x"})
+
+
+async def test_answers_that_a_client_reads_late_come_whole_and_in_their_order() -> None:
+    """What the connection does not take at once waits in it, and what follows waits behind that."""
+    bodies = [bytes([number + 65]) * 60_000 for number in range(100)]
+    left = list(bodies)
+
+    def answer() -> Outbound:
+        body = left.pop(0)
+        return Outbound(200, [("content-length", str(len(body)))], Chunks(), body)
+
+    async with serving_gateway(RecordingGateway(answer=answer)) as port, connection(port) as (reader, writer):
+        reader._transport.pause_reading()  # type: ignore[attr-defined]  # the stream reader would read ahead
+        for _ in bodies:
+            writer.write(post())
+            await asyncio.sleep(0.002)
+        assert left
+        reader._transport.resume_reading()  # type: ignore[attr-defined]
+        async with asyncio.timeout(30):
+            assert [(await read_reply(reader)).body for _ in bodies] == bodies
+
+
+async def test_a_head_that_is_written_already_goes_out_as_it_is() -> None:
+    """The client gets the lines, and the body that they tell of."""
+    headers, body = [("content-length", "4"), ("x-first", "1")], b"body"
+
+    def answer() -> Outbound:
+        return Written(200, headers, Chunks(), body, *end_to_end(headers, "req_1"))
+
+    async with serving_gateway(RecordingGateway(answer=answer)) as port, httpx.AsyncClient() as client:
+        told = await client.post(URL.format(port), json={"prompt": "a lighthouse"})
+
+    assert told.content == body
+    assert (told.headers["x-first"], told.headers["x-request-id"]) == ("1", "req_1")
 
 
 async def test_hop_by_hop_headers_stay_on_their_hop() -> None:

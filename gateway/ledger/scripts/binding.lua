@@ -12,9 +12,9 @@ local function bound_elsewhere(binding, id, fingerprint, claim, former, token)
       return nil
     end
     redis.call('HSET', binding, 'claimed', token)
-    return {'BOUND', known[1], 1}
+    return 'BOUND ' .. known[1] .. ' 1'
   end
-  return {'BOUND', known[1], known[2] == fingerprint and 1 or 0}
+  return 'BOUND ' .. known[1] .. (known[2] == fingerprint and ' 1' or ' 0')
 end
 
 local function bind(binding, id, fingerprint, claim, seconds)

@@ -5,15 +5,15 @@
 -- Buckets that may still count, `used` in all: the oldest is `first`, the last is `newest` with its `count`, and `older`
 -- is the text of those before it, which stays as it is. One from the future (the clock was set back) counts as the
 -- present one, so it ends.
-local function count_buckets(line, cell, raw, since, present)
+local function count_buckets(field, cell, raw, since, present)
   local width = cell.width
   local used, newest, count, begin, split, read = 0, -1, 0, nil, nil, 1
   for from, at, more, after in string.gmatch(raw, '()(%d+):(%d+) ?()') do
     if from ~= read then
       break
     elseif after - from > 17 then -- no number of 15 digits is too large
-      whole(at, line.field)
-      whole(more, line.field)
+      whole(at, field)
+      whole(more, field)
     end
     at, more, read = at + 0, more + 0, after
     if at > present then
@@ -30,7 +30,7 @@ local function count_buckets(line, cell, raw, since, present)
     end
   end
   if read <= #raw then
-    refuse('junk in the balance ' .. line.field)
+    refuse('junk in the balance ' .. field)
   end
   if begin then
     cell.used, cell.newest, cell.count, cell.older = used, newest, count, string.sub(raw, begin, split - 1)
@@ -38,27 +38,28 @@ local function count_buckets(line, cell, raw, since, present)
 end
 
 -- The same by the sum in front; false if there is none, or if it may not be that of the text behind it.
-local function summed_buckets(line, cell, raw, since, present)
+local function summed_buckets(field, cell, raw, since, present)
   local bytes, used, from = string.match(raw, '^(%d+):(%d+) ()')
   local split = from and from + bytes or #raw + 1
   local newest, count = string.match(raw, '^(%d+):(%d+)$', split)
   if not newest or string.sub(raw, split - 1, split - 1) ~= ' ' or newest + 0 > present then
     return false
   end
-  used, count = bounded(used, line.field, MAX_TOTAL), bounded(count, line.field, MAX_AMOUNT)
-  newest = bounded(newest, line.field, MAX_AMOUNT)
+  used, count, newest = used + 0, count + 0, newest + 0
   local width, at, more, after = cell.width, nil, nil, nil
   while from < split do
     at, more, after = string.match(raw, '^(%d+):(%d+) ()', from)
     if not at then
-      refuse('junk in the balance ' .. line.field)
+      refuse('junk in the balance ' .. field)
     elseif (at + 1) * width > since then
       cell.first = at + 0
       break
     end
-    used, from = used - bounded(more, line.field, MAX_AMOUNT), after
+    used, from = used - more, after
   end
-  if from == split and (newest + 1) * width <= since then
+  if used > MAX_TOTAL or count > MAX_AMOUNT then
+    refuse('junk in the balance ' .. field)
+  elseif from == split and (newest + 1) * width <= since then
     return true
   end
   cell.first = cell.first or newest
@@ -66,12 +67,12 @@ local function summed_buckets(line, cell, raw, since, present)
   return true
 end
 
-local function read_buckets(line, raw, now)
-  local width = bucket_width(line.seconds)
-  local since, present = now - line.seconds * 1000, math.floor(now / width)
+local function read_buckets(field, seconds, raw, now)
+  local width = bucket_width(seconds)
+  local since, present = now - seconds * 1000, math.floor(now / width)
   local cell = {used = 0, first = nil, newest = nil, count = 0, older = '', width = width, dirty = false}
-  if not summed_buckets(line, cell, raw, since, present) then
-    count_buckets(line, cell, raw, since, present)
+  if not summed_buckets(field, cell, raw, since, present) then
+    count_buckets(field, cell, raw, since, present)
   end
   return cell
 end

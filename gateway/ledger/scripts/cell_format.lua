@@ -8,22 +8,25 @@ local function read_pair(field, raw)
   if not spent then
     refuse('junk in the balance ' .. field)
   end
-  return {spent = bounded(spent, field, MAX_TOTAL), held = bounded(held, field, MAX_TOTAL), older = nil, dirty = false}
-end
-
--- The buckets that count, oldest first.
-local function buckets(cell)
-  if cell.count == 0 then
-    return string.sub(cell.older, 1, -2)
+  spent, held = spent + 0, held + 0
+  if spent > MAX_TOTAL or held > MAX_TOTAL then
+    refuse('the balance is too large: ' .. field)
   end
-  return cell.older .. digits(cell.newest) .. ':' .. digits(cell.count)
+  return {spent = spent, held = held, older = nil, dirty = false}
 end
 
 local function written(cell)
   if not cell.older then
-    return digits(cell.spent) .. ' ' .. digits(cell.held)
+    if cell.spent > MAX_TOTAL or cell.held > MAX_TOTAL then
+      refuse('a total is out of range')
+    end
+    return string.format(DECIMAL .. ' ' .. DECIMAL, cell.spent, cell.held)
   elseif cell.count == 0 or cell.older == '' then
     return buckets(cell)
   end
-  return digits(#cell.older) .. ':' .. digits(cell.used - cell.count) .. ' ' .. buckets(cell)
+  local older, all = cell.used - cell.count, DECIMAL .. ':' .. DECIMAL
+  if cell.used > MAX_TOTAL then
+    refuse('a total is out of range')
+  end
+  return string.format(all .. ' %s' .. all, #cell.older, older, cell.older, cell.newest, cell.count)
 end

@@ -1,69 +1,49 @@
 -- Ending a hold at its cost: judged in memory, written later.
 
 local OF_ONE = 12
-local ended_members = {} -- of those that are due
-
--- Whoever presumes less than is presumed already knows better: of some call that it was not billed.
-local function is_lower(nano, was)
-  local lower = false
-  for view = 1, 3 do
-    if nano[view] > was[view] then
-      return false
-    end
-    lower = lower or nano[view] < was[view]
-  end
-  return lower
-end
-
--- Corrects a presumed cost in memory; returns the entry of the difference.
-local function correct_cost(attempt, ended, source, outcome, nano, micro, images)
-  local was, differences = whole_views(attempt.ended.cost, 'booked'), nil
-  ended.booked, differences = correct_lines(attempt, micro)
-  return {kind = 'correct', source = source, outcome = outcome,
-    cost = {digits(nano[1] - was[1]), digits(nano[2] - was[2]), digits(nano[3] - was[3])},
-    images = digits(images - whole(attempt.ended.images, 'images')), lines = entry_lines(attempt, differences)}
-end
-
-local function write_ended(made)
-  append(KEYS[4], made.id, made.attempt, made.entry)
-  mark(made.request, made.attempt, made.state, made.ended, made.entry.outcome, ARGV[3])
-end
+local ended_members, ends = {}, {} -- of those that are due; what is written once all that goes together was judged
 
 -- Of one hold: token, request id, attempt, source, nano-USD x3, micro-USD x3 (official, route, internal), images, outcome.
 -- Returns its reply.
 local function end_hold(from, request, now)
   local token, id, number, source, official, route, internal, micro1, micro2, micro3, images, outcome =
     unpack(ARGV, from, from + OF_ONE - 1)
-  local nano = whole_views({official, route, internal}, 'cost')
-  local micro = {whole(micro1, 'cost'), whole(micro2, 'cost'), whole(micro3, 'cost')}
-  images = whole(images, 'images')
-
-  local attempt = read_attempt(request, number)
-  if not attempt then
-    return 'GONE'
-  elseif attempt.ended and attempt.ended.token == token then
-    return attempt.ended.result
+  local nano, cost = {official, route, internal}, official .. ' ' .. route .. ' ' .. internal
+  for view = 1, 3 do
+    whole(nano[view], 'cost', MAX_TOTAL)
+    whole(ARGV[from + 6 + view], 'cost')
   end
-  local live, presumed = LIVE[attempt.state], source == 'presumed'
-  local better = attempt.state == 'presumed'
-    and (not presumed or is_lower(nano, whole_views(attempt.ended.cost, 'booked')))
-  if not live and not better then
+  whole(images, 'images')
+  local kept = redis.call('HMGET', request, 'about', 'f' .. number, 'a' .. number, 's' .. number, 'e' .. number, 'attempts')
+  if not kept[3] then
+    return 'GONE'
+  elseif not (kept[1] and kept[2] and kept[4]) then
+    refuse('an attempt is incomplete')
+  end
+  kept[6] = whole(kept[6], 'attempts')
+  local was = kept[5] and cjson.decode(kept[5]) or nil
+  local live = kept[4] == 'queued' or kept[4] == 'sent'
+  if was and was.token == token then
+    return was.result
+  elseif not live and not (kept[4] == 'presumed' and knows_better(source, nano, was.cost)) then
     return 'SAME'
   end
 
-  load_cells(KEYS[2], attempt.lines, now, true)
+  local lines = held_lines(kept[3])
+  load_pairs(KEYS[2], lines)
   ended_members[#ended_members + 1] = id .. ':' .. number
-  local ended = {at = digits(now), token = token, result = live and 'DONE' or 'LATE', source = source,
-    images = digits(images), cost = {official, route, internal}}
-  local entry
-  if live then
-    ended.booked = end_lines(attempt, micro, false)
-    entry = {kind = presumed and 'presume' or 'settle', source = source, outcome = outcome, cost = ended.cost,
-      images = ended.images, lines = entry_lines(attempt, ended.booked)}
-  else
-    entry = correct_cost(attempt, ended, source, outcome, nano, micro, images)
+  local result, kind, told = 'DONE', source == 'presumed' and 'presume' or 'settle', images
+  local booked, entry = book(lines, {official = micro1, route = micro2, internal = micro3}, not live and was.booked or nil)
+  if not live then
+    result, kind, told = 'LATE', 'correct', digits(images - whole(was.images, 'images'))
+    for view = 1, 3 do
+      nano[view] = digits(nano[view] - was.cost[view])
+    end
+    cost = table.concat(nano, ' ')
   end
-  later(write_ended, {request = request, id = id, attempt = attempt, entry = entry, ended = ended,
-    state = presumed and 'presumed' or 'settled'})
-  return ended.result
+  local ended = '{"at":"' .. digits(now) .. '","token":' .. cjson.encode(token) .. ',"result":"' .. result .. '","source":'
+    .. cjson.encode(source) .. ',"images":"' .. images .. '","cost":["' .. official .. '","' .. route .. '","' .. internal
+    .. '"],"booked":' .. booked .. '}'
+  ends[#ends + 1] = {request, id, number, kept, kind, outcome, source, told, cost, entry, ended}
+  return result
 end

@@ -2,13 +2,12 @@
 -- is judged in its order, each as if it came alone; an error in one of them leaves all undone.
 -- KEYS  instances, meta, balances, due, entries, then of each its request, and the binding if there is one
 -- ARGV  instance, operation, epoch, retention s, binding s, then of each what `take_hold` reads
--- Reply of each HELD index attempt at (left reset-ms)* | DENIED (candidate line used held wait-ms)* | DROPPED |
+-- Reply of each a text: HELD index attempt at (left reset-ms)* | DENIED (candidate line used held wait-ms)* | DROPPED |
 --       BOUND request same
 
 local now = milliseconds()
 require_epoch(KEYS[2], ARGV[3])
 redis.call('XLEN', KEYS[5]) -- what could not be booked is not held; of `due` the first write tells
-whole(ARGV[4], 'retention')
 local replies, key, alone = {}, 6, #ARGV == 5 + OF_ONE
 local before = note(now)
 for from = 6, #ARGV, OF_ONE do
@@ -16,5 +15,20 @@ for from = 6, #ARGV, OF_ONE do
   replies[#replies + 1], bound = take_hold(from, key, alone, now)
   key = key + (bound and 2 or 1)
 end
-write_all(KEYS[3], KEYS[4], 'ZADD', held_members)
+local changes = changed_cells()
+if #held_members > 0 then
+  redis.call('ZADD', KEYS[4], unpack(held_members))
+end
+if #changes > 0 then
+  redis.call('HSET', KEYS[3], unpack(changes)) -- the first write of money
+end
+if given then
+  write_given_back(given)
+end
+for i = 1, #held do
+  write_attempt(held[i].request, held[i].number, held[i].number, held[i])
+  if held[i].binding then
+    bind(held[i].binding, held[i].id, held[i].fingerprint, held[i].claim, ARGV[5])
+  end
+end
 return {before, replies}

@@ -1,11 +1,5 @@
 -- Lines of a hold: what a rule counts, how much of it, and in which cell of the balance hash.
 
-local BUCKETS = 60
-
-local function bucket_width(seconds)
-  return math.ceil(seconds * 1000 / BUCKETS)
-end
-
 -- A line as an attempt keeps it: {kind, field, amount, view or seconds, bucket}.
 local function kept_line(raw)
   local line = {kind = raw[1], field = raw[2], amount = whole(raw[3], 'kept amount'), view = nil, seconds = nil, bucket = nil}

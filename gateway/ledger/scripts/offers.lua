@@ -1,58 +1,70 @@
--- Offers: the candidates of a hold, of which the first is taken that all its lines allow.
+-- Offers: the candidates of a hold, three lines of text each: its figures (JSON), its facts (JSON), and how its attempt is
+-- kept: JSON with gaps, as of string.format, for its index, its moment, the window or bucket of each line that has one, and
+-- what it is taken in place of. A client writes each once and offers it often, so what a script does with it is little.
+-- Figures are in one list: how many lines; of each what it counts, its meter, amount and limit; then, if need be, from and
+-- to where the candidate is in range (points of use, to: -1 is no end), and pairs of a line and what is taken of its cell
+-- where that is not its amount (-1: nothing, an earlier line has taken it). What a line counts is a calendar window of a
+-- budget, the seconds of a rolling window, or 0: holds under way. Its meter becomes the name of its cell.
 
 local offers = {} -- by their text: many a request is offered the same
+local ids, turns = {}, {} -- of calendar windows: the present one's id, and the millisecond at which it turns
 
--- Candidates as a client sends them, {{worst by view, facts, lines, pressure if any}, ...}, and all their lines.
-local function read_candidates(offered, now)
-  local candidates, all = {}, {}
-  if offers[offered] then
-    return offers[offered], offers[offered].all
-  end
-  for i, raw in ipairs(cjson.decode(offered)) do
-    local candidate = {worst = raw[1], facts = raw[2], lines = {}, at_least = 0, below = nil, taken = nil, amounts = nil,
-      kept = nil} -- all its fields, so that it never grows
-    whole_views(candidate.worst, 'worst case')
-    for j, line in ipairs(raw[3]) do
-      candidate.lines[j] = asked_line(line, now)
-      all[#all + 1] = candidate.lines[j]
+-- Names the cell of a line; returns what its kept text lacks, if anything.
+local function name_cell(figures, at, now)
+  local what, amount, limit = figures[at], figures[at + 2], figures[at + 3]
+  if amount % 1 ~= 0 or limit % 1 ~= 0 or amount < 0 or limit < 0 or amount > MAX_AMOUNT or limit > MAX_AMOUNT then
+    refuse('what is asked for is not a whole number')
+  elseif what == 0 then
+    return nil
+  elseif type(what) == 'number' then
+    if what < 1 or what > 31536000 or what % 1 ~= 0 then
+      refuse('seconds are out of range')
     end
-    read_pressure(candidate, raw[4])
-    candidates[i] = candidate
+    return digits(math.floor(now / bucket_width(what)))
+  elseif not ids[what] then
+    ids[what], turns[what] = calendar(what, now)
   end
-  offers[offered], candidates.all = candidates, all
-  return candidates, all
+  figures[at + 1] = figures[at + 1] .. '@' .. ids[what]
+  return ids[what]
 end
 
--- The first in range that passes, or nil; and for those in range before it every line that stood in the way.
-local function choose(candidates, now)
-  local denied, opened = {'DENIED'}, 0
-  for i, candidate in ipairs(candidates) do
-    if in_range(candidate, opened) then
-      local most = pressed(candidate)
-      local passes = not most
-      opened = most and math.max(opened, candidate.below) or opened
-      for j, line in ipairs(candidate.lines) do
-        local used, held, wait = check(line, now)
-        if wait or j == most then
-          passes = false
-          opened = wait and line.kind == 'usd' and WHOLE or opened -- a smaller picture may still fit
-          local at = #denied
-          denied[at + 1], denied[at + 2], denied[at + 3], denied[at + 4] = i - 1, j - 1, used, held
-          denied[at + 5] = wait or turn(line, now)
-        end
-      end
-      if passes then
-        return i, denied
-      end
+-- One candidate; `gaps` are what its text lacks, the first two of them until it is taken, `taken` by line where it differs.
+local function read_candidate(figures, facts, kept, now)
+  local last = 4 * figures[1] + 1
+  local gaps, taken = {0, 0, nil, nil, nil, nil, nil, nil}, nil -- room for eight
+  local candidate = {figures = figures, last = last, facts = facts, kept = kept, gaps = gaps, taken = nil, at_least = nil,
+    below = nil} -- all its fields, so that it never grows
+  if #figures > last then
+    candidate.at_least, candidate.below, taken = figures[last + 1], figures[last + 2], {}
+    for at = last + 3, #figures, 2 do
+      taken[4 * figures[at] - 2] = figures[at + 1]
+    end
+    candidate.taken = taken
+  end
+  for at = 2, last, 4 do
+    local lacks = name_cell(figures, at, now)
+    if lacks and not (taken and taken[at] == -1) then
+      gaps[#gaps + 1] = lacks
     end
   end
-  return nil, denied
+  return candidate
 end
 
-local function held_reply(candidate, index, attempt, at, now)
-  local reply = {'HELD', index - 1, attempt, at}
-  for i, line in ipairs(candidate.lines) do
-    reply[2 * i + 3], reply[2 * i + 4] = remaining(line, now)
+local function read_offer(offered, now)
+  local candidates, from, count = offers[offered], 1, 0
+  if candidates then
+    return candidates
   end
-  return reply
+  candidates = {}
+  while from <= #offered do
+    local first = string.find(offered, '\n', from, true)
+    local second = string.find(offered, '\n', first + 1, true)
+    local third = string.find(offered, '\n', second + 1, true)
+    count = count + 1
+    candidates[count] = read_candidate(cjson.decode(string.sub(offered, from, first - 1)),
+      string.sub(offered, first + 1, second - 1), string.sub(offered, second + 1, third - 1), now)
+    from = third + 1
+  end
+  offers[offered] = candidates
+  return candidates
 end

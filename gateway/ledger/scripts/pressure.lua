@@ -2,43 +2,24 @@
 
 local WHOLE = 10000
 
--- As a client sends it, {at least, below or ''}; without one a candidate is always in range.
-local function read_pressure(candidate, raw)
-  candidate.at_least = raw and whole(raw[1], 'pressure', WHOLE) or 0
-  candidate.below = raw and raw[2] ~= '' and whole(raw[2], 'pressure', WHOLE) or nil
-end
-
--- Whether a budget is used to so many points: limit * points / 10000, rounded up, with no product beyond 2^53.
-local function reaches(line, points)
-  local cell = cells[line.field]
-  local least = math.floor(line.limit / WHOLE) * points + math.ceil(line.limit % WHOLE * points / WHOLE)
-  return cell.spent + cell.held >= least
-end
-
--- Whether use has come into the candidate's range, or `opened` (points) says that it counts so.
-local function in_range(candidate, opened)
-  if candidate.at_least <= opened then
-    return true
-  end
-  for _, line in ipairs(candidate.lines) do
-    if line.kind == 'usd' and reaches(line, candidate.at_least) then
-      return true
-    end
-  end
-  return false
-end
-
--- The number of the budget line that is used most, if use has left the candidate's range; else nil.
-local function pressed(candidate)
-  local most, highest = nil, -1
-  for j, line in ipairs(candidate.below and candidate.lines or {}) do
-    if line.kind == 'usd' and reaches(line, candidate.below) then
-      local cell = cells[line.field]
-      local share = (cell.spent + cell.held) / math.max(line.limit, 1)
-      if share > highest then
-        most, highest = j, share
+-- Returns whether use has come into the candidate's range, or `opened` (points) says that it counts so; where the budget
+-- stands that is used most, if use has left the range; and how far the candidates after it are opened.
+local function pressure(candidate, opened)
+  local figures, at_least, below = candidate.figures, candidate.at_least, candidate.below
+  local inside, most, highest = at_least <= opened, nil, -1
+  for at = 2, candidate.last, 4 do
+    if ids[figures[at]] then
+      local cell, limit = cells[figures[at + 1]], figures[at + 3]
+      local used, part = cell.spent + cell.held, limit % WHOLE -- limit * points / 10000, rounded up, is never beyond 2^53
+      inside = inside or used >= (limit - part) / WHOLE * at_least + math.ceil(part * at_least / WHOLE)
+      local share = used / math.max(limit, 1)
+      if below >= 0 and share > highest and used >= (limit - part) / WHOLE * below + math.ceil(part * below / WHOLE) then
+        most, highest = at, share
       end
     end
   end
-  return most
+  if not inside then
+    return false, nil, opened
+  end
+  return true, most, most and math.max(opened, below) or opened
 end

@@ -14,21 +14,20 @@ end
 number, lease, index = whole(number, 'attempt'), whole(lease, 'lease'), whole(index, 'index')
 at = whole(at, 'held at', MAX_TOTAL) -- its windows are those of the moment in which it was held
 redis.call('ZCARD', due)
-local candidates, lines = read_candidates('[' .. offered .. ']', at)
-local candidate = candidates[1]
+local candidate = read_record(offered, at)
 local before = note(now)
 
 local known = redis.call('HMGET', request, 'attempts', 's' .. number, 'token', 'created')
 if known[2] then
   return {before, 'SAME'}
 end
-load_cells(balances, lines, now)
+load_cells(balances, candidate.lines, now)
 local newest = math.max(whole(known[1] or '0', 'attempts'), number)
 local fixed = take_lines(candidate, index, digits(at))
 
 store_cells(balances, changed_cells())
 write_attempt(request, number, newest, {about = about, token = token, last = newest == number and token or known[3],
-  facts = candidate.facts, at = digits(at), fixed = fixed, state = state, created = known[4]})
+  facts = candidate.facts, at = digits(at), fixed = fixed, state = state, created = known[4], known = true})
 redis.call('ZADD', due, now + lease, id .. ':' .. number)
 bind(binding, id, ARGV[13], '', ARGV[14])
 return {before, 'DONE'}

@@ -1,11 +1,5 @@
 -- Undoing: an attempt is given back of which nobody ever heard, and what it was taken in place of is held again.
 
--- What a hold is taken in place of, if that is a task's that waited: its number, and until when it lasted (ms).
-local function swapped_for(due, id, earlier)
-  local lasted = earlier and earlier.state == 'queued' and redis.call('ZSCORE', due, id .. ':' .. earlier.number)
-  return lasted and cjson.encode({number = earlier.number, lasted = lasted}) or nil
-end
-
 -- Takes in memory again what a task's queued hold had, as far as the attempt that is undone had it, so that no limit can
 -- be passed; returns it as it is kept, or nil if it ended otherwise, or the task has.
 local function hold_again(request, task, attempt, now)
@@ -26,7 +20,7 @@ local function hold_again(request, task, attempt, now)
     local line = kept_line(raw)
     local amount = math.min(line.amount, had[line.field] or 0)
     if line.kind ~= 'rolling' and amount > 0 then
-      take(line, amount)
+      take(cells[line.field], amount)
       raw[3] = digits(amount)
       table.insert(lines, raw)
     end

@@ -5,8 +5,8 @@
 
 -- Notes this operation; returns the highest one noted before.
 local function note(now)
-  local number = whole(ARGV[2], 'operation')
-  local before = string.match(redis.call('HGET', KEYS[1], ARGV[1]) or '', '^(%d+) %d+$') or '0'
-  redis.call('HSET', KEYS[1], ARGV[1], digits(math.max(number, tonumber(before))) .. ' ' .. digits(now))
+  local number, noted = whole(ARGV[2], 'operation'), redis.call('HGET', KEYS[1], ARGV[1])
+  local before = noted and string.match(noted, '^(%d+) %d+$') or '0'
+  redis.call('HSET', KEYS[1], ARGV[1], (before + 0 > number and before or ARGV[2]) .. ' ' .. digits(now))
   return before
 end

@@ -1,4 +1,4 @@
--- Guards: what must hold before anything is written.
+-- The ledger's identity: what was held in one is not held in another.
 
 local function require_epoch(meta, epoch)
   local known = redis.call('HGET', meta, 'epoch')
@@ -7,9 +7,4 @@ local function require_epoch(meta, epoch)
   elseif known ~= epoch then
     refuse('EPOCH the store has another ledger than before')
   end
-end
-
-local function require_types(due, entries)
-  redis.call('ZCARD', due) -- both fail on a key of another type, before anything is written
-  redis.call('XLEN', entries)
 end

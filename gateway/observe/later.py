@@ -1,0 +1,49 @@
+"""Later: what happens with every request is counted in groups, a moment afterwards.
+
+No request waits for it then. And of what counting touches little is at hand after all else that a request does, while
+the second of two events that are counted one after the other takes a fraction of the time of the first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from gateway.observe.event import Event
+
+TOGETHER_SECONDS = 0.02
+"""How long the first event of a group waits for others."""
+
+Takers = Sequence[Callable[[Any], None]]
+"""What takes an event, one after the other."""
+
+
+class Later:
+    """Passes events on to `takers`, by their type, a moment later, and at once where no event loop runs.
+
+    What waits when the loop ends is passed on by then: `asyncio.run` cancels its tasks, and waits for them.
+    """
+
+    def __init__(self, takers: Mapping[type[Event], Takers]) -> None:
+        self._takers = takers
+        self._waiting: list[Event] = []
+        self._pause: asyncio.Task[None] | None = None
+
+    def take(self, event: Event) -> None:
+        """Pass one event on, later."""
+        self._waiting.append(event)
+        if self._pause is None:
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:
+                self._pass_on()
+            else:
+                self._pause = loop.create_task(asyncio.sleep(TOGETHER_SECONDS))
+                self._pause.add_done_callback(self._pass_on)  # however it ends, begun or not
+
+    def _pass_on(self, _: asyncio.Task[None] | None = None) -> None:
+        waiting, self._waiting, self._pause = self._waiting, [], None
+        for event in waiting:
+            for take in self._takers[type(event)]:
+                take(event)
