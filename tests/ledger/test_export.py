@@ -361,7 +361,7 @@ async def test_a_store_that_came_back_older(store: Store, server: str, realm: st
         await wipe(store)
         async with raw.pipeline(transaction=True) as copy:  # half of an old copy would be told again what it has
             for name, value in older.items():
-                copy.restore(name, 0, value or b"", replace=True)  # the running one may have written again
+                _ = copy.restore(name, 0, value or b"", replace=True)  # the running one may have written again
             await copy.execute()
         await until_balances_are(store, realm, before)
         found = await audit(store, realm, export=[tmp_path])
