@@ -35,7 +35,9 @@ def answer_and_hang_up(listening: socket.socket, body: bytes, asked: bytes = b"x
             with context.wrap_socket(accepted, server_side=True) as connection:
                 while not connection.recv(65_536).endswith(asked):
                     pass
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+                connection.sendall(
+                    b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+                )
 
 
 @pytest.mark.parametrize("loop", LOOPS, ids=["asyncio", "uvloop"])

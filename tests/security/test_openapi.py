@@ -11,7 +11,7 @@ import pytest
 import schemathesis
 
 from gateway.domain.errors import GatewayError
-from gateway.steps.accept import _KNOWN
+from gateway.steps.accept import _WORDS
 from gateway.web.form_fields import SINGLE
 from gateway.web.openapi import described_by_classes
 from gateway.web.openapi_data import WISHES
@@ -61,7 +61,7 @@ def test_every_path_field_header_and_error_is_in_it() -> None:
         path = route.path.replace(":path", "")
         assert path in document["paths"] or f"/v1{path.removeprefix('/openai/v1')}" in below, path
     assert set(document["components"]["schemas"]["ImageRequest"]["properties"]) == SINGLE
-    assert {name.lower().removeprefix("x-gateway-") for name in WISHES} == _KNOWN
+    assert {name.lower().removeprefix("x-gateway-") for name in WISHES} == _WORDS
     statuses = described_by_classes()
     assert {402, 409, 431, 504} <= set(statuses)
     assert GatewayError.status not in statuses or statuses[500]
