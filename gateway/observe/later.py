@@ -44,6 +44,11 @@ class Later:
 
     def _pass_on(self, _: asyncio.Task[None] | None = None) -> None:
         waiting, self._waiting, self._pause = self._waiting, [], None
-        for event in waiting:
-            for take in self._takers[type(event)]:
-                take(event)
+        events = iter(waiting)
+        try:
+            for event in events:
+                for take in self._takers[type(event)]:
+                    take(event)
+        finally:
+            for event in events:  # those behind one that could not be counted: its fault is not theirs
+                self.take(event)

@@ -102,3 +102,25 @@ async def test_a_scrape_counts_what_happened_before_it() -> None:
 
     assert value(text, "in_flight", operation="edit") == 1
     assert value(text, "ledger_duration_seconds_count", operation="hold") == 1
+
+
+async def test_one_that_cannot_be_counted_holds_up_no_other() -> None:
+    """Its fault is told to the event loop, and those behind it are counted all the same."""
+    told: list[BaseException | None] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context.get("exception")))
+    notes = Notes()
+    kept = notes.emit
+    fault = ValueError("no such label")
+
+    def picky(event: Event) -> None:
+        if event is OTHER:
+            raise fault
+        kept(event)
+
+    notes.takers = {**notes.takers, UpstreamFinished: picky}
+    observers = Observers([notes])
+    for event in (ONE, OTHER, ONE, ONE):
+        observers.emit(event)
+    await asyncio.sleep(4 * TOGETHER_SECONDS)
+    assert notes.kept == [ONE, ONE, ONE]
+    assert told == [fault]
