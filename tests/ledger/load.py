@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from gateway.domain.budget import Held
 from gateway.domain.settlement import SettleResult
-from gateway.ledger.redis_ledger import RedisLedger
+from gateway.ledger.redis_ledger import RedisLedger, operation_token
 from gateway.ports import LedgerUnavailable
 from tests.ledger.rules import ABOUT, budget, candidate, settlement
 
@@ -26,6 +26,7 @@ class Load:
         self._ledger = ledger
         self._numbers = itertools.count()
         self._progress = asyncio.Condition()
+        self._owed: dict[str, str] = {}
         self.done = 0
         self.refused = 0
 
@@ -36,7 +37,8 @@ class Load:
             try:
                 held = await self._ledger.choose_and_hold(request_id, [candidate((RULE, AMOUNT))], about=ABOUT)
                 assert isinstance(held, Held)
-                result = await self._ledger.settle(settlement(request_id, AMOUNT * 1000))
+                self._owed[request_id] = operation_token()
+                result = await self._settle(request_id)
             except LedgerUnavailable:
                 async with self._progress:
                     self.refused += 1
@@ -46,6 +48,16 @@ class Load:
                 async with self._progress:
                     self.done += result is SettleResult.DONE
                     self._progress.notify_all()
+
+    async def _settle(self, request_id: str) -> SettleResult:
+        result = await self._ledger.settle(settlement(request_id, AMOUNT * 1000), token=self._owed[request_id])
+        del self._owed[request_id]
+        return result
+
+    async def settle_rest(self) -> None:
+        """Settle what the store did not take in time; a gateway has its journal for that."""
+        for request_id in list(self._owed):
+            await self._settle(request_id)
 
     async def more(self, operations: int = 50) -> None:
         """Wait until so many more were done."""

@@ -15,7 +15,7 @@ from gateway.ledger.locate import slot_of
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
 from gateway.ports import LedgerUnavailable
-from tests.ledger.load import AMOUNT, RULE, load_on
+from tests.ledger.load import AMOUNT, RULE, Load, load_on
 from tests.ledger.rules import ABOUT, budget, candidate, denied, entries, hold, settlement
 from tests.ledger.topologies import Cluster, Server, node_id, redis_cluster, until
 
@@ -105,7 +105,7 @@ async def test_a_slot_that_moves_takes_the_ledger_along(cluster: Cluster) -> Non
         await load.more()
         assert cluster.serving(realm) is target
         assert b"cmd=evalsha" in target.call("CLIENT", "LIST")
-    await settle_everything(ledger)
+    await settle_everything(ledger, load)
     [balance] = await ledger.balances([RULE])
     assert balance.held == 0
     assert balance.used == AMOUNT * len(await entries(store, realm))
@@ -123,11 +123,12 @@ def carry(realm: str, source: Server, target: Server) -> None:
         node.call("CLUSTER", "SETSLOT", slot, "NODE", node_id(target))
 
 
-async def settle_everything(ledger: RedisLedger) -> None:
-    """Give back what was held for answers that never came."""
+async def settle_everything(ledger: RedisLedger, load: Load) -> None:
+    """Settle what the store did not take in time, and give back what was held for answers that never came."""
     async with asyncio.timeout(10):
         while True:
             try:
+                await load.settle_rest()
                 await ledger._leases.sweep()
             except LedgerUnavailable:
                 await asyncio.sleep(0.05)
