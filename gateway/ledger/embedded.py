@@ -64,6 +64,11 @@ def has_store(data_dir: Path) -> bool:
     return (data_dir / "appendonlydir").exists()
 
 
+def is_embedded(socket: Path) -> bool:
+    """Tell whether this is the socket of an embedded server that runs."""
+    return socket.name == SOCKET and socket.with_name(PID_FILE).exists()
+
+
 def is_at_work(socket: Path) -> bool:
     """Tell whether the embedded server of this socket runs, or waits for its disk, though it may say nothing.
 

@@ -14,7 +14,7 @@ from redis.exceptions import NoScriptError
 from gateway.ledger.address import StoreAddress
 from gateway.ledger.breaker import Breaker
 from gateway.ledger.connections import Command, packed
-from gateway.ledger.embedded import embedded_store, is_at_work
+from gateway.ledger.embedded import embedded_store, is_at_work, is_embedded
 from gateway.ledger.errors import LedgerRefused, StoreError
 from gateway.ledger.line import Told, Watch
 from gateway.ledger.running import Running
@@ -28,6 +28,10 @@ EMBEDDED = "embedded:"
 
 SILENCE = 0.09
 """Seconds: a store that says nothing at all for so long, while calls wait, is away."""
+DEADLINE = 1.0
+"""Seconds for a call."""
+DISK_DEADLINE = 5.0
+"""Seconds for one to the embedded store: a disk may take long, and a server that is gone is noticed at once."""
 SHORT_DEADLINE = 2.0
 """Seconds: calls that may take longer are big reads for reports, which may well keep the store quiet."""
 PROBE_SECONDS = 0.5
@@ -36,12 +40,12 @@ PROBE_SECONDS = 0.5
 class Store:
     """Connections to the store, of which `connections` at most are in use at once, besides those of `ask`.
 
-    Every call ends within `deadline` seconds once it has a connection, and waits at most `patience` seconds for one;
-    for what ran out while this process itself stood still, that time does not count.
-    It ends sooner if the store has said nothing on any connection for `silence` seconds: 0.09 by default, and no such
-    rule if the deadline is over two seconds. From then on, or once it cannot be connected to, calls fail at once,
-    nothing is sent, and those that wait for a connection fail too, until a probe in the background is answered. An
-    embedded store that is at work is not silent: a disk may well take a third of a second to write.
+    Every call ends within `deadline` seconds once it has a connection: by default one, five for the embedded store. It
+    waits at most `patience` seconds for a connection; for what ran out while this process itself stood still, that
+    time does not count. It ends sooner if the store has said nothing on any connection for `silence` seconds: 0.09 by
+    default, and no such rule if the deadline is over two seconds. From then on, or once it cannot be connected to,
+    calls fail at once, nothing is sent, and those that wait for a connection fail too, until a probe in the background
+    is answered. An embedded store that is at work is not silent: a disk may well take a second to write.
 
     A call is tried again, twice at most, if the store said that nothing was done, or if it is marked `repeatable`. One
     that is cancelled or fails closes its connection, so a late reply can never answer somebody else's call.
@@ -54,16 +58,18 @@ class Store:
         url: str,
         *,
         connections: int = 16,
-        deadline: float = 1.0,
+        deadline: float | None = None,
         patience: float = 2.0,
         silence: float | None = None,
         realm: str = "main",
     ) -> None:
         address = StoreAddress.parse(url)
-        if silence is None and deadline <= SHORT_DEADLINE:
+        if silence is None and (deadline is None or deadline <= SHORT_DEADLINE):
             silence = SILENCE
         self.where = address.where
         self._socket = Path(address.path) if address.path is not None else None
+        if deadline is None:
+            deadline = DISK_DEADLINE if self._socket is not None and is_embedded(self._socket) else DEADLINE
         self._deadline = deadline
         self._patience = patience
         self._quiet = silence if silence is not None and silence < deadline else deadline
