@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 import uvloop
@@ -80,11 +80,6 @@ class Measured:
         self.peak = max(self.peak, watched.peak if watched else 0)
 
 
-def short(subject: Subject) -> str:
-    """Return the name under which a subject's figures stand: its first word, in lower case."""
-    return subject.name.lower().removeprefix("image ").split()[0]
-
-
 @contextlib.contextmanager
 def everybody(bench: Bench, notes: list[str]) -> Iterator[list[Subject]]:
     """Run all that can be had here; what cannot is told in `notes`."""
@@ -101,12 +96,22 @@ def everybody(bench: Bench, notes: list[str]) -> Iterator[list[Subject]]:
             found.append(nginx_subject(yardstick, pid))
         rules = Rules({kind: f"http://127.0.0.1:{port}/{kind}" for kind in KINDS})
         found.append(stack.enter_context(gateway(bench.home("gateway"), rules, cores=cores)).subject())
+        if bench.cores.apart:
+            found.append(stack.enter_context(store_elsewhere(bench, rules)))
         for rival in (rivals.litellm, rivals.portkey):
             try:
                 found.append(stack.enter_context(rival(bench.home("rival"), port, cores=cores)))
             except (rivals.UnavailableError, RuntimeError) as error:
                 notes.append(f"Left out: {error}")
         yield found
+
+
+@contextlib.contextmanager
+def store_elsewhere(bench: Bench, rules: Rules) -> Iterator[Subject]:
+    """Run the gateway on its core, and its store on those of load and upstream: as with a store on another machine."""
+    with gateway(bench.home("elsewhere"), rules, cores=bench.cores.measured) as running:
+        running.store.stay_on(bench.cores.load)
+        yield replace(running.subject("Image Gateway, its store on the other core"), key="elsewhere")
 
 
 def nginx_subject(port: int, pid: int) -> Subject:
@@ -164,7 +169,7 @@ COLUMNS = (
 
 def figures(each: Measured) -> dict[str, float]:
     """Return what was measured of one, by name."""
-    name = short(each.subject)
+    name = each.subject.short
     told = {f"{setting}.{figure}.{name}": each.median(setting, figure) for setting, figure in COLUMNS}
     memory = {f"rest.{name}": float(each.rest), f"peak.{name}": float(each.peak)} if each.subject.family else {}
     return {key: value for key, value in told.items() if value is not None} | memory
@@ -177,7 +182,7 @@ def under_load(bench: Bench, found: list[Measured]) -> Section:
         ("", "offered", "of its own peak", "p50", "p99", "failed", "sent late"),
     )
     for each in found:
-        peak, name = each.median("small", "rate"), short(each.subject)
+        peak, name = each.median("small", "rate"), each.subject.short
         if peak is None or name in (DIRECT, "nginx"):
             continue
         for share in SHARES:

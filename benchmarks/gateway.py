@@ -88,7 +88,7 @@ class Gateway:
 
     def subject(self, name: str = "Image Gateway") -> Subject:
         """The gateway as something to compare."""
-        return Subject(name, self.target, self.family, self.store)
+        return Subject(name, self.target, self.family, self.store, "gateway")
 
     def command(self, *arguments: str) -> str:
         """Run a command on the same store, and return what it printed."""

@@ -15,7 +15,13 @@ PANELS = (
     ("one.p50", "p50 at 1 connection, ms", 1e3),
     ("rest", "memory at rest, MB", 1e-6),
 )
-WHO = {"nginx": "nginx (plain proxy)", "gateway": "Image Gateway", "portkey": "Portkey", "litellm": "LiteLLM"}
+WHO = {
+    "nginx": "nginx (plain proxy)",
+    "gateway": "Image Gateway",
+    "elsewhere": "Image Gateway, store elsewhere",
+    "portkey": "Portkey",
+    "litellm": "LiteLLM",
+}
 WIDE = 20
 ACCENT, OTHERS = "#1f6feb", "#8c959f"
 

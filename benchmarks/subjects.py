@@ -21,6 +21,13 @@ class Subject:
     family: Family | None = None
     store: Family | None = None
     """The processes that keep its books, where these are apart."""
+    key: str = ""
+    """What its figures are found by; without one, the first word of its name."""
+
+    @property
+    def short(self) -> str:
+        """The name under which its figures stand."""
+        return self.key or self.name.split()[0].lower()
 
 
 def ask(
