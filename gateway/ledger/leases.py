@@ -7,6 +7,7 @@ import json
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from gateway.domain.settlement import CostSource
 from gateway.domain.task import task_of
@@ -55,7 +56,7 @@ class Leases:
         """Renew every third of a lease and sweep every second, each with some jitter, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._every(self._lease / 3, self.renew))
-            tasks.create_task(self._every(SWEEP_SECONDS, self.sweep))
+            tasks.create_task(self._every(SWEEP_SECONDS, partial(self.sweep, others_only=True)))
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         failing = False
@@ -98,11 +99,16 @@ class Leases:
         if not tokens:
             self.dropped.pop(request_id, None)
 
-    async def sweep(self) -> None:
-        """Give back dropped holds, then end what lapsed."""
+    async def sweep(self, *, others_only: bool = False) -> None:
+        """Give back dropped holds, then end what lapsed; with `others_only`, what is under way here is renewed."""
         await self.give_back()
         lapsed = await self._calls.read(script.LAPSED, [self._names.due], [str(BATCH)])
+        under_way = set(self._holds.due) if others_only and lapsed else set()
+        if not under_way.isdisjoint(lapsed):  # the store took as long as a lease for the renewal
+            await self.renew()
         for member in lapsed:
+            if member in under_way:
+                continue
             try:
                 await self._expire(member)
             except (LedgerRefused, ValueError) as error:

@@ -93,11 +93,11 @@ async def test_a_hold_whose_answer_was_lost_is_given_back(
 ) -> None:
     """The store held, the gateway never heard of it: no client is charged, and the money is free again."""
     wire, url = proxy
-    store = Store(url, deadline=0.2, silence=0.2)
+    store = Store(url, deadline=1.0, silence=1.0)
     lossy = RedisLedger(store, realm)
     await hold(lossy, "earlier", candidate((RULE, 1)))
     wire.mute = True
-    with pytest.raises(LedgerUnavailable, match=r"no answer in 0\.2 s"):
+    with pytest.raises(LedgerUnavailable, match=r"no answer in 1 s"):
         await lossy.choose_and_hold("r", [candidate((RULE, 100))], about=ABOUT)
     [balance] = await ledger.balances([RULE])
     assert balance.held == 101
@@ -113,7 +113,7 @@ async def test_a_hold_that_arrives_after_it_was_given_up_is_not_made(
 ) -> None:
     """A hold that was stuck on its way must not stand when it arrives at last."""
     wire, url = proxy
-    store = Store(url, deadline=0.2, silence=0.2)
+    store = Store(url, deadline=1.0, silence=1.0)
     late = RedisLedger(store, realm)
     await hold(late, "earlier", candidate((RULE, 1)))
     wire.through.clear()
@@ -136,7 +136,7 @@ async def test_a_settlement_whose_answer_was_lost_is_done_once(
 ) -> None:
     """The background repeat finds its own work done; the money is booked once."""
     wire, url = proxy
-    store = Store(url, deadline=0.2, silence=0.2)
+    store = Store(url, deadline=1.0, silence=1.0)
     lossy = RedisLedger(store, realm)
     settlements = DeferredSettlements(lossy)
     for request in ("earlier", "r"):
@@ -225,6 +225,26 @@ async def test_an_outage_longer_than_a_lease_ends_no_hold_of_the_living(
     loop.cancel()
     await asyncio.gather(loop, return_exceptions=True)
     await store.aclose()
+
+
+async def test_a_renewal_that_took_as_long_as_a_lease_ends_no_hold_of_the_living(
+    ledger: RedisLedger, realm: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own sweeper finds it lapsed before it is renewed again, and renews it; what others left is presumed."""
+    monkeypatch.setattr("gateway.ledger.leases.SWEEP_SECONDS", 0.05)
+    await hold(ledger, "r", candidate((RULE, 100)))
+    await hold(RedisLedger(store, realm), "abandoned", candidate((RULE, 7)))
+    loop = asyncio.create_task(ledger.run())
+    await asyncio.sleep(0.2)  # renewed, and not again for a third of its lease
+    await store.execute("ZADD", ledger._names.due, "XX", 1, "r:1", 1, "abandoned:1")
+    while (await ledger.balances([RULE]))[0].held > 100:
+        assert not loop.done()
+        await asyncio.sleep(0.05)
+    [balance] = await ledger.balances([RULE])
+    assert (balance.used, balance.held) == (7, 100)
+    assert await ledger.settle(settlement("r", 1000)) is SettleResult.DONE
+    loop.cancel()
+    await asyncio.gather(loop, return_exceptions=True)
 
 
 async def test_every_call_is_told_of(server: str, realm: str, mortal: MortalServer) -> None:
