@@ -65,6 +65,7 @@ BROAD_EXCEPTS: dict[str, str] = {
     "http1/upload.py:run": "whatever keeps a body from being read, the request is not whole, and its error says so",
     "tasks/flight.py:flown": "a flight has logged its fault, and told its relay what stands for it",
     "request/flights.py:take_off": "likewise",
+    "observe/later.py:flush": "an event that cannot be counted is logged, and is no fault of those behind it",
 }
 """`file:function` that may catch everything without raising it again, with the reason."""
 

@@ -194,10 +194,12 @@ class RequestArchive:
         if not kept:
             return
         whole = not linked or not images  # else nobody can tell their order
-        if self.cached and whole and self.exchange.cache_key is not None:
-            await self.archives.cache.keep(self.exchange, document, kept)
         told = [{"id": each.name, "bytes": each.length, "type": each.media_type} for each in kept]
-        await self.archives.note(self.exchange.inbound.request_id, {"project": self.project, "assets": told})
+        try:
+            if self.cached and whole and self.exchange.cache_key is not None:
+                await self.archives.cache.keep(self.exchange, document, kept)
+        finally:  # they take room, whatever came of the cache
+            await self.archives.note(self.exchange.inbound.request_id, {"project": self.project, "assets": told})
 
 
 async def _once(content: bytes) -> AsyncIterator[bytes]:

@@ -21,6 +21,8 @@ class Observers:
         kinds: tuple[type[Event], ...] = get_args(Event)
         patient = {kind: [each for each in there if _has_time(each, kind)] for kind in kinds}
         later = Later({kind: tuple(_takers(patient[kind], kind)) for kind in kinds})
+        self.flush = later.flush
+        """Pass on now what the patient ones have not heard yet."""
         self._takers = {
             kind: tuple(_takers((each for each in there if each not in patient[kind]), kind)) for kind in kinds
         }

@@ -110,7 +110,7 @@ class Happenings:
             self._count(SEPARATOR.join(("waited_ms", event.job_type)), round(event.waited * 1000))
         if event.status >= REFUSED and event.project != NONE:
             who = (event.request_id, event.project, event.job_type, event.operation)
-            self._refusals.append(Refusal(time.time(), *who, event.status, event.code))
+            self._refusals.append(Refusal(event.at, *who, event.status, event.code))
 
     def _took(self, event: UpstreamFinished) -> None:
         name = f"took{SEPARATOR}{event.route}{SEPARATOR}{step_of(event.seconds)}"

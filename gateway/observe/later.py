@@ -7,10 +7,13 @@ the second of two events that are counted one after the other takes a fraction o
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gateway.observe.event import Event
+
+log = logging.getLogger(__name__)
 
 TOGETHER_SECONDS = 0.02
 """How long the first event of a group waits for others."""
@@ -22,7 +25,8 @@ Takers = Sequence[Callable[[Any], None]]
 class Later:
     """Passes events on to `takers`, by their type, a moment later, and at once where no event loop runs.
 
-    What waits when the loop ends is passed on by then: `asyncio.run` cancels its tasks, and waits for them.
+    What waits when the loop ends is passed on by then: `asyncio.run` cancels its tasks, and waits for them. What those
+    tell while they are cancelled is passed on by `flush` alone.
     """
 
     def __init__(self, takers: Mapping[type[Event], Takers]) -> None:
@@ -37,18 +41,21 @@ class Later:
             try:
                 loop = asyncio.get_running_loop()
             except RuntimeError:
-                self._pass_on()
+                self.flush()
             else:
                 self._pause = loop.create_task(asyncio.sleep(TOGETHER_SECONDS))
                 self._pause.add_done_callback(self._pass_on)  # however it ends, begun or not
 
-    def _pass_on(self, _: asyncio.Task[None] | None = None) -> None:
-        waiting, self._waiting, self._pause = self._waiting, [], None
-        events = iter(waiting)
-        try:
-            for event in events:
-                for take in self._takers[type(event)]:
+    def flush(self) -> None:
+        """Pass on what waits, now. A fault of one that takes an event is logged, and is nobody else's."""
+        waiting, self._waiting = self._waiting, []
+        for event in waiting:
+            for take in self._takers[type(event)]:
+                try:
                     take(event)
-        finally:
-            for event in events:  # those behind one that could not be counted: its fault is not theirs
-                self.take(event)
+                except Exception:
+                    log.exception("an event could not be counted: %s", type(event).__name__)
+
+    def _pass_on(self, _: asyncio.Task[None]) -> None:
+        self._pause = None
+        self.flush()

@@ -102,9 +102,6 @@ def configure_logging(
 class LogObserver:
     """An Observer that logs: requests and changes of policy as info, what an operator should look at as warnings."""
 
-    patient: Collection[type[Event]] = frozenset({RequestFinished})
-    """Its line says when it ended."""
-
     def __init__(self, logger: logging.Logger = _LOGGER) -> None:
         self._logger = logger
         self._alike = logger.makeRecord(logger.name, logging.INFO, "", 0, "request", (), None).__dict__
@@ -112,6 +109,9 @@ class LogObserver:
         self._root = logging.getLogger()
         self._pipe = _pipe_of(logger)
         self._alone = [self._pipe]
+        labelled = self._pipe is None or bool(self._pipe.filters)  # by whose request runs now: no other will do
+        self.patient: Collection[type[Event]] = frozenset() if labelled else frozenset({RequestFinished})
+        """A line says itself when its request ended."""
         self.takers: Mapping[type[Event], Callable[[Any], None]] = MappingProxyType(
             {
                 RequestFinished: self._request_finished,

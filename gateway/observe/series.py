@@ -1,7 +1,8 @@
 """Numbers that are counted here and shown by the metrics library, which takes a lock and text of labels for each.
 
 They are counted by one thread (the event loop's) and may be read by another. With several workers each number stands
-in a file of the library's own kind as soon as it changes, so that those of a worker that is killed are not lost.
+in a file of the library's own kind as soon as it changes, so that those of a worker that is killed are not lost, but
+for what happened in its last 20 ms (`later.py`).
 """
 
 from __future__ import annotations

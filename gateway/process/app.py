@@ -186,6 +186,7 @@ class Application:
         self.doors.adopt(before.routes, policy.routes)
         self.policy = policy
         self._serving = Setup(policy, self._providers)
+        self._observers.flush()  # what has happened is counted by the names it happened under
         self._metrics.labels = LabelSets.from_policy(policy)
         self._observers.emit(PolicyLoaded(policy.digest, ok=True))
 

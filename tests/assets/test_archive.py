@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import inspect
+from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 from gateway.assets.blobs import BlobsOnDisk
 from gateway.assets.images import StoredImages
 from gateway.domain.links import Signer
 from gateway.images.answer_cache import AnswerCache
-from gateway.images.archive import MOST_WAITING, Archives
+from gateway.images.archive import MOST_WAITING, Archives, RequestArchive
 from gateway.images.linking import Linker
 from gateway.observe.event import Event
+
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+)
 
 
 class Deaf:
@@ -36,6 +44,34 @@ async def test_what_finds_too_much_waiting_is_let_go_of(tmp_path: Path) -> None:
     may_end.set()
     await archives.aclose(30)
     assert await archives.noted("req_1") is None
+
+
+class NeverKeeps(AnswerCache):
+    """A cache whose storage does not answer."""
+
+    async def keep(self, *_: object) -> None:
+        """Wait for it."""
+        await asyncio.Event().wait()
+
+
+async def test_what_is_kept_is_noted_though_the_cache_is_not_done(tmp_path: Path) -> None:
+    """Images take room, and the record of their request tells of them, whatever comes of the cache."""
+    blobs = BlobsOnDisk(tmp_path)
+    linker = Linker(StoredImages(blobs, dict), Signer(b"s" * 32))
+    archives = Archives(linker, blobs, NeverKeeps(blobs, linker, Deaf()))
+    exchange: Any = SimpleNamespace(links=None, cache_key="x", inbound=SimpleNamespace(request_id="req_1"))
+
+    async def image() -> AsyncIterator[bytes]:
+        yield PNG
+
+    async def free() -> None:
+        pass
+
+    RequestArchive(archives, exchange, "team", cached=True).take([image], {"data": [{}]}, free)
+    await archives.aclose(0.2)
+    noted = await archives.noted("req_1")
+    assert noted is not None
+    assert [each["bytes"] for each in noted["assets"]] == [len(PNG)]
 
 
 async def _until(event: asyncio.Event) -> None:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,27 @@ def test_a_client_without_a_trace_begins_one_and_its_log_line_names_it(stack: St
 
     assert server.parent == ""
     assert (line["trace_id"], line["span_id"]) == (server.trace, server.id)
+
+
+def test_a_log_line_names_the_trace_of_its_own_request(stack: Stack) -> None:
+    """Though many end in the same moment."""
+    stack.key()
+
+    def one(number: int) -> tuple[str, str]:
+        trace = f"{number:032x}"
+        reply = stack.post("/v1/images/generations", JOB, headers={"traceparent": f"00-{trace}-{PARENT}-01"})
+        assert reply.status == 200, reply.body
+        return reply.headers["x-request-id"], trace
+
+    with ThreadPoolExecutor(16) as pool:
+        sent = dict(pool.map(one, range(1, 17)))
+
+    def told() -> dict[str, str]:
+        asked = (line for line in lines(stack) if line.get("request_id") in sent)
+        return {line["request_id"]: line.get("trace_id", "none") for line in asked}
+
+    wait_until(lambda: len(told()) == len(sent), 10, "their lines")
+    assert told() == sent
 
 
 def test_a_trace_that_its_client_does_not_record_is_not_recorded_here(stack: Stack, collector: Collector) -> None:
