@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from gateway.domain import pricing
 from gateway.domain.job import Job, Size
+from gateway.domain.money import ONE
 from gateway.domain.price import Bills, Price
 from gateway.domain.route import Quote, Views
 from gateway.domain.settlement import CostSource, Reading, Usage
@@ -33,6 +34,10 @@ def believed(quote: Quote, reading: Reading) -> Weighed:
 
     Nor is it believed that images cost nothing.
     """
+    if _is_plain(quote, reading):
+        weighed = _weighed(quote, reading)
+        if weighed.route is not None and weighed.route <= ABSURD * min(quote.worst.route, quote.worst.official):
+            return weighed
     usage, reported, price, most = reading.usage, reading.reported, quote.route_price, ABSURD * quote.worst.route
     least = 1 if reading.images else 0
     if usage is not None and _is_absurd(quote, usage):
@@ -52,6 +57,14 @@ def believed(quote: Quote, reading: Reading) -> Weighed:
         images, problem = min(reading.images, quote.job.n), reading.usage_problem or "absurd"
         return _weighed(quote, replace(reading, size=None, quality=None, images=images, usage_problem=problem))
     return weighed
+
+
+def _is_plain(quote: Quote, reading: Reading) -> bool:
+    """Tell whether tokens alone are charged, at the vendor's own price: then what they come to tells if they can be."""
+    price = quote.route_price
+    if price is not quote.official_price or price.multiplier is not ONE or price.tokens is None:
+        return False
+    return reading.reported is None and reading.seconds is None and reading.units is None
 
 
 def _is_absurd(quote: Quote, usage: Usage) -> bool:

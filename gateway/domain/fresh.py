@@ -19,8 +19,7 @@ def fresh_names(size: int) -> Callable[[], str]:
 
     def fetch() -> list[str]:
         nonlocal ahead
-        digits = os.urandom(_FETCHED * size).hex()
-        ahead = [digits[at : at + 2 * size] for at in range(0, len(digits), 2 * size)]
+        ahead = os.urandom(_FETCHED * size).hex(" ", size).split()
         return ahead
 
     def forget() -> None:

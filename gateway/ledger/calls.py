@@ -1,24 +1,18 @@
-"""Calls: every script the ledger runs, timed, and watched for a store that came back older than it was.
-
-Each operation that writes carries this instance's name and a number that counts up; the store keeps the highest number
-of each instance, and answers with the one before. If that is lower than what this instance had seen done before it
-asked, writes were lost: a replica that lagged behind took over, or an old copy was restored. No clock is involved, and
-it does not matter what other instances have written since. Operations that overlap while the server changes can hide
-a loss from each other's numbers, so a lost connection is itself a reason to look.
-"""
+"""Calls: every script the ledger runs, timed, and counted where it writes."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Coroutine, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from gateway.domain.fresh import fresh_names
 from gateway.ledger.names import Names
 from gateway.ledger.script import Script
 from gateway.ledger.store import Store
-from gateway.ledger.together import Call, Together
+from gateway.ledger.tally import OnDoubt, Tally
+from gateway.ledger.together import Call, Together, What
 from gateway.observe.event import LedgerCalled, LedgerFailed, Observer, taker_of
 from gateway.ports import Meanwhile
 
@@ -30,37 +24,20 @@ token = fresh_names(12)
 """Returns a name that nothing else has, for one operation or one instance."""
 
 
-class OnDoubt(Protocol):
-    """Hears that the store is older than it was, or may be."""
-
-    def __call__(self, *, certainly: bool) -> None:
-        """Do something about it; return at once."""
-
-
 class Calls:
-    """Runs scripts for one instance.
-
-    `on_doubt` is called when the store turns out to have lost what it had done (`certainly`), or when it answers after
-    a connection was lost, and so may have.
-    """
+    """Runs scripts for one instance; `on_doubt` is that of its `Tally`."""
 
     def __init__(self, store: Store, names: Names, observer: Observer | None, on_doubt: OnDoubt) -> None:
         self._store = store
-        self._together = Together(store)
-        self._names = names
+        self._tally = Tally(names.instances, token(), store.losses, on_doubt)
+        self._together = Together(store, self._tally)
         self._observer = observer
         self._answered = taker_of(observer, LedgerCalled) if observer is not None else None
-        self._on_doubt = on_doubt
-        self._losses = store.losses
-        self._lost = store.losses.count
-        self._instance = token()
-        self._number = 0
-        self._done = 0
 
     async def write(
         self,
         operation: str,
-        what: Script,
+        what: What,
         keys: Sequence[str],
         args: Sequence[str],
         *,
@@ -73,36 +50,26 @@ class Calls:
         Though whoever waits leaves it is done, surely if it must go `to_end`; `alone` and `meanwhile` are those of a
         `Call`.
         """
-        number, done = self._number + 1, self._done
-        self._number = number
-        call = Call(
-            what, (self._names.instances, *keys), (self._instance, str(number), *args), alone=alone, meanwhile=meanwhile
-        )
+        call, together = Call(what, keys, args, alone=alone, meanwhile=meanwhile), operation in _TOGETHER
         began = time.monotonic()
         try:
-            if operation in _TOGETHER:
+            if together:
                 self._together.put(call)
                 reply = await call.reply
                 if isinstance(reply, Exception):
                     reply = await self._together.by_itself(call)
             else:
-                reply = await self._store.run(what, call.keys, call.args, repeatable=True)
+                reply = await self._together.by_itself(call)
         except asyncio.CancelledError:
-            if to_end and operation in _TOGETHER:
+            if to_end and together:
                 self._together.to_end(call)
             raise
         except Exception:
-            self._called(operation, began, failed=True)
+            self._failed(operation, began)
             raise
-        self._called(operation, began, failed=False)
-        self._done = max(self._done, number)
-        lost = self._losses.count
-        if int(reply[0]) < done:
-            self._on_doubt(certainly=True)
-        elif lost != self._lost:
-            self._on_doubt(certainly=False)
-        self._lost = lost
-        return reply[1]
+        if self._answered is not None:
+            self._answered(LedgerCalled(operation, time.monotonic() - began))
+        return reply
 
     async def wait(self) -> None:
         """Return once what goes together has been told the store, or could not be."""
@@ -122,20 +89,19 @@ class Calls:
 
     def start_over(self) -> None:
         """Forget how far the operations got: the store is known to be another one, or older."""
-        self._done = 0
+        self._tally.done = 0
 
     async def _timed(self, operation: str, call: Coroutine[Any, Any, Any]) -> Any:
-        began, failed = time.monotonic(), True
+        began = time.monotonic()
         try:
             reply = await call
-            failed = False
-            return reply
-        finally:
-            self._called(operation, began, failed=failed)
-
-    def _called(self, operation: str, began: float, *, failed: bool) -> None:
-        if failed:
-            if self._observer is not None:
-                self._observer.emit(LedgerFailed(operation, time.monotonic() - began))
-        elif self._answered is not None:
+        except BaseException:
+            self._failed(operation, began)
+            raise
+        if self._answered is not None:
             self._answered(LedgerCalled(operation, time.monotonic() - began))
+        return reply
+
+    def _failed(self, operation: str, began: float) -> None:
+        if self._observer is not None:
+            self._observer.emit(LedgerFailed(operation, time.monotonic() - began))

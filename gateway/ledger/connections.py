@@ -187,10 +187,36 @@ async def ask_once(wire: Wire, *command: str) -> Any:
         await hang_up(wire)
 
 
+class _Lengths(dict[int, str]):
+    """What stands between two words of a command, by the length of the second."""
+
+    def __missing__(self, length: int) -> str:
+        told = f"\r\n${length}\r\n"
+        if length < _LONGEST_KEPT:
+            self[length] = told
+        return told
+
+
+_LONGEST_KEPT = 4096
+_lengths = _Lengths()
+
+
 def packed(commands: Sequence[Command]) -> bytes:
     """Return commands as they are written; ValueError or TypeError for what is no text."""
-    data: bytes = pack_command(tuple(commands[0]))  # type: ignore[arg-type]  # its stub says a tuple of one word
-    return data if len(commands) == 1 else data + b"".join([packed([command]) for command in commands[1:]])
+    return _packed(commands[0]) if len(commands) == 1 else b"".join(map(_packed, commands))
+
+
+def _packed(command: Any) -> bytes:
+    """Return one command: plain words are put together here, in half the instructions that the library takes."""
+    count = len(command)
+    pieces = [f"*{count}", *[""] * (2 * count), "\r\n"]
+    try:
+        pieces[1:-1:2] = map(_lengths.__getitem__, map(len, command))
+        pieces[2:-1:2] = command
+        text = "".join(pieces)
+    except TypeError:  # it has a number, or what is no word
+        return bytes(pack_command(tuple(command)))
+    return text.encode() if text.isascii() else bytes(pack_command(tuple(command)))
 
 
 def _is_stale(wire: Wire) -> bool:

@@ -12,7 +12,10 @@ import fcntl
 import logging
 import os
 import shutil
+import socket
+import struct
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -32,6 +35,7 @@ from gateway.ledger.valkey_binary import valkey_binary
 log = logging.getLogger(__name__)
 
 SOCKET = "valkey.sock"
+ALIVE = "valkey.alive"
 PID_FILE = "valkey.pid"
 LONGEST_SOCKET_PATH = 100
 """Bytes; the kernel's limit is 107 on Linux and 103 on macOS."""
@@ -64,21 +68,25 @@ def has_store(data_dir: Path) -> bool:
     return (data_dir / "appendonlydir").exists()
 
 
-def is_embedded(socket: Path) -> bool:
-    """Tell whether this is the socket of an embedded server that runs."""
-    return socket.name == SOCKET and socket.with_name(PID_FILE).exists()
+def is_embedded(path: Path) -> bool:
+    """Tell whether this is the socket of an embedded server."""
+    return path.name == SOCKET and path.with_name(ALIVE).exists()
 
 
-def is_at_work(socket: Path) -> bool:
-    """Tell whether the embedded server of this socket runs, or waits for its disk, though it may say nothing.
+def is_at_work(path: Path) -> bool:
+    """Tell whether the server of this socket runs, or waits for its disk, though it may say nothing.
 
-    False for one that stands still or waits to be asked, for any other server, and where the system does not tell.
-    Linux does.
+    False for one that stands still or waits to be asked, and where the system does not tell. Linux does.
     """
+    if sys.platform != "linux":
+        return False
     try:
-        pid = int(socket.with_name(PID_FILE).read_text())
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.setblocking(False)
+            peer.connect(str(path))
+            pid, _, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         state = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
-    except (OSError, ValueError, IndexError):
+    except (OSError, IndexError):
         return False
     return state in {"R", "D"}
 
@@ -139,7 +147,7 @@ def _try_lock(file: IO[str]) -> bool:
 
 
 def _server_alive(home: Path) -> bool:
-    with (home / "valkey.alive").open("a") as alive:
+    with (home / ALIVE).open("a") as alive:
         return not _try_lock(alive)
 
 
@@ -166,7 +174,7 @@ def _start(home: Path) -> None:
     binary = valkey_binary()
     (home / SOCKET).unlink(missing_ok=True)  # left behind by a killed server; the lock says that none is alive
     command = [str(binary), *(word for name, value in _OPTIONS.items() for word in (f"--{name}", value))]
-    with (home / "valkey.alive").open("a") as alive:
+    with (home / ALIVE).open("a") as alive:
         fcntl.flock(alive, fcntl.LOCK_EX)
         try:
             # It becomes a daemon: its own session, so that Ctrl-C reaches the gateway alone, and nobody's child.

@@ -44,6 +44,8 @@ class Healing:
         self._holds = holds
         self._lease = lease
         self._open_again = open_again
+        self.needed = False
+        """Whether the store is still to be told something."""
         self._work: asyncio.Task[None] | None = None
         self._again = False
         self._why = ""
@@ -55,15 +57,11 @@ class Healing:
         """Why nothing may be held meanwhile, in words."""
         return self._why or "the store is being told again what it lost"
 
-    @property
-    def needed(self) -> bool:
-        """Whether the store is still to be told something."""
-        return self._work is not None and not self._work.done()
-
     def begin(self) -> None:
         """Start healing, unless it is under way; then once more after it."""
         self._again = True
         if not self.needed:
+            self.needed = True
             log.warning("the store came back older than it was, or another: telling it again what runs")
             self._work = asyncio.create_task(self._until_done())
 
@@ -94,18 +92,20 @@ class Healing:
 
     async def _until_done(self) -> None:
         pause = FIRST_PAUSE
-        while self._again:
-            self._again = False
-            try:
-                await self._heal()
-            except (LedgerUnavailable, StoreError) as error:
-                self._again = True
-                if str(error) != self._why:
-                    log.warning("healing waits: %s", error)
-                self._why = str(error)
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
-                pause = min(pause * 2, LONGEST_PAUSE)
-        self._work, self._why = None, ""
+        try:
+            while self._again:
+                self._again = False
+                try:
+                    await self._heal()
+                except (LedgerUnavailable, StoreError) as error:
+                    self._again = True
+                    if str(error) != self._why:
+                        log.warning("healing waits: %s", error)
+                    self._why = str(error)
+                    await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+                    pause = min(pause * 2, LONGEST_PAUSE)
+        finally:
+            self.needed, self._why = False, ""
 
     async def _heal(self) -> None:
         self._calls.start_over()
@@ -146,7 +146,7 @@ class Healing:
             if ending.record is not None:
                 await self.reassert(ending.record, epoch)
             try:
-                await self._calls.write(ending.operation, ending.script, ending.keys, ending.args)
+                await self._calls.write(ending.operation, ending.what, ending.keys, ending.args)
             except LedgerRefused as error:
                 log.error("an operation cannot be repeated: %s", error)  # noqa: TRY400 - the message says it all
 

@@ -56,16 +56,24 @@ class RedisKeyring:
 
     async def find(self, key: str) -> Caller | None:
         """Return the caller, or None if the key is malformed, unknown, expired or revoked."""
-        mark = hashlib.blake2b(key.encode(errors="surrogatepass"), key=self._salt).digest()  # no key stays in memory
-        recent = self._recent.get(mark)
-        if recent is None or self._records.get(recent[0]) is not recent[1]:
-            recent = await self._look_up(key, mark)
-        if recent is None or not recent[1].live(time.time()):
-            return None
-        return recent[2]
+        mark = self.mark(key)
+        caller = self.known(mark)
+        return await self._look_up(key, mark) if caller is None else caller
 
-    async def _look_up(self, key: str, mark: bytes) -> tuple[str, KeyRecord, Caller] | None:
-        """Return where a key is stored, its record and the caller; None if the store does not know it.
+    def mark(self, key: str) -> bytes:
+        """Return a hash of this process alone: no key stays in memory."""
+        return hashlib.blake2b(key.encode(errors="surrogatepass"), key=self._salt).digest()
+
+    def known(self, mark: bytes) -> Caller | None:
+        """Return the caller, if the key was looked up before, has not changed since and may be used."""
+        recent = self._recent.get(mark)
+        if recent is None:
+            return None
+        where, record, caller = recent
+        return caller if self._records.get(where) is record and record.live(time.time()) else None
+
+    async def _look_up(self, key: str, mark: bytes) -> Caller | None:
+        """Return the caller by what is stored of a key; None if the store does not know it, or it may not be used.
 
         What is not known is not kept either: keys that somebody makes up push out nobody's.
         """
@@ -80,8 +88,9 @@ class RedisKeyring:
             return None
         if len(recent) >= RECENT:
             del recent[next(iter(recent))]
-        found = recent[mark] = where, record, Caller(record.id, record.project, record.job_type, record.name)
-        return found
+        caller = Caller(record.id, record.project, record.job_type, record.name)
+        recent[mark] = where, record, caller
+        return caller if record.live(time.time()) else None
 
     async def lives(self, key_id: str) -> bool:
         """Tell whether a key, named by its id, may be used now; raises LedgerUnavailable if it is not in memory."""

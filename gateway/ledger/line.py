@@ -16,6 +16,7 @@ from redis._parsers.hiredis import NOT_ENOUGH_DATA
 from redis.exceptions import ConnectionError as StoreConnectionError
 from redis.exceptions import RedisError
 
+from gateway.ledger.failures import failure_of
 from gateway.ledger.silence import Silence
 from gateway.ports import LedgerUnavailable
 
@@ -172,6 +173,8 @@ class Line(asyncio.Protocol):
                     return
                 if isinstance(reply, StoreConnectionError):  # it says that it is loading, say
                     raise reply
+                if isinstance(reply, RedisError) and failure_of(reply).moved:
+                    self.last = True  # whoever says so has the data no more
                 replies.append(reply)
         except (RedisError, ValueError) as error:  # garbled, or no text
             silence.heard()

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from gateway.domain.budget import Candidate, Denied, Held, View
 from gateway.domain.idempotency import Binding, Bound
@@ -44,7 +45,7 @@ class OfflineLedger:
         self._taken: dict[str, Taken] = {}
         self._log = OutageLog()
 
-    async def choose_and_hold(
+    def choose_and_hold(
         self,
         request_id: str,
         candidates: Sequence[Candidate],
@@ -56,27 +57,44 @@ class OfflineLedger:
         ahead: float | None = None,
         only_if_held: bool = False,
         meanwhile: Meanwhile = None,
-    ) -> Held | Denied | Bound:
+    ) -> Coroutine[Any, Any, Held | Denied | Bound]:
         """Hold in the store, or on the allowance (micro-USD) while the store is away; see `ports.Ledger`.
 
         A request that is bound is never admitted on an allowance: nobody can tell then whether it was made before.
         Nor is one that is to wait: its queue is in the store.
         """
+        asking = self._ledger.choose_and_hold(
+            request_id,
+            candidates,
+            about=about,
+            release=release,
+            binding=binding,
+            ahead=ahead,
+            only_if_held=only_if_held,
+            meanwhile=meanwhile,
+        )
+        if ahead is not None or (binding is not None and not binding.claim):
+            allowance = None
+        if not (allowance or self._taken or self._log.said):
+            return asking  # nothing stands between whoever asks and the store
+        return self._hold(asking, request_id, candidates, about=about, release=release, allowance=allowance or 0)
+
+    async def _hold(
+        self,
+        asking: Coroutine[Any, Any, Held | Denied | Bound],
+        request_id: str,
+        candidates: Sequence[Candidate],
+        *,
+        about: Mapping[str, object],
+        release: int | None,
+        allowance: int,
+    ) -> Held | Denied | Bound:
         try:
             if self._taken:
                 await self._tell_of_earlier(request_id)
-            answer = await self._ledger.choose_and_hold(
-                request_id,
-                candidates,
-                about=about,
-                release=release,
-                binding=binding,
-                ahead=ahead,
-                only_if_held=only_if_held,
-                meanwhile=meanwhile,
-            )
+            answer = await asking
         except LedgerUnavailable as error:
-            if not allowance or ahead is not None or (binding is not None and not binding.claim):
+            if not allowance:
                 raise
             project = str(about.get("project"))
             fits = self._first_that_fits(candidates, allowance - self._sum(project, but=f"{request_id}:{release}"))
@@ -89,6 +107,8 @@ class OfflineLedger:
             if release is not None:
                 await self._settlements.void(request_id, release, "fallback")
             return Held(index, record.attempt, ())
+        finally:
+            asking.close()  # if it never began
         if self._log.said:
             self._log.over()
         return answer

@@ -11,7 +11,7 @@ from typing import Any
 
 from gateway.domain.idempotency import Binding
 from gateway.domain.record import record
-from gateway.ledger.script import Script
+from gateway.ledger.together import What
 
 KEPT_SECONDS = 60.0
 """How long an ended hold can be told again; a replica that lags behind longer than this loses some for good."""
@@ -67,7 +67,7 @@ class Ending:
     request_id: str
     attempt: int | None
     operation: str
-    script: Script
+    what: What
     keys: tuple[str, ...]
     args: tuple[str, ...]
     record: HoldRecord | None

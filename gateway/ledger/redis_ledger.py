@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,8 +21,8 @@ from gateway.ledger.leases import Leases
 from gateway.ledger.names import Names
 from gateway.ledger.offering import Firsts
 from gateway.ledger.own_holds import Ending, HoldRecord, OwnHolds
-from gateway.ledger.script import Script
 from gateway.ledger.store import Store
+from gateway.ledger.together import Shared, What
 from gateway.ledger.wire import Balance
 from gateway.observe.event import HoldEnded, Observer
 from gateway.ports import LedgerUnavailable, Meanwhile
@@ -36,7 +36,6 @@ _LOST = ("NOLEDGER", "EPOCH")  # what the scripts say of a store that was emptie
 operation_token = calls.token
 
 
-_RELEASE = 4  # where a hold's arguments have the attempt to give back, which no other may go with: see `take_hold.lua`
 Words = tuple[str, ...]
 _RESULTS = {result.upper(): result for result in SettleResult}
 _UNDER_WAY = (TaskStatus.PENDING, TaskStatus.PROCESSING)
@@ -63,7 +62,8 @@ class RedisLedger:
     ) -> None:
         self._names = names = Names(realm)
         self._retention = str(round(retention))
-        self._epoch: str | None = None
+        self._holding: Shared | None = None  # its first argument is the epoch, once that is known
+        self._ending = Shared(script.SETTLE, (names.balances, names.due, names.entries), (self._retention,))
         self._holds, self._firsts = OwnHolds(), Firsts()
         self.record_of, self.newest = self._holds.find, self._holds.newest
         """Tell what it takes to put back a hold that has not ended here, and the highest attempt taken here lately."""
@@ -82,17 +82,16 @@ class RedisLedger:
         args, keys = [operation_token() if create else "", SCHEMA], [self._names.meta]
         epoch, schema = await self._calls.write("read", script.OPEN, keys, args)
         if not epoch:
-            told = (
-                "it was emptied or replaced. `image-gateway ledger rebuild` brings it back from an export, or accepts"
-            )
-            raise StoreError(f"the store has no ledger any more: {told} that its history is lost")
+            told = "it was emptied or replaced. `image-gateway ledger rebuild` brings it back from an export"
+            raise StoreError(f"the store has no ledger any more: {told}, or accepts that its history is lost")
         if schema != SCHEMA:
             raise StoreError(f"the ledger in the store has schema {schema}; this version reads schema {SCHEMA}")
-        self._epoch = str(epoch)
-        return self._epoch
+        names, args = self._names, [str(epoch), self._retention, BINDING_SECONDS]
+        self._holding = Shared(script.HOLD, (names.meta, names.balances, names.due, names.entries), tuple(args))
+        return str(epoch)
 
     def _may_be_older(self, *, certainly: bool) -> None:
-        if self._epoch is not None:
+        if self._holding is not None:
             (self._healing.begin if certainly else self._healing.suspect)()
 
     async def choose_and_hold(
@@ -119,12 +118,11 @@ class RedisLedger:
             await self._leases.give_back(request_id)
         token, state = token or operation_token(), "queued" if queued or ahead is not None else "sent"
         lease = self._lease if ahead is None else str(round(ahead * 1000))
-        names, told = self._names, wire.about_json(about)
-        bound = () if binding is None else (names.binding(binding.name),)
-        keys = (names.meta, names.balances, names.due, names.entries, names.request(request_id), *bound)
-        before = (token, request_id, state, lease, "" if release is None else str(release), told)
-        tied = wire.UNBOUND if binding is None else wire.binding_args(binding)
-        hold = partial(self._hold, keys, before, (*tied, str(self._holds.newest.get(request_id, 0))), aside=[meanwhile])
+        told, bound = wire.about_json(about), () if binding is None else (self._names.binding(binding.name),)
+        keys = (self._names.request(request_id), *bound)
+        terms = wire.hold_terms(state, lease, self._holds.newest.get(request_id, 0), release, binding)
+        asked, alone = (token, request_id, terms, told), release is not None
+        hold = partial(self._hold, keys, asked, alone=alone, aside=[meanwhile])
         try:
             reply = await self._firsts.ask(candidates, hold, only_if_held=only_if_held)
         except (asyncio.CancelledError, LedgerUnavailable):
@@ -146,14 +144,14 @@ class RedisLedger:
         return answer
 
     async def _hold(
-        self, keys: Words, before: Words, after: Words, offered: str, only_if_held: str, *, aside: list[Meanwhile]
+        self, keys: Words, asked: Words, offered: str, only_if_held: str, *, alone: bool, aside: list[Meanwhile]
     ) -> Any:
         if self._healing.needed:
             raise LedgerUnavailable(self._healing.reason)
-        shared, former = (self._epoch or await self._known_epoch(), self._retention, BINDING_SECONDS), ""
-        what, alone = (script.HOLD_IN_PLACE, True) if before[_RELEASE] else (script.HOLD, False)
+        shared, former, (token, request_id, terms, told) = self._holding or await self._known(), "", asked
+        what = Shared(script.HOLD_IN_PLACE, shared.keys, shared.args) if alone else shared
         while True:
-            args = (*shared, *before, offered, *after, only_if_held, former)
+            args = (token, request_id, f"{terms},{only_if_held},{former}", told, offered)
             try:
                 meanwhile = aside.pop() if aside else None  # once, however often it asks
                 reply = (await self._calls.write("hold", what, keys, args, alone=alone, meanwhile=meanwhile)).split()
@@ -165,11 +163,14 @@ class RedisLedger:
                 return reply
             former = reply[1]
 
-    async def _known_epoch(self) -> str:
+    async def _known(self) -> Shared:
         try:
-            return self._epoch or await self.open()
+            if self._holding is None:
+                await self.open()
         except StoreError as error:
             raise LedgerRefused(str(error)) from error
+        assert self._holding is not None
+        return self._holding
 
     async def _came_to_nothing(self, request_id: str) -> bool:
         try:
@@ -197,15 +198,14 @@ class RedisLedger:
             self._holds.sent(request_id, attempt)
         return result
 
-    async def settle(
+    def settle(
         self, settlement: Settlement, *, token: str | None = None, meanwhile: Meanwhile = None
-    ) -> SettleResult:
+    ) -> Coroutine[Any, Any, SettleResult]:
         """End a hold at its cost; see `ports.Ledger`. The same `token` again returns the same result."""
-        request_id, attempt = settlement.request_id, settlement.attempt
-        names, who = self._names, (token or operation_token(), request_id, str(attempt), settlement.source.value)
-        keys = (names.balances, names.due, names.entries, names.request(request_id))
-        args = (self._retention, *who, *wire.settlement_args(settlement))
-        return await self._end((request_id, attempt), script.SETTLE, keys, args, meanwhile)
+        request_id = settlement.request_id
+        args = (token or operation_token(), request_id, *wire.settlement_args(settlement))
+        hold, keys = (request_id, settlement.attempt), (self._names.request(request_id),)
+        return self._end(hold, self._ending, keys, args, meanwhile)
 
     async def void(self, request_id: str, attempt: int, reason: str, *, token: str | None = None) -> SettleResult:
         """End a hold for nothing; see `ports.Ledger`. The same `token` again returns the same result."""
@@ -213,9 +213,9 @@ class RedisLedger:
         return await self._end((request_id, attempt), script.VOID, self._keys(request_id), args)
 
     async def _end(
-        self, hold: tuple[str, int], what: Script, keys: Words, args: Words, meanwhile: Meanwhile = None
+        self, hold: tuple[str, int], what: What, keys: Words, args: Words, meanwhile: Meanwhile = None
     ) -> SettleResult:
-        (request_id, attempt), operation = hold, what.name
+        (request_id, attempt), operation = hold, "settle" if what is self._ending else "void"
         record = self._holds.find(request_id, attempt)
         result = await self._calls.write(operation, what, keys, args, to_end=True, meanwhile=meanwhile)
         if result == "GONE" and record is not None:
@@ -223,9 +223,9 @@ class RedisLedger:
             result = await self._finish(operation, what, keys, args)
         self._holds.remove(request_id, attempt)
         if result != "GONE" and (record is not None or result != "SAME"):  # whoever ended it before tells it again
-            kept = record if what is script.SETTLE else None
+            kept = record if what is self._ending else None
             self._holds.ended(Ending(request_id, attempt, operation, what, keys, args, kept))
-        elif result == "GONE" and what is script.SETTLE:
+        elif result == "GONE" and what is self._ending:
             fields = {"request_id": request_id, "attempt": attempt}
             log.error("a settlement found no hold: the cost is not in the ledger", extra={"fields": fields})
         return _RESULTS[result]
@@ -236,7 +236,7 @@ class RedisLedger:
         An earlier one of the request whose answer was lost is given back first: only its newest can be found.
         """
         await self._leases.give_back(record.request_id)
-        await self._healing.reassert(record, await self._known_epoch())
+        await self._healing.reassert(record, (await self._known()).args[0])
         if self._holds.find(record.request_id, record.attempt):  # a renewal may have found it missing, and given it up
             self._holds.add(record)
 
@@ -295,5 +295,5 @@ class RedisLedger:
         names = self._names
         return names.balances, names.request(request_id), names.due, names.entries
 
-    async def _finish(self, operation: str, what: Script, keys: Sequence[str], args: Sequence[str]) -> str:
+    async def _finish(self, operation: str, what: What, keys: Sequence[str], args: Sequence[str]) -> str:
         return str(await self._calls.write(operation, what, keys, args, to_end=True))

@@ -11,23 +11,18 @@ _ROOT = files(__package__) / "scripts"
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script's name, source, and the SHA-1 by which the server knows it.
-
-    One that does many at once `shares` so many of its keys and arguments, and takes those of each after them. Its reply
-    is a pair: what all of them share, and a list of what each gets.
-    """
+    """A script's name, source, and the SHA-1 by which the server knows it."""
 
     name: str
     source: str
     sha: str
-    shares: tuple[int, int] | None = None
 
 
-def _load(name: str, *parts: str, flags: str = "", shares: tuple[int, int] | None = None) -> Script:
+def _load(name: str, *parts: str, flags: str = "") -> Script:
     """Put a script together. `flags` are the server's own: what it may do out of memory, or on a replica."""
     first = f"#!lua flags={flags}" if flags else "#!lua"
     source = "\n".join([first, *((_ROOT / f"{part}.lua").read_text(encoding="utf-8") for part in (*parts, name))])
-    return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest(), shares)
+    return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 
 _ALWAYS = "allow-oom"
@@ -45,7 +40,9 @@ _ASKED = (*_LINES, "windows", "asked_lines")
 _HOLDING = (
     "windows",
     "epoch",
+    "hold_terms",
     "offers",
+    "offered_cells",
     "pressure",
     "choosing",
     "taking",
@@ -55,15 +52,14 @@ _HOLDING = (
     "take_hold",
 )
 
-HOLD = _load("hold", *_BUCKETS, "watermark", "plain", *_HOLDING, shares=(5, 5))
-HOLD_IN_PLACE = _load("hold", *_GIVING_BACK, "in_place", *_HOLDING, shares=(5, 5))
+HOLD = _load("hold", *_BUCKETS, "watermark", "plain", *_HOLDING)
+HOLD_IN_PLACE = _load("hold", *_GIVING_BACK, "in_place", *_HOLDING)
 """The same where an earlier hold of the request is given back; it always goes alone."""
 REASSERT = _load(
     "reassert", *_ASKED, *_ATTEMPTS, "epoch", "attempt_writes", "taking", "taking_again", "binding", flags=_ALWAYS
 )
-SETTLE = _load(
-    "settle", *_PAIRS, "watermark", "held_lines", "booking", "forgetting", "end_hold", flags=_ALWAYS, shares=(4, 3)
-)
+_ENDING = ("held_lines", "settle_terms", "booking", "late_booking", "forgetting", "end_hold")
+SETTLE = _load("settle", *_PAIRS, "watermark", *_ENDING, flags=_ALWAYS)
 VOID = _load("void", *_GIVING_BACK, flags=_ALWAYS)
 DROP = _load("drop", *_GIVING_BACK, "taking", "undoing", flags=_ALWAYS)
 EXPIRE = _load("expire", *_LINES, *_ATTEMPTS, "entry", flags=_ALWAYS)

@@ -67,9 +67,10 @@ class Store:
         if silence is None and (deadline is None or deadline <= SHORT_DEADLINE):
             silence = SILENCE
         self.where = address.where
-        self._socket = Path(address.path) if address.path is not None else None
+        socket = Path(address.path) if address.path is not None else None
+        self._embedded = socket if socket is not None and is_embedded(socket) else None
         if deadline is None:
-            deadline = DISK_DEADLINE if self._socket is not None and is_embedded(self._socket) else DEADLINE
+            deadline = DISK_DEADLINE if self._embedded else DEADLINE
         self._deadline = deadline
         self._patience = patience
         self._quiet = silence if silence is not None and silence < deadline else deadline
@@ -143,6 +144,8 @@ class Store:
         except asyncio.CancelledError:
             told(LedgerUnavailable(f"store {self.where}: the gateway is at its end"))
             raise
+        except Exception as error:  # noqa: BLE001 - each runs by itself then, and meets its own
+            told([error] * len(commands))
         else:
             line.ask(data, len(commands), told)
 
@@ -196,6 +199,8 @@ class Store:
             return await self._servers.send(command, repeatable=True, on_away=_no_matter)
 
     def _too_late(self) -> LedgerUnavailable:
+        if self._embedded:  # its disk was waited for
+            self._breaker.open(f"no answer in {self._deadline:g} s")
         return LedgerUnavailable(self._breaker.reason or f"store {self.where}: no answer in {self._deadline:g} s")
 
     def _refuse_if_away(self) -> None:
@@ -215,7 +220,7 @@ class Store:
             raise LedgerUnavailable(f"store {self.where}: no connection free in {self._patience:g} s") from error
 
     def _heard_nothing(self) -> None:
-        if self._socket is not None and is_at_work(self._socket):
+        if self._embedded and is_at_work(self._embedded):
             return  # until the deadline of the calls
         self._breaker.open(f"no answer on any connection for {self._quiet:g} s")
         self._dropping = asyncio.create_task(self._servers.drop())

@@ -17,6 +17,7 @@ from typing import Any
 from gateway.ledger.running import Running
 from gateway.ledger.script import Script
 from gateway.ledger.store import Store
+from gateway.ledger.tally import Tally
 from gateway.ports import LedgerUnavailable, Meanwhile
 
 MOST_AT_ONCE = 32
@@ -24,25 +25,44 @@ MOST_BYTES = 96 * 1024
 """No reply leaves the store before all of them were run, which must not be taken for its silence."""
 
 
+class Shared:
+    """What the calls of a script that does many at once have in common: the keys and arguments before those of each.
+
+    Calls that have this very object may go in one script call. Its reply is lines of text: how far this instance's
+    operations got, then what each gets.
+    """
+
+    __slots__ = ("args", "keys", "script")
+
+    def __init__(self, script: Script, keys: tuple[str, ...], args: tuple[str, ...]) -> None:
+        self.script = script
+        self.keys = keys
+        self.args = args
+
+
+What = Script | Shared
+"""A script that is asked for, or one with what it is always asked with."""
+
+
 class Call:
-    """A script that was asked for, and its reply, or the error that it is.
+    """A script that was asked for with keys and arguments of its own, and its reply, or the error that it is.
 
     Of a script that does many at once it is one, which may have to go in a call `alone`. `meanwhile` is
     called once it was written to the store; not if it is run by itself.
     """
 
-    __slots__ = ("alone", "args", "keys", "meanwhile", "reply", "script", "unheard")
+    __slots__ = ("alone", "args", "keys", "meanwhile", "reply", "unheard", "what")
 
     def __init__(
         self,
-        script: Script,
+        what: What,
         keys: Sequence[str],
         args: Sequence[str],
         *,
         alone: bool = False,
         meanwhile: Meanwhile = None,
     ) -> None:
-        self.script = script
+        self.what = what
         self.keys = keys
         self.args = args
         self.reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -66,10 +86,13 @@ class Together:
     nothing was done, or nobody knows, and that it is to be run `by_itself`.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, tally: Tally) -> None:
         self._store = store
+        self._tally = tally
         self._waiting: deque[Call] = deque()
         self._asked: list[list[Call]] = []
+        self._numbers: list[int] = []
+        self._done = 0  # how many operations were, when these were asked for
         self._asking = False
         self._at_rest: asyncio.Future[None] | None = None
         self._running = Running()
@@ -82,9 +105,14 @@ class Together:
             call.reply.get_loop().call_soon(self._ask)
 
     async def by_itself(self, call: Call) -> Any:
-        """Run again what went with others, and return its reply; raises LedgerUnavailable."""
-        reply = await self._store.run(call.script, call.keys, call.args, repeatable=True)
-        return reply if call.script.shares is None else (reply[0], reply[1][0])
+        """Run one, which may have gone with others before, and return its reply; raises LedgerUnavailable."""
+        tally, what = self._tally, call.what
+        number, done = tally.next(), tally.done
+        script, keys, args = _whole(what, tally, number)
+        reply = await self._store.run(script, (*keys, *call.keys), (*args, *call.args), repeatable=True)
+        before, own = _parts(what, reply)
+        tally.did(number, done, before)
+        return own
 
     def to_end(self, call: Call) -> None:
         """Let a call that nobody waits for any more be run again if it comes to nothing."""
@@ -105,9 +133,12 @@ class Together:
     def _ask(self) -> None:
         """Send the next of those that wait."""
         groups = self._asked = _grouped(self._next()) if len(self._waiting) > 1 else [[self._waiting.popleft()]]
-        loop = groups[0][0].reply.get_loop()
+        tally, loop = self._tally, groups[0][0].reply.get_loop()
+        numbers = self._numbers = [tally.next() for _ in groups]
+        self._done = tally.done
         try:
-            self._store.ask([_words(group) for group in groups], self._told)
+            words = [_words(group, tally, number) for group, number in zip(groups, numbers, strict=True)]
+            self._store.ask(words, self._told)
         except (TypeError, ValueError) as error:  # something is no text; each runs by itself, and meets its own
             loop.call_soon(self._told, [error] * len(groups))
             return
@@ -118,7 +149,7 @@ class Together:
 
     def _told(self, replies: list[Any] | LedgerUnavailable) -> None:
         """Hand over what the store said, after it has been given more to do."""
-        groups = self._asked
+        groups, numbers, done = self._asked, self._numbers, self._done
         if self._waiting:
             self._ask()
         else:
@@ -129,8 +160,13 @@ class Together:
         if isinstance(replies, LedgerUnavailable):
             _fail(groups, replies)
             return
-        for group, reply in zip(groups, replies, strict=True):
-            _tell(group, reply)
+        for group, number, reply in zip(groups, numbers, replies, strict=True):
+            if isinstance(reply, Exception):
+                _tell(group, [reply] * len(group))
+            else:
+                before, *parts = _parts(group[0].what, reply)
+                _tell(group, parts)
+                self._tally.did(number, done, before)
 
     def _next(self) -> list[Call]:
         """Return those that go together, at least one."""
@@ -148,49 +184,55 @@ class Together:
 def _grouped(batch: Sequence[Call]) -> list[list[Call]]:
     """Return the calls by the script call in which they go; what touches the same request keeps its order."""
     groups: list[list[Call]] = []
-    joined: dict[str, tuple[list[Call], tuple[Sequence[str], Sequence[str]]]] = {}
+    joined: dict[What, list[Call]] = {}
     touched: set[str] = set()
     for call in batch:
-        shares = call.script.shares
-        own = call.keys if shares is None else call.keys[shares[0] :]
+        what, own = call.what, call.keys
         if not touched.isdisjoint(own):
             joined.clear()
         touched.update(own)
-        if call.alone or shares is None:
+        if call.alone or isinstance(what, Script):
             groups.append([call])
-            continue
-        common = call.keys[: shares[0]], call.args[2 : shares[1]]  # the second argument is the operation's number
-        group, told = joined.get(call.script.sha, ([], common))
-        if not group or told != common:
-            group = []
-            groups.append(group)
-            joined[call.script.sha] = group, common
-        group.append(call)
+        elif (group := joined.get(what)) is not None:
+            group.append(call)
+        else:
+            groups.append(group := [call])
+            joined[what] = group
     return groups
 
 
-def _words(group: Sequence[Call]) -> Sequence[str | int]:
-    """Return the command for calls that go in one; its number is that of the last of them."""
-    script, last = group[0].script, group[-1]
-    if len(group) == 1 or script.shares is None:
-        return ("EVALSHA", script.sha, len(last.keys), *last.keys, *last.args)
-    shared, told = script.shares
-    keys, args = [*last.keys[:shared]], [*last.args[:told]]
+def _whole(what: What, tally: Tally, number: int) -> tuple[Script, list[str], list[str]]:
+    """Return the script, and the keys and arguments that come before those of each call."""
+    keys, args = [tally.key], [tally.instance, str(number)]
+    if isinstance(what, Script):
+        return what, keys, args
+    keys += what.keys
+    args += what.args
+    return what.script, keys, args
+
+
+def _words(group: Sequence[Call], tally: Tally, number: int) -> list[str]:
+    """Return the command for calls that go in one."""
+    script, keys, args = _whole(group[0].what, tally, number)
     for call in group:
-        keys += call.keys[shared:]
-        args += call.args[told:]
-    return ("EVALSHA", script.sha, len(keys), *keys, *args)
+        keys += call.keys
+        args += call.args
+    return ["EVALSHA", script.sha, str(len(keys)), *keys, *args]
 
 
-def _tell(group: Sequence[Call], reply: Any) -> None:
-    """Give each call its part of the reply, or all of them the error that it is."""
-    shared = group[0].script.shares is not None and not isinstance(reply, Exception)
-    for at, call in enumerate(group):
-        own = (reply[0], reply[1][at]) if shared else reply
+def _parts(what: What, reply: Any) -> Sequence[Any]:
+    """Return what a reply consists of: how far this instance's operations got, then what each call gets."""
+    parts: Sequence[Any] = reply if isinstance(what, Script) else reply.split("\n")
+    return parts
+
+
+def _tell(group: Sequence[Call], parts: Sequence[Any]) -> None:
+    """Give each call its part of the reply, or the error."""
+    for call, part in zip(group, parts, strict=True):
         if call.reply.done():
-            call.unheard = own
+            call.unheard = part
         else:
-            call.reply.set_result(own)
+            call.reply.set_result(part)
 
 
 def _fail(groups: Sequence[Sequence[Call]], error: LedgerUnavailable) -> None:

@@ -120,13 +120,10 @@ def _written_around(rule: Budget | Quota) -> tuple[str, str]:
     return made
 
 
-UNBOUND = ("", "", "")
-"""The `binding_args` of a hold that is bound with nothing."""
-
-
-def binding_args(binding: Binding) -> tuple[str, str, str]:
-    """What a hold is bound with: the fingerprint, whether it is only claimed, and that it is bound at all."""
-    return binding.fingerprint, "1" if binding.claim else "", "1"
+def hold_terms(state: str, lease: str, newest: int, release: int | None, binding: Binding | None) -> str:
+    """The terms of a hold, which `hold_terms.lua` tells, but for the last two, which differ each time it is asked."""
+    tied = "," if binding is None else f"{'1' if binding.claim else ''},{binding.fingerprint}"
+    return f"{state},{lease},{newest},{'' if release is None else release},{tied}"
 
 
 def _range(pressure: Pressure) -> list[str]:
@@ -155,11 +152,12 @@ def cost_args(cost: Views) -> list[str]:
     return [*amounts(nano, "cost"), *[str(-(-view // NANO_PER_MICRO)) for view in nano]]  # rounded up
 
 
-def settlement_args(settlement: Settlement) -> list[str]:
-    """Cost in nano-USD and micro-USD by view, images, and the outcome for the entry stream."""
+def settlement_args(settlement: Settlement) -> tuple[str, str]:
+    """The terms of a settlement, which `settle_terms.lua` tells, and its outcome for the entry stream."""
     usage = "" if settlement.usage is None else _USAGE % _tokens(settlement.usage)
-    outcome = f'{{"facts":{to_json(settlement.facts)}{usage}}}'
-    return [*cost_args(settlement.cost), amount(settlement.images, "images"), outcome]
+    images, cost = amount(settlement.images, "images"), ",".join(cost_args(settlement.cost))
+    terms = f"{settlement.attempt},{settlement.source},{images},{cost}"
+    return terms, f'{{"facts":{to_json(settlement.facts)}{usage}}}'
 
 
 def posting_args(posting: Posting) -> list[str]:

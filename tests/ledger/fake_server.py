@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 Command = list[str]
 Reply = bytes | float | None
-"""A reply; or seconds to wait before `+OK`; or None, to close the connection."""
+"""A reply; or seconds to wait before the usual one; or None, to close the connection."""
 Answer = Reply | Callable[[Command], Reply]
 """What it says to everything, or to each command."""
 
@@ -22,10 +22,14 @@ def bulk(*words: str) -> bytes:
 
 
 class FakeServer:
-    """Answers handshakes itself, and all else with `answer`. `asked` are all commands but handshakes."""
+    """Answers handshakes itself, and all else with `answer`. `asked` are all commands but handshakes.
 
-    def __init__(self, answer: Answer) -> None:
+    `usual` is what it says in the end where it takes its time.
+    """
+
+    def __init__(self, answer: Answer, usual: bytes) -> None:
         self.answer = answer
+        self.usual = usual
         self.asked: list[Command] = []
         self.connections = 0
         self.port = 0
@@ -58,7 +62,7 @@ class FakeServer:
         self.connections += 1
         self._open.add(writer)
         try:
-            while command := await _read(reader):
+            while command := await read_command(reader):
                 if command[0] == "CLIENT":
                     writer.write(OK)
                     continue
@@ -66,7 +70,7 @@ class FakeServer:
                 reply = self.answer(command) if callable(self.answer) else self.answer
                 if isinstance(reply, float):
                     await asyncio.sleep(reply)
-                    reply = OK
+                    reply = self.usual
                 if reply is None:
                     break
                 writer.write(reply)
@@ -75,7 +79,7 @@ class FakeServer:
             writer.close()
 
 
-async def _read(reader: asyncio.StreamReader) -> Command:
+async def read_command(reader: asyncio.StreamReader) -> Command:
     head = await reader.readline()
     words = []
     for _ in range(int(head[1:] or 0)):
@@ -85,9 +89,11 @@ async def _read(reader: asyncio.StreamReader) -> Command:
 
 
 @asynccontextmanager
-async def fake_server(answer: Answer, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[FakeServer]:
+async def fake_server(
+    answer: Answer, *, usual: bytes = OK, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[FakeServer]:
     """A running one."""
-    fake = FakeServer(answer)
+    fake = FakeServer(answer, usual)
     async with await asyncio.start_server(fake._serve, "127.0.0.1", 0, ssl=tls) as listener:
         fake.port = listener.sockets[0].getsockname()[1]
         yield fake

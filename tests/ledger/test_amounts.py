@@ -44,7 +44,7 @@ async def test_the_hold_script_refuses_before_it_writes(
     keys = [names.meta, names.balances, names.due, names.entries, names.request("r")]
     for bad in (offered.replace(",77,5]", f",{number},5]"), offered.replace(",77,5]", f",77,{number}]")):
         assert bad != offered
-        args = [str(ledger._epoch), "60", "60", "token", "r", "sent", "30000", "", "{}", bad, "", "", "", "0", "", ""]
+        args = [await ledger.open(), "60", "60", "token", "r", "sent,30000,0,,,,,", "{}", bad]
         with pytest.raises(LedgerRefused):
             await ledger._calls.write("hold", script.HOLD, keys, args)
     assert await contents(store, realm) == before
@@ -57,12 +57,12 @@ async def test_the_settle_script_refuses_before_it_writes(
     """A malformed cost in any place leaves the hold as it was. (Exact nano-USD may be as large as 2^53.)"""
     await hold(ledger, "r", candidate((budget(100), 1)))
     before = await contents(store, realm)
-    good = ["60", "token", "r", "1", "usage", *wire.settlement_args(settlement("r", 5))]
-    names = ledger._names
+    terms, outcome = wire.settlement_args(settlement("r", 5))
+    good, names = terms.split(","), ledger._names
     keys = [names.balances, names.due, names.entries, names.request("r")]
-    for place in range(5, 12):
-        args = [*good[:place], number, *good[place + 1 :]]
-        if number == "4503599627370497" and place < 8:
+    for place in range(2, len(good)):
+        args = ["60", "token", "r", ",".join([*good[:place], number, *good[place + 1 :]]), outcome]
+        if number == "4503599627370497" and place in range(3, 6):
             continue
         with pytest.raises(LedgerRefused, match="LEDGER"):
             await ledger._calls.write("settle", script.SETTLE, keys, args)

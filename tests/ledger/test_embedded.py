@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -17,8 +20,11 @@ from redis import Redis
 from gateway.ledger import embedded
 from gateway.ledger.embedded import PID_FILE, SOCKET, embedded_store, is_at_work
 from gateway.ledger.errors import StoreError
-from gateway.ledger.store import DEADLINE, Store
+from gateway.ledger.redis_ledger import RedisLedger
+from gateway.ledger.store import DEADLINE, DISK_DEADLINE, Store
+from gateway.ledger.valkey_binary import valkey_binary
 from gateway.ports import LedgerUnavailable
+from tests.ledger.rules import ABOUT, budget, candidate, hold
 from tests.ledger.servers import kill_server, server_pid
 
 USER = """
@@ -207,9 +213,71 @@ async def test_a_server_that_stands_still_is_away_soon(tmp_path: Path) -> None:
         await store.aclose()
 
 
-def test_nobody_knows_what_another_server_does(tmp_path: Path) -> None:
-    """Without a file that names a process, or with one of somebody else's, there is nothing to be told."""
-    assert not is_at_work(tmp_path / SOCKET)
-    for words in ("", "no number", "999999999"):
-        (tmp_path / PID_FILE).write_text(words)
-        assert not is_at_work(tmp_path / SOCKET)
+def test_where_nobody_serves_nobody_works(tmp_path: Path) -> None:
+    """A socket that is not there, or that was left behind."""
+    path = tmp_path / SOCKET
+    assert not is_at_work(path)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+    assert not is_at_work(path)
+
+
+async def test_a_server_of_ones_own_is_away_soon_though_it_is_busy(tmp_path: Path) -> None:
+    """Names of files are no reason to wait for it."""
+    with server_of_ones_own(tmp_path) as path:
+        store = Store(f"unix://{path}")
+        await store.execute("PING")
+        with endlessly_busy(path):
+            began = time.monotonic()
+            with pytest.raises(LedgerUnavailable, match=r"for 0\.09 s"):
+                await store.execute("PING")
+            assert time.monotonic() - began < DEADLINE
+        await store.aclose()
+
+
+async def test_a_crowd_waits_no_longer_than_one_does(tmp_path: Path) -> None:
+    """A server that is at work without end is waited for once, not once for every call that goes together."""
+    with embedded_store(tmp_path) as url:
+        store = Store(url)
+        ledger, rule = RedisLedger(store), budget(10**9)
+        await hold(ledger, "warm", candidate((rule, 1)))
+        began, waited = time.monotonic(), []
+
+        async def ask(number: int) -> None:
+            with pytest.raises(LedgerUnavailable):
+                await ledger.choose_and_hold(f"r{number}", [candidate((rule, 1))], about=ABOUT)
+            waited.append(time.monotonic() - began)
+
+        with endlessly_busy(tmp_path / SOCKET):
+            await asyncio.gather(*map(ask, range(100)))
+        assert min(waited) > DEADLINE
+        assert max(waited) < DISK_DEADLINE + DEADLINE
+        await ledger.aclose()
+        await store.aclose()
+
+
+@contextmanager
+def server_of_ones_own(directory: Path) -> Iterator[Path]:
+    """A server whose files have the names of an embedded one's; yields its socket."""
+    words = ("--port", "0", "--unixsocket", SOCKET, "--pidfile", PID_FILE, "--save", "", "--dir", ".")
+    with subprocess.Popen([valkey_binary(), *words], cwd=directory, stdout=subprocess.DEVNULL) as server:
+        try:
+            while not (directory / PID_FILE).exists() or not (directory / SOCKET).exists():
+                time.sleep(0.02)
+            yield directory / SOCKET
+        finally:
+            server.kill()
+
+
+@contextmanager
+def endlessly_busy(path: Path) -> Iterator[None]:
+    """A server that runs one script without end, until it is killed here."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        client.sendall(b"CONFIG SET busy-reply-threshold 0\r\n")
+        assert client.recv(100) == b"+OK\r\n"
+        client.sendall(b'EVAL "while true do end" 0\r\n')
+        try:
+            yield
+        finally:
+            kill_server(path.parent)

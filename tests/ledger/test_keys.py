@@ -85,6 +85,24 @@ async def test_a_key_is_known_to_live_by_its_id(store: Store, realm: str, keys: 
     assert not await later.lives(made.record.id)
 
 
+async def test_a_key_is_known_by_its_mark_as_long_as_it_may_be_used(store: Store, realm: str, keys: Keys) -> None:
+    """Once it was found; not after it has expired or was revoked, though the mark is the same."""
+    ring = RedisKeyring(store, PEPPER, realm)
+    await ring.load()
+    made, brief = await keys.create("team"), await keys.create("team", expires=time.time() + 0.5)
+    marks = [ring.mark(each.secret) for each in (made, brief)]
+    assert [ring.known(mark) for mark in (*marks, b"")] == [None] * 3
+    found = [await ring.find(each.secret) for each in (made, brief)]
+    assert [ring.known(mark) for mark in marks] == found == [Caller(each.record.id, "team") for each in (made, brief)]
+    await asyncio.sleep(0.6)
+    assert [ring.known(mark) for mark in marks] == [found[0], None]
+    assert await ring.find(brief.secret) is None
+    await keys.revoke(made.record.id)
+    await ring.load()
+    assert [ring.known(mark) for mark in marks] == [None, None]
+    assert await ring.find(made.secret) is None
+
+
 async def test_a_revoked_key_stops_working_in_every_instance_within_five_seconds(
     store: Store, realm: str, keys: Keys
 ) -> None:

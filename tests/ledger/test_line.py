@@ -28,6 +28,7 @@ from gateway.ledger.together import Call, Together
 from gateway.ports import LedgerUnavailable
 from tests.ledger.fake_server import OK, Command, Reply, fake_server
 from tests.ledger.rules import ABOUT, budget, candidate, settlement
+from tests.ledger.tallied import DONE, tallied
 
 PATIENT = 30.0
 LARGE = 8 * 1024 * 1024
@@ -249,9 +250,9 @@ def test_lines_go_through_tls(run: Callable[[Awaitable[None]], None], tmp_path: 
 @asynccontextmanager
 async def together(says: Callable[[Command], Reply]) -> AsyncIterator[Together]:
     """Calls that go to a server which says what it is told to."""
-    async with fake_server(says) as fake:
+    async with fake_server(says, usual=DONE) as fake:
         store = Store(fake.url, deadline=PATIENT, silence=PATIENT)
-        yield Together(store)
+        yield tallied(store)
         await store.aclose()
 
 

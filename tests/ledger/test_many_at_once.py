@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 
 import pytest
 
 from gateway.domain.budget import Denied, Held
 from gateway.domain.idempotency import Binding, Bound
-from gateway.domain.settlement import SettleResult
+from gateway.domain.settlement import CostSource, Settlement, SettleResult
 from gateway.ledger import offering, script
 from gateway.ledger.errors import LedgerRefused
 from gateway.ledger.line import Told
@@ -108,7 +109,11 @@ async def test_a_malformed_one_stops_no_other(ledger: RedisLedger, store: Store,
     assert [type(answer) for answer in answers] == [Held, LedgerRefused, Held]
     assert await balances(store, realm) == {f"{RULE.meter}@total": (0, 2)}
     ends = [settlement("r0", 1000), settlement("r2", 2**53), settlement("unknown", 1000)]
-    results = await asyncio.gather(*map(ledger.settle, ends), return_exceptions=True)
+
+    async def settle(each: Settlement) -> SettleResult:
+        return await ledger.settle(each)
+
+    results = await asyncio.gather(*map(settle, ends), return_exceptions=True)
     assert results[0] is SettleResult.DONE
     assert isinstance(results[1], ValueError)
     assert results[2] is SettleResult.GONE
@@ -167,14 +172,14 @@ async def test_the_script_refuses_to_give_back_among_others(ledger: RedisLedger,
     before = await contents(store, realm)
     names, offered = ledger._names, offering.offer_arg(candidate((RULE, 1)))
     keys = [names.meta, names.balances, names.due, names.entries, names.request("a"), names.request("b")]
-    args = [str(ledger._epoch), "60", "60"]
+    args = [await ledger.open(), "60", "60"]
     for request, release in (("a", "1"), ("b", "")):
-        args += [f"token {request}", request, "sent", "30000", release, "{}", offered, "", "", "", "0", "", ""]
+        args += [f"token {request}", request, f"sent,30000,0,{release},,,,", "{}", offered]
     for what in (script.HOLD, script.HOLD_IN_PLACE):
         with pytest.raises(LedgerRefused, match="goes alone"):
             await ledger._calls.write("renew", what, keys, args)
     with pytest.raises(LedgerRefused, match="goes alone"):  # by the script of plain holds nothing is ever given back
-        await ledger._calls.write("renew", script.HOLD, keys[:-1], args[:16])
+        await ledger._calls.write("renew", script.HOLD, keys[:-1], args[:8])
     assert await contents(store, realm) == before
 
 
@@ -214,3 +219,40 @@ async def test_the_same_offer_and_others_like_it_each_take_their_own(
     assert scripts(sent) == [("settle", 5)]
     assert await balances(store, realm) == {f"{RULE.meter}@total": (15, 0)}
     assert (await spent_by_entries(store, realm))[f"{RULE.meter}@total"] == 15
+
+
+async def test_what_ends_alike_is_booked_once_for_each(
+    ledger: RedisLedger, store: Store, realm: str, sent: list[Sequence[str | int]]
+) -> None:
+    """Of many in one call that end at one cost each gives back what it has held, be that other lines, or presumed."""
+    await warm(ledger)
+    offers = [candidate((RULE, 10)), candidate((RULE, 20), (LIVE, 1))]
+    for n in range(7):
+        await hold(ledger, f"r{n}", offers[n % 2])
+    await ledger.settle(settlement("r6", 9000, source=CostSource.PRESUMED))
+    sent.clear()
+    results = await asyncio.gather(*(ledger.settle(settlement(f"r{n}", 4000)) for n in range(7)))
+    assert scripts(sent) == [("settle", 7)]
+    assert results == [SettleResult.DONE] * 6 + [SettleResult.LATE]
+    assert await balances(store, realm) == {f"{RULE.meter}@total": (28, 0)}
+    assert (await spent_by_entries(store, realm))[f"{RULE.meter}@total"] == 28
+    assert [balance.held for balance in await ledger.balances([LIVE])] == [0]
+    kept = [await store.execute("HGET", ledger._names.request(f"r{n}"), "e1") for n in (0, 1, 6)]
+    assert [json.loads(end)["booked"] for end in kept] == [["4"], ["4", "0"], ["4"]]
+
+
+async def test_one_that_was_held_before_comes_among_new_ones(
+    ledger: RedisLedger, store: Store, realm: str, sent: list[Sequence[str | int]]
+) -> None:
+    """Its answer was lost, and it is asked again in a call with others: it hears of its hold, they have theirs."""
+    await warm(ledger)
+    offer = candidate((RULE, 10), (COUNT, 1))
+    first = await ledger.choose_and_hold("r1", [offer], about=ABOUT, token="told")
+    sent.clear()
+    answers = await asyncio.gather(
+        *(ledger.choose_and_hold(f"r{n}", [offer], about=ABOUT, token="told" if n == 1 else None) for n in range(3))
+    )
+    assert scripts(sent) == [("hold", 3)]
+    assert all(isinstance(answer, Held) and answer.attempt == 1 for answer in (first, *answers))
+    assert [answer.remaining[0].left for answer in answers if isinstance(answer, Held)] == [980, 980, 970]
+    assert await balances(store, realm) == {f"{RULE.meter}@total": (0, 30)}

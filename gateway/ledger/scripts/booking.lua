@@ -1,24 +1,18 @@
--- Booking the cost of a hold that is settled, in memory.
+-- Booking the cost of holds that are settled. What one comes to, its booking, is the same for all that end alike: what is
+-- written of it in its entry and in its request.
 
--- What ends is booked on its lines, in memory: of a live one all it has taken, of a presumed one the difference. Returns
--- what is booked of each, JSON, and the lines of its entry, JSON. `micro` is by view, as texts.
-local function book(lines, micro, before)
+local bookings = {} -- of live holds, which `count` of them share
+
+-- What is booked of each line, JSON, and the lines of the entry, JSON: of a presumed hold the difference to what was
+-- booked `before`. `micro` is by view, as texts.
+local function booked_lines(lines, micro, before)
   local booked, told = {nil, nil, nil, nil, nil, nil, nil, nil}, {nil, nil, nil, nil} -- room for eight, and four
   for i = 1, #lines do
     local line, actual = lines[i], '0'
-    local kind, field, cell = line[1], line[2], cells[line[2]]
-    local was = before and whole(before[i], 'booked', MAX_TOTAL) or 0
-    if kind == 'usd' then
+    local was = before and whole(before[i], 'booked', MAX_TOTAL)
+    if line[4] then
       actual = micro[line[4]]
-      local difference = whole(actual, 'cost') - was
-      cell.spent = cell.spent + difference
-      told[#told + 1] = cjson.encode(field) .. ',"' .. (before and digits(difference) or actual) .. '"'
-    end
-    if kind == 'usd' or kind == 'live' and not before then
-      cell.dirty, cell.held = true, cell.held - (before and 0 or whole(line[3], 'kept amount'))
-      if cell.held < 0 or cell.spent < 0 then
-        refuse('less is there than was taken: ' .. field)
-      end
+      told[#told + 1] = cjson.encode(line[1]) .. ',"' .. (was and digits(actual - was) or actual) .. '"'
     end
     booked[i] = actual
   end
@@ -26,12 +20,38 @@ local function book(lines, micro, before)
     #told > 0 and '[[' .. table.concat(told, '],[') .. ']]' or '[]'
 end
 
--- Whoever presumes less than is presumed already knows better: of some call that it was not billed.
-local function knows_better(source, nano, was)
-  local lower, higher = source ~= 'presumed', false
-  for view = 1, 3 do
-    local now, before = whole(nano[view], 'cost', MAX_TOTAL), whole(was[view], 'booked', MAX_TOTAL)
-    lower, higher = lower or now < before, higher or now > before
+-- How an attempt ended, as it is kept, JSON, from behind its token on.
+local function ended_text(terms, result, booked)
+  return ',"result":"' .. result .. '","source":' .. cjson.encode(terms.source) .. ',"images":"' .. terms.images
+    .. '","cost":["' .. table.concat(terms.nano, '","') .. '"],"booked":' .. booked .. '}'
+end
+
+local function book_live(lines, terms)
+  local booking = terms.booking
+  if not booking or booking.lines ~= lines then
+    local booked, told = booked_lines(lines, terms.micro, nil)
+    booking = {kind = terms.source == 'presumed' and 'presume' or 'settle', images = terms.images,
+      cost = table.concat(terms.nano, ' '), told = told, ended = ended_text(terms, 'DONE', booked),
+      lines = lines, micro = terms.micro, count = 0}
+    terms.booking, bookings[#bookings + 1] = booking, booking
   end
-  return lower and (source ~= 'presumed' or not higher)
+  booking.count = booking.count + 1
+  return booking
+end
+
+-- Changes the cells of live holds that were booked: all that they have taken is free again.
+local function change_cells(booking)
+  local lines, micro, count = booking.lines, booking.micro, booking.count
+  for i = 1, #lines do
+    local line, cell = lines[i], lines[i][2]
+    if cell then
+      cell.dirty, cell.held = true, cell.held - count * line[3]
+      if line[4] then
+        cell.spent = cell.spent + count * micro[line[4]]
+      end
+      if cell.held < 0 then
+        refuse('less is there than was taken: ' .. line[1])
+      end
+    end
+  end
 end

@@ -70,7 +70,7 @@ end
 local function read_buckets(field, seconds, raw, now)
   local width = bucket_width(seconds)
   local since, present = now - seconds * 1000, math.floor(now / width)
-  local cell = {used = 0, first = nil, newest = nil, count = 0, older = '', width = width, dirty = false}
+  local cell = {used = 0, first = nil, newest = nil, count = 0, older = '', width = width, present = present, dirty = false}
   if not summed_buckets(field, cell, raw, since, present) then
     count_buckets(field, cell, raw, since, present)
   end

@@ -3,6 +3,8 @@
 --   live     "0 held", holds under way
 --   rolling  "bucket:count bucket:count ...", oldest first; see `read_buckets`
 
+local PAIR = DECIMAL .. ' ' .. DECIMAL
+
 local function read_pair(field, raw)
   local spent, held = string.match(raw, '^(%d+) (%d+)$')
   if not spent then
@@ -20,7 +22,7 @@ local function written(cell)
     if cell.spent > MAX_TOTAL or cell.held > MAX_TOTAL then
       refuse('a total is out of range')
     end
-    return string.format(DECIMAL .. ' ' .. DECIMAL, cell.spent, cell.held)
+    return string.format(PAIR, cell.spent, cell.held)
   elseif cell.count == 0 or cell.older == '' then
     return buckets(cell)
   end

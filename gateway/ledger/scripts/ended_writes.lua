@@ -12,5 +12,7 @@ end
 local function mark(key, attempt, state, ended, outcome, retention)
   local number = attempt.number
   redis.call('HSET', key, 's' .. number, state, 'e' .. number, ended_text(ended), 'o' .. number, outcome)
-  forget_later(key, number, attempt.count, retention)
+  if ends_with(key, number, attempt.count) then
+    redis.call('EXPIRE', key, retention)
+  end
 end

@@ -1,11 +1,12 @@
 -- A request is forgotten some time after its last live attempt has ended.
 
-local function forget_later(key, number, count, retention)
+-- Whether it has no live attempt but this one.
+local function ends_with(key, number, count)
   for other = 1, count do
     local state = other ~= number + 0 and redis.call('HGET', key, 's' .. other)
     if state == 'queued' or state == 'sent' then
-      return
+      return false
     end
   end
-  redis.call('EXPIRE', key, retention)
+  return true
 end

@@ -2,17 +2,17 @@
 -- is judged in its order, each as if it came alone; an error in one of them leaves all undone.
 -- KEYS  instances, meta, balances, due, entries, then of each its request, and the binding if there is one
 -- ARGV  instance, operation, epoch, retention s, binding s, then of each what `take_hold` reads
--- Reply of each a text: HELD index attempt at (left reset-ms)* | DENIED (candidate line used held wait-ms)* | DROPPED |
---       BOUND request same
+-- Reply lines of text: the watermark, then of each HELD index attempt at (left reset-ms)* | DROPPED |
+--       DENIED (candidate line used held wait-ms)* | BOUND request same
 
 local now = milliseconds()
 require_epoch(KEYS[2], ARGV[3])
 redis.call('XLEN', KEYS[5]) -- what could not be booked is not held; of `due` the first write tells
-local replies, key, alone = {}, 6, #ARGV == 5 + OF_ONE
-local before = note(now)
+local replies, key, alone = {note(now)}, 6, #ARGV == 5 + OF_ONE
+local fresh = redis.call('EXISTS', unpack(KEYS, 6)) == 0
 for from = 6, #ARGV, OF_ONE do
   local bound
-  replies[#replies + 1], bound = take_hold(from, key, alone, now)
+  replies[#replies + 1], bound = take_hold(from, key, fresh, alone, now)
   key = key + (bound and 2 or 1)
 end
 local changes = changed_cells()
@@ -25,10 +25,10 @@ end
 if given then
   write_given_back(given)
 end
-for i = 1, #held do
-  write_attempt(held[i].request, held[i].number, held[i].number, held[i])
-  if held[i].binding then
-    bind(held[i].binding, held[i].id, held[i].fingerprint, held[i].claim, ARGV[5])
-  end
+for i = 1, #writes do
+  redis.call(unpack(writes[i]))
 end
-return {before, replies}
+for i = 1, #bindings do
+  bind(unpack(bindings[i]))
+end
+return table.concat(replies, '\n')

@@ -33,7 +33,7 @@ local function read_candidate(figures, facts, kept, now)
   local last = 4 * figures[1] + 1
   local gaps, taken = {0, 0, nil, nil, nil, nil, nil, nil}, nil -- room for eight
   local candidate = {figures = figures, last = last, facts = facts, kept = kept, gaps = gaps, taken = nil, at_least = nil,
-    below = nil} -- all its fields, so that it never grows
+    below = nil, fixed = nil, format = nil} -- all its fields, so that it never grows
   if #figures > last then
     candidate.at_least, candidate.below, taken = figures[last + 1], figures[last + 2], {}
     for at = last + 3, #figures, 2 do
@@ -51,11 +51,7 @@ local function read_candidate(figures, facts, kept, now)
 end
 
 local function read_offer(offered, now)
-  local candidates, from, count = offers[offered], 1, 0
-  if candidates then
-    return candidates
-  end
-  candidates = {}
+  local candidates, from, count = {}, 1, 0
   while from <= #offered do
     local first = string.find(offered, '\n', from, true)
     local second = string.find(offered, '\n', first + 1, true)

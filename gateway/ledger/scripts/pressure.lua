@@ -9,7 +9,7 @@ local function pressure(candidate, opened)
   local inside, most, highest = at_least <= opened, nil, -1
   for at = 2, candidate.last, 4 do
     if ids[figures[at]] then
-      local cell, limit = cells[figures[at + 1]], figures[at + 3]
+      local cell, limit = figures[at + 1], figures[at + 3]
       local used, part = cell.spent + cell.held, limit % WHOLE -- limit * points / 10000, rounded up, is never beyond 2^53
       inside = inside or used >= (limit - part) / WHOLE * at_least + math.ceil(part * at_least / WHOLE)
       local share = used / math.max(limit, 1)

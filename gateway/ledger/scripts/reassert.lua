@@ -26,8 +26,9 @@ local newest = math.max(whole(known[1] or '0', 'attempts'), number)
 local fixed = take_lines(candidate, index, digits(at))
 
 store_cells(balances, changed_cells())
-write_attempt(request, number, newest, {about = about, token = token, last = newest == number and token or known[3],
-  facts = candidate.facts, at = digits(at), fixed = fixed, state = state, created = known[4], known = true})
+redis.call(unpack(attempt_write(request, digits(number), digits(newest), token, newest == number and token or known[3],
+  about, candidate.facts, fixed, state, known[4] or digits(at))))
+redis.call('PERSIST', request)
 redis.call('ZADD', due, now + lease, id .. ':' .. number)
 bind(binding, id, ARGV[13], '', ARGV[14])
 return {before, 'DONE'}

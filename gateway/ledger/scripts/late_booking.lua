@@ -1,0 +1,30 @@
+-- Booking what a presumed hold has cost, which comes late.
+
+-- Whoever presumes less than is presumed already knows better: of some call that it was not billed.
+local function knows_better(source, nano, was)
+  local lower, higher = source ~= 'presumed', false
+  for view = 1, 3 do
+    local now, before = whole(nano[view], 'cost', MAX_TOTAL), whole(was[view], 'booked', MAX_TOTAL)
+    lower, higher = lower or now < before, higher or now > before
+  end
+  return lower and (source ~= 'presumed' or not higher)
+end
+
+-- Corrects a presumed hold; its cells change at once.
+local function book_late(lines, terms, was)
+  local booked, told = booked_lines(lines, terms.micro, was.booked)
+  for i = 1, #lines do
+    local line, cell = lines[i], lines[i][2]
+    if line[4] then
+      local difference = terms.micro[line[4]] - whole(was.booked[i], 'booked', MAX_TOTAL)
+      cell.dirty, cell.spent = true, cell.spent + difference
+      if cell.spent < 0 then
+        refuse('less is there than was taken: ' .. line[1])
+      end
+    end
+  end
+  local nano, cost = terms.nano, was.cost
+  return {kind = 'correct', images = digits(terms.images - whole(was.images, 'images')), told = told,
+    cost = digits(nano[1] - cost[1]) .. ' ' .. digits(nano[2] - cost[2]) .. ' ' .. digits(nano[3] - cost[3]),
+    ended = ended_text(terms, 'LATE', booked)}
+end

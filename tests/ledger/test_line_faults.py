@@ -1,0 +1,88 @@
+"""Lines that cannot be opened, and lines to a server that has lost its place: whoever asks is answered all the same."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+import uvloop
+
+from gateway.ledger.script import Script
+from gateway.ledger.store import Store
+from gateway.ledger.together import Call
+from tests.ledger.fake_server import OK, read_command
+from tests.ledger.tallied import DONE, tallied
+
+ADD = Script("add", "return 1", "0" * 40)
+PATIENT = 20.0
+
+Says = Callable[[int, str], bytes]
+"""What a server says to the client of a number (1 is the first) that named a command."""
+
+
+@asynccontextmanager
+async def serving(says: Says) -> AsyncIterator[Store]:
+    """A store whose server answers as it is told to."""
+    count = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal count
+        count += 1
+        number = count
+        try:
+            while command := await read_command(reader):
+                writer.write(says(number, command[0]))
+        except ConnectionError:
+            pass  # the client has left
+        finally:
+            writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listener:
+        store = Store(f"redis://127.0.0.1:{listener.sockets[0].getsockname()[1]}", deadline=5.0, silence=5.0)
+        yield store
+        await store.aclose()
+        await asyncio.sleep(0.1)  # the server closes its ends
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_a_greeting_that_is_no_text(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """Whoever asked hears of it, and the next question is asked, on another line."""
+
+    def says(number: int, word: str) -> bytes:
+        if number == 1:
+            return b"+caf\xe9\r\n"
+        return OK if word == "CLIENT" else DONE
+
+    async def proof() -> None:
+        async with asyncio.timeout(PATIENT), serving(says) as store:
+            calls = tallied(store)
+            for name in "ab":
+                call = Call(ADD, ["k"], [name])
+                calls.put(call)
+                await asyncio.wait_for(call.reply, 5)
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(proof())
+
+
+async def test_a_line_to_a_former_primary_is_given_up() -> None:
+    """Behind a balancer the first connection stays with the one that was it, later ones come to the new one."""
+    demoted = asyncio.Event()
+
+    def says(number: int, word: str) -> bytes:
+        if word == "CLIENT":
+            return OK
+        return b"-READONLY no\r\n" if number == 1 and demoted.is_set() else DONE
+
+    async with serving(says) as store:
+        calls, refused = tallied(store), 0
+        for _ in range(6):
+            call = Call(ADD, ["igw:{main}:k"], ["a"])
+            calls.put(call)
+            if isinstance(await call.reply, Exception):
+                refused += 1
+                assert await calls.by_itself(call) == "OK"
+            demoted.set()
+    assert refused == 1
