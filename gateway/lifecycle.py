@@ -46,7 +46,7 @@ from gateway.routing.asynchrony import Guard, Later, plain_guard
 from gateway.routing.decision import Asked, project_of
 from gateway.routing.explanation import Balances, explanation_now
 from gateway.routing.rehearsal import Decided
-from gateway.steps.accept import accept, idempotency_key, retry_count
+from gateway.steps.accept import envelope_of
 from gateway.steps.authenticate import authenticate
 from gateway.steps.write import OF_THE_ROUTE
 from gateway.tasks.service import Desk
@@ -175,9 +175,10 @@ class Lifecycle:
 
     async def _admit(self, inbound: Inbound, exchange: Exchange, setup: Setup) -> tuple[Admitted, Later | None]:
         """Everything before money: who, what, where and at what price; and whether it is to be answered later."""
-        exchange.wishes = accept(inbound.headers)
-        key, retries = idempotency_key(inbound.headers), retry_count(inbound.headers)
-        exchange.caller = caller = await authenticate(inbound.headers, self._keyring)
+        envelope, keyring = envelope_of(inbound.headers), self._keyring
+        exchange.wishes = envelope.wishes
+        caller = keyring.known(envelope.mark) or await authenticate(inbound.headers, keyring, envelope)
+        exchange.caller = caller
         project = project_of(caller, setup.policy)
         if self._draining or len(self._flights.running) >= self._limits.in_flight:
             raise self._no_room()
@@ -192,6 +193,7 @@ class Lifecycle:
                 admitted, terms = self.understanding.admitted(exchange, caller, project, setup.policy, body)
             if terms is not None:
                 admitted = by_batch(admitted, terms.max_wait)
+            key, retries = envelope.idempotency_key, envelope.retries
             if key is not None or retries is not None:
                 later = terms is not None
                 tied = ties(inbound, caller, body, key=key, retries=retries, later=later)

@@ -24,6 +24,8 @@ _BODYLESS = (204, 304)
 _TELLING = frozenset(
     {"content-length", "keep-alive", "connection", "proxy-connection", "transfer-encoding", "trailer", "upgrade"}
 )
+_ALONE = frozenset({"content-length"})
+"""What most heads have of these."""
 _NAMES_KEPT = 1024
 _LINES_KEPT = 1024
 _LONGEST_KEPT = 256
@@ -54,12 +56,15 @@ class _Statuses(dict[bytes, int | None]):
         return status
 
 
-class _Lines(dict[bytes, tuple[str, str] | None]):
-    """What a plain line says, by how it is written: servers say most of them again and again. None for any other."""
+_NOT_PLAIN = ("", "")
 
-    def __missing__(self, line: bytes) -> tuple[str, str] | None:
+
+class _Lines(dict[bytes, tuple[str, str]]):
+    """What a plain line says, by how it is written: servers say most of them again and again. Others have no name."""
+
+    def __missing__(self, line: bytes) -> tuple[str, str]:
         found = _FIELD.fullmatch(line)
-        field = None if found is None else (lowered[found[1].decode("ascii")], found[2].decode("ascii"))
+        field = _NOT_PLAIN if found is None else (lowered[found[1].decode("ascii")], found[2].decode("ascii"))
         if len(line) <= _LONGEST_KEPT:
             if len(self) >= _LINES_KEPT:
                 self.clear()  # of those said once alone; the others soon come again
@@ -108,33 +113,31 @@ def by_name(fields: Fields) -> dict[str, str]:
     return named
 
 
-def plain_head(data: bytes) -> tuple[int, Fields, int, float, int] | None:
+def plain_head(data: bytes) -> tuple[int, Fields, int, float, int, dict[str, str]] | None:
     """Return what a whole head says that leaves nothing to doubt, and None for any other: the parser is to judge it.
 
-    It is the status, the headers, the body's length, the seconds that the connection may be idle, and how many bytes
-    the head has. Its body has a length and no coding, and the connection goes on after it.
+    It is the status, the headers, the body's length, the seconds that the connection may be idle, how many bytes the
+    head has, and the headers `by_name`. Its body has a length and no coding, and the connection goes on after it.
     """
     end = data.find(b"\r\n\r\n", 0, _MOST_PLAIN)
     first, *lines = data[: max(end, 0)].split(b"\r\n")
     status = _statuses[first]
     if status is None or status in _BODYLESS:
         return None
-    fields: Fields = []
-    length, idle = None, inf
-    for line in lines:
-        field = _lines[line]
-        if field is None:
+    fields = [*map(_lines.__getitem__, lines)]
+    named, count = dict(fields), len(fields)
+    telling, idle = _TELLING.intersection(named), inf
+    if len(named) < count:
+        if sum(name in _TELLING for name, _ in fields) > len(telling):
             return None
-        fields.append(field)
-        name, value = field
-        if name not in _TELLING:
-            continue
-        if name == "content-length" and length is None and _LENGTH.fullmatch(value):
-            length = int(value)
-        elif name == "keep-alive":
-            idle = min(idle, _idle(value))
-        elif name != "connection" or value.lower() != "keep-alive":
-            return None
-    if length is None or len(fields) > MAX_HEADER_FIELDS:
+        named = by_name(fields)
+    if telling != _ALONE:
+        for name in telling - _ALONE:
+            if name == "keep-alive":
+                idle = _idle(named[name])
+            elif name != "connection" or named[name].lower() != "keep-alive":
+                return None
+    length = named.get("content-length", "")
+    if "" in named or count > MAX_HEADER_FIELDS or not _LENGTH.fullmatch(length):
         return None
-    return status, fields, length, idle, end + len(b"\r\n\r\n")
+    return status, fields, int(length), idle, end + len(b"\r\n\r\n"), named

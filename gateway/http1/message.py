@@ -8,7 +8,7 @@ from typing import NamedTuple
 import httpx
 
 from gateway.http1.connection import Connection
-from gateway.http1.fields import Fields, by_name
+from gateway.http1.fields import Fields
 
 _OK, _REDIRECTED = 200, 300
 
@@ -60,9 +60,7 @@ class Incoming(httpx.AsyncByteStream):
         self._done: Callable[[], None] | None = done
         self.status_code = connection.status
         self.said: Fields = connection.fields
-        self.named = dict(self.said)
-        if len(self.named) < len(self.said):
-            self.named = by_name(self.said)
+        self.named = connection.named
 
     @property
     def is_success(self) -> bool:

@@ -11,7 +11,7 @@ from math import inf
 import httptools
 import httpx
 
-from gateway.http1.fields import MAX_HEADER_FIELDS, Fields, framing_of, lowered, plain_head
+from gateway.http1.fields import MAX_HEADER_FIELDS, Fields, by_name, framing_of, lowered, plain_head
 
 MAX_HEADER_BYTES = 64 * 1024
 """Of a head, and of what comes between two pieces of a body: sizes and extensions of chunks, trailers."""
@@ -33,19 +33,19 @@ class Received:
         self._pieces: list[bytes] = []
         self._ended, self._surplus, self._asked = True, False, False
         self.idle = inf
+        self.status = 0
+        self.fields: Fields = []
+        self.named: dict[str, str] = {}
+        """The headers by name."""
 
     def begin(self, method: str) -> None:
         """Expect the answer to a request of this method, which is about to be written."""
         self._parser = None  # few answers need one, and each a new one
         self._bodyless = method == "HEAD"
         self.in_head, self._ended, self._framed, self._asked = True, False, True, False
-        self._head_received = self._fields_received = self._beside = 0
         self._left = 0
         self._chunks.clear()
-        self._pieces.clear()
         self._keep = False
-        self.status = 0
-        self.fields: Fields = []
 
     def _feed(self, data: bytes) -> None:
         """Take what the server sends; a body of known length is passed on as it comes."""
@@ -56,7 +56,7 @@ class Received:
         if head is None:
             self._parse(data)
             return
-        self.status, self.fields, self._left, self.idle, size = head
+        self.status, self.fields, self._left, self.idle, size, self.named = head
         self.in_head, self._keep = False, True
         if len(data) > size or not self._left:
             self._take(data[size:])
@@ -67,17 +67,20 @@ class Received:
         return chunks.popleft() if self._ended and len(chunks) == 1 and len(chunks[0]) <= limit else None
 
     def _take(self, data: bytes) -> None:
-        if len(data) > self._left:
+        left = self._left - len(data)
+        if left < 0:
             self._surplus = True
-            data = data[: self._left]
-        self._left -= len(data)
+            data, left = data[:left], 0
         if data:
             self._chunks.append(data)
-        self._ended = not self._left
+        self._left, self._ended = left, not left
 
     def _parse(self, data: bytes) -> None:
         if self._parser is None:
             self._parser = httptools.HttpResponseParser(self)
+            self._head_received = self._fields_received = self._beside = 0
+            self.fields = []
+            self._pieces.clear()
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -127,6 +130,7 @@ class Received:
             return
         if parser.get_http_version() not in ("1.1", "1.0"):
             raise httptools.HttpParserError("not HTTP/1.1")
+        self.named = by_name(self.fields)
         length, coding, self.idle = framing_of(self.fields)
         self.in_head = False
         self._keep = parser.should_keep_alive()

@@ -5,9 +5,10 @@ Everything that implements one of these lives in an adapter (`web`, `ledger`, `p
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from gateway.domain.budget import Candidate, Denied, Held
 from gateway.domain.caller import Caller
@@ -19,7 +20,7 @@ from gateway.domain.settlement import Settlement, SettleResult
 Headers = Sequence[tuple[str, str]]
 
 
-def _never_leaves(_left: Callable[[], None]) -> None:
+def _never_leaves(_left: Callable[[], None]) -> asyncio.Task[Any] | None:
     """Tell nobody: who asks so goes away with the answer alone."""
 
 
@@ -136,7 +137,7 @@ class Inbound:
     """A request as it arrives. Header names are lower case. `read_body` is called once, after the key is known.
 
     Until `spare` is called, once and before money is held, its work is cancelled when its client leaves. From then on
-    that cancels nothing, and what `spare` is given is called instead.
+    that cancels nothing, and what `spare` is given is called instead; it returns the task of the work, if it knows it.
     """
 
     request_id: str
@@ -146,7 +147,7 @@ class Inbound:
     content_length: int | None
     read_body: Callable[[], Awaitable[Body]]
     received: float
-    spare: Callable[[Callable[[], None]], None] = _never_leaves
+    spare: Callable[[Callable[[], None]], asyncio.Task[Any] | None] = _never_leaves
 
 
 @record(frozen=True, slots=True)
@@ -167,6 +168,12 @@ class Keyring(Protocol):
 
     async def find(self, key: str) -> Caller | None:
         """Return the caller, or None if the key is malformed, unknown or revoked."""
+
+    def mark(self, key: str) -> bytes:
+        """Return what stands for a key in this process alone, so that the key itself need not be kept."""
+
+    def known(self, mark: bytes) -> Caller | None:
+        """Return the caller whose key has this mark, if it was found before and may be used; None: look for it."""
 
     async def lives(self, key_id: str) -> bool:
         """Tell whether a key, named by its id, may be used now; raises LedgerUnavailable where nobody can tell."""

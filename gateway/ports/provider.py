@@ -189,7 +189,7 @@ class Answer(Protocol):
         """What the provider said of the account's limits: `x-ratelimit-*` and `retry-after*` headers, in lower case."""
 
     def at_once(self) -> bytes | None:
-        """Return the whole body if it is a short one and here already; None if `chunks` are to be read."""
+        """Return all of a short body that is here, so that nothing is to be closed; None if `chunks` are to be read."""
 
     def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it comes; raise UpstreamFailure (unknown outcome) if it breaks off or stalls."""

@@ -7,12 +7,13 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable
 from functools import lru_cache
+from itertools import compress
 from math import inf
+from typing import NamedTuple
 
 import httpx
 
 from gateway.domain.settlement import Outcome, Reading
-from gateway.http1.fields import Fields
 from gateway.http1.message import Incoming
 from gateway.ports import Headers
 from gateway.ports.provider import UpstreamFailure
@@ -35,19 +36,16 @@ _OWN_HEADERS = frozenset({"x-ratelimit-limit-images", "x-ratelimit-remaining-ima
 """What the gateway says of the caller's own quota; a provider's, of the whole account, would contradict it."""
 
 
-class _Concerns(dict[str, tuple[bool, bool]]):
-    """By the name of a header: whether a client may see it, and whether it tells of the account's limits."""
+class _Concern(NamedTuple):
+    """Which headers, by their places, a client may see, and which tell of the account's limits, if any do."""
 
-    def __missing__(self, name: str) -> tuple[bool, bool]:
-        passed = name in _PASSED_HEADERS or (name.startswith("x-ratelimit-") and name not in _OWN_HEADERS)
-        found = passed, name.startswith(LIMIT_HEADERS)
-        if len(self) < _NAMES_KEPT:
-            self[name] = found
-        return found
+    passed: tuple[bool, ...]
+    limits: tuple[bool, ...] | None
 
 
-_NAMES_KEPT = 1024
-_concerns = _Concerns()
+_MOST_FORMS = 256
+_concerns: dict[tuple[str, ...], _Concern] = {}
+"""By the names of an answer's headers."""
 
 
 class StreamedAnswer:
@@ -70,7 +68,7 @@ class StreamedAnswer:
         named = response.named
         self.event_stream = event_stream
         self.status = response.status_code
-        self.headers, self.rate_limits = _concerning(response.said)
+        self.headers, self.rate_limits = _concerning(response)
         self.upstream_request_id = _own_id(response)
         self.content_length = _content_length(named.get("content-length"))
         self._framed = self.content_length is not None or "transfer-encoding" in named
@@ -132,7 +130,7 @@ def open_answer(
         if body is None:
             return StreamedAnswer(response, event_stream=False, reader=document())
         reading = document().read(body)
-        headers, limits = _concerning(response.said)
+        headers, limits = _concerning(response)
         status, own_id = response.status_code, _own_id(response)
         return WholeAnswer(status, headers, body, reading, upstream_request_id=own_id, rate_limits=limits)
     raise of_garbage(f"the answer is of type {kind[:40]!r}", response.status_code)
@@ -181,19 +179,26 @@ async def read_body(response: Incoming, *, limit: int, seconds: float = inf) -> 
 
 def passed_headers(response: Incoming) -> Headers:
     """Return the headers that a client may see, names in lower case: a list of what is allowed, not of what is not."""
-    return _concerning(response.said)[0]
+    return _concerning(response)[0]
 
 
-def _concerning(said: Fields) -> tuple[Headers, dict[str, str]]:
+def _concerning(response: Incoming) -> tuple[Headers, dict[str, str]]:
     """Return the headers that a client may see, and what is said of the account's limits."""
-    passed, limits = [], {}
-    for field in said:
-        shown, limit = _concerns[field[0]]
-        if shown:
-            passed.append(field)
-        if limit:
-            limits[field[0]] = field[1]
-    return passed, limits
+    said, named = response.said, response.named
+    names = tuple(named) if len(named) == len(said) else tuple([name for name, _ in said])
+    passed, limits = _concerns.get(names) or _concern_of(names)
+    return [*compress(said, passed)], {} if limits is None else dict(compress(said, limits))
+
+
+def _concern_of(names: tuple[str, ...]) -> _Concern:
+    passed = tuple(
+        name in _PASSED_HEADERS or (name.startswith("x-ratelimit-") and name not in _OWN_HEADERS) for name in names
+    )
+    limits = tuple(name.startswith(LIMIT_HEADERS) for name in names)
+    if len(_concerns) >= _MOST_FORMS:
+        _concerns.clear()
+    made = _concerns[names] = _Concern(passed, limits if any(limits) else None)
+    return made
 
 
 def _own_id(response: Incoming) -> str | None:

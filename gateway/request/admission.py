@@ -113,7 +113,8 @@ class Admission:
         """Hold on one of the quotes, or wait for them; `refused` are asked for again, but not waited for."""
         late = admitted.exchange.errand is not None
         wait = admitted.job_type.throttled.wait or late
-        offered, hindrances, error = quotes, list[Hindrance](), None
+        offered, error = quotes, None
+        hindrances: list[Hindrance] = []
         if self._room.queues:
             offered, hindrances = self._unclaimed(quotes, late=late)
         if wait:

@@ -66,8 +66,7 @@ class Arriving:
             record = talk.recording(answer.reading, record or _unkept)
         head = partial(own_headers, self._admitted, self._means.today, sent.reserved.held)
         delivery = Delivery(answer, self._relay, head, record)
-        if delivery.at_hand():
-            await answer.aclose()
+        if delivery.at_hand():  # which leaves nothing to be closed
             return await self._conclude(sent, delivery, None)
         ended, broken = await self._pump(delivery, sent, held_back=True)
         if ended:
@@ -114,8 +113,9 @@ class Arriving:
         if self.shared is not None:
             self.shared.end(Ending(kept=admitted.request_id))
         self._means.observer.emit(UpstreamFinished(reserved.quote.route.name, seconds))
-        await delivery.finish(cost)
-        exchange.client_seconds += delivery.client_seconds
+        if not delivery.give(cost):
+            await delivery.finish(cost)
+            exchange.client_seconds += delivery.client_seconds
         told = reading.error or ""
         return Shown(answer.status, told) if told or answer.status != GOOD.status else GOOD
 

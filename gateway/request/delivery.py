@@ -167,19 +167,27 @@ class Delivery:
 
     async def finish(self, cost: int | None) -> None:
         """Give the client the rest; the money is settled, or the cost (None) known to somebody else only later."""
+        if self.give(cost):
+            return
+        reach("before_last_byte")
+        self.open(cost)
+        await self._write(self._held)
+        self._relay.close()
+        reach("after_last_byte")
+
+    def give(self, cost: int | None) -> bool:
+        """Give the client a short answer as `finish` does, without waiting for anybody; False for any other."""
+        if self._flows:
+            return False
         if ARMED:
             reach("before_last_byte")
-        if self._flows:
-            self.open(cost)
-            await self._write(self._held)
-            self._relay.close()
-        else:
-            self._headers = headers = self.headers(cost)
-            if self._lines is not None and self._lines[0] is headers:
-                self._relay.lines = self._lines[1]
-            self._relay.give(self._answer.status, headers, self._held)
+        self._headers = headers = self.headers(cost)
+        if self._lines is not None and self._lines[0] is headers:
+            self._relay.lines = self._lines[1]
+        self._relay.give(self._answer.status, headers, self._held)
         if ARMED:
             reach("after_last_byte")
+        return True
 
     async def break_off(self, error: GatewayError) -> None:
         """Tell the client that the answer is not whole, in the way that is still open."""

@@ -33,10 +33,10 @@ class Flights:
         self, inbound: Inbound, admitted: Admitted, providers: Mapping[str, Provider], shared: Shared | None
     ) -> Outbound:
         """Let a request fly until there is an answer to begin with; raises the error in its place."""
-        relay, task = Relay(), asyncio.current_task()
-        assert task is not None
+        relay = Relay()
         flight = Flight(admitted, self._means, providers, relay, shared)
-        inbound.spare(relay.leave)
+        task = inbound.spare(relay.leave) or asyncio.current_task()
+        assert task is not None
         self._enter(flight, task)
         rest: Rest | None = None
         try:

@@ -21,7 +21,7 @@ from gateway.request.exchange import Admitted, Exchange
 from gateway.routing.asynchrony import Guard, Later, later, plain_guard
 from gateway.routing.consideration import Moment, Setting, rank
 from gateway.routing.decision import Asked, job_type_of, weigh
-from gateway.routing.recollection import Question, question_of, rank_again, recall, remember
+from gateway.routing.recollection import Question, as_before, question_of, rank_again, recall, remember
 from gateway.steps.classify import classify
 from gateway.steps.compatibility import modernized
 from gateway.steps.rank import Ranked
@@ -47,16 +47,20 @@ class Understanding:
         """
         if self.choices is not None:
             return self._traced(exchange, caller, project, policy, body)
-        setting = Setting(project, exchange.wishes, policy, self.today())
-        question = question_of(exchange.inbound, body, caller, setting)
+        wishes, today, ranked = exchange.wishes, self.today(), None
+        question = question_of(exchange.inbound, body, caller, project, wishes, policy=policy, today=today)
         known = None if question is None else recall(question, policy)
         terms: Later | None = None
         if question is None or known is None:
+            setting = Setting(project, wishes, policy, today)
             body, job, job_type, ranked, terms = self._anew(exchange, caller, setting, body, question)
         else:
             exchange.job = job = known.job
             exchange.job_type = job_type = known.considered.job_type
-            ranked = rank_again(question, known, setting, self.conditions, exchange.inbound.request_id)
+            ranked = as_before(known, wishes, self.conditions)
+            if ranked is None:
+                setting = Setting(project, wishes, policy, today)
+                ranked = rank_again(question, known, setting, self.conditions, exchange.inbound.request_id)
         exchange.arm = ranked.arm
         if self.archives is not None:
             self.archives.equip(exchange, project, job_type)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import replace
-from typing import NamedTuple
+from datetime import date
 
 from gateway.domain.caller import Caller
-from gateway.domain.job import Job, Operation
-from gateway.domain.policy import Policy
+from gateway.domain.job import Job, Operation, Wishes
+from gateway.domain.policy import Policy, Project
 from gateway.domain.record import record
 from gateway.ports import Body, RequestFacts
 from gateway.ports.provider import Conditions
@@ -28,12 +28,11 @@ _RECORD = 8
 """Of what the ledger's record says of it and of its candidate, which are kept with them."""
 
 
-class Question(NamedTuple):
-    """What is alike of requests that are understood alike, and how long the prompt is, in characters and bytes."""
+Question = tuple[Hashable, ...]
+"""What is alike of requests that are understood alike; the last two: how long the prompt is, in characters and bytes.
 
-    about: Hashable
-    chars: int
-    bytes: int
+Every request asks one, so it is a plain tuple.
+"""
 
 
 @record(frozen=True, slots=True)
@@ -49,16 +48,18 @@ class Understood:
     ranked: Ranked | None = None
 
 
-def question_of(facts: RequestFacts, body: Body, caller: Caller, setting: Setting) -> Question | None:
-    """Return what to look for; None for a request that has to be looked at by itself."""
-    likeness, prompt, wishes, project = body.likeness, body.fields.get("prompt"), setting.wishes, setting.project
+def question_of(
+    facts: RequestFacts, body: Body, caller: Caller, project: Project, wishes: Wishes, *, policy: Policy, today: date
+) -> Question | None:
+    """Return what to look for; None for a request that has to be looked at by itself. `today` is in UTC."""
+    likeness, prompt = body.likeness, body.fields.get("prompt")
     if likeness is None or not prompt or not isinstance(prompt, str) or body.images or body.mask:
         return None
     if facts.operation is not Operation.GENERATE or wishes.respond_async:
         return None
-    if setting.policy.projects.get(project.name) is not project:
+    if policy.projects.get(project.name) is not project:
         return None
-    about = (
+    return (
         likeness,
         facts.path_model,
         project.name,
@@ -66,9 +67,10 @@ def question_of(facts: RequestFacts, body: Body, caller: Caller, setting: Settin
         wishes.job_type,
         wishes.lane,
         wishes.degrade,
-        setting.today,
+        today,
+        len(prompt),
+        len(prompt.encode()),
     )
-    return Question(about, len(prompt), len(prompt.encode()))
 
 
 def recall(question: Question, policy: Policy) -> Understood | None:
@@ -76,10 +78,11 @@ def recall(question: Question, policy: Policy) -> Understood | None:
     known = policy.memory.find(question)
     if isinstance(known, Understood):
         return known
-    known = policy.memory.find(question.about)
-    if not isinstance(known, Understood) or question.chars > known.longest:
+    about, chars, size = _parts(question)
+    known = policy.memory.find(about)
+    if not isinstance(known, Understood) or chars > known.longest:
         return None
-    job = replace(known.job, prompt_chars=question.chars, prompt_bytes=question.bytes)
+    job = replace(known.job, prompt_chars=chars, prompt_bytes=size)
     return Understood(job, known.considered, known.longest)
 
 
@@ -95,13 +98,29 @@ def rank_again(
     return _kept(question, known, ranked, setting.policy)
 
 
+def as_before(known: Understood, wishes: Wishes, conditions: Conditions | None) -> Ranked | None:
+    """Return what it came to before, if no route at all is in trouble; None where there is more to look at."""
+    if wishes.max_cost is not None or (conditions is not None and conditions.suspects()):
+        return None
+    return known.ranked
+
+
 def remember(question: Question, policy: Policy, job: Job, considered: Considered, ranked: Ranked) -> None:
     """Keep what a request came to that is answered when it is done, if it was no trial."""
     job_type, longest = considered.job_type, longest_prompt(considered.job_type, policy)
-    if job_type.experiment is None and question.chars <= longest:
+    about, chars, _ = _parts(question)
+    if job_type.experiment is None and chars <= longest:
         known = Understood(job, considered, longest)
-        policy.memory.keep(question.about, known, _WEIGHT + considered.weight)
+        policy.memory.keep(about, known, _WEIGHT + considered.weight)
         _kept(question, known, ranked, policy)
+
+
+def _parts(question: Question) -> tuple[Hashable, int, int]:
+    """What is asked but for the prompt, and how long that is, in characters and bytes."""
+    *about, chars, size = question
+    assert isinstance(chars, int)
+    assert isinstance(size, int)
+    return tuple(about), chars, size
 
 
 def _kept(question: Question, known: Understood, ranked: Ranked, policy: Policy) -> Ranked:

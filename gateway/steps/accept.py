@@ -10,6 +10,7 @@ from gateway.domain import money
 from gateway.domain.errors import InvalidRequest
 from gateway.domain.job import Wishes
 from gateway.domain.spelling import meant
+from gateway.ports.envelope import ClientHeaders, Envelope
 
 MAX_TAGS = 10
 _TAG = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,39})=([A-Za-z0-9][A-Za-z0-9._ /:@-]{0,79})", re.ASCII)
@@ -34,6 +35,16 @@ HEEDED = (
 _LONGEST_KEPT = 512
 """Characters of one client's words that are remembered."""
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+
+
+def envelope_of(headers: Mapping[str, str]) -> Envelope:
+    """Return what headers ask of the gateway; raises what reading each of them raises, in this order."""
+    if isinstance(headers, ClientHeaders) and headers.envelope is not None:
+        return headers.envelope
+    envelope = Envelope(accept(headers), idempotency_key(headers), retry_count(headers))
+    if isinstance(headers, ClientHeaders):
+        headers.envelope = envelope
+    return envelope
 
 
 def accept(headers: Mapping[str, str]) -> Wishes:

@@ -33,7 +33,10 @@ async def read_sent(context: RequestContext, accepted: Collection[str], limits: 
     plain = headers.get("content-type") == JSON and JSON in accepted and "content-encoding" not in headers
     body: Body
     if plain and context.at_hand(limits.short):
-        body = json_body.read_short(context.take(), limits, fingerprint=fingerprint)
+        like = context.like
+        body = json_body.read_short(context.take(), limits, fingerprint=fingerprint, like=like)
+        if isinstance(body, json_alike.AlikeBody) and body.alike is not like:
+            context.like = body.alike
     else:
         chunks = body_chunks(context, limits)
         body = await read_body(headers, chunks, accepted=accepted, limits=limits, fingerprint=fingerprint)

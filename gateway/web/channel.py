@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import weakref
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
+
+from gateway.web.json_alike import Alike
 
 CLOSE = (b"connection", b"close")
 
@@ -38,6 +41,8 @@ class Channel(asyncio.Protocol):
 
     transport: asyncio.Transport
     preambles = Preambles()
+    like: weakref.ref[Alike] | None = None
+    """What the last short body was like, as long as that is remembered: connections keep nothing of bodies."""
 
     def __init__(
         self,

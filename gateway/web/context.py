@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 
 from starlette.types import Receive, Scope, Send
 
 from gateway.ports import Headers, Outbound
+from gateway.web.json_alike import Alike
 from gateway.web.turn import Turn
 
 _ABORT_PATIENCE = 1.0
@@ -54,6 +56,17 @@ class RequestContext(Turn):
                 "app": self,  # makes the router raise what it refuses
             }
         return self._scope
+
+    @property
+    def like(self) -> Alike | None:
+        """What the last short body on its connection was like; clients that keep one ask for much the same."""
+        like = self._channel.like
+        return None if like is None else like()
+
+    @like.setter
+    def like(self, alike: Alike) -> None:
+        """Take note of it, for the next body."""
+        self._channel.like = weakref.ref(alike)
 
     def expect_body(self) -> None:
         """Ask for room for the body, all at once or as it is read, by whether its length is known."""

@@ -9,6 +9,8 @@ from urllib.parse import unquote
 
 import httptools
 
+from gateway.ports.envelope import ClientHeaders
+
 Fields = Sequence[tuple[bytes, bytes]]
 
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)[ \t]*\r\n", re.IGNORECASE)
@@ -26,7 +28,7 @@ class Head(NamedTuple):
     """As the router reads it, decoded."""
     raw_path: bytes
     query: bytes
-    headers: dict[str, str]
+    headers: ClientHeaders
     """By name; those of a repeated header are joined, as RFC 9110 (5.3) says. Nobody may change it."""
     length: int | None
     """Of the body in bytes, if the client named it."""
@@ -39,7 +41,7 @@ def read_head(method: bytes, version: str, target: bytes, fields: Fields, *, kee
     """Return the head of these parts; httptools.HttpParserInvalidURLError if the target is none."""
     url = httptools.parse_url(target)
     path = url.path.decode("ascii")
-    headers: dict[str, str] = {}
+    headers = ClientHeaders()
     for raw_name, raw_value in fields:
         name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
@@ -101,6 +103,8 @@ class Again:
         if len(body) != length:
             return None
         if length != head.length:
-            headers = {**head.headers, "content-length": digits.decode()}
+            headers = ClientHeaders(head.headers)
+            headers["content-length"] = digits.decode()
+            headers.envelope = head.headers.envelope  # in which the length of the body has no say
             head = head._replace(headers=headers, length=length)
         return head, body

@@ -17,7 +17,7 @@ from gateway.domain.fresh import fresh_hex
 from gateway.domain.memory import Memory
 from gateway.ports import Body, Inputs, Rendered
 from gateway.web.form_fields import IMAGE_URLS
-from gateway.web.json_scan import sound_inside
+from gateway.web.json_scan import is_plain, sound_inside
 from gateway.web.limits import BodyLimits
 
 CONTENT_TYPE = "application/json"
@@ -46,8 +46,10 @@ class Specimen(Body, Protocol):
 class Alike:
     """What bodies are that differ in their prompt alone, by a number of their own."""
 
-    def __init__(self, specimen: Specimen, limits: BodyLimits) -> None:
+    def __init__(self, specimen: Specimen, limits: BodyLimits, before: bytes, after: bytes) -> None:
         self.number = next(_serial)
+        self._before, self._after = before, after
+        self._shortest = len(before) + len(after)
         self.again = False  # most of what is made up of other things than a prompt never comes again
         self.specimen = specimen
         self.fields = specimen.fields
@@ -55,6 +57,21 @@ class Alike:
         self.mask = specimen.mask
         self.limits = limits
         self._around: dict[str, tuple[bytes, bytes]] = {}
+
+    def another(self, data: bytes, limits: BodyLimits, fingerprint: str | None) -> AlikeBody | None:
+        """Return a body that is like this one, with a prompt that has no escapes; None for any other."""
+        before, after = self._before, self._after
+        if limits is not self.limits or not (data.startswith(before) and data.endswith(after)):
+            return None
+        written = data[len(before) : -len(after)]
+        if len(data) < self._shortest or not is_plain(written):
+            return None
+        try:
+            prompt = written.decode()
+        except UnicodeDecodeError:
+            return None
+        self.again = True
+        return AlikeBody(self, data, prompt, written, fingerprint)
 
     def around(self, changes: Mapping[str, object]) -> tuple[bytes, bytes]:
         """Return what stands before the prompt and after it, once fields are changed, but not that one."""
@@ -77,7 +94,7 @@ class AlikeBody:
     """Implements `ports.Body` by a body that it is like, and a prompt of its own: as text, and as it was written."""
 
     encoding: Literal["json"] = "json"
-    __slots__ = ("_alike", "_data", "_written", "fields", "fingerprint", "images", "likeness", "mask")
+    __slots__ = ("_data", "_written", "alike", "fields", "fingerprint", "images", "likeness", "mask")
 
     def __init__(self, alike: Alike, data: bytes, prompt: str, written: bytes, fingerprint: str | None) -> None:
         self.likeness = alike.number if alike.again else None
@@ -85,7 +102,7 @@ class AlikeBody:
         self.images = alike.images
         self.mask = alike.mask
         self.fingerprint = fingerprint
-        self._alike = alike
+        self.alike = alike
         self._data = data
         self._written = written
 
@@ -94,15 +111,15 @@ class AlikeBody:
         if not changes and IMAGE_URLS not in self.fields:
             data = self._data
         elif PROMPT in changes:
-            data = self._alike.specimen.written(changes).encode()
+            data = self.alike.specimen.written(changes).encode()
         else:
-            before, after = self._alike.around(changes)
+            before, after = self.alike.around(changes)
             data = before + self._written + after
         return Rendered(CONTENT_TYPE, len(data), lambda: _one(data), whole=data)
 
     async def inputs(self) -> Inputs:
         """Return the images it names; InvalidRequest if one of them is none."""
-        return await self._alike.specimen.inputs()
+        return await self.alike.specimen.inputs()
 
     async def aclose(self) -> None:
         """Nothing but memory is held."""
@@ -154,6 +171,6 @@ def _first(
         return None
     if specimen.fields.get(PROMPT) != _MARKER:
         return None  # what was found stands somewhere else
-    alike = Alike(specimen, limits)
+    alike = Alike(specimen, limits, before, after)
     _known.keep((before, after, id(limits)), alike, len(before) + len(after) + _WEIGHT)
     return alike

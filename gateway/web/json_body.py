@@ -14,7 +14,7 @@ from gateway.ports import Inputs, Rendered
 from gateway.spool import Spool
 from gateway.web.form_fields import IMAGE_URLS, IMAGES, MASK, OVERLAYS, READ_HERE, REFERENCES, SINGLE, other_spelling
 from gateway.web.inputs import JsonInputs
-from gateway.web.json_alike import CONTENT_TYPE, AlikeBody, find_alike
+from gateway.web.json_alike import CONTENT_TYPE, Alike, AlikeBody, find_alike
 from gateway.web.json_object import Member, read_object
 from gateway.web.json_scan import LongString, Scanner
 from gateway.web.limits import BodyLimits
@@ -190,9 +190,13 @@ async def read_json(
     return read_short(data, limits, fingerprint=fingerprint)
 
 
-def read_short(data: bytes, limits: BodyLimits, *, fingerprint: bool) -> JsonBody | AlikeBody:
-    """Read a short body that is here; raises as `read_json`."""
+def read_short(
+    data: bytes, limits: BodyLimits, *, fingerprint: bool, like: Alike | None = None
+) -> JsonBody | AlikeBody:
+    """Read a short body that is here, and probably is like another one; raises as `read_json`."""
     digest = hashlib.sha256(data).hexdigest() if fingerprint else None
+    if like is not None and (body := like.another(data, limits, digest)) is not None:
+        return body
     return find_alike(data, limits, _in_memory, digest) or _in_memory(data, limits, digest)
 
 

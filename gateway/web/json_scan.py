@@ -24,8 +24,8 @@ _CONTENT = re.compile(
 )
 """The inside of a JSON string, as far as it is sound: no bare control character, no half of a surrogate pair."""
 _NOT_PLAIN = bytes(range(_SPACE)) + b"\\"
-_PLAIN_ALONE = bytes.maketrans(_NOT_PLAIN, bytes([_QUOTE] * len(_NOT_PLAIN)))
-"""Changes the inside of a string that cannot be taken as it is written."""
+_PLAIN_ALONE = bytes.maketrans(_NOT_PLAIN + b'"', bytes([_QUOTE] * len(_NOT_PLAIN)) + b"\\")
+"""Changes what cannot be taken as it is written for the inside of a string."""
 # No possessive group: see above.
 _PLAIN = re.compile(rb'[^"\\\x00-\x08\x0b\x0c\x0e-\x1f]*+(?:"[^"\\\x00-\x1f]*+"[^"\\\x00-\x08\x0b\x0c\x0e-\x1f]*+)*')
 """A body whose strings all end, and have no escapes in them."""
@@ -34,6 +34,11 @@ _SHORT, _FEW = 4096, 16
 _BRACKET = re.compile(rb"[\[\]{}]")
 _OPENING = b"[{"
 _DECODER = codecs.getincrementaldecoder("utf-8")
+
+
+def is_plain(inside: bytes) -> bool:
+    """Tell whether this is the inside of a string, all of it, in which nothing is escaped."""
+    return inside.translate(_PLAIN_ALONE) == inside
 
 
 def sound_inside(data: bytes, start: int) -> bytes:

@@ -90,9 +90,10 @@ class Turn:
         if self.disconnected:
             self.task.cancel()
 
-    def spare(self, left: Callable[[], None]) -> None:
-        """Call `left` once the client is gone, and cancel nothing, until it is watched again."""
+    def spare(self, left: Callable[[], None]) -> asyncio.Task[None]:
+        """Call `left` once the client is gone, in place of cancelling its task, until it is watched again; the task."""
         self._spared = left
+        return self.task
 
     def unwatch(self) -> None:
         """Let its task go on without its client."""

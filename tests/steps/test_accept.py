@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gateway.domain.errors import InvalidRequest
-from gateway.steps.accept import accept, idempotency_key, retry_count
+from gateway.ports.envelope import ClientHeaders
+from gateway.steps.accept import accept, envelope_of, idempotency_key, retry_count
 
 
 @pytest.mark.parametrize("key", ["a", " ", "~", "order 17/3", "k" * 255])
@@ -104,3 +105,24 @@ def test_what_cannot_be_read_is_refused_each_time() -> None:
     for _ in range(2):
         with pytest.raises(InvalidRequest, match="X-Gateway-Degrade"):
             accept({"x-gateway-degrade": "sometimes"})
+
+
+def test_headers_that_come_again_are_read_once() -> None:
+    """What they say is found in one envelope, which a connection's headers keep and others do not."""
+    said = {"x-gateway-lane": "fast", "idempotency-key": "order 17", "x-stainless-retry-count": "2"}
+    headers = ClientHeaders(said)
+    envelope = envelope_of(headers)
+    assert (envelope.wishes, envelope.idempotency_key, envelope.retries) == (accept(said), "order 17", 2)
+    assert envelope_of(headers) is envelope
+    assert envelope_of(said) == envelope
+    assert envelope_of(said) is not envelope
+
+
+@pytest.mark.parametrize("said", [{"x-gateway-degrade": "sometimes"}, {"idempotency-key": ""}])
+def test_headers_that_are_refused_are_refused_each_time(said: dict[str, str]) -> None:
+    """Nothing is kept of them."""
+    headers = ClientHeaders(said)
+    for _ in range(2):
+        with pytest.raises(InvalidRequest):
+            envelope_of(headers)
+    assert headers.envelope is None

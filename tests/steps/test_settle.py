@@ -69,6 +69,19 @@ def test_without_usage_the_estimate_is_the_cost(problem: str) -> None:
     assert made.facts["usage_problem"] == problem
 
 
+@pytest.mark.parametrize("beyond", [-1, 0, 1])
+def test_usage_is_believed_to_the_token_whatever_row_prices_it(beyond: int) -> None:
+    """Ten times the worst case is the bound, also where one row is both the vendor's price and the route's."""
+    asked = quote()
+    assert asked.route_price is asked.official_price
+    apart = replace(asked, official_price=replace(asked.official_price))
+    most = 10 * min(asked.worst.route, asked.worst.official) // 30_000
+    told = whole(usage=Usage(image_out=most + beyond))
+    made = settle("r", 1, asked, told, ONE)
+    assert made == settle("r", 1, apart, told, ONE)
+    assert (made.source is CostSource.USAGE) is (beyond <= 0)
+
+
 @pytest.mark.parametrize("own", [route("main"), route("by-image", prices=(TIERS,))], ids=["by tokens", "by the image"])
 def test_usage_that_nobody_would_bill_is_not_believed(own: Route) -> None:
     """Far above the worst case it is the provider's mistake, in every view; a little above, it is booked in full."""

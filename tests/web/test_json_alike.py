@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway.domain.errors import GatewayError
 from gateway.ports import Body
 from gateway.web.json_alike import AlikeBody
-from gateway.web.json_body import JsonBody, read_json
+from gateway.web.json_body import JsonBody, read_json, read_short
 from gateway.web.limits import BodyLimits
 from tests.web.recording import in_pieces
 
@@ -124,6 +124,30 @@ async def test_what_only_looks_like_a_prompt_is_none(data: bytes) -> None:
     for letter in (b"x", b"xy", b"", b"x"):
         changed = data.replace(b'"x"', b'"' + letter + b'"')
         assert await known(changed) == await alone(changed)
+
+
+@pytest.mark.parametrize(
+    "prompt", [b"pear", b"", b"\xc3\xa9", b'\\"pear\\"', b'p", "n": 2, "user": "u', b'p"', b"a\nb", b"\xff", b"\\"]
+)
+@pytest.mark.parametrize("around", [FREE, b'{"n": 1, "prompt":"a red apple"}'])
+async def test_a_body_is_read_by_the_one_before_it_on_its_connection(around: bytes, prompt: bytes) -> None:
+    """It says what it says by itself, whatever its prompt is made of; one with other text around it is not read so."""
+    first = read_short(around, LIMITS, fingerprint=False)
+    assert isinstance(first, AlikeBody)
+    like = first.alike
+    data = around.replace(b"a red apple", prompt)
+    try:
+        *facts, content, inputs = await told(read_short(data, LIMITS, fingerprint=False, like=like))
+        assert isinstance(content, list)
+        found: Told = (*facts, [each.rstrip() for each in content], inputs)
+    except GatewayError as error:
+        found = error.code, error.message, error.param
+    assert found == await alone(data)
+    shared = around.replace(b'"a red apple"', b'"')  # one quote, that before the prompt and that after it
+    others = (around[:-1], around + b" ", b" " + around, around[: around.index(b"apple")], shared, b"", b'"')
+    assert [like.another(other, LIMITS, None) for other in others] == [None] * len(others)
+    assert like.another(around, BodyLimits(), None) is None
+    assert like.another(around, LIMITS, None) is not None
 
 
 async def test_bodies_are_alike_that_differ_in_their_prompts_alone() -> None:

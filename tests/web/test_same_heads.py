@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httptools
 import pytest
@@ -12,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.ports import Outbound
+from gateway.steps.accept import envelope_of
 from gateway.web.app import create_app
 from gateway.web.head import Again, Head, read_head
+from gateway.web.json_alike import AlikeBody, find_alike
 from gateway.web.shedding import Capacity, Shedding
 from tests.web.raw import HOST, JSON_BODY, connection, post, read_reply
 from tests.web.recording import RecordingGateway, serving
@@ -157,6 +160,44 @@ async def test_what_is_too_long_or_too_much_is_refused_all_the_same() -> None:
             assert (await read_reply(reader)).status == 503
             held.set()
     assert told == ["bodies"]
+
+
+async def test_a_body_is_read_by_that_before_it_where_they_are_alike(
+    port: int, gateway: RecordingGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the first on a connection is looked for among all others, one of another kind, and one with escapes."""
+    looked: list[bytes] = []
+
+    def looking(data: bytes, *how: Any) -> AlikeBody | None:
+        looked.append(data)
+        return find_alike(data, *how)
+
+    monkeypatch.setattr("gateway.web.json_body.find_alike", looking)
+    other = b'{"n": 1, "prompt": "e"}'
+    bodies = [*map(body, ("a", "bb", 'c"c', "d")), other, other, body("f")]
+    assert await ask(port, *(post(body=each) for each in bodies)) == [200] * 7
+    assert looked == [body("a"), body('c"c'), other, body("f")]
+    assert [seen.rendered for seen in gateway.seen] == bodies
+
+
+def test_what_was_read_of_a_head_is_kept_with_it() -> None:
+    """With another length of the body, too; the head that says otherwise has an envelope of its own."""
+    again = known(FIRST)
+    assert again is not None
+    envelopes = []
+    for prompt in ("a", "bb", "a"):
+        found = again.match(post(body=body(prompt), extra=KEY % b"sk-one" + b"X-Trace: 1\r\n"))
+        assert found is not None
+        head, _ = found
+        assert head.headers["content-length"] == str(len(body(prompt)))
+        envelopes.append(envelope_of(head.headers))
+    assert envelopes == [envelopes[0]] * 3
+    whole = again.match(FIRST)
+    assert whole is not None
+    kept = envelope_of(whole[0].headers)
+    found = again.match(post(body=body("ccc"), extra=KEY % b"sk-one" + b"X-Trace: 1\r\n"))
+    assert found is not None
+    assert envelope_of(found[0].headers) is kept
 
 
 def known(first: bytes) -> Again | None:
