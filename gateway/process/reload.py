@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from gateway.config.fingerprint import fingerprint
+from gateway.config.fingerprint import Fingerprint, fingerprint
 from gateway.config.load import Loaded, load_policy
 from gateway.domain.errors import InvalidRequest
 from gateway.process.app import Application
@@ -16,6 +16,8 @@ from gateway.process.today import today
 log = logging.getLogger("gateway.policy")
 
 POLL_SECONDS = 0.5
+TRIES = 5
+"""How often files that change meanwhile are read again."""
 
 
 class PolicyReloader:
@@ -51,10 +53,7 @@ class PolicyReloader:
         """Read the policy now and serve by it if it checks; every problem is logged otherwise."""
         async with self._reading:
             self._wanted.clear()
-            self._seen = await asyncio.to_thread(fingerprint, self._directory)
-            loaded = await asyncio.to_thread(
-                load_policy, self._directory, environ=self._environ, secrets="required", today=today()
-            )
+            loaded = await self._read()
         if loaded.policy is not None:
             self._application.adopt(loaded.policy)
         else:
@@ -63,6 +62,22 @@ class PolicyReloader:
             for problem in loaded.problems:
                 log.error("policy problem: %s", problem)
         return loaded
+
+    async def _read(self) -> Loaded:
+        """Read the files, again if one was written meanwhile: it may have been seen half, or empty."""
+        loaded = await self._load(await asyncio.to_thread(fingerprint, self._directory))
+        for _ in range(TRIES):
+            now = await asyncio.to_thread(fingerprint, self._directory)
+            if now == self._seen:
+                break
+            loaded = await self._load(now)
+        return loaded
+
+    async def _load(self, seen: Fingerprint) -> Loaded:
+        self._seen = seen
+        return await asyncio.to_thread(
+            load_policy, self._directory, environ=self._environ, secrets="required", today=today()
+        )
 
     async def answer(self, _: Mapping[str, str]) -> object:
         """Reload for the admin plane; InvalidRequest lists what is wrong."""

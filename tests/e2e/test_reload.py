@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from gateway.config.load import load_policy
+from gateway.ledger.store import store_url
+from gateway.process.app import Settings, running_application
+from gateway.process.reload import PolicyReloader
+from gateway.process.today import today
 from gateway.sandbox.client import Sandbox
 from tests.e2e.policies import ONE_ACCOUNT
 from tests.e2e.stack import Stack, fetch, running_gateway, wait_until
@@ -64,3 +70,51 @@ def test_hangup_and_the_admin_plane_reload_too(own: Stack) -> None:
     assert (refused.status, refused.error["code"]) == (400, "invalid_policy")
     assert any("nonsense" in problem for problem in refused.error["problems"])
     assert own.post("/v1/images/generations", {"prompt": "x", "quality": "low"}).status == 200
+
+
+PROVIDER = """
+providers:
+  main: {kind: openai, base_url: "http://127.0.0.1:1/v1", api_key: "${KEY}"}
+"""
+WHOLE = (
+    PROVIDER
+    + """
+routes:
+  main: {provider: main, model: gpt-image-2, upstream_model: gpt-image-2-2026-04-21}
+job_types:
+  draft: {routes: [main]}
+projects:
+  team: {job_types: [draft], default_job_type: draft, budgets: [{window: total, limit: "1"}]}
+"""
+)
+
+
+class WritesMeanwhile(dict[str, str]):
+    """An environment; when it is asked for anything, whoever writes the policy gets to the end of it."""
+
+    def __init__(self, policy: Path) -> None:
+        super().__init__(KEY="sk-1")
+        self._policy = policy
+
+    def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]  # as it is asked
+        """Look a name up."""
+        self._policy.write_text(WHOLE)
+        return super().get(name, default)
+
+
+async def test_a_file_that_is_read_half_written_is_read_again(tmp_path: Path) -> None:
+    """What an editor had only begun to write checks, and has no project: nobody is refused for it."""
+    directory = tmp_path / "policy"
+    directory.mkdir()
+    (directory / "policy.yaml").write_text(WHOLE)
+    policy = load_policy(directory, environ={"KEY": "sk-1"}, today=today()).policy
+    assert policy is not None
+    settings = Settings(data=tmp_path / "data")
+    with store_url("embedded:", settings.data) as url:
+        async with running_application(settings, policy, url) as application:
+            (directory / "policy.yaml").write_text(PROVIDER)
+            reloader = PolicyReloader(application, directory, WritesMeanwhile(directory / "policy.yaml"))
+            loaded = await reloader.reload()
+            assert loaded.policy is not None
+            assert application.policy is loaded.policy
+            assert "team" in application.policy.projects
