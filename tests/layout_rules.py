@@ -6,6 +6,7 @@ import ast
 import re
 import sys
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 LAYERS = (
@@ -102,8 +103,9 @@ class Module:
                 yield from ((f"{base}.{alias.name}", node.lineno) for alias in node.names)
 
 
+@lru_cache(maxsize=1)
 def modules(package: Path) -> list[Module]:
-    """Return every module below a package's folder."""
+    """Return every module below a package's folder, read once for rules that are asked one after the other."""
     return [Module(package, path) for path in sorted(package.rglob("*.py"))]
 
 
