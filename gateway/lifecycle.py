@@ -46,7 +46,7 @@ from gateway.routing.asynchrony import Guard, Later, plain_guard
 from gateway.routing.decision import Asked, project_of
 from gateway.routing.explanation import Balances, explanation_now
 from gateway.routing.rehearsal import Decided
-from gateway.steps.accept import envelope_of
+from gateway.steps.accept import accept, envelope_of
 from gateway.steps.authenticate import authenticate
 from gateway.steps.write import OF_THE_ROUTE
 from gateway.tasks.service import Desk
@@ -175,7 +175,12 @@ class Lifecycle:
 
     async def _admit(self, inbound: Inbound, exchange: Exchange, setup: Setup) -> tuple[Admitted, Later | None]:
         """Everything before money: who, what, where and at what price; and whether it is to be answered later."""
-        envelope, keyring = envelope_of(inbound.headers), self._keyring
+        keyring = self._keyring
+        try:
+            envelope = envelope_of(inbound.headers)
+        except InvalidRequest:
+            exchange.wishes = accept(inbound.headers)  # if it is not they that cannot be read: tags are logged
+            raise
         exchange.wishes = envelope.wishes
         caller = keyring.known(envelope.mark) or await authenticate(inbound.headers, keyring, envelope)
         exchange.caller = caller

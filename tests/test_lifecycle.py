@@ -14,7 +14,7 @@ import pytest
 
 from gateway.domain.budget import Budget, Scope, Window
 from gateway.domain.caller import Caller
-from gateway.domain.errors import InternalError
+from gateway.domain.errors import InternalError, InvalidRequest
 from gateway.domain.job import Operation
 from gateway.domain.policy import Policy, Project
 from gateway.domain.settlement import Reading
@@ -27,6 +27,7 @@ from gateway.ports import Body, Headers, Inbound
 from gateway.ports.provider import Answer, Call
 from gateway.routing.explanation import record
 from tests.builders import TODAY, policy, route
+from tests.rig import rigged
 from tests.steps.test_classify import FieldsOnly
 
 BUDGET = Budget(Scope(), Window.TOTAL, 10_000_000)
@@ -139,3 +140,12 @@ async def test_a_fault_of_ours_ends_the_hold_as_presumed_spent(tmp_path: Path, *
     assert (balance.held, balance.used > 0) == (0, True)
     assert body.closed
     assert provider.answer.closed is not in_send
+
+
+async def test_who_is_refused_for_another_header_is_logged_with_its_tags(tmp_path: Path) -> None:
+    """What can be read of a request tells whoever looks into it whose it was."""
+    async with rigged(tmp_path) as rig:
+        with pytest.raises(InvalidRequest, match="Idempotency-Key"):
+            await rig.ask(rig.inbound("x" * 300, x_gateway_tags="team=web"))
+        [event] = rig.events.finished()
+        assert (event.status, event.tags) == (400, {"team": "web"})

@@ -89,7 +89,6 @@ class Received:
                 told = "the answer's headers are too large" if too_large else str(error)
                 raise httpx.RemoteProtocolError(told) from None
             self._surplus = True
-            return
         if self.in_head:
             self._head_received += len(data)
             if self._head_received > MAX_HEADER_BYTES:

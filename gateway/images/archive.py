@@ -9,6 +9,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -33,6 +34,8 @@ MOST_WAITING = 64
 """Answers that may wait for their turn, each on disk meanwhile."""
 BUSY = "busy"
 """Why images are not kept that came while too many waited."""
+LAST_SECONDS = 1.0
+"""For the note of a request whose time is up: a storage may take far longer."""
 _LONGEST_NOTE = 1024 * 1024
 
 
@@ -194,12 +197,19 @@ class RequestArchive:
         if not kept:
             return
         whole = not linked or not images  # else nobody can tell their order
-        told = [{"id": each.name, "bytes": each.length, "type": each.media_type} for each in kept]
         try:
             if self.cached and whole and self.exchange.cache_key is not None:
                 await self.archives.cache.keep(self.exchange, document, kept)
-        finally:  # they take room, whatever came of the cache
-            await self.archives.note(self.exchange.inbound.request_id, {"project": self.project, "assets": told})
+        except BaseException:  # they take room all the same; but whoever stops has no time
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LAST_SECONDS):
+                    await self._note(kept)
+            raise
+        await self._note(kept)
+
+    async def _note(self, kept: Sequence[Kept]) -> None:
+        told = [{"id": each.name, "bytes": each.length, "type": each.media_type} for each in kept]
+        await self.archives.note(self.exchange.inbound.request_id, {"project": self.project, "assets": told})
 
 
 async def _once(content: bytes) -> AsyncIterator[bytes]:

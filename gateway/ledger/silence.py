@@ -23,6 +23,8 @@ class Silence:
     def __init__(self, span: float, on_silence: Callable[[], None] | None, on_pause: Callable[[float], None]) -> None:
         self.tick = span / TICKS
         """Seconds; whoever is later than that stood still."""
+        self.lasts = False
+        """Whether nothing has been heard since it was last called silence."""
         self._on_silence = on_silence
         self._on_pause = on_pause
         self._waiting = 0
@@ -44,11 +46,11 @@ class Silence:
 
     def heard(self) -> None:
         """The store said something."""
-        self._counted = 0
+        self._counted, self.lasts = 0, False
 
     def answered(self) -> None:
         """It said what something waited for, which waits no longer."""
-        self._counted = 0
+        self._counted, self.lasts = 0, False
         self._waiting -= 1
 
     def close(self) -> None:
@@ -72,6 +74,6 @@ class Silence:
         if not punctual:
             self._on_pause(late)
         elif self._counted >= TICKS and self._on_silence is not None:
-            self._counted = 0
+            self._counted, self.lasts = 0, True
             self._on_silence()
         self._wind(self._due if punctual else None)

@@ -199,7 +199,7 @@ class Store:
             return await self._servers.send(command, repeatable=True, on_away=_no_matter)
 
     def _too_late(self) -> LedgerUnavailable:
-        if self._embedded:  # its disk was waited for
+        if self._embedded and self._silence.lasts:  # its disk was waited for
             self._breaker.open(f"no answer in {self._deadline:g} s")
         return LedgerUnavailable(self._breaker.reason or f"store {self.where}: no answer in {self._deadline:g} s")
 

@@ -42,11 +42,11 @@ class Tally:
         self._number += 1
         return self._number
 
-    def did(self, number: int, done: int, before: str) -> None:
+    def did(self, number: int, done: int, before: int) -> None:
         """Take note of an operation that was done: what was `done` when it was asked for, and what the store had."""
         self.done = max(self.done, number)
         lost = self._losses.count
-        if int(before) < done:
+        if before < done:
             self._on_doubt(certainly=True)
         elif lost != self._lost:
             self._on_doubt(certainly=False)

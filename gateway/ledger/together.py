@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
+from gateway.ledger.errors import LedgerRefused
 from gateway.ledger.running import Running
 from gateway.ledger.script import Script
 from gateway.ledger.store import Store
@@ -110,7 +111,7 @@ class Together:
         number, done = tally.next(), tally.done
         script, keys, args = _whole(what, tally, number)
         reply = await self._store.run(script, (*keys, *call.keys), (*args, *call.args), repeatable=True)
-        before, own = _parts(what, reply)
+        before, [own] = _parts(what, reply, 1)
         tally.did(number, done, before)
         return own
 
@@ -161,10 +162,11 @@ class Together:
             _fail(groups, replies)
             return
         for group, number, reply in zip(groups, numbers, replies, strict=True):
-            if isinstance(reply, Exception):
-                _tell(group, [reply] * len(group))
+            try:
+                before, parts = _parts(group[0].what, reply, len(group))
+            except LedgerRefused as error:
+                _tell(group, [error] * len(group))
             else:
-                before, *parts = _parts(group[0].what, reply)
                 _tell(group, parts)
                 self._tally.did(number, done, before)
 
@@ -220,10 +222,15 @@ def _words(group: Sequence[Call], tally: Tally, number: int) -> list[str]:
     return ["EVALSHA", script.sha, str(len(keys)), *keys, *args]
 
 
-def _parts(what: What, reply: Any) -> Sequence[Any]:
-    """Return what a reply consists of: how far this instance's operations got, then what each call gets."""
-    parts: Sequence[Any] = reply if isinstance(what, Script) else reply.split("\n")
-    return parts
+def _parts(what: What, reply: Any, count: int) -> tuple[int, Sequence[Any]]:
+    """Return how far this instance's operations got, and what each call gets; LedgerRefused if the reply is none."""
+    try:
+        before, *parts = reply if isinstance(what, Script) else reply.split("\n")
+        if len(parts) == count:
+            return int(before), parts
+    except (AttributeError, TypeError, ValueError) as error:
+        raise LedgerRefused(f"the store's reply is none to what was asked: {reply!r:.200}") from error
+    raise LedgerRefused(f"the store's reply is none to what was asked: {reply!r:.200}")
 
 
 def _tell(group: Sequence[Call], parts: Sequence[Any]) -> None:

@@ -96,7 +96,7 @@ class Again:
             return None
         end = data.find(self._after, self._start, self._furthest)
         digits = data[self._start : end]
-        if end < 0 or not digits.isdigit():
+        if end < 0 or not digits.isdigit() or digits.startswith(b"0"):
             return None
         body = data[end + self._rest :]
         length = int(digits)

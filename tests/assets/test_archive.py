@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import inspect
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +21,8 @@ from gateway.observe.event import Event
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 )
+
+PATIENT = 20.0
 
 
 class Deaf:
@@ -46,6 +48,15 @@ async def test_what_finds_too_much_waiting_is_let_go_of(tmp_path: Path) -> None:
     assert await archives.noted("req_1") is None
 
 
+async def image() -> AsyncIterator[bytes]:
+    """One of an answer."""
+    yield PNG
+
+
+async def free() -> None:
+    """Nothing is to be freed."""
+
+
 class NeverKeeps(AnswerCache):
     """A cache whose storage does not answer."""
 
@@ -60,18 +71,32 @@ async def test_what_is_kept_is_noted_though_the_cache_is_not_done(tmp_path: Path
     linker = Linker(StoredImages(blobs, dict), Signer(b"s" * 32))
     archives = Archives(linker, blobs, NeverKeeps(blobs, linker, Deaf()))
     exchange: Any = SimpleNamespace(links=None, cache_key="x", inbound=SimpleNamespace(request_id="req_1"))
-
-    async def image() -> AsyncIterator[bytes]:
-        yield PNG
-
-    async def free() -> None:
-        pass
-
     RequestArchive(archives, exchange, "team", cached=True).take([image], {"data": [{}]}, free)
     await archives.aclose(0.2)
     noted = await archives.noted("req_1")
     assert noted is not None
     assert [each["bytes"] for each in noted["assets"]] == [len(PNG)]
+
+
+class Hangs(BlobsOnDisk):
+    """A storage that takes images, and no notes."""
+
+    async def put(self, name: str | Callable[[], str], content: AsyncIterator[bytes], *, durable: bool = True) -> int:
+        """Take what is named by its content alone."""
+        if isinstance(name, str):
+            await asyncio.Event().wait()
+        return await super().put(name, content, durable=durable)
+
+
+async def test_a_storage_that_hangs_holds_up_no_stop(tmp_path: Path) -> None:
+    """What is cancelled at the end of its time is given a second more, not as long as a storage may take."""
+    blobs = Hangs(tmp_path)
+    linker = Linker(StoredImages(blobs, dict), Signer(b"s" * 32))
+    archives = Archives(linker, blobs, NeverKeeps(blobs, linker, Deaf()))
+    exchange: Any = SimpleNamespace(links=None, cache_key="x", inbound=SimpleNamespace(request_id="req_1"))
+    RequestArchive(archives, exchange, "team", cached=True).take([image], {"data": [{}]}, free)
+    async with asyncio.timeout(PATIENT):
+        await archives.aclose(0.2)
 
 
 async def _until(event: asyncio.Event) -> None:

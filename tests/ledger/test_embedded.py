@@ -256,6 +256,21 @@ async def test_a_crowd_waits_no_longer_than_one_does(tmp_path: Path) -> None:
         await store.aclose()
 
 
+async def test_one_call_that_takes_long_refuses_nobody_else(tmp_path: Path) -> None:
+    """It is given up; a server that answers all others is not away."""
+    with embedded_store(tmp_path) as url:
+        store = Store(url, deadline=0.5)
+        late = asyncio.create_task(store.execute("XREAD", "BLOCK", "3000", "STREAMS", "nothing", "$"))
+        while not late.done():
+            await store.execute("PING")
+            await asyncio.sleep(0.005)
+        for _ in range(20):
+            await store.execute("PING")
+        with pytest.raises(LedgerUnavailable, match="no answer in"):
+            await late
+        await store.aclose()
+
+
 @contextmanager
 def server_of_ones_own(directory: Path) -> Iterator[Path]:
     """A server whose files have the names of an embedded one's; yields its socket."""

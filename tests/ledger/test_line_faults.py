@@ -9,9 +9,10 @@ from contextlib import asynccontextmanager
 import pytest
 import uvloop
 
+from gateway.ledger.errors import LedgerRefused
 from gateway.ledger.script import Script
 from gateway.ledger.store import Store
-from gateway.ledger.together import Call
+from gateway.ledger.together import Call, Shared
 from tests.ledger.fake_server import OK, read_command
 from tests.ledger.tallied import DONE, tallied
 
@@ -65,6 +66,34 @@ def test_a_greeting_that_is_no_text(loop: Callable[[], asyncio.AbstractEventLoop
 
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(proof())
+
+
+@pytest.mark.parametrize(
+    "reply", [b":1\r\n", b"$-1\r\n", b"$1\r\n0\r\n", b"*1\r\n$1\r\n0\r\n", b"$3\r\nx\nA\r\n"], ids=repr
+)
+async def test_a_reply_that_is_none_to_what_was_asked(reply: bytes) -> None:
+    """Calls that went together are refused, each by itself, and what is asked afterwards is done."""
+    faulty = asyncio.Event()
+    faulty.set()
+
+    def says(number: int, word: str) -> bytes:
+        if word == "CLIENT":
+            return OK
+        return reply if faulty.is_set() else DONE
+
+    async with asyncio.timeout(PATIENT), serving(says) as store:
+        calls = tallied(store)
+        both = Shared(ADD, ("k",), ("a",))
+        group = [Call(both, [f"k{number}"], ["a"]) for number in range(2)]
+        for call in group:
+            calls.put(call)
+        for call in group:
+            assert isinstance(await call.reply, LedgerRefused)
+            with pytest.raises(LedgerRefused, match="none to what was asked"):
+                await calls.by_itself(call)
+        faulty.clear()
+        calls.put(after := Call(ADD, ["k"], ["a"]))
+        assert await after.reply == "OK"
 
 
 async def test_a_line_to_a_former_primary_is_given_up() -> None:

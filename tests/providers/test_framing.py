@@ -121,6 +121,28 @@ async def test_an_answer_that_is_plain(transport: Transport, status: int, answer
 
 
 @pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nX-Empty:\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\n\r\n",
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("behind", [b"x", b"\0", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong"], ids=repr)
+async def test_what_stands_behind_an_answer_takes_nothing_from_it(
+    transport: Transport, answer: bytes, behind: bytes
+) -> None:
+    """What came whole was paid for. The connection is not used again."""
+    async with serving(partial(saying, answer=answer + behind)) as server:
+        assert await exchange(transport, post(server.url, b"x")) == (200, b"{}")
+        assert await exchange(transport, post(server.url, b"x")) == (200, JSON.encode())
+        assert server.accepted == 2
+
+
+@pytest.mark.parametrize(
     "head",
     [
         b"X-Empty:\r\nContent-Length: 100",

@@ -270,6 +270,13 @@ _PIECES = [
 ]
 
 
+def test_a_length_with_a_zero_before_it_is_left_to_the_parser() -> None:
+    """It is no other number, and another header."""
+    again = known(FIRST)
+    assert again is not None
+    assert again.match(FIRST.replace(b"Length: 15", b"Length: 015")) is None
+
+
 @settings(max_examples=1000, deadline=None)
 @given(st.data())
 def test_what_is_recognised_is_what_the_parser_reads(data: st.DataObject) -> None:
