@@ -97,6 +97,7 @@ async def test_a_storage_that_hangs_holds_up_no_stop(tmp_path: Path) -> None:
     RequestArchive(archives, exchange, "team", cached=True).take([image], {"data": [{}]}, free)
     async with asyncio.timeout(PATIENT):
         await archives.aclose(0.2)
+    assert await archives.noted("req_1") is None
 
 
 async def _until(event: asyncio.Event) -> None:
