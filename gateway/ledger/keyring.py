@@ -61,7 +61,7 @@ class RedisKeyring:
         return await self._look_up(key, mark) if caller is None else caller
 
     def mark(self, key: str) -> bytes:
-        """Return a hash of this process alone: no key stays in memory."""
+        """Return a hash of this process alone: no key is remembered here."""
         return hashlib.blake2b(key.encode(errors="surrogatepass"), key=self._salt).digest()
 
     def known(self, mark: bytes) -> Caller | None:

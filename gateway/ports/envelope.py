@@ -16,7 +16,7 @@ class Envelope:
     retries: int | None
     """How often the client's library has repeated the request so far, if it counts."""
     mark: bytes = b""
-    """None while nobody was found to be their sender."""
+    """Empty while nobody was found to be their sender."""
 
 
 class ClientHeaders(dict[str, str]):

@@ -65,13 +65,18 @@ class NeverKeeps(AnswerCache):
         await asyncio.Event().wait()
 
 
-async def test_what_is_kept_is_noted_though_the_cache_is_not_done(tmp_path: Path) -> None:
-    """Images take room, and the record of their request tells of them, whatever comes of the cache."""
-    blobs = BlobsOnDisk(tmp_path)
+def keeping_one(blobs: BlobsOnDisk) -> Archives:
+    """Archives that keep an image of `req_1`, whose cache is never done."""
     linker = Linker(StoredImages(blobs, dict), Signer(b"s" * 32))
     archives = Archives(linker, blobs, NeverKeeps(blobs, linker, Deaf()))
     exchange: Any = SimpleNamespace(links=None, cache_key="x", inbound=SimpleNamespace(request_id="req_1"))
     RequestArchive(archives, exchange, "team", cached=True).take([image], {"data": [{}]}, free)
+    return archives
+
+
+async def test_what_is_kept_is_noted_though_the_cache_is_not_done(tmp_path: Path) -> None:
+    """Images take room, and the record of their request tells of them, whatever comes of the cache."""
+    archives = keeping_one(BlobsOnDisk(tmp_path))
     await archives.aclose(0.2)
     noted = await archives.noted("req_1")
     assert noted is not None
@@ -90,11 +95,7 @@ class Hangs(BlobsOnDisk):
 
 async def test_a_storage_that_hangs_holds_up_no_stop(tmp_path: Path) -> None:
     """What is cancelled at the end of its time is given a second more, not as long as a storage may take."""
-    blobs = Hangs(tmp_path)
-    linker = Linker(StoredImages(blobs, dict), Signer(b"s" * 32))
-    archives = Archives(linker, blobs, NeverKeeps(blobs, linker, Deaf()))
-    exchange: Any = SimpleNamespace(links=None, cache_key="x", inbound=SimpleNamespace(request_id="req_1"))
-    RequestArchive(archives, exchange, "team", cached=True).take([image], {"data": [{}]}, free)
+    archives = keeping_one(Hangs(tmp_path))
     async with asyncio.timeout(PATIENT):
         await archives.aclose(0.2)
     assert await archives.noted("req_1") is None
