@@ -223,7 +223,7 @@ def _words(group: Sequence[Call], tally: Tally, number: int) -> list[str]:
 
 
 def _parts(what: What, reply: Any, count: int) -> tuple[int, Sequence[Any]]:
-    """Return how far this instance's operations got, and what each call gets; LedgerRefused if it is an error, or none."""
+    """Return how far this instance's operations got, and what each call gets; LedgerRefused if it is no reply."""
     try:
         before, *parts = reply if isinstance(what, Script) else reply.split("\n")
         if len(parts) == count:
