@@ -86,8 +86,7 @@ def policy_files(directory: Path, unreadable: Callable[[OSError], None]) -> list
 
 
 def read_file(path: Path, report: Report) -> bytes | None:
-    """Return a file's bytes; None, reported, if it is no regular file, cannot be read, or is too large."""
-    """Return a policy file's bytes; None, reported, if it cannot be read or is too large."""
+    """Return a file's bytes; None, reported, if it is no regular file, cannot be read, or is empty or too large."""
     place = Place(str(path), 1, "")
     try:
         if not path.is_file():
@@ -97,6 +96,9 @@ def read_file(path: Path, report: Report) -> bytes | None:
             data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         report.problem(place, f"cannot be read: {error.strerror}")
+        return None
+    if not data:  # what a writer begins with; served, it would refuse everybody
+        report.problem(place, "is empty: it is still being written, or should hold at least a comment")
         return None
     if len(data) > MAX_FILE_BYTES:
         report.problem(place, f"is larger than {MAX_FILE_BYTES // 10**6} MB")

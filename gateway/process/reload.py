@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,8 +17,10 @@ from gateway.process.today import today
 log = logging.getLogger("gateway.policy")
 
 POLL_SECONDS = 0.5
-TRIES = 5
-"""How often files that change meanwhile are read again."""
+STILL_SECONDS = 0.1
+"""A file that was written less than so long ago may have been begun only."""
+TRIES = 10
+"""How often files that change meanwhile, or have just changed, are read again."""
 
 
 class PolicyReloader:
@@ -64,9 +67,11 @@ class PolicyReloader:
         return loaded
 
     async def _read(self) -> Loaded:
-        """Read the files, again if one was written meanwhile: it may have been seen half, or empty."""
+        """Read the files, again if one was written meanwhile or just before: it may have been seen half."""
         loaded = await self._load(await asyncio.to_thread(fingerprint, self._directory))
         for _ in range(TRIES):
+            if _just_written(self._seen):
+                await asyncio.sleep(STILL_SECONDS)
             now = await asyncio.to_thread(fingerprint, self._directory)
             if now == self._seen:
                 break
@@ -87,3 +92,7 @@ class PolicyReloader:
             message = f"The policy does not check, the old one goes on serving. First of {len(problems)}: {problems[0]}"
             raise InvalidRequest(message, code="invalid_policy", details={"problems": problems})
         return {"digest": loaded.policy.digest, "warnings": [str(warning) for warning in loaded.warnings]}
+
+
+def _just_written(files: Fingerprint) -> bool:
+    return any(abs(time.time_ns() - written) < STILL_SECONDS * 1e9 for _, written, _, _ in files)

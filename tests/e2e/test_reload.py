@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from gateway.config.load import load_policy
 from gateway.ledger.store import store_url
-from gateway.process.app import Settings, running_application
+from gateway.process.app import Application, Settings, running_application
 from gateway.process.reload import PolicyReloader
 from gateway.process.today import today
 from gateway.sandbox.client import Sandbox
@@ -25,9 +27,14 @@ def own(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> Iterator[
         yield running
 
 
+def put(policy: Path, text: str) -> None:
+    """Write the one file of a policy."""
+    (policy / "policy.yaml").write_text(text)
+
+
 def write(stack: Stack, text: str) -> None:
     """Replace the policy."""
-    (stack.policy / "policy.yaml").write_text(text)
+    put(stack.policy, text)
 
 
 def loads(stack: Stack, result: str) -> float:
@@ -102,19 +109,53 @@ class WritesMeanwhile(dict[str, str]):
         return super().get(name, default)
 
 
-async def test_a_file_that_is_read_half_written_is_read_again(tmp_path: Path) -> None:
-    """What an editor had only begun to write checks, and has no project: nobody is refused for it."""
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """A policy with a project."""
     directory = tmp_path / "policy"
     directory.mkdir()
-    (directory / "policy.yaml").write_text(WHOLE)
+    put(directory, WHOLE)
+    return directory
+
+
+@asynccontextmanager
+async def application_of(directory: Path) -> AsyncIterator[Application]:
+    """Yield a gateway's application that serves by a policy."""
     policy = load_policy(directory, environ={"KEY": "sk-1"}, today=today()).policy
     assert policy is not None
-    settings = Settings(data=tmp_path / "data")
+    settings = Settings(data=directory.parent / "data")
     with store_url("embedded:", settings.data) as url:
         async with running_application(settings, policy, url) as application:
-            (directory / "policy.yaml").write_text(PROVIDER)
-            reloader = PolicyReloader(application, directory, WritesMeanwhile(directory / "policy.yaml"))
-            loaded = await reloader.reload()
-            assert loaded.policy is not None
-            assert application.policy is loaded.policy
-            assert "team" in application.policy.projects
+            yield application
+
+
+async def test_a_file_that_is_read_half_written_is_read_again(directory: Path) -> None:
+    """What an editor had only begun to write checks, and has no project: nobody is refused for it."""
+    async with application_of(directory) as application:
+        put(directory, PROVIDER)
+        loaded = await PolicyReloader(application, directory, WritesMeanwhile(directory / "policy.yaml")).reload()
+        assert loaded.policy is not None
+        assert application.policy is loaded.policy
+        assert "team" in application.policy.projects
+
+
+async def test_a_writer_that_rests_in_the_middle_is_waited_for(directory: Path) -> None:
+    """A file that was written a moment ago is looked at once more before anybody is served by it."""
+    async with application_of(directory) as application:
+        put(directory, PROVIDER)
+        reloading = asyncio.create_task(PolicyReloader(application, directory, {"KEY": "sk-1"}).reload())
+        await asyncio.sleep(0.05)
+        put(directory, WHOLE + "# the rest\n")
+        assert (await reloading).policy is application.policy
+        assert "team" in application.policy.projects
+
+
+async def test_an_empty_file_is_a_problem_and_the_old_policy_serves_on(directory: Path) -> None:
+    """However long its writer rests: a file that was only opened for writing says nothing yet."""
+    async with application_of(directory) as application:
+        before = application.policy
+        put(directory, "")
+        loaded = await PolicyReloader(application, directory, {"KEY": "sk-1"}).reload()
+        assert loaded.policy is None
+        assert "is empty" in str(loaded.problems[0])
+        assert application.policy is before

@@ -18,15 +18,31 @@ class Proxy:
         self.through = asyncio.Event()
         self.through.set()
         self.held_back = asyncio.Event()
+        self._serving: set[asyncio.Task[None]] = set()
+
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve a connection until it, or the proxy, ends."""
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+
+    async def aclose(self) -> None:
+        """End every connection."""
+        for task in self._serving:
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
+        await asyncio.sleep(0)  # their transports see their ends
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        upstream_reader, upstream_writer = await asyncio.open_unix_connection(self._path)
+        ends = [writer]
         try:
+            upstream_reader, upstream_writer = await asyncio.open_unix_connection(self._path)
+            ends.append(upstream_writer)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._requests(reader, upstream_writer))
                 tasks.create_task(self._replies(upstream_reader, writer))
         finally:
-            for end in (writer, upstream_writer):
+            for end in ends:
                 end.close()
 
     async def _requests(self, reader: asyncio.StreamReader, upstream: asyncio.StreamWriter) -> None:
@@ -49,9 +65,9 @@ async def proxied(server: str, directory: Path) -> AsyncIterator[tuple[Proxy, st
     """Yield a proxy and the URL at which it answers."""
     proxy = Proxy(server)
     path = directory / "proxy.sock"
-    listener = await asyncio.start_unix_server(proxy._serve, path)
+    listener = await asyncio.start_unix_server(proxy.accept, path)
     try:
         yield proxy, f"unix://{path}"
     finally:
         listener.close()
-        await asyncio.sleep(0.05)  # the connections see their ends
+        await proxy.aclose()

@@ -41,6 +41,21 @@ async def deadline(store: Store, realm: str, request_id: str) -> int:
     return int(float(await store.execute("ZSCORE", Names(realm).due, f"{request_id}:1")))
 
 
+async def introduce(ledger: RedisLedger) -> None:
+    """Have its server know the scripts of holds: the first call is answered that it does not, and sent again."""
+    request = new_request()
+    queued = await held_ahead(ledger, request, ALL_OF_IT)
+    answer = await ledger.choose_and_hold(request, [ALL_OF_IT], about=ABOUT, release=queued, only_if_held=True)
+    assert isinstance(answer, Held)
+    assert await ledger.void(request, answer.attempt, "refused") is SettleResult.DONE
+
+
+async def held(ledger: RedisLedger) -> None:
+    """Wait for a hold that is on its way to the store; the money of the one budget is all held then."""
+    while await stand(ledger) != (0, 100):
+        pass
+
+
 async def states(ledger: RedisLedger, request_id: str) -> list[object]:
     """How its attempts stand."""
     record = await ledger.request(request_id)
@@ -124,6 +139,7 @@ async def test_one_whose_answer_was_lost_is_given_back(
 ) -> None:
     """The client got an error, so nothing stays held for it."""
     await ledger.open()
+    await introduce(ledger)
     async with proxied(server, tmp_path) as (wire, url):
         store = Store(url, deadline=0.5)
         other = RedisLedger(store, realm)
@@ -132,7 +148,7 @@ async def test_one_whose_answer_was_lost_is_given_back(
         with pytest.raises(LedgerUnavailable):
             await held_ahead(other, new_request(), ALL_OF_IT, ahead=3600)
         wire.mute = False
-        assert await stand(ledger) == (0, 100)
+        await held(ledger)
         while await stand(ledger) != (0, 0):
             try:
                 await other._leases.sweep()
@@ -147,6 +163,7 @@ async def test_a_hold_whose_answer_was_lost_is_given_back_before_the_request_hol
 ) -> None:
     """A task that tries again at once leaves nothing behind that would lapse to presumed spent."""
     await ledger.open()
+    await introduce(ledger)
     request = new_request()
     async with proxied(server, tmp_path) as (wire, url):
         store = Store(url, deadline=0.5)
@@ -157,7 +174,8 @@ async def test_a_hold_whose_answer_was_lost_is_given_back_before_the_request_hol
         with pytest.raises(LedgerUnavailable):
             await other.choose_and_hold(request, [ALL_OF_IT], about=ABOUT, release=queued, only_if_held=True)
         wire.mute = False
-        assert await states(ledger, request) == ["void", "sent"]
+        while await states(ledger, request) != ["void", "sent"]:
+            pass  # the hold is on its way to the store
         answer = None
         while answer is None:
             try:
