@@ -131,12 +131,13 @@ class Lifecycle:
 
     async def handle(self, inbound: Inbound) -> Outbound:
         """Answer one request; raises GatewayError where there is an error to show."""
-        exchange, setup = Exchange(inbound), self._current()
+        exchange = Exchange(inbound)
+        policy, providers = self._current()
         if ARMED:
             reach("received")
         self._started(RequestStarted(str(inbound.operation), inbound))
         try:
-            admitted, terms = await self._admit(inbound, exchange, setup)
+            admitted, terms = await self._admit(inbound, exchange, policy)
             if ARMED:
                 reach("body_read")
             cached, wishes = admitted.job_type.cache is not None, exchange.wishes
@@ -154,7 +155,7 @@ class Lifecycle:
             self._observer.emit(exchange.finished(InternalError.status, code=InternalError.default_code))
             raise
         shared = None if exchange.binding is None else self._duplicates.begin(exchange.binding)
-        return await self._flights.take_off(inbound, admitted, setup.providers, shared)
+        return await self._flights.take_off(inbound, admitted, providers, shared)
 
     async def _without_flight(self, admitted: Admitted, terms: Later | None) -> Outbound | None:
         """Answer what comes to no call now, or takes another's answer; None for what is to fly like any other."""
@@ -173,7 +174,7 @@ class Lifecycle:
             return await self._duplicates.join(admitted, shared)
         return None if terms is None else await self._create_task(admitted, terms)
 
-    async def _admit(self, inbound: Inbound, exchange: Exchange, setup: Setup) -> tuple[Admitted, Later | None]:
+    async def _admit(self, inbound: Inbound, exchange: Exchange, policy: Policy) -> tuple[Admitted, Later | None]:
         """Everything before money: who, what, where and at what price; and whether it is to be answered later."""
         keyring = self._keyring
         try:
@@ -184,7 +185,7 @@ class Lifecycle:
         exchange.wishes = envelope.wishes
         caller = keyring.known(envelope.mark) or await authenticate(inbound.headers, keyring, envelope)
         exchange.caller = caller
-        project = project_of(caller, setup.policy)
+        project = project_of(caller, policy)
         if self._draining or len(self._flights.running) >= self._limits.in_flight:
             raise self._no_room()
         began = time.monotonic()
@@ -192,10 +193,10 @@ class Lifecycle:
         exchange.client_seconds += time.monotonic() - began
         try:
             if inbound.operation is Operation.RESPOND:  # which waits for its conversation meanwhile
-                admitted, terms = await self._understand(exchange, caller, project, setup.policy, body)
+                admitted, terms = await self._understand(exchange, caller, project, policy, body)
             else:
                 exchange.leave_beginning = self._beginning.take() or await self._beginning.enter()
-                admitted, terms = self.understanding.admitted(exchange, caller, project, setup.policy, body)
+                admitted, terms = self.understanding.admitted(exchange, caller, project, policy, body)
             if terms is not None:
                 admitted = by_batch(admitted, terms.max_wait)
             key, retries = envelope.idempotency_key, envelope.retries

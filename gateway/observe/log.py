@@ -55,7 +55,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, without its end."""
-        if type(record) is _RequestRecord and record.told is None:
+        if isinstance(record, _RequestRecord) and record.told is None:
             return self._lines.line(record.created, record.name, record.request)
         if record.exc_info and not record.exc_text:
             record.exc_text = self.formatException(record.exc_info)
@@ -105,7 +105,6 @@ class LogObserver:
     def __init__(self, logger: logging.Logger = _LOGGER) -> None:
         self._logger = logger
         self._alike = logger.makeRecord(logger.name, logging.INFO, "", 0, "request", (), None).__dict__
-        self._brief = {"name": logger.name}
         self._root = logging.getLogger()
         self._pipe = _pipe_of(logger)
         self._alone = [self._pipe]
@@ -134,7 +133,7 @@ class LogObserver:
         if self._logger.isEnabledFor(logging.INFO):
             pipe = self._pipe
             if pipe is not None and self._root.handlers == self._alone and not (pipe.filters or pipe.level):
-                pipe.put(_RequestRecord(self._brief, event))  # which is all that would come of it
+                pipe.put(_OwnRecord(self._logger.name, event))  # which is all that would come of it
             else:
                 self._logger.handle(_RequestRecord(self._alike, event))
 
@@ -220,6 +219,15 @@ class _RequestRecord(_Record):
     @fields.setter
     def fields(self, told: dict[str, object]) -> None:
         self.told = told
+
+
+class _OwnRecord(_RequestRecord):
+    """One that nobody but our own formatters will see: it has what they look for."""
+
+    def __init__(self, name: str, event: RequestFinished) -> None:
+        self.name = name
+        self.created = event.at
+        self.request = event
 
 
 def _request_fields(event: RequestFinished) -> dict[str, object]:

@@ -40,8 +40,8 @@ class TextFormatter(logging.Formatter):
 
 def timestamp(seconds: float) -> str:
     """Return Unix seconds as RFC 3339 has them, in UTC, to the millisecond."""
-    whole, microseconds = divmod(round(seconds * 1_000_000), 1_000_000)
-    return f"{_second(whole)}.{str(1_000 + microseconds // 1_000)[1:]}Z"
+    microseconds = round(seconds * 1_000_000)
+    return f"{_second(microseconds // 1_000_000)}.{str(1_000 + microseconds // 1_000 % 1_000)[1:]}Z"
 
 
 @lru_cache(2)

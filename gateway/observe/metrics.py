@@ -132,14 +132,14 @@ class Metrics:
         self._table.number(name, *labels).value += amount
 
     def _request_started(self, event: RequestStarted) -> None:
-        self._in_flight[event.operation].value += 1
+        self._in_flight[event.operation].value += 1.0
 
     def _flights(self, operation: str) -> Number:
         return self._table.number("in_flight", self._operations.bounded(operation))
 
     def _request_finished(self, event: RequestFinished) -> None:
-        self._in_flight[event.operation].value -= 1
-        self._requests[event.operation, event.job_type, event.project, event.route, event.status].value += 1
+        self._in_flight[event.operation].value -= 1.0
+        self._requests[event.operation, event.job_type, event.project, event.route, event.status].value += 1.0
         self._duration.observe(event.duration)
         self._overhead.observe(event.overhead)
         if event.waited:

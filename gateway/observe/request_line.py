@@ -41,20 +41,27 @@ class RequestLines:
         self._json = MaskedJson(redactor)
         self._kept: dict[tuple[Any, ...], tuple[str, str]] = {}
         self._word = redactor.quoted_word
+        self._levels: dict[str, str] = {}
 
     def line(self, created: float, logger: str, event: RequestFinished) -> str:
         """Return what `JsonFormatter` makes of the fields of a request; `created` is Unix seconds."""
         before, after = self._written(event) if event.tags else self._alike(event)
-        who, estimate, cost = event.request_id, event.estimate, event.cost
+        who, duration, overhead = event.request_id, round(event.duration * 1_000_000), round(event.overhead * 1_000_000)
         name = f'"{who}"' if _OWN_ID.fullmatch(who) else self._json.text(who)
         line = (
-            f'{{"ts":"{timestamp(created)}","level":"info","logger":{self._json.name(logger)},"event":"request",'
-            f'"request_id":{name},{before}{event.bytes_out}{after}{_written_milliseconds(event.duration)},'
-            f'"overhead_ms":{_written_milliseconds(event.overhead)},'
-            f'"waited_ms":{_written_milliseconds(event.waited) if event.waited else "0.0"},'
-            f'"estimate_usd":{_written_usd(estimate)},"cost_usd":{_written_usd(cost)}}}'
+            f'{{"ts":"{timestamp(created)}{self._levels.get(logger) or self._level(logger)}{name},{before}'
+            f"{event.bytes_out}{after}{duration // 1000}.{_THOUSANDTHS[duration % 1000]}"
+            f',"overhead_ms":{overhead // 1000}.{_THOUSANDTHS[overhead % 1000]}'
+            f',"waited_ms":{_written_milliseconds(event.waited) if event.waited else "0.0"}'
+            f',"estimate_usd":{_written_usd(event.estimate)},"cost_usd":{_written_usd(event.cost)}}}'
         )
         return line.replace("\x7f", "\\u007f") if "\x7f" in line else line
+
+    def _level(self, logger: str) -> str:
+        """Write what stands between the time and the request's id."""
+        written = f'","level":"info","logger":{self._json.name(logger)},"event":"request","request_id":'
+        self._levels = {logger: written}
+        return written
 
     def _alike(self, event: RequestFinished) -> tuple[str, str]:
         if self._word is not self._redactor.quoted_word:

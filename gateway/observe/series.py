@@ -45,13 +45,13 @@ class Distribution:
     __slots__ = ("bounds", "counts", "total")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
-        self.bounds = bounds
+        self.bounds = tuple(map(float, bounds))  # a float and a whole number take several times as long to compare
         self.counts = [0.0] * (len(bounds) + 1)
         self.total = 0.0
 
     def observe(self, amount: float) -> None:
         """Count one observation, in the first bucket whose bound it does not exceed."""
-        self.counts[bisect_left(self.bounds, amount)] += 1
+        self.counts[bisect_left(self.bounds, amount)] += 1.0
         self.total += amount
 
 

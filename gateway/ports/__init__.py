@@ -28,7 +28,7 @@ async def _nothing_to_free() -> None:
     """Do nothing."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Rendered:
     """A body ready to be sent: `chunks()` may be called again for a second route. `length` is in bytes.
 

@@ -36,6 +36,7 @@ PATIENCE: Final = 1.0
 """Seconds for which a disk that is behind may hold one answer up, all in all."""
 _IN_MEMORY: Final = 256 * 1024
 
+_INLINE: Final = b'"b64_json"'
 _FIRST: Final = re.compile(rb'"b64_json"\s{0,8}:\s{0,8}"([^"]{24})')
 _CUT: Final = 64
 """Bytes in which the beginning of an image may be cut by the end of a chunk."""
@@ -46,7 +47,9 @@ _LOOKED_AT: Final = 256 * 1024
 def seen(answer: Answer, call: Call) -> Answer:
     """Return an answer that is looked at as it goes by; one that is here whole, and not to be kept, is at once."""
     if isinstance(answer, WholeAnswer) and call.archive is None:
-        if (match := _FIRST.search(answer.body)) is not None and (found := _format_of(match[1])) is not None:
+        at = answer.body.find(_INLINE)
+        match = _FIRST.search(answer.body, at) if at >= 0 else None
+        if match is not None and (found := _format_of(match[1])) is not None:
             answer.headers = _with_format(answer.headers, found, wanted_of(call))
         return answer
     kind = SeenCollectedAnswer if is_collected(answer) else SeenAnswer

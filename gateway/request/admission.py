@@ -19,7 +19,7 @@ from gateway.request.exchange import Admitted
 from gateway.request.hindrance import Hindrance, soonest, waited_for
 from gateway.request.waiting import Room, Turn, shutting_down
 from gateway.routing.capacity import Capacity
-from gateway.steps.reserve import AlreadyBound, Purse, Reserved, candidates
+from gateway.steps.reserve import AlreadyBound, Reserved, candidates
 
 FOR_THE_ANSWER = 1.0
 """Seconds of the client's own patience that are left when waiting ends."""
@@ -198,18 +198,16 @@ class Admission:
         self, admitted: Admitted, quotes: Sequence[Quote], release: Reserved | None, meanwhile: Meanwhile = None
     ) -> Awaitable[Held | Denied | Bound]:
         """Ask the ledger for a hold on the first quote that fits."""
-        exchange, about, project = admitted.exchange, admitted.about(), admitted.project
-        degrade, limits = exchange.wishes.degrade, self._capacity.limits
-        purse = Purse(admitted.caller, project, admitted.job_type, admitted.policy, degrade, limits)
+        exchange, about = admitted.exchange, admitted.about()
         errand = exchange.errand
         queued = errand.queued if errand is not None and release is None else None
         return self._ledger.choose_and_hold(
             exchange.inbound.request_id,
-            candidates(quotes, purse, about),
+            candidates(quotes, admitted, about, self._capacity.limits),
             about=about,
             release=release.held.attempt if release is not None else queued,
             binding=exchange.binding,
-            allowance=project.offline_allowance,
+            allowance=admitted.project.offline_allowance,
             only_if_held=queued is not None,
             meanwhile=meanwhile,
         )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from operator import is_
-from typing import overload
+from typing import Protocol, overload
 
 from gateway.domain import money
 from gateway.domain.budget import Budget, Candidate, Counted, Held, Line, Quota, Scope, View
@@ -53,19 +52,39 @@ def _quotas(scope: Scope, limits: RouteLimits) -> tuple[Quota, ...]:
     return tuple(Quota(scope, counted, limit, seconds) for counted, limit, seconds in rules if limit is not None)
 
 
+Limits = Callable[[Route], tuple[Quota, ...]]
+"""Tells what a route's provider lets it do now."""
+
+
+class Payer(Protocol):
+    """Whose money and whose quotas a request draws on."""
+
+    @property
+    def caller(self) -> Caller:
+        """Whose key it came with."""
+
+    @property
+    def project(self) -> Project:
+        """Whose budgets and quotas it falls under."""
+
+    @property
+    def job_type(self) -> JobType:
+        """What the images are for."""
+
+    @property
+    def policy(self) -> Policy:
+        """What has budgets of its own."""
+
+
 @record(frozen=True, slots=True)
 class Purse:
-    """Whose money and whose quotas a request draws on; `may_degrade` is whether the client allows changes.
-
-    `limits` tells what a route's provider lets it do now.
-    """
+    """A `Payer` by itself; `may_degrade` is whether the client allows changes."""
 
     caller: Caller
     project: Project
     job_type: JobType
     policy: Policy
     may_degrade: bool = True
-    limits: Callable[[Route], tuple[Quota, ...]] = limits_of
 
 
 @record(frozen=True, slots=True)
@@ -84,20 +103,23 @@ class AlreadyBound(Exception):
         self.bound = bound
 
 
-def candidates(quotes: Sequence[Quote], purse: Purse, about: Mapping[str, object]) -> Sequence[Candidate]:
+def candidates(
+    quotes: Sequence[Quote], payer: Payer, about: Mapping[str, object], limits: Limits = limits_of
+) -> Sequence[Candidate]:
     """Return the candidates of quotes; `about` is what the ledger's record says of the request."""
     if len(quotes) == 1:
-        return (candidate(quotes[0], purse, asked=about),)
-    return _Candidates(quotes, purse, about)
+        return (candidate(quotes[0], payer, limits, asked=about),)
+    return _Candidates(quotes, payer, about, limits)
 
 
 class _Candidates(Sequence[Candidate]):
     """The candidates of quotes, each made when it is looked at: most requests are offered the first few alone."""
 
-    def __init__(self, quotes: Sequence[Quote], purse: Purse, asked: Mapping[str, object]) -> None:
+    def __init__(self, quotes: Sequence[Quote], payer: Payer, asked: Mapping[str, object], limits: Limits) -> None:
         self._quotes = quotes
-        self._purse = purse
+        self._payer = payer
         self._asked = asked
+        self._limits = limits
         self._made: dict[int, Candidate] = {}
 
     def __len__(self) -> int:
@@ -113,24 +135,28 @@ class _Candidates(Sequence[Candidate]):
         if isinstance(at, slice):
             return [self[place] for place in range(len(self))[at]]
         if at not in self._made:
-            self._made[at] = candidate(self._quotes[at], self._purse, asked=self._asked)
+            self._made[at] = candidate(self._quotes[at], self._payer, self._limits, asked=self._asked)
         return self._made[at]
 
 
-def candidate(quote: Quote, purse: Purse, *, asked: Mapping[str, object] | None = None) -> Candidate:
+def candidate(
+    quote: Quote, payer: Payer, limits: Limits = limits_of, *, asked: Mapping[str, object] | None = None
+) -> Candidate:
     """Return every line that a hold on this quote takes: budgets, quotas, and the limits of the route and its account.
 
     `asked` are the values of the client's request that the record of a degraded one shows beside its own.
     """
-    limits = purse.limits(quote.route) if quote.batch is None else None
-    made_of = (purse.policy, purse.project, purse.job_type, limits)
-    if quote.held is not None and all(map(is_, quote.held[0], made_of)):
-        return quote.held[1]
-    rules = _covering.rules(purse, quote.route, limits)
-    lines = _lines(rules.of(purse.caller.key_id), quote)
+    own = limits(quote.route) if quote.batch is None else None
+    policy, project, job_type = payer.policy, payer.project, payer.job_type
+    if quote.held is not None:
+        (of_policy, of_project, of_job_type, of_own), made = quote.held
+        if of_policy is policy and of_project is project and of_job_type is job_type and of_own is own:
+            return made
+    rules = _covering.rules(payer, quote.route, own)
+    lines = _lines(rules.of(payer.caller.key_id), quote)
     made = Candidate(quote.route.name, lines, _facts(quote, asked or {}), quote.pressure)
     if not (rules.keyed or quote.degraded):  # whose record shows what else the client said
-        object.__setattr__(quote, "held", (made_of, made))
+        object.__setattr__(quote, "held", ((policy, project, job_type, own), made))
     return made
 
 
@@ -158,25 +184,25 @@ class _Covering:
         self._policy: Policy | None = None
         self._known: dict[tuple[int, int, int, bool], _Rules] = {}
 
-    def rules(self, purse: Purse, route: Route, limits: tuple[Quota, ...] | None) -> _Rules:
+    def rules(self, payer: Payer, route: Route, limits: tuple[Quota, ...] | None) -> _Rules:
         """Return the rules, in order; `limits` are the route's own and its account's, None for a batch."""
-        if purse.policy is not self._policy or len(self._known) >= REMEMBERED:
-            self._policy = purse.policy
+        if payer.policy is not self._policy or len(self._known) >= REMEMBERED:
+            self._policy = payer.policy
             self._known.clear()
-        at = id(purse.project), id(purse.job_type), id(route), limits is None  # what is kept keeps them alive
+        at = id(payer.project), id(payer.job_type), id(route), limits is None  # what is kept keeps them alive
         known = self._known.get(at)
         if known is None or known.limits != limits:
-            known = self._known[at] = _rules(purse, route, limits)
+            known = self._known[at] = _rules(payer, route, limits)
         return known
 
 
 _covering = _Covering()
 
 
-def _rules(purse: Purse, route: Route, limits: tuple[Quota, ...] | None) -> _Rules:
-    every: list[Budget | Quota] = [*purse.policy.budgets, *purse.project.budgets]
-    every += _outlasting(purse) if limits is None else [*purse.project.quotas, *limits]
-    project, job_type, provider = purse.project.name, purse.job_type.name, route.provider.name
+def _rules(payer: Payer, route: Route, limits: tuple[Quota, ...] | None) -> _Rules:
+    every: list[Budget | Quota] = [*payer.policy.budgets, *payer.project.budgets]
+    every += _outlasting(payer) if limits is None else [*payer.project.quotas, *limits]
+    project, job_type, provider = payer.project.name, payer.job_type.name, route.provider.name
     rules = tuple(
         (rule, _what(rule))
         for rule in every
@@ -185,17 +211,15 @@ def _rules(purse: Purse, route: Route, limits: tuple[Quota, ...] | None) -> _Rul
         )
     )
     keyed = any(rule.scope.key is not None for rule, _ in rules)
-    return _Rules(purse.project, purse.job_type, route, limits, rules, keyed)
+    return _Rules(payer.project, payer.job_type, route, limits, rules, keyed)
 
 
-def _outlasting(purse: Purse) -> list[Quota]:
+def _outlasting(payer: Payer) -> list[Quota]:
     """What limits a request that goes by batch: the provider counts batches apart, and nothing is kept in flight."""
-    return [quota for quota in purse.project.quotas if quota.counted is not Counted.CONCURRENT]
+    return [quota for quota in payer.project.quotas if quota.counted is not Counted.CONCURRENT]
 
 
-def shadow_candidate(
-    quote: Quote, shadow: Shadow, limits: Callable[[Route], tuple[Quota, ...]] = limits_of
-) -> Candidate:
+def shadow_candidate(quote: Quote, shadow: Shadow, limits: Limits = limits_of) -> Candidate:
     """Return the lines of a shadow request: its own budget and the limits of the route and its account, no others."""
     rules: list[Budget | Quota] = [shadow.budget, *limits(quote.route)]
     return Candidate(quote.route.name, _lines([(rule, _what(rule)) for rule in rules], quote), _facts(quote, {}))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from email.utils import format_datetime
 from typing import NamedTuple
@@ -69,6 +69,8 @@ class _Places(NamedTuple):
     lines: Sequence[Line]
     budgets: tuple[int, ...]
     images: tuple[int, ...]
+    limits: Mapping[int, tuple[str, str]]
+    """The header that tells the limit of each quota of images."""
 
 
 _places: dict[int, _Places] = {}
@@ -83,7 +85,8 @@ def _places_of(lines: Sequence[Line]) -> _Places:
     images = tuple(
         2 * at for at, rule in enumerate(rules) if isinstance(rule, Quota) and rule.counted is Counted.IMAGES
     )
-    known = _places[id(lines)] = _Places(lines, budgets, images)
+    limits = {at: ("x-ratelimit-limit-images", str(rules[at // 2].limit)) for at in images}
+    known = _places[id(lines)] = _Places(lines, budgets, images, limits)
     return known
 
 
@@ -94,14 +97,15 @@ def _add_remaining(headers: list[tuple[str, str]], held: Held) -> None:
     if known is None or known.lines is not lines:
         known = _places_of(lines)
     if known.budgets:
-        least = max(min(map(figures.__getitem__, known.budgets)), 0)
-        headers.append(("X-Gateway-Budget-Remaining", money.format_usd(least * money.NANO_PER_MICRO)))
+        least = min([figures[at] for at in known.budgets])
+        headers.append(("X-Gateway-Budget-Remaining", money.format_micro(least) if least > 0 else "0.00"))
     if known.images:
-        at = min(known.images, key=figures.__getitem__)
+        at = known.images[0] if len(known.images) == 1 else min(known.images, key=figures.__getitem__)
+        left, reset = figures[at], figures[at + 1]
         headers += (
-            ("x-ratelimit-limit-images", str(lines[at // 2].rule.limit)),
-            ("x-ratelimit-remaining-images", str(max(figures[at], 0))),
-            ("x-ratelimit-reset-images", f"{max(figures[at + 1], 0) / 1000:.3f}s"),
+            known.limits[at],
+            ("x-ratelimit-remaining-images", str(left) if left > 0 else "0"),
+            ("x-ratelimit-reset-images", f"{reset // 1000}.{str(1000 + reset % 1000)[1:]}s" if reset > 0 else "0.000s"),
         )
 
 

@@ -12,10 +12,14 @@ from types import MappingProxyType
 from starlette.types import Receive, Scope, Send
 
 from gateway.ports import Headers, Outbound
+from gateway.web.channel import Channel
+from gateway.web.head import Head
 from gateway.web.json_alike import Alike
 from gateway.web.turn import Turn
 
 _ABORT_PATIENCE = 1.0
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 Handler = Callable[["RequestContext"], Awaitable[Outbound | None]]
 """Answers a request by itself, or returns what is to be sent."""
@@ -24,11 +28,15 @@ Handler = Callable[["RequestContext"], Awaitable[Outbound | None]]
 class RequestContext(Turn):
     """A request: its id, its headers, its way in and its way out."""
 
-    handler: Handler | None = None
-    """Who answers it, if its path has placeholders."""
-    path_params: Mapping[str, str] = MappingProxyType({})
-    """What they stand for."""
-    _scope: Scope | None = None
+    __slots__ = ("_scope", "handler", "path_params")
+
+    def __init__(self, channel: Channel, head: Head, body: bytes | None = None) -> None:
+        super().__init__(channel, head, body)
+        self.handler: Handler | None = None
+        """Who answers it, if its path has placeholders."""
+        self.path_params: Mapping[str, str] = _NOTHING
+        """What they stand for."""
+        self._scope: Scope | None = None
 
     @property
     def content_length(self) -> int | None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
 from urllib.parse import unquote
 
 import httptools
 
+from gateway.domain.record import record
 from gateway.ports.envelope import ClientHeaders
 
 Fields = Sequence[tuple[bytes, bytes]]
@@ -19,7 +19,8 @@ _LONGEST = 4096
 """Bytes of a head that is remembered: each connection keeps one."""
 
 
-class Head(NamedTuple):
+@record(frozen=True, slots=True)
+class Head:
     """A head that was judged and found to be in order. Names are lower case."""
 
     method: str
@@ -35,6 +36,14 @@ class Head(NamedTuple):
     keep_alive: bool
     asks_first: bool
     """Whether the client waits for word before it sends the body."""
+
+    def with_length(self, length: int, digits: bytes) -> Head:
+        """Return the same head of a body of another length."""
+        headers = ClientHeaders(self.headers)
+        headers["content-length"] = digits.decode()
+        headers.envelope = self.headers.envelope  # in which the length of the body has no say
+        told = self.method, self.version, self.path, self.raw_path, self.query
+        return Head(*told, headers, length, self.keep_alive, self.asks_first)
 
 
 def read_head(method: bytes, version: str, target: bytes, fields: Fields, *, keep_alive: bool) -> Head:
@@ -69,7 +78,9 @@ class Again:
         self._head = head
         self._before = before
         self._after = after
+        self._length = b"%d" % (head.length or 0)
         self._start, self._rest = len(before), len(after)
+        self._end = self._start + len(self._length)
         self._furthest = self._start + _DIGITS + self._rest
         """Where what follows the length has ended, however long it is."""
 
@@ -92,19 +103,14 @@ class Again:
     def match(self, data: bytes) -> tuple[Head, bytes] | None:
         """Return the head and body of data that are one whole request with this head, None for anything else."""
         head = self._head
-        if not data.startswith(self._before):
+        start, end = self._start, self._end
+        if data[:start] != self._before:  # which takes half the time of `startswith`
             return None
-        end = data.find(self._after, self._start, self._furthest)
-        digits = data[self._start : end]
-        if end < 0 or not digits.isdigit() or digits.startswith(b"0"):
-            return None
+        if data[end : end + self._rest] != self._after:
+            end = data.find(self._after, start, self._furthest)
         body = data[end + self._rest :]
-        length = int(digits)
-        if len(body) != length:
+        length = len(body)
+        digits = self._length if length == head.length else b"%d" % length
+        if end < 0 or not length or data[start:end] != digits:
             return None
-        if length != head.length:
-            headers = ClientHeaders(head.headers)
-            headers["content-length"] = digits.decode()
-            headers.envelope = head.headers.envelope  # in which the length of the body has no say
-            head = head._replace(headers=headers, length=length)
-        return head, body
+        return (head if length == head.length else head.with_length(length, digits)), body

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping
 from itertools import count
+from types import NoneType
 from typing import Literal, Protocol
 
 from gateway.domain.errors import GatewayError
@@ -29,6 +30,8 @@ _RENDERINGS = 16
 """That are remembered of bodies that are alike, for different routes."""
 _LONGEST = 1024
 """Characters that changes may be written with to be remembered."""
+_TOLD_APART = frozenset({str, int, NoneType})
+"""Of these, values that are equal are written alike."""
 _WEIGHT = 4 * 1024
 """Bytes, about, that are remembered of bodies that are alike besides their text."""
 _serial = count()
@@ -49,22 +52,22 @@ class Alike:
     def __init__(self, specimen: Specimen, limits: BodyLimits, before: bytes, after: bytes) -> None:
         self.number = next(_serial)
         self._before, self._after = before, after
-        self._shortest = len(before) + len(after)
+        self._start, self._rest = len(before), len(after)
         self.again = False  # most of what is made up of other things than a prompt never comes again
         self.specimen = specimen
         self.fields = specimen.fields
         self.images = specimen.images
         self.mask = specimen.mask
         self.limits = limits
-        self._around: dict[str, tuple[bytes, bytes]] = {}
+        self._around: dict[Hashable, tuple[bytes, bytes]] = {}
 
     def another(self, data: bytes, limits: BodyLimits, fingerprint: str | None) -> AlikeBody | None:
         """Return a body that is like this one, with a prompt that has no escapes; None for any other."""
-        before, after = self._before, self._after
-        if limits is not self.limits or not (data.startswith(before) and data.endswith(after)):
+        start, end = self._start, len(data) - self._rest
+        if limits is not self.limits or start > end or data[:start] != self._before or data[end:] != self._after:
             return None
-        written = data[len(before) : -len(after)]
-        if len(data) < self._shortest or not is_plain(written):
+        written = data[start:end]
+        if not is_plain(written):
             return None
         try:
             prompt = written.decode()
@@ -75,13 +78,14 @@ class Alike:
 
     def around(self, changes: Mapping[str, object]) -> tuple[bytes, bytes]:
         """Return what stands before the prompt and after it, once fields are changed, but not that one."""
-        key = repr(changes)  # which tells 1, 1.0 and True apart
+        # 1, 1.0 and True are equal, and are not written alike
+        key = tuple(changes.items()) if _TOLD_APART.issuperset(map(type, changes.values())) else repr(changes)
         known = self._around.get(key)
         if known is None:
             known = self._written(changes)
             if len(self._around) >= _RENDERINGS:
                 self._around.clear()
-            if len(key) <= _LONGEST:
+            if len(repr(changes)) <= _LONGEST:
                 self._around[key] = known
         return known
 

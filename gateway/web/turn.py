@@ -26,21 +26,14 @@ class Turn:
     client's own request id is not trusted; this one is made here.
     """
 
+    __slots__ = (
+        *("_changed", "_channel", "_chunked", "_claims_as_read", "_data", "_spared", "_unsent", "_watched"),
+        *("answer_ended", "answer_started", "asked_first", "body_ended", "body_read", "claim", "claimed"),
+        *("disconnected", "head", "headers", "keep_alive", "length", "received", "request_id", "task"),
+    )
+
     task: asyncio.Task[None]
     """In which it is served, from its turn on."""
-    length: int | None = None
-    """Of the answer's body in bytes, if its headers name it."""
-    _chunked = False
-    _unsent = 0
-    body_read = False
-    """Whether the request's body was taken to its end."""
-    answer_started = answer_ended = disconnected = False
-    claim: Callable[[int], None] | None = None
-    """Asked for room for so many bytes of the body before they are kept; raises where there is none."""
-    claimed = 0
-    _claims_as_read = _watched = False
-    _changed: asyncio.Event | None = None
-    _spared: Callable[[], None] | None = None
 
     def __init__(self, channel: Channel, head: Head, body: bytes | None = None) -> None:
         self._channel = channel
@@ -53,6 +46,18 @@ class Turn:
         self._data: bytes | bytearray = body or b""
         self.body_ended = body is not None
         """Whether all of the request's body has come, or its client is gone."""
+        self.body_read = False
+        """Whether the request's body was taken to its end."""
+        self.claim: Callable[[int], None] | None = None
+        """Asked for room for so many bytes of the body before they are kept; raises where there is none."""
+        self.claimed = 0
+        self.length: int | None = None
+        """Of the answer's body in bytes, if its headers name it."""
+        self.answer_started = self.answer_ended = self.disconnected = False
+        self._unsent = 0
+        self._chunked = self._claims_as_read = self._watched = False
+        self._changed: asyncio.Event | None = None
+        self._spared: Callable[[], None] | None = None
 
     def feed(self, data: bytes) -> None:
         """Take a piece of the body from the connection; a single one is kept as it is."""
@@ -165,9 +170,9 @@ class Turn:
         if self.disconnected:
             return
         self.asked_first, channel = False, self._channel
-        preamble = channel.preambles.of(status, channel.state.default_headers)
-        said = b"\r\n"
-        if closing or channel.preambles.closing:
+        preambles, said = channel.preambles, b"\r\n"
+        preamble = preambles.of(status, channel.state.default_headers)
+        if closing or preambles.closing:
             self.keep_alive = False
         elif not self.keep_alive:
             said = b"connection: close\r\n\r\n"

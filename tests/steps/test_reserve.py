@@ -28,7 +28,7 @@ from gateway.domain.policy import Project, Shadow
 from gateway.domain.route import Quote, RouteLimits
 from gateway.ledger.wire import candidate_arg
 from gateway.steps.price import price
-from gateway.steps.reserve import Purse, candidate, shadow_candidate
+from gateway.steps.reserve import Purse, candidate, limits_of, shadow_candidate
 from tests.builders import PROVIDER, TODAY, job, policy, route
 
 TEAM = Scope(project="team")
@@ -120,16 +120,16 @@ def test_a_candidate_is_made_again_for_whatever_changes_it() -> None:
     other = replace(purse.project, budgets=(TOTAL,))
     kind = replace(purse.job_type, name="hero")
     fewer = Quota(Scope(route="main"), Counted.IMAGES, 3, 60)
-    for changed in (
-        replace(purse, policy=dearer),
-        replace(purse, project=other),
-        replace(purse, job_type=kind),
-        replace(purse, limits=lambda _: (fewer,)),
-        purse,
+    for changed, limits in (
+        (replace(purse, policy=dearer), limits_of),
+        (replace(purse, project=other), limits_of),
+        (replace(purse, job_type=kind), limits_of),
+        (purse, lambda _: (fewer,)),
+        (purse, limits_of),
     ):
-        again = candidate(quote, changed)
-        assert again == candidate(replace(quote, worst=quote.worst), changed)
-        assert (again == first) == (changed is purse)
+        again = candidate(quote, changed, limits)
+        assert again == candidate(replace(quote, worst=quote.worst), changed, limits)
+        assert (again == first) == (changed is purse and limits is limits_of)
 
     keyed = replace(purse.project, budgets=(Budget(Scope(key="key_1"), Window.MONTH, 5),))
     meters = [
@@ -180,7 +180,7 @@ def test_limits_may_be_other_than_policy_says() -> None:
     """What was learned of a provider replaces what is configured."""
     quote, purse = quoted(images_per_minute=50)
     lower = Quota(Scope(route="main"), Counted.IMAGES, 5, 60)
-    lines = candidate(quote, replace(purse, limits=lambda _: (lower,))).lines
+    lines = candidate(quote, purse, lambda _: (lower,)).lines
     assert [line.rule for line in lines if line.rule.scope.route] == [lower]
 
 
@@ -204,11 +204,11 @@ def test_what_covers_a_request_is_found_anew_where_anything_of_it_differs() -> N
             replace(quote, route=replace(quote.route, provider=replace(PROVIDER, limits=RouteLimits(concurrent=1)))),
             purse,
         ),
-        (quote, replace(purse, limits=lambda _: ())),
         (quote, replace(purse, policy=replace(mine, budgets=()))),
     ]
     found = [tuple(line.rule for line in candidate(*change).lines) for change in changes]
-    assert len(set(found)) == len(changes)
+    unlimited = tuple(line.rule for line in candidate(quote, purse, lambda _: ()).lines)
+    assert len({unlimited, *found}) == len(changes) + 1
     assert keyed in found[0]
     assert keyed not in found[1]
     assert [tuple(line.rule for line in candidate(*change).lines) for change in reversed(changes)] == found[::-1]
