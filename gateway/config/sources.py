@@ -60,7 +60,7 @@ def read_sources(directory: Path, label: str, digest: _Hash, report: Report) -> 
         document = None
         if data is not None:
             _count_in(digest, f"{label}/{path.relative_to(directory).as_posix()}", data)
-            document = parse_document(data, str(path), report)
+            document = _document(data, str(path), report)
         if document is None:
             sources.complete = False
         else:
@@ -68,6 +68,14 @@ def read_sources(directory: Path, label: str, digest: _Hash, report: Report) -> 
     if not found and sources.complete:
         report.problem(root, "holds no policy: no file ends in .yaml or .yml")
     return sources
+
+
+def _document(data: bytes, file: str, report: Report) -> Table | None:
+    if data:
+        return parse_document(data, file, report)
+    # What a writer begins with; served, it would refuse everybody.
+    report.problem(Place(file, 1, ""), "is empty: it is still being written, or should hold at least a comment")
+    return None
 
 
 def _count_in(digest: _Hash, name: str, data: bytes) -> None:
@@ -86,7 +94,7 @@ def policy_files(directory: Path, unreadable: Callable[[OSError], None]) -> list
 
 
 def read_file(path: Path, report: Report) -> bytes | None:
-    """Return a file's bytes; None, reported, if it is no regular file, cannot be read, or is empty or too large."""
+    """Return a file's bytes; None, reported, if it is no regular file, cannot be read, or is too large."""
     place = Place(str(path), 1, "")
     try:
         if not path.is_file():
@@ -96,9 +104,6 @@ def read_file(path: Path, report: Report) -> bytes | None:
             data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         report.problem(place, f"cannot be read: {error.strerror}")
-        return None
-    if not data:  # what a writer begins with; served, it would refuse everybody
-        report.problem(place, "is empty: it is still being written, or should hold at least a comment")
         return None
     if len(data) > MAX_FILE_BYTES:
         report.problem(place, f"is larger than {MAX_FILE_BYTES // 10**6} MB")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,9 +17,11 @@ log = logging.getLogger("gateway.policy")
 
 POLL_SECONDS = 0.5
 STILL_SECONDS = 0.1
-"""A file that was written less than so long ago may have been begun only."""
-TRIES = 10
-"""How often files that change meanwhile, or have just changed, are read again."""
+"""Files that changed are read once nothing has changed for so long: until then they may have been begun only."""
+LOOKS = 5
+"""How often it is looked whether they keep still."""
+TRIES = 3
+"""How often those that change while they are read are read."""
 
 
 class PolicyReloader:
@@ -46,7 +47,7 @@ class PolicyReloader:
                 async with asyncio.timeout(POLL_SECONDS):
                     await self._wanted.wait()
             except TimeoutError:
-                now = await asyncio.to_thread(fingerprint, self._directory)
+                now = await self._look()
                 settled, before = now == before, now
                 if not settled or now == self._seen:
                     continue
@@ -67,16 +68,29 @@ class PolicyReloader:
         return loaded
 
     async def _read(self) -> Loaded:
-        """Read the files, again if one was written meanwhile or just before: it may have been seen half."""
-        loaded = await self._load(await asyncio.to_thread(fingerprint, self._directory))
-        for _ in range(TRIES):
-            if _just_written(self._seen):
-                await asyncio.sleep(STILL_SECONDS)
-            now = await asyncio.to_thread(fingerprint, self._directory)
-            if now == self._seen:
+        """Read the files, again if one was written meanwhile: it may have been seen half."""
+        loaded = await self._load(await self._still())
+        for _ in range(TRIES - 1):
+            if await self._look() == self._seen:
                 break
-            loaded = await self._load(now)
+            loaded = await self._load(await self._still())
         return loaded
+
+    async def _still(self) -> Fingerprint:
+        """Return what the files look like, once they keep still if they are not as they were read."""
+        before = await self._look()
+        if before == self._seen:
+            return before
+        for _ in range(LOOKS):
+            await asyncio.sleep(STILL_SECONDS)
+            now = await self._look()
+            if now == before:
+                break
+            before = now
+        return before
+
+    async def _look(self) -> Fingerprint:
+        return await asyncio.to_thread(fingerprint, self._directory)
 
     async def _load(self, seen: Fingerprint) -> Loaded:
         self._seen = seen
@@ -92,7 +106,3 @@ class PolicyReloader:
             message = f"The policy does not check, the old one goes on serving. First of {len(problems)}: {problems[0]}"
             raise InvalidRequest(message, code="invalid_policy", details={"problems": problems})
         return {"digest": loaded.policy.digest, "warnings": [str(warning) for warning in loaded.warnings]}
-
-
-def _just_written(files: Fingerprint) -> bool:
-    return any(abs(time.time_ns() - written) < STILL_SECONDS * 1e9 for _, written, _, _ in files)

@@ -32,6 +32,12 @@ def put(policy: Path, text: str) -> None:
     (policy / "policy.yaml").write_text(text)
 
 
+def swap(policy: Path, text: str) -> None:
+    """Put another in the place of the one file of a policy."""
+    (policy / "new").write_text(text)
+    (policy / "new").replace(policy / "policy.yaml")
+
+
 def write(stack: Stack, text: str) -> None:
     """Replace the policy."""
     put(stack.policy, text)
@@ -83,9 +89,7 @@ PROVIDER = """
 providers:
   main: {kind: openai, base_url: "http://127.0.0.1:1/v1", api_key: "${KEY}"}
 """
-WHOLE = (
-    PROVIDER
-    + """
+REST = """
 routes:
   main: {provider: main, model: gpt-image-2, upstream_model: gpt-image-2-2026-04-21}
 job_types:
@@ -93,7 +97,7 @@ job_types:
 projects:
   team: {job_types: [draft], default_job_type: draft, budgets: [{window: total, limit: "1"}]}
 """
-)
+WHOLE = PROVIDER + REST
 
 
 class WritesMeanwhile(dict[str, str]):
@@ -142,12 +146,41 @@ async def test_a_file_that_is_read_half_written_is_read_again(directory: Path) -
 async def test_a_writer_that_rests_in_the_middle_is_waited_for(directory: Path) -> None:
     """A file that was written a moment ago is looked at once more before anybody is served by it."""
     async with application_of(directory) as application:
+        reloader = PolicyReloader(application, directory, {"KEY": "sk-1"})
         put(directory, PROVIDER)
-        reloading = asyncio.create_task(PolicyReloader(application, directory, {"KEY": "sk-1"}).reload())
+        reloading = asyncio.create_task(reloader.reload())
         await asyncio.sleep(0.05)
         put(directory, WHOLE + "# the rest\n")
         assert (await reloading).policy is application.policy
         assert "team" in application.policy.projects
+
+
+async def test_a_file_that_is_replaced_is_waited_for(directory: Path) -> None:
+    """Some editors take the old one away before they put the new one there."""
+    put(directory, PROVIDER)
+    (directory / "rest.yaml").write_text(REST)
+    async with application_of(directory) as application:
+        reloader = PolicyReloader(application, directory, {"KEY": "sk-1"})
+        (directory / "rest.yaml").unlink()
+        reloading = asyncio.create_task(reloader.reload())
+        await asyncio.sleep(0.05)
+        (directory / "rest.yaml").write_text(REST)
+        assert (await reloading).policy is application.policy
+        assert "team" in application.policy.projects
+
+
+async def test_files_that_never_keep_still_are_read_as_they_are(directory: Path) -> None:
+    """Whoever asked is not kept waiting for ever."""
+    async with application_of(directory) as application:
+        reloader = PolicyReloader(application, directory, {"KEY": "sk-1"})
+        swap(directory, WHOLE + "# 0\n")
+        reloading = asyncio.create_task(reloader.reload())
+        for number in range(1000):
+            swap(directory, WHOLE + "# 1" * number + "\n")
+            await asyncio.sleep(0.01)
+            if reloading.done():
+                break
+        assert (await reloading).policy is application.policy
 
 
 async def test_an_empty_file_is_a_problem_and_the_old_policy_serves_on(directory: Path) -> None:
