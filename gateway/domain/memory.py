@@ -15,17 +15,13 @@ class Memory:
         self.most = most
         self._kept: OrderedDict[Hashable, tuple[object, int]] = OrderedDict()
         self._weight = 0
-        self._newest: tuple[object, int] | None = None
-        """What was kept or found last, which has its place at the end already."""
 
     def find(self, key: Hashable) -> object | None:
         """Return what is kept under the key; None if it is not there any more."""
         found = self._kept.get(key)
         if found is None:
             return None
-        if found is not self._newest:
-            self._kept.move_to_end(key)
-            self._newest = found
+        self._kept.move_to_end(key)
         return found[0]
 
     def keep(self, key: Hashable, value: object, weight: int) -> None:
@@ -36,7 +32,6 @@ class Memory:
         while self._weight > self.most:
             _, (_, dropped) = self._kept.popitem(last=False)
             self._weight -= dropped
-        self._newest = self._kept.get(key)
 
     @property
     def weight(self) -> int:

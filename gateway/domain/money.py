@@ -66,12 +66,6 @@ def times(nano: int, factor: Fraction) -> int:
     return nano if factor is ONE else -(-nano * factor.numerator // factor.denominator)
 
 
-def format_micro(micro: int) -> str:
-    """Return what `format_usd` does of micro-USD, at least 0: what is left of a budget is another with each request."""
-    decimals = str(MICRO_PER_USD + micro % MICRO_PER_USD)[1:].rstrip("0").ljust(2, "0")
-    return f"{micro // MICRO_PER_USD}.{decimals}"
-
-
 @lru_cache(1024)
 def format_usd(nano: int) -> str:
     """Nano-USD as a plain decimal string of USD, at least two decimals, no trailing zeros beyond them."""

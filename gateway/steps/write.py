@@ -97,8 +97,8 @@ def _add_remaining(headers: list[tuple[str, str]], held: Held) -> None:
     if known is None or known.lines is not lines:
         known = _places_of(lines)
     if known.budgets:
-        least = min([figures[at] for at in known.budgets])
-        headers.append(("X-Gateway-Budget-Remaining", money.format_micro(least) if least > 0 else "0.00"))
+        least = max(min([figures[at] for at in known.budgets]), 0)
+        headers.append(("X-Gateway-Budget-Remaining", money.format_usd(least * money.NANO_PER_MICRO)))
     if known.images:
         at = known.images[0] if len(known.images) == 1 else min(known.images, key=figures.__getitem__)
         left, reset = figures[at], figures[at + 1]
