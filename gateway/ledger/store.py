@@ -28,6 +28,8 @@ EMBEDDED = "embedded:"
 
 SILENCE = 0.09
 """Seconds: a store that says nothing at all for so long, while calls wait, is away."""
+LAST_LOOK = 0.001
+"""Seconds: so that what a silent store has just said is read before it is taken for away."""
 DEADLINE = 1.0
 """Seconds for a call."""
 DISK_DEADLINE = 5.0
@@ -83,6 +85,7 @@ class Store:
         self._calls: set[asyncio.Timeout] = set()
         self._queue: set[asyncio.Timeout] = set()
         self._breaker = Breaker(self.where, self._probe, partial(_end, self._queue))
+        self._verdict: asyncio.TimerHandle | None = None
         self._dropping: asyncio.Task[None] | None = None
         self._running = Running()
 
@@ -187,6 +190,8 @@ class Store:
     async def aclose(self) -> None:
         """Close every connection."""
         self._silence.close()
+        if self._verdict is not None:
+            self._verdict.cancel()
         await self._breaker.aclose()
         await self._running.wait()
         if self._dropping is not None:
@@ -222,6 +227,11 @@ class Store:
     def _heard_nothing(self) -> None:
         if self._embedded and is_at_work(self._embedded):
             return  # until the deadline of the calls
+        self._verdict = asyncio.get_running_loop().call_later(LAST_LOOK, self._let_be_away)
+
+    def _let_be_away(self) -> None:
+        if not self._silence.lasts:
+            return  # what it had just said was read meanwhile
         self._breaker.open(f"no answer on any connection for {self._quiet:g} s")
         self._dropping = asyncio.create_task(self._servers.drop())
         _end(self._calls)

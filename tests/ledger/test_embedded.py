@@ -18,6 +18,7 @@ import pytest
 from redis import Redis
 
 from gateway.ledger import embedded
+from gateway.ledger import store as store_module
 from gateway.ledger.embedded import PID_FILE, SOCKET, embedded_store, is_at_work
 from gateway.ledger.errors import StoreError
 from gateway.ledger.redis_ledger import RedisLedger
@@ -194,6 +195,30 @@ async def test_a_server_at_work_is_not_away(tmp_path: Path) -> None:
         assert await store.execute("PING")
         assert time.monotonic() - began > DEADLINE
         await busy
+        await store.aclose()
+
+
+@pytest.mark.parametrize("together", [False, True])
+async def test_a_server_that_answers_in_this_very_moment_is_not_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: bool
+) -> None:
+    """One that is done sleeps again before its reply is read. (Which moment it is cannot be had otherwise.)"""
+    looks = []
+
+    def when_it_is_done(path: Path) -> bool:
+        while is_at_work(path):
+            time.sleep(0.01)
+        looks.append(path)
+        return False
+
+    monkeypatch.setattr(store_module, "is_at_work", when_it_is_done)
+    with embedded_store(tmp_path) as url:
+        store = Store(url)
+        await store.execute("PING")
+        command = ("EVAL", BUSY, 0)
+        await (store.execute_all([command]) if together else store.execute(*command))
+        assert looks
+        assert await store.execute("PING")
         await store.aclose()
 
 
