@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from gateway.providers.fanout import calls_of
 from gateway.request.exchange import Admitted, Exchange
 from gateway.steps.price import price
 from gateway.steps.rank import Ranked
-from gateway.tasks.past import past
+from gateway.tasks.past import past, recorded
 from tests.builders import TODAY, job, policy, route
 from tests.providers.calls import MemoryBody
 
@@ -74,6 +75,41 @@ def test_work_is_followed_in_as_many_calls_as_it_was_held_for(held: int, noted: 
     quote = resumed.quote
     sent = calls_of(Call("req_x", quote.route, quote.job, body, quote.changes, quote.calls))
     assert (len(sent), sum(each.job.n for each in sent)) == (held, 4)
+
+
+BATCH = {"route": "r2", "batch": "0.5"}
+NOTED = {0: {"id": "batch_1"}}
+
+
+@pytest.mark.parametrize(
+    ("facts", "submitted", "state", "given_back", "after"),
+    [
+        (BATCH, {}, "sent", [2, 3], "void"),
+        (BATCH, {}, "presumed", [2, 3], "void"),
+        (BATCH, {}, "settled", [3], "settled"),
+        (BATCH, NOTED, "sent", [3], "sent"),
+        ({"route": "r2"}, {}, "sent", [3], "sent"),
+    ],
+)
+async def test_a_call_by_batch_that_was_not_announced_was_not_sent(
+    facts: dict[str, Any], submitted: dict[int, Any], state: str, given_back: list[int], after: str
+) -> None:
+    """It is given back, as what had not begun is; one that goes by itself may have left all the same."""
+    attempts = [attempt(1, "settled"), {**attempt(2, state), "facts": facts}, attempt(3, "sent")]
+    voided: list[int] = []
+
+    async def void(_: str, number: int, __: str) -> None:
+        voided.append(number)
+
+    async def request(_: str) -> dict[str, Any]:
+        return {"attempts": attempts}
+
+    means: Any = SimpleNamespace(ledger=SimpleNamespace(request=request), settlements=SimpleNamespace(void=void))
+    found = await recorded(means, replace(record(2), submitted=submitted), 0.0)
+
+    assert found is not None
+    assert sorted(voided) == given_back
+    assert [each["state"] for each in found["attempts"]] == ["settled", after]
 
 
 async def _never_read() -> Body:

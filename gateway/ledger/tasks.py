@@ -165,6 +165,19 @@ class RedisTasks:
         told = bounded(to_json(dict(submitted)), task_fields.MOST_SUBMITTED, "what was submitted")
         await self._note(task_id, task_fields.submitted_field(number), told, "" if attempt is None else str(attempt))
 
+    async def announced(
+        self, task_id: str, token: str, number: int, submitted: Mapping[str, object], *, attempt: int
+    ) -> bool:
+        """Note what is about to be handed over; see `ports.tasks.Tasks`."""
+        told = bounded(to_json(dict(submitted)), task_fields.MOST_SUBMITTED, "what was submitted")
+        held = Holding.parse(token)
+        keys = [self._names.task(task_id), self._names.queue(held.project)]
+        args = [held.worker, held.entry, held.deliveries, str(attempt), task_fields.submitted_field(number), told]
+        announced = await self._run(script.TASK_ANNOUNCED, keys, args) == "DONE"
+        if announced:
+            await self._replicas.reached()  # whoever does not find it there takes it for not sent
+        return bool(announced)
+
     async def advanced(self, task_id: str, progress: int) -> bool:
         """Note how far it is, 0 to 100; True if its cancelling is asked for."""
         return await self._note(task_id, "progress", str(min(max(progress, 0), DONE)), "")

@@ -73,6 +73,14 @@ class Tasks(Protocol):
         With `attempt` nothing is noted if another one began meanwhile.
         """
 
+    async def announced(
+        self, task_id: str, token: str, number: int, submitted: Mapping[str, object], *, attempt: int
+    ) -> bool:
+        """Note what is about to be handed over for an attempt, before it is; ValueError if it is too large.
+
+        False if another one began meanwhile or the task was taken over: then it must not be.
+        """
+
     async def advanced(self, task_id: str, progress: int) -> bool:
         """Note how far it is; True if its cancelling is asked for."""
 

@@ -50,7 +50,7 @@ class BatchProvider:
             return await self._result(await self._join(call), call.request_id, due)
         submitted = known.get(call.number)
         if submitted is None:
-            raise UpstreamFailure(Outcome.UNKNOWN, "reset", "the gateway was interrupted while a batch was made")
+            raise _not_made("the gateway was interrupted before the batch had this line")
         return await self._result(submitted.id, submitted.facts.get(CUSTOM_ID, call.request_id), due)
 
     async def _join(self, call: Call) -> str:
@@ -64,19 +64,19 @@ class BatchProvider:
                 making = self._making(endpoint, call.route.upstream_model)
                 submitted = Submitted(making.key, facts={CUSTOM_ID: call.request_id})
 
-                async def note(submitted: Submitted = submitted) -> None:
-                    if call.submissions is not None:
-                        await call.submissions.note(call.number, submitted)
+                async def announce(submitted: Submitted = submitted) -> None:
+                    if call.submissions is not None and not await call.submissions.announce(call.number, submitted):
+                        raise _not_made("the work is another gateway's by now")
 
                 try:
-                    await making.add(call.request_id, body, note)
+                    await making.add(call.request_id, body, announce)
                 except Full:
                     making.closed = True
                     continue
                 reach("batch_joined")
                 return making.key
         except LedgerUnavailable as error:
-            raise UpstreamFailure(Outcome.NOT_SENT, "batch_not_created", "the ledger does not answer") from error
+            raise _not_made("the ledger does not answer") from error
         finally:
             await body.aclose()
         raise UpstreamFailure(Outcome.NOT_SENT, "batch_too_large", "the request is larger than a batch may be")
@@ -110,6 +110,10 @@ class BatchProvider:
         for each in following:
             await each.aclose()
         await self._wire.aclose()
+
+
+def _not_made(why: str) -> UpstreamFailure:
+    return UpstreamFailure(Outcome.NOT_SENT, "batch_not_created", why)
 
 
 class WithBatches:

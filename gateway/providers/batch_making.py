@@ -60,15 +60,15 @@ class Making:
         """How many lines there are."""
         return self._file.lines
 
-    async def add(self, custom_id: str, body: Rendered, note: Callable[[], Awaitable[None]]) -> None:
-        """Take a line; `note` is awaited before it is written. Full if another batch must take it."""
+    async def add(self, custom_id: str, body: Rendered, announce: Callable[[], Awaitable[None]]) -> None:
+        """Take a line; `announce` is awaited before it is written. Full if another batch must take it."""
         self._joining += 1
         try:
             async with self._beginning:
                 if not self._begun:
                     await self._records.begin(self.key, SILENCE)
                     self._begun = True
-            await note()
+            await announce()
             await self._file.add(custom_id, body)
         finally:
             self._joining -= 1

@@ -126,7 +126,8 @@ async def recorded(means: Means, record: TaskRecord, pause: float) -> Mapping[st
     """Return the ledger's record of a task's request; while the ledger is away it is asked each `pause` seconds.
 
     Attempts beyond the last one that began are given back and left out. The queue is asked before a call leaves, and
-    whoever held them has lost the task: they were not sent and never will be.
+    whoever held them has lost the task: they were not sent and never will be. So is one by batch that was not
+    announced, and it is told as given back: the queue is asked before a line is written too.
     """
     request_id, kept = record.order.request_id, None
     asking = True
@@ -138,11 +139,18 @@ async def recorded(means: Means, record: TaskRecord, pause: float) -> Mapping[st
     if kept is None:
         return None
     attempts: Sequence[Attempt] = kept["attempts"]  # type: ignore[assignment]  # the ledger's own shape
-    unsent = [each for each in attempts if record.attempt is None or each["attempt"] > record.attempt]
-    for each in unsent:
+    begun = [each for each in attempts if record.attempt is not None and each["attempt"] <= record.attempt]
+    unwritten = [each for each in begun if _unannounced(record, each)]
+    for each in (*(each for each in attempts if each not in begun), *unwritten):
         if each["state"] in ("sent", "presumed"):
             await means.settlements.void(request_id, each["attempt"], "not_begun")
-    return {**kept, "attempts": [each for each in attempts if each not in unsent]}
+    return {**kept, "attempts": [{**each, "state": "void"} if each in unwritten else each for each in begun]}
+
+
+def _unannounced(record: TaskRecord, attempt: Attempt) -> bool:
+    """Tell whether an attempt is one by batch of which no line was announced, and so none written."""
+    last = attempt["attempt"] == record.attempt and attempt["state"] != "settled"
+    return last and "batch" in attempt["facts"] and not record.submitted
 
 
 def lost_sight() -> GatewayError:

@@ -78,7 +78,7 @@ class TaskRun:
         self._spent = 0
         self._kept: Whole | None = None
         self._again = taken.again
-        self._submissions = NotedInQueue(shop.tasks, self.task_id, taken.record.submitted or None)
+        self._submissions = NotedInQueue(shop.tasks, self.task_id, self.token, taken.record.submitted or None)
 
     async def run(self) -> None:
         """Do the work and end the task; raises NotHere if that is up to somebody else."""

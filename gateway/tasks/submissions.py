@@ -35,11 +35,14 @@ def read_submitted(kept: Mapping[str, object]) -> Submitted:
 class NotedInQueue:
     """Implements `ports.provider.Submissions` for one task. `known` is None unless the task is taken over."""
 
-    __slots__ = ("_advancing", "_attempt", "_known", "_progress", "_task_id", "_tasks", "_telling", "_told")
+    __slots__ = ("_advancing", "_attempt", "_known", "_progress", "_task_id", "_tasks", "_telling", "_token", "_told")
 
-    def __init__(self, tasks: Tasks, task_id: str, known: Mapping[int, Mapping[str, object]] | None = None) -> None:
+    def __init__(
+        self, tasks: Tasks, task_id: str, token: str, known: Mapping[int, Mapping[str, object]] | None = None
+    ) -> None:
         self._tasks = tasks
         self._task_id = task_id
+        self._token = token
         self._known = None if known is None else {number: read_submitted(kept) for number, kept in known.items()}
         self._attempt: int | None = None
         self._telling: tuple[asyncio.Task[None], ...] = ()
@@ -62,6 +65,24 @@ class NotedInQueue:
         if not await self._tell(number, submitted, attempt):
             self._spawn(self._tell_later(number, submitted, attempt))
         reach("task_submitted")
+
+    async def announce(self, number: int, submitted: Submitted) -> bool:
+        """Keep what is about to be submitted, and wait for a store that is away; see `ports.provider.Submissions`."""
+        attempt, told = self._attempt, asdict(submitted)
+        assert attempt is not None
+        for pause in PAUSES:
+            try:
+                return await self._announced(number, told, attempt)
+            except LedgerUnavailable as error:
+                log.warning("what %s is about to submit is not noted: %s", self._task_id, error)
+            await asyncio.sleep(pause)
+        return await self._announced(number, told, attempt)
+
+    async def _announced(self, number: int, told: Mapping[str, object], attempt: int) -> bool:
+        mine = await self._tasks.announced(self._task_id, self._token, number, told, attempt=attempt)
+        if mine:
+            reach("task_submitted")
+        return mine
 
     def advanced(self, number: int, progress: int) -> None:
         """Take note of how far a call is; what is told of the task is the mean of its calls, and never goes back."""

@@ -282,6 +282,27 @@ async def test_another_attempt_forgets_what_the_one_before_submitted(ledger: Red
     assert (record.attempt, record.route, record.submitted) == (3, "s", {0: {"id": "three"}})
 
 
+async def test_what_is_announced_is_there_before_it_is_done_or_must_not_be(
+    ledger: RedisLedger, tasks: RedisTasks, other: RedisTasks
+) -> None:
+    """Whoever takes the task over finds it; whoever lost the task, or has begun another attempt, is refused."""
+    task_id = await queued(ledger, tasks)
+    taken = await one(tasks)
+    assert await tasks.began(task_id, taken.token, route="r", attempt=2)
+    assert not await tasks.announced(task_id, taken.token, 0, {"id": "early"}, attempt=1)
+    assert await tasks.announced(task_id, taken.token, 0, {"id": "batch"}, attempt=2)
+    await tasks.give_back(task_id, taken.token)
+    assert not await tasks.announced(task_id, taken.token, 1, {"id": "late"}, attempt=2)
+    again = await one(other)
+    assert (again.record.attempt, again.record.submitted) == (2, {0: {"id": "batch"}})
+    assert not await tasks.announced(task_id, taken.token, 1, {"id": "later"}, attempt=2)
+    assert await other.began(task_id, again.token, route="r", attempt=3)
+    assert await other.announced(task_id, again.token, 0, {"id": "other"}, attempt=3)
+    record = await other.find(task_id)
+    assert record is not None
+    assert record.submitted == {0: {"id": "other"}}
+
+
 async def test_cancelled_before_anybody_had_it(
     ledger: RedisLedger, tasks: RedisTasks, store: Store, realm: str
 ) -> None:
@@ -522,7 +543,7 @@ async def wire(server: str, tmp_path: Path) -> AsyncIterator[tuple[Proxy, Store]
         await store.aclose()
 
 
-STEPS = ("add", "take", "keep", "began", "submitted", "advanced", "end")
+STEPS = ("add", "take", "keep", "began", "announced", "submitted", "advanced", "end")
 
 
 @pytest.mark.parametrize("arrives", [True, False], ids=["reply lost", "never arrived"])
@@ -548,6 +569,7 @@ async def test_a_worker_that_dies_at_any_step_loses_nothing(  # noqa: PLR0917 - 
         "take": lambda: mine.take(1),
         "keep": lambda: mine.keep({task_id: token}),
         "began": lambda: mine.began(task_id, token, route="r", attempt=1),
+        "announced": lambda: mine.announced(task_id, token, 0, {"id": "x"}, attempt=1),
         "submitted": lambda: mine.submitted(task_id, 0, {"id": "x"}),
         "advanced": lambda: mine.advanced(task_id, 5),
         "end": lambda: mine.end(task_id, token, DONE, callback_body=b"{}"),

@@ -156,6 +156,11 @@ class Kept:
         """Keep it."""
         self.noted[number] = submitted
 
+    async def announce(self, number: int, submitted: Submitted) -> bool:
+        """Keep it."""
+        self.noted[number] = submitted
+        return True
+
     def advanced(self, number: int, progress: int) -> None:
         """Keep it."""
         assert number in {**(self.known or {}), **self.noted}
