@@ -23,7 +23,7 @@ demo: $(VENV)/.runtime ## gateway, simulated providers and store on this machine
 	@$(BIN)/image-gateway demo $(ARGS)
 
 test: lint ## lint, then every test that is not slow, against real servers (ARGS="-k budget")
-	$(BIN)/pytest -m "not slow" -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/pytest -m "not slow" -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: $(VENV)/.dev ## the tests that take minutes each, an hour in all (ARGS="-k failover")
 	$(BIN)/pytest -m slow $(ARGS)
@@ -50,7 +50,7 @@ lowest: $(UV) ## the tests with the lowest versions that pyproject.toml allows
 	$(UV) pip compile --quiet --resolution lowest-direct pyproject.toml --output-file .venv-lowest/lowest.txt
 	$(UV) pip install --quiet --python .venv-lowest/bin/python --group dev \
 		--requirements .venv-lowest/lowest.txt --editable .
-	.venv-lowest/bin/pytest -m "not slow" -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	.venv-lowest/bin/pytest -m "not slow" -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 build: $(VENV)/.dev ## the wheel and the source archive, into dist/
 	$(BIN)/hatchling build -d dist

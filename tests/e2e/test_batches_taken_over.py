@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from gateway.sandbox.client import Sandbox
 from gateway.sandbox.options import SandboxOptions
@@ -49,10 +50,22 @@ def batches(sandbox: Sandbox) -> int:
     )
 
 
-@pytest.mark.slow
+def _slow(failpoint: str) -> ParameterSet:
+    """A case that is left out where minutes count; each starts two gateways."""
+    return pytest.param(failpoint, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     "failpoint",
-    ["after_hold", "task_begun", "before_send", "task_submitted", "batch_joined", "batch_creating", "batch_created"],
+    [
+        _slow("after_hold"),
+        "task_begun",
+        _slow("before_send"),
+        _slow("task_submitted"),
+        _slow("batch_joined"),
+        _slow("batch_creating"),
+        _slow("batch_created"),
+    ],
 )
 def test_a_batch_whose_gateway_died_while_it_was_made(fleet: Pair, failpoint: str) -> None:
     """One that the provider has is found by its mark and followed; one that it has not is made again, once.
