@@ -28,8 +28,8 @@ EMBEDDED = "embedded:"
 
 SILENCE = 0.09
 """Seconds: a store that says nothing at all for so long, while calls wait, is away."""
-LAST_LOOK = 0.001
-"""Seconds: so that what a silent store has just said is read before it is taken for away."""
+LAST_LOOK, TURNS = 0.001, 8
+"""Seconds and turns of the loop within which what a silent store has just said is read, and whoever asked hears it."""
 DEADLINE = 1.0
 """Seconds for a call."""
 DISK_DEADLINE = 5.0
@@ -85,7 +85,7 @@ class Store:
         self._calls: set[asyncio.Timeout] = set()
         self._queue: set[asyncio.Timeout] = set()
         self._breaker = Breaker(self.where, self._probe, partial(_end, self._queue))
-        self._verdict: asyncio.TimerHandle | None = None
+        self._verdict: asyncio.Handle | None = None
         self._dropping: asyncio.Task[None] | None = None
         self._running = Running()
 
@@ -227,11 +227,14 @@ class Store:
     def _heard_nothing(self) -> None:
         if self._embedded and is_at_work(self._embedded):
             return  # until the deadline of the calls
-        self._verdict = asyncio.get_running_loop().call_later(LAST_LOOK, self._let_be_away)
+        self._verdict = asyncio.get_running_loop().call_later(LAST_LOOK, self._let_be_away, TURNS)
 
-    def _let_be_away(self) -> None:
+    def _let_be_away(self, turns: int) -> None:
         if not self._silence.lasts:
-            return  # what it had just said was read meanwhile
+            return  # it had just said something
+        if turns:
+            self._verdict = asyncio.get_running_loop().call_soon(self._let_be_away, turns - 1)
+            return
         self._breaker.open(f"no answer on any connection for {self._quiet:g} s")
         self._dropping = asyncio.create_task(self._servers.drop())
         _end(self._calls)

@@ -9,16 +9,18 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+import uvloop
 from redis import Redis
 
 from gateway.ledger import embedded
 from gateway.ledger import store as store_module
+from gateway.ledger.breaker import Breaker
 from gateway.ledger.embedded import PID_FILE, SOCKET, embedded_store, is_at_work
 from gateway.ledger.errors import StoreError
 from gateway.ledger.redis_ledger import RedisLedger
@@ -37,6 +39,9 @@ with embedded_store(Path(sys.argv[1])) as url:
     sys.stdin.read()
 """
 
+Loop = Callable[[], asyncio.AbstractEventLoop]
+LOOPS = [pytest.param(asyncio.new_event_loop, id="asyncio"), pytest.param(uvloop.new_event_loop, id="uvloop")]
+SHORT = "local until_ = os.clock() + 0.2 while os.clock() < until_ do end"
 BUSY = "local until_ = os.clock() + 1.3 while os.clock() < until_ do end"
 """Keeps a server at work, and everybody waiting, for 1.3 s, as a disk does that takes so long to write."""
 
@@ -198,28 +203,47 @@ async def test_a_server_at_work_is_not_away(tmp_path: Path) -> None:
         await store.aclose()
 
 
-@pytest.mark.parametrize("together", [False, True])
-async def test_a_server_that_answers_in_this_very_moment_is_not_away(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: bool
+@pytest.mark.parametrize("together", [False, True], ids=["alone", "together"])
+@pytest.mark.parametrize("busy", [0.0, 0.001], ids=["idle", "busy"])
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_server_that_answers_in_this_very_moment_is_not_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loop: Loop, busy: float, together: bool
 ) -> None:
     """One that is done sleeps again before its reply is read. (Which moment it is cannot be had otherwise.)"""
-    looks = []
+    looks, opened = [], []
 
     def when_it_is_done(path: Path) -> bool:
         while is_at_work(path):
-            time.sleep(0.01)
+            time.sleep(0.005)
+        time.sleep(0.001)  # its reply is there
         looks.append(path)
         return False
 
-    monkeypatch.setattr(store_module, "is_at_work", when_it_is_done)
-    with embedded_store(tmp_path) as url:
+    async def asked(url: str) -> None:
         store = Store(url)
-        await store.execute("PING")
-        command = ("EVAL", BUSY, 0)
-        await (store.execute_all([command]) if together else store.execute(*command))
-        assert looks
-        assert await store.execute("PING")
+        if busy:
+            for _ in range(3):
+                _kept_busy(busy)
+        for _ in range(3):
+            await store.execute("PING")
+            command = ("EVAL", SHORT, 0)
+            await (store.execute_all([command]) if together else store.execute(*command))
         await store.aclose()
+
+    monkeypatch.setattr(store_module, "is_at_work", when_it_is_done)
+    monkeypatch.setattr(Breaker, "open", lambda _, why: opened.append(why))
+    with embedded_store(tmp_path) as url, asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(asked(url))
+    assert len(looks) >= 3
+    assert not opened
+
+
+def _kept_busy(seconds: float) -> None:
+    """Work for so long, again and again, as a loop does that serves many."""
+    until_ = time.perf_counter() + seconds
+    while time.perf_counter() < until_:
+        pass
+    asyncio.get_running_loop().call_later(seconds / 4, _kept_busy, seconds)
 
 
 async def test_a_server_that_stands_still_is_away_soon(tmp_path: Path) -> None:
