@@ -76,7 +76,7 @@ class RedisTasks:
         args += [task_fields.order_json(order), order.callback_url or ""]
         if await self._run(script.TASK_ADD, keys, args) == "LAPSED":
             raise LedgerRefused(f"task {task_id} cannot be queued: its hold has lapsed")
-        await self._replicas.reached()  # its client is told of it next
+        await self._replicas.reached(names.task(task_id), "project", order.project)  # its client is told of it next
 
     async def undo(self, order: TaskOrder) -> None:
         """Take a task back that came to nothing; see `ports.tasks.Tasks`."""
@@ -154,8 +154,8 @@ class RedisTasks:
         keys = [self._names.task(task_id), self._names.queue(held.project)]
         args = [held.worker, held.entry, held.deliveries, route, str(attempt)]
         began = await self._run(script.TASK_BEGAN, keys, args) == "DONE"
-        if began:
-            await self._replicas.reached()  # whoever is asked next must know of the call
+        if began:  # whoever is asked next must know of the call
+            await self._replicas.reached(keys[0], "attempt", str(attempt))
         return bool(began)
 
     async def submitted(
@@ -172,10 +172,11 @@ class RedisTasks:
         told = bounded(to_json(dict(submitted)), task_fields.MOST_SUBMITTED, "what was submitted")
         held = Holding.parse(token)
         keys = [self._names.task(task_id), self._names.queue(held.project)]
-        args = [held.worker, held.entry, held.deliveries, str(attempt), task_fields.submitted_field(number), told]
+        what = [task_fields.submitted_field(number), told]
+        args = [held.worker, held.entry, held.deliveries, str(attempt), *what]
         announced = await self._run(script.TASK_ANNOUNCED, keys, args) == "DONE"
-        if announced:
-            await self._replicas.reached()  # whoever does not find it there takes it for not sent
+        if announced and not await self._replicas.reached(keys[0], *what):  # who finds none takes it for not sent
+            raise LedgerUnavailable("no replica of the store has caught up")
         return bool(announced)
 
     async def advanced(self, task_id: str, progress: int) -> bool:

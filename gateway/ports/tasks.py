@@ -78,7 +78,8 @@ class Tasks(Protocol):
     ) -> bool:
         """Note what is about to be handed over for an attempt, before it is; ValueError if it is too large.
 
-        False if another one began meanwhile or the task was taken over: then it must not be.
+        False if another one began meanwhile or the task was taken over: then it must not be. LedgerUnavailable also if
+        no replica has it in time, where there are any.
         """
 
     async def advanced(self, task_id: str, progress: int) -> bool:

@@ -128,6 +128,39 @@ async def test_nobody_is_told_of_what_no_replica_knows(tmp_path: Path, monkeypat
         await store.aclose()
 
 
+async def test_no_call_leaves_that_a_new_primary_knows_nothing_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A replica that was there is waited for, gone or not; if the store has lost the beginning then, it has not begun.
+
+    (What a failover takes away is taken away by hand here: it cannot be had to the millisecond.)
+    """
+    monkeypatch.setattr(replicas, "PATIENCE", 2.0)
+    primary = Server(tmp_path / "primary")
+    replica = Server(tmp_path / "replica", f"replicaof 127.0.0.1 {primary.port}")
+    with running(primary, replica):
+        await asyncio.to_thread(until, lambda: "state=online" in str(primary.call("INFO", "replication")))
+        store = Store(primary.url, deadline=10)
+        ledger, tasks = RedisLedger(store, "main"), RedisTasks(store, "main")
+        task_id = await queued(ledger, tasks)
+        [taken] = await tasks.take(1)
+        replica.kill()
+        await asyncio.to_thread(until, lambda: "connected_slaves:0" in str(primary.call("INFO", "replication")))
+        beginning = asyncio.create_task(tasks.began(task_id, taken.token, route="r", attempt=1))
+        await asyncio.wait({beginning}, timeout=0.5)
+        assert not beginning.done()
+        primary.call("HDEL", Names("main").task(task_id), "attempt")
+        with pytest.raises(LedgerUnavailable, match="does not know"):
+            await beginning
+        announcing = tasks.announced(task_id, taken.token, 0, {"id": "x"}, attempt=2)
+        assert await tasks.began(task_id, taken.token, route="r", attempt=2)  # on the primary alone, in the end
+        assert "no replica has caught up" in caplog.text
+        async with asyncio.timeout(1):  # it is not waited for again
+            assert await announcing
+        await ledger.aclose()
+        await store.aclose()
+
+
 async def test_with_the_rights_that_the_manual_gives(tmp_path: Path) -> None:
     """The user whose rights docs/cli.md tells needs no others for tasks."""
     rights = "~igw:* +@read +@write +@scripting +@connection -@dangerous +time +info +role +config|get +cluster|slots"
