@@ -25,7 +25,7 @@ NAMES: Mapping[str, str] = {
     "task_added": "a task is in the queue and its money is held; its client knows nothing of it",
     "task_taken": "a worker has a task; nothing is held for its call and nothing has left for the provider",
     "task_begun": "the queue knows that a task's call is about to leave",
-    "task_submitted": "the queue knows what a provider has taken on for a task",
+    "task_submitted": "the queue knows what a provider has taken on for a task, or is about to be given in a batch",
     "batch_joined": "a request is a line of a batch that is still open; the queue and the store know of it",
     "batch_creating": "a batch's file is uploaded and the store knows it; the provider is about to hear of the batch",
     "batch_created": "the provider has a batch; the store does not know its id",

@@ -104,8 +104,12 @@ async def test_a_call_by_batch_that_was_not_announced_was_not_sent(
     async def request(_: str) -> dict[str, Any]:
         return {"attempts": attempts}
 
-    means: Any = SimpleNamespace(ledger=SimpleNamespace(request=request), settlements=SimpleNamespace(void=void))
-    found = await recorded(means, replace(record(2), submitted=submitted), 0.0)
+    async def holds(_: str, token: str) -> bool:
+        return token == "mine"
+
+    means = SimpleNamespace(ledger=SimpleNamespace(request=request), settlements=SimpleNamespace(void=void))
+    shop: Any = SimpleNamespace(means=means, holds=holds)
+    found = await recorded(shop, replace(record(2), submitted=submitted), "mine", 0.0)
 
     assert found is not None
     assert sorted(voided) == given_back

@@ -6,16 +6,19 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gateway.assets.blobs import BlobsOnDisk
+from gateway.domain.budget import Held
 from gateway.domain.task import TaskOrder, TaskStatus, task_of
 from gateway.ledger.tasks import RedisTasks
 from gateway.lifecycle import Setup
 from gateway.ports.tasks import Taken
 from gateway.tasks.ending import end
-from gateway.tasks.run import TaskRun
+from gateway.tasks.past import recorded
+from gateway.tasks.run import NotHere, TaskRun
 from gateway.tasks.service import body_name
 from gateway.tasks.shop import Workshop
 from gateway.web.body import read_kept
@@ -115,3 +118,25 @@ async def test_who_lost_a_task_leaves_its_body_to_whoever_has_it(tmp_path: Path)
         assert await blobs.get(body_name(task.order.request_id)) is not None
         await end(task.shop, failed, task.second.token)
         assert await blobs.get(body_name(task.order.request_id)) is None
+
+
+async def test_who_lost_a_task_while_it_looked_gives_nothing_back(tmp_path: Path) -> None:
+    """A worker that stood still since it took a task leaves alone what the next one has sent, and that is booked."""
+    async with rigged(tmp_path / "gateway") as rig:
+        task = await left(rig, BlobsOnDisk(tmp_path / "blobs"))
+        request = task.order.request_id
+        third = watchful(RedisTasks(rig.store, worker="third"))
+        await fall_silent(rig.store, REALM)
+        [taken] = await third.take(1)
+        shop = replace(task.shop, tasks=third)
+        assert await recorded(shop, taken.record, taken.token, 0.0) is not None
+        held = await rig.ledger.choose_and_hold(request, [candidate((BUDGET, WORST), worst=WORST)], about=ABOUT)
+        assert isinstance(held, Held)
+        assert await third.began(task.name, taken.token, route="main", attempt=held.attempt)
+        with pytest.raises(NotHere):
+            await recorded(task.shop, task.second.record, task.second.token, 0.0)
+        known = await rig.ledger.request(request)
+        assert known is not None
+        attempts: Any = known["attempts"]
+        states = {each["attempt"]: each["state"] for each in attempts}
+    assert (held.attempt, states[held.attempt]) == (3, "sent")

@@ -73,17 +73,18 @@ class Submissions(Protocol):
     def known(self) -> Mapping[int, Submitted] | None:
         """What an earlier process submitted, by the number of the call (0 if there is but one).
 
-        It is followed, never sent again; a call that is missing may have been sent, and its outcome is unknown, unless
-        it would have been announced. None: nothing was sent before.
+        It is followed, never sent again; a call that is missing may have been sent, and its outcome is unknown. None:
+        nothing was sent before.
         """
 
     async def note(self, number: int, submitted: Submitted) -> None:
         """Keep what was submitted; raises nothing, for the work goes on either way."""
 
     async def announce(self, number: int, submitted: Submitted) -> bool:
-        """Keep what is about to be submitted by batch, so that a call that is missing was surely not sent.
+        """Keep what is about to be submitted, so that an attempt without it was surely not sent.
 
-        False if it must not be, since the work is another process's by now; raises LedgerUnavailable.
+        False if it must not be, since the work is another process's by now. Raises LedgerUnavailable, or ValueError if
+        it is too large.
         """
 
     def advanced(self, number: int, progress: int) -> None:

@@ -50,7 +50,7 @@ class BatchProvider:
             return await self._result(await self._join(call), call.request_id, due)
         submitted = known.get(call.number)
         if submitted is None:
-            raise _not_made("the gateway was interrupted before the batch had this line")
+            raise UpstreamFailure(Outcome.UNKNOWN, "reset", "the gateway was interrupted while a batch was made")
         return await self._result(submitted.id, submitted.facts.get(CUSTOM_ID, call.request_id), due)
 
     async def _join(self, call: Call) -> str:

@@ -12,7 +12,6 @@ from fractions import Fraction
 from typing import Any
 
 from gateway.domain import pricing
-from gateway.domain.batch import BatchTerms
 from gateway.domain.caller import Caller
 from gateway.domain.job import AUTO, Job
 from gateway.domain.policy import JobType, Policy, Project, Retry
@@ -32,12 +31,14 @@ Facts = Mapping[str, Any]
 def quote_as_held(facts: Facts, job: Job, policy: Policy, today: date) -> Quote | None:
     """Return the quote that an attempt was held on; None where policy has its route no more, or no price for it.
 
+    So it is where a line of a batch was held and the route's account takes no batches any more: nobody looks for them.
+
     `job` is the client's. What was held, and the words and pixels that were sent, are those on record; the price rows
     are those of the day of the hold, if policy has them still.
     """
     route = _route(facts, policy)
     prices = next(_prices(route, facts, today), None) if route is not None else None
-    if route is None or prices is None:
+    if route is None or prices is None or ("batch" in facts and route.provider.batch is None):
         return None
     degraded = {str(name): str(value) for name, value in (facts.get("degraded") or {}).items()}
     sent = replace(
@@ -49,7 +50,8 @@ def quote_as_held(facts: Facts, job: Job, policy: Policy, today: date) -> Quote 
     quote = in_calls(Quote(route, sent, {}, worst_of(facts), *prices, 0, 0, degraded=degraded), facts)
     if "batch" not in facts:
         return quote
-    terms = replace(route.provider.batch or BatchTerms(), multiplier=Fraction(str(facts["batch"])))
+    assert route.provider.batch is not None
+    terms = replace(route.provider.batch, multiplier=Fraction(str(facts["batch"])))
     return batch_quote(quote, terms, full=True)  # what was held is known
 
 

@@ -12,12 +12,12 @@ from gateway.domain.budget import Held
 from gateway.domain.caller import Caller
 from gateway.domain.errors import GatewayError, UpstreamError
 from gateway.domain.policy import OnUnknown, Policy
-from gateway.domain.task import TaskRecord
+from gateway.domain.task import TaskRecord, task_of
 from gateway.ports import Body, LedgerUnavailable
 from gateway.request.exchange import Admitted, Exchange
 from gateway.request.following import followed, in_calls, quote_as_held
-from gateway.request.means import Means
 from gateway.steps.reserve import Reserved
+from gateway.tasks.shop import NotHere, Workshop
 
 Attempt = Mapping[str, Any]
 """An attempt as the ledger's record tells it."""
@@ -122,18 +122,23 @@ def past(record: TaskRecord, kept: Mapping[str, Any] | None) -> Past | None:
     return Past(attempts, record.attempt, follow=follow, unknown=not follow, submitted=submitted, about=about)
 
 
-async def recorded(means: Means, record: TaskRecord, pause: float) -> Mapping[str, Any] | None:
+async def recorded(shop: Workshop, record: TaskRecord, token: str, pause: float) -> Mapping[str, Any] | None:
     """Return the ledger's record of a task's request; while the ledger is away it is asked each `pause` seconds.
 
     Attempts beyond the last one that began are given back and left out. The queue is asked before a call leaves, and
     whoever held them has lost the task: they were not sent and never will be. So is one by batch that was not
     announced, and it is told as given back: the queue is asked before a line is written too.
+
+    Raises NotHere if the task was lost meanwhile: then what is on record may be its next worker's.
     """
     request_id, kept = record.order.request_id, None
     asking = True
     while asking:
         try:
-            kept, asking = await means.ledger.request(request_id), False
+            kept = await shop.means.ledger.request(request_id)
+            if not await shop.holds(task_of(request_id), token):  # asked after what it vouches for was read
+                raise NotHere
+            asking = False
         except LedgerUnavailable:
             await asyncio.sleep(pause)
     if kept is None:
@@ -143,7 +148,7 @@ async def recorded(means: Means, record: TaskRecord, pause: float) -> Mapping[st
     unwritten = [each for each in begun if _unannounced(record, each)]
     for each in (*(each for each in attempts if each not in begun), *unwritten):
         if each["state"] in ("sent", "presumed"):
-            await means.settlements.void(request_id, each["attempt"], "not_begun")
+            await shop.means.settlements.void(request_id, each["attempt"], "not_begun")
     return {**kept, "attempts": [{**each, "state": "void"} if each in unwritten else each for each in begun]}
 
 

@@ -34,6 +34,7 @@ from gateway.tasks.flight import Gathered, KeptRequest, flown, whole
 from gateway.tasks.past import Past, past, recorded
 from gateway.tasks.promise import expired, within
 from gateway.tasks.service import BODY_LOST, body_name
+from gateway.tasks.shop import NotHere as NotHere
 from gateway.tasks.shop import Workshop as Workshop
 from gateway.tasks.submissions import NotedInQueue
 
@@ -41,10 +42,6 @@ log = logging.getLogger(__name__)
 
 LONGEST_REST = 60.0
 """Seconds of the longest pause between two tries of a task that a quota, or every provider, keeps waiting."""
-
-
-class NotHere(Exception):
-    """The task is not this worker's any more: somebody else has it, it has ended, or it is to be given back."""
 
 
 class _Tried(NamedTuple):
@@ -73,7 +70,7 @@ class TaskRun:
         self.project, self.key_id = self._order.project, self._order.key_id
         self.begun = self.at_work = self.cancelled = self.parked = False
         self._exchange: Exchange | None = None
-        self._gathered = taken.record.order.max_wait is None
+        self._gathered = taken.record.order.max_wait is None or taken.record.attempt is not None
         self._queued: int | None = self._order.queued_hold
         self._spent = 0
         self._kept: Whole | None = None
@@ -140,7 +137,7 @@ class TaskRun:
         """
         answers = self._shop.means.answers
         answer = await answers.find(self._order.request_id) if answers is not None else None
-        kept = await recorded(self._shop.means, self._record, STORE_PAUSE)
+        kept = await recorded(self._shop, self._record, self.token, STORE_PAUSE)
         found = past(self._record, kept) if self._record.attempt is not None else None
         if answer is None:
             return found

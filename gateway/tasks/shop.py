@@ -20,6 +20,10 @@ ReadBody = Callable[[str, AsyncIterator[bytes]], Awaitable[Body]]
 """Reads a kept body again: its content type and its bytes."""
 
 
+class NotHere(Exception):
+    """The task is not this worker's any more: somebody else has it, it has ended, or it is to be given back."""
+
+
 @dataclass(frozen=True, slots=True)
 class Workshop:
     """What every task of a process is worked on with."""
@@ -42,3 +46,7 @@ class Workshop:
         entitlement = self.means.entitlement
         known = project in self.current().policy.projects
         return known and (entitlement is None or await entitlement.still(key_id))
+
+    async def holds(self, task_id: str, token: str) -> bool:
+        """Tell whether a task is this worker's still; LedgerUnavailable if nobody can."""
+        return not (await self.tasks.keep({task_id: token})).lost

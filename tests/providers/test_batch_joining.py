@@ -1,0 +1,79 @@
+"""Joining a batch: a line is written once it is announced, and not at all if the work is another gateway's by then."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+
+import pytest
+
+from gateway.domain.batch import BatchLine, BatchTerms
+from gateway.domain.route import Secret
+from gateway.domain.settlement import Outcome
+from gateway.ledger.batches import RedisBatches
+from gateway.ledger.store import Store
+from gateway.ports import LedgerUnavailable
+from gateway.ports.provider import Call, Outside, Submitted, UpstreamFailure
+from gateway.providers.batch import CUSTOM_ID, BatchProvider
+from gateway.sandbox.options import SandboxOptions
+from gateway.sandbox.server import running_sandbox
+from tests import builders
+from tests.ledger.conftest import realm, server, store  # noqa: F401 - fixtures of a real server
+from tests.providers.calls import MemoryBody, config, read_all
+from tests.providers.task_vendor import Kept
+
+TERMS = BatchTerms(poll=0.1)
+MODEL = "gpt-image-2-2026-04-21"
+
+
+@dataclass
+class Refused(Kept):
+    """What hears that its task is another's by now, or that the store is away; it is in no hurry to."""
+
+    away: bool = False
+
+    async def announce(self, number: int, submitted: Submitted) -> bool:  # noqa: ARG002 - the protocol's
+        """Tell so."""
+        await asyncio.sleep(0.5)
+        if self.away:
+            raise LedgerUnavailable("away")
+        return False
+
+
+def line(request_id: str, submissions: Kept) -> Call:
+    """A call that goes by batch."""
+    return Call(
+        request_id=request_id,
+        route=builders.route("acme/image", upstream_model=MODEL),
+        job=builders.job(size="1024x1024", quality="low"),
+        body=MemoryBody({"prompt": "a cat", "model": MODEL, "size": "1024x1024", "quality": "low"}),
+        submissions=submissions,
+        batch=BatchLine(TERMS),
+    )
+
+
+@pytest.mark.parametrize("away", [False, True])
+async def test_what_cannot_be_announced_is_not_written(
+    store: Store,  # noqa: F811 - the fixture
+    realm: str,  # noqa: F811 - the fixture
+    *,
+    away: bool,
+) -> None:
+    """It was surely not sent; the line beside it is done, and is all that the provider bills."""
+    kept, refused = Kept(), Refused(away=away)
+    with running_sandbox(SandboxOptions(latency=0, batch_seconds=0)) as sandbox:
+        account = config("http://unused", base_url=sandbox.openai_url, api_key=Secret(sandbox.api_key))
+        account = replace(account, batch=TERMS)
+        provider = BatchProvider(account, Outside(batches=RedisBatches(store, realm)))
+        answer, failure = await asyncio.gather(
+            provider.send(line("req_1", kept)), provider.send(line("req_2", refused)), return_exceptions=True
+        )
+        assert not isinstance(answer, BaseException), answer
+        await read_all(answer)
+        await answer.aclose()
+        await provider.aclose()
+        billed = sandbox.bill()["lines"]
+    assert isinstance(failure, UpstreamFailure)
+    assert (failure.outcome, failure.reason) == (Outcome.NOT_SENT, "batch_not_created")
+    assert [each.facts for each in kept.noted.values()] == [{CUSTOM_ID: "req_1"}]
+    assert len(billed) == 1
