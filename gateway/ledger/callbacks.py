@@ -50,8 +50,7 @@ class RedisCallbacks:
         args = [calls.token(), str(min(most, MOST)), self._away, self._kept, self._names.prefix]
         taken = [_callback(*row) for row in await self._run(script.CALLBACKS_DUE, keys, args)]
         if taken:
-            first = self._names.callback(taken[0].id)
-            await self._replicas.reached(first, "token", args[0])  # their receivers are told of it next
+            await self._replicas.reached()  # their receivers are told of it next
         return taken
 
     async def delivered(self, callback: Callback) -> None:

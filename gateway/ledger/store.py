@@ -227,6 +227,8 @@ class Store:
     def _heard_nothing(self) -> None:
         if self._embedded and is_at_work(self._embedded):
             return  # until the deadline of the calls
+        if self._verdict is not None:
+            self._verdict.cancel()
         self._verdict = asyncio.get_running_loop().call_later(LAST_LOOK, self._let_be_away, TURNS)
 
     def _let_be_away(self, turns: int) -> None:

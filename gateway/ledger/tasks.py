@@ -17,7 +17,7 @@ from gateway.ledger.contact import Contact
 from gateway.ledger.errors import LedgerRefused
 from gateway.ledger.names import Names
 from gateway.ledger.own_holds import member
-from gateway.ledger.replicas import Replicas
+from gateway.ledger.replicas import Replicas, Written
 from gateway.ledger.script import Script
 from gateway.ledger.snapshot import batches
 from gateway.ledger.store import Store
@@ -76,7 +76,7 @@ class RedisTasks:
         args += [task_fields.order_json(order), order.callback_url or ""]
         if await self._run(script.TASK_ADD, keys, args) == "LAPSED":
             raise LedgerRefused(f"task {task_id} cannot be queued: its hold has lapsed")
-        await self._replicas.reached(names.task(task_id), "project", order.project)  # its client is told of it next
+        await self._replicas.reached(Written(names.task(task_id), "hold", args[0]))  # its client is told of it next
 
     async def undo(self, order: TaskOrder) -> None:
         """Take a task back that came to nothing; see `ports.tasks.Tasks`."""
@@ -155,7 +155,9 @@ class RedisTasks:
         args = [held.worker, held.entry, held.deliveries, route, str(attempt)]
         began = await self._run(script.TASK_BEGAN, keys, args) == "DONE"
         if began:  # whoever is asked next must know of the call
-            await self._replicas.reached(keys[0], "attempt", str(attempt))
+            await self._replicas.reached(
+                Written(keys[0], "begun", " ".join((held.worker, held.deliveries, str(attempt))))
+            )
         return bool(began)
 
     async def submitted(
@@ -172,10 +174,10 @@ class RedisTasks:
         told = bounded(to_json(dict(submitted)), task_fields.MOST_SUBMITTED, "what was submitted")
         held = Holding.parse(token)
         keys = [self._names.task(task_id), self._names.queue(held.project)]
-        what = [task_fields.submitted_field(number), told]
-        args = [held.worker, held.entry, held.deliveries, str(attempt), *what]
+        what = Written(keys[0], task_fields.submitted_field(number), told)
+        args = [held.worker, held.entry, held.deliveries, str(attempt), what.field, what.value]
         announced = await self._run(script.TASK_ANNOUNCED, keys, args) == "DONE"
-        if announced and not await self._replicas.reached(keys[0], *what):  # who finds none takes it for not sent
+        if announced and not await self._replicas.reached(what):  # whoever does not find it takes the line for not sent
             raise LedgerUnavailable("no replica of the store has caught up")
         return bool(announced)
 

@@ -64,12 +64,8 @@ class BatchProvider:
                 making = self._making(endpoint, call.route.upstream_model)
                 submitted = Submitted(making.key, facts={CUSTOM_ID: call.request_id})
 
-                async def announce(submitted: Submitted = submitted) -> None:
-                    if call.submissions is not None and not await call.submissions.announce(call.number, submitted):
-                        raise _not_made("the work is another gateway's by now")
-
                 try:
-                    await making.add(call.request_id, body, announce)
+                    await making.add(call.request_id, body, partial(self._announced, call, submitted))
                 except Full:
                     making.closed = True
                     continue
@@ -80,6 +76,19 @@ class BatchProvider:
         finally:
             await body.aclose()
         raise UpstreamFailure(Outcome.NOT_SENT, "batch_too_large", "the request is larger than a batch may be")
+
+    async def _announced(self, call: Call, submitted: Submitted) -> None:
+        """Tell what the line will be part of; waits for a ledger that is away, for a batch can wait."""
+        due = call.batch.due if call.batch is not None else None
+        mine, submissions = None, call.submissions
+        while mine is None and submissions is not None:
+            try:
+                mine = await submissions.announce(call.number, submitted)
+            except LedgerUnavailable:
+                if due is None or time.time() >= due - self._terms.spare:
+                    raise
+        if mine is False:
+            raise _not_made("the work is another gateway's by now")
 
     def _making(self, endpoint: str, model: str) -> Making:
         """Return the batch that takes lines now; one begins with its first line, and is followed from then on."""

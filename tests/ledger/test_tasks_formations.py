@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -128,19 +129,24 @@ async def test_nobody_is_told_of_what_no_replica_knows(tmp_path: Path, monkeypat
         await store.aclose()
 
 
-async def test_no_call_leaves_that_a_new_primary_knows_nothing_of(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A replica that was there is waited for, gone or not; if the store has lost the beginning then, it has not begun.
+@contextlib.asynccontextmanager
+async def replicated(directory: Path) -> AsyncIterator[tuple[Server, Server, Store]]:
+    """A primary, its replica, and the store that gateways see, which has nothing else to do."""
+    primary = Server(directory / "primary")
+    replica = Server(directory / "replica", f"replicaof 127.0.0.1 {primary.port}")
+    with running(primary, replica):
+        await asyncio.to_thread(until, lambda: "state=online" in str(primary.call("INFO", "replication")))
+        store = Store(primary.url)
+        yield primary, replica, store
+        await store.aclose()
+
+
+async def test_what_a_failover_took_away_has_not_begun(tmp_path: Path) -> None:
+    """A replica that has just gone is waited for; if the store has lost the beginning by then, no call leaves.
 
     (What a failover takes away is taken away by hand here: it cannot be had to the millisecond.)
     """
-    monkeypatch.setattr(replicas, "PATIENCE", 2.0)
-    primary = Server(tmp_path / "primary")
-    replica = Server(tmp_path / "replica", f"replicaof 127.0.0.1 {primary.port}")
-    with running(primary, replica):
-        await asyncio.to_thread(until, lambda: "state=online" in str(primary.call("INFO", "replication")))
-        store = Store(primary.url, deadline=10)
+    async with replicated(tmp_path) as (primary, replica, store):
         ledger, tasks = RedisLedger(store, "main"), RedisTasks(store, "main")
         task_id = await queued(ledger, tasks)
         [taken] = await tasks.take(1)
@@ -149,16 +155,53 @@ async def test_no_call_leaves_that_a_new_primary_knows_nothing_of(
         beginning = asyncio.create_task(tasks.began(task_id, taken.token, route="r", attempt=1))
         await asyncio.wait({beginning}, timeout=0.5)
         assert not beginning.done()
-        primary.call("HDEL", Names("main").task(task_id), "attempt")
+        began_elsewhere = "other 1 1"  # the same attempt, of another worker
+        primary.call("HSET", Names("main").task(task_id), "begun", began_elsewhere)
         with pytest.raises(LedgerUnavailable, match="does not know"):
             await beginning
-        announcing = tasks.announced(task_id, taken.token, 0, {"id": "x"}, attempt=2)
-        assert await tasks.began(task_id, taken.token, route="r", attempt=2)  # on the primary alone, in the end
-        assert "no replica has caught up" in caplog.text
-        async with asyncio.timeout(1):  # it is not waited for again
-            assert await announcing
         await ledger.aclose()
-        await store.aclose()
+
+
+@pytest.mark.parametrize("gone", [True, False], ids=["gone", "frozen"])
+async def test_a_store_whose_replica_is_lost_is_not_away(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, *, gone: bool
+) -> None:
+    """It is waited for, two seconds; then the work goes on at the primary alone. What is announced waits on."""
+    async with replicated(tmp_path) as (primary, replica, store):
+        ledger, tasks = RedisLedger(store, "main"), RedisTasks(store, "main")
+        task_id = await queued(ledger, tasks)
+        [taken] = await tasks.take(1)
+        with contextlib.nullcontext() if gone else replica.frozen():
+            if gone:
+                replica.kill()
+                await asyncio.to_thread(until, lambda: "connected_slaves:0" in str(primary.call("INFO", "replication")))
+            assert await tasks.began(task_id, taken.token, route="r", attempt=2)
+            assert "no replica has caught up" in caplog.text
+            announcing = asyncio.create_task(tasks.announced(task_id, taken.token, 0, {"id": "x"}, attempt=2))
+            if gone:  # nobody is waited for any more
+                assert await asyncio.wait_for(announcing, 1)
+            else:
+                with pytest.raises(LedgerUnavailable, match="caught up"):
+                    await announcing
+        assert await tasks.announced(task_id, taken.token, 0, {"id": "x"}, attempt=2)
+        assert "away" not in caplog.text
+        await ledger.aclose()
+
+
+async def test_a_primary_that_is_none_any_more_knows_nothing(tmp_path: Path) -> None:
+    """Where an address leads to a server that has become a replica, what was written to it is not taken for kept."""
+    async with replicated(tmp_path) as (primary, replica, store):
+        ledger, tasks = RedisLedger(store, "main"), RedisTasks(store, "main")
+        task_id = await queued(ledger, tasks)
+        [taken] = await tasks.take(1)
+        with replica.frozen():
+            beginning = asyncio.create_task(tasks.began(task_id, taken.token, route="r", attempt=1))
+            await asyncio.wait({beginning}, timeout=0.3)
+            primary.call("REPLICAOF", "127.0.0.1", replica.port)
+            with pytest.raises(LedgerUnavailable):
+                await beginning
+        primary.call("REPLICAOF", "NO", "ONE")
+        await ledger.aclose()
 
 
 async def test_with_the_rights_that_the_manual_gives(tmp_path: Path) -> None:

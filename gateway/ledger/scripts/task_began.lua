@@ -19,5 +19,6 @@ if known[2] ~= attempt then -- what was submitted belongs to another attempt
     end
   end
 end
-redis.call('HSET', task, 'attempt', attempt, 'route', route, 'updated', digits(milliseconds()))
+local begun = worker .. ' ' .. deliveries .. ' ' .. attempt -- of nobody else, on no other server either
+redis.call('HSET', task, 'attempt', attempt, 'route', route, 'begun', begun, 'updated', digits(milliseconds()))
 return 'DONE'
