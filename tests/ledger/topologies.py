@@ -252,6 +252,8 @@ class Cluster:
         for master, replica in zip(self.masters, self.replicas, strict=False):
             until(partial(replica.call, "CLUSTER", "REPLICATE", node_id(master)))
         until(lambda: all(b"master_link_status:up" in each.call("INFO", "replication") for each in self.replicas))
+        followed = self.masters[: len(self.replicas)]  # a link that is up may have nothing sent through it yet
+        until(lambda: all(b"state=online" in each.call("INFO", "replication") for each in followed))
         until(lambda: all(self._knows_all(node) for node in self.nodes))
 
     def serving(self, realm: str) -> Server:
