@@ -63,6 +63,7 @@ class Replicas:
             most, acknowledged = await self._look(what)
         except LedgerRefused as error:
             log.debug("the store does not tell of its replicas: %s", error)
+            self._alone_until = time.monotonic() + SEEN_SECONDS
             return True
         until = time.monotonic() + PATIENCE
         while max(acknowledged, default=-1) < most:
