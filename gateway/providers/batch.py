@@ -17,7 +17,7 @@ from gateway.ports.preparing import is_preparing
 from gateway.ports.provider import Answer, Call, Cancellable, Outside, Provider, Submitted, UpstreamFailure
 from gateway.providers.batch_following import Account, Following
 from gateway.providers.batch_lines import Full, line_body
-from gateway.providers.batch_making import Making
+from gateway.providers.batch_making import STORE_PAUSE, Making
 from gateway.providers.batch_wire import BatchWire
 
 log = logging.getLogger("gateway.providers")
@@ -84,9 +84,11 @@ class BatchProvider:
         while mine is None and submissions is not None:
             try:
                 mine = await submissions.announce(call.number, submitted)
-            except LedgerUnavailable:
+            except LedgerUnavailable as error:
                 if due is None or time.time() >= due - self._terms.spare:
                     raise
+                log.warning("a line of batch %s waits for the store: %s", submitted.id, error)
+                await asyncio.sleep(STORE_PAUSE)
         if mine is False:
             raise _not_made("the work is another gateway's by now")
 

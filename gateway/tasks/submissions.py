@@ -67,19 +67,10 @@ class NotedInQueue:
         reach("task_submitted")
 
     async def announce(self, number: int, submitted: Submitted) -> bool:
-        """Keep what is about to be submitted, and wait for a store that is away; see `ports.provider.Submissions`."""
-        attempt, told = self._attempt, asdict(submitted)
-        assert attempt is not None
-        for pause in PAUSES:
-            try:
-                return await self._announced(number, told, attempt)
-            except LedgerUnavailable as error:
-                log.warning("what %s is about to submit is not noted: %s", self._task_id, error)
-            await asyncio.sleep(pause)
-        return await self._announced(number, told, attempt)
-
-    async def _announced(self, number: int, told: Mapping[str, object], attempt: int) -> bool:
-        mine = await self._tasks.announced(self._task_id, self._token, number, told, attempt=attempt)
+        """Keep what is about to be submitted; see `ports.provider.Submissions`."""
+        assert self._attempt is not None
+        told = asdict(submitted)
+        mine = await self._tasks.announced(self._task_id, self._token, number, told, attempt=self._attempt)
         if mine:
             reach("task_submitted")
         return mine

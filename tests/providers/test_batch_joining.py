@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, replace
 
 import pytest
@@ -77,3 +78,30 @@ async def test_what_cannot_be_announced_is_not_written(
     assert (failure.outcome, failure.reason) == (Outcome.NOT_SENT, "batch_not_created")
     assert [each.facts for each in kept.noted.values()] == [{CUSTOM_ID: "req_1"}]
     assert len(billed) == 1
+
+
+async def test_a_line_waits_for_a_store_that_is_away(
+    store: Store,  # noqa: F811 - the fixture
+    realm: str,  # noqa: F811 - the fixture
+) -> None:
+    """A batch can wait: what could not be announced at first is told again, and then written."""
+
+    class Back(Kept):
+        tries = 0
+
+        async def announce(self, number: int, submitted: Submitted) -> bool:
+            self.tries += 1
+            if self.tries == 1:
+                raise LedgerUnavailable("away")
+            return await super().announce(number, submitted)
+
+    kept = Back()
+    with running_sandbox(SandboxOptions(latency=0, batch_seconds=0)) as sandbox:
+        account = config("http://unused", base_url=sandbox.openai_url, api_key=Secret(sandbox.api_key))
+        provider = BatchProvider(replace(account, batch=TERMS), Outside(batches=RedisBatches(store, realm)))
+        answer = await provider.send(replace(line("req_1", kept), batch=BatchLine(TERMS, time.time() + 3600)))
+        await read_all(answer)
+        await answer.aclose()
+        await provider.aclose()
+        assert len(sandbox.bill()["lines"]) == 1
+    assert (kept.tries, len(kept.noted)) == (2, 1)
