@@ -10,6 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 READY = "READY=1"
+AT_ONCE = signal.SIGUSR2
+"""By which a supervisor tells its workers that it was asked twice."""
 
 
 class Stopping:
@@ -43,17 +45,26 @@ class Stopping:
             await asyncio.wait_for(self.shutdown.wait(), self._delay)
         self.shutdown.set()
 
+    def ask_once(self) -> None:
+        """Begin to leave, unless it has."""
+        if not self.leaving.is_set():
+            self.ask()
+
     def follow_signals(self, lifeline: int | None = None) -> None:
-        """Stop on SIGTERM and SIGINT, and at once when `lifeline` reads end-of-file: the supervisor is gone."""
+        """Stop on SIGTERM and SIGINT; a worker has a `lifeline`, at whose end-of-file its supervisor is gone.
+
+        It stops at once then, and on AT_ONCE: a signal to the whole group reaches it twice, once by its supervisor.
+        """
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(name, self.ask)
+            loop.add_signal_handler(name, self.ask if lifeline is None else self.ask_once)
 
         def alone(descriptor: int) -> None:
             loop.remove_reader(descriptor)  # end-of-file is readable for ever
             self.now()
 
         if lifeline is not None:
+            loop.add_signal_handler(AT_ONCE, self.now)
             loop.add_reader(lifeline, alone, lifeline)
 
 

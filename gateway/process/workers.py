@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.observe.scrape import forget_worker
+from gateway.process.stopping import AT_ONCE
 
 log = logging.getLogger("gateway.process.workers")
 
@@ -26,6 +27,8 @@ DATA, ADMIN = "data", "admin"
 POLL_SECONDS = 0.2
 RESTART_SECONDS = 1.0
 """A worker that dies at once is not started again in a tight loop."""
+_ASKED = {0, -signal.SIGTERM, -AT_ONCE}
+"""Of a worker that ended as it was asked to: one that had not begun to serve ends by the signal itself."""
 
 
 @dataclass(slots=True)
@@ -108,10 +111,13 @@ class Supervisor:
                 self._children[place] = self._start(child.role, environ)
 
     def _pass_on(self, number: int, _: object) -> None:
-        for child in self._children:
+        for child in () if self._stopping else self._children:  # one at its end would be killed by it
             child.process.send_signal(number)
 
     def _stop(self, *_: object) -> None:
+        for child in self._children if self._stopping else ():  # whoever asks twice waits no longer
+            if child.role == DATA:
+                child.process.send_signal(AT_ONCE)
         self._stopping = True
 
     def _wait(self) -> int:
@@ -122,4 +128,5 @@ class Supervisor:
                 process.terminate()
             for process in mine:
                 process.wait()
-        return int(any(child.process.returncode for child in self._children))
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # its default would end what has nothing left to do
+        return int(any(child.process.returncode not in _ASKED for child in self._children))

@@ -6,10 +6,12 @@ import http.client
 import json
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 
 from gateway.sandbox.client import Sandbox
@@ -54,6 +56,26 @@ def test_it_serves_on_while_it_leaves(tmp_path: Path, sandbox: Sandbox) -> None:
         client.close()
         assert stack.stop() == 0
     assert stack.log.read_text().count("rror") == 0
+
+
+def test_workers_leave_once_however_often_a_signal_reaches_them(tmp_path: Path, sandbox: Sandbox) -> None:
+    """A signal to the whole group counts once; whoever asks again, or has policy read meanwhile, ends them cleanly."""
+    options = ("--shutdown-delay", "600", "--workers", "2")
+    with running_gateway(tmp_path, tight("10"), sandbox, *options) as stack:
+        supervisor = psutil.Process(stack.process.pid)
+        workers = [each for each in supervisor.children() if "valkey" not in each.name()]
+        assert len(workers) == 3
+        for each in (supervisor, *workers):
+            each.send_signal(signal.SIGTERM)
+        wait_until(lambda: readiness(stack) == 503, 30, "unreadiness")
+        for each in workers:
+            each.send_signal(signal.SIGTERM)
+        supervisor.send_signal(signal.SIGHUP)
+        time.sleep(1)  # in which one that left at once would be gone
+        assert fetch(f"http://127.0.0.1:{stack.port}/healthz").status == 200
+        began = time.monotonic()
+        assert stack.stop() == 0
+        assert time.monotonic() - began < 60
 
 
 def test_what_outlasts_the_grace_is_told_so_and_booked(tmp_path: Path, sandbox: Sandbox) -> None:
