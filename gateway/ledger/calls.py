@@ -95,7 +95,7 @@ class Calls:
         began = time.monotonic()
         try:
             reply = await call
-        except BaseException:
+        except Exception:  # who leaves is no failure of the store
             self._failed(operation, began)
             raise
         if self._answered is not None:

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from itertools import islice
 
+from gateway.domain.settlement import CostSource
 from gateway.ledger import script
 from gateway.ledger.calls import Calls
 from gateway.ledger.errors import LedgerRefused, StoreError
@@ -75,15 +76,22 @@ class Healing:
         while self._suspected:
             await asyncio.sleep(OVERLAP_SECONDS)
             self._suspected = False
-            told = [(one.request_id, one.attempt) for one in self._holds.endings() if one.attempt is not None]
-            live = [(one.request_id, one.attempt) for one in self._holds.live]
             try:
-                lost = [at for at, state in await self._open_ends(told + live) if at < len(told) or not state]
+                lost = await self._lacks_anything()
             except LedgerUnavailable:
                 self._suspected = True
                 continue
             if lost:
                 self.begin()
+
+    async def _lacks_anything(self) -> bool:
+        """Tell whether the store does not know of what runs, or of how something ended."""
+        ended = [one for one in self._holds.endings() if one.attempt is not None]
+        live = [(one.request_id, one.attempt) for one in self._holds.live]
+        for at, state in await self._open_ends([*((one.request_id, one.attempt) for one in ended), *live]):
+            if not state or (at < len(ended) and not (state == CostSource.PRESUMED and ended[at].presumed)):
+                return True
+        return False
 
     async def wait(self) -> None:
         """Return once nothing is left to be told."""

@@ -71,6 +71,8 @@ class Ending:
     keys: tuple[str, ...]
     args: tuple[str, ...]
     record: HoldRecord | None
+    presumed: bool = False
+    """Whether its cost was presumed: that is the most that the store knows of it then."""
     ended: float = field(default_factory=time.monotonic)
 
 

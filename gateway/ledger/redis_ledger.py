@@ -11,7 +11,7 @@ from typing import Any
 
 from gateway.domain.budget import Budget, Candidate, Denied, Held, Quota
 from gateway.domain.idempotency import Binding, Bound
-from gateway.domain.settlement import Adjustment, Posting, Settlement, SettleResult
+from gateway.domain.settlement import Adjustment, CostSource, Posting, Settlement, SettleResult
 from gateway.domain.task import TaskStatus, task_of
 from gateway.ledger import calls, script, wire
 from gateway.ledger.calls import Calls
@@ -85,7 +85,7 @@ class RedisLedger:
             told = "it was emptied or replaced. `image-gateway ledger rebuild` brings it back from an export"
             raise StoreError(f"the store has no ledger any more: {told}, or accepts that its history is lost")
         if schema != SCHEMA:
-            raise StoreError(f"the ledger in the store has schema {schema}; this version reads schema {SCHEMA}")
+            raise StoreError(f"the store's ledger has schema {schema}, not {SCHEMA}: run the version that wrote it")
         names, args = self._names, [str(epoch), self._retention, BINDING_SECONDS]
         self._holding = Shared(script.HOLD, (names.meta, names.balances, names.due, names.entries), tuple(args))
         return str(epoch)
@@ -204,18 +204,18 @@ class RedisLedger:
         """End a hold at its cost; see `ports.Ledger`. The same `token` again returns the same result."""
         request_id = settlement.request_id
         args = (token or operation_token(), request_id, *wire.settlement_args(settlement))
-        hold, keys = (request_id, settlement.attempt), (self._names.request(request_id),)
-        return self._end(hold, self._ending, keys, args, meanwhile)
+        hold = request_id, settlement.attempt, settlement.source is CostSource.PRESUMED
+        return self._end(hold, self._ending, (self._names.request(request_id),), args, meanwhile)
 
     async def void(self, request_id: str, attempt: int, reason: str, *, token: str | None = None) -> SettleResult:
         """End a hold for nothing; see `ports.Ledger`. The same `token` again returns the same result."""
         args = (token or operation_token(), request_id, str(attempt), reason, self._retention)
-        return await self._end((request_id, attempt), script.VOID, self._keys(request_id), args)
+        return await self._end((request_id, attempt, False), script.VOID, self._keys(request_id), args)
 
     async def _end(
-        self, hold: tuple[str, int], what: What, keys: Words, args: Words, meanwhile: Meanwhile = None
+        self, hold: tuple[str, int, bool], what: What, keys: Words, args: Words, meanwhile: Meanwhile = None
     ) -> SettleResult:
-        (request_id, attempt), operation = hold, "settle" if what is self._ending else "void"
+        (request_id, attempt, presumed), operation = hold, "settle" if what is self._ending else "void"
         record = self._holds.find(request_id, attempt)
         result = await self._calls.write(operation, what, keys, args, to_end=True, meanwhile=meanwhile)
         if result == "GONE" and record is not None:
@@ -224,7 +224,7 @@ class RedisLedger:
         self._holds.remove(request_id, attempt)
         if result != "GONE" and (record is not None or result != "SAME"):  # whoever ended it before tells it again
             kept = record if what is self._ending else None
-            self._holds.ended(Ending(request_id, attempt, operation, what, keys, args, kept))
+            self._holds.ended(Ending(request_id, attempt, operation, what, keys, args, kept, presumed))
         elif result == "GONE" and what is self._ending:
             fields = {"request_id": request_id, "attempt": attempt}
             log.error("a settlement found no hold: the cost is not in the ledger", extra={"fields": fields})

@@ -36,6 +36,40 @@ async def healed(ledger: RedisLedger) -> None:
     await ledger._healing.wait()
 
 
+@pytest.mark.parametrize("source", [CostSource.USAGE, CostSource.PRESUMED])
+async def test_who_leaves_while_the_store_is_asked_closes_no_doors(
+    ledger: RedisLedger, source: CostSource, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A connection that we closed ourselves is looked into, and what was presumed is known as no more than that."""
+    await hold(ledger, "a", candidate((RULE, 100)))
+    await ledger.settle(settlement("a", 70_000, source=source))
+    losses = ledger._calls._store.losses
+    before = losses.count
+    reading = asyncio.create_task(ledger._calls.execute("BLPOP", f"{ledger._names.meta}:nothing", "1"))
+    await asyncio.sleep(0.05)
+    reading.cancel()
+    assert isinstance((await asyncio.gather(reading, return_exceptions=True))[0], asyncio.CancelledError)
+    assert losses.count > before
+    await ledger._leases.renew()
+    assert ledger._healing._look is not None
+    await ledger._healing._look
+    assert not ledger._healing.needed
+    assert "came back older" not in caplog.text
+
+
+async def test_a_truth_that_a_store_lost_again_is_missed(ledger: RedisLedger, server: str, realm: str) -> None:
+    """Where a cost is known, a store that knows of a presumed one alone lacks something."""
+    await hold(ledger, "a", candidate((RULE, 100)))
+    await ledger.settle(settlement("a", 90_000, source=CostSource.PRESUMED))
+    old = copy(server, realm)
+    await ledger.settle(settlement("a", 70_000))
+    assert not await ledger._healing._lacks_anything()
+    old.put_back()
+    assert await ledger._healing._lacks_anything()
+    await healed(ledger)
+    assert await stand(ledger) == (70, 0)
+
+
 async def test_lost_holds_and_settlements_are_told_again(
     ledger: RedisLedger, store: Store, server: str, realm: str
 ) -> None:

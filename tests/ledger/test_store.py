@@ -187,5 +187,5 @@ async def test_the_check_is_patient() -> None:
 async def test_another_schema_is_refused(ledger: RedisLedger, store: Store) -> None:
     """A ledger written by a later version is not touched."""
     await store.execute("HSET", ledger._names.meta, "schema", "9")
-    with pytest.raises(StoreError, match="schema 9"):
+    with pytest.raises(StoreError, match="schema 9, not 1: run the version that wrote it"):
         await ledger.open()
