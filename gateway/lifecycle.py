@@ -242,7 +242,10 @@ class Lifecycle:
         if error.status in (402, 403, 404, 429):
             project = exchange.caller.project if exchange.caller else "none"
             self._observer.emit(RequestDenied(project, error.code))
-        self._observer.emit(exchange.finished(error.status, code=error.code))
+        if exchange.job_type is not None and all(name.lower() != "x-gateway-job-type" for name, _ in error.headers):
+            error.headers += [("X-Gateway-Job-Type", exchange.job_type.name), ("X-Gateway-Attempts", "0")]
+        gone = error.status == CLIENT_GONE
+        self._observer.emit(exchange.finished(error.status, code=error.code, client_gone=gone))
 
     async def _explain(self, admitted: Admitted, terms: Later | None) -> Outbound:
         """Answer a dry run: the decision, and where budgets stand; nothing is held and nothing is sent."""

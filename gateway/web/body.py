@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Collection, Mapping
 
 from python_multipart.multipart import parse_options_header
 
-from gateway.domain.errors import UnsupportedMediaType
+from gateway.domain.errors import ClientGone, UnsupportedMediaType
 from gateway.ports import Body
 from gateway.web import json_alike, json_body, multipart_body
 from gateway.web.context import RequestContext
@@ -25,7 +25,8 @@ _KEPT = BodyLimits()
 async def read_sent(context: RequestContext, accepted: Collection[str], limits: BodyLimits) -> Body:
     """Return the body of a request, and watch its client from then on: it has sent all that is expected.
 
-    A short one that came with its head is not waited for. Raises what `read_body` and the stream may raise.
+    A short one that came with its head is not waited for. Raises ClientGone if nobody is there any more, and what
+    `read_body` and the stream may raise.
     """
     context.expect_body()
     headers = context.headers
@@ -40,6 +41,9 @@ async def read_sent(context: RequestContext, accepted: Collection[str], limits: 
     else:
         chunks = body_chunks(context, limits)
         body = await read_body(headers, chunks, accepted=accepted, limits=limits, fingerprint=fingerprint)
+    if context.disconnected:  # while its last bytes went to disk; from here to its hold nothing may be waited for
+        await body.aclose()
+        raise ClientGone("The client hung up right behind its request; nothing was sent.")
     context.watch()
     return body
 

@@ -58,6 +58,8 @@ class GuardedProtocol(Channel):
         self._body_parsed = 0
         self._refusal: GatewayError | None = None
         self._offering = False
+        self._over = False
+        """Whether what follows the last request is none: it is dropped, and the connection ends with its answer."""
 
     def _new_parser(self) -> object:
         parser = httptools.HttpRequestParser(self)
@@ -90,6 +92,8 @@ class GuardedProtocol(Channel):
 
     def data_received(self, data: bytes) -> None:
         """Take what came: a request as the one before, or something for the parser."""
+        if self._over:
+            return
         self._clocks.idle_since = None
         if not self._in_head or self._head_received or self._turns:
             self._parse(data)
@@ -224,10 +228,14 @@ class GuardedProtocol(Channel):
         """Answer what was refused, in the one shape, and close.
 
         The body of the request that is being served may be what is refused; it is answered in place of the
-        application, which is told that its client is gone. A refused second request just ends the connection.
+        application, which is told that its client is gone. What follows a whole request that is served alone does not
+        take its answer from it, which may have been paid for; other refused requests just end the connection.
         """
         if self._turns:
             served = self._turns[0]
+            if len(self._turns) == 1 and self._in_head and served.body_ended:
+                self._over, served.keep_alive = True, False
+                return
             if len(self._turns) > 1 or served.answer_started or served.body_ended:
                 self.transport.abort()
                 return

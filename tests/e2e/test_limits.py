@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
+import os
+import socket
+import struct
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -16,7 +20,7 @@ from gateway.ledger.embedded import embedded_store
 from gateway.sandbox.client import Sandbox
 from tests.e2e.accounting import NANO, Ask, admin, billed, booked, crowd, nano, settled
 from tests.e2e.policies import PROVIDERS, tight
-from tests.e2e.stack import Reply, Stack, fetch, running_gateway
+from tests.e2e.stack import Reply, Stack, fetch, running_gateway, wait_until
 
 BODY = {"prompt": "a lighthouse", "size": "1024x1024", "quality": "low"}
 BY_THE_IMAGE = (
@@ -35,6 +39,18 @@ projects:
 """
 )
 """A hold is as large as its settlement, so that a budget buys a number of images that is known beforehand."""
+
+ONE_AT_A_TIME = (
+    PROVIDERS % {"timeout": "60s"}
+    + """
+routes:
+  main/one: {provider: main, model: gpt-image-2, upstream_model: gpt-image-2-2026-04-21, limits: {concurrent: 1}}
+job_types:
+  draft: {routes: [main/one]}
+projects:
+  team: {job_types: [draft], budgets: [{window: total, limit: "100"}]}
+"""
+)
 
 
 def statuses(replies: list[Reply]) -> Counter[int]:
@@ -256,3 +272,28 @@ async def test_requests_in_flight_are_limited_and_room_returns(start: Start) -> 
     assert booked(stack).images == kinds[200]
     again = await crowd([Ask(BODY)] * 5, [stack], at_once=5)
     assert statuses(again) == {200: 5}
+
+
+def test_a_client_that_leaves_right_behind_its_upload_keeps_no_place(start: Start) -> None:
+    """Its body is on its way to the disk then: nothing is held for it, and nobody is told of a shutdown."""
+    [stack] = start(ONE_AT_A_TIME)
+    image = b"\x89PNG\r\n\x1a\n" + os.urandom(1_500_000)
+    form = (
+        b'--X\r\nContent-Disposition: form-data; name="prompt"\r\n\r\np\r\n'
+        b'--X\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\nContent-Type: image/png\r\n\r\n'
+        b"%b\r\n--X--\r\n" % image
+    )
+    head = (
+        "POST /v1/images/edits HTTP/1.1\r\nHost: here\r\nContent-Type: multipart/form-data; boundary=X\r\n"
+        f"Authorization: Bearer {stack.key()}\r\nContent-Length: {len(form)}\r\n\r\n"
+    )
+    for _ in range(25):
+        with socket.create_connection(("127.0.0.1", stack.port)) as client:
+            client.sendall(head.encode() + form)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        wait_until(lambda: stack.metric("in_flight") == 0, 15, "its end")
+        assert stack.post("/v1/images/generations", BODY).status == 200
+    ended = [json.loads(line) for line in stack.log.read_text().splitlines() if '"operation"' in line]
+    left = [line for line in ended if line.get("status") == 499]
+    assert all(line["client_gone"] for line in left)
+    assert not [line for line in ended if line.get("status") == 503]

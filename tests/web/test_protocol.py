@@ -187,11 +187,18 @@ async def test_an_answer_that_would_break_its_head_is_not_sent(caplog: pytest.Lo
     caplog.clear()
 
 
-async def test_a_refused_second_request_ends_the_connection(gateway: RecordingGateway, port: int) -> None:
-    """Bytes that are no request, behind one that is being served, never become part of its answer."""
+@pytest.mark.parametrize("behind", [b"\x00\x01garbage\r\n\r\n", b"x", b"\x16\x03\x01\x02\x00", b"GET"])
+async def test_bytes_behind_a_whole_request_take_no_answer_from_it(
+    gateway: RecordingGateway, port: int, behind: bytes
+) -> None:
+    """It may have been paid for: it is answered once, with nothing behind it, and the connection ends."""
     async with connection(port) as (reader, writer):
-        writer.write(post() + b"\x00\x01garbage\r\n\r\n")
+        writer.write(post() + behind)
+        reply = await read_reply(reader)
+        assert reply.status == 200
+        writer.write_eof()
         assert await _all(reader) == b""
+    assert len(gateway.seen) == 1
 
 
 async def _all(reader: asyncio.StreamReader) -> bytes:
