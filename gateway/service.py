@@ -66,10 +66,12 @@ class Service:
         return models + [_job_type(name) for name in project.job_types]
 
     async def model(self, headers: Mapping[str, str], name: str) -> dict[str, object]:
-        """Return one of them."""
-        for model in await self.models(headers):
-            if model["id"] == name:
-                return model
+        """Return one of them, by its name or the snapshot's, under the name that it was asked for by."""
+        models = await self.models(headers)
+        for member in ("id", "snapshot"):
+            for model in models:
+                if model.get(member) == name:
+                    return model | {"id": name}
         message = f"The model {name!r} does not exist or you do not have access to it."
         raise NotFound(message, param="model", code="model_not_found")
 

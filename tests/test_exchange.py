@@ -75,6 +75,7 @@ def test_a_request_that_ended_is_told_with_all_that_is_known_of_it() -> None:
         experiment="trial",
         arm="control",
         waited=1.5,
+        began="edit",
     )
 
 
@@ -82,7 +83,7 @@ def test_what_is_not_known_of_a_request_is_left_as_it_is() -> None:
     """One that came to nothing has no names; a repeated or cached one says so and is no trial."""
     inbound = Inbound("req_9", Operation.EDIT, None, {}, None, nothing, time.monotonic())
     told = Exchange(inbound).finished(400)
-    assert told == RequestFinished("req_9", "edit", 400, told.duration, told.overhead)
+    assert told == RequestFinished("req_9", "edit", 400, told.duration, told.overhead, began="edit")
     told = exchange_of(replayed=True, cached=True, upstream_seconds=1000.0).finished(200)
     assert (told.replayed, told.source, told.experiment, told.arm, told.overhead) == (True, "cache", "none", "none", 0)
 

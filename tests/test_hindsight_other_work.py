@@ -12,7 +12,7 @@ from gateway.domain.batch import BatchTerms, Collecting, IfLate
 from gateway.domain.mark import mark
 from gateway.domain.policy import Policy
 from gateway.domain.repricing import Repricer
-from gateway.domain.responses import TextModel, TextPrice
+from gateway.domain.responses import TextModel, TextPrice, TextRates
 from gateway.domain.route import Views
 from gateway.ledger.entries import EntryKind
 from gateway.reporting.hindsight import Hindsight
@@ -23,7 +23,8 @@ from tests import builders
 from tests.builders import PROVIDER
 from tests.test_hindsight import entry
 
-TEXT = TextModel("writer", 100_000, 1_000, (TextPrice(date(2026, 1, 1), "test", 2_000_000, 500_000, 10_000_000),))
+RATES = TextRates(2_000_000, 500_000, 2_000_000, 10_000_000)
+TEXT = TextModel("writer", 100_000, 1_000, (TextPrice(date(2026, 1, 1), "test", RATES),))
 """Its prices are $2, $0.50 and $10 per million tokens."""
 FULL = entry().cost.route
 BY_BATCH = entry(cost=Views(FULL // 2, FULL // 2, FULL // 2), facts={**entry().facts, "batch": "1/2"})

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from gateway.domain.errors import InvalidRequest, NotFound, Unavailable
-from gateway.ports import LedgerUnavailable
+from gateway.domain.errors import InvalidRequest, NotFound
 from gateway.ports.tasks import Callback, Callbacks
 from gateway.web.admin import View
 
@@ -20,11 +19,8 @@ def callback_views(callbacks: Callbacks) -> dict[str, View]:
         limit = query.get("limit", "100")
         if not (limit.isascii() and limit.isdigit() and len(limit) <= len(str(MOST)) and 1 <= int(limit) <= MOST):
             raise InvalidRequest(f"limit must be a whole number from 1 to {MOST}.", param="limit")
-        try:
-            counts = await callbacks.callback_counts()
-            found = await callbacks.dead(query.get("project"), int(limit))
-        except LedgerUnavailable as error:
-            raise _unavailable() from error
+        counts = await callbacks.callback_counts()
+        found = await callbacks.dead(query.get("project"), int(limit))
         return {**counts, "data": [told(callback) for callback in found]}
 
     return {"callbacks": dead}
@@ -34,11 +30,7 @@ def callback_actions(callbacks: Callbacks) -> dict[str, View]:
     """Return the actions by their names under `/admin/`."""
 
     async def retry(query: Mapping[str, str]) -> object:
-        try:
-            revived = await callbacks.revive(query["id"])
-        except LedgerUnavailable as error:
-            raise _unavailable() from error
-        if not revived:
+        if not await callbacks.revive(query["id"]):
             raise NotFound(f"There is no call back {query['id']!r} among those that nobody took.", param="id")
         return {"id": query["id"], "status": "waiting"}
 
@@ -56,7 +48,3 @@ def told(callback: Callback) -> dict[str, object]:
         "tries": callback.tries,
         "error": callback.error,
     }
-
-
-def _unavailable() -> Unavailable:
-    return Unavailable("The ledger does not answer.", code="ledger_unavailable", retry_after=2)

@@ -7,10 +7,9 @@ from dataclasses import asdict
 
 from gateway.domain import money
 from gateway.domain.budget import Window
-from gateway.domain.errors import InvalidRequest, Unavailable
+from gateway.domain.errors import InvalidRequest
 from gateway.domain.policy import Policy
 from gateway.observe.scrape import RouteState
-from gateway.ports import LedgerUnavailable
 from gateway.process.app import Application
 from gateway.reporting.experiments import arms_report
 from gateway.reporting.reports import ReportError, period_of, spend_report
@@ -66,21 +65,11 @@ def admin_views(application: Application, *, makes_calls: bool = True) -> dict[s
         found = (await application.snapshot()).routes
         return [_route(route, application.health.of(route.route) if makes_calls else None) for route in found]
 
-    return {"spend": _guarded(spend), "budgets": _guarded(budgets), "routes": _guarded(routes)}
+    return {"spend": spend, "budgets": budgets, "routes": routes}
 
 
 def _experiments(policy: Policy) -> set[str]:
     return {job_type.experiment.name for job_type in policy.job_types.values() if job_type.experiment}
-
-
-def _guarded(view: View) -> View:
-    async def guarded(query: Mapping[str, str]) -> object:
-        try:
-            return await view(query)
-        except LedgerUnavailable as error:
-            raise Unavailable("The ledger does not answer.", code="ledger_unavailable", retry_after=2) from error
-
-    return guarded
 
 
 def _route(route: RouteState, health: RouteHealth | None) -> dict[str, object]:

@@ -137,15 +137,15 @@ async def _chunks(path: Path, start: int, end: int) -> AsyncIterator[bytes]:
         start += len(chunk)
 
 
-def _make(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
     """Make a folder and those above it, all of them private; only the last one would be, left to `mkdir`."""
     if not folder.is_dir():
-        _make(folder.parent)
+        make_folder(folder.parent)
         folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
 
 
 def _create(part: Path) -> None:
-    _make(part.parent)
+    make_folder(part.parent)
     os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE))
 
 
@@ -165,7 +165,7 @@ def _append(part: Path, content: bytes | bytearray, *, sync: bool = False) -> No
 def _finish(part: Path, rest: bytearray, path: Path, *, durable: bool) -> None:
     _append(part, rest, sync=durable)
     if part.parent != path.parent:
-        _make(path.parent)
+        make_folder(path.parent)
     part.rename(path)
 
 

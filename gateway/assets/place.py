@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
+
+from gateway.assets.blobs import make_folder
 
 _OPTIONS = ("endpoint", "region", "virtual_hosted")
 _CREDENTIALS = "credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what else AWS_* names"
@@ -27,6 +30,8 @@ class Bucket(NamedTuple):
 
 def place_of(text: str) -> Path | Bucket:
     """Read a path, a `file:` URL or an `s3://bucket/prefix?endpoint=…&region=…` URL; PlaceError if it is none."""
+    if not text:
+        raise PlaceError("it is empty; name a directory, or leave the option out")
     if "${" in text:
         raise PlaceError(f"no variables are read here; {_CREDENTIALS}")
     if "://" not in text and not text.startswith("file:"):
@@ -45,6 +50,18 @@ def place_of(text: str) -> Path | Bucket:
             "the URL must name a bucket, as s3://bucket/prefix; a server of your own is named by endpoint="
         )
     return _bucket(parts.netloc, parts.path.strip("/"), parts.query)
+
+
+def usable(folder: Path) -> Path:
+    """Return a directory in which something was written, made if need be; PlaceError if that cannot be."""
+    try:
+        make_folder(folder)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except FileExistsError as error:
+        raise PlaceError(f"{folder} is no directory") from error
+    except OSError as error:
+        raise PlaceError(f"the directory {folder} cannot be used: {error.strerror}") from error
 
 
 def _bucket(name: str, prefix: str, query: str) -> Bucket:

@@ -85,7 +85,8 @@ def demo(
         with clear_errors():
             sandbox = listen("127.0.0.1", sandbox_port, option="--sandbox-port")
             sockets = Sockets(
-                listen(host, port, option="--port"), listen("127.0.0.1", admin_port, option="--admin-port")
+                listen(host, port, option="--port", host_option="--host"),
+                listen("127.0.0.1", admin_port, option="--admin-port"),
             )
             sandbox_url = f"http://{address(sandbox.getsockname())}"
             environ = {"IMAGE_GATEWAY_SANDBOX_URL": sandbox_url, "IMAGE_GATEWAY_SANDBOX_KEY": DEFAULT_KEY}

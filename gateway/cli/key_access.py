@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from gateway.cli.options import Fatal
 from gateway.cli.running import clear_errors
-from gateway.config.values import NAME
+from gateway.config.values import NAME, NAME_RULE
 from gateway.ledger.keys import Keys, UnknownKey
 from gateway.ledger.pepper import VARIABLE, check_pepper, load_pepper
 from gateway.ledger.store import Store
@@ -25,7 +25,7 @@ LONGEST_LABEL = 100
 def check_name(value: str) -> str:
     """Return the name of a project or of a job type; ValueError if policy could not have it."""
     if not NAME.fullmatch(value):
-        raise ValueError(f"{value!r} cannot be a name in a policy")
+        raise ValueError(f"{value!r} cannot be a name in a policy: {NAME_RULE}")
     return value
 
 

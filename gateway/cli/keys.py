@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -12,10 +11,10 @@ from rich.table import Table
 
 from gateway.cli.key_access import check_label, check_name, with_keys
 from gateway.cli.keys_import import import_keys
-from gateway.cli.options import example, format_option, json_option, store_options, wants_json
+from gateway.cli.options import Seconds, example, format_option, json_option, store_options, wants_json
 from gateway.cli.running import existing_store
 from gateway.cli.tables import show
-from gateway.ledger.keys import KeyRecord, NewKey
+from gateway.ledger.keys import LONGEST_GRACE, NewKey
 from gateway.ledger.store import store_url
 
 
@@ -61,7 +60,7 @@ def create(project: str, name: str, job_type: str | None, store: str, data: Path
 def list_keys(form: str, store: str, data: Path, realm: str) -> None:
     """List every key ever made; the keys themselves are not known."""
     records = with_keys(existing_store(store, data), data, realm, lambda keys: keys.list())
-    rows = [_row(record) for record in records]
+    rows = [record.shown() for record in records]
     if form == "json":
         click.echo(json.dumps(rows, indent=2))
         return
@@ -82,13 +81,17 @@ def revoke(key_id: str, store: str, data: Path, realm: str) -> None:
     record = with_keys(existing_store(store, data), data, realm, lambda keys: keys.revoke(key_id))
     click.echo(f"revoked {record.id} of project {record.project}", err=True)
     if wants_json():
-        click.echo(json.dumps(_row(record), indent=2))
+        click.echo(json.dumps(record.shown(), indent=2))
 
 
 @keys.command(epilog=example("keys rotate key_4fQzX0aB1cD2 --grace 3600"))
 @click.argument("key_id")
 @click.option(
-    "--grace", default=0.0, show_default=True, type=click.FloatRange(0), help="Seconds the old key stays good."
+    "--grace",
+    default=0.0,
+    show_default=True,
+    type=Seconds(0, LONGEST_GRACE),
+    help="Seconds the old key stays good.",
 )
 @json_option
 @store_options
@@ -101,19 +104,7 @@ def rotate(key_id: str, grace: float, store: str, data: Path, realm: str) -> Non
 
 def _show(made: NewKey, words: str) -> None:
     click.echo(words, err=True)
-    click.echo(json.dumps({**_row(made.record), "key": made.secret}, indent=2) if wants_json() else made.secret)
-
-
-def _row(record: KeyRecord) -> dict[str, str | None]:
-    state = "live" if record.live(datetime.now(UTC).timestamp()) else "revoked" if record.revoked else "expired"
-    return {
-        "id": record.id,
-        "project": record.project,
-        "name": record.name,
-        "job_type": record.job_type,
-        "state": state,
-        "created": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="seconds"),
-    }
+    click.echo(json.dumps({**made.record.shown(), "key": made.secret}, indent=2) if wants_json() else made.secret)
 
 
 keys.add_command(import_keys)

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import click
 
-from gateway.cli.options import Fatal, example, format_option, json_option, store_options, wants_json
+from gateway.cli.options import Fatal, example, filled, format_option, json_option, store_options, wants_json
 from gateway.cli.progress import NOTHING_CHANGED, quiet_option, watched
 from gateway.cli.running import clear_errors, existing_store
 from gateway.domain import money
@@ -123,7 +123,8 @@ def _duration(_context: click.Context, _option: click.Parameter, value: str) -> 
 @click.option(
     "--to",
     "target",
-    required=True,
+    default=STDOUT,
+    show_default=True,
     metavar="DIR",
     envvar="IMAGE_GATEWAY_LEDGER_EXPORT_TO",
     help="Where to append; `-` writes all there is to stdout.",
@@ -134,7 +135,7 @@ def _duration(_context: click.Context, _option: click.Parameter, value: str) -> 
 @quiet_option
 @store_options
 def export(target: str, trim: bool, keep: float, store: str, data: Path, realm: str) -> None:
-    """Append new entries to files of JSON lines, each chained to the one before by a hash.
+    """Write every entry as a line of JSON, or append new ones to files, each chained to the one before by a hash.
 
     May be killed at any moment and run again: no entry is lost, none is written twice.
     """
@@ -142,7 +143,7 @@ def export(target: str, trim: bool, keep: float, store: str, data: Path, realm: 
         if trim:
             raise click.UsageError("only what lies in a directory can be trimmed: give --to a directory")
         if wants_json():
-            raise click.UsageError("--to - prints lines of JSON already: leave out --json")
+            raise click.UsageError("stdout gets lines of JSON already: leave out --json, or give --to a directory")
         _with_store(store, data, lambda connection: _print_lines(connection, realm), prints=True)
         return
     directory, kept = Path(target), keep if trim else None
@@ -164,9 +165,12 @@ def export(target: str, trim: bool, keep: float, store: str, data: Path, realm: 
 
 def _amount(_context: click.Context, _option: click.Parameter, value: str) -> int:
     try:
-        return money.parse_usd(value)
+        nano = money.parse_usd(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
+    if nano > money.MAX_REQUEST:
+        raise click.BadParameter(f"no request costs more than {money.format_usd(money.MAX_REQUEST)} USD")
+    return nano
 
 
 @ledger.command(
@@ -176,7 +180,7 @@ def _amount(_context: click.Context, _option: click.Parameter, value: str) -> in
 @click.argument("request_id")
 @click.option("--cost", required=True, callback=_amount, help="What it cost in truth, USD; 0 for a full refund.")
 @click.option("--attempt", default=None, type=click.IntRange(1), help="Which attempt, if several were billed.")
-@click.option("--reason", required=True, help="Such as the number of the invoice; kept in the entry.")
+@click.option("--reason", required=True, callback=filled, help="Such as the number of the invoice; kept in the entry.")
 @click.option(
     "--id",
     "name",
@@ -195,7 +199,7 @@ def adjust(
         books = RedisLedger(connection, realm)
         number, was = _billed(await books.request(request_id), request_id, attempt)
         digest = hashlib.sha256(json.dumps([request_id, number, cost, reason]).encode()).hexdigest()
-        adjustment = Adjustment(name or digest[:32], request_id, number, scaled(was, cost), reason)
+        adjustment = Adjustment(name or digest[:32], request_id, number, _in_views(was, cost), reason)
         result = await books.adjust(adjustment)
         await books.aclose()
         if result is SettleResult.GONE:
@@ -227,6 +231,14 @@ def _billed(record: dict[str, object] | None, request_id: str, wanted: int | Non
         which = f"attempt {wanted} of request {request_id}" if wanted else f"request {request_id}"
         raise Fatal(f"{which} has not ended, or was never made")
     return int(found[0]["attempt"]), found[0]["cost"]
+
+
+def _in_views(was: Views, cost: int) -> Views:
+    """Return all views of what was booked at its true cost; Fatal if one would be more than an entry holds."""
+    views = scaled(was, cost)
+    if max(views.official, views.internal) > money.MAX_MICRO:
+        raise Fatal(f"{money.format_usd(cost)} USD comes to more than an entry can hold in another price view")
+    return views
 
 
 async def _print_lines(store: Store, realm: str) -> None:

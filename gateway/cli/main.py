@@ -33,7 +33,7 @@ _PLACES = {
         "auto_envvar_prefix": "IMAGE_GATEWAY",  # for options that name no variable of their own
     },
 )
-@click.version_option(__version__, prog_name="image-gateway")
+@click.version_option(__version__, prog_name="image-gateway", allow_from_autoenv=False)
 def main() -> None:
     """Route image requests to the right model at the right price, and never overspend.
 

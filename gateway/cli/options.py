@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -47,6 +48,18 @@ def os_words(error: OSError) -> str:
     return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
 
 
+class Seconds(click.FloatRange):
+    """Seconds from one number to another; `nan`, which no comparison refuses, is none."""
+
+    def __init__(self, least: float, most: float) -> None:
+        super().__init__(least, most)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number; BadParameter for anything else."""
+        seconds = super().convert(value, param, ctx)
+        return self.fail(f"{value!r} is not a number of seconds.", param, ctx) if math.isnan(seconds) else seconds
+
+
 def default_data() -> Path:
     """Where data lies unless said otherwise: the user's data directory."""
     base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
@@ -79,6 +92,22 @@ def _realm(_context: click.Context, _option: click.Parameter, value: str) -> str
     return value
 
 
+class _Folder(click.Path):
+    """A directory, which may be none yet; an empty text would be the one in which the command was started."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("it is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+def filled(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    """Return a text that says something."""
+    if not value.strip():
+        raise click.BadParameter("it is empty")
+    return value
+
+
 policy_option = click.option(
     "--policy",
     required=True,
@@ -100,7 +129,7 @@ store_options = together(
         default=default_data,
         show_default="the user's data directory",
         envvar="IMAGE_GATEWAY_DATA",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=_Folder(file_okay=False, path_type=Path),
         help="Directory for the embedded store and the key pepper.",
     ),
     click.option(

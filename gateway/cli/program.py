@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from gateway.cli.options import Fatal, Stopped, os_words
+from gateway.cli.variables import unread, variable_of
 
 INTERRUPTED = 130
 
@@ -30,6 +32,16 @@ class Program(click.Group):
                 stream.reconfigure(errors="backslashreplace")
         return super().main(args, *others, **named)
 
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; a variable that nothing reads is told on stderr before it begins."""
+        found = super().resolve_command(context, args)
+        if not context.resilient_parsing:
+            for line in unread(self, found[0], os.environ):
+                click.echo(f"image-gateway: {line} (warning)", err=True)
+        return found
+
     def invoke(self, context: click.Context) -> Any:
         """Run a command; what ends it is one line on stderr, or none where nobody reads its output any more."""
         try:
@@ -37,6 +49,9 @@ class Program(click.Group):
                 return super().invoke(context)
             finally:
                 sys.stdout.flush()
+        except click.BadParameter as error:
+            _name_variable(error)
+            raise
         except KeyboardInterrupt as error:
             raise Stopped("stopped", INTERRUPTED) from error
         except OSError as error:
@@ -44,6 +59,15 @@ class Program(click.Group):
             if error.errno == errno.EPIPE:
                 raise
             raise Fatal(os_words(error)) from error
+
+
+def _name_variable(error: click.BadParameter) -> None:
+    """Have it say which variable a value came from: whoever typed the command did not type that."""
+    option, context = error.param, error.ctx
+    if option is None or context is None or error.param_hint is not None or option.name is None:
+        return
+    if context.get_parameter_source(option.name) is ParameterSource.ENVIRONMENT:
+        error.param_hint = f"{option.get_error_hint(context)} ({variable_of(option, context)})"
 
 
 def _drop_output() -> None:

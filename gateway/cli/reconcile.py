@@ -15,6 +15,7 @@ from gateway.cli.differences import Outcome, print_outcome
 from gateway.cli.options import Fatal, Misused, example, export_option, format_option, store_options, together
 from gateway.cli.progress import NOTHING_CHANGED, quiet_option, watched
 from gateway.cli.running import clear_errors, existing_store
+from gateway.config.problems import did_you_mean, shown
 from gateway.domain import money
 from gateway.domain.corrections import Source
 from gateway.domain.invoice import Invoice, InvoiceError, Match, Row, parse_columns, parse_unit, read_invoice
@@ -24,9 +25,10 @@ from gateway.domain.period import day_start, parse_moment, parse_span
 from gateway.domain.reconciling import Finding, Kind, Terms
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
-from gateway.reporting.reconciliation import Applied, ReconcileError, book_corrections, booked_at
+from gateway.reporting.reconciliation import Applied, ReconcileError, book_corrections, booked_at, providers_booked
 
 DAY = timedelta(days=1)
+WIDEST_EDGE = 366 * DAY
 MOST_BAD = 50
 """Bad rows that are shown; a file with more has one fault, not many."""
 MANY = 10
@@ -37,7 +39,9 @@ LEFT = "corrections that were booked stay; run it again for the others, each is 
 
 invoice_options = together(
     click.argument("invoice", type=click.Path(exists=True, dir_okay=False, path_type=Path)),
-    click.option("--provider", required=True, help="Whose invoice: a provider's name in the policy."),
+    click.option(
+        "--provider", default=None, help="Whose invoice: a provider's name in the policy, else the only one booked."
+    ),
     click.option(
         "--columns",
         default="id=request_id,amount=cost_usd,time=timestamp",
@@ -83,7 +87,9 @@ class _Asked:
     rows: Sequence[Row]
     match: Match
     terms: Terms
-    source: Source
+    invoice: str
+    provider: str | None
+    """None: the only one in the books."""
     models: tuple[str, ...]
     export: tuple[Path, ...]
     realm: str
@@ -94,30 +100,48 @@ class _Asked:
         store = Store(url, deadline=30.0, realm=self.realm)
         try:
             await store.check()
+            provider = await self._only_provider(store) if self.provider is None else self.provider
+            source = Source(provider, self.invoice)
             booked = await booked_at(
-                store, self.realm, self.source.provider, self.terms, models=self.models, export=self.export
+                store, self.realm, source.provider, self.terms, models=self.models, export=self.export
             )
+            if not booked:
+                await self._check_known(store, source.provider)
             findings = laid_side_by_side(self.match, booked, self.rows, self.terms)
-            applied = await self._apply(store, findings) if self.applies else None
-            return Outcome(self.match, self.terms, self.source, tuple(findings), applied)
+            applied = await self._apply(store, findings, source) if self.applies else None
+            return Outcome(self.match, self.terms, source, tuple(findings), applied)
         finally:
             await store.aclose()
 
-    async def _apply(self, store: Store, findings: Sequence[Finding]) -> Applied:
+    async def _only_provider(self, store: Store) -> str:
+        known = await providers_booked(store, self.realm, export=self.export)
+        if len(known) == 1:
+            return known[0]
+        there = f"the books have {', '.join(known)}" if known else "nothing is booked yet"
+        raise Misused(f"say whose invoice it is with --provider: {there}")
+
+    async def _check_known(self, store: Store, provider: str) -> None:
+        """Raise Misused for a provider that only others stand beside: its invoice would be booked a second time."""
+        known = await providers_booked(store, self.realm, export=self.export)
+        if known and provider not in known:
+            told = f"nothing was ever booked at provider {shown(provider)}{did_you_mean(provider, known)}"
+            raise Misused(f"{told}; the books have {', '.join(known)}")
+
+    async def _apply(self, store: Store, findings: Sequence[Finding], source: Source) -> Applied:
         found = any(finding.booked and finding.rows for finding in findings)
         if not found and sum(finding.kind is Kind.ONLY_THEIRS for finding in findings) >= MANY:
             raise Fatal("nothing on the invoice was found in the ledger: are --columns and --provider right?")
         ledger = RedisLedger(store, self.realm)
         try:
             await ledger.open(create=False)
-            return await book_corrections(ledger, findings, self.source)
+            return await book_corrections(ledger, findings, source)
         finally:
             await ledger.aclose()
 
 
 @click.command(
     short_help="Lay a provider's invoice beside the ledger.",
-    epilog=example("reconcile invoice.csv --provider main", "reconcile invoice.csv --provider main --apply"),
+    epilog=example("reconcile invoice.csv", "reconcile invoice.csv --provider main --apply"),
 )
 @invoice_options
 @scope_options
@@ -125,7 +149,7 @@ class _Asked:
 @store_options
 def reconcile(
     invoice: Path,
-    provider: str,
+    provider: str | None,
     columns: str,
     match: str,
     currency_unit: str,
@@ -151,7 +175,7 @@ def reconcile(
         roles, unit, within, near = (
             parse_columns(columns),
             parse_unit(currency_unit),
-            parse_span(edge),
+            _edge(edge),
             money.parse_usd(tolerance),
         )
     except ValueError as error:
@@ -164,7 +188,7 @@ def reconcile(
         terms = _terms(rows, since, until, within, near)
     except ValueError as error:
         raise Fatal(f"{invoice}: {error}") from error
-    asked = _Asked(rows, Match(match), terms, Source(provider, invoice.name), model, export, realm, apply)
+    asked = _Asked(rows, Match(match), terms, invoice.name, provider, model, export, realm, apply)
     try:
         with clear_errors(), watched(LEFT if apply else NOTHING_CHANGED), existing_store(store, data) as url:
             outcome = asyncio.run(asked.run(url))
@@ -172,6 +196,13 @@ def reconcile(
         raise Fatal(str(error)) from error
     print_outcome(outcome, form, top)
     raise SystemExit(0 if outcome.is_settled and not read.bad else 1)
+
+
+def _edge(text: str) -> timedelta:
+    span = parse_span(text)
+    if span > WIDEST_EDGE:
+        raise ValueError(f"--edge must be at most {WIDEST_EDGE.days}d, not {text}")
+    return span
 
 
 def _read(path: Path, columns: dict[str, str], unit: Fraction, match: Match, *, skip_bad: bool) -> Invoice:

@@ -9,7 +9,7 @@ import socket
 
 import click
 
-from gateway.cli.options import example
+from gateway.cli.options import Seconds, example
 from gateway.cli.running import clear_errors
 from gateway.sandbox.options import DEFAULT_KEY, SandboxOptions
 from gateway.sandbox.server import serve_sandbox
@@ -35,14 +35,12 @@ from gateway.web.server import listen
     envvar="IMAGE_GATEWAY_SANDBOX_KEY",
     help="The key its providers accept.",
 )
-@click.option(
-    "--latency", default=0.15, show_default=True, type=click.FloatRange(0, 600), help="Seconds of work a request."
-)
+@click.option("--latency", default=0.15, show_default=True, type=Seconds(0, 600), help="Seconds of work a request.")
 @click.option(
     "--work-seconds",
     default=0.3,
     show_default=True,
-    type=click.FloatRange(0, 3600),
+    type=Seconds(0, 3600),
     help="Seconds of work of providers that answer later.",
 )
 @click.option(
@@ -60,7 +58,7 @@ def sandbox(host: str, port: int, key: str, latency: float, work_seconds: float,
         api_key=key, latency=latency, work_seconds=work_seconds, images_per_minute=images_per_minute or {}
     )
     with clear_errors():
-        asyncio.run(_run(options, listen(host, port, option="--port")))
+        asyncio.run(_run(options, listen(host, port, option="--port", host_option="--host")))
 
 
 async def _run(options: SandboxOptions, sock: socket.socket) -> None:

@@ -9,14 +9,24 @@ from pathlib import Path
 import click
 import uvloop
 
-from gateway.assets.place import Bucket, PlaceError, place_of
+from gateway.assets.place import Bucket, PlaceError, place_of, usable
 from gateway.cli.callers import caller_options
 from gateway.cli.capacity import MEGABYTE, capacity_options
 from gateway.cli.observing import Observing, observing_options
-from gateway.cli.options import Fatal, example, listen_options, policy_option, store_options, together
+from gateway.cli.options import (
+    EMBEDDED,
+    Fatal,
+    Seconds,
+    example,
+    listen_options,
+    policy_option,
+    store_options,
+    together,
+)
 from gateway.cli.running import address, admin_token, clear_errors, hidden, read_policy, revealed, secrets_of
 from gateway.domain.policy import Policy
 from gateway.domain.web_address import BadUrl, read_web_address
+from gateway.ledger.address import without_secrets
 from gateway.ledger.store import store_url
 from gateway.observe.redact import Redactor
 from gateway.process.app import Settings
@@ -26,6 +36,9 @@ from gateway.web.limits import BodyLimits
 from gateway.web.server import listen
 from gateway.web.shedding import Capacity
 from gateway.web.wrong_keys import WrongKeys
+
+_DAY = 86_400
+"""Seconds; a longer wait is a mistake of the unit."""
 
 
 def _public_url(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
@@ -60,7 +73,7 @@ process_options = together(
         "--grace",
         default=30.0,
         show_default=True,
-        type=click.FloatRange(0),
+        type=Seconds(0, _DAY),
         envvar="IMAGE_GATEWAY_GRACE",
         help="Seconds that running requests may take after SIGTERM.",
     ),
@@ -68,7 +81,7 @@ process_options = together(
         "--shutdown-delay",
         default=0.0,
         show_default=True,
-        type=click.FloatRange(0),
+        type=Seconds(0, _DAY),
         envvar="IMAGE_GATEWAY_SHUTDOWN_DELAY",
         help="Seconds after SIGTERM in which it serves on but is not ready, so that balancers look elsewhere first.",
     ),
@@ -76,7 +89,7 @@ process_options = together(
         "--lease",
         default=30.0,
         show_default=True,
-        type=click.FloatRange(1),
+        type=Seconds(1, _DAY),
         envvar="IMAGE_GATEWAY_LEASE",
         help="Seconds after which a hold whose gateway died is presumed spent.",
     ),
@@ -84,7 +97,7 @@ process_options = together(
         "--store-timeout",
         default=0.09,
         show_default=True,
-        type=click.FloatRange(0.01, 1.0),
+        type=Seconds(0.01, 1.0),
         envvar="IMAGE_GATEWAY_STORE_TIMEOUT",
         help="Seconds for which the store may say nothing at all before it counts as away.",
     ),
@@ -179,13 +192,16 @@ def serve(
 def _place(assets: str | None) -> tuple[Path | None, Bucket | None]:
     try:
         place = place_of(assets) if assets is not None else None
+        return (None, place) if isinstance(place, Bucket) else (place and usable(place), None)
     except PlaceError as error:
         raise Fatal(f"--assets: {error}") from error
-    return (None, place) if isinstance(place, Bucket) else (place, None)
 
 
 def _listen(data: tuple[str, int], admin: tuple[str, int]) -> Sockets:
-    return Sockets(listen(*data, option="--port"), listen(*admin, option="--admin-port"))
+    return Sockets(
+        listen(*data, option="--port", host_option="--host"),
+        listen(*admin, option="--admin-port", host_option="--admin-host"),
+    )
 
 
 def _run_worker(serving: Serving, worker: Inheritance) -> None:
@@ -198,7 +214,8 @@ def _run_worker(serving: Serving, worker: Inheritance) -> None:
 
 def _run(serving: Serving, store: str, sockets: Sockets, workers: int) -> None:
     def tell() -> None:
-        _tell(serving.policy, sockets)
+        where = f"{EMBEDDED} in {serving.settings.data}" if store == EMBEDDED else without_secrets(store)
+        _tell(serving.policy, where, sockets)
 
     with store_url(store, serving.settings.data) as url:
         if workers == 1:
@@ -210,10 +227,10 @@ def _run(serving: Serving, store: str, sockets: Sockets, workers: int) -> None:
         raise SystemExit(Supervisor(workers, sockets.data, sockets.admin, url).run())
 
 
-def _tell(policy: Policy, sockets: Sockets) -> None:
+def _tell(policy: Policy, store: str, sockets: Sockets) -> None:
     assert sockets.data
     assert sockets.admin
     click.echo(
-        f"image-gateway: policy {policy.digest}; data plane http://{address(sockets.data.getsockname())}/v1, "
-        f"admin plane http://{address(sockets.admin.getsockname())}"
+        f"image-gateway: policy {policy.digest}; store {store}; data plane "
+        f"http://{address(sockets.data.getsockname())}/v1, admin plane http://{address(sockets.admin.getsockname())}"
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import TypeVar
 
-from gateway.config.documents import Items
+from gateway.config.documents import Items, Node, Value
 from gateway.config.fields import Fields
 from gateway.config.problems import Report, did_you_mean
 from gateway.config.resolutions import has_tiers, narrow_tiers, read_tiers
@@ -18,12 +18,24 @@ from gateway.domain.route import Capabilities, SizeRule
 
 T = TypeVar("T")
 
-_OPERATIONS = listed(one_of(operation.value for operation in OF_MODELS))
+_OPERATION = one_of(operation.value for operation in OF_MODELS)
 _MOST_N = 100
 _MOST_EDGE = 65_536
 _MOST = 10**9
 _PROMPT_CHARS = 32_000
 _WIDENS = "a route may only narrow what its model can do: "
+
+
+def _operation(node: Node, report: Report) -> str | None:
+    """A word of `operations`; the one that its vendor retired is answered the same, whatever a route could do."""
+    if isinstance(node, Value) and node.text == Operation.VARIATION:
+        gone = "variations were retired by their vendor and are answered with 410: leave the word out, and list edit"
+        report.problem(node.place, gone)
+        return None
+    return _OPERATION(node, report)
+
+
+_OPERATIONS = listed(_operation)
 
 
 def read_capabilities(owner: Fields, report: Report) -> Capabilities:

@@ -87,9 +87,8 @@ def parse_document(data: bytes, file: str, report: Report) -> Table | None:
         report.problem(Place(file, refused.line, ""), refused.message)
         return None
     except yaml.YAMLError as error:
-        report.problem(
-            Place(file, min(_error_line(error), data.count(b"\n") + 1), ""), f"not valid YAML: {_error_text(error)}"
-        )
+        line = min(_error_line(error), data.count(b"\n") + 1)
+        report.problem(Place(file, line, ""), f"not valid YAML: {_error_text(error, data)}")
         return None
     if isinstance(node, Value) and node.kind is Kind.NULL:
         return Table(node.place, {}, {}) if len(report.problems) == before else None
@@ -103,7 +102,7 @@ def _decoded(data: bytes) -> str:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise _Refused(data.count(b"\n", 0, error.start) + 1, "the file is not UTF-8") from None
+        raise _Refused(data.count(b"\n", 0, error.start) + 1, "the file is not UTF-8; save it as UTF-8") from None
     if strange := Reader.NON_PRINTABLE.search(text):
         line = text.count("\n", 0, strange.start()) + 1
         raise _Refused(line, f"character {shown(strange[0])} is not allowed in YAML")
@@ -115,8 +114,11 @@ def _error_line(error: yaml.YAMLError) -> int:
     return int(mark.line) + 1 if mark else 1
 
 
-def _error_text(error: yaml.YAMLError) -> str:
+def _error_text(error: yaml.YAMLError, data: bytes) -> str:
     if isinstance(error, yaml.MarkedYAMLError):
+        mark, lines = error.problem_mark, data.splitlines()
+        if mark and mark.line < len(lines) and lines[mark.line][: mark.column + 1].strip(b" ") == b"\t":
+            return "a tab; indent with spaces"
         return ", ".join(part for part in (error.context, error.problem) if part)
     return shown(str(error))
 

@@ -12,7 +12,7 @@ from gateway.config.required import REQUIRED as REQUIRED
 from gateway.config.responses_kinds import PASSED, TALK_KINDS, TEXT_MODELS
 from gateway.config.schema import EVERY_MAP, PROVIDER_KINDS
 from gateway.config.task_kinds import TASK_KINDS
-from gateway.config.values import NAME
+from gateway.config.values import KEY_ID, NAME
 from gateway.domain.budget import View, Window
 from gateway.domain.job import OF_MODELS, Operation
 from gateway.domain.policy import ClientModel, OnUnknown, Order, SplitBy, Store, WhenFull
@@ -70,7 +70,7 @@ _RATIO: Schema = {"anyOf": [_whole(1, 1000), _DECIMAL]}
 _SIZES: Schema = {"anyOf": [_listed(_SIZE), ref("capabilities.sizes")]}
 _PER_IMAGE: Schema = {"anyOf": [_DECIMAL, _map_of({"anyOf": [_DECIMAL, _map_of(_DECIMAL)]})]}
 _COUNT: Schema = {"anyOf": [_whole(1, 10**6), _DECIMAL]}
-_SCOPED: Mapping[str, Schema] = {"job_type": _NAME, "key": _NAME, "route": _NAME}
+_SCOPED: Mapping[str, Schema] = {"job_type": _NAME, "key": _text(KEY_ID), "route": _NAME}
 _TIER: Mapping[str, Schema] = {
     key: _whole(1)
     for key in ("images_per_minute", "images_per_day", "requests_per_minute", "tokens_per_minute", "concurrent")

@@ -9,7 +9,7 @@ from gateway.config.fields import Fields
 from gateway.config.lookup import Known
 from gateway.config.problems import Place, Report
 from gateway.config.schema import BUDGET, QUOTA
-from gateway.config.values import micro_usd, name, one_of, whole
+from gateway.config.values import key_id, micro_usd, one_of, whole
 from gateway.domain.budget import Budget, Counted, Quota, Scope, View, Window
 from gateway.domain.policy import JobType
 from gateway.domain.route import Route
@@ -36,7 +36,7 @@ class LimitReader:
         scope = self._scope(fields, project, members)
         if limit == 0:
             self.report.warn(fields.at("limit"), "a budget of 0 refuses everything it covers")
-        if window is None or limit is None:
+        if window is None or limit is None or scope is None:
             return None
         budget = Budget(scope, Window(window), limit, View(view))
         self._once(budget.meter, fields, f"a budget for {scope.label()} per {window} in view {view}")
@@ -56,22 +56,22 @@ class LimitReader:
             self.report.problem(fields.at("per"), "concurrent counts requests in flight and has no window; remove it")
         elif counted is not Counted.CONCURRENT and fields.node("per") is None:
             self.report.problem(fields.place, f"per is missing: one of {', '.join(_SECONDS)}")
-        if limit is None or (per is None and counted is not Counted.CONCURRENT):
+        if limit is None or scope is None or (per is None and counted is not Counted.CONCURRENT):
             return None
         quota = Quota(scope, counted, limit, _SECONDS.get(per or "", 0))
         self._once(quota.meter, fields, f"a quota of {counted} for {scope.label()}" + (f" per {per}" if per else ""))
         return quota
 
-    def _scope(self, fields: Fields, project: str | None, members: tuple[str, ...]) -> Scope:
+    def _scope(self, fields: Fields, project: str | None, members: tuple[str, ...]) -> Scope | None:
+        """Read what a limit covers; None where a part of it cannot be read, for without it it would cover more."""
+        before = len(self.report.problems)
         job_type = fields.read("job_type", self.job_types.checked)
         if job_type is not None and members and job_type not in members:
             self.report.warn(fields.at("job_type"), f"{job_type} is not among the project's job types")
-        return Scope(
-            project=project,
-            key=fields.read("key", name),
-            job_type=job_type,
-            route=fields.read("route", self.routes.checked),
-        )
+        key, route = fields.read("key", key_id), fields.read("route", self.routes.checked)
+        if len(self.report.problems) > before:
+            return None
+        return Scope(project=project, key=key, job_type=job_type, route=route)
 
     def _once(self, meter: str, fields: Fields, what: str) -> None:
         first = self._meters.setdefault(meter, fields.place)

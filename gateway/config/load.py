@@ -15,6 +15,7 @@ from gateway.config.job_types import read_job_type
 from gateway.config.limits import LimitReader
 from gateway.config.lookup import Known
 from gateway.config.models import ModelEntry, check_model, check_words, read_model
+from gateway.config.most import check_most
 from gateway.config.offers import read_offer
 from gateway.config.problems import Place, Problem, Report
 from gateway.config.profiles import read_preset
@@ -122,7 +123,7 @@ class _Reader:
         )
         passed = read_passthrough(self.sources.maps["passthrough"], providers, report)
         self._check_reach(_present(job_types), _present(projects))
-        return Policy(
+        policy = Policy(
             models={name: entry.model for name, entry in _present(models).items()},
             providers=_present(providers),
             routes=_present(routes),
@@ -133,6 +134,9 @@ class _Reader:
             egress=read_egress(self.sources.maps["egress"], report),
             digest=digest,
         )
+        if not report.problems:
+            check_most(self.sources.named, policy, report)
+        return policy
 
     def _with_shipped(self, section: str, read: Callable[[str, Entry], T | None]) -> Known[T]:
         entries = self.catalog.named[section] | self.sources.named[section]

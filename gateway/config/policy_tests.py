@@ -27,6 +27,7 @@ from gateway.config.values import (
     Reader,
     day,
     described,
+    key_id,
     listed,
     micro_usd,
     name,
@@ -102,7 +103,7 @@ def _case(called: str, node: Node, place: Place, policy: Policy, report: Report)
         hint = did_you_mean(project, policy.projects)
         report.problem(fields.at("project"), f"unknown project {shown(project)}{hint}")
     key_job_type = fields.read("key_job_type", job_types.checked)
-    sketch = _sketch(fields, project, fields.read("key", name) or PAPER_KEY, key_job_type, report)
+    sketch = _sketch(fields, project, fields.read("key", key_id) or PAPER_KEY, key_job_type, report)
     full = fields.read("full", listed(routes.checked)) or ()
     return Case(
         name=called,
@@ -173,7 +174,7 @@ def _used(node: Node, routes: Known[Route], job_types: Known[JobType], report: R
         amount=used if is_usd else None,
         common=fields.read("common", truth),
         job_type=fields.read("job_type", job_types.checked),
-        key=fields.read("key", name),
+        key=fields.read("key", key_id),
         route=fields.read("route", routes.checked),
         view=View(view) if view else None,
     )

@@ -10,12 +10,13 @@ from gateway.config.documents import Value
 from gateway.config.fields import Fields
 from gateway.config.lookup import Known
 from gateway.config.problems import Report, shown
-from gateway.config.profiles import Preset, check_variables, read_preset_of, read_profile, read_variables
-from gateway.config.schema import PROVIDER
+from gateway.config.profiles import TASK, Preset, check_variables, read_preset_of, read_profile, read_variables
+from gateway.config.schema import BARE_KINDS, PROVIDER
 from gateway.config.secrets import Outside
 from gateway.config.sources import Entry
 from gateway.config.tiers import read_limits
 from gateway.config.values import duration, truth
+from gateway.domain.profile import Profile
 from gateway.domain.route import ProviderConfig, RouteLimits
 
 _TIMEOUT = 180.0
@@ -43,6 +44,9 @@ def read_provider(
     check_variables(fields, profile, variables, report)
     base_url = fields.required("base_url", outside.base_url) or ""
     _check_doubled(fields, base_url, profile.generations, report)
+    usual = preset.kind not in {TASK, *BARE_KINDS} and profile.generations == Profile().generations
+    if usual and fields.node("kind") is not None and fields.node("preset") is None:
+        _check_version(fields, base_url, report)
     return ProviderConfig(
         name=name,
         kind=preset.kind,
@@ -74,3 +78,11 @@ def _check_doubled(fields: Fields, base_url: str, path: str, report: Report) -> 
         fields.at("base_url"),
         f"ends in {ending}, and the paths that follow it begin with /{first}: write {shown(written)}",
     )
+
+
+def _check_version(fields: Fields, base_url: str, report: Report) -> None:
+    """Warn of a base URL that is a host alone where none of the paths after it names a version of the API."""
+    node = fields.node("base_url")
+    if isinstance(node, Value) and base_url and "${" not in base_url and not urlsplit(base_url).path:
+        written = shown(f"{node.text.rstrip('/')}/v1")
+        report.warn(fields.at("base_url"), f"has no path, and APIs of this kind are mostly found below /v1: {written}")

@@ -11,6 +11,7 @@ from gateway.config.lookup import Known
 from gateway.config.problems import Report, shown
 from gateway.config.schema import PASSTHROUGH, RESPONDING_KIND, RESPONSES
 from gateway.config.values import listed, one_of, one_or_listed, text, truth, usd, whole
+from gateway.domain.money import MAX_REQUEST, NANO_PER_USD
 from gateway.domain.passing import METHODS, PassRules, read_path
 from gateway.domain.responses import ResponsesRules, TextModel
 from gateway.domain.route import ProviderConfig, Route
@@ -65,6 +66,9 @@ def _rules(node: Node, providers: Known[ProviderConfig], report: Report) -> Pass
         report.problem(fields.at("provider"), f"{provider} is not a plain provider of kind {RESPONDING_KIND}")
     methods = fields.read("methods", listed(one_of(METHODS))) or ()
     price = fields.read("price_per_request", usd)
+    if price is not None and price > MAX_REQUEST:
+        most = MAX_REQUEST // NANO_PER_USD
+        report.problem(fields.at("price_per_request"), f"must be at most ${most}: no request can be held at more")
     return None if provider is None else PassRules(provider, paths, methods, price or None)
 
 

@@ -16,6 +16,7 @@ def _whole(low: int, high: int) -> Schema:
     return {"type": "integer", "minimum": low, "maximum": high}
 
 
+_RATES = dict.fromkeys(("text_in", "text_in_cached", "text_in_written", "text_out"), _DECIMAL)
 PASSED: Schema = {"anyOf": [ref("passthrough"), {"type": "array", "items": ref("passthrough")}]}
 TEXT_MODELS: Schema = {"type": "object", "additionalProperties": ref("text_models.NAME")}
 TALK_KINDS: Mapping[str, Mapping[str, Schema]] = {
@@ -27,8 +28,10 @@ TALK_KINDS: Mapping[str, Mapping[str, Schema]] = {
     "text_models.NAME.price[]": {
         "from": {"type": "string", "pattern": "^(?:[0-9]{4}-[0-9]{2}-[0-9]{2})$"},
         "source": ref("price[].source"),
-        **dict.fromkeys(("text_in", "text_in_cached", "text_out"), _DECIMAL),
+        **_RATES,
+        "long_context": ref("text_models.NAME.price[].long_context"),
     },
+    "text_models.NAME.price[].long_context": {"above": _whole(1, 10**8), **_RATES},
     "job_types.NAME.responses": {
         "provider": {"anyOf": [_NAME, _NAMES]},
         "models": _NAMES,

@@ -89,7 +89,7 @@ def policy_files(directory: Path, unreadable: Callable[[OSError], None]) -> list
     for parent, folders, files in os.walk(directory, onerror=unreadable):
         folders[:] = [name for name in folders if not name.startswith(".") and name != _TESTS]
         paths = (Path(parent, name) for name in files if not name.startswith("."))
-        found.extend(path for path in paths if path.suffix in _SUFFIXES)
+        found.extend(path for path in paths if path.suffix.lower() in _SUFFIXES)
     return sorted(found, key=lambda path: path.relative_to(directory).as_posix())
 
 

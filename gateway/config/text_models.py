@@ -6,10 +6,10 @@ from gateway.config.documents import Node
 from gateway.config.fields import Fields
 from gateway.config.prices import read_source
 from gateway.config.problems import Report
-from gateway.config.schema import TEXT_MODEL, TEXT_PRICE
+from gateway.config.responses_keys import LONG_CONTEXT, TEXT_MODEL, TEXT_PRICE
 from gateway.config.sources import Entry
 from gateway.config.values import day, rate, whole
-from gateway.domain.responses import TextModel, TextPrice
+from gateway.domain.responses import TextModel, TextPrice, TextRates
 
 _MOST_CONTEXT = 10**8
 _MOST_IMAGE = 10**6
@@ -31,11 +31,20 @@ def read_text_model(model_name: str, entry: Entry, report: Report) -> TextModel:
 
 def _price(node: Node, report: Report) -> TextPrice | None:
     row = Fields(node, TEXT_PRICE, report)
-    valid_from, source = row.required("from", day), read_source(row)
+    valid_from, source, rates = row.required("from", day), read_source(row), _rates(row)
+    long = row.within("long_context", LONG_CONTEXT)
+    above = long.required("above", whole(1, _MOST_CONTEXT)) if long else None
+    long_rates = _rates(long) if long else None
+    if valid_from is None or rates is None:
+        return None
+    return TextPrice(valid_from, source, rates, above or 0, long_rates)
+
+
+def _rates(row: Fields) -> TextRates | None:
     text_in, text_out = row.required("text_in", rate), row.required("text_out", rate)
-    cached = row.read("text_in_cached", rate)
-    if valid_from is None or text_in is None or text_out is None:
+    cached, written = row.read("text_in_cached", rate), row.read("text_in_written", rate)
+    if text_in is None or text_out is None:
         return None
     if text_in == 0 or text_out == 0:
-        report.problem(row.place, "a price of 0 would make budgets blind; give the smallest real price")
-    return TextPrice(valid_from, source, text_in, text_in if cached is None else cached, text_out)
+        row.report.problem(row.place, "a price of 0 would make budgets blind; give the smallest real price")
+    return TextRates(text_in, text_in if cached is None else cached, text_in if written is None else written, text_out)

@@ -7,11 +7,14 @@ from gateway.config.lookup import Known
 from gateway.config.problems import Report, did_you_mean, shown
 from gateway.config.schema import EXPERIMENT, SHADOW, SHADOW_BUDGET
 from gateway.config.values import micro_usd, name, one_of, percent
+from gateway.domain import money
 from gateway.domain.budget import Budget, Scope, Window
 from gateway.domain.policy import Experiment, Shadow, SplitBy
 from gateway.domain.route import Route
 
 _WHOLE = 10_000
+_SHADOWS_A_DAY = 5 * money.MICRO_PER_USD
+"""What the shadows of a job type may cost a day where policy does not say, micro-USD: nobody asked for their images."""
 
 
 def read_experiment(owner: Fields, routes: Known[Route], report: Report) -> Experiment | None:
@@ -58,8 +61,7 @@ def read_shadow(type_name: str, owner: Fields, routes: Known[Route], report: Rep
 def _budget(type_name: str, owner: Fields, report: Report) -> Budget | None:
     fields = owner.within("budget", SHADOW_BUDGET)
     if fields is None:
-        report.problem(owner.place, 'budget is missing: what shadow requests may cost, as {window: day, limit: "5"}')
-        return None
+        return Budget(Scope(shadow=type_name), Window.DAY, _SHADOWS_A_DAY)
     window, limit = fields.required("window", one_of(Window)), fields.required("limit", micro_usd)
     if limit == 0:
         report.problem(fields.at("limit"), "0 admits no shadow request; remove shadow instead")

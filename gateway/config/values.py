@@ -20,6 +20,9 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}", re.ASCII)
 """Names reach ledger keys and metric labels, so nothing that could part them (`|`, `{`, a line break) is allowed."""
 NAME_RULE = "a name is 1 to 100 of A-Z a-z 0-9 . _ / - and starts with a letter or digit"
 
+KEY_ID = "key_[A-Za-z0-9_]{1,96}"
+"""What the public id of a key looks like, as a regular expression."""
+_KEY_ID = re.compile(KEY_ID, re.ASCII)
 _DURATION = re.compile(r"([1-9][0-9]{0,5})(ms|s|m|h)", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PERCENT = re.compile(r"([0-9]{1,4})(?:\.([0-9]{1,2}))?%", re.ASCII)
@@ -58,6 +61,16 @@ def name(node: Node, report: Report) -> str | None:
     value = text(node, report)
     if value is not None and not NAME.fullmatch(value):
         report.problem(node.place, f"{shown(value)} is not a name: {NAME_RULE}")
+        return None
+    return value
+
+
+def key_id(node: Node, report: Report) -> str | None:
+    """The public id of a key; nothing else is shown in the message, for it may be the key itself."""
+    value = text(node, report)
+    if value is not None and not _KEY_ID.fullmatch(value):
+        listed_as = "must be a key's id as `image-gateway keys list` shows it (key_…)"
+        report.problem(node.place, f"{listed_as}, not its name or the key itself")
         return None
     return value
 

@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
 from gateway.admin.callbacks import callback_actions, callback_views
 from gateway.admin.explain import explain
-from gateway.config.values import NAME
+from gateway.admin.keys import KeyDesk
 from gateway.console.attention import retirements
 from gateway.console.scene import Scene
-from gateway.domain.errors import InvalidRequest, NotFound
+from gateway.domain.errors import InvalidRequest
 from gateway.domain.task import TaskStatus
-from gateway.ledger.keys import KeyRecord, Keys, UnknownKey
+from gateway.ledger.keys import KeyRecord, NewKey
 from gateway.ledger.names import Names
 from gateway.process.reload import PolicyReloader
 from gateway.tasks.document import document
 from gateway.web.admin import Question
 
 MOST_TASKS = 50
-LONGEST_LABEL = 100
-LONGEST_GRACE = 30 * 86_400.0
-"""Seconds for which a key that was replaced may stay good."""
-KEY_ID = re.compile(r"key_[A-Za-z0-9]{1,64}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +28,7 @@ class Administration:
     """Of one process. Views raise LedgerUnavailable, actions InvalidRequest and NotFound too."""
 
     scene: Scene
-    keys: Keys
+    keys: KeyDesk
     reloader: PolicyReloader | None
 
     async def policy(self, _: Mapping[str, str]) -> dict[str, object]:
@@ -102,7 +95,7 @@ class Administration:
 
     async def all_keys(self, _: Mapping[str, str]) -> dict[str, object]:
         """Return every key ever made, newest first; the keys themselves are not known."""
-        records = await self.keys.list()
+        records = await self.keys.keys.list()
         return {
             "keys": [_shown(each) for each in reversed(records)],
             "projects": sorted(self.scene.policy.projects),
@@ -121,25 +114,13 @@ class Administration:
         return done | ({"reload": self._reload} if self.reloader is not None else {})
 
     async def _create(self, asked: Mapping[str, object]) -> object:
-        project, name, job_type = (_text(asked, field) for field in ("project", "name", "job_type"))
-        if project not in self.scene.policy.projects:
-            raise InvalidRequest(f"Policy has no project {project!r}.", param="project")
-        if len(name) > LONGEST_LABEL or not name.isprintable():
-            raise InvalidRequest(f"name: one line of {LONGEST_LABEL} characters at most.", param="name")
-        if job_type and not NAME.fullmatch(job_type):
-            raise InvalidRequest("job_type cannot be a name in a policy.", param="job_type")
-        made = await self.keys.create(project, name=name, job_type=job_type or None)
-        return {"secret": made.secret, "key": _shown(made.record)}
+        return _made(await self.keys.create(asked))
 
     async def _rotate(self, asked: Mapping[str, object]) -> object:
-        grace = asked.get("grace", 0)
-        if isinstance(grace, bool) or not isinstance(grace, int | float) or not 0 <= grace <= LONGEST_GRACE:
-            raise InvalidRequest(f"grace must be seconds from 0 to {LONGEST_GRACE:.0f}.", param="grace")
-        made = await _known(self.keys.rotate, asked, grace=float(grace))
-        return {"secret": made.secret, "key": _shown(made.record)}
+        return _made(await self.keys.rotate(asked))
 
     async def _revoke(self, asked: Mapping[str, object]) -> object:
-        return {"key": _shown(await _known(self.keys.revoke, asked))}
+        return {"key": _shown(await self.keys.revoke(asked))}
 
     async def _retry(self, asked: Mapping[str, object]) -> object:
         retry = callback_actions(self.scene.application.outgoing.callbacks)["callbacks/{id}/retry"]
@@ -155,16 +136,6 @@ class Administration:
 _SHOWN = ("instance", "host", "pid", "started", "makes_calls", "policy", "policy_since", "problems", "at")
 
 
-async def _known(change: Callable[..., Awaitable[Any]], asked: Mapping[str, object], **how: float) -> Any:
-    key_id = _text(asked, "id")
-    if not KEY_ID.fullmatch(key_id):
-        raise InvalidRequest("id must be that of a key, such as key_….", param="id")
-    try:
-        return await change(key_id, **how)
-    except UnknownKey as error:
-        raise NotFound(f"There is no key {key_id!r}.", param="id") from error
-
-
 def _pairs(page: Sequence[str]) -> Iterator[tuple[str, str]]:
     return zip(page[::2], page[1::2], strict=True)
 
@@ -176,6 +147,9 @@ def _text(asked: Mapping[str, object], name: str) -> str:
     return value
 
 
+def _made(made: NewKey) -> dict[str, object]:
+    return {"secret": made.secret, "key": _shown(made.record)}
+
+
 def _shown(record: KeyRecord) -> dict[str, object]:
-    state = "live" if record.live(datetime.now(UTC).timestamp()) else "revoked" if record.revoked else "expired"
-    return {**asdict(record), "state": state}
+    return {**asdict(record), "state": record.state()}

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from functools import partial
 from urllib.parse import parse_qsl
 
+from gateway.admin.keys import KeyDesk
 from gateway.assets.thumbnails import thumbnail
 from gateway.console import budgets, figures, requests, routes
 from gateway.console.administration import Administration
@@ -20,11 +21,10 @@ from gateway.console.scene import Scene, Views
 from gateway.console.sessions import Sessions, cookie, cookie_name, secret_in
 from gateway.domain.errors import Forbidden, InvalidApiKey, NotFound, RateLimited, Unavailable
 from gateway.domain.links import is_name
-from gateway.ledger.keys import Keys
-from gateway.ports import LedgerUnavailable, Outbound
+from gateway.ports import Outbound
 from gateway.ports.storage import StorageUnavailable
 from gateway.process.reload import PolicyReloader
-from gateway.web.admin import Page, Question, View, read_object
+from gateway.web.admin import Page, Question, View, read_object, with_store
 from gateway.web.admin_guard import AdminGuard
 from gateway.web.context import Handler, RequestContext
 from gateway.web.wrong_keys import CODE, WrongKeys
@@ -43,7 +43,7 @@ class Console:
     def __init__(
         self,
         scene: Scene,
-        keys: Keys,
+        keys: KeyDesk,
         reloader: PolicyReloader | None,
         token: str | None,
         closing: asyncio.Event,
@@ -97,12 +97,9 @@ class Console:
         async def check(context: RequestContext) -> Outbound | None:
             self._check(context)
             self._scene.follower.watch()
-            try:
-                return await handler(context)
-            except LedgerUnavailable as error:
-                raise Unavailable("The ledger does not answer.", code="ledger_unavailable", retry_after=2) from error
+            return await handler(context)
 
-        return check
+        return with_store(check)
 
     def _check(self, context: RequestContext) -> None:
         self._guard.check_page(context)

@@ -14,7 +14,7 @@ from gateway.domain.errors import (
     UnsupportedByEveryRoute,
 )
 from gateway.domain.policy import DegradeStep
-from gateway.domain.route import Quote
+from gateway.domain.route import Quote, Views
 
 _SPANS = {60: "minute", 3600: "hour", 86_400: "day"}
 
@@ -43,6 +43,15 @@ def denial(
                 begins = quotes[number].pressure.below if quotes else None
                 return _left_the_range(obstacle, begins, () if may_degrade else ladder)
     return UnsupportedByEveryRoute("Policy opens what is left of the routes only once more of a budget is used.")
+
+
+def check_holdable(route: str, worst: Views) -> None:
+    """Raise BudgetExceeded for what may cost more than the ledger can hold on one request."""
+    most = max(worst.official, worst.route, worst.internal)
+    if most > money.MAX_REQUEST:
+        cost, limit = money.format_usd(most), money.format_usd(money.MAX_REQUEST)
+        message = f"Route {route} may cost ${cost} for this request; no request can be held at more than ${limit}."
+        raise BudgetExceeded(message, code="max_cost_exceeded", should_retry=False)
 
 
 def _passes(obstacle: Obstacle) -> bool:

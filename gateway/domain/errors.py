@@ -35,6 +35,7 @@ class GatewayError(Exception):
     status = 500
     type = "server_error"
     default_code = "internal_error"
+    should_retry: bool | None = None
 
     def __init__(
         self,
@@ -51,7 +52,8 @@ class GatewayError(Exception):
         self.code = code or self.default_code
         self.param = param
         self.retry_after = None if retry_after is None else min(max(retry_after, 0.05), MAX_RETRY_AFTER)
-        self.should_retry = should_retry
+        if should_retry is not None:
+            self.should_retry = should_retry
         self.details = dict(details or {})
         self.headers: list[tuple[str, str]] = []
 
@@ -135,6 +137,7 @@ class IdempotencyKeyReused(GatewayError):
     status = 409
     type = "idempotency_error"
     default_code = "idempotency_key_reused"
+    should_retry = False  # an SDK repeats any 409 that does not say so
 
 
 class NotCancellable(GatewayError):
@@ -143,6 +146,7 @@ class NotCancellable(GatewayError):
     status = 409
     type = "invalid_request_error"
     default_code = "not_cancellable"
+    should_retry = False  # an SDK repeats any 409 that does not say so
 
 
 class Retired(GatewayError):

@@ -12,7 +12,7 @@ from enum import StrEnum
 from fractions import Fraction
 
 from gateway.domain.money import MAX_MICRO, NANO_PER_USD
-from gateway.domain.period import as_utc
+from gateway.domain.period import OutOfTime, in_time
 
 ROLES = ("id", "request", "amount", "time", "model", "images", "currency")
 """What a column may be: the provider's id of a request, the gateway's own, the amount, …"""
@@ -186,8 +186,10 @@ def _time(text: str) -> datetime:
             return datetime.fromtimestamp(
                 seconds / 1000 if len(text.partition(".")[0]) > len("1761523200") else seconds, UTC
             )
-        return as_utc(datetime.fromisoformat(text))
-    except (ValueError, OverflowError) as error:
+        return in_time(datetime.fromisoformat(text))
+    except OutOfTime as error:
+        raise _BadCell("time", f"{text!r}: {error}") from error
+    except ValueError as error:
         raise _BadCell("time", f"{text!r} is neither an ISO 8601 time nor Unix seconds") from error
 
 

@@ -33,8 +33,8 @@ class Operation(StrEnum):
     PASSTHROUGH = "passthrough"
 
 
-OF_MODELS = (Operation.GENERATE, Operation.EDIT, Operation.VARIATION)
-"""What an image model can be able to do."""
+OF_MODELS = (Operation.GENERATE, Operation.EDIT)
+"""What an image model can be able to do, and be asked for."""
 
 
 @record(frozen=True, slots=True)
@@ -104,6 +104,8 @@ class Job:
     """Fields whose value the client never sent, for it stands for a word of old."""
     assumed: tuple[str, ...] = ()
     """Of `mapped`, those that the client left out: what a retired model did then, unless policy says otherwise."""
+    retired_model: str | None = None
+    """What the client named, where `client_model` is what replaces that by now."""
 
 
 @record(frozen=True, slots=True)

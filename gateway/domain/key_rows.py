@@ -60,8 +60,11 @@ def read_key_rows(lines: Iterable[str], checks: Mapping[str, Check]) -> tuple[li
 def _check_head(names: Iterable[str]) -> None:
     given = list(names)
     unknown = [name for name in given if name not in COLUMNS]
-    if "project" not in given or unknown or len(set(given)) < len(given):
+    twice = [name for name in COLUMNS if given.count(name) > 1]
+    if "project" not in given or unknown or twice:
         problem = f"column {unknown[0]!r} is unknown" if unknown else "its first line does not name the columns"
+        if twice and not unknown:
+            problem = f"column {twice[0]!r} is named twice"
         raise KeyFileError(f"{problem}; the first line names some of {','.join(COLUMNS)}, and project")
 
 

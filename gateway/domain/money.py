@@ -21,6 +21,9 @@ ONE = Fraction(1)
 MAX_MICRO = 2**52
 """The largest amount a counter may be asked to hold; Lua numbers are exact up to 2**53."""
 
+MAX_REQUEST = 450_000 * NANO_PER_USD
+"""The most that one request is held at, nano-USD: ten times as much may be booked (`costing.ABSURD`), within 2^52."""
+
 _DECIMAL = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")
 
 

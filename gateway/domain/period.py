@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 from gateway.domain.budget import Window
 
 _SPAN = re.compile(r"([0-9]{1,6})([smhdw])", re.ASCII)
+EARLIEST, LATEST = 1970, 9998
+"""Years in which moments may lie: Unix time begins with the first, and a day after the last can still be written."""
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -22,17 +24,31 @@ def parse_span(text: str) -> timedelta:
 def parse_moment(text: str, now: datetime) -> datetime:
     """Read a moment in UTC: a day (its beginning), an ISO 8601 time, or a length of time before `now`.
 
-    A time without a zone is UTC. ValueError for anything else.
+    A time without a zone is UTC. ValueError for anything else, and for what is `OutOfTime`.
     """
-    if _SPAN.fullmatch(text):
-        try:
-            return now - parse_span(text)
-        except OverflowError as error:
-            raise ValueError(f"{text!r} is before all time") from error
     try:
-        return as_utc(datetime.fromisoformat(text))
-    except (ValueError, OverflowError) as error:
+        return in_time(now - parse_span(text) if _SPAN.fullmatch(text) else datetime.fromisoformat(text))
+    except (OutOfTime, OverflowError) as error:
+        raise ValueError(f"{text!r}: {OutOfTime()}") from error
+    except ValueError as error:
         raise ValueError(f"{text!r} is not a day such as 2026-11-01, a time, or a span such as 30d") from error
+
+
+class OutOfTime(ValueError):
+    """A moment before or after all that a ledger can have booked, and near the ends of what can be reckoned with."""
+
+    def __init__(self) -> None:
+        super().__init__(f"a time must lie in the years {EARLIEST} to {LATEST}")
+
+
+def in_time(moment: datetime) -> datetime:
+    """Return the moment in UTC, without a zone taken to be that already; OutOfTime outside the years of `EARLIEST`."""
+    if not EARLIEST <= moment.year <= LATEST:  # first, for another zone's may be no year at all
+        raise OutOfTime
+    found = as_utc(moment)
+    if not EARLIEST <= found.year <= LATEST:
+        raise OutOfTime
+    return found
 
 
 def as_utc(moment: datetime) -> datetime:

@@ -191,7 +191,7 @@ def _text(entry: Priced, policy: Policy, day: date) -> int | None:
     price = model.price_on(day) if model else None
     if model is None or price is None or not isinstance(said, Mapping) or answer.get("estimated"):
         return None
-    used = TextUsage(int(said["in"]), int(said["cached"]), int(said["out"]))
+    used = TextUsage(int(said["in"]), int(said["cached"]), int(said["out"]), int(said.get("written", 0)))
     return TextTerms(model.name, price, 0, 0).cost(used)
 
 

@@ -15,14 +15,37 @@ UNDER_WAY = frozenset({"queued", "in_progress"})
 
 
 @dataclass(frozen=True, slots=True)
+class TextRates:
+    """What a text model's tokens cost, pico-USD each: read, read from its cache, written there, and its own words.
+
+    Reasoning counts as its own words.
+    """
+
+    text_in: int
+    text_in_cached: int
+    text_in_written: int
+    text_out: int
+
+    def pico(self, usage: TextUsage) -> int:
+        """Pico-USD of so many tokens."""
+        plain = usage.tokens_in - usage.cached - usage.written
+        paid_in = plain * self.text_in + usage.cached * self.text_in_cached + usage.written * self.text_in_written
+        return paid_in + usage.tokens_out * self.text_out
+
+
+@dataclass(frozen=True, slots=True)
 class TextPrice:
-    """A text model's price from a date on, pico-USD per token. Reasoning counts as output."""
+    """A text model's price from a date on. Where more than `above` tokens are read, `long` are the rates of all."""
 
     valid_from: date
     source: str
-    text_in: int
-    text_in_cached: int
-    text_out: int
+    rates: TextRates
+    above: int = 0
+    long: TextRates | None = None
+
+    def rates_of(self, tokens_in: int) -> TextRates:
+        """Return the rates of a response that read so many tokens."""
+        return self.rates if self.long is None or tokens_in <= self.above else self.long
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +82,12 @@ class ResponsesRules:
 
 @dataclass(frozen=True, slots=True)
 class TextUsage:
-    """Tokens of the text model: all that it read, those of them that were cached, and all that it wrote."""
+    """Tokens of the text model: all that it read, of them those from its cache and those put there, and its words."""
 
     tokens_in: int
     cached: int
     tokens_out: int
+    written: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,24 +102,22 @@ class TextTerms:
     @property
     def worst(self) -> int:
         """The most that it may cost, nano-USD."""
-        return self.cost(TextUsage(self.most_in, 0, self.most_out))
+        kinds = (0, self.most_in)  # what is written to the cache mostly costs more
+        usages = [TextUsage(self.most_in, 0, self.most_out, written) for written in kinds]
+        rates = {self.price.rates, self.price.rates_of(self.most_in)}
+        return max(money.nano_from_pico(each.pico(usage)) for each in rates for usage in usages)
 
     def cost(self, usage: TextUsage) -> int:
         """Nano-USD of so many tokens, rounded up once."""
-        return money.nano_from_pico(self.pico(usage))
-
-    def pico(self, usage: TextUsage) -> int:
-        """Pico-USD of so many tokens."""
-        rates = self.price
-        paid_in = (usage.tokens_in - usage.cached) * rates.text_in + usage.cached * rates.text_in_cached
-        return paid_in + usage.tokens_out * rates.text_out
+        return money.nano_from_pico(self.price.rates_of(usage.tokens_in).pico(usage))
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
     """What a response says of itself. `calls` counts the image tool's calls, also those without an image.
 
-    `problem` is why the text model's usage cannot be believed, a word of `providers.usage`.
+    `problem` is why the text model's usage cannot be believed, a word of `providers.usage`. `made` are the size and the
+    quality of each image, as far as it says them; `searches` what it was billed for of a tool that is not served.
     """
 
     id: str | None = None
@@ -103,11 +125,25 @@ class Said:
     text: TextUsage | None = None
     calls: int = 0
     problem: str | None = None
+    made: tuple[tuple[str | None, str | None], ...] = ()
+    searches: int = 0
 
 
 TOOL = "image_generation"
 SERVED_TOOLS = (TOOL, "function", "custom")
 """Tools that a conversation may name: the others of the vendor's own cost what no price here tells."""
+SERVED_ITEMS = (
+    "message",
+    "function_call",
+    "function_call_output",
+    "custom_tool_call",
+    "custom_tool_call_output",
+    "image_generation_call",
+    "reasoning",
+    "compaction",
+    "configuration_update",
+)
+"""What an input may consist of: all that such a conversation says. Others bring in tools, or what nobody here sees."""
 
 
 def image_tools(tools: object) -> list[Mapping[str, Any]]:

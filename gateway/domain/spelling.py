@@ -1,8 +1,8 @@
-"""Spelling: which known word a misspelt one was meant to be."""
+"""Spelling: which known word a misspelt one was meant to be, or would be taken for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 _LONG = 7
 """Characters from which on a word may have two slips; short words are one slip away from words that mean it."""
@@ -15,6 +15,15 @@ def meant(word: str, known: Iterable[str]) -> str | None:
         if abs(len(each) - len(word)) <= slips and 0 < _distance(word, each) <= slips:
             return each
     return None
+
+
+def other_spelling(name: str, known: Collection[str]) -> str | None:
+    """Return the known field that a provider may take this name for, though it is none; None if there is no such field.
+
+    Some readers drop brackets (`n[]`), some ignore case (`N`): what is priced must be what is sent.
+    """
+    plain = name.casefold().partition("[")[0].strip()
+    return plain if plain in known and name != plain else None
 
 
 def _distance(one: str, other: str) -> int:

@@ -223,5 +223,5 @@ def _last_words(home: Path) -> str:
     try:
         lines = (home / "valkey.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
     except OSError:
-        return "it left no log"
-    return lines[-1] if lines else "its log is empty"
+        return "it left no log; is the disk full?"
+    return lines[-1] if lines else "its log is empty; is the disk full?"

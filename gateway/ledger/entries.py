@@ -123,7 +123,8 @@ def _readable(entry_id: str, fields: Mapping[str, str]) -> Entry | None:
 
 
 def _milliseconds(moment: datetime) -> int:
-    return int(moment.timestamp() * 1000)
+    """Unix milliseconds, at least one: the store takes no negative bound, nor one that nothing can be before."""
+    return max(int(moment.timestamp() * 1000), 1)
 
 
 def decode(entry_id: str, fields: Mapping[str, str]) -> Entry:

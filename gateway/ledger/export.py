@@ -130,7 +130,7 @@ async def _check_same_ledger(store: Store, names: Names, snapshot: Snapshot, fil
 
 def _trim_end(last: str, now: int, keep: float) -> str:
     """Return the bound of what may be trimmed: exported up to `last`, and `keep` seconds old."""
-    cutoff = max(now - int(keep * 1000), 0)
+    cutoff = max(now - int(keep * 1000), 1)  # the store takes no bound that nothing can be before
     return last if last and position(last) < (cutoff, 0) else f"({cutoff}-0"
 
 

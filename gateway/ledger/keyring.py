@@ -47,7 +47,7 @@ class RedisKeyring:
         self._version: tuple[int, str | None] | None = None
         self._refreshing = asyncio.Lock()
         self._looked = float("-inf")
-        self._look: asyncio.Task[None] | None = None
+        self._look: asyncio.Task[LedgerUnavailable | None] | None = None
 
     async def load(self) -> None:
         """Read all keys; PepperMismatch if they were made with another pepper. Raises LedgerUnavailable."""
@@ -55,7 +55,10 @@ class RedisKeyring:
         await self._refresh()
 
     async def find(self, key: str) -> Caller | None:
-        """Return the caller, or None if the key is malformed, unknown, expired or revoked."""
+        """Return the caller, or None if the key is malformed, unknown, expired or revoked.
+
+        Raises LedgerUnavailable if it is not in memory and the store does not answer.
+        """
         mark = self.mark(key)
         caller = self.known(mark)
         return await self._look_up(key, mark) if caller is None else caller
@@ -114,18 +117,23 @@ class RedisKeyring:
                 failing = False
 
     async def _look_again(self) -> None:
-        """Have the store asked once for all who miss a key now."""
+        """Have the store asked once for all who miss a key now; raises LedgerUnavailable."""
         if self._look is None:
             self._look = asyncio.create_task(self._look_soon())
-        await asyncio.shield(self._look)
+        away = await asyncio.shield(self._look)
+        if away is not None:
+            raise LedgerUnavailable(str(away)) from away
 
-    async def _look_soon(self) -> None:
+    async def _look_soon(self) -> LedgerUnavailable | None:
+        """Return what stood in the way, if the store does not answer: whether a key is one cannot be told then."""
         await asyncio.sleep(max(self._looked + MISS_SECONDS - time.monotonic(), 0))
         self._looked, self._look = time.monotonic(), None  # whoever misses a key from now on needs another look
         try:
             await self._refresh()
         except (LedgerUnavailable, StoreError) as error:
             log.warning("a key that is not in memory cannot be looked up: %s", error)
+            return error if isinstance(error, LedgerUnavailable) else None
+        return None
 
     async def _refresh(self) -> None:
         """Read everything if the version is another one. The version is read first, so that no change is missed.

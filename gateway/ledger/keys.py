@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 
 from gateway.ledger import script, wire
 from gateway.ledger.key_format import new_key, random_base62
@@ -19,6 +20,8 @@ log = logging.getLogger(__name__)
 ID_LENGTH = 12
 PAGE = 500
 """Keys read at once."""
+LONGEST_GRACE = 30 * 86_400.0
+"""Seconds for which a key that was replaced may stay good."""
 
 
 class UnknownKey(Exception):
@@ -40,6 +43,21 @@ class KeyRecord:
     def live(self, now: float) -> bool:
         """Tell whether the key may be used at that time."""
         return self.revoked is None and (self.expires is None or now < self.expires)
+
+    def state(self) -> str:
+        """Return what it is now: `live`, `revoked` or `expired`."""
+        return "live" if self.live(time.time()) else "revoked" if self.revoked else "expired"
+
+    def shown(self) -> dict[str, str | None]:
+        """Return what is shown of it wherever keys are listed."""
+        return {
+            "id": self.id,
+            "project": self.project,
+            "name": self.name,
+            "job_type": self.job_type,
+            "state": self.state(),
+            "created": datetime.fromtimestamp(self.created, UTC).isoformat(timespec="seconds"),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +111,12 @@ class Keys:
             old = _record(raw)
             made = _make(old.project, old.name, old.job_type, None)
             until = time.time() + grace
-            ends = _revoked(old) if grace <= 0 else replace(old, expires=min(until, old.expires or until))
+            if old.revoked is not None:
+                ends = old  # it ended then, whatever becomes of it now
+            elif grace <= 0:
+                ends = _revoked(old)
+            else:
+                ends = replace(old, expires=min(until, old.expires or until))
             if await self._write({where: (raw, ends), digest(self._pepper, made.secret): ("", made.record)}):
                 return made
 

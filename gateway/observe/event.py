@@ -14,6 +14,7 @@ from gateway.domain.record import record
 from gateway.domain.route import Views
 from gateway.domain.settlement import CostSource, Usage
 from gateway.ports import RequestFacts
+from gateway.ports.provider import UpstreamFailure
 
 NONE = "none"
 
@@ -61,6 +62,8 @@ class RequestFinished:
     arm: str = NONE
     waited: float = 0.0
     """What of `duration` was spent in a queue for a slot on a route."""
+    began: str = ""
+    """The operation that it began as, where its body made another of it."""
     at: float = field(default_factory=time.time, init=False, compare=False)
     """When it ended, Unix seconds."""
 
@@ -75,10 +78,20 @@ class UpstreamFinished:
 
 @record(frozen=True, slots=True)
 class UpstreamFailed:
-    """A call failed; `reason` is a bounded word such as connect, timeout, reset, status_429, status_5xx, garbage."""
+    """A call failed; `reason` is a bounded word such as connect, timeout, reset, status_429, status_5xx, garbage.
+
+    `status` and `code`, a plain word, are what the provider answered with, where it did: for logs alone.
+    """
 
     route: str
     reason: str
+    status: int | None = None
+    code: str = ""
+
+    @classmethod
+    def of(cls, route: str, failure: UpstreamFailure) -> UpstreamFailed:
+        """Return that of a failure on a route."""
+        return cls(route, failure.reason, failure.status, failure.code)
 
 
 @record(frozen=True, slots=True)

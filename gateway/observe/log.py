@@ -31,7 +31,7 @@ from gateway.observe.request_line import CLIENT_WORD_CHARS, RequestLines, millis
 
 _LOGGER = logging.getLogger("gateway.requests")
 
-_OTHERWISE = frozenset({"at", "duration", "overhead", "waited", "estimate", "cost"})
+_OTHERWISE = frozenset({"at", "began", "duration", "overhead", "waited", "estimate", "cost"})
 """Fields of a request that a line has in other units or forms, under other names."""
 _PLAIN_FIELDS = tuple(item.name for item in dataclasses.fields(RequestFinished) if item.name not in _OTHERWISE)
 _plain_of = attrgetter(*_PLAIN_FIELDS)
@@ -138,7 +138,8 @@ class LogObserver:
                 self._logger.handle(_RequestRecord(self._alike, event))
 
     def _upstream_failed(self, event: UpstreamFailed) -> None:
-        self._log(logging.WARNING, "upstream failed", {"route": event.route, "reason": event.reason})
+        fields = {"route": event.route, "reason": event.reason, "status": event.status, "code": event.code}
+        self._log(logging.WARNING, "upstream failed", fields)
 
     def _fell_back(self, event: FellBack) -> None:
         self._log(logging.INFO, "fell back", {"from": event.from_route, "to": event.to_route, "reason": event.reason})

@@ -138,7 +138,7 @@ class Metrics:
         return self._table.number("in_flight", self._operations.bounded(operation))
 
     def _request_finished(self, event: RequestFinished) -> None:
-        self._in_flight[event.operation].value -= 1.0
+        self._in_flight[event.began or event.operation].value -= 1.0
         self._requests[event.operation, event.job_type, event.project, event.route, event.status].value += 1.0
         self._duration.observe(event.duration)
         self._overhead.observe(event.overhead)

@@ -167,7 +167,10 @@ class Keyring(Protocol):
     """Who a key belongs to; answered from memory."""
 
     async def find(self, key: str) -> Caller | None:
-        """Return the caller, or None if the key is malformed, unknown or revoked."""
+        """Return the caller, or None if the key is malformed, unknown or revoked.
+
+        Raises LedgerUnavailable where nobody can tell.
+        """
 
     def mark(self, key: str) -> bytes:
         """Return what stands for a key in this process alone, so that the key itself need not be kept."""

@@ -213,6 +213,7 @@ class UpstreamFailure(Exception):
 
     `status`, `headers` and `body` are the provider's answer where one came. `pass_on` tells that it is the caller's
     own fault and may be shown as it came (a 400, moderation). `retry_after` is seconds; `rate_limits` as in `Answer`.
+    `code` is the provider's word for it, if it is a short and plain one.
     Of several calls that all failed it stands for `others` too, and `images` is how many may be billed (None: all).
     `charged_for` is what the provider judged a refusal to be, a word of `domain.price.Charged`, if it may charge for
     such: the price row says whether. `reading` is what it said of the cost then. `charged` tells, afterwards, that a
@@ -226,6 +227,7 @@ class UpstreamFailure(Exception):
         message: str,
         *,
         status: int | None = None,
+        code: str = "",
         headers: Headers = (),
         body: bytes = b"",
         pass_on: bool = False,
@@ -239,6 +241,7 @@ class UpstreamFailure(Exception):
         self.reason = reason
         self.message = message
         self.status = status
+        self.code = code
         self.headers = headers
         self.body = body
         self.pass_on = pass_on

@@ -89,6 +89,10 @@ class Passed(Protocol):
         """The account's status code."""
 
     @property
+    def refusal(self) -> str | None:
+        """Why surely no work was done and nothing can be billed, by the status alone; None where that is not sure."""
+
+    @property
     def headers(self) -> Headers:
         """What may be passed to the client: no credentials, no cookies, nothing of the hop."""
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from gateway.admin.callbacks import callback_actions, callback_views
 from gateway.admin.explain import explain
+from gateway.admin.keys import KeyDesk, key_actions, key_questions, key_views
 from gateway.admin.views import admin_views
 from gateway.console.app import Console
 from gateway.console.scene import Scene
@@ -119,16 +120,19 @@ async def _serve_admin(
     shutdown: asyncio.Event,
 ) -> None:
     callbacks = application.outgoing.callbacks
-    keys = Keys(application.store, load_pepper(serving.settings.data, serving.settings.pepper), application.realm)
+    pepper = load_pepper(serving.settings.data, serving.settings.pepper)
+    keys = KeyDesk(application, Keys(application.store, pepper, application.realm))
     token = serving.admin_token.reveal() if serving.admin_token is not None else None
     console = Console(Scene(application), keys, reloader, token, shutdown, wrong_keys=serving.wrong_keys)
     admin = create_admin_app(
         metrics=application.scrape,
         token=token,
         health=application.service.ready,
-        views=admin_views(application, makes_calls=application.pulse.makes_calls) | callback_views(callbacks),
-        actions=({"reload": reloader.answer} if reloader else {}) | callback_actions(callbacks),
-        questions={"explain": partial(explain, application)},
+        views=admin_views(application, makes_calls=application.pulse.makes_calls)
+        | callback_views(callbacks)
+        | key_views(keys),
+        actions=({"reload": reloader.answer} if reloader else {}) | callback_actions(callbacks) | key_actions(keys),
+        questions={"explain": partial(explain, application)} | key_questions(keys),
         pages=console.pages(),
         wrong_keys=serving.wrong_keys,
     )

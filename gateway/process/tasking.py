@@ -61,7 +61,7 @@ class Tasking:
             ledger=ledger,
             settlements=settlements,
             today=today,
-            cancelling=Cancelling(self.queue, settlements, self._served_by),
+            cancelling=Cancelling(self.queue, ledger, settlements, self._served_by),
             linker=linker,
             conditions=conditions,
             added=self._added,

@@ -36,6 +36,7 @@ _REFUSED: Final = re.compile(
 _OUTPUT: Final = re.compile(r"generated image|output image", re.IGNORECASE)
 _WORD: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 _CATEGORY: Final = re.compile(r"[A-Za-z0-9_/ -]{1,64}", re.ASCII)
+_NULLABLE: Final = frozenset({"param", "code"})
 
 Object = Mapping[str, object]
 
@@ -53,6 +54,22 @@ def in_shape(status: int, body: bytes) -> tuple[int, bytes]:
     if moderated is not None:
         return HTTPStatus.BAD_REQUEST, json.dumps({"error": moderated}).encode()
     return status, json.dumps({"error": _plain(status, error)}).encode()
+
+
+def filled(status: int, body: bytes) -> bytes:
+    """Return the body of an error, whose `error` is an object, with what that lacks; one that lacks nothing as it came.
+
+    Clients rely on a message and a type that are text, and on a param and a code that are text or null.
+    """
+    document = json.loads(body)
+    error: Object = document["error"]
+    amiss = {name: value for name, value in _plain(status, error).items() if not _is_sound(name, error)}
+    return json.dumps({**document, "error": {**error, **amiss}}).encode() if amiss else body
+
+
+def _is_sound(name: str, error: Object) -> bool:
+    value = error.get(name)
+    return bool(isinstance(value, str) and value) or (value is None and name in error and name in _NULLABLE)
 
 
 def moderated_body(message: str, categories: list[str], stage: str, **more: object) -> dict[str, object]:
@@ -102,8 +119,10 @@ def _steps(item: Object) -> list[object]:
 
 def _plain(status: int, error: Object) -> dict[str, object]:
     message, kind, param = error.get("message"), error.get("type"), error.get("param")
+    if message and not isinstance(message, str):
+        message = json.dumps(message)
     return {
-        "message": message if isinstance(message, str) and message else f"The provider answered {status}.",
+        "message": message or f"The provider answered {status}.",
         "type": kind if isinstance(kind, str) and kind else _kind(status),
         "param": param if isinstance(param, str) else None,
         "code": _code(error),

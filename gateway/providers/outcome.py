@@ -21,7 +21,7 @@
 A gateway in front of the provider (502 without its error object, 504, 520 to 524) lost an answer, and the work may
 have been done and billed. A 303 says that the answer to what was done lies elsewhere (RFC 9110, 15.4.4). Withheld is
 a moderation error of the stage `output`: whether it is billed is not published. Codes of a spent account are those
-that clients of the vendor take for final.
+that clients of the vendor take for final. What is shown as it came has what it lacks of an error filled in.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from gateway.domain.retry import retry_after_seconds
 from gateway.domain.settlement import Outcome
 from gateway.ports import Headers
 from gateway.ports.provider import UpstreamFailure
+from gateway.providers.foreign_errors import filled, in_shape
 
 log = logging.getLogger("gateway.providers")
 
@@ -55,6 +56,7 @@ _ACCOUNT_SPENT = frozenset(
         "billing_hard_limit_reached",
     }
 )
+_CLIENT_ERRORS = range(400, 500)
 _CALLERS_FAULT = frozenset({400, 409, 413, 415, 422, 451})
 _TIMED_OUT = frozenset({408, 499, 504, 522, 524})
 _LOST_BY_A_PROXY = frozenset({520, 521, 523})
@@ -101,8 +103,12 @@ def of_status(
 
     `headers` have lower-case names; `passed` are those that may be shown. `body` is the answer's, cut at the reader's
     limit; the failure carries it without the provider's secret, as an object in OpenAI's shape even where it was none.
+    What a 4xx says in another shape is put into this one, and of a content filter's refusal it is a 400.
     """
     error = error_object(body)
+    if error is None and status in _CLIENT_ERRORS:  # beyond them it may be a proxy that speaks
+        status, body = in_shape(status, body)
+        error = error_object(body)
     code = error_code(error) if error is not None else None
     outcome, reason = _judge(status, code, has_error=error is not None)
     if error is not None and reason == "status_4xx" and _withheld(error):
@@ -112,12 +118,21 @@ def of_status(
         reason,
         f"the provider answered {status}" + (f" ({code})" if code else ""),
         status=status,
+        code=code or "",
         headers=[("content-type", "application/json"), *(header for header in passed if header[0] != "content-type")],
-        body=scrub(body, secret) if error is not None else _error_body(status),
+        body=scrub(filled(status, body), secret) if error is not None else _error_body(status),
         pass_on=reason == "status_4xx",
         retry_after=retry_after(headers),
         rate_limits={name: value for name, value in headers.items() if name.startswith(LIMIT_HEADERS)},
     )
+
+
+def refusal(status: int) -> str | None:
+    """Return the reason where the status alone says that the work was not done; None for all others."""
+    if status < HTTPStatus.MULTIPLE_CHOICES:
+        return None
+    outcome, reason = _judge(status, None, has_error=False)
+    return reason if outcome is Outcome.REJECTED else None
 
 
 def _withheld(error: Mapping[str, object]) -> bool:

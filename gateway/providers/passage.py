@@ -13,7 +13,7 @@ from gateway.ports.provider import UpstreamFailure
 from gateway.ports.responses import Passing
 from gateway.providers.answer import MAX_BODY, MAX_WAIT, open_answer, read_body
 from gateway.providers.endpoint import BodyStream, Endpoint
-from gateway.providers.outcome import of_status
+from gateway.providers.outcome import of_status, refusal
 from gateway.providers.response_reading import ResponseDocument, ResponseEvents
 
 _PASSED: Final = ("content-type", "content-length", "content-disposition", "retry-after", "retry-after-ms", "etag")
@@ -82,6 +82,11 @@ class PassedAnswer:
     def status(self) -> int:
         """The account's status code."""
         return self._response.status_code
+
+    @property
+    def refusal(self) -> str | None:
+        """Why surely no work was done and nothing can be billed, by the status alone; None where that is not sure."""
+        return refusal(self._response.status_code)
 
     @property
     def headers(self) -> Headers:

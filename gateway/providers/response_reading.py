@@ -1,8 +1,9 @@
 """Reading responses: pick id, status, usage of the text model and of the image tool out of an answer as it goes by.
 
-A response is `{id, status, output: [items], usage: {input_tokens, input_tokens_details: {cached_tokens}, output_tokens,
-total_tokens}, tool_usage: {image_gen: {…}}}`; events carry it whole where it begins and where it ends. Image items are
-`{type: image_generation_call, status, result, size, quality, output_format}`.
+A response is `{id, status, output: [items], usage: {input_tokens, input_tokens_details: {cached_tokens,
+cache_write_tokens}, output_tokens, total_tokens}, tool_usage: {image_gen: {…}, web_search: {num_requests}}}`; events
+carry it whole where it begins and where it ends. Image items are `{type: image_generation_call, status, result, size,
+quality, output_format}`.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ def read_response(document: Mapping[str, object]) -> Reading:
     size, quality, output_format = words(made[-1] if made else {})
     (status,) = words(document, ("status",))
     error = document.get("error")
+    searched = tool.get("web_search") if isinstance(tool, dict) else None
     return Reading(
         usage=None if isinstance(usage, str) else usage,
         usage_problem=usage if isinstance(usage, str) else None,
@@ -76,12 +78,18 @@ def read_response(document: Mapping[str, object]) -> Reading:
             text=None if isinstance(text, str) else text,
             calls=len(calls),
             problem=text if isinstance(text, str) else None,
+            made=tuple((each[0], each[1]) for each in map(words, made)),
+            searches=_count(searched.get("num_requests")) if isinstance(searched, dict) else 0,
         ),
     )
 
 
 def _id(value: object) -> str | None:
     return value if isinstance(value, str) and 0 < len(value) <= _LONGEST_ID else None
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LARGEST else 0
 
 
 def _text_usage(reported: object) -> TextUsage | str:
@@ -92,11 +100,12 @@ def _text_usage(reported: object) -> TextUsage | str:
         return MALFORMED
     details = reported.get("input_tokens_details")
     cached = details.get("cached_tokens", 0) if isinstance(details, dict) else 0
-    counts = (reported.get("input_tokens"), cached or 0, reported.get("output_tokens"))
+    kept = details.get("cache_write_tokens", 0) if isinstance(details, dict) else 0
+    counts = (reported.get("input_tokens"), cached or 0, reported.get("output_tokens"), kept or 0)
     if not all(isinstance(count, int) and not isinstance(count, bool) and 0 <= count <= LARGEST for count in counts):
         return MALFORMED
-    read, cached, written = (int(str(count)) for count in counts)
+    read, cached, written, kept = (int(str(count)) for count in counts)
     total = reported.get("total_tokens")
-    if cached > read or (total is not None and total != read + written):
+    if cached + kept > read or (total is not None and total != read + written):
         return CONTRADICTORY
-    return TextUsage(read, cached, written)
+    return TextUsage(read, cached, written, kept)

@@ -65,6 +65,12 @@ async def booked_at(
     return list(books.attempts.values())
 
 
+async def providers_booked(store: Store, realm: str, *, export: Sequence[Path] = ()) -> list[str]:
+    """Return every provider of which anything is booked, by name."""
+    found = {entry.provider async for entry in recorded_entries(store, realm, export=export)}
+    return sorted(found - {""})
+
+
 def _is_of(entry: Entry, model: str) -> bool:
     return is_named(entry.model, model) or is_named(str(entry.facts.get("upstream_model") or ""), model)
 

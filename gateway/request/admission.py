@@ -201,13 +201,14 @@ class Admission:
         exchange, about = admitted.exchange, admitted.about()
         errand = exchange.errand
         queued = errand.queued if errand is not None and release is None else None
+        allowance = admitted.project.offline_allowance if errand is None else None  # a task begins by the store alone
         return self._ledger.choose_and_hold(
             exchange.inbound.request_id,
             candidates(quotes, admitted, about, self._capacity.limits),
             about=about,
             release=release.held.attempt if release is not None else queued,
             binding=exchange.binding,
-            allowance=admitted.project.offline_allowance,
+            allowance=allowance,
             only_if_held=queued is not None,
             meanwhile=meanwhile,
         )

@@ -128,7 +128,7 @@ class Arriving:
         await talk.hand_over(request_id, reserved.held.attempt, reserved.quote, reading)
         error = out_of_sight(reading, broken)
         if error is not None:
-            self._means.observer.emit(UpstreamFailed(reserved.quote.route.name, (broken or garbage(error)).reason))
+            self._means.observer.emit(UpstreamFailed.of(reserved.quote.route.name, broken or garbage(error)))
             error.headers += own_headers(self._admitted, self._means.today, reserved.held)
             kept = error_answer(error)
             await self._keep_instead(kept)
@@ -160,7 +160,7 @@ class Arriving:
         self, sent: Sent, delivery: Delivery, failure: UpstreamFailure, error: GatewayError
     ) -> Shown | Sent | PassedOn:
         """End an answer that is booked and no use: by another one where policy says so, else by the error."""
-        self._means.observer.emit(UpstreamFailed(sent.reserved.quote.route.name, failure.reason))
+        self._means.observer.emit(UpstreamFailed.of(sent.reserved.quote.route.name, failure))
         if not delivery.opened:
             following = await self._attempts.after(self._admitted, sent.reserved, failure)
             if following is not None:

@@ -209,7 +209,7 @@ class Attempts:
         errand = admitted.exchange.errand
         assert errand is not None
         try:
-            if await errand.begins(reserved.quote.route.name, reserved.held.attempt):
+            if await errand.begins(reserved, admitted.project.multiplier):
                 self._unbilled = ""
                 return
         except GatewayError:
@@ -234,7 +234,7 @@ class Attempts:
                 reach("answer_begun")
             return Sent(reserved, answer, time.monotonic() - began)
         except UpstreamFailure as failure:
-            self._means.observer.emit(UpstreamFailed(reserved.quote.route.name, failure.reason))
+            self._means.observer.emit(UpstreamFailed.of(reserved.quote.route.name, failure))
             if failure.outcome is Outcome.UNKNOWN:
                 await self._presume(admitted, reserved, failure)
             elif charged := charge(

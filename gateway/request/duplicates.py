@@ -130,7 +130,7 @@ def reused() -> IdempotencyKeyReused:
         "This Idempotency-Key was used for another request: other fields, another endpoint, job type or lane. "
         "Send each request under a key of its own."
     )
-    return IdempotencyKeyReused(message, param="Idempotency-Key", should_retry=False)
+    return IdempotencyKeyReused(message, param="Idempotency-Key")
 
 
 def not_kept(request_id: str) -> GatewayError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from fractions import Fraction
 
 from gateway.domain.errors import ClientGone
 from gateway.ports.provider import Submissions
@@ -21,14 +22,14 @@ class Errand:
 
     `queued` is the attempt that holds its money while it waits, given back in the step that takes the hold it is sent
     on. It may wait for room until `until` (seconds of a monotonic clock), behind those whose clients wait. `begins` is
-    asked before each call with the route's name and the attempt, and tells whether the task is still this process's to
-    send. `unwanted` is asked after a call that failed, and tells whether its cancelling was asked for. `resumed` is a
-    call that another process sent, to be followed.
+    asked before each call with what it is held on and the project's multiplier, and tells whether the task is still
+    this process's to send. `unwanted` is asked after a call that failed, and tells whether its cancelling was asked
+    for. `resumed` is a call that another process sent, to be followed.
     """
 
     queued: int | None
     until: float
-    begins: Callable[[str, int], Awaitable[bool]]
+    begins: Callable[[Reserved, Fraction], Awaitable[bool]]
     submissions: Submissions
     unwanted: Callable[[], Awaitable[bool]]
     resumed: Reserved | None = None

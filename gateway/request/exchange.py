@@ -149,6 +149,7 @@ class Exchange:
             arm.experiment if arm else NONE,
             arm.name if arm else NONE,
             self.waited,
+            str(self.inbound.operation),
         )
 
 

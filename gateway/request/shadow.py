@@ -203,7 +203,7 @@ class Shadows:
         try:
             answer = await send(repetition.providers, repetition.request_id, quote, repetition.admitted.body)
         except UpstreamFailure as failure:
-            self._observer.emit(UpstreamFailed(quote.route.name, failure.reason))
+            self._observer.emit(UpstreamFailed.of(quote.route.name, failure))
             multiplier = repetition.admitted.project.multiplier
             end = presume if failure.outcome is Outcome.UNKNOWN else charge
             work.settlement = end(repetition.request_id, work.attempt, quote, failure, multiplier)
@@ -231,7 +231,7 @@ class Shadows:
                 if work.recording is not None:
                     await work.recording.write(chunk)
         except UpstreamFailure as failure:
-            self._observer.emit(UpstreamFailed(work.quote.route.name, failure.reason))
+            self._observer.emit(UpstreamFailed.of(work.quote.route.name, failure))
             return False
         finally:
             await answer.aclose()

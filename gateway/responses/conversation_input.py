@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.domain.errors import InvalidRequest
-from gateway.domain.responses import SERVED_TOOLS
+from gateway.domain.responses import SERVED_ITEMS, SERVED_TOOLS
+from gateway.domain.spelling import other_spelling
 
 _PER_VALUE = 16
 """Tokens counted for each item, part or other value besides its text: what vendors put around them is not told."""
@@ -20,6 +21,49 @@ _ELSEWHERE = {
 }
 """Fields that bring in what the gateway cannot see, and what to use instead."""
 _TIERS = (None, "auto", "default")
+_ITEM = re.compile(r"input\[[0-9]+\]", re.ASCII)
+_PART = re.compile(r"input\[[0-9]+\]\.(?:content|output)\[[0-9]+\]", re.ASCII)
+_TOOL = re.compile(r"tools\[[0-9]+\]", re.ASCII)
+_MASK = re.compile(r"tools\[[0-9]+\]\.input_image_mask", re.ASCII)
+_PLACES = (_ITEM, _PART, _TOOL, _MASK)
+"""Where names are the vendor's; elsewhere, as in a function's schema, they are the client's own."""
+_READ_HERE = frozenset(
+    {
+        "async",
+        "background",
+        "callback_url",
+        "content",
+        "conversation",
+        "encrypted_content",
+        "file_data",
+        "file_id",
+        "file_url",
+        "id",
+        "image_url",
+        "input",
+        "input_fidelity",
+        "input_image_mask",
+        "max_output_tokens",
+        "max_tool_calls",
+        "model",
+        "n",
+        "output",
+        "output_format",
+        "partial_images",
+        "previous_response_id",
+        "prompt",
+        "quality",
+        "result",
+        "role",
+        "safety_identifier",
+        "service_tier",
+        "size",
+        "stream",
+        "tools",
+        "type",
+        "user",
+    }
+)
 
 
 @dataclass(slots=True)
@@ -39,6 +83,7 @@ class Given:
 
 def given_by(fields: Mapping[str, object]) -> Given:
     """Look through a request's fields; InvalidRequest for what could not be priced, or is not its project's alone."""
+    _check_names(fields, "")
     for name, instead in _ELSEWHERE.items():
         if fields.get(name) is not None:
             raise InvalidRequest(f"{name} is not served here: {instead}.", param=name, code="unsupported_parameter")
@@ -47,9 +92,19 @@ def given_by(fields: Mapping[str, object]) -> Given:
         raise InvalidRequest(message, param="service_tier", code="unsupported_parameter")
     _check_tools(fields.get("tools"))
     given = Given()
+    _check_items(fields.get("input"), given)
     for name, value in fields.items():
         _look(value, name, given)
     return given
+
+
+def _check_names(value: Mapping[str, object], place: str) -> None:
+    """Refuse names that a reader who ignores case would take for those that are read here."""
+    for name in value:
+        plain = other_spelling(name, _READ_HERE)
+        if plain is not None:
+            param = f"{place}.{name[:100]}" if place else name[:100]
+            raise InvalidRequest(f"{param!r} must be spelt {plain!r}.", param=param)
 
 
 def _check_tools(tools: object) -> None:
@@ -63,6 +118,36 @@ def _check_tools(tools: object) -> None:
                 f"tools[{at}].type must be one of {', '.join(SERVED_TOOLS)}: other tools cost what is not known here."
             )
             raise InvalidRequest(message, param=f"tools[{at}].type", code="unsupported_parameter")
+
+
+def _check_items(items: object, given: Given) -> None:
+    if items is None or isinstance(items, str):
+        return
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise InvalidRequest("input must be a string or an array of objects.", param="input", code="invalid_type")
+    for at, item in enumerate(items):
+        _check_item(item, f"input[{at}]", given)
+
+
+def _check_item(item: Mapping[str, Any], place: str, given: Given) -> None:
+    """Refuse an item that brings in what is not in the request; the vendor lets messages and references go untyped."""
+    kind = "message" if item.get("type") is None else item["type"]
+    if _is_by_id(kind, item):
+        message = f"{place} refers to something by its id; send the item itself, or go on with previous_response_id."
+        raise InvalidRequest(message, param=place, code="unsupported_parameter")
+    if kind not in SERVED_ITEMS:
+        message = f"{place}.type must be one of {', '.join(SERVED_ITEMS)}: others bring in what is not known here."
+        raise InvalidRequest(message, param=f"{place}.type", code="unsupported_parameter")
+    if kind == "compaction" or (kind == "reasoning" and not item.get("encrypted_content")):
+        given.unbounded = True  # what it stands for is longer than it is, or lies with the vendor
+
+
+def _is_by_id(kind: object, item: Mapping[str, Any]) -> bool:
+    if kind == "message":
+        return item.get("role") is None or item.get("content") is None
+    if kind == "image_generation_call":
+        return not (isinstance(item.get("result"), str) and item["result"])
+    return kind == "item_reference" or (kind == "compaction" and not item.get("encrypted_content"))
 
 
 def _look(value: object, place: str, given: Given) -> None:
@@ -80,23 +165,32 @@ def _look(value: object, place: str, given: Given) -> None:
 
 def _look_into(value: Mapping[str, Any], place: str, given: Given) -> None:
     kind = value.get("type")
-    if kind == "item_reference" or (kind == "image_generation_call" and not isinstance(value.get("result"), str)):
-        message = f"{place} refers to something by its id; send the item itself, or go on with previous_response_id."
-        raise InvalidRequest(message, param=place, code="unsupported_parameter")
+    if any(pattern.fullmatch(place) for pattern in _PLACES):
+        _check_names(value, place)
     if kind == "input_file":
         given.unbounded = True
     if kind == "input_image" and value.get("image_url") is None:
         given.images += 1
     if value.get("file_id") is not None:
         given.files.append(f"{place}.file_id")
+    no_text = _no_text(kind, place)
     for name, each in value.items():
         given.text_bytes += len(name.encode("utf-8", "surrogatepass"))
-        if isinstance(each, str) and (
-            name in ("image_url", "file_url") or (kind, name) == ("image_generation_call", "result")
-        ):
-            given.images += name != "file_url"
-            given.urls += [each] if name != "result" else []
-        elif isinstance(each, str) and name == "file_data":
-            continue
+        if isinstance(each, str) and name in ("image_url", "file_url"):
+            given.urls.append(each)
+            given.images += name == "image_url"
+        if isinstance(each, str) and name in no_text:
+            given.images += name == "result"
         else:
             _look(each, f"{place}.{name}", given)
+
+
+def _no_text(kind: object, place: str) -> tuple[str, ...]:
+    """Return the members that the vendor takes for images and files here; everywhere else they are text."""
+    if kind == "input_image" and _PART.fullmatch(place):
+        return ("image_url",)
+    if kind == "input_file" and _PART.fullmatch(place):
+        return ("file_data", "file_url")
+    if kind == "image_generation_call" and _ITEM.fullmatch(place):
+        return ("result",)
+    return ("image_url",) if _MASK.fullmatch(place) else ()

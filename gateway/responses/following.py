@@ -7,11 +7,12 @@ the store, so it makes no difference who does.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, replace
 from datetime import date
 from fractions import Fraction
 from typing import Any
@@ -19,8 +20,9 @@ from typing import Any
 from gateway.domain.job import Job, Operation
 from gateway.domain.policy import Policy
 from gateway.domain.price import Price
-from gateway.domain.responses import ENDED, TextPrice, TextTerms
-from gateway.domain.route import Quote, Views
+from gateway.domain.price_record import prices_of, records_of
+from gateway.domain.responses import ENDED, TextPrice, TextRates, TextTerms
+from gateway.domain.route import Quote, Route, Views
 from gateway.domain.settlement import CostSource, Reading, Settlement, SettleResult
 from gateway.observe.event import HoldEnded, Observer
 from gateway.ports import LedgerUnavailable, Settlements
@@ -39,6 +41,10 @@ TICK = 0.25
 PATIENCE = 24 * 3600.0
 """Seconds after which work that does not end is booked at its worst case."""
 NOT_FOUND = 404
+AGAIN = 1.0
+"""Seconds between the tries to have the store remember responses that it could not be told of."""
+MOST_UNTOLD = 10_000
+"""Responses kept for that; what comes beyond them takes the place of the oldest."""
 
 
 @dataclass(slots=True)
@@ -53,14 +59,16 @@ def terms_of(attempt: int, quote: Quote, multiplier: Fraction) -> dict[str, obje
     """Return what settling a quote's call later takes, as JSON values."""
     text, job = quote.text, quote.job
     assert text is not None
-    rates = text.price
+    price = text.price
     return {
         "attempt": attempt,
         "route": quote.route.name,
         "model": quote.route.model.name,
         "job": [job.n, job.size, job.quality, job.references, job.mask, job.partial_images, job.prompt_bytes],
         "prices": [quote.official_price.valid_from.isoformat(), quote.route_price.valid_from.isoformat()],
-        "text": [text.model, text.most_in, text.most_out, rates.text_in, rates.text_in_cached, rates.text_out],
+        "rows": records_of(quote.official_price, quote.route_price),
+        "text": [text.model, text.most_in, text.most_out],
+        "rates": [astuple(price.rates), price.above, price.long and astuple(price.long)],
         "worst": [quote.worst.official, quote.worst.route, quote.worst.internal],
         "multiplier": str(multiplier),
         "since": time.time(),
@@ -68,18 +76,17 @@ def terms_of(attempt: int, quote: Quote, multiplier: Fraction) -> dict[str, obje
 
 
 def quote_of(terms: Mapping[str, Any], policy: Policy) -> Quote | None:
-    """Return the quote again; None where policy has not its route or its prices any more."""
+    """Return the quote again; None where policy has not its route any more, or not the prices of an older version."""
     route = policy.routes.get(terms["route"])
     if route is not None and route.model.name != terms["model"]:
         route = route.successor
     if route is None or route.model.name != terms["model"]:
         return None
-    official = _row(route.model.prices, terms["prices"][0])
-    own = _row(route.prices or route.model.prices, terms["prices"][1])
+    official, own = prices_of(terms["rows"]) if "rows" in terms else _dated(route, terms["prices"])
     if official is None or own is None:
         return None
     n, size, quality, references, mask, partial, prompt = terms["job"]
-    name, most_in, most_out, *rates = terms["text"]
+    name, most_in, most_out, *older = terms["text"]
     job = Job(
         Operation.RESPOND,
         None,
@@ -92,12 +99,26 @@ def quote_of(terms: Mapping[str, Any], policy: Policy) -> Quote | None:
         mask=mask,
         partial_images=partial,
     )
-    text = TextTerms(name, TextPrice(date.min, "", *rates), most_in, most_out)
+    text = TextTerms(name, _text_price(terms.get("rates"), older), most_in, most_out)
     return Quote(route, job, {}, Views(*terms["worst"]), official, own, text=text)
 
 
-def _row(rows: tuple[Price, ...], day: str) -> Price | None:
-    return next((row for row in rows if row.valid_from.isoformat() == day), None)
+def _text_price(told: Sequence[Any] | None, older: Sequence[int]) -> TextPrice:
+    """The text model's prices; `older` are those of a version that knew one price of what is read, and of the cache."""
+    if told is None:
+        text_in, cached, text_out = older
+        return TextPrice(date.min, "", TextRates(text_in, cached, text_in, text_out))
+    rates, above, long = told
+    return TextPrice(date.min, "", TextRates(*rates), above, long and TextRates(*long))
+
+
+def _dated(route: Route, days: Sequence[str]) -> Sequence[Price | None]:
+    """The vendor's row of policy and the route's that are valid from these days: older versions kept no more."""
+    every = (route.model.prices, route.prices or route.model.prices)
+    return [
+        next((row for row in rows if row.valid_from.isoformat() == day), None)
+        for rows, day in zip(every, days, strict=True)
+    ]
 
 
 @dataclass(slots=True)
@@ -112,10 +133,18 @@ class Follower:
     silence: float = 30.0
     _mine: dict[str, _Following] = field(default_factory=dict)
     _looks: set[asyncio.Task[None]] = field(default_factory=set)
+    untold: dict[str, Remembered] = field(default_factory=dict)
+    """What the store could not be told of, oldest first: their clients have the ids and will ask for them."""
 
     def follow(self, response: Remembered) -> None:
         """Follow a response from now on."""
         self._mine[response.id] = _Following(response, time.monotonic() + FIRST)
+
+    def tell_later(self, response: Remembered) -> None:
+        """Have the store remember a response as soon as it answers again."""
+        self.untold[response.id] = response
+        if len(self.untold) > MOST_UNTOLD:
+            del self.untold[next(iter(self.untold))]
 
     async def run(self) -> None:
         """Look at what is due, tell the store, and take over from others, until cancelled."""
@@ -123,6 +152,7 @@ class Follower:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._look())
                 group.create_task(self._keep())
+                group.create_task(self._tell())
         finally:
             for look in self._looks:
                 look.cancel()
@@ -153,6 +183,15 @@ class Follower:
             except LedgerUnavailable as error:
                 log.warning("responses are followed without the store: %s", error)
             await asyncio.sleep(self.silence / 6 * random.uniform(0.8, 1.0))  # noqa: S311 - jitter, not a secret
+
+    async def _tell(self) -> None:
+        while True:
+            await asyncio.sleep(AGAIN)
+            with contextlib.suppress(LedgerUnavailable):
+                for response in list(self.untold.values()):
+                    await remember(self.responses, response)
+                    if self.untold.get(response.id) is response:
+                        del self.untold[response.id]
 
     async def _see_to(self, each: _Following) -> None:
         try:
@@ -207,6 +246,12 @@ class Follower:
             await self.responses.done(response.id)
         except LedgerUnavailable as error:
             log.warning("response %s will be looked at again: %s", response.id, error)
+
+
+async def remember(responses: Responses, response: Remembered) -> None:
+    """Have the store remember a response; raises LedgerUnavailable."""
+    if not await responses.remember(response):
+        log.error("response %s is another project's already, or has no usable id", response.id)
 
 
 def followed(response: Remembered, attempt: int, quote: Quote, multiplier: Fraction) -> Remembered:

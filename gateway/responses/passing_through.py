@@ -10,7 +10,7 @@ from typing import NamedTuple
 from gateway.domain import money
 from gateway.domain.budget import Budget, Candidate, Counted, Denied, Held, Line, Pressure, Quota, View
 from gateway.domain.caller import Caller
-from gateway.domain.denial import denial
+from gateway.domain.denial import check_holdable, denial
 from gateway.domain.errors import GatewayError, NotFound, Unavailable
 from gateway.domain.job import Operation
 from gateway.domain.passing import METHODS, PassRules, read_path
@@ -92,7 +92,9 @@ class Thoroughfare:
                 await self._settle(passing, rules, project, held, CostSource.PRESUMED)
             raise
         try:
-            if held is not None:
+            if held is not None and answer.refusal is not None:
+                await self.settlements.void(passing.request_id, held.attempt, answer.refusal)
+            elif held is not None:
                 await self._settle(passing, rules, project, held, CostSource.ESTIMATE)
         except BaseException:
             await answer.aclose()
@@ -103,9 +105,9 @@ class Thoroughfare:
     async def _hold(
         self, passing: Passing, rules: PassRules, caller: Caller, project: Project, policy: Policy
     ) -> Held | None:
-        """Hold the price and count the request, where a budget or a quota is about it; None where none is."""
+        """Hold the price, if there is one, and count the request; None where no price, budget or quota is about it."""
         candidate = _candidate(rules, caller, project, policy)
-        if not candidate.lines:
+        if not candidate.lines and not rules.price:
             return None
         about = {
             "project": project.name,
@@ -179,6 +181,7 @@ def _candidate(rules: PassRules, caller: Caller, project: Project, policy: Polic
         "provider": rules.provider,
     }
     worst = views(rules.price or 0, rules.price or 0, project.multiplier)
+    check_holdable(rules.route, worst)
     every: list[Budget | Quota] = [*policy.budgets, *project.budgets, *project.quotas]
     lines = [line for rule in every if rule.scope.covers(**names) and (line := _line(rule, worst)) is not None]
     facts: dict[str, object] = {

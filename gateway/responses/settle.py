@@ -10,6 +10,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from gateway.domain import pricing
+from gateway.domain.job import Size
 from gateway.domain.price import Price
 from gateway.domain.responses import ENDED, Said, TextTerms
 from gateway.domain.route import Quote, Views
@@ -85,12 +86,26 @@ def _cost(
 
 
 def _believed(quote: Quote, reading: Reading) -> Reading:
-    """The reading without usage that nobody would bill."""
+    """The reading without usage that nobody would bill, or that leaves out an image: the vendor may skip calls."""
     rows, top = (quote.official_price, quote.route_price), ABSURD * max(quote.worst.official, quote.worst.route)
     usage = reading.usage
-    if usage is not None and any(row.tokens and pricing.cost_of_usage(usage, row.tokens) > top for row in rows):
-        return replace(reading, usage=None)
-    return reading
+    if usage is None:
+        return reading
+    absurd = any(row.tokens and pricing.cost_of_usage(usage, row.tokens) > top for row in rows)
+    return replace(reading, usage=None) if absurd or usage.image_out < _least(quote, reading) else reading
+
+
+def _least(quote: Quote, reading: Reading) -> int:
+    """The fewest tokens that images of which there are several take together, by what is told of each."""
+    made = reading.said.made if reading.said is not None else ()
+    if len(made) < 2:  # noqa: PLR2004 - usage that leaves out the only one is none at all
+        return 0
+    qualities, total = quote.route.capabilities.quality, 0
+    for said_size, said_quality in made:
+        size, quality = Size.parse(said_size or quote.job.size), said_quality or quote.job.quality
+        if size is not None and quality in qualities:
+            total += pricing.output_tokens(quote.route.model, (size,), (quality,))
+    return total
 
 
 def _most(quote: Quote, row: Price, calls: int) -> int:
@@ -102,5 +117,8 @@ def _most(quote: Quote, row: Price, calls: int) -> int:
 
 def _told_of_text(terms: TextTerms, said: Said) -> dict[str, object]:
     used = said.text
-    tokens = {"in": used.tokens_in, "cached": used.cached, "out": used.tokens_out} if used else None
-    return {"text_model": terms.model, "text_tokens": tokens, "text_problem": said.problem}
+    tokens = None
+    if used is not None:
+        tokens = {"in": used.tokens_in, "cached": used.cached, "written": used.written, "out": used.tokens_out}
+    searches = said.searches or None
+    return {"text_model": terms.model, "text_tokens": tokens, "text_problem": said.problem, "web_searches": searches}

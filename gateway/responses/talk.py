@@ -14,7 +14,7 @@ from gateway.domain.settlement import Reading
 from gateway.ports import LedgerUnavailable
 from gateway.ports.responses import Remembered, Responses, Write
 from gateway.request.exchange import Exchange
-from gateway.responses.following import Follower, followed
+from gateway.responses.following import Follower, followed, remember
 
 log = logging.getLogger(__name__)
 
@@ -81,12 +81,13 @@ class ResponseTalk:
         return Remembered(said.id, self.project, provider, self.job_type, request_id)
 
     async def _remember(self, response: Remembered) -> None:
-        for pause in PAUSES:
+        """Remember it before its client goes on; where the store stays away, as soon as it is back."""
+        for pause in () if response.id in self.follower.untold else PAUSES:
             try:
-                if not await self.responses.remember(response):
-                    log.error("response %s is another project's already, or has no usable id", response.id)
+                await remember(self.responses, response)
             except LedgerUnavailable as error:
                 log.warning("response %s is not remembered, the store does not answer: %s", response.id, error)
                 await asyncio.sleep(pause)
             else:
                 return
+        self.follower.tell_later(response)

@@ -95,7 +95,7 @@ def consider(job: Job, job_type: JobType, arm: Arm | None, setting: Setting) -> 
 
     The prompt's length in bytes, the user, the client's maximum cost and the project's multiplier are not looked at.
     """
-    wanted = named(job.client_model, job_type, setting.project, setting.policy, setting.today)
+    wanted = named(job, job_type, setting.project, setting.policy, setting.today)
     levels, refusals = _levels(job, job_type, arm, setting, wanted)
     if not any(level.offers for level in levels):
         if any(level.left_out for level in levels):
@@ -103,7 +103,7 @@ def consider(job: Job, job_type: JobType, arm: Arm | None, setting: Setting) -> 
         speaker = model_named(job.client_model, setting.policy)
         tried, lane = {(job_type.name, each.route) for each in refusals}, setting.wishes.lane
         able = able_routes(job, setting.policy, setting.project, lane, setting.today, speaker=speaker, refused=tried)
-        raise unsupported(refusals, job_type, able)
+        raise unsupported(refusals, job_type, able, hint=_of_old(job, refusals, setting))
     everything = [offer for level in levels for offer in level.offers]
     routes = dict.fromkeys(offer.quote.route.name for offer in everything).keys()
     found = Considered(job_type, tuple(levels), tuple(refusals), wanted, arm, routes, None)
@@ -111,6 +111,14 @@ def consider(job: Job, job_type: JobType, arm: Arm | None, setting: Setting) -> 
         placed, _ = _climb(found, 0, Wishes(), Moment(), {})
         found = replace(found, settled=placed)
     return found
+
+
+def _of_old(job: Job, refusals: Sequence[Refusal], setting: Setting) -> str:
+    """What would help where a retired model's word for a quality is all that stands in the way; else nothing."""
+    words = {word for model in setting.policy.models.values() if model.legacy for word in model.legacy.quality}
+    if setting.project.legacy or job.quality not in words or any(each.field != "quality" for each in refusals):
+        return ""
+    return f" {job.quality!r} is a word of retired models; a project with `compatibility: legacy` has it understood."
 
 
 def rank(considered: Considered, job: Job, setting: Setting, moment: Moment) -> Ranked:

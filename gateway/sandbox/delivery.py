@@ -97,6 +97,17 @@ class Delivery(Response):
         return float(self._fault.parameters["seconds"]) if self._fault else 0.0
 
 
+def nonsense(fault: Fault, headers: Mapping[str, str]) -> Response:
+    """A body that is no answer: broken JSON, or a page of some proxy in between."""
+    html = fault.name == "html"
+    return Delivery(
+        [fault.parameters["body"].encode()],
+        media_type="text/html" if html else "application/json",
+        status=fault.parameters["status"] if html else 200,
+        headers=headers,
+    )
+
+
 def _connection(scope: Scope) -> Connection:
     connection = connection_of(scope)
     if connection is None:

@@ -23,13 +23,17 @@ class FaultError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a fault is matched against: one valid request; `work` if it begins work that is answered later."""
+    """What a fault is matched against: one valid request; `work` if it begins work that is answered later.
+
+    Its provider has no way to show the faults named in `unknown`: they pass it by.
+    """
 
     operation: str
     model: str
     prompt: str
     stream: bool
     work: bool = False
+    unknown: Collection[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -60,6 +64,8 @@ class Fault:
     def meets(self, subject: Subject) -> bool:
         """Say whether every condition of `match` holds, and the fault makes sense for the request."""
         if (self.spec.stream_only and not subject.stream) or (self.spec.work_only and not subject.work):
+            return False
+        if self.name in subject.unknown:
             return False
         conditions: Mapping[str, Callable[[Any], bool]] = {
             "model": lambda wanted: wanted == subject.model,

@@ -14,6 +14,12 @@ from gateway.ports.envelope import ClientHeaders, Envelope
 
 MAX_TAGS = 10
 _TAG = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,39})=([A-Za-z0-9][A-Za-z0-9._ /:@-]{0,79})", re.ASCII)
+_TAG_RULE = (
+    "a name has up to 40 letters, digits and . _ -, a value up to 80 of these, blanks and / : @, "
+    "and both begin with a letter or a digit"
+)
+_SHOWN = 100
+"""Characters of a pair that an error quotes."""
 _IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 _COUNT = re.compile(r"[0-9]{1,4}", re.ASCII)
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
@@ -162,8 +168,19 @@ def _max_wait(text: str | None) -> float | None:
 
 def _tags(text: str) -> dict[str, str]:
     parts = [part.strip() for part in text.split(",") if part.strip()]
-    matches = [_TAG.fullmatch(part) for part in parts]
-    if len(parts) > MAX_TAGS or None in matches:
-        message = f"X-Gateway-Tags must be at most {MAX_TAGS} pairs such as campaign=spring,team=web."
-        raise InvalidRequest(message, param="X-Gateway-Tags")
-    return {match[1]: match[2] for match in matches if match}
+    tags: dict[str, str] = {}
+    for part in parts:
+        match = _TAG.fullmatch(part)
+        if match is None:
+            raise _bad_tags(f"{part[:_SHOWN]!r} is none: {_TAG_RULE}")
+        if match[1] in tags:
+            raise _bad_tags(f"{match[1]!r} is named twice")
+        tags[match[1]] = match[2]
+    if len(tags) > MAX_TAGS:
+        raise _bad_tags(f"these are {len(tags)}")
+    return tags
+
+
+def _bad_tags(why: str) -> InvalidRequest:
+    message = f"X-Gateway-Tags must be at most {MAX_TAGS} pairs such as campaign=spring,team=web; {why}."
+    return InvalidRequest(message, param="X-Gateway-Tags")

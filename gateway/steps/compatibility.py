@@ -35,10 +35,12 @@ def modernized(job: Job, fields: Mapping[str, object], project: Project, policy:
     assumed = tuple(name for name in ("quality", "size") if name in defaults and getattr(job, name) == AUTO)
     quality = _quality(defaults["quality"] if "quality" in assumed else job.quality, known, None if own else named)
     size = _size(defaults["size"] if "size" in assumed else job.size, known, None if own else named)
+    answering = None if named is None else _answering(named, policy, today)
     dropped = {ANSWER_FORM, *(name for legacy in known for name in legacy.drop)}
     return replace(
         job,
-        client_model=job.client_model if named is None else _answering(named, policy, today).name,
+        client_model=job.client_model if answering is None else answering.name,
+        retired_model=job.client_model if answering is not named else None,
         quality=quality,
         size=size,
         links=_wants_links(fields.get(ANSWER_FORM), own) and not job.stream,
@@ -81,5 +83,6 @@ def _wants_links(form: object, legacy: Legacy | None) -> bool:
     if form is None:
         return legacy is not None and legacy.links
     if form not in _FORMS:
-        raise InvalidRequest(f"{ANSWER_FORM} must be one of {', '.join(_FORMS)}.", param=ANSWER_FORM)
+        code = None if isinstance(form, str) else "invalid_type"
+        raise InvalidRequest(f"{ANSWER_FORM} must be one of {', '.join(_FORMS)}.", param=ANSWER_FORM, code=code)
     return form == _LINKS

@@ -8,10 +8,11 @@ from datetime import date
 
 from gateway.domain import pricing
 from gateway.domain.budget import Pressure
+from gateway.domain.errors import InvalidRequest
 from gateway.domain.fitting import Fitted, Wanted, fit, want
 from gateway.domain.job import AUTO, Job, Size
 from gateway.domain.ladder import Rung, fewer, lower_quality, smaller
-from gateway.domain.naming import quality_on, speaker_of
+from gateway.domain.naming import quality_on
 from gateway.domain.offer import Offer, Quotes
 from gateway.domain.policy import JobType, Policy, Project
 from gateway.domain.price import Price
@@ -105,15 +106,14 @@ def able_routes(
     """
     able = []
     for name in project.job_types:
-        for route in policy.job_types[name].routes:
-            house = policy.job_types[name].routes[0].model
-            words = speaker_of(job.quality, speaker or house, (house, *policy.models.values()))
-            wanted = Wanted(job, words, house, {})
-            if (name, route.name) in refused or _lane_refusal(route, project, lane) is not None:
-                continue
-            if isinstance(_of_route(route, _Asking(wanted, job, {}, today)), Offer):
-                able.append(f"{route.name} (job type {name})")
-                break
+        kind = policy.job_types[name]
+        try:
+            found, _ = offers(job, kind, project, lane, today, speaker=speaker, models=policy.models.values())
+        except InvalidRequest:
+            continue  # it does not allow it
+        served = (offer.quote.route.name for offer in found if (name, offer.quote.route.name) not in refused)
+        if (route := next(served, None)) is not None:
+            able.append(f"{route} (job type {name})")
     return able
 
 

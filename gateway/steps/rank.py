@@ -17,7 +17,7 @@ from gateway.domain.errors import (
     NotFound,
     UnsupportedByEveryRoute,
 )
-from gateway.domain.job import JOB_PREFIX, Wishes
+from gateway.domain.job import JOB_PREFIX, Job, Wishes
 from gateway.domain.naming import in_place_of, is_retired, model_named, serving
 from gateway.domain.offer import Offer
 from gateway.domain.policy import ClientModel, JobType, Order, Policy, Project
@@ -73,11 +73,12 @@ class Named:
         return route.model.name in self.serving or route.upstream_model == self.text
 
 
-def named(client_model: str | None, job_type: JobType, project: Project, policy: Policy, today: date) -> Named | None:
+def named(job: Job, job_type: JobType, project: Project, policy: Policy, today: date) -> Named | None:
     """Return what the client's model means for the choice of routes; None if nothing.
 
     NotFound if policy knows no such model, Forbidden if it must be honoured and the job type has no route for it.
     """
+    client_model = job.client_model
     if client_model is None or client_model.startswith(JOB_PREFIX) or project.client_model is ClientModel.IGNORE:
         return None
     model = model_named(client_model, policy)
@@ -91,7 +92,8 @@ def named(client_model: str | None, job_type: JobType, project: Project, policy:
         found.means(route) or found.means(serving(route, today) or route) for route in job_type.routes
     ):
         raise _not_allowed(client_model, model, job_type)
-    return found
+    of_old = model_named(job.retired_model, policy)
+    return found if of_old is None else replace(found, model=of_old, retired=True)
 
 
 def _not_allowed(wanted: str, model: Model, job_type: JobType) -> GatewayError:
@@ -213,14 +215,16 @@ def _limit(offer: Offer, wishes: Wishes, job_type: JobType) -> int | None:
     return min((limit for limit in limits if limit is not None), default=None)
 
 
-def unsupported(refusals: Sequence[Refusal], job_type: JobType, able: Sequence[str]) -> InvalidRequest:
-    """Return the error for a job that no route can do. `able` names routes that could, elsewhere."""
+def unsupported(
+    refusals: Sequence[Refusal], job_type: JobType, able: Sequence[str], *, hint: str = ""
+) -> InvalidRequest:
+    """Return the error for a job that no route can do. `able` names routes that could, elsewhere; `hint` comes last."""
     fields = {refusal.field for refusal in refusals}
     reasons = "; ".join(f"{refusal.route}: {refusal.reason}" for refusal in refusals)
     more = f" and {len(able) - _MOST_ABLE} more" if len(able) > _MOST_ABLE else ""
     could = f" What could: {', '.join(able[:_MOST_ABLE])}{more}." if able else ""
     return UnsupportedByEveryRoute(
-        f"No route of job type {job_type.name!r} can do this. {reasons}.{could}",
+        f"No route of job type {job_type.name!r} can do this. {reasons}.{could}{hint}",
         param=fields.pop() if len(fields) == 1 else None,
     )
 

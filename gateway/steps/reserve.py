@@ -9,6 +9,7 @@ from typing import Protocol, overload
 from gateway.domain import money
 from gateway.domain.budget import Budget, Candidate, Counted, Held, Line, Quota, Scope, View
 from gateway.domain.caller import Caller
+from gateway.domain.denial import check_holdable
 from gateway.domain.idempotency import Bound
 from gateway.domain.policy import JobType, Policy, Project, Shadow
 from gateway.domain.record import record
@@ -152,6 +153,7 @@ def candidate(
         (of_policy, of_project, of_job_type, of_own), made = quote.held
         if of_policy is policy and of_project is project and of_job_type is job_type and of_own is own:
             return made
+    check_holdable(quote.route.name, quote.worst)
     rules = _covering.rules(payer, quote.route, own)
     lines = _lines(rules.of(payer.caller.key_id), quote)
     made = Candidate(quote.route.name, lines, _facts(quote, asked or {}), quote.pressure)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from gateway.domain.errors import NotCancellable, NotFound, Unavailable
 from gateway.domain.route import Route
 from gateway.domain.task import TaskRecord, TaskStatus, task_of
 from gateway.domain.task_profile import TaskProfile, Told
-from gateway.ports import LedgerUnavailable, Settlements
+from gateway.ports import Ledger, LedgerUnavailable, Settlements
 from gateway.ports.provider import Cancellable, Provider
 from gateway.ports.tasks import Tasks
 from gateway.tasks.document import encoded
@@ -30,6 +31,7 @@ class Cancelling:
     """
 
     tasks: Tasks
+    ledger: Ledger
     settlements: Settlements
     served_by: Callable[[str], tuple[Route, Provider] | None]
     patience: float = PATIENCE
@@ -66,7 +68,7 @@ class Cancelling:
             raise NotFound("This task is no longer known.", param="id", code="task_not_found")
         if now.status is TaskStatus.CANCELLED:
             if now.attempt is None:
-                await self.settlements.void(now.order.request_id, now.order.queued_hold, "cancelled")
+                await self._give_back(now.order.request_id)
             return now
         if now.status.ended:
             raise NotCancellable(f"This task has {now.status} already.")
@@ -76,7 +78,19 @@ class Cancelling:
         # It will never be sent, since its cancelling was asked for before; more of it may be known by now.
         body = encoded(ended) if ended.order.callback_url else None
         await self.tasks.end(task_id, None, TaskStatus.CANCELLED, callback_body=body)
+        await self._give_back(ended.order.request_id)
         return ended
+
+    async def _give_back(self, request_id: str) -> None:
+        """Give back all that is held for a task that never began, and never will: a worker may have died holding.
+
+        Cancelling is noted in the step in which it is seen that no call began, and after that none does (`task_began`).
+        """
+        kept = await self.ledger.request(request_id)
+        attempts: Sequence[Any] = kept["attempts"] if kept is not None else ()  # type: ignore[assignment]  # the ledger's own shape
+        for each in attempts:
+            if each["state"] in ("queued", "sent", "presumed"):
+                await self.settlements.void(request_id, each["attempt"], "cancelled")
 
     async def _given_up(self, record: TaskRecord) -> TaskRecord:
         """Have the provider give up what it has taken on, and wait for the task's end by whoever follows that.

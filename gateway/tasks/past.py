@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
+from fractions import Fraction
 from typing import Any
 
 from gateway.domain.budget import Held
@@ -15,9 +16,10 @@ from gateway.domain.policy import OnUnknown, Policy
 from gateway.domain.task import TaskRecord, task_of
 from gateway.ports import Body, LedgerUnavailable
 from gateway.request.exchange import Admitted, Exchange
-from gateway.request.following import followed, in_calls, quote_as_held
+from gateway.request.following import followed, in_calls, quote_as_held, worst_of
 from gateway.steps.reserve import Reserved
 from gateway.tasks.shop import NotHere, Workshop
+from gateway.tasks.submissions import quote_as_noted
 
 Attempt = Mapping[str, Any]
 """An attempt as the ledger's record tells it."""
@@ -28,7 +30,8 @@ class Past:
     """The calls of a task that other workers may have sent; `number` is the last of them, `about` the request's record.
 
     `follow` tells that the last one is known to its provider and is to be followed, `unknown` that nobody knows what
-    became of it. `submitted` is how many calls for it the provider is known to have taken on, and those before them.
+    became of it. `submitted` is how many calls for it the provider is known to have taken on, and those before them;
+    `noted` is what was noted of one of them.
     """
 
     attempts: Sequence[Attempt]
@@ -37,6 +40,7 @@ class Past:
     unknown: bool = False
     submitted: int = 1
     about: Mapping[str, Any] = field(default_factory=dict)
+    noted: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def settled(self) -> bool:
@@ -63,9 +67,13 @@ class Past:
         return [attempt for attempt in self.attempts if attempt["state"] in ("sent", "settled", "presumed")]
 
     def narrowed(self, admitted: Admitted) -> Admitted:
-        """Return the request with the routes that are left after an unknown outcome; raises the error if none are."""
+        """Return the request with the routes that are left after an unknown outcome; raises the error if none are.
+
+        A call that is to be followed has the multiplier by which it was held.
+        """
         if not self.unknown:
-            return admitted
+            multiplier = Fraction(self.noted.get("multiplier", admitted.project.multiplier))
+            return replace(admitted, project=replace(admitted.project, multiplier=multiplier))
         retry, called = admitted.job_type.retry, self._called
         tried = {attempt["facts"].get("route") for attempt in called}
         quotes = [quote for quote in admitted.ranked.quotes if quote.route.name not in tried]
@@ -88,6 +96,7 @@ class Past:
         quote = quote or quote_as_held(facts, admitted.job, admitted.policy, today)
         if quote is None:
             raise lost_sight()
+        quote = quote_as_noted(replace(quote, worst=worst_of(facts) if "worst" in facts else quote.worst), self.noted)
         return Reserved(in_calls(quote, facts, self.submitted), Held(0, self.number, ()))
 
     def admitted(self, exchange: Exchange, caller: Caller, policy: Policy, body: Body, today: date) -> Admitted:
@@ -119,7 +128,10 @@ def past(record: TaskRecord, kept: Mapping[str, Any] | None) -> Past | None:
         return Past(attempts, record.attempt, about=about) if refusals else None
     follow = state != "void" and bool(record.submitted)
     submitted = max(record.submitted, default=0) + 1
-    return Past(attempts, record.attempt, follow=follow, unknown=not follow, submitted=submitted, about=about)
+    noted: Mapping[str, Any] = next(iter(record.submitted.values()), {}) if follow else {}
+    return Past(
+        attempts, record.attempt, follow=follow, unknown=not follow, submitted=submitted, about=about, noted=noted
+    )
 
 
 async def recorded(shop: Workshop, record: TaskRecord, token: str, pause: float) -> Mapping[str, Any] | None:

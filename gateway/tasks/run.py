@@ -9,6 +9,8 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from fractions import Fraction
+from functools import partial
 from typing import NamedTuple
 
 from gateway.domain.caller import Caller
@@ -26,6 +28,7 @@ from gateway.request.exchange import Admitted, Exchange
 from gateway.request.flight import Flight
 from gateway.request.keeping import Whole
 from gateway.steps.accept import accept
+from gateway.steps.reserve import Reserved
 from gateway.tasks.adding import taken_back
 from gateway.tasks.document import told
 from gateway.tasks.ending import STORE_PAUSE as STORE_PAUSE
@@ -36,7 +39,7 @@ from gateway.tasks.promise import expired, within
 from gateway.tasks.service import BODY_LOST, body_name
 from gateway.tasks.shop import NotHere as NotHere
 from gateway.tasks.shop import Workshop as Workshop
-from gateway.tasks.submissions import NotedInQueue
+from gateway.tasks.submissions import NotedInQueue, settled_by
 
 log = logging.getLogger(__name__)
 
@@ -218,9 +221,11 @@ class TaskRun:
             log.warning("the body of task %s cannot be read: %s", self.task_id, error)
             raise Unavailable("The storage does not answer.", code="storage_unavailable", retry_after=2) from error
 
-    async def _begins(self, route: str, attempt: int) -> bool:
+    async def _begins(self, reserved: Reserved, multiplier: Fraction) -> bool:
         """Note that a call is about to be sent; False if it must not be."""
-        self._submissions.begin(attempt)
+        quote, attempt = reserved.quote, reserved.held.attempt
+        self._submissions.begin(attempt, partial(settled_by, quote.official_price, quote.route_price, multiplier))
+        route = quote.route.name
         try:
             mine = await self._shop.serves(self.project, self.key_id)
             mine = mine and await self._shop.tasks.began(self.task_id, self.token, route=route, attempt=attempt)

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import asdict, replace
+from fractions import Fraction
+from typing import Any
 
+from gateway.domain.price import Price
+from gateway.domain.price_record import prices_of, records_of
+from gateway.domain.route import Quote
 from gateway.failpoint import reach
 from gateway.ports import LedgerUnavailable
 from gateway.ports.provider import Submitted
@@ -32,10 +37,34 @@ def read_submitted(kept: Mapping[str, object]) -> Submitted:
     )
 
 
+def settled_by(official: Price, own: Price, multiplier: Fraction) -> dict[str, object]:
+    """Return what a call is settled by, as it is noted: policy may say otherwise by then."""
+    return {"rows": records_of(official, own), "multiplier": str(multiplier)}
+
+
+def quote_as_noted(quote: Quote, kept: Mapping[str, Any]) -> Quote:
+    """Return a quote with the prices that were noted; as it is where an older version noted none."""
+    if "rows" not in kept:
+        return quote
+    official, own = prices_of(kept["rows"])
+    return replace(quote, official_price=official, route_price=own)
+
+
 class NotedInQueue:
     """Implements `ports.provider.Submissions` for one task. `known` is None unless the task is taken over."""
 
-    __slots__ = ("_advancing", "_attempt", "_known", "_progress", "_task_id", "_tasks", "_telling", "_token", "_told")
+    __slots__ = (
+        "_advancing",
+        "_attempt",
+        "_known",
+        "_progress",
+        "_task_id",
+        "_tasks",
+        "_telling",
+        "_terms",
+        "_token",
+        "_told",
+    )
 
     def __init__(
         self, tasks: Tasks, task_id: str, token: str, known: Mapping[int, Mapping[str, object]] | None = None
@@ -45,6 +74,7 @@ class NotedInQueue:
         self._token = token
         self._known = None if known is None else {number: read_submitted(kept) for number, kept in known.items()}
         self._attempt: int | None = None
+        self._terms: Callable[[], Mapping[str, object]] = dict
         self._telling: tuple[asyncio.Task[None], ...] = ()
         self._progress: dict[int, int] = {}
         self._told = 0
@@ -55,21 +85,25 @@ class NotedInQueue:
         """What an earlier process submitted."""
         return self._known
 
-    def begin(self, attempt: int) -> None:
-        """Let the next call be a new one, of this attempt: what was known has been followed to its end."""
-        self._known, self._attempt = None, attempt
+    def begin(self, attempt: int, terms: Callable[[], Mapping[str, object]] = dict) -> None:
+        """Let the next call be a new one, of this attempt: what was known has been followed to its end.
+
+        What `terms` returns is noted with all that it submits.
+        """
+        self._known, self._attempt, self._terms = None, attempt, terms
 
     async def note(self, number: int, submitted: Submitted) -> None:
         """Keep what was submitted; while the store is away it is tried again in the background."""
         attempt = self._attempt  # what is told late must not be taken for what a later attempt submitted
-        if not await self._tell(number, submitted, attempt):
-            self._spawn(self._tell_later(number, submitted, attempt))
+        told = {**asdict(submitted), **self._terms()}
+        if not await self._tell(number, told, attempt):
+            self._spawn(self._tell_later(number, told, attempt))
         reach("task_submitted")
 
     async def announce(self, number: int, submitted: Submitted) -> bool:
         """Keep what is about to be submitted; see `ports.provider.Submissions`."""
         assert self._attempt is not None
-        told = asdict(submitted)
+        told = {**asdict(submitted), **self._terms()}
         mine = await self._tasks.announced(self._task_id, self._token, number, told, attempt=self._attempt)
         if mine:
             reach("task_submitted")
@@ -102,15 +136,15 @@ class NotedInQueue:
     def _over(self, task: asyncio.Task[None]) -> None:
         self._telling = tuple(each for each in self._telling if each is not task)
 
-    async def _tell_later(self, number: int, submitted: Submitted, attempt: int | None) -> None:
+    async def _tell_later(self, number: int, told: Mapping[str, object], attempt: int | None) -> None:
         for pause in PAUSES:
             await asyncio.sleep(pause)
-            if await self._tell(number, submitted, attempt):
+            if await self._tell(number, told, attempt):
                 return
 
-    async def _tell(self, number: int, submitted: Submitted, attempt: int | None) -> bool:
+    async def _tell(self, number: int, told: Mapping[str, object], attempt: int | None) -> bool:
         try:
-            await self._tasks.submitted(self._task_id, number, asdict(submitted), attempt=attempt)
+            await self._tasks.submitted(self._task_id, number, told, attempt=attempt)
         except LedgerUnavailable as error:
             log.warning("what %s has submitted is not noted: %s", self._task_id, error)
             return False

@@ -8,11 +8,12 @@ from urllib.parse import parse_qsl
 
 from starlette.routing import Route, Router
 
-from gateway.ports import Outbound
+from gateway.domain.errors import Unavailable
+from gateway.ports import LedgerUnavailable, Outbound
 from gateway.web.admin_guard import AdminGuard
 from gateway.web.app import alive, not_ready
 from gateway.web.boundary import ErrorBoundary
-from gateway.web.context import Endpoint, Handler, RequestContext
+from gateway.web.context import Endpoint, Handler, RequestContext, by_method
 from gateway.web.json_body import read_json
 from gateway.web.limits import BodyLimits
 from gateway.web.openapi import endpoint
@@ -23,7 +24,7 @@ from gateway.web.wrong_keys import WrongKeys
 View = Callable[[Mapping[str, str]], Awaitable[object]]
 """Takes the query's parameters (the last of a repeated one) and those of the path, returns what is shown as JSON."""
 Question = Callable[[Mapping[str, object]], Awaitable[object]]
-"""Takes the fields of a JSON object, returns what is shown as JSON."""
+"""Takes the fields of a JSON object and what the path's placeholders stand for, returns what is shown as JSON."""
 
 _LIMITS = BodyLimits(total=1_000_000)
 
@@ -52,8 +53,8 @@ def create_admin_app(
 
     `metrics` returns a body and its content type, `health` what stands in the way of serving (as `Gateway.ready`).
     Views answer GET at `/admin/NAME` (a name may hold `{placeholders}`), actions POST, and questions POST with a JSON
-    object as the body. With a token, everything but `/healthz` and `pages` asks for it as a bearer; without one nothing
-    is answered that a web page asks under a name of its own, or to have something done.
+    object as the body, empty where there is none. With a token, everything but `/healthz` and `pages` asks for it as a
+    bearer; without one nothing is answered that a web page asks under a name of its own, or to have something done.
     """
     guard = AdminGuard(token)
 
@@ -67,17 +68,20 @@ def create_admin_app(
             raise not_ready(reasons)
         await context.answer_json({"status": "ready"})
 
-    def route(path: str, handler: Handler, method: str = "GET") -> Route:
-        return Route(path, Endpoint(_guarded(handler, guard)), methods=[method])
+    def route(path: str, handlers: Mapping[str, Handler]) -> Route:
+        return Route(path, Endpoint(_guarded(by_method(handlers), guard)), methods=list(handlers))
 
+    answers = {name: {"GET": _shown(view)} for name, view in views.items()}
+    doing = {name: _shown(action) for name, action in (actions or {}).items()}
+    doing |= {name: _asked(question) for name, question in (questions or {}).items()}
+    for name, handler in doing.items():
+        answers.setdefault(name, {})["POST"] = handler
     routes: list[Route] = [
         Route("/healthz", Endpoint(alive), methods=["GET"]),
-        route("/readyz", ready),
-        route("/metrics", show_metrics),
-        route("/openapi.json", endpoint(ADMIN, lambda: routes)),
-        *(route(f"/admin/{name}", _shown(view)) for name, view in views.items()),
-        *(route(f"/admin/{name}", _shown(action), "POST") for name, action in (actions or {}).items()),
-        *(route(f"/admin/{name}", _asked(question), "POST") for name, question in (questions or {}).items()),
+        route("/readyz", {"GET": ready}),
+        route("/metrics", {"GET": show_metrics}),
+        route("/openapi.json", {"GET": endpoint(ADMIN, lambda: routes)}),
+        *(route(f"/admin/{name}", handlers) for name, handlers in answers.items()),
         *(Route(page.path, Endpoint(page.handler), methods=[page.method]) for page in pages),
     ]
     router = Router(routes, redirect_slashes=False)
@@ -95,9 +99,23 @@ def _shown(view: View) -> Handler:
 
 def _asked(question: Question) -> Handler:
     async def ask(context: RequestContext) -> None:
-        await context.answer_json(await question(await read_object(context)))
+        has_body = context.content_length or "transfer-encoding" in context.headers
+        fields = await read_object(context) if has_body else {}
+        await context.answer_json(await question({**fields, **context.path_params}))
 
     return ask
+
+
+def with_store(handler: Handler) -> Handler:
+    """Return the handler, with 503 and `ledger_unavailable` where it needs a store that does not answer."""
+
+    async def answer(context: RequestContext) -> Outbound | None:
+        try:
+            return await handler(context)
+        except LedgerUnavailable as error:
+            raise Unavailable("The ledger does not answer.", code="ledger_unavailable", retry_after=2) from error
+
+    return answer
 
 
 async def read_object(context: RequestContext) -> Mapping[str, object]:
@@ -112,4 +130,4 @@ def _guarded(handler: Handler, guard: AdminGuard) -> Handler:
         guard.check(context)
         return await handler(context)
 
-    return check
+    return with_store(check)

@@ -6,10 +6,9 @@ from starlette.routing import Route, Router
 
 from gateway.domain.errors import Unavailable
 from gateway.front import Gateway
-from gateway.ports import Outbound
 from gateway.web.assets import AssetEndpoints
 from gateway.web.boundary import STALL_SECONDS, ErrorBoundary
-from gateway.web.context import Endpoint, Handler, RequestContext
+from gateway.web.context import Endpoint, Handler, RequestContext, by_method
 from gateway.web.hints import HintEndpoint
 from gateway.web.images import ImageEndpoints
 from gateway.web.limits import BodyLimits
@@ -21,7 +20,7 @@ from gateway.web.tasks import TaskEndpoints
 from gateway.web.wrong_keys import WrongKeys
 
 _DEPLOYMENTS = "/openai"
-"""First part of the paths that clients of deployment-style accounts send; they name the model in the path."""
+"""First part of the paths that clients of deployment-style accounts send; the model is named there too, mostly."""
 
 
 def create_app(
@@ -36,7 +35,8 @@ def create_app(
 
     A client that is behind with reading its answer for more than `stall_seconds` is cut off.
     """
-    images = ImageEndpoints(gateway, limits or BodyLimits())
+    limits = limits or BodyLimits()
+    images, talks = ImageEndpoints(gateway, limits), ResponseEndpoints(gateway, limits)
     records, tasks, assets = _Records(gateway), TaskEndpoints(gateway), AssetEndpoints(gateway)
     deployment = f"{_DEPLOYMENTS}/deployments/{{name}}"
     routes: list[Route] = [  # in the order of how often they are asked for: each is tried before the next
@@ -49,7 +49,7 @@ def create_app(
         _post("/v1/hints/{token}", HintEndpoint(gateway.hint)),
         _get("/openapi.json", endpoint(DATA, lambda: routes)),
     ]
-    talks = ResponseEndpoints(gateway, limits or BodyLimits())
+    routes += [_post(f"{prefix}/images/variations", images.variations) for prefix in (deployment, _DEPLOYMENTS)]
     for prefix in ("/v1", "", f"{_DEPLOYMENTS}/v1"):
         routes += [
             _post(f"{prefix}/images/generations", images.generations),
@@ -64,6 +64,8 @@ def create_app(
             _get(f"{prefix}/tasks/{{id}}", tasks.one),
             _post(f"{prefix}/tasks/{{id}}/cancel", tasks.cancel),
             _post(f"{prefix}/responses", talks.create),
+            _post(f"{prefix}/responses/compact", talks.not_served),
+            _post(f"{prefix}/responses/input_tokens", talks.not_served),
             _get_or_delete(f"{prefix}/responses/{{id}}", talks.one, talks.one),
             _post(f"{prefix}/responses/{{id}}/cancel", talks.cancel),
             _get(f"{prefix}/responses/{{id}}/input_items", talks.input_items),
@@ -88,12 +90,7 @@ def _get(path: str, handler: Handler) -> Route:
 
 
 def _get_or_delete(path: str, get: Handler, delete: Handler) -> Route:
-    """Return one route for both, so that the refusal of any other method names both."""
-
-    async def either(context: RequestContext) -> Outbound | None:
-        return await (delete if context.head.method == "DELETE" else get)(context)
-
-    return Route(path, Endpoint(either), methods=["GET", "DELETE"])
+    return Route(path, Endpoint(by_method({"GET": get, "DELETE": delete})), methods=["GET", "DELETE"])
 
 
 def _post(path: str, handler: Handler) -> Route:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
+import struct
 import weakref
 from typing import Any
 
@@ -15,6 +17,8 @@ from uvicorn.server import ServerState
 from gateway.web.json_alike import Alike
 
 CLOSE = (b"connection", b"close")
+_RESET, _FLUSH = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
+"""SO_LINGER: a close that throws away what is not sent yet and resets; one that sends it."""
 
 
 class Preambles:
@@ -67,8 +71,8 @@ class Channel(asyncio.Protocol):
         self.transport = transport
         self.server, self.client = get_local_addr(transport), get_remote_addr(transport)
         self.scheme = "https" if is_ssl(transport) else "http"
-        socket = None if is_ssl(transport) else transport.get_extra_info("socket")
-        self._descriptor = None if socket is None else socket.fileno()
+        plain = None if is_ssl(transport) else transport.get_extra_info("socket")
+        self._descriptor = None if plain is None else plain.fileno()
 
     def write_now(self, data: bytes) -> None:
         """Write past the transport, which would wait for the end of the loop's turn, where nothing waits in it.
@@ -83,6 +87,12 @@ class Channel(asyncio.Protocol):
                 sent = 0
         if sent < len(data):
             transport.write(data[sent:])
+
+    def reset_on_close(self, *, yes: bool) -> None:
+        """Have the connection end with a reset, so that nobody takes what was sent for whole, or as usual again."""
+        at_hand = self.transport.get_extra_info("socket")
+        if at_hand is not None:
+            at_hand.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET if yes else _FLUSH)
 
     def pause_reading(self) -> None:
         """Take no more from the client for now."""

@@ -135,6 +135,15 @@ class RequestContext(Turn):
         self._scope = None
 
 
+def by_method(handlers: Mapping[str, Handler]) -> Handler:
+    """Return what answers each method of a path, so that one route tells of all of them; HEAD is answered as GET."""
+
+    async def answer(context: RequestContext) -> Outbound | None:
+        return await (handlers.get(context.head.method) or handlers["GET"])(context)
+
+    return answer
+
+
 class Endpoint:
     """A handler of requests, as an ASGI application that takes note of it where a router leads to it."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from gateway.domain import spelling
+
 IMAGE = re.compile(r"image(?:\[[0-9]{0,3}\])?")
 """Form parts that are input images: `image`, `image[]`, `image[0]`."""
 
@@ -48,9 +50,5 @@ READ_HERE = SINGLE | OVERLAYS | {"image", IMAGES, IMAGE_URLS}
 
 
 def other_spelling(name: str) -> str | None:
-    """Return the field that a provider may take this name for, though it is none here; None if there is no such field.
-
-    Some readers drop brackets (`n[]`), some ignore case (`N`): what is priced must be what is sent.
-    """
-    plain = name.casefold().partition("[")[0].strip()
-    return plain if plain in READ_HERE and name != plain and not IMAGE.fullmatch(name) else None
+    """Return the field that a provider may take this name for, though it is none here; None if there is none."""
+    return None if IMAGE.fullmatch(name) else spelling.other_spelling(name, READ_HERE)

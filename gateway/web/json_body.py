@@ -12,9 +12,10 @@ from typing import Literal
 from gateway.domain.errors import InvalidRequest
 from gateway.ports import Inputs, Rendered
 from gateway.spool import Spool
+from gateway.steps.classify import MAX_PROMPT_CHARS
 from gateway.web.form_fields import IMAGE_URLS, IMAGES, MASK, OVERLAYS, READ_HERE, REFERENCES, SINGLE, other_spelling
 from gateway.web.inputs import JsonInputs
-from gateway.web.json_alike import CONTENT_TYPE, Alike, AlikeBody, find_alike
+from gateway.web.json_alike import CONTENT_TYPE, PROMPT, Alike, AlikeBody, find_alike
 from gateway.web.json_object import Member, read_object
 from gateway.web.json_scan import LongString, Scanner
 from gateway.web.limits import BodyLimits
@@ -144,14 +145,18 @@ class JsonBody:
         for name in SINGLE & self._fields.keys() if self._long_strings else ():
             value = self._fields[name]
             if isinstance(value, str) and value.startswith(self._marker_prefix):
-                raise InvalidRequest(f"{name} is far too long.", param=name, code="string_above_max_length")
+                most = f" At most {MAX_PROMPT_CHARS} characters are allowed." if name == PROMPT else ""
+                raise InvalidRequest(f"{name} is far too long.{most}", param=name, code="string_above_max_length")
 
     def _read_image_urls(self) -> list[str]:
         urls = self._fields.get(IMAGE_URLS)
         if urls is None:
             return []
-        if not isinstance(urls, list) or not all(isinstance(url, str) and url for url in urls):
-            raise InvalidRequest("image_urls must be an array of URLs.", param=IMAGE_URLS)
+        message = "image_urls must be an array of URLs."
+        if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
+            raise InvalidRequest(message, param=IMAGE_URLS, code="invalid_type")
+        if not all(urls):
+            raise InvalidRequest(message, param=IMAGE_URLS)
         return urls
 
     def _count_images(self) -> int:
@@ -159,7 +164,8 @@ class JsonBody:
         if images is None:
             images = []
         if not isinstance(images, list):
-            raise InvalidRequest("images must be an array of {image_url} or {file_id} objects.", param=IMAGES)
+            message = "images must be an array of {image_url} or {file_id} objects."
+            raise InvalidRequest(message, param=IMAGES, code="invalid_type")
         if images and self._image_urls:
             raise InvalidRequest("Send images or image_urls, not both.", param=IMAGE_URLS)
         for position, image in enumerate(images):
@@ -169,7 +175,9 @@ class JsonBody:
     def _check_reference(self, value: object, param: str) -> None:
         named = [key for key in REFERENCES if isinstance(value, dict) and value.get(key) is not None]
         if not isinstance(value, dict) or len(named) != 1 or not isinstance(value[named[0]], str):
-            raise InvalidRequest(f"{param} must be an object with exactly one of image_url, file_id.", param=param)
+            typed = isinstance(value, dict) and all(isinstance(value[name], str) for name in named)
+            message = f"{param} must be an object with exactly one of image_url, file_id."
+            raise InvalidRequest(message, param=param, code=None if typed else "invalid_type")
 
 
 async def read_json(

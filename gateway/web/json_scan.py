@@ -33,6 +33,7 @@ _SHORT, _FEW = 4096, 16
 """Bytes and brackets of a body that is parsed without being scanned first."""
 _BRACKET = re.compile(rb"[\[\]{}]")
 _OPENING = b"[{"
+_DATA = b'"data:'
 _DECODER = codecs.getincrementaldecoder("utf-8")
 
 
@@ -76,7 +77,7 @@ class Scanner:
         self.marker_prefix = f"spooled-{fresh_hex()}-"
         self._limits = limits
         self._plain: bytes | None = b""
-        self._most_plain = min(limits.long_string, limits.json_text, _SHORT)
+        self._most_plain = min(limits.data_url, limits.json_text, _SHORT)
         self._utf8 = _DECODER()
         self._received = 0
         self._rest = b""
@@ -191,7 +192,8 @@ class Scanner:
         end = start + len(inside)
         if self._string is not None:
             self._string += inside
-            if len(self._string) > self._limits.long_string:
+            most = self._limits.data_url if self._string.startswith(_DATA) else self._limits.long_string
+            if len(self._string) > most:
                 self._string = None
         if end == len(buffer):
             return end

@@ -21,8 +21,11 @@ class BodyLimits:
     json_in_memory: int = MIB
     json_text: int = 2 * MIB
     """All of a JSON body but its long strings."""
-    long_string: int = 256 * KIB
-    """A JSON string beyond this is never decoded; it stays where the body is kept."""
+    long_string: int = 400 * KIB
+    """A JSON string beyond this is never decoded; it stays where the body is kept. A prompt may be as long as any, with
+    each character written as a pair of escapes."""
+    data_url: int = 256 * KIB
+    """The same of a string that is an image; no more than that of any."""
     json_depth: int = 64
     json_values: int = 10_000
     files_in_memory: int = 256 * KIB
@@ -42,7 +45,8 @@ class BodyLimits:
     """A JSON body of no more than this is read as one piece; none of it can reach any other of these bounds."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "short", min(_SHORT, self.total, self.json_text, self.long_string))
+        object.__setattr__(self, "data_url", min(self.data_url, self.long_string))
+        object.__setattr__(self, "short", min(_SHORT, self.total, self.json_text, self.data_url))
 
 
 @dataclass(frozen=True, slots=True)

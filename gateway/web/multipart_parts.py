@@ -21,6 +21,8 @@ logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of eve
 MAX_BOUNDARY = 200
 _PLACE = re.compile(r" (?:\([0-9]+\)|at (?:index )?[0-9]+)")
 """Where the parser says that it stumbled: in the piece that it was given, which means nothing to a client."""
+_NAME = re.compile(rb';[ \t]*name="?([A-Za-z0-9_\[\]-]{1,64})', re.IGNORECASE)
+"""A part's name in a header that is too long to be read."""
 _PLAIN_ENCODINGS = {b"", b"7bit", b"8bit", b"binary"}
 _CHARSETS = {"": "utf-8", "utf-8": "utf-8", "us-ascii": "ascii", "iso-8859-1": "latin-1"}
 
@@ -71,6 +73,8 @@ class PartReader:
         self._spool = spool
         self._limits = limits
         self._fingerprint = fingerprint
+        self._boundary = b"\n--" + boundary
+        self._before = bytearray(b"\n")  # behind which the first boundary may come at once
         self._started = self._ended = False
         self._part: Part | None = None
         self._begun = 0
@@ -92,21 +96,34 @@ class PartReader:
                 "on_part_end": self._on_part_end,
                 "on_end": self._on_end,
             },
+            max_header_size=limits.total,  # a part's headers are bounded together, in words of ours
         )
 
     def feed(self, data: bytes) -> None:
         """Take the next piece; InvalidRequest or RequestTooLarge if it breaks a rule."""
         if not self._started:
-            data = data.lstrip(b"\r\n")  # behind line ends the parser skips more, if it comes in the same piece
-            self._started = bool(data)
+            data = self._skip_preamble(data)
         try:
             self._parser.write(data)
         except FormParserError as error:
             problem = _PLACE.sub("", str(error))[:200].rstrip(".")
             raise invalid_multipart(problem) from error
 
+    def _skip_preamble(self, data: bytes) -> bytes:
+        """Return what comes from the first boundary on; what stands before it means nothing (RFC 2046, 5.1.1)."""
+        self._before += data
+        at = self._before.find(self._boundary)
+        if (at if at >= 0 else len(self._before) - len(self._boundary)) > self._limits.part_head:
+            raise _without_boundary()
+        if at < 0:
+            return b""
+        data, self._before, self._started = bytes(self._before[at + 1 :]), bytearray(), True
+        return data
+
     def finish(self) -> list[Part]:
         """Return the parts, in order; raises if the body broke off or is empty."""
+        if not self._started and self._before.strip():
+            raise _without_boundary()
         if not self._ended:
             raise invalid_multipart("it ends before its closing boundary")
         if not self.parts:
@@ -125,13 +142,15 @@ class PartReader:
         self._header_name += data[start:end]
 
     def _on_header_value(self, data: bytes, start: int, end: int) -> None:
-        self._grow_head(end - start)
         self._header_value += data[start:end]
+        self._grow_head(end - start)
 
     def _grow_head(self, size: int) -> None:
         self._head_size += size
         if self._head_size > self._limits.part_head:
-            raise invalid_multipart(f"a part has more than {self._limits.part_head} bytes of headers")
+            problem = f"a part has more than {self._limits.part_head} bytes of headers; shorten its file name"
+            name = _NAME.search(self._header_value)
+            raise invalid_multipart(problem, param=name[1].decode("latin-1") if name else None)
 
     def _on_header_end(self) -> None:
         name, value = bytes(self._header_name).lower(), bytes(self._header_value).strip(b" \t")
@@ -209,6 +228,10 @@ class PartReader:
 
     def _on_end(self) -> None:
         self._ended = True
+
+
+def _without_boundary() -> InvalidRequest:
+    return invalid_multipart("no line of it is the boundary that its Content-Type names")
 
 
 def _text(value: bytes) -> str:

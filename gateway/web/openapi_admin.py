@@ -11,6 +11,14 @@ CONSOLE = "/console"
 _GUARDED = (401, 403, 429)
 _USD = text(pattern=r"^-?[0-9]+(\.[0-9]+)?$")
 _ROW = thing(["requests", "images", "route_usd"], requests=whole(), images=whole(), route_usd=_USD)
+_KEY: Mapping[str, Schema] = {
+    "id": text(),
+    "project": text(),
+    "name": text(),
+    "job_type": {"type": ["string", "null"]},
+    "state": text(enum=["live", "revoked", "expired"]),
+    "created": text(format="date-time"),
+}
 
 _SCHEMAS: Mapping[str, Schema] = {
     "Ready": thing(["status"], status=text()),
@@ -48,6 +56,16 @@ _SCHEMAS: Mapping[str, Schema] = {
         ),
     ),
     "Retried": thing(["id", "status"], id=text(), status=text()),
+    "Key": thing(list(_KEY), **_KEY),
+    "Keys": listing(ref("Key")),
+    "NewKey": thing([*_KEY, "key"], **_KEY, key=text()),
+    "KeyWish": thing(
+        ["project"],
+        project=text(minLength=1),
+        name=text(maxLength=100),
+        job_type={"type": ["string", "null"]},
+    ),
+    "Rotation": thing(grace={"type": "number", "minimum": 0, "maximum": 2_592_000}),
     "Question": thing(
         ["project", "request"],
         project=text(minLength=1),
@@ -92,6 +110,20 @@ _OPERATIONS: Mapping[tuple[str, str], Operation] = {
         query("limit", whole(1, 200), "How many at most."),
     ),
     ("POST", "/admin/callbacks/{id}/retry"): _shown("Send one again.", "Retried", errors=(*_GUARDED, 404)),
+    ("GET", "/admin/keys"): _shown("Every key ever made, newest first; not the keys themselves.", "Keys"),
+    ("POST", "/admin/keys"): Operation(
+        "Make a key, and show it this once.",
+        {200: Content({JSON: ref("NewKey")})},
+        (*_GUARDED, 413),
+        body=Content({JSON: ref("KeyWish")}),
+    ),
+    ("POST", "/admin/keys/{id}/rotate"): Operation(
+        "Make a key in place of one, and show it this once.",
+        {200: Content({JSON: ref("NewKey")})},
+        (*_GUARDED, 404, 413),
+        body=Content({JSON: ref("Rotation")}, required=False),
+    ),
+    ("POST", "/admin/keys/{id}/revoke"): _shown("End a key at once.", "Key", errors=(*_GUARDED, 404)),
     ("POST", "/admin/reload"): _shown("Read the policy now.", "Loaded"),
     ("POST", "/admin/explain"): Operation(
         "What would become of a request.",

@@ -198,6 +198,8 @@ _OPERATIONS: Mapping[tuple[str, str], Operation] = {
         Content({JSON: ref("ResponseRequest")}),
         headers=_TOLD,
     ),
+    ("POST", "/responses/compact"): Operation("Not served here.", {}, (404,), key=False),
+    ("POST", "/responses/input_tokens"): Operation("Not served here.", {}, (404,), key=False),
     ("GET", "/responses/{id}"): _shown("A response as it is now.", "Response", errors=_PASSED),
     ("DELETE", "/responses/{id}"): _shown("Delete a response.", "Response", errors=_PASSED),
     ("POST", "/responses/{id}/cancel"): _shown("Cancel a response.", "Response", errors=_PASSED),
@@ -217,12 +219,11 @@ def operation_of(method: str, path: str) -> Operation | None:
     """Return what a path does, None if it is another name of one below `/v1`; LookupError if nobody described it."""
     if (method, path) in _ELSEWHERE:
         return _ELSEWHERE[method, path]
-    _, by_deployment, below = path.partition(_DEPLOYMENT)
-    if not by_deployment:
-        below = path.rpartition("/v1")[2]
-    if (method, below) not in _OPERATIONS:
-        raise LookupError(f"{method} {path} is not described")
-    return _OPERATIONS[method, below] if by_deployment or path.startswith("/v1/") else None
+    for (verb, below), operation in _OPERATIONS.items():
+        if verb == method and path.endswith(below):
+            prefix = path.removesuffix(below)
+            return operation if prefix == "/v1" or prefix.endswith(_DEPLOYMENT) else None
+    raise LookupError(f"{method} {path} is not described")
 
 
 DATA = Plane(

@@ -6,7 +6,7 @@ from functools import partial
 
 from starlette.exceptions import HTTPException
 
-from gateway.domain.errors import InvalidRequest
+from gateway.domain.errors import InvalidRequest, NotFound
 from gateway.domain.job import Operation
 from gateway.domain.passing import read_path
 from gateway.front import Gateway
@@ -18,7 +18,7 @@ from gateway.web.context import RequestContext
 from gateway.web.limits import BodyLimits
 from gateway.web.request_stream import body_chunks
 
-_PASSED = ("accept", "content-type", "range")
+_PASSED = ("accept", "content-type", "content-encoding", "range")
 """Request headers that go through; credentials, cookies and those of the hop never do."""
 
 
@@ -42,6 +42,10 @@ class ResponseEndpoints:
             spare=context.spare,
         )
         return await self._gateway.handle(inbound)
+
+    async def not_served(self, context: RequestContext) -> Outbound:
+        """Refuse what the vendor does for conversations besides: it costs what nobody here counts."""
+        raise NotFound(f"{context.scope['path']} is not served here; conversations are made by POST /v1/responses.")
 
     async def one(self, context: RequestContext) -> Outbound:
         """Show or delete a response."""

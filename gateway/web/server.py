@@ -31,27 +31,29 @@ class _Server(uvicorn.Server):
         yield
 
 
-def listen(host: str, port: int, *, reuse_port: bool = False, option: str = "") -> socket.socket:
+def listen(host: str, port: int, *, reuse_port: bool = False, option: str = "", host_option: str = "") -> socket.socket:
     """Return a listening TCP socket; OSError with one clear line if that cannot be. Port 0 takes a free one.
 
-    `reuse_port` lets several processes share the port. `option` is how the port can be chosen, for the message.
+    `reuse_port` lets several processes share the port. `option` is how the port can be chosen, and
+    `host_option` how the host, for the message.
     """
     host = host.removeprefix("[").removesuffix("]")
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family, backlog=_BACKLOG, reuse_port=reuse_port)
     except OSError as error:
-        raise OSError(_why(error, host, port, option)) from error
+        raise OSError(_why(error, host, port, option, host_option)) from error
 
 
-def _why(error: OSError, host: str, port: int, option: str) -> str:
+def _why(error: OSError, host: str, port: int, option: str, host_option: str) -> str:
     if error.errno == errno.EADDRINUSE:
         how = f" with {option}" if option else ""
         return f"port {port} on {host} is in use; stop what uses it or choose another port{how}"
     if error.errno == errno.EACCES:
         return f"port {port} on {host} needs privileges; choose a port above 1023"
     if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
-        return f"{host} is not an address of this machine"
+        named = f"{host_option}: {host!r}" if host_option else host
+        return f"{named} is not an address of this machine"
     return f"cannot listen on port {port} of {host}: {error.strerror or error}"
 
 

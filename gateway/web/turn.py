@@ -54,7 +54,7 @@ class Turn:
         self.length: int | None = None
         """Of the answer's body in bytes, if its headers name it."""
         self.answer_started = self.answer_ended = self.disconnected = False
-        self._unsent = 0
+        self._unsent: int | None = 0
         self._chunked = self._claims_as_read = self._watched = False
         self._changed: asyncio.Event | None = None
         self._spared: Callable[[], None] | None = None
@@ -184,7 +184,11 @@ class Turn:
                 self._end()
                 return
         elif has_body and status not in _BODILESS:
-            self._chunked, said = True, b"transfer-encoding: chunked\r\n" + said
+            if self.head.version == "1.0":  # which knows no chunks: the connection's end is the body's
+                self._unsent = None
+                channel.reset_on_close(yes=True)
+            else:
+                self._chunked, said = True, b"transfer-encoding: chunked\r\n" + said
         channel.transport.write(b"".join((preamble, lines, said)))
 
     def put(self, chunk: bytes, *, more: bool) -> None:
@@ -199,6 +203,8 @@ class Turn:
 
     def _end(self) -> None:
         self.answer_ended = True
+        if self._unsent is None:
+            self._channel.reset_on_close(yes=False)
         if not self.keep_alive:
             self._channel.transport.close()
         self._channel.answered()
@@ -211,9 +217,10 @@ class Turn:
             if not more:
                 transport.write(b"0\r\n\r\n")
             return
-        self._unsent -= len(chunk)
-        if self._unsent < 0 or (self._unsent and not more):
-            raise RuntimeError("The answer is not as long as it said.")
+        if self._unsent is not None:
+            self._unsent -= len(chunk)
+            if self._unsent < 0 or (self._unsent and not more):
+                raise RuntimeError("The answer is not as long as it said.")
         if chunk:
             transport.write(chunk)
 

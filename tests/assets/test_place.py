@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.assets.place import Bucket, PlaceError, place_of
+from gateway.assets.place import Bucket, PlaceError, place_of, usable
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,7 @@ def test_a_place_is_understood(text: str, place: Path | Bucket) -> None:
         ("s3://pictures?virtual_hosted=yes", "true or false"),
         ("gs://pictures", "gs: is not a place"),
         ("file://elsewhere/srv", "of this machine"),
+        ("", "it is empty"),
     ],
 )
 def test_what_is_no_place_is_refused(text: str, hint: str) -> None:
@@ -52,3 +53,23 @@ def test_what_is_no_place_is_refused(text: str, hint: str) -> None:
     with pytest.raises(PlaceError, match=hint) as caught:
         place_of(text)
     assert "hush" not in str(caught.value)
+
+
+def test_a_directory_is_made_and_left_empty(tmp_path: Path) -> None:
+    """Private, with those above it."""
+    folder = tmp_path / "srv" / "assets"
+
+    assert usable(folder) == usable(folder) == folder
+    assert list(folder.iterdir()) == []
+    assert (folder.stat().st_mode | folder.parent.stat().st_mode) & 0o077 == 0
+
+
+def test_what_is_no_directory_is_refused(tmp_path: Path) -> None:
+    """A file, a device, what lies below a file, and a place where the system lets nobody make anything."""
+    file = tmp_path / "file"
+    file.touch()
+    for path in (file, Path("/dev/null"), file / "below"):
+        with pytest.raises(PlaceError, match=r"is no directory$"):
+            usable(path)
+    with pytest.raises(PlaceError, match="/proc/x cannot be used: "):
+        usable(Path("/proc/x"))

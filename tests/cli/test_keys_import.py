@@ -119,7 +119,7 @@ def test_bad_rows_are_told_together_and_nothing_is_made(load: Import) -> None:
     [
         ("", "does not name the columns"),
         ("name,key\na,b\n", "does not name the columns"),
-        ("project,project\na,b\n", "does not name the columns"),
+        ("project,name,name\na,b,c\n", "column 'name' is named twice"),
         ("project,colour\na,b\n", "column 'colour' is unknown"),
         ('project,name\n"a\n', "is no CSV"),
     ],

@@ -30,9 +30,10 @@ async def entries(store: Store, realm: str) -> None:
     await many_entries(store, realm, COUNT)
 
 
-def test_a_reader_that_goes_away(server: str, realm: str) -> None:
+@pytest.mark.parametrize("target", [(), ("--to", "-")], ids=["by default", "as asked"])
+def test_a_reader_that_goes_away(server: str, realm: str, target: tuple[str, ...]) -> None:
     """`… | head -1` gets its line; the command ends with 1, and says nothing, as nobody asked for more."""
-    command = [*COMMAND, "ledger", "export", "--to", "-", "--realm", realm, "--store", server]
+    command = [*COMMAND, "ledger", "export", *target, "--realm", realm, "--store", server]
     with subprocess.Popen(command, env=environ(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None

@@ -38,7 +38,11 @@ def test_every_key_has_a_kind_and_no_other() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [*SHIPPED, HERE / "base" / "base.yaml", HERE / "contract.yaml", HERE / "everything.yaml", *IN_SHAPE],
+    [
+        *SHIPPED,
+        *(HERE / name for name in ("base/base.yaml", "contract.yaml", "contract_names.yaml", "everything.yaml")),
+        *IN_SHAPE,
+    ],
     ids=lambda path: "/".join(path.parts[-2:]),
 )
 def test_what_loads_fits(path: Path) -> None:

@@ -15,13 +15,15 @@ from gateway.config.shipped import shipped_policies
 from gateway.config.sources import MAX_FILE_BYTES
 from gateway.domain.budget import Budget, Counted, Quota, Scope, View, Window
 from gateway.domain.job import Operation, Size
-from gateway.domain.policy import ClientModel, OnUnknown, Retry
+from gateway.domain.policy import ClientModel, OnUnknown, Order, Retry, Throttled, WhenFull
 from gateway.domain.price import PixelTier
 from gateway.domain.route import RouteLimits
 from tests.config.conftest import Load
 from tests.config.golden import HERE, TODAY
 
-CONTRACT = (HERE / "contract.yaml").read_text()
+CONTRACT = {name: (HERE / f"{name}.yaml").read_text() for name in ("contract", "contract_names")}
+"""The contract's own example, word for word, and what it names without telling it."""
+SECRETS = {"OPENAI_API_KEY": "sk-1", "EVOLINK_API_KEY": "sk-2"}
 TEAM = "projects:\n  team: {job_types: [hero, experiments], lanes: [production, testing]}\n"
 
 
@@ -53,22 +55,31 @@ def test_shipped_policies_check_without_secrets(name: str) -> None:
 
 
 def test_contract_example_loads(load: Load) -> None:
-    """The contract's own example, less what this version refuses, loads and means what it says."""
-    policy = load(base=False, policy=CONTRACT, environ={"OPENAI_API_KEY": "sk-1", "EVOLINK_API_KEY": "sk-2"}).policy
+    """The contract's own example loads as it stands there, and means what it says."""
+    loaded = load(base=False, environ=SECRETS, **CONTRACT)
+    policy = loaded.policy
 
+    assert (list(map(format_problem, loaded.problems)), policy is not None) == ([], True)
     assert policy is not None
     hero = policy.job_types["hero_image"]
-    assert [route.name for route in hero.routes] == ["openai/gpt-image-2", "evolink/gpt-image-2-beta"]
+    assert [route.name for route in hero.routes] == ["openai/gpt-image-2", "evolink/gpt-image-2"]
     assert hero.match is not None
     assert hero.match.fields == {"operation": ("generate",), "quality": ("high",)}
     assert hero.defaults == {"quality": "high", "size": "1536x1024"}
     assert hero.allow == {"quality": ("medium", "high")}
     assert hero.max_cost_per_image == 250_000_000
     assert (hero.retry.attempts, hero.retry.on_unknown) == (2, OnUnknown.HOLD)
+    first, last = hero.degrade
+    assert (first.fields, last.order) == ({"quality": "medium"}, Order.CHEAPEST)
+    assert hero.throttled == Throttled(20.0, WhenFull.NEXT_ROUTE)
+    assert hero.experiment is not None
+    assert (hero.experiment.name, hero.experiment.split) == ("beta-trial", {"evolink/gpt-image-2-beta": 1_000})
+    assert hero.shadow is not None
+    assert (hero.shadow.route.name, hero.shadow.sample) == ("evolink/gpt-image-2-beta", 200)
+    assert hero.shadow.budget == Budget(Scope(shadow="hero_image"), Window.DAY, 5_000_000)
     marketing = policy.projects["marketing"]
     assert marketing.client_model is ClientModel.IGNORE
     assert marketing.multiplier == Fraction("1.15")
-    assert marketing.offline_allowance == 2_500_000
     assert marketing.budgets == (
         Budget(Scope(project="marketing"), Window.DAY, 50_000_000),
         Budget(Scope(project="marketing", job_type="hero_image"), Window.MONTH, 900_000_000, View.ROUTE),
@@ -91,9 +102,18 @@ def test_every_way_on_after_an_unknown_outcome_loads(load: Load, word: OnUnknown
     assert policy.job_types["more"].retry == Retry(3, word)
 
 
+def test_an_allowance_is_counted_in_micro_usd(load: Load) -> None:
+    """What an instance may hold for a project while the ledger is away, as exact as any money."""
+    away = 'while_ledger_away: {allowance: "2.50"}'
+    policy = load(more=f"projects:\n  more: {{job_types: [hero], {away}}}\n").policy
+
+    assert policy is not None
+    assert policy.projects["more"].offline_allowance == 2_500_000
+
+
 def test_contract_example_prices_and_routes(load: Load) -> None:
     """Rates are pico-USD per token, tiers nano-USD smallest first, and a route narrows its model."""
-    policy = load(base=False, policy=CONTRACT, environ={"OPENAI_API_KEY": "sk-1", "EVOLINK_API_KEY": "sk-2"}).policy
+    policy = load(base=False, environ=SECRETS, **CONTRACT).policy
 
     assert policy is not None
     main, beta = policy.routes["openai/gpt-image-2"], policy.routes["evolink/gpt-image-2-beta"]
@@ -214,16 +234,18 @@ def test_sections_merge_in_order_of_files(load: Load) -> None:
 
 
 def test_hidden_files_and_tests_are_not_policy(load: Load, tmp_path: Path) -> None:
-    """Hidden files and folders, tests and files of other kinds are passed over; `.yml` is read."""
+    """Hidden files and folders, tests and files of other kinds are passed over; `.yml` is read, in capitals too."""
     for name in (".hidden.yaml", ".git/x.yaml", "tests/x.yaml", "readme.md", "a/tests/x.yml"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("][")
     (tmp_path / "team.yml").write_text(TEAM)
+    (tmp_path / "budgets.YAML").write_text("budgets: [{window: day, limit: '2'}]\n")
 
     loaded = load()
 
     assert loaded.policy is not None, loaded.problems
     assert set(loaded.policy.projects) == {"team"}
+    assert len(loaded.policy.budgets) == 1
 
 
 def test_top_level_quotas_reach_every_project(load: Load) -> None:
@@ -271,7 +293,7 @@ def test_odd_files_are_refused(load: Load, tmp_path: Path) -> None:
         ("a.yaml", 1, "is not a regular file"),
         ("b.yaml", 1, "is not a regular file"),
         ("c.yaml", 1, "is larger than 5 MB"),
-        ("d.yaml", 2, "the file is not UTF-8"),
+        ("d.yaml", 2, "the file is not UTF-8; save it as UTF-8"),
     ]
 
 

@@ -173,10 +173,11 @@ def test_equal_words_of_the_catalog_are_equal_tokens(load: Load) -> None:
             assert set(words.items()) == {(word, mine) for mine, word in back.items()}
 
 
-@pytest.mark.parametrize("name", ["everything.yaml", "contract.yaml"])
-def test_no_day_makes_a_sound_policy_unsound(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("names", [("everything.yaml",), ("contract.yaml", "contract_names.yaml")])
+def test_no_day_makes_a_sound_policy_unsound(tmp_path: Path, names: tuple[str, ...]) -> None:
     """Days on which models retire and prices begin bring warnings, and never a problem: a restart must work."""
-    (tmp_path / "policy.yaml").write_text((HERE / name).read_text())
+    for name in names:
+        (tmp_path / name).write_text((HERE / name).read_text())
 
     for months in range(0, 40, 3):
         loaded = check_policy(tmp_path, {}, TODAY + timedelta(days=31 * months))

@@ -8,10 +8,12 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 
 from gateway.observe.metric_table import METRICS, Kind
+from gateway.providers.outcome import of_garbage, of_status, of_transport
 from tests.deploy.queries import (
     DASHBOARDS,
     DEPLOY,
@@ -87,6 +89,20 @@ def test_what_is_counted_is_shown() -> None:
     assert TABLE.keys() - shown == set()
     assert documented == {name: metric.labels for name, metric in TABLE.items()}
     assert set(re.findall(r"^\| `(image_gateway:[\w:]+)` \|", text, re.MULTILINE)) == recorded()
+
+
+def test_reasons_in_runbooks_are_given_by_the_code() -> None:
+    """Of failed calls: those of the rules by which answers and broken connections are judged."""
+    spent = b'{"error": {"code": "insufficient_quota"}}'
+    failures = [of_status(status, {}, body) for status in range(300, 600) for body in (b"", spent)]
+    failures += [of_transport(error("")) for error in (httpx.ConnectError, httpx.ReadTimeout, httpx.ReadError)]
+    given = {failure.reason for failure in [*failures, of_garbage("")]}
+    text = (ROOT / "docs" / "runbooks.md").read_text()
+    for name in ("ImageGatewayRouteEjected", "ImageGatewayUpstreamFails"):
+        section = text.partition(f"## {name}\n")[2].partition("\n## ")[0]
+        named = set(re.findall(r"`([a-z]+(?:_\w+)?)`", section)) - {"image_gateway_upstream_errors_total"}
+        assert named - {"status", "code"} <= given, name
+        assert "account" in named
 
 
 def test_each_alert_has_its_runbook() -> None:

@@ -77,7 +77,9 @@ def test_times_are_iso_or_unix(text: str, moment: datetime) -> None:
     assert one("1", text).rows[0].time == moment
 
 
-@pytest.mark.parametrize("text", ["", "11/01/2026", "yesterday", "12345", "2026-02-30"])
+@pytest.mark.parametrize(
+    "text", ["", "11/01/2026", "yesterday", "12345", "2026-02-30", "0001-01-01", "9999-12-31", "1969-12-31T00:00:00Z"]
+)
 def test_what_is_no_time_is_a_bad_row(text: str) -> None:
     """A day and a month that could be either way round are not guessed."""
     assert [bad.column for bad in one("1", text).bad] == ["at"]

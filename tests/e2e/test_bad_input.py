@@ -149,8 +149,8 @@ VALUES = {
     "size": (with_prompt('"size": "3x3"'), "size", "unsupported_by_every_route"),
     "size in words": (with_prompt('"size": "large"'), "size", "unsupported_by_every_route"),
     "transparent": (with_prompt('"background": "transparent"'), "background", "unsupported_by_every_route"),
-    "images is a text": (with_prompt('"images": "x"'), "images", "invalid_value"),
-    "image_urls is a text": (with_prompt('"image_urls": "x"'), "image_urls", "invalid_value"),
+    "images is a text": (with_prompt('"images": "x"'), "images", "invalid_type"),
+    "image_urls is a text": (with_prompt('"image_urls": "x"'), "image_urls", "invalid_type"),
 }
 HEADERS = {
     "max cost in words": ({"x-gateway-max-cost": "cheap"}, 400, "invalid_value", "X-Gateway-Max-Cost"),

@@ -168,7 +168,7 @@ def test_without_a_command_the_choice_is_shown(terminal: Terminal, command: list
         (["check", "nowhere"], "'nowhere' does not exist"),
         (["keys", "create"], "Missing option '--project'"),
         (["keys", "create", "--project", ""], "cannot be a name in a policy"),
-        (["keys", "create", "--project", "two words"], "cannot be a name in a policy"),
+        (["keys", "create", "--project", "two words"], "a name is 1 to 100 of A-Z a-z 0-9 . _ / -"),
         (["keys", "create", "--project", "p", "--name", "two\nlines"], "one line"),
         (["keys", "revoke"], "Missing argument 'KEY_ID'"),
         (["keys", "rotate", "key_x", "--grace", "-1"], "-1.0 is not in the range"),
@@ -176,6 +176,8 @@ def test_without_a_command_the_choice_is_shown(terminal: Terminal, command: list
         (["spend", "--format", "xml"], "'xml' is not one of"),
         (["spend", "--realm", ""], "lower-case letters"),
         (["sandbox", "--port", "no"], "'no' is not a valid integer"),
+        (["spend", "--data", ""], "'--data': it is empty"),
+        (["ledger", "adjust", "req_x", "--cost", "1", "--reason", " "], "'--reason': it is empty"),
     ],
     ids=lambda value: " ".join(value).replace("\n", " ") if isinstance(value, list) else "",
 )
@@ -186,7 +188,11 @@ def test_wrong_arguments(terminal: Terminal, arguments: list[str], words: str) -
 
 def test_variables_are_checked_like_options(terminal: Terminal) -> None:
     """An option given by its environment variable meets the same checks."""
-    assert "'abc' is not a valid integer" in terminal.refuses("demo", environ={"IMAGE_GATEWAY_PORT": "abc"})
+    line = terminal.refuses("demo", environ={"IMAGE_GATEWAY_PORT": "abc"})
+    below = terminal.refuses("spend", environ={"IMAGE_GATEWAY_SPEND_WINDOW": "year"})
+
+    assert line == "Error: Invalid value for '--port' (IMAGE_GATEWAY_PORT): 'abc' is not a valid integer range."
+    assert "'--window' (IMAGE_GATEWAY_SPEND_WINDOW): 'year' is not one of" in below
 
 
 @pytest.mark.parametrize("command", ["check", "serve"])
@@ -315,6 +321,14 @@ def test_a_data_directory_that_cannot_be(terminal: Terminal) -> None:
 
     assert "is a file" in terminal.refuses("spend", "--data", "file")
     assert "cannot be used" in terminal.fails("keys", "create", "--project", "a", "--data", "file/below")
+
+
+def test_an_assets_directory_that_cannot_be(terminal: Terminal) -> None:
+    """Refused before anything is served, as without it answers and images would be lost one by one."""
+    (terminal.home / "file").write_text("")
+
+    line = terminal.fails(*serve(POLICIES / "default", "--assets", "file"), environ={"OPENAI_API_KEY": "sk-test"})
+    assert line == "image-gateway: --assets: file is no directory"
 
 
 def test_the_admin_plane_beyond_loopback_needs_a_token(terminal: Terminal) -> None:
@@ -469,4 +483,5 @@ def test_serve_says_where_it_listens_and_ends_on_ctrl_c(terminal: Terminal, sand
         assert [line for line in said if not line.endswith("(warning)")] == []
     digest = re.search(r"policy ([0-9a-f]{16});", line)
     assert digest is not None
+    assert f"; store embedded: in {terminal.home / 'share' / 'image-gateway'}; " in line
     assert f'image_gateway_policy_info{{digest="{digest[1]}"}} 1.0' in metrics

@@ -13,7 +13,7 @@ import pytest
 
 from gateway.sandbox.client import Sandbox
 from tests.e2e.clients import CLIENTS, decoded, logged, nothing_spent, picture
-from tests.e2e.stack import Reply, Stack, fetch, running_gateway
+from tests.e2e.stack import Reply, Stack, fetch, running_gateway, wait_until
 from tests.providers.raw_server import Connection, RawServer, serving
 
 GENERATIONS, EDITS = "/v1/images/generations", "/v1/images/edits"
@@ -49,6 +49,35 @@ def test_liveness_and_readiness(stack: Stack) -> None:
     assert fetch(f"http://127.0.0.1:{stack.port}/readyz").json == {"status": "ready"}
 
 
+@pytest.mark.parametrize("more", [{}, {"async": True}])
+def test_a_generation_that_is_an_edit_ends_as_what_it_began(stack: Stack, more: dict[str, object]) -> None:
+    """It counts as an edit among the requests, and leaves none in flight, of either kind."""
+    edits = stack.metric("requests_total", operation="edit", status="200")
+    body = {**LOW, **more, "image_urls": ["https://example.test/a.png"]}
+    made = stack.post(GENERATIONS, body)
+    assert made.status == (202 if more else 200), made.body[:500]
+    wait_until(lambda: stack.metric("requests_total", operation="edit", status="200") > edits, 15, "its end")
+    wait_until(lambda: not stack.metric("in_flight"), 15, "an empty gateway")
+    assert [stack.metric("in_flight", operation=each) for each in ("generate", "edit")] == [0, 0]
+
+
+REFUSED = [
+    ({"n": 1}, {"X-Gateway-Max-Cost": "0.0001"}, 402, "max_cost_exceeded"),
+    ({"size": "1024x1000000"}, {}, 400, "unsupported_by_every_route"),
+]
+
+
+@pytest.mark.parametrize(("body", "headers", "status", "code"), REFUSED)
+def test_a_refusal_names_the_job_type_once_it_is_known(
+    stack: Stack, body: dict[str, object], headers: dict[str, str], status: int, code: str
+) -> None:
+    """And says that no call was made."""
+    told = stack.post(GENERATIONS, {**LOW, **body}, headers=headers)
+    assert (told.status, told.error["code"]) == (status, code)
+    assert told.headers.get("x-gateway-job-type"), told.headers
+    assert told.headers["x-gateway-attempts"] == "0"
+
+
 @pytest.mark.parametrize("prefix", ["/v1", "", "/openai/v1"])
 def test_every_prefix(stack: Stack, prefix: str) -> None:
     """The same endpoints are found with /v1, without it, and below /openai/v1."""
@@ -60,6 +89,16 @@ def test_every_prefix(stack: Stack, prefix: str) -> None:
     assert stack.get(f"{prefix}/models").status == 200
     assert stack.get(f"{prefix}/models/gpt-image-2").json["object"] == "model"
     assert stack.get(f"{prefix}/requests/{made.headers['x-request-id']}").json["state"] == "settled"
+
+
+@pytest.mark.parametrize("place", ["/openai", "/openai/deployments/gpt-image-2"])
+def test_variations_are_gone_where_deployments_are_asked_too(stack: Stack, place: str) -> None:
+    """The same 410 as under `/v1`: it says since when, and what to call; a stranger gets 401."""
+    path = f"{place}/images/variations?api-version=2025-04-01-preview"
+    gone = stack.post("/v1/images/variations", {})
+    told = fetch(f"http://127.0.0.1:{stack.port}{path}", body={}, headers={"api-key": stack.key()})
+    assert (told.status, told.error) == (410, gone.error)
+    assert fetch(f"http://127.0.0.1:{stack.port}{path}", body={}).status == 401
 
 
 def test_deployment_paths(stack: Stack) -> None:
@@ -87,6 +126,14 @@ def test_model_list(stack: Stack) -> None:
     assert [model["id"] for model in stack.get("/v1/models", project="other").json["data"]][2:] == ["job:draft"]
     assert stack.get("/v1/models/job:only_main", project="other").error["code"] == "model_not_found"
     assert stack.get("/v1/models/job:only_main").json["id"] == "job:only_main"
+
+
+def test_a_model_is_found_by_the_name_of_its_snapshot(stack: Stack) -> None:
+    """Whoever may ask for images under that name finds it; it is the model in all but its name."""
+    name = "gpt-image-2-2026-04-21"
+    assert stack.post(GENERATIONS, {**LOW, "model": name}).status == 200
+    assert stack.get(f"/v1/models/{name}").json == {**stack.get("/v1/models/gpt-image-2").json, "id": name}
+    assert stack.get(f"/v1/models/{name}-1").error["code"] == "model_not_found"
 
 
 def test_record_is_the_projects_own(stack: Stack) -> None:

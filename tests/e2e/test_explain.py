@@ -189,7 +189,9 @@ def test_the_admin_plane_names_what_is_wrong(stack: Stack, document: object, par
 def test_a_body_that_is_no_json_is_told_so(stack: Stack) -> None:
     """The admin plane says that it could not read the body, and what it takes."""
     url = f"http://127.0.0.1:{stack.admin_port}/admin/explain"
-    for body in (b"", b"project=team", b'{"project": team}'):
+    empty = fetch(url, data=b"", method="POST")
+    assert (empty.status, empty.error["param"]) == (400, "project")
+    for body in (b"project=team", b'{"project": team}'):
         answer = fetch(url, data=body, method="POST", headers={"content-type": "application/x-www-form-urlencoded"})
         assert (answer.status, answer.error["code"]) == (400, "invalid_json")
         assert "not valid JSON" in answer.error["message"]

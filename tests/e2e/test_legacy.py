@@ -179,6 +179,17 @@ def test_the_replacement_is_what_policy_and_records_see(client: OpenAI, stack: S
         client.images.generate(prompt="a cat", model="dall-e-9")
 
 
+def test_the_client_is_told_that_its_model_was_replaced(client: OpenAI, connect: Callable[[str], OpenAI]) -> None:
+    """By which one, and since when its own is gone; nobody is told of a model that it did not name."""
+    raw = client.images.with_raw_response.generate(prompt="a cat", model="dall-e-3")
+    assert raw.headers["x-gateway-replaced"] == "dall-e-3 -> gpt-image-2"
+    assert raw.headers["sunset"] == "Tue, 12 May 2026 00:00:00 GMT"
+    assert raw.headers["deprecation"].startswith("@")
+    for model, project in (("gpt-image-2", "team"), ("dall-e-3", "careless")):
+        raw = connect(project).images.with_raw_response.generate(prompt="a cat", model=model)
+        assert not {"x-gateway-replaced", "sunset", "deprecation"} & set(raw.headers)
+
+
 def test_a_form_of_answer_that_never_was_is_refused(client: OpenAI, stack: Stack) -> None:
     """The error names the field and what is allowed, and nothing is spent."""
     wrong: Any = "binary"
@@ -189,7 +200,7 @@ def test_a_form_of_answer_that_never_was_is_refused(client: OpenAI, stack: Stack
 
 def test_without_the_policys_word_they_are_refused_as_before(connect: Callable[[str], OpenAI], stack: Stack) -> None:
     """A project of today refuses words of old, and passes fields of old on for the provider to refuse."""
-    with nothing_spent(stack), pytest.raises(BadRequestError, match="hd"):
+    with nothing_spent(stack), pytest.raises(BadRequestError, match=r"'hd' is a word .* `compatibility: legacy`"):
         connect("modern").images.generate(prompt="a cat", **LLAMAINDEX)
     for field, value in [("style", "vivid"), ("quality", "hd")]:
         body: dict[str, Any] = {"prompt": "a cat", field: value}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.ledger.key_format import new_key
 from gateway.ledger.valkey_binary import valkey_binary
 from gateway.sandbox.client import Sandbox
 from tests.e2e.accounting import billed, booked, nano, nothing_held, settled, upstream_id
@@ -312,6 +313,18 @@ def test_a_gateway_stopped_while_its_store_is_away_books_at_its_next_start(
         assert nothing_held(again)
         assert booked(again).route == billed(sandbox) > 0
         assert booked(again).unconfirmed == 0
+
+
+def test_a_key_that_nobody_can_look_up_is_not_called_wrong(tmp_path: Path, sandbox: Sandbox, valkey: Valkey) -> None:
+    """While the store is away a key made elsewhere may be one: an SDK asks again, where a 401 would end it."""
+    with running_gateway(tmp_path, POLICY, sandbox, environ={"IMAGE_GATEWAY_STORE": valkey.url}) as stack:
+        assert stack.post(PATH, BODY).status == 200
+        valkey.kill()
+        for key, status, code in ((new_key(), 503, "ledger_unavailable"), ("sk-not-ours", 401, "invalid_api_key")):
+            told = fetch(f"{stack.url}/images/generations", body=BODY, headers={"authorization": f"Bearer {key}"})
+            assert (told.status, told.error["code"]) == (status, code)
+            assert ("retry-after" in told.headers) == (status == 503)
+        valkey.start()
 
 
 def test_a_gateway_does_not_start_without_its_store(tmp_path: Path, sandbox: Sandbox) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import http.server
 import json
@@ -33,6 +34,13 @@ projects:
     job_types: [draft]
     budgets: [{{window: total, limit: "0.01"}}]
     passthrough: {{provider: main, paths: [/v1/embeddings], methods: [POST], price_per_request: "0.004"}}
+  unlimited:
+    job_types: [draft]
+    passthrough: {{provider: main, paths: [/v1/embeddings], price_per_request: "0.003"}}
+  refused:
+    job_types: [draft]
+    budgets: [{{window: total, limit: "0.01"}}]
+    passthrough: {{provider: main, paths: [/v1/embeddings], price_per_request: "0.005"}}
   counted:
     job_types: [draft]
     quotas: [{{requests: 2, per: hour}}]
@@ -52,7 +60,10 @@ class Upstream:
 
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[Upstream]:
-    """An account that answers everything with what it got, and with headers that no client may see."""
+    """An account that answers everything with what it got, and with headers that no client may see.
+
+    `?status=429` in a URL is the status that is answered.
+    """
     found = Upstream()
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -63,7 +74,7 @@ def upstream() -> Iterator[Upstream]:
             headers = {name.lower(): value for name, value in self.headers.items()}
             found.seen.append((self.command, self.path, headers, body))
             told = json.dumps({"path": self.path, "bytes": len(body)}).encode()
-            self.send_response(201)
+            self.send_response(int(self.path.partition("?status=")[2] or 201))
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(told)))
             self.send_header("Set-Cookie", "secret=1")
@@ -142,6 +153,15 @@ def test_a_large_body_arrives_whole(stack: Stack, upstream: Upstream) -> None:
     assert upstream.seen[-1][3] == body
 
 
+def test_a_compressed_body_arrives_with_its_coding(stack: Stack, upstream: Upstream) -> None:
+    """What the gateway does not open it does not strip of what says how to open it."""
+    body = gzip.compress(b'{"hello": 1}')
+    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    assert stack.post("/v1/files", data=body, headers=headers).status == 201
+    _, _, sent, arrived = upstream.seen[-1]
+    assert (sent.get("content-encoding"), arrived) == ("gzip", body)
+
+
 ATTACKS = (
     # not named
     "/v1/embeddings", "/v1/file", "/v1/filesystem", "/v1/files-admin", "/v1/FILES", "/v1/Files/x", "/v1/chat",
@@ -199,6 +219,33 @@ def test_a_price_is_held_and_booked(stack: Stack) -> None:
     assert statuses == [201, 201, 402]
     settled(stack)
     assert booked(stack).route - before == 8_000_000
+
+
+def test_a_price_is_booked_where_nothing_limits_it(stack: Stack) -> None:
+    """A project without any budget or quota pays its $0.003 a request all the same: the books have it."""
+    before = booked(stack)
+    assert [stack.post("/v1/embeddings", {}, project="unlimited").status for _ in range(2)] == [201, 201]
+    settled(stack)
+    after = booked(stack) - before
+    assert (after.requests, after.route) == (2, 6_000_000)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422, 429, 500, 503])
+def test_what_the_account_refused_costs_nothing(stack: Stack, status: int) -> None:
+    """A refusal before any work gives the price back, however often: the answer passes, the budget stays whole."""
+    before = booked(stack).route
+    got = [stack.post(f"/v1/embeddings?status={status}", {}, project="refused").status for _ in range(4)]
+    assert got == [status] * 4
+    settled(stack)
+    assert booked(stack).route == before
+
+
+def test_what_may_have_been_done_is_booked(stack: Stack) -> None:
+    """A 504 says nothing of the work behind it: its price is booked."""
+    before = booked(stack).route
+    assert stack.post("/v1/embeddings?status=504", {}, project="refused").status == 504
+    settled(stack)
+    assert booked(stack).route - before == 5_000_000
 
 
 def test_requests_count_in_quotas(stack: Stack) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -21,7 +22,7 @@ from click.testing import Result as Done
 from gateway.cli.main import main
 from gateway.domain.budget import Scope
 from gateway.domain.route import Views
-from gateway.domain.settlement import CostSource, Settlement
+from gateway.domain.settlement import CostSource, Posting, Settlement
 from gateway.ledger.embedded import embedded_store
 from gateway.ledger.names import Names
 from gateway.ledger.redis_ledger import RedisLedger
@@ -68,10 +69,11 @@ class Books:
 
         return asyncio.run(run())
 
-    def held(self, request_id: str) -> None:
+    def held(self, request_id: str, provider: str = "v") -> None:
         """Hold a dollar."""
-        lines = [(rule, 10**6) for rule in self.rules]
-        self.do(lambda _, ledger: hold(ledger, request_id, candidate(*lines, worst=10**9)))
+        route = candidate(*((rule, 10**6) for rule in self.rules), worst=10**9)
+        route = replace(route, facts={**route.facts, "provider": provider})
+        self.do(lambda _, ledger: hold(ledger, request_id, route))
 
     def book(self, request_id: str, cost: int, upstream: str | None = None, *, presumed: bool = False) -> None:
         """Hold and settle; the provider called it `upstream`."""
@@ -375,6 +377,57 @@ def test_an_unfinished_day_is_not_taken_for_a_whole_one(books: Books) -> None:
         f"{datetime.now(UTC):%F}T00:00:00+00:00",
     )
     assert [each["class"] for each in told["differences"]] == ["only_theirs"]
+
+
+def test_the_only_provider_in_the_books_need_not_be_named(books: Books) -> None:
+    """Its name stands in the outcome; of several all names are told, and nothing is done."""
+    until = f"--until={datetime.now(UTC) + timedelta(hours=1):%FT%T}"
+    books.book("r1", 1_000, "u1")
+    books.write([("u1", usd(1_000), at())])
+    alone = books.command("reconcile", "invoice.csv", "--format", "json", until)
+    told = json.loads(alone.stdout)
+    assert (alone.exit_code, told["provider"], told["differences"]) == (0, "v", [])
+    books.held("r2", provider="w")
+    settlement = Settlement("r2", 1, Views(5, 5, 5), CostSource.USAGE, 1)
+    books.do(lambda _, ledger: ledger.settle(settlement))
+    several = books.command("reconcile", "invoice.csv", until)
+    assert (several.exit_code, several.stdout) == (2, "")
+    assert several.stderr.endswith("with --provider: the books have v, w\n")
+    assert books.command("reconcile", "invoice.csv", "--provider", "v", until).exit_code == 0
+
+
+def test_a_provider_that_is_misspelt_is_told_and_nothing_is_booked(books: Books) -> None:
+    """Its invoice would be booked a second time, all of it as what only the invoice has."""
+    books.write([("u1", usd(1_000), at())])
+    until = f"--until={datetime.now(UTC) + timedelta(hours=1):%FT%T}"
+    books.held("r1", provider="openai")
+    settlement = Settlement(
+        "r1", 1, Views(1_000, 1_000, 1_000), CostSource.USAGE, 1, None, {"upstream_request_id": "u1"}
+    )
+    books.do(lambda _, ledger: ledger.settle(settlement))
+    done = books.command("reconcile", "invoice.csv", "--provider", "opnai", until, "--apply")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == (
+        'image-gateway: nothing was ever booked at provider "opnai" (did you mean openai?); the books have openai\n'
+    )
+    assert books.total("provider") == {"openai": 1_000}
+    assert books.command("reconcile", "invoice.csv", "--provider", "openai", until, "--apply").exit_code == 0
+
+
+def test_what_was_booked_under_a_wrong_name_is_taken_back(books: Books) -> None:
+    """An invoice of the same period without any row: it bills nothing, so all that stands there is taken out again."""
+    books.book("r1", 1_000, "u1")
+    about: dict[str, object] = {"provider": "opnai", "day": f"{datetime.now(UTC):%F}"}
+    posting = Posting("a", Views(70, 70, 70), "invoice x", about)
+    books.do(lambda _, ledger: ledger.post(posting))
+    assert books.total("provider") == {"v": 1_000, "opnai": 70}
+    books.write([])
+    begins = datetime.now(UTC) - timedelta(days=1)
+    period = [f"--since={begins:%F}", f"--until={begins + timedelta(days=2):%FT%T}", "--edge=0s"]
+    done = books.command("reconcile", "invoice.csv", "--provider", "opnai", *period, "--apply")
+    assert done.exit_code == 0, done.output
+    assert books.total("provider") == {"v": 1_000, "opnai": 0}
+    assert books.agrees()
 
 
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:

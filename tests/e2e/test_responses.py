@@ -31,6 +31,16 @@ text_models:
     context: 400000
     max_tokens_per_image: 1536
     price: [{from: 2026-01-01, text_in: "0.25", text_in_cached: "0.025", text_out: "2"}]
+  gpt-5.6-sol:
+    context: 1050000
+    max_tokens_per_image: 1536
+    price:
+      - from: 2026-01-01
+        text_in: "5"
+        text_in_cached: "0.5"
+        text_in_written: "6.25"
+        text_out: "30"
+        long_context: {above: 272000, text_in: "10", text_in_cached: "1", text_in_written: "12.5", text_out: "45"}
 providers:
   main: {kind: openai, base_url: "${SANDBOX_URL}/openai/v1", api_key: "${SANDBOX_KEY}", timeout: 20s}
   closed: {kind: openai, base_url: "http://127.0.0.1:9/v1", api_key: "${SANDBOX_KEY}"}
@@ -44,7 +54,7 @@ job_types:
     routes: [main/gpt-image-2, main/flare]
     defaults: {quality: low, size: 1024x1024}
     allow: {quality: [low, medium]}
-    responses: {provider: main, models: [gpt-5.2], max_images: 3, max_output_tokens: 2000}
+    responses: {provider: main, models: [gpt-5.2, gpt-5.6-sol], max_images: 3, max_output_tokens: 2000}
   talk:
     routes: [closed/gpt-image-2, main/gpt-image-2]
     responses: {provider: [closed, main], models: [gpt-5-mini], max_output_tokens: 500, text_only: true}
@@ -111,6 +121,38 @@ def test_a_response_is_made_and_paid_for_both_models(stack: Stack) -> None:
     assert (sent["max_tool_calls"], sent["max_output_tokens"], sent["service_tier"]) == (3, 2000, "default")
     assert booked(stack).route - before == billed(stack.sandbox) > 0
     assert len(stack.sandbox.bill()["lines"]) == 2
+
+
+def missing_or_more(model: Any) -> list[str]:
+    """What the vendor's own model of an answer does not know; raises for what it lacks. `store` its API alone tells."""
+    type(model).model_validate(model.model_dump(by_alias=True, exclude_unset=True), strict=True)
+    found: list[str] = []
+    for name, value in model:
+        each = value if isinstance(value, list) else [value]
+        found += [more for inner in each if isinstance(inner, openai.BaseModel) for more in missing_or_more(inner)]
+        found += [name] if name in (model.model_extra or {}) and name != "store" else []
+    return found
+
+
+def test_answers_are_those_of_the_vendors_library(stack: Stack) -> None:
+    """Whole or by events they hold every field that its models need, and none that they do not know."""
+    assert missing_or_more(client(stack).responses.create(**ask())) == []
+    assert missing_or_more(client(stack).responses.create(**ask(model="gpt-5.6-sol"))) == []
+    with client(stack).responses.create(**ask(stream=True)) as stream:
+        assert [more for event in stream for more in missing_or_more(event)] == []
+
+
+@pytest.mark.parametrize("words", [40, 300_000])
+def test_what_is_written_to_the_cache_and_a_long_context_are_paid_for(stack: Stack, words: int) -> None:
+    """Booked is what the bill says, by prices of their own; the answer says which tokens they were."""
+    before = booked(stack)
+    made = client(stack).responses.create(**ask(model="gpt-5.6-sol", input="word " * words))
+    assert made.usage is not None
+    assert made.usage.input_tokens_details.cache_write_tokens > 0
+    assert (made.usage.input_tokens > 272_000) == (words == 300_000)
+    settled(stack)
+    after = booked(stack) - before
+    assert (after.route, after.unconfirmed) == (billed(stack.sandbox), 0)
 
 
 def test_the_record_tells_of_both_models(stack: Stack) -> None:
@@ -216,6 +258,14 @@ REFUSED: tuple[tuple[dict[str, Any], int, str], ...] = (
     (ask(service_tier="priority"), 400, "service_tier"),
     (ask(input=[{"type": "item_reference", "id": "ig_1"}]), 400, "by its id"),
     (ask(input=[{"type": "image_generation_call", "id": "ig_1"}]), 400, "by its id"),
+    (ask(input=[{"id": "msg_1"}, {"role": "user", "content": "x"}]), 400, "by its id"),
+    (
+        ask(input=[{"type": "additional_tools", "role": "developer", "tools": [{"type": "web_search"}]}]),
+        400,
+        "input[0].type",
+    ),
+    (ask(Service_Tier="priority"), 400, "must be spelt 'service_tier'"),
+    (ask(tools=[{**TOOL, "Quality": "high"}]), 400, "must be spelt 'quality'"),
     (ask(tools=[{**TOOL, "quality": "high"}]), 400, "quality"),
     (ask(max_tool_calls=0), 400, "max_tool_calls"),
     ({"model": "gpt-5.2", "tools": [TOOL]}, 400, "input"),

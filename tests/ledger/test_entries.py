@@ -57,6 +57,9 @@ async def test_pages_and_bounds(ledger: RedisLedger, store: Store, realm: str) -
     part = [entry async for entry in read_entries(store, realm, since=since, until=until, page=3)]
     assert part == [entry for entry in read if since <= entry.time < until]
     assert [entry async for entry in read_entries(store, realm, since=until + timedelta(days=1))] == []
+    for past in (datetime(1, 1, 1, tzinfo=UTC), datetime(1969, 12, 31, tzinfo=UTC), datetime(1970, 1, 1, tzinfo=UTC)):
+        assert [entry async for entry in read_entries(store, realm, since=past)] == read
+        assert [entry async for entry in read_entries(store, realm, until=past)] == []
 
 
 async def test_voids_leave_no_entry(ledger: RedisLedger, store: Store, realm: str) -> None:

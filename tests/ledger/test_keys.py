@@ -21,6 +21,7 @@ from gateway.ledger.names import Names
 from gateway.ledger.pepper import check_pepper, load_pepper
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
+from gateway.ports import LedgerUnavailable
 from tests.ledger.mortal import MortalServer, back
 from tests.ledger.older import copy, empty
 from tests.ledger.rules import contents
@@ -135,6 +136,15 @@ async def test_rotation_replaces_a_key_at_once_or_after_a_grace(store: Store, re
         assert await ring.find(newer.secret) is not None
 
 
+@pytest.mark.parametrize("grace", [0.0, 60.0])
+async def test_a_revoked_key_stays_as_it_was_when_it_is_replaced(keys: Keys, grace: float) -> None:
+    """When it ended is what an audit asks for: a key made in its place does not change that, nor lets it live on."""
+    revoked = await keys.revoke((await keys.create("a")).record.id)
+    await asyncio.sleep(0.01)
+    made = await keys.rotate(revoked.id, grace=grace)
+    assert await keys.list() == [revoked, made.record]
+
+
 async def test_an_expired_key_and_an_unknown_one_are_nobody(store: Store, realm: str, keys: Keys) -> None:
     """Malformed, unknown and expired keys all answer the same."""
     expired = await keys.create("a", expires=time.time() - 1)
@@ -172,7 +182,7 @@ async def test_changes_at_the_same_time_are_all_kept(keys: Keys) -> None:
 
 
 async def test_known_keys_go_on_working_while_the_store_is_away(server: str, realm: str, keys: Keys) -> None:
-    """Callers are served from memory; a key that is not in memory is nobody meanwhile."""
+    """Callers are served from memory; whose a key is that is not there cannot be told, but for what can be none."""
     made = await keys.create("a")
     store = Store(server, deadline=10.0)
     ring = RedisKeyring(store, PEPPER, realm)
@@ -181,7 +191,9 @@ async def test_known_keys_go_on_working_while_the_store_is_away(server: str, rea
     away = Store("unix:///nowhere.sock")
     ring._store = away
     assert await ring.find(made.secret) is not None
-    assert await ring.find(new_key()) is None
+    with pytest.raises(LedgerUnavailable):
+        await ring.find(new_key())
+    assert await ring.find("sk-not-ours") is None
     await away.aclose()
 
 

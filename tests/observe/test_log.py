@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from typing import Any, TextIO
 
+import httpx
 import pytest
 
 from gateway.observe.event import PolicyLoaded, RequestFinished, RequestStarted, UpstreamFailed
@@ -18,6 +19,7 @@ from gateway.observe.log import JsonFormatter, LogObserver, configure_logging
 from gateway.observe.log_pipe import TOGETHER_SECONDS, LogPipe
 from gateway.observe.redact import MAX_CHARS, Redactor
 from gateway.observe.request_line import RequestLines
+from gateway.providers.outcome import of_status, of_transport
 from tests.observe.samples import FINISHED, ONE_OF_EACH, PRESUMED, ROUTE
 
 LINE_LOGGER = logging.getLogger("gateway.test")
@@ -159,7 +161,7 @@ def test_what_a_line_has_from_an_earlier_one_is_what_it_says_itself() -> None:
         "arm": "new",
         "waited": 1.5,
     }
-    assert set(others) == {field.name for field in fields(RequestFinished)} - {"at"}
+    assert set(others) == {field.name for field in fields(RequestFinished)} - {"at", "began"}  # neither is told
     same = replace(FINISHED, tags={})
     redactor = Redactor()
     kept = RequestLines(redactor)
@@ -212,6 +214,23 @@ def test_what_an_operator_must_see_is_a_warning() -> None:
         ("warning", "hold presumed spent"),
         ("error", "policy not loaded, the old one goes on serving"),
     ]
+
+
+def test_a_refused_account_is_told_with_what_the_provider_answered() -> None:
+    """Its status and its code, which no metric has; a call without an answer has neither. A secret is masked."""
+    secret = "sk-of-the-account"
+    refused = of_status(401, {}, b'{"error": {"message": "hush", "code": "invalid_api_key"}}')
+
+    def act() -> None:
+        observer = LogObserver()
+        repeated = of_status(403, {}, json.dumps({"error": {"code": secret}}).encode())
+        for failure in (refused, of_transport(httpx.ConnectError("hush")), repeated):
+            observer.emit(UpstreamFailed.of(ROUTE, failure))
+
+    lines = [line for line in written(act, secrets=(secret,)) if line["event"] == "upstream failed"]
+
+    told = [tuple(line[name] for name in ("reason", "status", "code")) for line in lines]
+    assert told == [("account", 401, "invalid_api_key"), ("connect", None, ""), ("account", 403, "***")]
 
 
 def test_every_kind_of_event_can_be_logged() -> None:

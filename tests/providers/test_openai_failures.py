@@ -84,7 +84,7 @@ async def test_an_error_within_a_success() -> None:
 
 async def test_the_callers_fault() -> None:
     """A moderation error is passed on as it came, with its limits but those the gateway tells of itself."""
-    body = b'{"error": {"code": "moderation_blocked", "message": "no", "moderation_details": {}}}'
+    body = b'{"error": {"code": "moderation_blocked", "message": "no", "type": "t", "param": null, "details": {}}}'
     headers = "X-RateLimit-Limit-Requests: 5\r\nX-RateLimit-Limit-Images: 5\r\nSet-Cookie: a=b\r\n"
     failure = await failure_of(answering(body, status="400 Bad Request", headers=headers))
     assert failure.pass_on

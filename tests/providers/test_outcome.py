@@ -123,8 +123,40 @@ def test_retry_after_a_date_to_come() -> None:
 
 def test_the_callers_fault_comes_as_it_came() -> None:
     """A moderation error keeps every byte, its details included."""
-    body = b'{"error":{"code":"moderation_blocked","moderation_details":{"categories":["x"]},  "message":"\\u00e9"}}'
+    error = b'{"type":"t","param":null,"code":"a b","moderation_details":{"x":[]},  "message":"\\u00e9"}'
+    body = b'{"error": %s, "more":1}' % error
     assert of_status(400, {}, body).body == body
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "code"),
+    [
+        ({}, "The provider answered 400.", None),
+        ({"message": None, "code": True, "type": None}, "The provider answered 400.", None),
+        ({"message": ["x"], "code": 5, "param": {}}, '["x"]', "5"),
+        ({"message": "m", "code": "two words"}, "m", "two words"),
+    ],
+)
+def test_what_an_error_object_lacks_is_filled_in(error: dict[str, object], message: str, code: str | None) -> None:
+    """Clients find a message, a type, a param and a code of the right types; all else stays."""
+    body = json.dumps({"error": {**error, "inner": [1]}, "beside": 2}).encode()
+    told = json.loads(of_status(400, {}, body).body)
+    expected = {"message": message, "type": "invalid_request_error", "param": None, "code": code, "inner": [1]}
+    assert told == {"error": expected, "beside": 2}
+
+
+@pytest.mark.parametrize("body", [{"detail": "n is odd"}, {"message": "n is odd"}, {"error": "n is odd"}])
+@pytest.mark.parametrize("status", [400, 422])
+def test_the_words_of_a_refusal_in_another_shape_are_kept(status: int, body: object) -> None:
+    """Servers of that API that are built of other parts tell what is wrong in other places."""
+    failure = of_status(status, {}, json.dumps(body).encode())
+    assert (failure.status, failure.pass_on) == (status, True)
+    assert json.loads(failure.body)["error"] == {
+        "message": "n is odd",
+        "type": "invalid_request_error",
+        "param": None,
+        "code": None,
+    }
 
 
 def test_a_refusal_that_is_no_json_gets_openais_shape() -> None:

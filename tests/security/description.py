@@ -15,9 +15,9 @@ from gateway.web.openapi_admin import ADMIN
 from gateway.web.openapi_data import DATA
 
 DOCS = Path(__file__).parents[2] / "docs"
-VIEWS = ("spend", "budgets", "routes", "callbacks")
-ACTIONS = ("reload", "callbacks/{id}/retry")
-QUESTIONS = ("explain",)
+VIEWS = ("spend", "budgets", "routes", "callbacks", "keys")
+ACTIONS = ("reload", "callbacks/{id}/retry", "keys/{id}/revoke")
+QUESTIONS = ("explain", "keys", "keys/{id}/rotate")
 
 
 class _Nobody:

@@ -165,7 +165,14 @@ def test_what_changes_something_is_not_done_for_another_page(open_stack: Stack) 
         {"sec-fetch-site": "same-site"},
     )
     for headers in others:
-        for path in ("/admin/reload", "/admin/explain", "/admin/callbacks/x/retry"):
+        for path in (
+            "/admin/reload",
+            "/admin/explain",
+            "/admin/callbacks/x/retry",
+            "/admin/keys",
+            "/admin/keys/x/rotate",
+            "/admin/keys/x/revoke",
+        ):
             answer = asked(open_stack.admin_port, "POST", path, headers)
             assert (answer.status, answer.error["code"]) == (403, "origin_not_allowed"), (path, headers)
     assert asked(open_stack.admin_port, "POST", "/admin/reload", {"origin": f"http://{own}"}).status == 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def test_every_path_field_header_and_error_is_in_it() -> None:
     below = {path for path in document["paths"] if path.startswith("/v1/")}
     for route in data_routes():
         path = route.path.replace(":path", "")
-        assert path in document["paths"] or f"/v1{path.removeprefix('/openai/v1')}" in below, path
+        assert path in document["paths"] or f"/v1{path.removeprefix('/openai').removeprefix('/v1')}" in below, path
     assert set(document["components"]["schemas"]["ImageRequest"]["properties"]) == SINGLE
     assert {name.lower().removeprefix("x-gateway-") for name in WISHES} == _WORDS
     statuses = described_by_classes()
@@ -81,13 +82,16 @@ def test_each_plane_serves_its_own(planes: Planes) -> None:
 
 
 def test_other_methods_are_refused_and_told_which_there_are(planes: Planes) -> None:
-    """Each path of each plane answers 405 to every method that it does not have, and `allow` names those it has."""
+    """Each path of each plane answers 405 to every method that it does not have, and `allow` names those it has.
+
+    A path may be two: one of its own, and one that an id could be.
+    """
     every = ((planes.port, data_routes(), planes.client), (planes.admin_port, admin_routes(), planes.admin))
     for port, routes, headers in every:
         for route in routes:
-            served = set(route.methods or ())
-            path = route.path.replace("{id:path}", "x").replace("{id}", "x").replace("{name}", "x")
-            for method in set(METHODS) - served:
-                answer = fetch(f"http://127.0.0.1:{port}{path.replace('{token}', 'x')}", method=method, headers=headers)
+            path = re.sub(r"\{[a-z:]+\}", "x", route.path)
+            served = [set(each.methods or ()) for each in routes if each.path_regex.match(path)]
+            for method in set(METHODS).difference(*served):
+                answer = fetch(f"http://127.0.0.1:{port}{path}", method=method, headers=headers)
                 assert answer.status == 405, (method, path)
-                assert set(answer.headers["allow"].split(", ")) == served
+                assert set(answer.headers["allow"].split(", ")) in served

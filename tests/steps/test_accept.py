@@ -44,6 +44,23 @@ def test_a_misspelt_header_is_refused(sent: str, known: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("sent", "why"),
+    [
+        ("team=web,campaign", "'campaign' is none: a name has up to 40 letters"),
+        ("team=web,a=" + "y" * 200, "'a=" + "y" * 98 + "' is none"),
+        ("team=web, team=shop", "'team' is named twice"),
+        (",".join(f"a{number}=b" for number in range(11)), "these are 11"),
+    ],
+)
+def test_tags_that_are_none_are_named_with_the_rule(sent: str, why: str) -> None:
+    """The error says which pair it is, and what a pair may be."""
+    with pytest.raises(InvalidRequest, match="X-Gateway-Tags") as caught:
+        accept({"x-gateway-tags": sent})
+    assert why in caught.value.message
+    assert caught.value.param == "X-Gateway-Tags"
+
+
+@pytest.mark.parametrize(
     "name", ["x-gateway-name", "x-gateway-id", "x-gateway-date", "x-gateway-" + "x" * 9000, "x-gateway-"]
 )
 def test_a_header_of_somebody_else_is_passed_over(name: str) -> None:

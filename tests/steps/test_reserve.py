@@ -22,6 +22,7 @@ from gateway.domain.budget import (
     Window,
 )
 from gateway.domain.caller import Caller
+from gateway.domain.costing import ABSURD
 from gateway.domain.denial import denial
 from gateway.domain.errors import BudgetExceeded, GatewayError, InvalidRequest, RateLimited
 from gateway.domain.policy import Project, Shadow
@@ -96,6 +97,23 @@ def test_budgets_count_their_view_rounded_up_and_quotas_images_or_requests() -> 
     assert by_meter["usd|project:team|internal|day"] * 1000 >= quote.worst.internal > quote.worst.route
     assert by_meter["images|project:team|60"] == 3
     assert by_meter["requests|project:team|3600"] == by_meter["concurrent|project:team|0"] == 1
+
+
+@pytest.mark.parametrize("view", ["official", "route", "internal"])
+def test_what_no_ledger_can_hold_is_told_as_money(view: str) -> None:
+    """A request that may cost more than can be held is answered 402 with both amounts, not with the store's error."""
+    quote, purse = quoted()
+    most = replace(quote, worst=replace(quote.worst, **{view: money.MAX_REQUEST}))
+    assert candidate(most, purse).lines
+    beyond = replace(quote, worst=replace(quote.worst, **{view: money.MAX_REQUEST + 1}))
+    with pytest.raises(BudgetExceeded, match=r"main may cost \$450000\.000000001 .* more than \$450000\.00\.") as told:
+        candidate(beyond, purse)
+    assert (told.value.status, told.value.code, told.value.should_retry) == (402, "max_cost_exceeded", False)
+
+
+def test_ten_times_what_can_be_held_can_be_booked() -> None:
+    """A bill of ten times the hold, the most that is believed, is within what the store takes."""
+    assert ABSURD * money.MAX_REQUEST <= money.MAX_MICRO
 
 
 def test_the_record_of_an_attempt_has_names_and_exact_amounts() -> None:

@@ -149,6 +149,9 @@ def test_a_port_in_use_is_one_clear_line() -> None:
     assert caught.value.__cause__.errno == errno.EADDRINUSE
     with pytest.raises(OSError, match=r"^192\.0\.2\.1 is not an address of this machine$"):
         listen("192.0.2.1", 8080)
+    for host in ("nohost.invalid", ""):
+        with pytest.raises(OSError, match=f"^--host: {host!r} is not an address of this machine$"):
+            listen(host, 0, option="--port", host_option="--host")
 
 
 async def test_json_answers_are_not_cached(port: int) -> None:

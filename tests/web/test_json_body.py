@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from gateway.domain.errors import InvalidRequest, RequestTooLarge
 from gateway.ports import Body
+from gateway.steps.classify import MAX_PROMPT_CHARS
 from gateway.web.form_fields import other_spelling
 from gateway.web.json_body import read_json
 from gateway.web.limits import BodyLimits
@@ -157,6 +158,27 @@ async def test_long_strings_are_opaque_in_fields_and_whole_in_the_rendered_body(
     await body.aclose()
 
 
+@pytest.mark.parametrize("escaped", [True, False])
+async def test_the_longest_prompt_is_read_however_it_is_written(*, escaped: bool) -> None:
+    """32,000 characters beyond the first plane are 384,000 bytes where all are escaped; one far longer is told so."""
+    prompt = "\U0001f600" * MAX_PROMPT_CHARS
+    body = await read(json.dumps({"prompt": prompt}, ensure_ascii=escaped).encode(), BodyLimits())
+    assert body.fields["prompt"] == prompt
+    await body.aclose()
+
+    with pytest.raises(InvalidRequest, match="At most 32000 characters") as caught:
+        await read(json.dumps({"prompt": prompt * 4}).encode(), BodyLimits())
+    assert (caught.value.param, caught.value.code) == ("prompt", "string_above_max_length")
+
+
+async def test_images_of_some_hundred_kilobytes_are_none_of_the_text() -> None:
+    """As many of them as there may be are left where they lie, as larger ones are."""
+    images = [{"image_url": "data:image/png;base64," + "A" * 390_000}] * 16
+    body = await read(json.dumps({"prompt": "x", "images": images}).encode(), BodyLimits())
+    assert body.images == 16
+    await body.aclose()
+
+
 @pytest.mark.parametrize(
     ("raw", "param"),
     [
@@ -186,6 +208,27 @@ async def test_image_fields_of_another_shape_are_refused(raw: dict[str, Any], pa
         await read(json.dumps(raw).encode())
 
     assert caught.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("raw", "code"),
+    [
+        ({"images": 5}, "invalid_type"),
+        ({"images": ["https://a"]}, "invalid_type"),
+        ({"images": [{"image_url": 5}]}, "invalid_type"),
+        ({"images": [{}]}, "invalid_value"),
+        ({"image_urls": 5}, "invalid_type"),
+        ({"image_urls": [5]}, "invalid_type"),
+        ({"image_urls": [""]}, "invalid_value"),
+        ({"mask": 5}, "invalid_type"),
+        ({"mask": {}}, "invalid_value"),
+    ],
+)
+async def test_a_wrong_type_is_told_from_a_wrong_value(raw: dict[str, Any], code: str) -> None:
+    """As of all other fields."""
+    with pytest.raises(InvalidRequest) as caught:
+        await read(json.dumps(raw).encode())
+    assert caught.value.code == code
 
 
 async def test_text_beside_the_images_is_bounded() -> None:

@@ -84,6 +84,30 @@ async def test_file_names_are_data(filename: str) -> None:
     await body.aclose()
 
 
+@pytest.mark.parametrize("piece", [1, 10, 5000])
+async def test_what_stands_around_a_form_is_no_part_of_it(piece: int) -> None:
+    """Text before the first boundary and behind the last means nothing, whatever else it looks like."""
+    items = [Item("prompt", b"x"), Item("image", PNG, "a.png")]
+    for before in (b"This is a form.\r\n", b"\r\n--b0\r\n--\r\n", b"\n", b"x" * 4000 + b"\r\n"):
+        body = await read(before + write_form(items) + b"the end", piece=piece)
+        assert await sent_on(body, {}) == items
+        await body.aclose()
+
+
+@pytest.mark.parametrize("piece", [100, 100_000])
+async def test_a_file_name_may_be_as_long_as_a_parts_head_and_is_named_beyond_it(piece: int) -> None:
+    """The error names the part and says what to shorten."""
+    items = [Item("image", PNG, "日" * 2600 + ".png")]
+    body = await read(write_form(items), piece=piece)
+    assert await sent_on(body, {}) == items
+    await body.aclose()
+
+    for long in (3000, 30_000):
+        with pytest.raises(InvalidRequest, match="8192 bytes of headers; shorten its file name") as caught:
+            await read(write_form([Item("image[]", PNG, "日" * long)]), piece=piece)
+        assert (caught.value.code, caught.value.param) == ("invalid_multipart", "image[]")
+
+
 def part(head: bytes, content: bytes = b"x") -> bytes:
     """One part with a head of its own making, and the end of the form."""
     return b"--b0undary\r\n" + head + b"\r\n\r\n" + content + b"\r\n--b0undary--\r\n"
@@ -93,8 +117,9 @@ NAMED = b'Content-Disposition: form-data; name="x"'
 BAD: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "closing boundary"),
     "no parts": (b"--b0undary--\r\n", "no parts"),
-    "another boundary": (write_form([Item("n", b"1")], "other"), "valid multipart"),
-    "json": (b'{"prompt": "x"}', "valid multipart"),
+    "another boundary": (write_form([Item("n", b"1")], "other"), "boundary that its Content-Type names"),
+    "another boundary of much": (write_form([Item("n", b"1" * 9000)], "other"), "boundary that its Content-Type names"),
+    "json": (b'{"prompt": "x"}', "boundary that its Content-Type names"),
     "cut off in a head": (write_form([Item("n", b"1")])[:30], "closing boundary"),
     "cut off in content": (write_form([Item("image", PNG, "a")])[:200], "closing boundary"),
     "cut off in the last boundary": (write_form([Item("n", b"1")])[:-4], "closing boundary"),
@@ -108,7 +133,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "field not UTF-8": (part(NAMED, b"\xff"), "x is not UTF-8 text"),
     "unknown charset": (part(NAMED + b"\r\nContent-Type: text/plain; charset=utf-7"), "x is not UTF-8 text"),
     "large head": (part(NAMED + b"\r\nA: " + b"x" * 4100 + b"\r\nB: " + b"x" * 4100), "bytes of headers"),
-    "very large head": (part(NAMED + b"\r\nA: " + b"x" * 1_000_000), "multipart"),
+    "very large head": (part(NAMED + b"\r\nA: " + b"x" * 1_000_000), "bytes of headers"),
     "many headers": (part(NAMED + b"".join(b"\r\nH%d: x" % n for n in range(100))), "multipart"),
     "many parts": (write_form([Item(f"x{n}", b"1") for n in range(65)]), "more than 64 parts"),
 }

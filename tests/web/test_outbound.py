@@ -186,6 +186,20 @@ async def test_a_truncated_answer_is_seen_as_such(headers: Headers) -> None:
     assert chunks.closed.is_set()
 
 
+async def test_a_client_that_knows_no_chunks_reads_to_the_end_of_the_connection() -> None:
+    """HTTP/1.0 gets what has no length without chunks, and a reset where it broke off, so that it seems no whole."""
+    old = post().replace(b"HTTP/1.1", b"HTTP/1.0")
+    async with serving_gateway(answering(Chunks(b"one", b"two"))) as port, connection(port) as (reader, writer):
+        writer.write(old)
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    assert (body, b"transfer-encoding" in head) == (b"onetwo", False)
+    broken = answering(Chunks(b"half", end=Truncated()))
+    async with serving_gateway(broken) as port, connection(port) as (reader, writer):
+        writer.write(old)
+        with pytest.raises(ConnectionResetError):
+            await reader.read()
+
+
 async def test_an_answer_shorter_than_it_says_is_broken_off() -> None:
     """A body that ends before its length is treated as truncated."""
     gateway = answering(Chunks(b"half"), ("content-length", "100"))

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp
 
 from gateway.sandbox.arrivals import ReceivedFile
 from gateway.sandbox.bill import BillLine
-from gateway.sandbox.delivery import Delivery
+from gateway.sandbox.delivery import Delivery, nonsense
 from gateway.sandbox.faults import Fault, Subject
 from gateway.sandbox.json_response import PlainJSON
 from gateway.sandbox.personas.likes.like import EDIT, GENERATE, Job, Like, Made, Refused
@@ -39,6 +39,7 @@ _API = "/v1"
 _SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", re.ASCII)
 _DATA_URL = re.compile(r"data:image/[a-z+]+;base64,")
 _MOST = 10
+_UNKNOWN = frozenset({"no_usage", "zero_usage", "garbage_usage", "pad"})
 _MEDIA = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 
 
@@ -78,16 +79,20 @@ class LikeEndpoints:
         arrival.fields = fields
         job = self._job(operation, fields, arrival.files)
         if BLOCKED_WORD in job.prompt:
-            raise Refused(
-                self._like.moderation_status,
-                "The prompt was rejected by our content policy.",
-                "content_policy_violation",
-                reasons=["violence"],
-                flagged_input=job.prompt[:100],
-            )
-        fault = self._world.faults.take(self._like.name, Subject(done, job.model, job.prompt, stream=False))
+            raise self._blocked(job, ["violence"])
+        subject = Subject(done, job.model, job.prompt, stream=False, unknown=_UNKNOWN)
+        fault = self._world.faults.take(self._like.name, subject)
         arrival.fault = fault.name if fault else None
         return await self._work(request, job, fault)
+
+    def _blocked(self, job: Job, reasons: Sequence[str]) -> Refused:
+        return Refused(
+            self._like.moderation_status,
+            "The prompt was rejected by our content policy.",
+            "content_policy_violation",
+            reasons=list(reasons),
+            flagged_input=job.prompt[:100],
+        )
 
     def _check_key(self, request: Request) -> None:
         if self._like.key and request.headers.get("authorization") != f"Bearer {self._world.options.api_key}":
@@ -137,8 +142,10 @@ class LikeEndpoints:
         made = await self._make(request, job, count, withheld=withheld)
         if fault is None or fault.billed:
             self._charge(request, made, count)
-        if fault and fault.name == "garbage":
-            return Delivery([fault.parameters["body"].encode()], media_type="application/json", fault=None)
+        if fault and fault.name == "moderation":
+            raise self._blocked(job, fault.parameters["categories"])
+        if fault and fault.name in {"garbage", "html"}:
+            return nonsense(fault, {})
         body = json.dumps(self._like.answer(made)).encode()
         headers = {"x-request-id": arrival_of(request).request}
         return Delivery([body], media_type="application/json", headers=headers, fault=fault)

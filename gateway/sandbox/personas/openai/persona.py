@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -15,7 +16,7 @@ from starlette.types import ASGIApp
 
 from gateway.sandbox.arrivals import Arrival
 from gateway.sandbox.bill import BillLine, nano_usd
-from gateway.sandbox.delivery import Delivery
+from gateway.sandbox.delivery import Delivery, nonsense
 from gateway.sandbox.faults import Fault, Subject
 from gateway.sandbox.json_response import PlainJSON
 from gateway.sandbox.personas.openai import errors
@@ -117,7 +118,8 @@ class OpenAIEndpoints:
     async def _work(
         self, request: Request, job: ImageJob, total: Tokens, each: list[Tokens], fault: Fault | None
     ) -> Response:
-        if fault and (instead := self._instead_of_work(request, job, total, fault)):
+        charge = partial(self._charge, request, job, total)
+        if fault and (instead := self._instead_of_work(request, job.model, fault, charge)):
             return instead
         latency = self._world.options.latency
         if fault and fault.name == "slow":
@@ -127,8 +129,6 @@ class OpenAIEndpoints:
         if fault is None or fault.billed:
             self._charge(request, job, total)
         headers = self._headers(request, job.model)
-        if fault and fault.name in {"garbage", "html"}:
-            return _nonsense(fault, headers)
         if job.stream:
             chunks = await event_chunks(job, each, self._world.gallery, fault)
             pause = latency / max(1, len(chunks))
@@ -137,18 +137,24 @@ class OpenAIEndpoints:
         body = await json_answer(job, total, self._world.gallery, fault)
         return Delivery([body], media_type="application/json", headers=headers, fault=fault)
 
-    def _instead_of_work(self, request: Request, job: ImageJob, total: Tokens, fault: Fault) -> Response | None:
+    def _instead_of_work(
+        self, request: Request, model: ImageModel, fault: Fault, charge: Callable[[], None]
+    ) -> Response | None:
         """Answer or raise what a fault puts in the place of the work; None if it strikes later."""
         wanted = fault.parameters
         match fault.name:
             case "rate_limit":
-                raise self._limits.refusal_by_fault(job.model.family, job.model.id, wanted["retry_after"])
+                raise self._limits.refusal_by_fault(model.family, model.id, wanted["retry_after"])
             case "moderation":
                 if fault.billed:
-                    self._charge(request, job, total)
+                    charge()
                 raise errors.moderation_blocked(_arrival(request).request, wanted["stage"], wanted["categories"])
+            case "garbage" | "html":
+                if fault.billed:
+                    charge()
+                return nonsense(fault, self._headers(request, model))
             case "status" if wanted["bare"]:
-                headers = {**self._headers(request, job.model), **wanted["headers"]}
+                headers = {**self._headers(request, model), **wanted["headers"]}
                 page = f"<html><head><title>{wanted['status']}</title></head><body>{wanted['message']}</body></html>"
                 return Response(page, wanted["status"], headers, media_type="text/html")
             case "status":
@@ -250,14 +256,3 @@ def _model_object(model: ImageModel) -> dict[str, object]:
         "owned_by": "system",
         "shutdown_date": model.shutdown_date,
     }
-
-
-def _nonsense(fault: Fault, headers: dict[str, str]) -> Response:
-    """A body that is no answer: broken JSON, or a page of some proxy in between."""
-    html = fault.name == "html"
-    return Delivery(
-        [fault.parameters["body"].encode()],
-        media_type="text/html" if html else "application/json",
-        status=fault.parameters["status"] if html else 200,
-        headers=headers,
-    )

@@ -22,43 +22,55 @@ from gateway.sandbox.personas.openai.validation import ImageJob
 _WANTED = re.compile(r"\[([0-9]) images?\]")
 _WORDS_PER_CALL, _LAST_WORDS = 40, 30
 """Tokens that the text model writes for a call of a tool, and in the end."""
+LONG = 272_000
+"""Tokens read, beyond which a response costs more with some models."""
 _SEEN_AS = 1024
 """Tokens of the text model for an image that it looks at; not published."""
 
 
 @dataclass(frozen=True, slots=True)
 class TextModel:
-    """A text model. Rates are pico-USD per token: input, cached input, output."""
+    """A text model. Rates are pico-USD per token: input, cached input, output.
+
+    `caching` is that of input written to the cache; None for a model that charges nothing for it, and does not tell.
+    Such as charge for it charge twice for input, and half more for output, where more than `LONG` tokens are read.
+    """
 
     id: str
     rates: tuple[int, int, int]
+    caching: int | None = None
 
 
 TEXT_MODELS: Mapping[str, TextModel] = {
     "gpt-5.2": TextModel("gpt-5.2", (1_750_000, 175_000, 14_000_000)),
     "gpt-5-mini": TextModel("gpt-5-mini", (250_000, 25_000, 2_000_000)),
+    "gpt-5.6-sol": TextModel("gpt-5.6-sol", (5_000_000, 500_000, 30_000_000), caching=6_250_000),
 }
 """What these cost is the simulation's own; the vendor's page is not at hand."""
 
 
 @dataclass(frozen=True, slots=True)
 class TextTokens:
-    """Tokens of the text model; `read` includes those that were cached."""
+    """Tokens of the text model; `read` includes those that were cached, and those `put` into the cache."""
 
     read: int
     cached: int
     written: int
+    put: int = 0
 
     def pico_usd(self, model: TextModel) -> int:
         """What they cost."""
         fresh, cached, written = model.rates
-        return (self.read - self.cached) * fresh + self.cached * cached + self.written * written
+        paid_in = (self.read - self.cached - self.put) * fresh + self.cached * cached + self.put * (model.caching or 0)
+        if model.caching is not None and self.read > LONG:
+            return paid_in * 2 + self.written * written * 3 // 2
+        return paid_in + self.written * written
 
     def as_usage(self) -> dict[str, object]:
         """Return the answer's `usage`."""
         return {
             "input_tokens": self.read,
-            "input_tokens_details": {"cached_tokens": self.cached},
+            "input_tokens_details": {"cached_tokens": self.cached, "cache_write_tokens": self.put},
             "output_tokens": self.written,
             "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": self.read + self.written,
@@ -103,14 +115,16 @@ class Talk:
         calls = len(self.jobs) if whole else 0
         cached = self.known * calls
         read = self.known * (calls + 1) + _WORDS_PER_CALL * calls * (calls + 1) // 2
-        return TextTokens(read, cached, self.written if whole else _LAST_WORDS)
+        put = 0 if self.model.caching is None else self.known
+        return TextTokens(read, cached, self.written if whole else _LAST_WORDS, put)
 
     def document(self) -> dict[str, object]:
         """Return the response as the API shows it."""
         fields = self.fields
         ended = self.status in {"completed", "cancelled", "incomplete"}
         usage = self.spent(whole=self.status != "cancelled").as_usage() if ended else None
-        tool = {"image_gen": self.tokens.as_usage(details=True)} if self.output and ended else None
+        drawn = {"image_gen": self.tokens.as_usage(details=True), "web_search": {"num_requests": 0}}
+        tool = drawn if self.output and ended else None
         if self.spoiled in {"no_usage", "no_tool_usage"}:
             usage, tool = (None if self.spoiled == "no_usage" else usage), None
         return {

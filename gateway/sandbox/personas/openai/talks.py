@@ -35,7 +35,7 @@ from gateway.sandbox.personas.openai.talk_work import (
     image_item,
     message_item,
 )
-from gateway.sandbox.personas.openai.validation import EDIT, GENERATE, ImageJob, validate
+from gateway.sandbox.personas.openai.validation import EDIT, GENERATE, MAX_PROMPT_CHARS, ImageJob, validate
 from gateway.sandbox.pictures import Picture
 from gateway.sandbox.world import World
 
@@ -43,6 +43,7 @@ RESPOND = "respond"
 """What faults and the bill call it."""
 _DEFAULT_MODEL = "gpt-image-2"
 _OF_THE_IMAGE = ("size", "quality", "background", "output_format", "output_compression", "moderation")
+_UNKNOWN = frozenset({"zero_usage", "garbage_usage", "wrong_count", "pad"})
 _UNFETCHED = (1024, 1024)
 
 
@@ -81,36 +82,37 @@ class OpenAIWithTalks(OpenAIWithBatches):
             raise errors.moderation_blocked(arrival.request, "input", ["violence"])
         stream = fields.flag(submission.fields, "stream")
         name = talk.jobs[0].model.id if talk.jobs else talk.model.id
-        fault = self._world.faults.take(self.provider, Subject(RESPOND, name, talk.text, stream))
+        fault = self._world.faults.take(self.provider, Subject(RESPOND, name, talk.text, stream, unknown=_UNKNOWN))
         arrival.fault = fault.name if fault else None
         return await self._answer(request, talk, fault, stream=stream)
 
     async def _answer(self, request: Request, talk: Talk, fault: Fault | None, *, stream: bool) -> Response:
-        if fault and fault.name == "status":
-            wanted = fault.parameters
-            raise errors.ApiError(
-                wanted["status"], wanted["message"], kind=wanted["type"], code=wanted["code"], headers=wanted["headers"]
-            )
+        headers = self._headers(request)
+        arrival: Arrival = request.state.arrival
+        if fault and fault.name in {"moderation", "html", "garbage"}:
+            await self._finish(talk, arrival, fault)  # for what it charges
+        model = talk.jobs[0].model if talk.jobs else MODELS[_DEFAULT_MODEL]
+        if fault and (instead := self._instead_of_work(request, model, fault, lambda: None)):
+            return instead
         if fault and fault.name == "slow":
             await asyncio.sleep(fault.parameters["seconds"])
         talk.spoiled = fault.name if fault else None
-        headers = self._headers(request)
         self._talks[talk.id] = talk
-        arrival: Arrival = request.state.arrival
         if talk.fields.get("background") and not stream:
             talk.status = "queued"
             self._running[talk.id] = asyncio.create_task(self._later(talk, arrival, fault))
-            return PlainJSON(talk.document(), headers=headers)
+            return self._delivered(talk, headers, fault)
         await asyncio.sleep(self._world.options.latency)
         chunks = await self._finish(talk, arrival, fault)
         if not stream:
-            if fault and fault.name == "garbage":
-                return Delivery([b'{"id": "resp'], media_type="application/json", headers=headers)
-            body = PlainJSON(talk.document()).body
-            return Delivery([bytes(body)], media_type="application/json", headers=headers, fault=fault)
+            return self._delivered(talk, headers, fault)
         if fault and fault.name == "truncated_stream":
             chunks = chunks[:-1]
         return Delivery([*chunks, b""], media_type="text/event-stream", headers=headers, fault=fault)
+
+    def _delivered(self, talk: Talk, headers: dict[str, str], fault: Fault | None) -> Response:
+        body = bytes(PlainJSON(talk.document()).body)
+        return Delivery([body], media_type="application/json", headers=headers, fault=fault)
 
     async def _later(self, talk: Talk, arrival: Arrival, fault: Fault | None) -> None:
         seconds = self._world.options.work_seconds
@@ -260,7 +262,8 @@ def _jobs(given: Mapping[str, Any], text: str, images: Sequence[InputImage]) -> 
     wanted = {name: tool[name] for name in _OF_THE_IMAGE if tool.get(name) is not None}
     model = tool.get("model") or _DEFAULT_MODEL
     partial = {"stream": True, "partial_images": tool.get("partial_images") or 0} if given.get("stream") else {}
-    submission = Submission({"model": model, "prompt": text or "an image", **wanted, **partial}, list(images[-16:]))
+    asked = {"model": model, "prompt": text[:MAX_PROMPT_CHARS] or "an image", **wanted, **partial}
+    submission = Submission(asked, list(images[-16:]))
     operation = EDIT if images else GENERATE
     return [validate(submission, operation)] * calls_wanted(text, given.get("max_tool_calls"))
 

@@ -1,0 +1,105 @@
+"""What the admin plane shows of keys, and does with them; the console does the same by the same rules."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from gateway.config.values import NAME
+from gateway.domain.errors import InvalidRequest, NotFound
+from gateway.ledger.keys import LONGEST_GRACE, KeyRecord, Keys, NewKey, UnknownKey
+from gateway.process.app import Application
+from gateway.web.admin import Question, View
+
+LONGEST_LABEL = 100
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyDesk:
+    """Does what it is asked with keys. InvalidRequest, NotFound, LedgerUnavailable."""
+
+    application: Application
+    keys: Keys
+
+    async def create(self, asked: Mapping[str, object]) -> NewKey:
+        """Make a key by `{project, name, job_type}`."""
+        _check_fields(asked, "project", "name", "job_type")
+        project, name, job_type = (_text(asked, field) for field in ("project", "name", "job_type"))
+        if not project:
+            raise InvalidRequest("project is missing: whose money and quotas the key draws on.", param="project")
+        if project not in self.application.policy.projects:
+            raise InvalidRequest(f"Policy has no project {project!r}.", param="project")
+        if len(name) > LONGEST_LABEL or not name.isprintable():
+            raise InvalidRequest(f"name: one line of {LONGEST_LABEL} characters at most.", param="name")
+        if job_type and not NAME.fullmatch(job_type):
+            raise InvalidRequest("job_type cannot be a name in a policy.", param="job_type")
+        return await self.keys.create(project, name=name, job_type=job_type or None)
+
+    async def rotate(self, asked: Mapping[str, object]) -> NewKey:
+        """Make a key in place of one, by `{id, grace}`: the old one ends now, or after so many seconds."""
+        _check_fields(asked, "id", "grace")
+        grace = asked.get("grace", 0)
+        if isinstance(grace, bool) or not isinstance(grace, int | float) or not 0 <= grace <= LONGEST_GRACE:
+            raise InvalidRequest(f"grace must be seconds from 0 to {LONGEST_GRACE:.0f}.", param="grace")
+        return await _known(lambda key_id: self.keys.rotate(key_id, grace=float(grace)), asked)
+
+    async def revoke(self, asked: Mapping[str, object]) -> KeyRecord:
+        """End the key of that `id` at once."""
+        return await _known(self.keys.revoke, asked)
+
+
+def key_views(desk: KeyDesk) -> dict[str, View]:
+    """Return the views by their names under `/admin/`."""
+
+    async def every(_: Mapping[str, str]) -> object:
+        return [record.shown() for record in reversed(await desk.keys.list())]
+
+    return {"keys": every}
+
+
+def key_questions(desk: KeyDesk) -> dict[str, Question]:
+    """Return what is done with keys by a JSON object, by its name under `/admin/`."""
+
+    async def create(asked: Mapping[str, object]) -> object:
+        return told(await desk.create(asked))
+
+    async def rotate(asked: Mapping[str, object]) -> object:
+        return told(await desk.rotate(asked))
+
+    return {"keys": create, "keys/{id}/rotate": rotate}
+
+
+def key_actions(desk: KeyDesk) -> dict[str, View]:
+    """Return what is done with keys by their ids alone, by its name under `/admin/`."""
+
+    async def revoke(query: Mapping[str, str]) -> object:
+        return (await desk.revoke(query)).shown()
+
+    return {"keys/{id}/revoke": revoke}
+
+
+def told(made: NewKey) -> dict[str, str | None]:
+    """Return what is told of a new key, the only time that the key itself is among it."""
+    return {**made.record.shown(), "key": made.secret}
+
+
+async def _known(change: Callable[[str], Awaitable[Result]], asked: Mapping[str, object]) -> Result:
+    try:
+        return await change(_text(asked, "id"))
+    except UnknownKey as error:  # what was given is not repeated: it may be a key in place of its id
+        raise NotFound("There is no key of that id: ids begin with key_, and are listed.", param="id") from error
+
+
+def _check_fields(asked: Mapping[str, object], *known: str) -> None:
+    if unknown := sorted(asked.keys() - set(known)):
+        raise InvalidRequest(f"Unknown field {unknown[0]!r}; known are {', '.join(known)}.", param=unknown[0])
+
+
+def _text(asked: Mapping[str, object], name: str) -> str:
+    value = asked.get(name) or ""
+    if not isinstance(value, str):
+        raise InvalidRequest(f"{name} must be text.", param=name, code="invalid_type")
+    return value
