@@ -45,14 +45,16 @@ def test_a_response_is_settled_by_the_rows_it_was_held_on(now: Any) -> None:
 
 
 def test_terms_of_an_older_version_are_read() -> None:
-    """It kept the dates of the rows, and three rates of the text model."""
-    terms = terms_of(1, of_conversation(), Fraction(1))
-    text = [*terms["text"], 50, 5, 300]  # type: ignore[misc]  # a list, as JSON has it
-    older = {name: value for name, value in terms.items() if name not in ("rows", "rates")} | {"text": text}
+    """It kept the dates of the rows, and three rates of the text model: they are kept still, for it to read."""
+    quote = of_conversation()
+    assert quote.text is not None
+    rates, terms = quote.text.price.rates, terms_of(1, quote, Fraction(1))
+    older = {name: value for name, value in terms.items() if name not in ("rows", "rates")}
     found = quote_of(older, policy(route("main")))
     assert found is not None
     assert found.text is not None
-    assert (found.route_price, found.text.price.rates) == (OLD, TextRates(50, 5, 50, 300))
+    known = TextRates(rates.text_in, rates.text_in_cached, rates.text_in, rates.text_out)
+    assert (found.route_price, found.text.price.rates) == (OLD, known)
     assert quote_of(older, policy(route("main", replace(GPT_IMAGE_2, prices=(LATER,))))) is None
 
 

@@ -59,7 +59,7 @@ def terms_of(attempt: int, quote: Quote, multiplier: Fraction) -> dict[str, obje
     """Return what settling a quote's call later takes, as JSON values."""
     text, job = quote.text, quote.job
     assert text is not None
-    price = text.price
+    price, rates = text.price, text.price.rates
     return {
         "attempt": attempt,
         "route": quote.route.name,
@@ -67,8 +67,8 @@ def terms_of(attempt: int, quote: Quote, multiplier: Fraction) -> dict[str, obje
         "job": [job.n, job.size, job.quality, job.references, job.mask, job.partial_images, job.prompt_bytes],
         "prices": [quote.official_price.valid_from.isoformat(), quote.route_price.valid_from.isoformat()],
         "rows": records_of(quote.official_price, quote.route_price),
-        "text": [text.model, text.most_in, text.most_out],
-        "rates": [astuple(price.rates), price.above, price.long and astuple(price.long)],
+        "text": [text.model, text.most_in, text.most_out, rates.text_in, rates.text_in_cached, rates.text_out],
+        "rates": [astuple(rates), price.above, price.long and astuple(price.long)],
         "worst": [quote.worst.official, quote.worst.route, quote.worst.internal],
         "multiplier": str(multiplier),
         "since": time.time(),
@@ -104,7 +104,7 @@ def quote_of(terms: Mapping[str, Any], policy: Policy) -> Quote | None:
 
 
 def _text_price(told: Sequence[Any] | None, older: Sequence[int]) -> TextPrice:
-    """The text model's prices; `older` are those of a version that knew one price of what is read, and of the cache."""
+    """The text model's prices; `older` is all that a version knew which had one price for what is read."""
     if told is None:
         text_in, cached, text_out = older
         return TextPrice(date.min, "", TextRates(text_in, cached, text_in, text_out))
