@@ -38,7 +38,7 @@ class Program(click.Group):
         """Find the command; a variable that nothing reads is told on stderr before it begins."""
         found = super().resolve_command(context, args)
         if not context.resilient_parsing:
-            for line in unread(self, found[0], os.environ):
+            for line in unread(self, os.environ):
                 click.echo(f"image-gateway: {line} (warning)", err=True)
         return found
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.cli.main import main
-from gateway.cli.variables import unread
+from gateway.cli.variables import PLAIN, PREFIX, read_by, unread
 from tests.cli.command import run
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +28,7 @@ def test_a_misspelt_variable_is_told_with_the_one_that_was_meant(name: str, near
     """Whatever reads it: the command that runs, another one, or no option at all."""
     line = f"nothing reads the variable IMAGE_GATEWAY_{name} (did you mean IMAGE_GATEWAY_{near}?)"
 
-    assert unread(main, "serve", {f"IMAGE_GATEWAY_{name}": "x", "IMAGE_GATEWAY_STORE": "x", "PATH": "x"}) == [line]
+    assert unread(main, {f"IMAGE_GATEWAY_{name}": "x", "IMAGE_GATEWAY_STORE": "x", "PATH": "x"}) == [line]
 
 
 def test_every_variable_that_the_program_names_is_known() -> None:
@@ -38,7 +38,16 @@ def test_every_variable_that_the_program_names_is_known() -> None:
     names = set(re.findall(r"\b(?<!_)IMAGE_GATEWAY_(?!INTERNAL_)[A-Z_]*[A-Z]\b", text))
 
     assert {"IMAGE_GATEWAY_STORE", "IMAGE_GATEWAY_FAILPOINT"} < names
-    assert unread(main, None, dict.fromkeys(names, "x")) == []
+    assert unread(main, dict.fromkeys(names, "x")) == []
+
+
+def test_the_names_without_a_command_are_those_that_are_read() -> None:
+    """Each plain one is read by an option, or where no option is; each that is read is plain or names its command."""
+    named = tuple(f"{PREFIX}{name.upper()}_" for name in main.commands)
+    plain = {name for name in read_by(main) if not name.startswith(named)}
+    elsewhere = {f"{PREFIX}{name}" for name in ("ADMIN_TOKEN", "PEPPER", "FAILPOINT", "SANDBOX_URL")}
+
+    assert plain | elsewhere == PLAIN
 
 
 def test_links_of_a_cluster_are_not_told() -> None:
@@ -55,12 +64,12 @@ def test_links_of_a_cluster_are_not_told() -> None:
         "VALKEY_PORT": "tcp://10.0.0.2:6379",
     }
 
-    assert unread(main, "serve", {f"IMAGE_GATEWAY_{name}": value for name, value in links.items()}) == []
+    assert unread(main, {f"IMAGE_GATEWAY_{name}": value for name, value in links.items()}) == []
 
 
 def test_a_worker_leaves_it_to_its_supervisor() -> None:
     """Else each process of `serve --workers` would tell it again."""
-    assert unread(main, "serve", {"IMAGE_GATEWAY_INTERNAL_ROLE": "data", "IMAGE_GATEWAY_STORE_URL": "x"}) == []
+    assert unread(main, {"IMAGE_GATEWAY_INTERNAL_ROLE": "data", "IMAGE_GATEWAY_STORE_URL": "x"}) == []
 
 
 def test_a_command_tells_and_goes_on(tmp_path: Path) -> None:
