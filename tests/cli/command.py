@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import click
@@ -73,23 +73,12 @@ class Gate(Proxy):
 async def gated(server: str, directory: Path, text: bytes, count: int) -> AsyncIterator[tuple[Gate, str]]:
     """Yield a gate, and the URL of the store behind it."""
     gate, path = Gate(server, text, count), directory / "gate.sock"
-    serving: set[asyncio.Task[None]] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        serving.add(task)
-        with suppress(asyncio.CancelledError):
-            await gate._serve(reader, writer)
-
-    listener = await asyncio.start_unix_server(serve, path)
+    listener = await asyncio.start_unix_server(gate.accept, path)
     try:
         yield gate, f"unix://{path}"
     finally:
+        await gate.aclose()
         listener.close()
-        for task in serving:
-            task.cancel()
-        await asyncio.gather(*serving, return_exceptions=True)
 
 
 @contextmanager

@@ -13,12 +13,14 @@ import pytest
 
 from gateway.domain.settlement import SettleResult
 from gateway.domain.task import TaskOrder, TaskStatus, request_of, task_of
+from gateway.ledger import script
 from gateway.ledger.audit import audit
 from gateway.ledger.callbacks import RedisCallbacks
 from gateway.ledger.contact import Contact
 from gateway.ledger.errors import LedgerRefused
 from gateway.ledger.names import Names
 from gateway.ledger.redis_ledger import RedisLedger
+from gateway.ledger.script import Script
 from gateway.ledger.store import Store
 from gateway.ledger.tasks import LOOKED_AT, RedisTasks
 from gateway.ports import LedgerUnavailable
@@ -538,6 +540,8 @@ async def wire(server: str, tmp_path: Path) -> AsyncIterator[tuple[Proxy, Store]
     """Connections through a proxy that can swallow what comes back, or never pass on what goes out."""
     async with proxied(server, tmp_path) as (proxy, url):
         store = Store(url, deadline=0.5)
+        for each in (each for each in vars(script).values() if isinstance(each, Script)):
+            await store.execute("SCRIPT", "LOAD", each.source)  # a lost reply must be of the command, not that it lacks
         yield proxy, store
         proxy.through.set()
         await store.aclose()
