@@ -83,7 +83,7 @@ def taken_over(noted: dict[int, Any]) -> tuple[Quote, Fraction]:
     facts = {"route": "main", "price_from": OLD.valid_from.isoformat(), "worst": worst}
     found = past(record, {"attempts": [{"attempt": 2, "state": "sent", "facts": facts}]})
     assert found is not None
-    admitted = found.narrowed(admitted)
+    admitted = found.carried_on(admitted)
     resumed = found.resumed(admitted, TODAY)
     assert resumed is not None
     assert resumed.quote.worst == HELD

@@ -66,8 +66,8 @@ class Past:
     def _called(self) -> list[Attempt]:
         return [attempt for attempt in self.attempts if attempt["state"] in ("sent", "settled", "presumed")]
 
-    def narrowed(self, admitted: Admitted) -> Admitted:
-        """Return the request with the routes that are left after an unknown outcome; raises the error if none are.
+    def carried_on(self, admitted: Admitted) -> Admitted:
+        """Return the request as it goes on: by what routes an unknown outcome left; raises the error if it left none.
 
         A call that is to be followed has the multiplier by which it was held.
         """

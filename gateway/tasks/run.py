@@ -194,7 +194,7 @@ class TaskRun:
                 if before is None or not before.follow:
                     raise
                 admitted = before.admitted(exchange, caller, setup.policy, body, self._shop.means.today())
-            admitted = before.narrowed(admitted) if before is not None else admitted
+            admitted = before.carried_on(admitted) if before is not None else admitted
             follows = before is not None and before.follow
             admitted = by_batch(admitted, order.max_wait, order.not_after, under_way=follows)
             admitted = admitted if follows else within(admitted, order.most)

@@ -49,8 +49,8 @@ def create_app(
         _post("/v1/hints/{token}", HintEndpoint(gateway.hint)),
         _get("/openapi.json", endpoint(DATA, lambda: routes)),
     ]
-    routes += [_post(f"{prefix}/images/variations", images.variations) for prefix in (deployment, _DEPLOYMENTS)]
-    for prefix in ("/v1", "", f"{_DEPLOYMENTS}/v1"):
+    routes.append(_post(f"{deployment}/images/variations", images.variations))
+    for prefix in ("/v1", "", f"{_DEPLOYMENTS}/v1", _DEPLOYMENTS):
         routes += [
             _post(f"{prefix}/images/generations", images.generations),
             _post(f"{prefix}/images/edits", images.edits),

@@ -145,6 +145,7 @@ def test_azure_client(stack: Stack) -> None:
         edited = client.images.edit(image=picture(), prompt="by deployment", model="gpt-image-2", quality="low")
         with pytest.raises(NotFoundError) as refused:
             client.images.generate(prompt="by deployment", model="no-such-deployment")
+        assert client.models.retrieve("gpt-image-2").id in [model.id for model in client.models.list()]
     assert decoded((made.data or [])[0].b64_json).size
     assert decoded((edited.data or [])[0].b64_json).size
     assert refused.value.code == "model_not_found"
