@@ -6,8 +6,10 @@ what no price here tells is refused, and bounds are put into the request, so tha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import attrgetter
 
 from gateway.domain import pricing
 from gateway.domain.accounts import refused, shared
@@ -63,14 +65,15 @@ def converse(asked: Asked, body: ResponsesBody, previous: Remembered | None) -> 
     job = asked.job
     job_type, rules = _serving(asked, body)
     terms = _terms(asked, body, rules, given, goes_on=previous is not None)
-    ranked = decide(asked, job_type)
+    ranked = decide(replace(asked, wishes=replace(asked.wishes, max_cost=None)), job_type)  # the whole is held to it
     accounts = rules.providers if previous is None else (previous.provider,)
     if given.files:
         others = shared(asked.policy, asked.project)
         accounts = tuple(name for name in accounts if name not in others)
         if not accounts:
             raise refused(given.files[0])
-    quotes = [_whole(quote, terms, asked) for quote in ranked.quotes if quote.route.provider.name in accounts]
+    there = _left(ranked.quotes, lambda quote: quote.route.provider.name in accounts)
+    quotes = [_whole(quote, terms, asked) for quote in there]
     if not quotes:
         message = f"No route of job type {job_type.name!r} that can do this is at the account of this conversation."
         raise UnsupportedByEveryRoute(message, param="previous_response_id" if previous else "tools")
@@ -202,7 +205,7 @@ def _whole(quote: Quote, terms: _Terms, asked: Asked) -> Quote:
 def _affordable(quotes: Sequence[Quote], asked: Asked) -> list[Quote]:
     """Return the quotes within the client's own maximum; the error if there are none."""
     limit = asked.wishes.max_cost
-    kept = [quote for quote in quotes if limit is None or quote.worst.route <= limit]
+    kept = _left(quotes, lambda quote: limit is None or quote.worst.route <= limit)
     if not kept:
         least = min(quote.worst.route for quote in quotes)
         raise BudgetExceeded(
@@ -212,3 +215,15 @@ def _affordable(quotes: Sequence[Quote], asked: Asked) -> list[Quote]:
             param="X-Gateway-Max-Cost",
         )
     return kept
+
+
+def _left(quotes: Sequence[Quote], stays: Callable[[Quote], bool]) -> list[Quote]:
+    """Return those that stay; where none of a rung does, the next one serves in its range of budget use as well."""
+    left: list[Quote] = []
+    start: int | None = None
+    for pressure, rung in groupby(quotes, key=attrgetter("pressure")):
+        start = pressure.at_least if start is None else start
+        if staying := [quote for quote in rung if stays(quote)]:
+            left += [replace(quote, pressure=replace(pressure, at_least=start)) for quote in staying]
+            start = None
+    return left

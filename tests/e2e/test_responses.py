@@ -55,12 +55,17 @@ job_types:
     defaults: {quality: low, size: 1024x1024}
     allow: {quality: [low, medium]}
     responses: {provider: main, models: [gpt-5.2, gpt-5.6-sol], max_images: 3, max_output_tokens: 2000}
+  hero:
+    routes: [main/gpt-image-2]
+    defaults: {quality: high, size: 1024x1024}
+    degrade: [{budget_used: 50%%, set: {quality: low}}]
+    responses: {provider: main, models: [gpt-5-mini], max_images: 1, max_output_tokens: 500}
   talk:
     routes: [closed/gpt-image-2, main/gpt-image-2]
     responses: {provider: [closed, main], models: [gpt-5-mini], max_output_tokens: 500, text_only: true}
 projects:
   team:
-    job_types: [draft, chat, talk]
+    job_types: [draft, chat, hero, talk]
     default_job_type: draft
     budgets: [{window: total, limit: "1000"}]
     chargeback: {multiplier: "1.15"}
@@ -307,6 +312,21 @@ def test_text_alone_where_policy_allows_it(stack: Stack) -> None:
     settled(stack)
     after = booked(stack) - before
     assert (after.route, after.images) == (billed(stack.sandbox), 0)
+
+
+def test_the_clients_own_maximum_is_for_the_whole_response(stack: Stack) -> None:
+    """A picture that is not asked for does not count; what does not fit is told as one sum."""
+    talk = client(stack, job_type="talk").responses
+    made = talk.create(model="gpt-5-mini", input="hello", extra_headers={"X-Gateway-Max-Cost": "0.002"})
+    assert made.output_text == "Let us talk."
+    raw = client(stack, job_type="hero").responses.with_raw_response.create(
+        **ask(model="gpt-5-mini"), extra_headers={"X-Gateway-Max-Cost": "0.15"}
+    )
+    assert raw.headers["X-Gateway-Degraded"] == "quality=low"
+    assert stack.sandbox.requests()[-1]["fields"]["tools"][0]["quality"] == "low"
+    with pytest.raises(openai.APIStatusError, match="The response may cost") as refused:
+        client(stack).responses.create(**ask(), extra_headers={"X-Gateway-Max-Cost": "0.000001"})
+    assert (refused.value.status_code, refused.value.code) == (402, "max_cost_exceeded")
 
 
 @pytest.mark.parametrize("fault", ["lost_response", "half_body", "garbage"])
