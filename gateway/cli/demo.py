@@ -18,11 +18,11 @@ import uvloop
 from gateway.cli.options import (
     DEFAULT_REALM,
     EMBEDDED,
-    default_data,
+    demo_data,
     example,
     listen_options,
     log_level_option,
-    store_options,
+    store_options_at,
 )
 from gateway.cli.running import address, clear_errors, hidden, read_policy
 from gateway.config.shipped import shipped_policies
@@ -74,7 +74,7 @@ Ctrl-C stops it."""
     envvar="IMAGE_GATEWAY_SANDBOX_PORT",
     help="The simulated providers.",
 )
-@store_options
+@store_options_at(demo_data, "the demo's own, beside a gateway's")
 @log_level_option("warning")
 def demo(
     host: str, port: int, admin_port: int, sandbox_port: int, store: str, data: Path, realm: str, log_level: str
@@ -138,7 +138,7 @@ def _spend_command(store: str, data: Path, realm: str) -> str:
     words = [_own_name(), "spend"]
     if store != EMBEDDED:
         words += ["--store", store]
-    elif data != default_data():
+    else:
         words += ["--data", str(data)]
     if realm != DEFAULT_REALM:
         words += ["--realm", realm]

@@ -66,6 +66,11 @@ def default_data() -> Path:
     return Path(base) / "image-gateway"
 
 
+def demo_data() -> Path:
+    """Where the demo's lies unless said otherwise: beside it, for what was played with is nobody's money."""
+    return default_data().with_name("image-gateway-demo")
+
+
 def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
     """Apply several options as one decorator, the first on top of the help text."""
 
@@ -108,6 +113,36 @@ def filled(_context: click.Context, _option: click.Parameter, value: str) -> str
     return value
 
 
+def store_options_at(data: Callable[[], Path], shown: str) -> Callable[[Command], Command]:
+    """Return `--store`, `--data` and `--realm`, with where data lies by default and how help tells it."""
+    return together(
+        click.option(
+            "--store",
+            default=EMBEDDED,
+            show_default=True,
+            envvar="IMAGE_GATEWAY_STORE",
+            metavar="URL",
+            help="redis://, rediss://, redis+sentinel://, redis+cluster://, unix://, or embedded: (our own, in --data).",
+        ),
+        click.option(
+            "--data",
+            default=data,
+            show_default=shown,
+            envvar="IMAGE_GATEWAY_DATA",
+            type=_Folder(file_okay=False, path_type=Path),
+            help="Directory for the embedded store and the key pepper.",
+        ),
+        click.option(
+            "--realm",
+            default=DEFAULT_REALM,
+            show_default=True,
+            envvar="IMAGE_GATEWAY_REALM",
+            callback=_realm,
+            help="Name under which all keys lie in the store; gateways that share money share a realm.",
+        ),
+    )
+
+
 policy_option = click.option(
     "--policy",
     required=True,
@@ -115,32 +150,7 @@ policy_option = click.option(
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Directory of policy YAML files.",
 )
-store_options = together(
-    click.option(
-        "--store",
-        default=EMBEDDED,
-        show_default=True,
-        envvar="IMAGE_GATEWAY_STORE",
-        metavar="URL",
-        help="redis://…, rediss://…, unix://…, or embedded: (a Valkey server of our own in the data directory).",
-    ),
-    click.option(
-        "--data",
-        default=default_data,
-        show_default="the user's data directory",
-        envvar="IMAGE_GATEWAY_DATA",
-        type=_Folder(file_okay=False, path_type=Path),
-        help="Directory for the embedded store and the key pepper.",
-    ),
-    click.option(
-        "--realm",
-        default=DEFAULT_REALM,
-        show_default=True,
-        envvar="IMAGE_GATEWAY_REALM",
-        callback=_realm,
-        help="Name under which all keys lie in the store; gateways that share money share a realm.",
-    ),
-)
+store_options = store_options_at(default_data, "the user's data directory")
 listen_options = together(
     click.option("--host", default="127.0.0.1", show_default=True, envvar="IMAGE_GATEWAY_HOST", help="Data plane."),
     click.option(

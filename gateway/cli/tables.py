@@ -9,16 +9,21 @@ from rich.measure import Measurement
 from rich.table import Table
 
 
+def _console(width: int | None = None) -> Console:
+    """One that shows names, and what others sent, as they are: neither `[red]` nor `:art:` means anything there."""
+    return Console(width=width, markup=False, emoji=False)
+
+
 def show(table: Table) -> None:
     """Print a table at its full width: a figure or a name cut off is worse than a line that wraps."""
-    console = Console()
+    console = _console()
     wide = Measurement.get(console, console.options.update(max_width=1000), table).maximum
-    Console(width=max(console.width, wide)).print(table)
+    _console(max(console.width, wide)).print(table)
 
 
 def show_fitted(table: Table) -> None:
     """Print a table no wider than the terminal, wrapping its cells; at its full width where there is no terminal."""
     for column in table.columns:
         column.overflow = "fold"
-    console = Console()
+    console = _console()
     console.print(table) if console.is_terminal or "COLUMNS" in os.environ else show(table)

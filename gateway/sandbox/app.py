@@ -7,7 +7,7 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp
 
 from gateway.sandbox.arrivals import Recorder
-from gateway.sandbox.control import control_routes
+from gateway.sandbox.control import control_routes, nowhere
 from gateway.sandbox.options import SandboxOptions
 from gateway.sandbox.personas.azure.persona import AZURE
 from gateway.sandbox.personas.bfl.persona import BFL
@@ -31,4 +31,5 @@ def create_sandbox(options: SandboxOptions | None = None) -> ASGIApp:
     mounts = [
         Mount(persona.prefix, app=Recorder(persona.build(world), persona.name, world.arrivals)) for persona in PERSONAS
     ]
-    return Starlette(routes=[*control_routes(world, PERSONAS), *mounts])
+    routes = [*control_routes(world, PERSONAS), *mounts]
+    return Starlette(routes=routes, exception_handlers={404: nowhere(PERSONAS)})

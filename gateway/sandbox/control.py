@@ -41,6 +41,16 @@ def control_routes(world: World, personas: Sequence[Persona]) -> list[Route]:
     ]
 
 
+def nowhere(personas: Sequence[Persona]) -> Callable[[Request, Exception], Response]:
+    """Return what answers for paths at which nothing is: mostly a base URL that lacks its provider."""
+    prefixes = ", ".join(f"{persona.prefix}{persona.api}" for persona in personas)
+
+    def refuse(request: Request, _: Exception) -> Response:
+        return _refused(404, f"Nothing is at {request.url.path}. Providers are at {prefixes}; GET / tells more.")
+
+    return refuse
+
+
 def _about(personas: Sequence[Persona]) -> _Endpoint:
     async def about(request: Request) -> Response:
         base = str(request.base_url).rstrip("/")

@@ -12,7 +12,7 @@ from gateway.sandbox.options import SandboxOptions
 from gateway.sandbox.server import running_sandbox
 from tests.e2e.stack import Stack, running_gateway
 
-CLIENTS = Path(__file__).parent / "clients.yaml"
+CLIENTS = Path(__file__).parents[2] / "docs/how-to/clients.yaml"
 
 
 @pytest.fixture(scope="session")

@@ -96,7 +96,10 @@ def left_behind(home: Path) -> list[str]:
 
 
 def test_the_printed_lines_work(demo: Demo) -> None:
-    """The curl line returns an image, metrics and the spend command show what it cost, and the console is there."""
+    """The curl line returns an image, metrics and the spend command show what it cost, and the console is there.
+
+    Where a real gateway's books would lie there is nothing.
+    """
     answer = json.loads(demo.shell(demo.printed(r"^  (curl .*/images/generations .*)$")))
     picture = Image.open(io.BytesIO(base64.b64decode(answer["data"][0]["b64_json"])))
     metrics = demo.shell(demo.printed(r"^  (curl .*/metrics \| grep .*)$"))
@@ -114,6 +117,7 @@ def test_the_printed_lines_work(demo: Demo) -> None:
     assert report["total"]["images"] == 1
     assert float(report["total"]["route_usd"]) == spent["route"] == float(bill["total_usd"]) > 0
     assert report["total"]["route_usd"] in demo.shell(command)
+    assert [each.name for each in (demo.home / ".local/share").iterdir()] == ["image-gateway-demo"]
 
 
 @pytest.mark.parametrize("demo", [["--data", "play money", "--realm", "other"]], indirect=True)

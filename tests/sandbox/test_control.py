@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from openai import AsyncOpenAI, OpenAI
+from openai import AsyncOpenAI, NotFoundError, OpenAI
 
 import gateway.sandbox
 from gateway.sandbox.arrivals import masked
@@ -25,6 +25,13 @@ from gateway.sandbox.server import running_sandbox, serve_sandbox
 from tests.sandbox.conftest import raw
 
 uvloop = pytest.importorskip("uvloop")
+
+
+def test_a_base_url_without_its_provider_is_told(sandbox: Sandbox) -> None:
+    """The error names where providers are."""
+    with OpenAI(base_url=f"{sandbox.url}/v1", api_key=sandbox.api_key) as client, pytest.raises(NotFoundError) as told:
+        client.images.generate(model="gpt-image-2", prompt="a lighthouse")
+    assert "/openai/v1" in str(told.value)
 
 
 @pytest.mark.parametrize("path", ["/", "/sandbox"])
