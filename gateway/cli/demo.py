@@ -9,6 +9,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Awaitable, Callable
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TypeVar
 
@@ -91,7 +92,9 @@ def demo(
             sandbox_url = f"http://{address(sandbox.getsockname())}"
             environ = {"IMAGE_GATEWAY_SANDBOX_URL": sandbox_url, "IMAGE_GATEWAY_SANDBOX_KEY": DEFAULT_KEY}
             policy = read_policy(shipped_policies() / "demo", environ)
-            settings = Settings(data=data, realm=realm, pepper=hidden(VARIABLE), grace=5.0)
+            settings = Settings(
+                data=data, realm=realm, pepper=hidden(VARIABLE), grace=5.0, public_url=_own_url(sockets.data)
+            )
             with store_url(store, data) as url:
                 key = asyncio.run(_with_keys(url, settings, lambda keys: keys.create(PROJECT, name=PROJECT)))
                 words = _welcome(sockets, sandbox_url, key.secret, _spend_command(store, data, realm))
@@ -143,6 +146,13 @@ def _spend_command(store: str, data: Path, realm: str) -> str:
     if realm != DEFAULT_REALM:
         words += ["--realm", realm]
     return shlex.join(words)
+
+
+def _own_url(data: socket.socket | None) -> str | None:
+    """Where clients of this machine alone reach it, so that links to images serve as input as well."""
+    assert data
+    name = data.getsockname()
+    return f"http://{address(name)}" if ip_address(name[0]).is_loopback else None
 
 
 def _own_name() -> str:

@@ -128,6 +128,15 @@ def test_the_printed_lines_name_the_store_in_use(demo: Demo) -> None:
     assert report["total"]["images"] == 1
 
 
+def test_a_link_is_an_input_image(demo: Demo) -> None:
+    """What was made is edited by its link, as it came in the answer."""
+    base, key = demo.printed(r"base URL +(\S+)"), demo.printed(r"API key +(\S+)")
+    with OpenAI(base_url=base, api_key=key, max_retries=0) as client:
+        made = client.images.generate(prompt="a red bicycle", quality="low", response_format="url")
+        edit = {"prompt": "a blue one", "images": [{"image_url": (made.data or [])[0].url}], "quality": "low"}
+        assert client.post("/images/edits", body=edit, cast_to=dict[str, object])["data"]
+
+
 def test_a_client_library_is_pointed_at_it(demo: Demo) -> None:
     """Base URL and key as printed are all that the OpenAI SDK needs; the record tells the cost."""
     base, key = demo.printed(r"base URL +(\S+)"), demo.printed(r"API key +(\S+)")
