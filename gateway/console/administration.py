@@ -94,12 +94,11 @@ class Administration:
         return [task_id for _, task_id, _ in await numbered(lately, MOST_TASKS)]
 
     async def all_keys(self, _: Mapping[str, str]) -> dict[str, object]:
-        """Return every key ever made, newest first; the keys themselves are not known."""
+        """Return every key ever made, newest first, and each project's job types; the keys are not known."""
         records = await self.keys.keys.list()
         return {
             "keys": [_shown(each) for each in reversed(records)],
-            "projects": sorted(self.scene.policy.projects),
-            "job_types": sorted(self.scene.policy.job_types),
+            "job_types": {name: sorted(each.job_types) for name, each in sorted(self.scene.policy.projects.items())},
         }
 
     def actions(self) -> dict[str, Question]:
@@ -141,7 +140,9 @@ def _pairs(page: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def _text(asked: Mapping[str, object], name: str) -> str:
-    value = asked.get(name) or ""
+    value = asked.get(name)
+    if value is None:
+        return ""
     if not isinstance(value, str):
         raise InvalidRequest(f"{name} must be text.", param=name, code="invalid_type")
     return value

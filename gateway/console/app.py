@@ -80,6 +80,7 @@ class Console:
         }
         return [
             Page("GET", HOME, self._home),
+            *(Page("GET", near, self._to_home) for near in ("/", f"{HOME}/")),
             Page("GET", LOGIN, self._login_page),
             Page("POST", LOGIN, self._login),
             Page("POST", f"{HOME}/logout", self._guarded(self._logout)),
@@ -121,6 +122,10 @@ class Console:
             return
         self._scene.follower.watch()
         await send_file(context, "console.html")
+
+    async def _to_home(self, context: RequestContext) -> None:
+        self._guard.check_page(context)
+        await _redirect(context, HOME)
 
     async def _login_page(self, context: RequestContext) -> None:
         self._guard.check_page(context)

@@ -7,6 +7,7 @@ updates) and the metadata services of clouds.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
@@ -83,14 +84,39 @@ _V6: tuple[tuple[IPv6Network, str], ...] = tuple(
         ("ff00::/8", "multicast"),
     )
 )
+_LOW = 2**32 - 1
 _GLOBAL_V6 = IPv6Network("2000::/3")
 _ISATAP = frozenset({0x00005EFE, 0x02005EFE})
 """The upper half of an interface identifier that ends in an IPv4 address (RFC 5214, 6.1)."""
 
 
+_NAT64_LOCAL = IPv6Network("64:ff9b:1::/48")
+_HOLD_V4 = tuple(map(IPv6Network, ("::ffff:0:0/96", "::ffff:0:0:0/96", "::/96", "64:ff9b::/96")))
+"""Networks whose addresses end in the IPv4 address that is reached by them."""
+
+
+def _ways(address: Address) -> Iterator[Address]:
+    """Yield what is reached by an address: itself without its zone, and each IPv4 address that it may lead to."""
+    if isinstance(address, IPv4Address):
+        yield address
+        return
+    number = int(address)
+    yield IPv6Address(number)
+    if any(address in network for network in _HOLD_V4) or number >> 32 & _LOW in _ISATAP:
+        yield IPv4Address(number & _LOW)
+    if address.sixtofour is not None:
+        yield address.sixtofour
+    if address in _NAT64_LOCAL:  # whose operator chooses how long the prefix is (RFC 6052, 2.2)
+        high, low = number >> 64, number
+        yield IPv4Address((high & 0xFFFF) << 16 | low >> 40 & 0xFFFF)
+        yield IPv4Address((high & 0xFF) << 24 | low >> 32 & 0xFFFFFF)
+        yield IPv4Address(low >> 24 & _LOW)
+        yield IPv4Address(low & _LOW)
+
+
 def forbidden(address: Address) -> str | None:
     """Return the bounded word for why an address is not for strangers' URLs; None if it is global unicast."""
-    if address in _METADATA:
+    if any(each in _METADATA for each in _ways(address)):
         return METADATA
     if isinstance(address, IPv4Address):
         return next((word for network, word in _V4 if address in network), None)

@@ -10,15 +10,20 @@ from gateway.ports import Keyring, LedgerUnavailable
 from gateway.ports.envelope import Envelope
 
 
+def sent_key(headers: Mapping[str, str]) -> str:
+    """Return what the client sent as its key, empty if it sent none."""
+    scheme, _, value = headers.get("authorization", "").partition(" ")
+    key = value.strip() if scheme.lower() == "bearer" else ""
+    return key or headers.get("api-key", "").strip()
+
+
 async def authenticate(headers: Mapping[str, str], keyring: Keyring, envelope: Envelope | None = None) -> Caller:
     """Return who calls, by `Authorization: Bearer` or `api-key`; InvalidApiKey for all that is not a live key.
 
     Unavailable for a key that is not in memory while the store is away: an SDK asks again, where a 401 would end it.
     The envelope takes note of the key's mark, by which the keyring knows who sends the same headers again.
     """
-    scheme, _, value = headers.get("authorization", "").partition(" ")
-    key = value.strip() if scheme.lower() == "bearer" else ""
-    key = key or headers.get("api-key", "").strip()
+    key = sent_key(headers)
     if not key:
         raise InvalidApiKey(
             "You didn't provide an API key. Send it as `Authorization: Bearer igw_…` or `api-key: igw_…`."

@@ -152,7 +152,8 @@ def _named(job: Job, wishes: Wishes, caller: Caller, project: Project) -> str | 
     if by_model is not None:
         return by_model
     if caller.job_type is not None and caller.job_type not in project.job_types:
-        raise Forbidden(f"This key is for job type {caller.job_type!r}, which project {project.name!r} may not use.")
+        message = f"This key is for job type {caller.job_type!r}, which project {project.name!r} may not use"
+        raise Forbidden(f"{message}, only {allowed}.")
     return caller.job_type
 
 

@@ -133,14 +133,14 @@ def _has_unread_body(context: RequestContext) -> bool:
     if context.body_read or context.disconnected:
         return False
     length = context.content_length or 0
-    if "expect" in context.headers and length:
+    if context.head.asks_first and length:
         return True  # nobody can tell whether the body still comes
     return "transfer-encoding" in context.headers or length > _SWALLOWED
 
 
 async def _linger(context: RequestContext) -> None:
     """Throw away what the client still sends, for a while; one that waits for 100 Continue sends nothing."""
-    if "expect" in context.headers:
+    if context.head.asks_first:
         return
     try:
         async with asyncio.timeout(_LINGER_SECONDS):

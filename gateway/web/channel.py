@@ -15,6 +15,7 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from gateway.web.json_alike import Alike
+from gateway.web.open_files import OpenFiles
 
 CLOSE = (b"connection", b"close")
 _RESET, _FLUSH = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
@@ -45,6 +46,7 @@ class Channel(asyncio.Protocol):
 
     transport: asyncio.Transport
     preambles = Preambles()
+    open_files: OpenFiles | None = None
     like: weakref.ref[Alike] | None = None
     """What the last short body was like, as long as that is remembered: connections keep nothing of bodies."""
 
@@ -71,8 +73,11 @@ class Channel(asyncio.Protocol):
         self.transport = transport
         self.server, self.client = get_local_addr(transport), get_remote_addr(transport)
         self.scheme = "https" if is_ssl(transport) else "http"
-        plain = None if is_ssl(transport) else transport.get_extra_info("socket")
-        self._descriptor = None if plain is None else plain.fileno()
+        at_hand = transport.get_extra_info("socket")
+        descriptor = None if at_hand is None else at_hand.fileno()
+        if descriptor is not None and self.open_files is not None:
+            self.open_files.note(descriptor)
+        self._descriptor = None if is_ssl(transport) else descriptor
 
     def write_now(self, data: bytes) -> None:
         """Write past the transport, which would wait for the end of the loop's turn, where nothing waits in it.

@@ -84,8 +84,7 @@ class RequestContext(Turn):
         if length is None:
             self._claims_as_read = "transfer-encoding" in self.headers
         elif length:
-            self.claim(length)
-            self.claimed += length
+            self.claim(self, length)
 
     async def start(self, status: int, headers: Headers) -> None:
         """Send the status line and headers, once the client has caught up."""

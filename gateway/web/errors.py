@@ -9,6 +9,7 @@ from typing import NamedTuple
 from starlette.exceptions import HTTPException
 
 from gateway.domain.errors import GatewayError, InvalidRequest, MethodNotAllowed, NotFound
+from gateway.domain.passing import remedy
 from gateway.ports import Headers
 
 _SHOWN_PATH = 200
@@ -67,7 +68,7 @@ def from_router(refusal: HTTPException, method: str, path: str) -> GatewayError:
     """Return the GatewayError for what the router refused."""
     shown = path if len(path) <= _SHOWN_PATH else f"{path[:_SHOWN_PATH]}…"
     if refusal.status_code == NotFound.status:
-        return NotFound(f"Unknown path: {method} {shown}. Check the base URL and the path for typos.")
+        return NotFound(f"Unknown path: {method} {shown}. {remedy(path)}")
     if refusal.status_code == MethodNotAllowed.status:
         allowed = ", ".join(sorted((refusal.headers or {}).get("Allow", "").split(", ")))
         error: GatewayError = MethodNotAllowed(f"{shown} does not take {method}; it takes {allowed}.")

@@ -14,6 +14,7 @@ from gateway.ports.envelope import ClientHeaders
 Fields = Sequence[tuple[bytes, bytes]]
 
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)[ \t]*\r\n", re.IGNORECASE)
+_CONTINUE = re.compile(r"(?:^|,)[ \t]*100-continue[ \t]*(?:,|$)", re.IGNORECASE)
 _DIGITS = 10
 _LONGEST = 4096
 """Bytes of a head that is remembered: each connection keeps one."""
@@ -49,7 +50,8 @@ class Head:
 def read_head(method: bytes, version: str, target: bytes, fields: Fields, *, keep_alive: bool) -> Head:
     """Return the head of these parts; httptools.HttpParserInvalidURLError if the target is none."""
     url = httptools.parse_url(target)
-    path = url.path.decode("ascii")
+    raw_path = url.path or b"/"  # a URL may name its host alone
+    path = raw_path.decode("ascii")
     headers = ClientHeaders()
     for raw_name, raw_value in fields:
         name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
@@ -59,12 +61,12 @@ def read_head(method: bytes, version: str, target: bytes, fields: Fields, *, kee
         method.decode("ascii"),
         version,
         unquote(path) if "%" in path else path,
-        url.path,
+        raw_path,
         url.query or b"",
         headers,
         None if length is None else int(length),
         keep_alive and version != "1.0",
-        any(name == b"expect" and value.lower() == b"100-continue" for name, value in fields),
+        version != "1.0" and "expect" in headers and _CONTINUE.search(headers["expect"]) is not None,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gateway.domain.budget import Window
+from gateway.domain.budget import View, Window
 from gateway.web.openapi import JSON, PATH, Content, Operation, Plane, Schema, listing, query, ref, text, thing, whole
 
 CONSOLE = "/console"
@@ -30,9 +30,10 @@ _SCHEMAS: Mapping[str, Schema] = {
     },
     "Budgets": listing(
         thing(
-            ["scope", "window", "limit_usd", "used_usd", "held_usd", "left_usd"],
+            ["scope", "window", "view", "limit_usd", "used_usd", "held_usd", "left_usd"],
             scope=text(),
             window=text(),
+            view=text(enum=[str(view) for view in View]),
             limit_usd=_USD,
             used_usd=_USD,
             held_usd=_USD,
@@ -136,7 +137,7 @@ _OPERATIONS: Mapping[tuple[str, str], Operation] = {
 
 def operation_of(method: str, path: str) -> Operation | None:
     """Return what a path does, None for the console's own; LookupError if nobody described it."""
-    if path.startswith(CONSOLE):
+    if path == "/" or path.startswith(CONSOLE):  # the root leads to it
         return None
     if (method, path) not in _OPERATIONS:
         raise LookupError(f"{method} {path} is not described")

@@ -25,6 +25,7 @@ from gateway.web.errors import HeadersTooLarge, RequestTimeout, UriTooLong, answ
 from gateway.web.head import Again, Head, read_head
 from gateway.web.head_rules import check_head
 from gateway.web.limits import HeadLimits
+from gateway.web.open_files import OpenFiles
 
 _FIELD_OVERHEAD = len(": \r\n")
 _OFFERS = {b"upgrade", b"http2-settings"}
@@ -52,6 +53,7 @@ class GuardedProtocol(Channel):
         self._target = b""
         self._fields: list[tuple[bytes, bytes]] = []
         self._in_head = True
+        self._begun = False  # whether some of a message has come, and not its end; blank lines are none of it
         self._head_received = 0
         self._head_parsed = 0
         self._body_received = 0
@@ -95,7 +97,7 @@ class GuardedProtocol(Channel):
         if self._over:
             return
         self._clocks.idle_since = None
-        if not self._in_head or self._head_received or self._turns:
+        if self._begun or self._turns:
             self._parse(data)
         elif self._again is None or (found := self._again.match(data)) is None:
             before = self._newest
@@ -139,6 +141,7 @@ class GuardedProtocol(Channel):
         """Begin counting a head."""
         self._target, self._fields = b"", []
         self._head_parsed = 0
+        self._begun = True
 
     def on_url(self, url: bytes) -> None:
         """Take a piece of the request target; one that is too long is refused."""
@@ -185,7 +188,7 @@ class GuardedProtocol(Channel):
             return
         if self._newest is not None:
             self._newest.end_body()
-        self._in_head, self._head_received = True, 0
+        self._in_head, self._begun, self._head_received = True, False, 0
 
     def _begin(self, head: Head, body: bytes | None = None) -> None:
         """Make a request of a head, and of its body where that is here, and serve it if no other is being served."""
@@ -213,6 +216,8 @@ class GuardedProtocol(Channel):
             self._serve(self._turns[0])
         else:
             self._clocks.rest()
+            if self._begun and self._in_head:
+                self._clocks.watch_head()  # of what came behind the request
 
     def pause_writing(self) -> None:
         """Start the clock for a client that is behind with reading."""
@@ -266,16 +271,18 @@ class GuardedProtocol(Channel):
         return error
 
     def _watch_head(self) -> None:
-        """Keep the clock running exactly while nothing is being served."""
+        """Keep the clock running while a head comes and nothing is being served; blank lines do not start it."""
         if self._turns:
             self._clocks.stop_head()
-        else:
+        elif self._begun:
             self._clocks.watch_head()
+        else:
+            self._clocks.rest()
 
     def _head_timed_out(self) -> None:
         if self.transport.is_closing() or self._turns:
             return
-        if self._in_head and self._head_received:
+        if self._in_head and self._begun:
             self._refuse(RequestTimeout(f"The request's headers took longer than {self.limits.seconds:g} s."))
             self._end()
         else:
@@ -288,4 +295,5 @@ def _headers_too_large(limits: HeadLimits) -> HeadersTooLarge:
 
 def guarded(limits: HeadLimits) -> type[GuardedProtocol]:
     """Return the protocol with other limits."""
-    return type("GuardedProtocol", (GuardedProtocol,), {"limits": limits, "preambles": Preambles()})
+    own = {"limits": limits, "preambles": Preambles(), "open_files": OpenFiles()}
+    return type("GuardedProtocol", (GuardedProtocol,), own)

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.domain.errors import Unavailable
+from gateway.steps.authenticate import sent_key
 from gateway.web.context import RequestContext
-from gateway.web.limits import MIB
+from gateway.web.limits import KIB, MIB
+from gateway.web.turn import Turn
 
 log = logging.getLogger("gateway.web")
 
@@ -37,7 +39,10 @@ class Capacity:
 
     requests: int = 10_000
     bodies: int = 4096 * MIB
-    """Of all request bodies being read or kept for requests in flight, most of them on disk."""
+    """Of all request bodies being read or kept for requests in flight, most of them on disk. One key takes half of it
+    at most, for a length that is announced takes room before anything comes."""
+    small: int = 64 * KIB
+    """Of one body that always has room, so that uploads stand in the way of uploads alone."""
     memory: int = 0
     """Resident in this process; 0 is no bound."""
 
@@ -55,11 +60,13 @@ class Shedding:
         told: Callable[[str], None] = lambda _: None,
         resident: Callable[[], int] = lambda: 0,
     ) -> None:
-        self._capacity = capacity
+        self._capacity, self._small = capacity, capacity.small
         self._told = told
         self._resident = resident
         self.requests = 0
         self.bodies = 0
+        self._by_key: dict[str, int] = {}
+        """Bytes of bodies in flight that are not small."""
         self._look_again = 0.0
         self._short_of_memory = False
         self._log_again = 0.0
@@ -82,14 +89,34 @@ class Shedding:
         """Count it, and its body, no more."""
         self.requests -= 1
         self.bodies -= context.claimed
+        if context.claimed > self._small:
+            key = sent_key(context.headers)
+            self._by_key[key] -= context.claimed
+            if not self._by_key[key]:
+                del self._by_key[key]
 
-    def _claim(self, size: int) -> None:
-        """Make room for so many bytes of a body; one body alone always has it."""
-        if self.bodies and self.bodies + size > self._capacity.bodies:
-            raise self._refused(BODIES)
+    def _claim(self, turn: Turn, size: int) -> None:
+        """Make room for so many more bytes of a body."""
+        whole = turn.claimed + size
+        if whole > self._small:
+            self._claim_large(turn, whole)
         self.bodies += size
+        turn.claimed = whole
 
-    def _refused(self, reason: str) -> Unavailable:
+    def _claim_large(self, turn: Turn, whole: int) -> None:
+        """Make room for a body that is now this large; one body alone always has it."""
+        key, room = sent_key(turn.headers), self._capacity.bodies
+        beside = self._by_key.get(key, 0)
+        if turn.claimed > self._small:
+            beside -= turn.claimed
+        others = self.bodies - turn.claimed
+        if others and others + whole > room:
+            raise self._refused(BODIES)
+        if beside and beside + whole > room // 2:
+            raise self._refused(BODIES, "This key's requests take half of the gateway's room for bodies.")
+        self._by_key[key] = beside + whole
+
+    def _refused(self, reason: str, message: str | None = None) -> Unavailable:
         self._told(reason)
         self._unsaid += 1
         now = time.monotonic()
@@ -98,4 +125,4 @@ class Shedding:
             fields = {"reason": reason, "refused": self._unsaid, "in_flight": self.requests, "body_bytes": self.bodies}
             log.warning("overloaded", extra={"fields": fields})
             self._unsaid = 0
-        return Unavailable(f"The gateway is at {_WORDS[reason]}.", code="overloaded", retry_after=1)
+        return Unavailable(message or f"The gateway is at {_WORDS[reason]}.", code="overloaded", retry_after=1)

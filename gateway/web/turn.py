@@ -27,9 +27,9 @@ class Turn:
     """
 
     __slots__ = (
-        *("_changed", "_channel", "_chunked", "_claims_as_read", "_data", "_spared", "_unsent", "_watched"),
+        *("_bodiless", "_changed", "_channel", "_chunked", "_claims_as_read", "_data", "_spared", "_unsent"),
         *("answer_ended", "answer_started", "asked_first", "body_ended", "body_read", "claim", "claimed"),
-        *("disconnected", "head", "headers", "keep_alive", "length", "received", "request_id", "task"),
+        *("disconnected", "head", "headers", "keep_alive", "length", "received", "request_id", "task", "_watched"),
     )
 
     task: asyncio.Task[None]
@@ -48,14 +48,15 @@ class Turn:
         """Whether all of the request's body has come, or its client is gone."""
         self.body_read = False
         """Whether the request's body was taken to its end."""
-        self.claim: Callable[[int], None] | None = None
-        """Asked for room for so many bytes of the body before they are kept; raises where there is none."""
+        self.claim: Callable[[Turn, int], None] | None = None
+        """Asked for room for so many more bytes of the body before they are kept; raises where there is none."""
         self.claimed = 0
+        """Bytes of it for which there is room."""
         self.length: int | None = None
-        """Of the answer's body in bytes, if its headers name it."""
+        """Of the answer's body in bytes, if its headers name it and it has one."""
         self.answer_started = self.answer_ended = self.disconnected = False
         self._unsent: int | None = 0
-        self._chunked = self._claims_as_read = self._watched = False
+        self._bodiless = self._chunked = self._claims_as_read = self._watched = False
         self._changed: asyncio.Event | None = None
         self._spared: Callable[[], None] | None = None
 
@@ -138,8 +139,7 @@ class Turn:
         if self._channel.reading_paused:
             self._channel.resume_reading()
         if self._claims_as_read and data and self.claim is not None and not self.answer_started:
-            self.claim(len(data))
-            self.claimed += len(data)
+            self.claim(self, len(data))
         return data if isinstance(data, bytes) else bytes(data)
 
     def begin(self, status: int, headers: Headers) -> None:
@@ -176,14 +176,16 @@ class Turn:
             self.keep_alive = False
         elif not self.keep_alive:
             said = b"connection: close\r\n\r\n"
-        has_body = self.head.method != "HEAD"
+        has_body = self.head.method != "HEAD" and status not in _BODILESS
+        self._bodiless = not has_body
         if length is not None:
-            self.length = self._unsent = length
+            self._unsent = length
+            self.length = None if status in _BODILESS else length  # of a 304 it is that of another answer
             if has_body and whole is not None and len(whole) == length:
                 channel.write_now(b"".join((preamble, lines, said, whole)))
                 self._end()
                 return
-        elif has_body and status not in _BODILESS:
+        elif has_body:
             if self.head.version == "1.0":  # which knows no chunks: the connection's end is the body's
                 self._unsent = None
                 channel.reset_on_close(yes=True)
@@ -196,7 +198,7 @@ class Turn:
         if self.disconnected:
             self.answer_ended = not more
             return
-        if self.head.method != "HEAD":
+        if not self._bodiless:
             self._put(chunk, more=more)
         if not more:
             self._end()

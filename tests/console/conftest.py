@@ -52,6 +52,9 @@ projects:
   thrifty:
     job_types: [draft]
     budgets: [{window: month, limit: "0.70"}]
+  passing:
+    job_types: [draft]
+    passthrough: {provider: main, paths: [/v1/files], price_per_request: "0.01"}
 budgets: [{window: month, limit: "5000"}]
 """
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 from collections.abc import Iterator
 
 import pytest
@@ -41,6 +42,16 @@ def test_one_who_guesses_locks_nobody_out(proxied: Stack) -> None:
     assert log_in(proxied, "wrong", "192.0.2.2").status == 401
     assert log_in(proxied, TOKEN, "192.0.2.2").status == 204
     assert log_in(proxied, TOKEN, "192.0.2.1").status == 204
+
+
+def test_who_only_knows_the_port_is_led_there(proxied: Stack) -> None:
+    """The root of the admin plane and the console's path with a slash lead to the console."""
+    for path in ("/", "/console/"):
+        connection = http.client.HTTPConnection("127.0.0.1", proxied.admin_port, timeout=30)
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        assert (answer.status, answer.headers["location"]) == (303, "/console")
+        connection.close()
 
 
 def test_a_token_may_have_any_letters(proxied: Stack) -> None:

@@ -253,6 +253,70 @@ def test_a_key_is_found_among_many(seen: Look, stack: Stack) -> None:
     seen.shows("copy it by hand")
 
 
+def test_a_new_key_is_for_the_project_that_was_chosen(seen: Look, stack: Stack) -> None:
+    """A policy that changes meanwhile changes no choice; where it takes the project away there is none."""
+    rules = stack.policy / "policy.yaml"
+    good = rules.read_text()
+
+    def offers(name: str, project: str) -> bool:
+        seen.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        return project in seen.page.locator(f"#key-{name} option").all_inner_texts()
+
+    def chosen(name: str) -> object:
+        return seen.page.eval_on_selector(f"#key-{name}", "select => select.value")
+
+    seen.go("overview")
+    seen.go("keys")
+    seen.page.select_option("#key-project", "thrifty")
+    assert seen.page.locator("#key-job-type option").all_inner_texts() == ["none", "draft"]
+    seen.page.select_option("#key-job-type", "draft")
+    try:
+        rules.write_text(good.replace("  thrifty:\n", "  aaa:\n    job_types: [draft]\n  thrifty:\n"))
+        wait_until(lambda: offers("project", "aaa"), 30, "the project that was added")
+        assert (chosen("project"), chosen("job-type")) == ("thrifty", "draft")
+        rules.write_text(good.replace("  thrifty:\n", "  frugal:\n"))
+        wait_until(lambda: offers("project", "frugal"), 30, "the project with another name")
+        assert (chosen("project"), chosen("job-type")) == ("", "")
+        seen.page.click("text=Create key")
+        assert seen.page.locator("#secret").count() == 0
+    finally:
+        rules.write_text(good)
+    wait_until(lambda: offers("project", "thrifty"), 30, "the policy as it was")
+
+
+def test_a_request_that_was_passed_through_says_what_it_was(seen: Look, stack: Stack) -> None:
+    """It asked for no picture: its method is told, and neither size nor number."""
+    passed = stack.get("/v1/files", project="passing")
+    assert passed.status == 200, passed.body
+    made = passed.headers["x-request-id"]
+    seen.go("requests")
+    line = seen.page.wait_for_selector(f"tr:has(a[data-key={made}])")
+    assert line
+    assert "0 \N{MULTIPLICATION SIGN}" not in line.inner_text()
+    seen.go(f"request?id={made}")
+    assert "GET" in seen.text()
+    assert "undefined" not in seen.text()
+
+
+def test_tabs_that_nobody_sees_leave_the_others_their_connections(browser: Browser, stack: Stack) -> None:
+    """A browser opens six connections to a host: ten tabs with one in front work, and each goes on once it is seen."""
+    hide = "hidden => { Object.defineProperty(document, 'hidden', {configurable: true, get: () => hidden});"
+    hide += " document.dispatchEvent(new Event('visibilitychange')); }"
+    context = browser.new_context()
+    tabs = [look(context, f"http://127.0.0.1:{stack.admin_port}")]
+    log_in(tabs[0])
+    for _ in range(9):
+        tabs[-1].page.evaluate(hide, arg=True)
+        tabs.append(Look(context.new_page(), tabs[0].base))
+        tabs[-1].go("requests")
+    tabs[-1].page.evaluate(hide, arg=True)
+    tabs[0].page.evaluate(hide, arg=False)
+    tabs[0].go("requests")
+    made = stack.post("/v1/images/generations", {"prompt": "seen again", "quality": "low"})
+    tabs[0].page.wait_for_selector(f"a[data-key={made.headers['x-request-id']}]")
+    context.close()
+
+
 def test_nothing_went_wrong_and_nobody_else_was_asked(seen: Look) -> None:
     """In all that was done above the browser met no error and no broken rule, and asked no other host."""
     assert [text for text in seen.said if "400 (Bad Request)" not in text] == []

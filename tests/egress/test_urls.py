@@ -119,9 +119,17 @@ def test_a_name_may_lead_where_a_network_was_opened() -> None:
         guarding("ten.example.com").judge("10.0.0.1", "other.example.com", 80, trusted=False)
 
 
-@pytest.mark.parametrize("address", ["169.254.169.254", "fd00:ec2::254", "100.100.100.200", "168.63.129.16"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("169.254.169.254", "fd00:ec2::254", "100.100.100.200", "168.63.129.16"),
+        *("::ffff:169.254.169.254", "::ffff:0:a9fe:a9fe", "::a9fe:a9fe", "2002:a9fe:a9fe::1", "fd00:ec2::254%1"),
+        *("64:ff9b::a9fe:a9fe", "64:ff9b:1::a9fe:a9fe", "64:ff9b:1:a9fe:a9:fe00::", "64:ff9b:1:a9:fe:a9fe::"),
+        *("64:ff9b:1:0:a9:fea9:fe00:0", "2606:2800:21f::5efe:a9fe:a9fe", "fe80::200:5efe:a9fe:a9fe"),
+    ],
+)
 def test_nothing_opens_metadata_services(address: str) -> None:
-    """Neither a network, nor an address, nor a name, nor trust leads to a metadata service."""
+    """Neither a network, an address, a name nor trust leads to a metadata service, by any form of its address."""
     guard = guarding("0.0.0.0/0", "::/0", address, "name.example.com")
     host = f"[{address}]" if ":" in address else address
 
@@ -162,7 +170,8 @@ def test_trust_is_for_one_origin_and_opens_only_addresses() -> None:
     [
         ("127.0.0.1", "loopback"),
         ("224.0.0.1", "multicast"),
-        ("64:ff9b::a9fe:a9fe", "nat64"),
+        ("64:ff9b::a9fe:a9fe", "metadata"),
+        ("64:ff9b::a00:1", "nat64"),
         ("2002:7f00:1::", "6to4"),
         ("::127.0.0.1", "ipv4_compatible"),
         ("fec0::1", "site_local"),

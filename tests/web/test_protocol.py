@@ -10,7 +10,7 @@ import pytest
 from gateway.ports import Headers, Outbound
 from gateway.web.limits import BodyLimits, HeadLimits
 from tests.web.raw import HOST, JSON_BODY, connection, exchange, post, read_reply
-from tests.web.recording import RecordingGateway, serving_gateway
+from tests.web.recording import RecordingGateway, answer_images, in_pieces, serving_gateway
 
 MALFORMED = (400, "invalid_request")
 LARGE = (431, "headers_too_large")
@@ -101,6 +101,85 @@ async def test_a_slow_head_is_cut_off(gateway: RecordingGateway) -> None:
             assert (await read_reply(reader)).status == 200
             writer.write(b"GET /heal")
             assert (await read_reply(reader)).status == 408
+
+
+async def test_a_slow_head_behind_a_request_is_cut_off(gateway: RecordingGateway) -> None:
+    """What has begun before the answer has as long as any other from then on."""
+
+    async def slow() -> AsyncIterator[bytes]:
+        await asyncio.sleep(0.4)
+        yield b"a"
+
+    async with serving_gateway(gateway, head_limits=HeadLimits(seconds=0.2)) as port:
+        for answer in (gateway.answer, lambda: Outbound(200, [("content-length", "1")], slow())):
+            gateway.answer = answer
+            for pieces in ([post() + b"GET /heal"], [post(), b"GET /heal"]):
+                async with connection(port) as (reader, writer), asyncio.timeout(20):
+                    for piece in pieces:
+                        writer.write(piece)
+                        await asyncio.sleep(0.05)
+                    assert (await read_reply(reader)).status == 200
+                    assert (await read_reply(reader)).status == 408
+                    assert await reader.read() == b""
+
+
+async def test_blank_lines_between_requests_are_none(gateway: RecordingGateway) -> None:
+    """They are passed over (RFC 9112, 2.2): the connection rests on, and ends without a word."""
+    limits = HeadLimits(seconds=0.2, idle_seconds=2)
+    async with serving_gateway(gateway, head_limits=limits) as port, connection(port) as (reader, writer):
+        writer.write(b"\r\n" + post() + b"\r\n")
+        assert (await read_reply(reader)).status == 200
+        for blank in (b"\r\n", b"\r\n\r\n"):
+            writer.write(blank)
+            await asyncio.sleep(0.4)
+        writer.write(b"\r\n" + post())
+        assert (await read_reply(reader)).status == 200
+        writer.write(b"\r\n")
+        async with asyncio.timeout(20):
+            assert await reader.read() == b""
+
+
+@pytest.mark.parametrize(
+    ("version", "expect", "asked"),
+    [
+        (b"1.1", b"100-continue", True),
+        (b"1.1", b"100-Continue \t", True),
+        (b"1.1", b"100-continue, 100-continue", True),
+        (b"1.1", b"other", False),
+        (b"1.0", b"100-continue", False),
+    ],
+)
+async def test_word_is_given_to_whom_waits_for_it(version: bytes, expect: bytes, asked: bool, port: int) -> None:
+    """HTTP/1.0 knows no such word (RFC 9110, 10.1.1); blanks behind the value are none of it."""
+    request = post(extra=b"Expect: %s\r\n" % expect).replace(b"HTTP/1.1", b"HTTP/" + version)
+    async with connection(port) as (reader, writer):
+        writer.write(request[: -len(JSON_BODY)])
+        if asked:
+            assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(JSON_BODY)
+        assert (await read_reply(reader)).status == 200
+
+
+async def test_a_url_may_name_its_host_alone(port: int) -> None:
+    """Its path is the root, which is none of the paths that are served."""
+    for target in (b"http://gateway", b"http://gateway?a=b"):
+        reply, _ = await exchange(port, b"GET %s HTTP/1.1\r\n%s\r\n" % (target, HOST))
+        assert (reply.status, reply.error["message"][:20]) == (404, "Unknown path: GET /.")
+
+
+async def test_an_answer_without_a_body_may_name_the_length_of_another(gateway: RecordingGateway, port: int) -> None:
+    """That of a 304 is what the body would have had (RFC 9110, 8.6); the connection goes on."""
+    headers = [("content-length", "100"), ("etag", '"a"')]
+    async with connection(port) as (reader, writer):
+        for _ in range(2):
+            gateway.answer = lambda: Outbound(304, headers, in_pieces())
+            writer.write(post())
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 304 ")
+            assert b"content-length: 100" in head
+        gateway.answer = answer_images
+        writer.write(post())
+        assert (await read_reply(reader)).status == 200
 
 
 async def test_a_slow_body_is_cut_off(gateway: RecordingGateway) -> None:

@@ -135,6 +135,19 @@ async def test_a_request_in_pieces_and_two_in_one_are_parsed(port: int, gateway:
     assert [seen.rendered for seen in gateway.seen] == bodies
 
 
+async def test_what_stands_behind_a_head_that_has_begun_is_part_of_it(port: int, gateway: RecordingGateway) -> None:
+    """Bytes that are the same as a request before are none where a head began behind the last body."""
+    async with connection(port) as (reader, writer), asyncio.timeout(20):
+        for pieces in ([FIRST], [FIRST[:-4], FIRST[-4:] + b"GET /healthz HTTP/1.1\r\nX-A: "]):
+            for piece in pieces:
+                writer.write(piece)
+                await asyncio.sleep(0.05)
+            assert (await read_reply(reader)).status == 200
+        writer.write(FIRST)
+        assert b"b64_json" not in (await read_reply(reader)).body
+    assert len(gateway.seen) == 2
+
+
 async def test_what_is_too_long_or_too_much_is_refused_all_the_same() -> None:
     """The room for bodies is asked for with each request, known head or not."""
     told: list[str] = []
@@ -146,7 +159,7 @@ async def test_what_is_too_long_or_too_much_is_refused_all_the_same() -> None:
         yield b"done"
 
     gateway = RecordingGateway()
-    shedding = Shedding(Capacity(bodies=1000), told.append)
+    shedding = Shedding(Capacity(bodies=1000, small=0), told.append)
     async with serving(create_app(gateway, shedding=shedding)) as port, connection(port) as (reader, writer):
         for _ in range(2):
             writer.write(FIRST)

@@ -109,19 +109,54 @@ async def test_bodies_beyond_the_limit_are_refused(chunked: bool) -> None:
     if chunked:
         chunk = b"%x\r\n%s\r\n0\r\n\r\n" % (size, JSON_BODY)
         second = post(extra=b"Transfer-Encoding: chunked\r\n", body=b"").replace(b"Content-Length: 0\r\n", b"") + chunk
-    async with bounded(slow, Capacity(bodies=2 * size - 1)) as (port, told), contextlib.AsyncExitStack() as stack:
-        await begin(stack, port, slow, post())
+    capacity = Capacity(bodies=2 * size - 1, small=0)
+    async with bounded(slow, capacity) as (port, told), contextlib.AsyncExitStack() as stack:
+        await begin(stack, port, slow, post(extra=b"api-key: another\r\n"))
         check_refused(await ask(port, second))
         assert told == [BODIES]
         slow.go_on.set()
         await room_again(port, post())
 
 
+async def test_a_small_body_always_has_room() -> None:
+    """Uploads that were announced and hardly come stand in the way of uploads alone; what comes unannounced counts."""
+    slow = Slow()
+    upload = post(extra=ASK_FIRST, body=b"").replace(b"Length: 0", b"Length: 1000")
+    pieces = [b"%x\r\n%s\r\n" % (50, b"x" * 50) for _ in range(20)]
+    chunked = post(extra=b"Transfer-Encoding: chunked\r\n", body=b"").replace(b"Content-Length: 0\r\n", b"")
+    async with bounded(slow, Capacity(bodies=1000, small=100)) as (port, told), contextlib.AsyncExitStack() as stack:
+        reader, writer = await stack.enter_async_context(connection(port))
+        writer.write(upload)
+        assert b"100 Continue" in await reader.readline()
+        for _ in range(3):
+            await begin(stack, port, slow, post())
+        check_refused(await ask(port, post(body=JSON_BODY + b" " * 100)))
+        check_refused(await ask(port, chunked + b"".join(pieces)))
+        assert told == [BODIES, BODIES]
+
+
+async def test_one_key_takes_half_of_the_room_for_bodies() -> None:
+    """However much a key announces, another has room for its uploads, and itself again when one of them has ended."""
+    slow, large = Slow(), JSON_BODY + b" " * 185
+    mine, theirs = (b"Authorization: bearer  a\r\n", b"api-key: a \r\n"), b"Authorization: Bearer b\r\n"
+    async with bounded(slow, Capacity(bodies=900, small=100)) as (port, told), contextlib.AsyncExitStack() as stack:
+        for extra in mine:
+            await begin(stack, port, slow, post(body=large, extra=extra))
+        refused = await ask(port, post(body=large, extra=mine[0]))
+        check_refused(refused)
+        assert "half" in refused.error["message"]
+        for _ in range(2):
+            await begin(stack, port, slow, post(body=large, extra=theirs))
+        assert told == [BODIES]
+        slow.go_on.set()
+        await room_again(port, post(body=large, extra=mine[0]))
+
+
 async def test_one_body_alone_always_has_room() -> None:
     """A limit below a single body does not shut the gateway."""
     slow = Slow()
     slow.go_on.set()
-    async with bounded(slow, Capacity(bodies=1)) as (port, told):
+    async with bounded(slow, Capacity(bodies=1, small=0)) as (port, told):
         async with contextlib.AsyncExitStack() as stack:
             assert b"200" in await (await begin(stack, port, slow, post())).readline()
         assert told == []

@@ -1,6 +1,6 @@
 // Charts by uPlot, each with a table beside it that says the same.
 
-import { h, swap, usd, when, table } from "./dom.js";
+import { h, swap, usd, table } from "./dom.js";
 
 const COLORS = ["c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8", "c9"];
 
@@ -75,7 +75,7 @@ function readout(box, tell) {
 const label = (time, step) => {
   const at = new Date(time * 1000);
   const day = at.toLocaleDateString("en-GB", { day: "numeric", month: "short", timeZone: "UTC" });
-  return step >= 86400 ? day : `${day}, ${String(at.getUTCHours()).padStart(2, "0")}:00 UTC`;
+  return step >= 86400 ? day : `${day}, ${at.toISOString().slice(11, 16)} UTC`;
 };
 
 export function stacked(title) {
@@ -150,7 +150,7 @@ export function burning(title) {
     const limit = times.map((_, at) => (at === 0 || at === times.length - 1 ? Number(budget.limit) : null));
     box.setAttribute("aria-label", `${title}: ${usd(budget.used)} of ${usd(budget.limit)} spent${budget.forecast ? `, ${usd(budget.forecast)} forecast` : ""}`);
     swap(words, h("summary", { "data-key": `${title}-summary` }, "As a table"),
-      table(`${title}, values`, [{ name: "By", cell: (each) => when(each.time) }, { name: "Spent", num: true, cell: (each) => usd(each.spent) }],
+      table(`${title}, values`, [{ name: "By", cell: (each) => label(each.time, 3600) }, { name: "Spent", num: true, cell: (each) => usd(each.spent) }],
         budget.times.map((time, at) => ({ time, spent: budget.spent[at] })).reverse()));
     requestAnimationFrame(() => box.isConnected && drawing.draw({ columns: [times, spent, pace, limit] }));
   };

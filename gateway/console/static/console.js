@@ -81,8 +81,11 @@ async function refresh() {
   }
 }
 
+// A browser opens six connections to a host for all of its tabs: one that nobody sees keeps none.
+let source = null;
 function follow() {
-  const source = new EventSource("/console/events");
+  if (source || document.hidden) return;
+  source = new EventSource("/console/events");
   let last = null, whole = 1;
   const say = (state, text) => {
     if (live.dataset.state === state) return;
@@ -99,7 +102,8 @@ function follow() {
   };
   source.onerror = async () => {
     say("lost", "not connected");
-    if (source.readyState === EventSource.CLOSED) {
+    if (source?.readyState === EventSource.CLOSED) {
+      source = null;
       await get("policy").catch(() => null);  // leads to the login page if that is why
       setTimeout(follow, 3000);
     }
@@ -130,7 +134,15 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault();  // the address names the page, not a place in it
   main.focus();
 });
-document.addEventListener("visibilitychange", () => !document.hidden && update && refresh());
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) {
+    source?.close();
+    source = null;
+    return;
+  }
+  follow();
+  if (update) refresh();
+});
 addEventListener("hashchange", open);
 
 get("session").then(({ login }) => { document.getElementById("logout").hidden = !login; }, () => {});

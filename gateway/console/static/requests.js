@@ -7,6 +7,7 @@ import { filters } from "./filters.js";
 const KIND = { settle: ["settled", "good"], presume: ["presumed", "warn"], correct: ["corrected", ""], adjust: ["adjusted", ""], void: ["given back", ""], settled: ["settled", "good"], presumed: ["presumed", "warn"], sent: ["under way", "info"], queued: ["queued", "info"] };
 const state = (name) => badge(...(KIND[name] ?? [name, ""]));
 const link = (id) => h("a", { href: `#/request?id=${encodeURIComponent(id)}`, class: "mono", "data-key": id, title: id }, id.length > 16 ? `${id.slice(0, 12)}…` : id);
+const picture = (row) => [row.quality, row.size].filter(Boolean).join(" ");
 const changes = (degraded) => Object.entries(degraded ?? {}).map(([name, value]) => badge(`${name}=${value}`, "warn"));
 
 export function requests(root, params, go) {
@@ -24,7 +25,7 @@ export function requests(root, params, go) {
       { name: "Request", cell: (row) => link(row.id) }, { name: "At", cell: (row) => when(row.at) }, { name: "State", cell: (row) => state(row.kind) },
       { name: "Project", cell: (row) => row.project }, { name: "Job type", cell: (row) => row.job_type },
       { name: "Route", cell: (row) => [row.route, row.attempt > 1 ? [" ", badge(`attempt ${row.attempt}`, "warn")] : null] },
-      { name: "Made", cell: (row) => [`${count(row.images)} × ${row.quality} ${row.size} `, ...changes(row.degraded)] },
+      { name: "Made", cell: (row) => [picture(row) ? `${count(row.images)} × ${picture(row)} ` : "–", ...changes(row.degraded)] },
       { name: "Took", num: true, cell: (row) => seconds(row.seconds) }, { name: "Cost", num: true, cell: (row) => amount(row.usd) },
     ], told.ended, { empty: "Nothing was booked yet.", key: (row) => row.entry })));
     swap(refused, card("Refused", table("Refused requests", [
@@ -55,7 +56,7 @@ export function request(root, params) {
       images.length ? card("Images", h("div", { class: "pictures" }, images.map((image) => h("img", { src: `/console/images/${encodeURIComponent(image.id)}`, alt: `Stored image ${image.id}`, loading: "lazy", width: 160, height: 160 })))) : null,
       card("Attempts", table("Attempts", [
         { name: "No.", cell: (row) => row.attempt }, { name: "State", cell: (row) => state(row.state) }, { name: "Route", cell: (row) => [row.route, " ", ...changes(row.degraded)] },
-        { name: "Size and quality", cell: (row) => `${row.quality} ${row.size}` }, { name: "Images", num: true, cell: (row) => count(row.images) },
+        { name: "Size and quality", cell: (row) => picture(row) || "–" }, { name: "Images", num: true, cell: (row) => count(row.images) },
         { name: "Held", num: true, cell: (row) => amount(row.cost_estimate.route) }, { name: "Cost", num: true, cell: (row) => amount(row.cost?.route) },
         { name: "Known from", cell: (row) => row.cost_source ?? "–" }, { name: "Why", class: "wrap", cell: (row) => row.reason ?? row.answer?.reason ?? "–" },
       ], found.attempts)),
@@ -65,7 +66,7 @@ export function request(root, params) {
 }
 
 function asked(about) {
-  const words = [`n=${about.n}`, about.size, about.quality, about.client_model, about.output_format, about.stream ? "stream" : null, about.mask ? "mask" : null, about.references ? `${about.references} images in` : null];
+  const words = [about.n ? `n=${about.n}` : about.method, about.size, about.quality, about.client_model, about.output_format, about.stream ? "stream" : null, about.mask ? "mask" : null, about.references ? `${about.references} images in` : null];
   return words.filter(Boolean).join(" · ");
 }
 

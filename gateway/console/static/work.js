@@ -111,16 +111,27 @@ export function explain(root, params) {
   };
 }
 
+// Puts the names of now into a select: what was chosen stays so, or nothing is chosen if it is gone.
+function offer(select, options) {
+  if (options.map(([value]) => value).join("\n") === [...select.options].map((each) => each.value).join("\n")) return;
+  const chosen = select.options.length ? select.value : null;
+  select.replaceChildren(...options.map(([value, text]) => h("option", { value }, text ?? value)));
+  if (chosen !== null) select.value = chosen;
+}
+
+const NO_JOB_TYPE = "-";  // no name is that
+
 // Without TLS, and not on this machine, a browser has no clipboard for pages.
 const copy = async (text) => navigator.clipboard.writeText(text);
 
 export function keys(root) {
   const body = h("div", {}), shown = h("div", { "aria-live": "polite" });
   const search = h("input", { id: "find-key", type: "search", placeholder: "id, project, name, job type, state…", oninput: () => show() });
-  let all = [];
-  const project = h("select", { id: "key-project", name: "project", required: true });
+  let all = [], kinds = {};
+  const offerKinds = () => offer(jobType, [[NO_JOB_TYPE, "none"], ...(kinds[project.value] ?? []).map((each) => [each])]);
+  const project = h("select", { id: "key-project", name: "project", required: true, onchange: offerKinds });
   const name = h("input", { id: "key-name", name: "name", maxlength: 100, placeholder: "such as the service that uses it" });
-  const jobType = h("select", { id: "key-job-type", name: "job_type" }, h("option", { value: "" }, "none"));
+  const jobType = h("select", { id: "key-job-type", name: "job_type", required: true });
   const field = (id, label, input) => h("div", { class: "field" }, h("label", { for: id }, label), input);
   const attempt = async (work) => {
     try {
@@ -136,7 +147,7 @@ export function keys(root) {
       h("button", { type: "button", onclick: () => swap(shown) }, "I have it"))));
   const form = h("form", { onsubmit: async (event) => {
     event.preventDefault();
-    const made = await attempt(() => post("keys/create", { project: project.value, name: name.value, job_type: jobType.value }));
+    const made = await attempt(() => post("keys/create", { project: project.value, name: name.value, job_type: jobType.value === NO_JOB_TYPE ? "" : jobType.value }));
     reveal(made, `Key for ${project.value}`);
     if (made) name.value = "";
     await update();
@@ -155,9 +166,9 @@ export function keys(root) {
   };
   const update = async () => {
     const told = await get("keys");
-    if (project.options.length !== told.projects.length) project.replaceChildren(...told.projects.map((each) => h("option", { value: each }, each)));
-    if (jobType.options.length !== told.job_types.length + 1) jobType.replaceChildren(h("option", { value: "" }, "none"), ...told.job_types.map((each) => h("option", { value: each }, each)));
-    all = told.keys;
+    [all, kinds] = [told.keys, told.job_types];
+    offer(project, Object.keys(kinds).map((each) => [each]));
+    offerKinds();
     show();
   };
   const show = () => {
