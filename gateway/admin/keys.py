@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from gateway.config.values import NAME
+from gateway.config.problems import did_you_mean, shown
 from gateway.domain.errors import InvalidRequest, NotFound
 from gateway.ledger.keys import LONGEST_GRACE, KeyRecord, Keys, NewKey, UnknownKey
 from gateway.process.app import Application
@@ -30,12 +30,16 @@ class KeyDesk:
         project, name, job_type = (_text(asked, field) for field in ("project", "name", "job_type"))
         if not project:
             raise InvalidRequest("project is missing: whose money and quotas the key draws on.", param="project")
-        if project not in self.application.policy.projects:
-            raise InvalidRequest(f"Policy has no project {project!r}.", param="project")
+        projects = self.application.policy.projects
+        if project not in projects:
+            near = did_you_mean(project, projects)
+            raise InvalidRequest(f"Policy has no project {shown(project)}{near}.", param="project")
         if len(name) > LONGEST_LABEL or not name.isprintable():
             raise InvalidRequest(f"name: one line of {LONGEST_LABEL} characters at most.", param="name")
-        if job_type and not NAME.fullmatch(job_type):
-            raise InvalidRequest("job_type cannot be a name in a policy.", param="job_type")
+        if job_type and job_type not in (own := projects[project].job_types):
+            near = did_you_mean(job_type, own)
+            message = f"Project {project} has no job type {shown(job_type)}{near}."
+            raise InvalidRequest(message, param="job_type")
         return await self.keys.create(project, name=name, job_type=job_type or None)
 
     async def rotate(self, asked: Mapping[str, object]) -> NewKey:
@@ -89,7 +93,7 @@ def told(made: NewKey) -> dict[str, str | None]:
 async def _known(change: Callable[[str], Awaitable[Result]], asked: Mapping[str, object]) -> Result:
     try:
         return await change(_text(asked, "id"))
-    except UnknownKey as error:  # what was given is not repeated: it may be a key in place of its id
+    except UnknownKey as error:
         raise NotFound("There is no key of that id: ids begin with key_, and are listed.", param="id") from error
 
 
@@ -99,7 +103,9 @@ def _check_fields(asked: Mapping[str, object], *known: str) -> None:
 
 
 def _text(asked: Mapping[str, object], name: str) -> str:
-    value = asked.get(name) or ""
+    value = asked.get(name)
+    if value is None:
+        return ""
     if not isinstance(value, str):
         raise InvalidRequest(f"{name} must be text.", param=name, code="invalid_type")
     return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 
+from gateway.config.problems import did_you_mean, shown
 from gateway.domain import money
 from gateway.domain.budget import Window
 from gateway.domain.errors import InvalidRequest
@@ -17,6 +18,9 @@ from gateway.routing.health import RouteHealth
 
 View = Callable[[Mapping[str, str]], Awaitable[object]]
 
+SPEND = ("by", "window", "since", "until", "project", "experiment", "shadow")
+"""What may be asked of spend."""
+
 
 def admin_views(application: Application, *, makes_calls: bool = True) -> dict[str, View]:
     """Return every view by its name under `/admin/`; each takes the query's parameters.
@@ -26,11 +30,9 @@ def admin_views(application: Application, *, makes_calls: bool = True) -> dict[s
 
     async def spend(query: Mapping[str, str]) -> object:
         by = [name for name in query.get("by", "project,job_type,route").split(",") if name]
-        window = query.get("window", Window.MONTH.value)
-        if window not in list(Window):
-            raise InvalidRequest(f"window must be one of {', '.join(Window)}.", param="window")
+        window = _window(query)
         try:
-            period = period_of(Window(window), query.get("since"), query.get("until"))
+            period = period_of(window, query.get("since"), query.get("until"))
         except ReportError as error:
             raise InvalidRequest(str(error), param="until" if "until" in query else "since") from error
         store, realm, project = application.store, application.realm, query.get("project")
@@ -53,6 +55,7 @@ def admin_views(application: Application, *, makes_calls: bool = True) -> dict[s
             {
                 "scope": budget.scope,
                 "window": budget.window,
+                "view": budget.view,
                 "limit_usd": _usd(budget.limit),
                 "used_usd": _usd(budget.used),
                 "held_usd": _usd(budget.held),
@@ -66,6 +69,19 @@ def admin_views(application: Application, *, makes_calls: bool = True) -> dict[s
         return [_route(route, application.health.of(route.route) if makes_calls else None) for route in found]
 
     return {"spend": spend, "budgets": budgets, "routes": routes}
+
+
+def _window(query: Mapping[str, str]) -> Window:
+    """Return the window of a question about spend; InvalidRequest if it asks for what is not there."""
+    if unknown := sorted(query.keys() - set(SPEND)):
+        names = ", ".join(f"{shown(name)}{did_you_mean(name, SPEND)}" for name in unknown)
+        raise InvalidRequest(f"Unknown parameter {names}; known are {', '.join(SPEND)}.", param=unknown[0])
+    if "window" in query and query.keys() & {"since", "until"}:
+        raise InvalidRequest("window is a period of its own: give that, or since and until.", param="window")
+    window = query.get("window", Window.MONTH.value)
+    if window not in list(Window):
+        raise InvalidRequest(f"window must be one of {', '.join(Window)}.", param="window")
+    return Window(window)
 
 
 def _experiments(policy: Policy) -> set[str]:

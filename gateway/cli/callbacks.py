@@ -57,7 +57,7 @@ def list_callbacks(project: str | None, limit: int, form: str, store: str, data:
     show(table)
 
 
-@callbacks.command(epilog=example("callbacks retry cb_…"))
+@callbacks.command(epilog=example("callbacks retry msg_…"))
 @click.argument("callback_id")
 @json_option
 @store_options

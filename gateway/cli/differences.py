@@ -15,7 +15,7 @@ from gateway.cli.tables import show
 from gateway.domain import money
 from gateway.domain.corrections import Source, needs_booking
 from gateway.domain.invoice import Match
-from gateway.domain.reconciling import Finding, Kind, Terms, unexplained
+from gateway.domain.reconciling import Finding, Kind, Terms, may_be_in, unexplained
 from gateway.domain.spend import NO_REQUEST
 from gateway.reporting.reconciliation import Applied
 
@@ -40,13 +40,14 @@ _MOST_LINES = 5
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of it; `applied` is None where nothing was to be booked."""
+    """What came of it; `unread` are the cells of rows left out; `applied` is None where nothing was to be booked."""
 
     match: Match
     terms: Terms
     source: Source
     findings: tuple[Finding, ...]
-    applied: Applied | None
+    unread: frozenset[str] = frozenset()
+    applied: Applied | None = None
 
     @property
     def differences(self) -> list[Finding]:
@@ -55,9 +56,25 @@ class Outcome:
         return sorted(found, key=lambda finding: -abs(finding.difference))
 
     @property
+    def bookable(self) -> list[Finding]:
+        """What corrections are booked for."""
+        return [finding for finding in self.findings if needs_booking(finding) and not self._is_held(finding)]
+
+    @property
+    def held(self) -> int:
+        """How many corrections wait until all rows can be read."""
+        return sum(needs_booking(finding) and self._is_held(finding) for finding in self.findings)
+
+    @property
     def left(self) -> list[Finding]:
         """What still differs now that the corrections are booked."""
-        return self.differences if self.applied is None else [f for f in self.differences if not needs_booking(f)]
+        if self.applied is None:
+            return self.differences
+        return [finding for finding in self.differences if not needs_booking(finding) or self._is_held(finding)]
+
+    def _is_held(self, finding: Finding) -> bool:
+        """Tell whether a row that was left out may be about it; any may be part of a day's sum."""
+        return may_be_in(finding, self.unread) or (self.match is Match.DAY and bool(self.unread))
 
     @property
     def is_settled(self) -> bool:
@@ -169,8 +186,10 @@ def _print_tables(outcome: Outcome, top: int) -> None:
 def _words(outcome: Outcome) -> list[str]:
     said = [f"unexplained: {money.format_usd(unexplained(outcome.findings))} USD"]
     applied = outcome.applied
+    if outcome.held:
+        said.append(f"{outcome.held} not to be booked before all rows can be read: those left out may be about them")
     if applied is None:
-        waiting = sum(map(needs_booking, outcome.findings))
+        waiting = len(outcome.bookable)
         return [*said, f"{waiting} to be booked: run again with --apply"] if waiting else said
     said.append(f"booked {applied.booked}; {applied.before} had been booked before")
     if applied.running:

@@ -96,10 +96,17 @@ def revoke(key_id: str, store: str, data: Path, realm: str) -> None:
 @json_option
 @store_options
 def rotate(key_id: str, grace: float, store: str, data: Path, realm: str) -> None:
-    """Make a new key in place of one, and print it, alone, on stdout."""
+    """Make a new key in place of one, and print it, alone, on stdout.
+
+    It has an id of its own: a budget or quota of policy with the old one as its `key` has to name the new one too.
+    """
     made = with_keys(existing_store(store, data), data, realm, lambda keys: keys.rotate(key_id, grace=grace))
     ends = f"in {grace:g} s" if grace else "now"
-    _show(made, f"key {made.record.id} replaces {key_id}, which ends {ends}; it is shown this once")
+    _show(
+        made,
+        f"key {made.record.id} replaces {key_id}, which ends {ends}; it is shown this once\n"
+        f"where policy limits `key: {key_id}`, say the same of {made.record.id}: nothing does that by itself",
+    )
 
 
 def _show(made: NewKey, words: str) -> None:

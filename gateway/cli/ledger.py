@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import re
 from collections.abc import Awaitable, Callable
@@ -13,13 +12,11 @@ from typing import TypeVar
 
 import click
 
-from gateway.cli.options import Fatal, example, filled, format_option, json_option, store_options, wants_json
+from gateway.cli.adjusting import adjusted
+from gateway.cli.options import example, filled, format_option, json_option, store_options, wants_json
 from gateway.cli.progress import NOTHING_CHANGED, quiet_option, watched
 from gateway.cli.running import clear_errors, existing_store
 from gateway.domain import money
-from gateway.domain.adjusting import scaled
-from gateway.domain.route import Views
-from gateway.domain.settlement import Adjustment, SettleResult
 from gateway.ledger.audit import Audit, audit
 from gateway.ledger.export import Exported, export_lines
 from gateway.ledger.export import export as export_entries
@@ -116,6 +113,14 @@ def _duration(_context: click.Context, _option: click.Parameter, value: str) -> 
     return float(int(match[1]) * UNITS[match[2]])
 
 
+def _target(context: click.Context, option: click.Parameter, value: str) -> str:
+    """Return where entries go; an empty text would be the directory in which the command was started."""
+    target = filled(context, option, value)
+    if target != STDOUT and Path(target).exists() and not Path(target).is_dir():
+        raise click.BadParameter(f"{target!r} is a file, and a directory is wanted")
+    return target
+
+
 @ledger.command(
     short_help="Copy entries to files, and trim them.",
     epilog=example("ledger export --to exports/", "ledger export --to exports/ --trim --keep 90d"),
@@ -125,6 +130,7 @@ def _duration(_context: click.Context, _option: click.Parameter, value: str) -> 
     "target",
     default=STDOUT,
     show_default=True,
+    callback=_target,
     metavar="DIR",
     envvar="IMAGE_GATEWAY_LEDGER_EXPORT_TO",
     help="Where to append; `-` writes all there is to stdout.",
@@ -197,48 +203,17 @@ def adjust(
 
     async def work(connection: Store) -> tuple[dict[str, object], str]:
         books = RedisLedger(connection, realm)
-        number, was = _billed(await books.request(request_id), request_id, attempt)
-        digest = hashlib.sha256(json.dumps([request_id, number, cost, reason]).encode()).hexdigest()
-        adjustment = Adjustment(name or digest[:32], request_id, number, _in_views(was, cost), reason)
-        result = await books.adjust(adjustment)
+        done = await adjusted(books, request_id, attempt, cost, reason, name)
         await books.aclose()
-        if result is SettleResult.GONE:
-            raise Fatal(f"request {request_id} has no attempt {number}")
-        booked = result is not SettleResult.SAME
-        usd, change = money.format_usd(cost), money.format_usd(cost - was.route if booked else 0)
-        told = {"id": adjustment.id, "request": request_id, "attempt": number, "booked": booked, "change_usd": change}
-        if not booked:
-            return told, f"adjustment {adjustment.id} was booked before; nothing changed"
+        number, made = done.adjustment.attempt, done.adjustment.id
+        usd, change = money.format_usd(cost), money.format_usd(done.change)
+        told = {"id": made, "request": request_id, "attempt": number, "booked": done.booked, "change_usd": change}
+        if not done.booked:
+            return told, f"adjustment {made} was booked before; nothing changed"
         return told, f"request {request_id}, attempt {number}: {usd} USD, a change of {change}"
 
     told, words = _with_store(store, data, work)
     click.echo(json.dumps(told, indent=2) if wants_json() else words)
-
-
-def _billed(record: dict[str, object] | None, request_id: str, wanted: int | None) -> tuple[int, Views]:
-    """Return the attempt that is meant and what is booked for it; Fatal if it is none, or not clear which."""
-    attempts = record["attempts"] if record else None
-    if not isinstance(attempts, list):
-        raise Fatal(f"no request {request_id} is remembered: finished ones are forgotten after 30 days")
-    ended = [each for each in attempts if "cost" in each]
-    if wanted is None:
-        ended = [each for each in ended if each["state"] != "void"] or ended
-    found = [each for each in ended if wanted in (None, each["attempt"])]
-    if len(found) > 1:
-        numbers = ", ".join(str(each["attempt"]) for each in found)
-        raise Fatal(f"request {request_id} has several attempts that were billed: give --attempt, one of {numbers}")
-    if not found:
-        which = f"attempt {wanted} of request {request_id}" if wanted else f"request {request_id}"
-        raise Fatal(f"{which} has not ended, or was never made")
-    return int(found[0]["attempt"]), found[0]["cost"]
-
-
-def _in_views(was: Views, cost: int) -> Views:
-    """Return all views of what was booked at its true cost; Fatal if one would be more than an entry holds."""
-    views = scaled(was, cost)
-    if max(views.official, views.internal) > money.MAX_MICRO:
-        raise Fatal(f"{money.format_usd(cost)} USD comes to more than an entry can hold in another price view")
-    return views
 
 
 async def _print_lines(store: Store, realm: str) -> None:

@@ -122,7 +122,7 @@ def store_options_at(data: Callable[[], Path], shown: str) -> Callable[[Command]
             show_default=True,
             envvar="IMAGE_GATEWAY_STORE",
             metavar="URL",
-            help="redis://, rediss://, redis+sentinel://, redis+cluster://, unix://, or embedded: (our own, in --data).",
+            help="redis://, rediss://, redis+sentinel://, redis+cluster://, unix://, or embedded: (in --data).",
         ),
         click.option(
             "--data",

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
@@ -18,14 +17,22 @@ from gateway.cli.running import clear_errors, existing_store
 from gateway.config.problems import did_you_mean, shown
 from gateway.domain import money
 from gateway.domain.corrections import Source
-from gateway.domain.invoice import Invoice, InvoiceError, Match, Row, parse_columns, parse_unit, read_invoice
-from gateway.domain.matching import is_named
+from gateway.domain.invoice import Invoice, InvoiceError, Match, parse_columns, parse_unit, read_invoice
+from gateway.domain.matching import is_known
 from gateway.domain.matching import reconcile as laid_side_by_side
 from gateway.domain.period import day_start, parse_moment, parse_span
-from gateway.domain.reconciling import Finding, Kind, Terms
+from gateway.domain.reconciling import Kind, Terms
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
-from gateway.reporting.reconciliation import Applied, ReconcileError, book_corrections, booked_at, providers_booked
+from gateway.reporting.reconciliation import (
+    Applied,
+    ReconcileError,
+    book_corrections,
+    booked_at,
+    providers_booked,
+    told_trimmed,
+)
+from gateway.reporting.recorded import trimmed_until
 
 DAY = timedelta(days=1)
 WIDEST_EDGE = 366 * DAY
@@ -84,7 +91,7 @@ outcome_options = together(
 class _Asked:
     """An invoice that was read, and what it is to be laid beside."""
 
-    rows: Sequence[Row]
+    read: Invoice
     match: Match
     terms: Terms
     invoice: str
@@ -102,19 +109,22 @@ class _Asked:
             await store.check()
             provider = await self._only_provider(store) if self.provider is None else self.provider
             source = Source(provider, self.invoice)
-            booked = await booked_at(
-                store, self.realm, source.provider, self.terms, models=self.models, export=self.export
-            )
+            booked = await booked_at(store, self.realm, source.provider, self.terms, export=self.export)
             if not booked:
                 await self._check_known(store, source.provider)
-            findings = laid_side_by_side(self.match, booked, self.rows, self.terms)
-            applied = await self._apply(store, findings, source) if self.applies else None
-            return Outcome(self.match, self.terms, source, tuple(findings), applied)
+            rows = self.read.rows
+            if self.models and rows and not any(is_known(model, booked, rows) for model in self.models):
+                raise Misused(f"neither invoice nor books have a model {' or '.join(map(shown, self.models))}")
+            findings = laid_side_by_side(self.match, booked, rows, self.terms, self.models)
+            outcome = Outcome(self.match, self.terms, source, tuple(findings), self.read.unread)
+            return replace(outcome, applied=await self._apply(store, outcome)) if self.applies else outcome
         finally:
             await store.aclose()
 
     async def _only_provider(self, store: Store) -> str:
-        known = await providers_booked(store, self.realm, export=self.export)
+        known, trimmed = await self._known(store)
+        if trimmed:
+            raise Misused(f"say whose invoice it is with --provider, or {trimmed}")
         if len(known) == 1:
             return known[0]
         there = f"the books have {', '.join(known)}" if known else "nothing is booked yet"
@@ -122,19 +132,28 @@ class _Asked:
 
     async def _check_known(self, store: Store, provider: str) -> None:
         """Raise Misused for a provider that only others stand beside: its invoice would be booked a second time."""
-        known = await providers_booked(store, self.realm, export=self.export)
-        if known and provider not in known:
-            told = f"nothing was ever booked at provider {shown(provider)}{did_you_mean(provider, known)}"
-            raise Misused(f"{told}; the books have {', '.join(known)}")
+        known, trimmed = await self._known(store)
+        if (known or trimmed) and provider not in known:
+            nothing = "the store has nothing booked" if trimmed else "nothing was ever booked"
+            told = f"{nothing} at provider {shown(provider)}{did_you_mean(provider, known)}"
+            there = f"the books have {', '.join(known)}"
+            raise Misused(f"{told}; {trimmed or there}")
 
-    async def _apply(self, store: Store, findings: Sequence[Finding], source: Source) -> Applied:
+    async def _known(self, store: Store) -> tuple[list[str], str]:
+        """Return the providers that are known, and what to say where there may be others."""
+        known = await providers_booked(store, self.realm, export=self.export)
+        until = None if self.export else await trimmed_until(store, self.realm)
+        return known, told_trimmed(until) if until else ""
+
+    async def _apply(self, store: Store, outcome: Outcome) -> Applied:
+        findings = outcome.findings
         found = any(finding.booked and finding.rows for finding in findings)
         if not found and sum(finding.kind is Kind.ONLY_THEIRS for finding in findings) >= MANY:
             raise Fatal("nothing on the invoice was found in the ledger: are --columns and --provider right?")
         ledger = RedisLedger(store, self.realm)
         try:
             await ledger.open(create=False)
-            return await book_corrections(ledger, findings, source)
+            return await book_corrections(ledger, outcome.bookable, outcome.source)
         finally:
             await ledger.aclose()
 
@@ -184,11 +203,10 @@ def reconcile(
         raise Misused("--model needs to know the invoice's model: name its column with --columns model=COLUMN")
     try:
         read = _read(invoice, roles, unit, Match(match), skip_bad=skip_bad)
-        rows = [row for row in read.rows if not model or any(is_named(row.model, name) for name in model)]
-        terms = _terms(rows, since, until, within, near)
+        terms = _terms(read, since, until, within, near)
     except ValueError as error:
         raise Fatal(f"{invoice}: {error}") from error
-    asked = _Asked(rows, Match(match), terms, invoice.name, provider, model, export, realm, apply)
+    asked = _Asked(read, Match(match), terms, invoice.name, provider, model, export, realm, apply)
     try:
         with clear_errors(), watched(LEFT if apply else NOTHING_CHANGED), existing_store(store, data) as url:
             outcome = asyncio.run(asked.run(url))
@@ -221,10 +239,14 @@ def _read(path: Path, columns: dict[str, str], unit: Fraction, match: Match, *, 
     return read
 
 
-def _terms(rows: Sequence[Row], since: str | None, until: str | None, edge: timedelta, tolerance: int) -> Terms:
-    now, times = datetime.now(UTC), [row.time for row in rows if row.time is not None]
+def _terms(read: Invoice, since: str | None, until: str | None, edge: timedelta, tolerance: int) -> Terms:
+    now, times = datetime.now(UTC), read.times
     if not times and not (since and until):
-        raise InvoiceError("tells no times: name its column with --columns time=COLUMN, or give --since and --until")
+        raise InvoiceError(
+            "tells no times: name its column with --columns time=COLUMN, or give --since and --until"
+            if read.rows
+            else "has no rows, so say with --since and --until which period has nothing billed"
+        )
     begins = parse_moment(since, now) if since else day_start(min(times))
     ends = parse_moment(until, now) if until else day_start(max(times)) + DAY
     if not until and ends > now:  # what was booked since it was written would be taken for unbilled

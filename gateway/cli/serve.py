@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -217,7 +218,9 @@ def _run(serving: Serving, store: str, sockets: Sockets, workers: int) -> None:
         where = f"{EMBEDDED} in {serving.settings.data}" if store == EMBEDDED else without_secrets(store)
         _tell(serving.policy, where, sockets)
 
-    with store_url(store, serving.settings.data) as url:
+    for name in (signal.SIGUSR1, signal.SIGUSR2):  # of log rotation and such; their default is to end a program
+        signal.signal(name, signal.SIG_IGN)
+    with store_url(store, serving.settings.data, watched=True) as url:
         if workers == 1:
             uvloop.run(serve_process(serving, url, sockets, ready=tell))
             return

@@ -29,6 +29,7 @@ from gateway.reporting.reports import (
     SpendReport,
     UnknownName,
     check_dimensions,
+    check_project,
     period_of,
     repriced_report,
     spend_report,
@@ -67,7 +68,10 @@ class _Asked:
         store = Store(url, deadline=30.0, realm=self.realm)
         try:
             await store.check()
-            return await self._report(store)
+            found = await self._report(store)
+            if self.project is not None and not found.table():
+                await check_project(store, self.realm, self.project, self.export)
+            return found
         finally:
             await store.aclose()
 

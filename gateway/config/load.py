@@ -110,7 +110,7 @@ class _Reader:
             ),
         )
         self._check_models(models, routes)
-        texts = self._with_shipped("text_models", lambda name, entry: read_text_model(name, entry, report))
+        texts = self._with_shipped("text_models", lambda name, entry: read_text_model(name, entry, self.today, report))
         talkers = Talkers(providers, texts)
         job_types = self._each(
             "job_types",

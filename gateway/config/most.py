@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from gateway.config.documents import Items, Table
+from gateway.config.fields import is_null
 from gateway.config.problems import Place, Report
 from gateway.config.sources import Entry
 from gateway.domain import money, pricing
@@ -29,7 +30,7 @@ def check_most(entries: Mapping[str, Mapping[str, Entry]], policy: Policy, repor
     for name, entry in entries["models"].items():
         _check_rows(policy.models[name], policy.models[name].prices, entry, report)
     for name, route in policy.routes.items():
-        _check_rows(route.model, route.prices, entries["routes"][name], report)
+        _check_rows(route.model, route.prices, _priced(entries["routes"][name], entries["offers"]), report)
     for name, job_type in policy.job_types.items():
         _check_talk(job_type, entries["job_types"][name].place, report)
     if len(report.problems) > before:
@@ -110,6 +111,14 @@ def _of_text(job_type: JobType) -> int:
         for price in model.prices
     )
     return max((each.worst for each in terms), default=0)
+
+
+def _priced(route: Entry, offers: Mapping[str, Entry]) -> Entry:
+    """The entry that has a route's price rows: the route's own, or that of the offer it takes."""
+    nodes = route.node.nodes if isinstance(route.node, Table) else {}
+    if (rows := nodes.get("price")) is not None and not is_null(rows):
+        return route
+    return offers.get(getattr(nodes.get("offer"), "text", ""), route)
 
 
 def _below(entry: Entry, key: str) -> Place:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 
-from gateway.config.documents import Kind, Node, Value
+from gateway.config.documents import Kind, Node, Table, Value
 from gateway.config.fields import Fields, as_table
 from gateway.config.plain import plain
 from gateway.config.problems import Report, shown
@@ -141,6 +141,8 @@ def _ratio(node: Node, report: Report) -> str | None:
 
 def _tiers(fields: Fields, report: Report) -> tuple[tuple[str, int | None], ...]:
     found = tuple((tier, _pixels(node, report)) for tier, node in fields.entries("tiers"))
+    if not found and isinstance(fields.node("tiers"), Table):
+        report.problem(fields.at("tiers"), "needs at least one tier, such as {2K: any}")
     for (_, smaller), (tier, larger) in pairwise(found):
         if smaller is None or (larger is not None and larger <= smaller):
             report.problem(fields.at("tiers"), f"{shown(tier)} could never be sent: write the smallest first, any last")

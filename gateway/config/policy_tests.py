@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from gateway.config.documents import Kind, Node, Table, Value, parse_document
+from gateway.config.documents import Kind, Node, Table, Value
 from gateway.config.fields import Fields, as_items, as_table
 from gateway.config.lookup import Known
 from gateway.config.policy_test_cases import (
@@ -22,7 +22,7 @@ from gateway.config.policy_test_cases import (
     Used,
 )
 from gateway.config.problems import Place, Report, did_you_mean, shown
-from gateway.config.sources import policy_files, read_file
+from gateway.config.sources import policy_files, read_document, read_file
 from gateway.config.values import (
     Reader,
     day,
@@ -61,7 +61,7 @@ def read_policy_tests(directory: Path, policy: Policy) -> Cases:
 
     for path in policy_files(root, unreadable) if root.is_dir() else ():
         data = read_file(path, report)
-        document = parse_document(data, str(path), report) if data is not None else None
+        document = read_document(data, str(path), report) if data is not None else None
         if document is None:
             continue
         for called, node, place in _tests(document, report):

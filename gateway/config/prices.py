@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from datetime import date
 from fractions import Fraction
 
 from gateway.config.documents import Kind, Node, Table, Value
@@ -33,8 +34,7 @@ def read_prices(fields: Fields, report: Report, qualities: Collection[str] = ())
         price = _price(row, qualities, report)
         if price is None:
             continue
-        if any(price.valid_from == other.valid_from for other in rows):
-            report.problem(row.at("from"), f"another price starts on {price.valid_from} too")
+        check_new_day(price.valid_from, (other.valid_from for other in rows), row)
         rows.append(price)
     return tuple(sorted(rows, key=lambda row: row.valid_from))
 
@@ -84,6 +84,18 @@ def _price(row: Fields, qualities: Collection[str], report: Report) -> Price | N
     )
 
 
+def check_new_day(valid_from: date, others: Iterable[date], row: Fields) -> None:
+    """Report a price row that starts on the day of another one."""
+    if valid_from in others:
+        row.report.problem(row.at("from"), f"another price starts on {valid_from} too")
+
+
+def check_cached(plain: int, cached: int | None, key: str, row: Fields) -> None:
+    """Report a rate for cached tokens above the plain one, by which the most that a request may cost is reckoned."""
+    if cached is not None and cached > plain:
+        row.report.problem(row.at(f"{key}_cached"), f"is more than {key}; a cached token never costs more")
+
+
 def read_source(row: Fields) -> str:
     """Return where a price row's figures come from; empty where it does not say."""
     source = row.within("source", SOURCE)
@@ -99,6 +111,8 @@ def _token_rates(row: Fields, report: Report) -> TokenRates | None:
         return None
     text_in, image_in = fields.required("text_in", rate) or 0, fields.required("image_in", rate) or 0
     text_cached, image_cached = fields.read("text_in_cached", rate), fields.read("image_in_cached", rate)
+    check_cached(text_in, text_cached, "text_in", fields)
+    check_cached(image_in, image_cached, "image_in", fields)
     image_out = fields.required("image_out", rate)
     if image_out == 0:
         report.problem(fields.at("image_out"), _FREE)

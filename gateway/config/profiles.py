@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -57,11 +57,14 @@ def read_preset(_: str, entry: Entry, report: Report) -> Preset | None:
     return Preset(kind, read_profile(fields, Profile(), kind, report))
 
 
-def read_kind(node: Node, report: Report) -> str | None:
-    """Read the wire format that a provider speaks."""
+def read_kind(node: Node, report: Report, presets: Iterable[str] = ()) -> str | None:
+    """Read the wire format that a provider speaks; one of these presets named in its place is told as such."""
     kind = text(node, report)
     if kind is None or kind in PROVIDER_KINDS:
         return kind
+    if meant := sorted(name for name in presets if name == kind or name.startswith(f"{kind}-")):
+        report.problem(node.place, f"{shown(kind)} is no kind: write preset: {' or '.join(meant)} in its place")
+        return None
     available = ", ".join(PROVIDER_KINDS)
     suggestion = did_you_mean(kind, PROVIDER_KINDS)
     report.problem(
@@ -73,7 +76,7 @@ def read_kind(node: Node, report: Report) -> str | None:
 
 def read_preset_of(fields: Fields, presets: Known[Preset]) -> Preset:
     """Read `kind` and `preset` of a provider, one of which must be there, as the preset that they name together."""
-    kind = fields.read("kind", read_kind)
+    kind = fields.read("kind", lambda node, report: read_kind(node, report, presets.things))
     preset = fields.read("preset", presets.find)
     if fields.node("kind") is None and fields.node("preset") is None:
         fields.report.problem(fields.place, "kind is missing: name it, or a preset")

@@ -60,7 +60,7 @@ def read_sources(directory: Path, label: str, digest: _Hash, report: Report) -> 
         document = None
         if data is not None:
             _count_in(digest, f"{label}/{path.relative_to(directory).as_posix()}", data)
-            document = _document(data, str(path), report)
+            document = read_document(data, str(path), report)
         if document is None:
             sources.complete = False
         else:
@@ -70,10 +70,11 @@ def read_sources(directory: Path, label: str, digest: _Hash, report: Report) -> 
     return sources
 
 
-def _document(data: bytes, file: str, report: Report) -> Table | None:
+def read_document(data: bytes, file: str, report: Report) -> Table | None:
+    """Return a file's bytes as a map; None, reported, if they are none."""
     if data:
         return parse_document(data, file, report)
-    # What a writer begins with; served, it would refuse everybody.
+    # What a writer begins with; served, it would refuse everybody, and as tests it would pass.
     report.problem(Place(file, 1, ""), "is empty: it is still being written, or should hold at least a comment")
     return None
 
@@ -84,10 +85,19 @@ def _count_in(digest: _Hash, name: str, data: bytes) -> None:
 
 
 def policy_files(directory: Path, unreadable: Callable[[OSError], None]) -> list[Path]:
-    """Return the policy files under a directory in a fixed order; `unreadable` hears of folders that cannot be read."""
+    """Return the policy files under a directory in a fixed order; `unreadable` hears of folders that cannot be read.
+
+    Links to folders are followed, since clusters mount folders so; none is read twice, wherever links lead.
+    """
     found: list[Path] = []
-    for parent, folders, files in os.walk(directory, onerror=unreadable):
-        folders[:] = [name for name in folders if not name.startswith(".") and name != _TESTS]
+    seen: set[str] = set()
+    for parent, folders, files in os.walk(directory, onerror=unreadable, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != _TESTS)
         paths = (Path(parent, name) for name in files if not name.startswith("."))
         found.extend(path for path in paths if path.suffix.lower() in _SUFFIXES)
     return sorted(found, key=lambda path: path.relative_to(directory).as_posix())

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from gateway.config.documents import Node
+from datetime import date
+
 from gateway.config.fields import Fields
-from gateway.config.prices import read_source
+from gateway.config.prices import check_cached, check_new_day, read_source
 from gateway.config.problems import Report
 from gateway.config.responses_keys import LONG_CONTEXT, TEXT_MODEL, TEXT_PRICE
 from gateway.config.sources import Entry
@@ -15,22 +16,38 @@ _MOST_CONTEXT = 10**8
 _MOST_IMAGE = 10**6
 
 
-def read_text_model(model_name: str, entry: Entry, report: Report) -> TextModel:
+def read_text_model(model_name: str, entry: Entry, today: date, report: Report) -> TextModel:
     """Read one entry of the `text_models` section."""
     fields = Fields(entry.node, TEXT_MODEL, report, entry.place)
-    rows = [row for node in fields.items("price") if (row := _price(node, report))]
-    if fields.node("price") is None:
-        report.problem(fields.place, "price is missing; a model without one is never called")
+    rows = _prices(fields, today, report)
     return TextModel(
         name=model_name,
         context=fields.required("context", whole(1, _MOST_CONTEXT)) or 1,
         image_tokens=fields.required("max_tokens_per_image", whole(1, _MOST_IMAGE)) or 1,
-        prices=tuple(sorted(rows, key=lambda row: row.valid_from)),
+        prices=rows,
     )
 
 
-def _price(node: Node, report: Report) -> TextPrice | None:
-    row = Fields(node, TEXT_PRICE, report)
+def _prices(fields: Fields, today: date, report: Report) -> tuple[TextPrice, ...]:
+    before = len(report.problems)
+    found: list[TextPrice] = []
+    for node in fields.items("price"):
+        row = Fields(node, TEXT_PRICE, report)
+        price = _price(row)
+        if price is not None:
+            check_new_day(price.valid_from, (other.valid_from for other in found), row)
+            found.append(price)
+    rows = tuple(sorted(found, key=lambda price: price.valid_from))
+    if len(report.problems) > before:
+        return rows
+    if not rows:
+        report.problem(fields.place, "price is missing; a model without one is never called")
+    elif (start := rows[0].valid_from) > today:
+        report.problem(fields.at("price"), f"starts on {start}, so there is none today")
+    return rows
+
+
+def _price(row: Fields) -> TextPrice | None:
     valid_from, source, rates = row.required("from", day), read_source(row), _rates(row)
     long = row.within("long_context", LONG_CONTEXT)
     above = long.required("above", whole(1, _MOST_CONTEXT)) if long else None
@@ -47,4 +64,5 @@ def _rates(row: Fields) -> TextRates | None:
         return None
     if text_in == 0 or text_out == 0:
         row.report.problem(row.place, "a price of 0 would make budgets blind; give the smallest real price")
+    check_cached(text_in, cached, "text_in", row)
     return TextRates(text_in, text_in if cached is None else cached, text_in if written is None else written, text_out)

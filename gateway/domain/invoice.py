@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import difflib
+import itertools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -57,20 +59,32 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that cannot be read: where, in which column, and why."""
+    """A row that cannot be read: where, in which column, why, and what stands in it."""
 
     line: int
     column: str
     message: str
+    cells: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
 class Invoice:
-    """What was read. `empty` counts rows that only say that nothing was billed."""
+    """What was read. `empty` counts rows that only say that nothing was billed, `unbilled` is when."""
 
     rows: list[Row] = field(default_factory=list)
     bad: list[BadRow] = field(default_factory=list)
     empty: int = 0
+    unbilled: list[datetime] = field(default_factory=list)
+
+    @property
+    def unread(self) -> frozenset[str]:
+        """Every cell of the rows that cannot be read, where an id may stand."""
+        return frozenset(cell.strip() for row in self.bad for cell in row.cells)
+
+    @property
+    def times(self) -> list[datetime]:
+        """Every moment it speaks of, also those when nothing was billed."""
+        return [row.time for row in self.rows if row.time is not None] + self.unbilled
 
 
 class _BadCell(ValueError):
@@ -104,7 +118,11 @@ def parse_unit(text: str) -> Fraction:
 
 def read_invoice(lines: Iterable[str], columns: Mapping[str, str], *, unit: Fraction, match: Match) -> Invoice:
     """Read an invoice from lines of CSV with a head; InvoiceError if the head lacks a column that is needed."""
-    reader = csv.reader(lines, strict=True)
+    unread = iter(lines)
+    first = next(unread, "")
+    if first.lstrip().startswith(("{", "[")):
+        raise InvoiceError("is JSON, and CSV is read: a first line that names the columns, then a line for each row")
+    reader = csv.reader(itertools.chain([first], unread), strict=True)
     invoice = Invoice()
     try:
         head = [name.strip() for name in next(reader, [])]
@@ -138,16 +156,19 @@ def _read_row(
     cells: list[str], head: list[str], places: Mapping[str, int], invoice: Invoice, *, line: int, unit: Fraction
 ) -> None:
     if len(cells) != len(head):
-        invoice.bad.append(BadRow(line, "", f"{len(cells)} cells where the head names {len(head)}"))
+        message = f"{len(cells)} cells where the head names {len(head)}"
+        invoice.bad.append(BadRow(line, "", message, tuple(cells)))
         return
     said = {role: cells[place].strip() for role, place in places.items()}
     if not said["amount"] and not any(said.get(role) for role in ("id", "request", "model")):
         invoice.empty += 1
+        with contextlib.suppress(_BadCell):  # a row of totals has no time
+            invoice.unbilled.append(_time(said.get("time", "")))
         return
     try:
         invoice.rows.append(_row(said, tuple(cells), line, unit))
     except _BadCell as error:
-        invoice.bad.append(BadRow(line, head[places[error.role]], str(error)))
+        invoice.bad.append(BadRow(line, head[places[error.role]], str(error), tuple(cells)))
 
 
 def _row(said: Mapping[str, str], cells: tuple[str, ...], line: int, unit: Fraction) -> Row:

@@ -15,25 +15,49 @@ from gateway.domain.spend import NO_REQUEST
 Rows = list[Row]
 
 
-def reconcile(match: Match, booked: Sequence[Booked], rows: Sequence[Row], terms: Terms) -> list[Finding]:
-    """Class everything that ledger or invoice have in the period.
+def reconcile(
+    match: Match, booked: Sequence[Booked], rows: Sequence[Row], terms: Terms, models: Sequence[str] = ()
+) -> list[Finding]:
+    """Class everything that ledger or invoice have in the period, or what is about these models alone.
 
     `booked` should reach beyond the period on both sides: a row finds its request also where that was booked a moment
     outside.
     """
     if match is Match.DAY:
-        return by_day(booked, rows, terms)
+        found = by_day(booked, rows, terms, by_model=bool(models))
+        return _about(models, found, booked) if models else found
     # What was posted for a row of another period is that row's, though this invoice names the same request again.
     own = [each for each in booked if each.request_id != NO_REQUEST or terms.covers_booked(each)]
-    return by_request(own, rows, terms)
+    found = by_request(own, rows, terms)
+    return _about(models, found, booked) if models else found
 
 
-def by_day(booked: Sequence[Booked], rows: Sequence[Row], terms: Terms) -> list[Finding]:
+def _about(models: Sequence[str], findings: Iterable[Finding], booked: Sequence[Booked]) -> list[Finding]:
+    """Return what is about these models: by what is booked, else by the invoice, which may use the name sent."""
+    names = ModelNames(booked)
+    pairs = {(each.model, each.upstream_model) for each in booked}
+    ours = {pair[0] for pair in pairs if any(is_named(name, model) for name in pair for model in models)}
+
+    def wanted(finding: Finding) -> bool:
+        if finding.booked is not None:
+            return finding.booked.model in ours
+        return names.ours(finding.model) in ours or any(is_named(finding.model, model) for model in models)
+
+    return [finding for finding in findings if wanted(finding)]
+
+
+def is_known(model: str, booked: Iterable[Booked], rows: Iterable[Row]) -> bool:
+    """Tell whether the ledger or the invoice has anything of a model."""
+    names = {row.model for row in rows} | {name for each in booked for name in (each.model, each.upstream_model)}
+    return any(is_named(name, model) for name in names)
+
+
+def by_day(booked: Sequence[Booked], rows: Sequence[Row], terms: Terms, *, by_model: bool = False) -> list[Finding]:
     """Lay the sums of each day and model side by side. Rows that are alike in every cell are doubled."""
     inside = [replace(row, id="", request="") for row in rows if row.time is not None and terms.covers(row.time)]
     inside, findings = _once(inside, lambda row: row.cells)
     names = ModelNames(booked)
-    by_model = any(row.model for row in inside)
+    by_model = by_model or any(row.model for row in inside)
     ours: dict[tuple[date, str], Booked] = {}
     for each in booked:
         if terms.covers_booked(each):

@@ -6,16 +6,18 @@ is summed exactly and rounded up once to a nano-USD, as the ledger rounds its co
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from fractions import Fraction
 from typing import Any
 
+from gateway.domain.adjusting import NOTHING
 from gateway.domain.invoice import Row
 from gateway.domain.period import day_start
 from gateway.domain.route import Views
+from gateway.domain.spend import NO_REQUEST
 
 
 class Kind(StrEnum):
@@ -45,7 +47,7 @@ class Booked:
 
     An amount that was posted without a request has the request id "-". `changes` counts the entries it is made of, so
     that a correction can be told from an earlier one of the same amount. `lines` are micro-USD by balance cell.
-    `whole_day` tells that `time` is no more than the day it is about.
+    `whole_day` tells that `time` is no more than the day it is about. `held` is what was held, where anybody said.
     """
 
     request_id: str
@@ -61,6 +63,7 @@ class Booked:
     lines: dict[str, int] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
     whole_day: bool = False
+    held: Views = NOTHING
 
     @property
     def day(self) -> date:
@@ -136,6 +139,14 @@ def nano(amounts: Iterable[Fraction]) -> int:
 def unexplained(findings: Iterable[Finding]) -> int:
     """Return the one figure: nano-USD by which ledger and invoice differ, item by item, whichever way."""
     return sum(abs(finding.difference) for finding in findings if not finding.is_settled)
+
+
+def may_be_in(finding: Finding, unread: Collection[str]) -> bool:
+    """Tell whether rows that could not be read may be about this, by the cells that stand in them."""
+    booked = finding.booked
+    ids = {named for row in finding.rows for named in (row.id, row.request)}
+    ids |= booked.upstream_ids | {booked.request_id} if booked else set()
+    return bool(unread) and (not finding.rows or any(named in unread for named in ids - {"", NO_REQUEST}))
 
 
 def classed(booked: Booked | None, rows: tuple[Row, ...], terms: Terms, *, presumed: bool) -> Kind | None:

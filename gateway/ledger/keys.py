@@ -132,7 +132,8 @@ class Keys:
         for where, record in records_by_digest(found).items():
             if record.id == key_id:
                 return where, found[where]
-        raise UnknownKey(f"no key has the id {key_id!r}")
+        # What was given is not repeated: it may be a key in place of its id.
+        raise UnknownKey("there is no key of that id: ids begin with key_, and are listed")
 
     async def _read(self) -> Mapping[str, str]:
         found: dict[str, str] = {}

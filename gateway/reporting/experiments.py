@@ -103,7 +103,7 @@ async def arms_report(
     if not rows and experiment not in known:
         names = {*known, *await _on_record(store, realm, export)}
         if experiment not in names:
-            where = "neither the policy nor the records know" if known else "the records know"
+            where = "the policy or the records" if known else "the records"
             raise UnknownName("experiment", experiment, names, where)
     return ArmsReport(experiment, period, rows, await lacking(store, realm, period, export))
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 
+from gateway.domain.adjusting import NOTHING
 from gateway.domain.corrections import Source, adjustment, belated, needs_booking, posting, told_of
-from gateway.domain.matching import is_named
 from gateway.domain.period import as_utc
 from gateway.domain.reconciling import Booked, Finding, Terms
 from gateway.domain.route import Views
@@ -46,33 +46,31 @@ async def booked_at(
     provider: str,
     terms: Terms,
     *,
-    models: Sequence[str] = (),
     export: Sequence[Path] = (),
 ) -> list[Booked]:
-    """Return what is booked at a provider from a day before the period until now, of these models or of all.
+    """Return what is booked at a provider from a day before the period until now.
 
     ReconcileError if the store no longer has the entries of the period and no export was given.
     """
     trimmed = await trimmed_until(store, realm)
     if trimmed is not None and trimmed >= terms.since - SLACK and not export:
-        raise ReconcileError(
-            f"entries up to {trimmed:%Y-%m-%d %H:%M} were exported and trimmed: name the export with --export"
-        )
+        raise ReconcileError(told_trimmed(trimmed))
     books = _Books()
     async for entry in recorded_entries(store, realm, since=terms.since - SLACK, export=export):
-        if entry.provider == provider and (not models or any(_is_of(entry, model) for model in models)):
+        if entry.provider == provider:
             books.add(entry)
     return list(books.attempts.values())
+
+
+def told_trimmed(until: datetime) -> str:
+    """Say that the store lacks entries, and what to do."""
+    return f"entries up to {until:%Y-%m-%d %H:%M} were exported and trimmed: name the export with --export"
 
 
 async def providers_booked(store: Store, realm: str, *, export: Sequence[Path] = ()) -> list[str]:
     """Return every provider of which anything is booked, by name."""
     found = {entry.provider async for entry in recorded_entries(store, realm, export=export)}
     return sorted(found - {""})
-
-
-def _is_of(entry: Entry, model: str) -> bool:
-    return is_named(entry.model, model) or is_named(str(entry.facts.get("upstream_model") or ""), model)
 
 
 class _Books:
@@ -112,6 +110,7 @@ class _Books:
             lines={sys.intern(cell): micro for cell, micro in entry.lines.items()},
             about=told,
             whole_day=day is not None,
+            held=entry.worst or NOTHING,
         )
 
 

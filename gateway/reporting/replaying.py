@@ -182,7 +182,7 @@ async def replay(
         if project is None or entry.project == project:
             found.add(entry, verdict)
     if project is not None and project not in projects:
-        raise UnknownName("project", project, projects - {""}, "neither the policy nor the records of this period know")
+        raise UnknownName("project", project, projects - {""}, "the policy or the records of this period")
     trimmed = None if export else await trimmed_until(store, realm)
     found.trimmed = trimmed if trimmed and (start is None or trimmed >= start) else None
     return found

@@ -15,6 +15,8 @@ from gateway.domain.policy import Policy
 from gateway.domain.repricing import Repricer
 from gateway.domain.spend import DIMENSIONS, Row, Tally, is_dimension, is_shadow
 from gateway.ledger.entries import Entry
+from gateway.ledger.keys import pages, records_by_digest
+from gateway.ledger.names import Names
 from gateway.ledger.store import Store
 from gateway.reporting.recorded import recorded_entries, trimmed_until
 
@@ -44,7 +46,7 @@ class UnknownName(ReportError):
     """A report was asked for of something that nobody knows."""
 
     def __init__(self, kind: str, name: str, known: Collection[str], where: str) -> None:
-        super().__init__(f"{where} no {kind} {shown(name)}{did_you_mean(name, known)}")
+        super().__init__(f"there is no {kind} {shown(name)} in {where}{did_you_mean(name, known)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +237,20 @@ async def booked_entries(
     async for entry in recorded_entries(store, realm, since=period.since, until=period.until, export=export):
         if (project is None or entry.project == project) and (shadows or not is_shadow(entry)):
             yield entry
+
+
+async def check_project(store: Store, realm: str, project: str, export: Sequence[Path]) -> None:
+    """Raise UnknownName for a project that has no key and of which nothing was ever booked, if all entries are there.
+
+    LedgerUnavailable, and ExportError as for reports.
+    """
+    if not export and await trimmed_until(store, realm) is not None:
+        return
+    names = {entry.project async for entry in recorded_entries(store, realm, export=export)} - {""}
+    async for page in pages(store, Names(realm).keys):
+        names |= {record.project for record in records_by_digest(page).values()}
+    if project not in names:
+        raise UnknownName("project", project, names, "the books, and none with a key")
 
 
 async def lacking(store: Store, realm: str, period: Period, export: Sequence[Path]) -> datetime | None:

@@ -41,11 +41,11 @@ class Shell:
 
     def __init__(self, server: str, realm: str, given_up: str) -> None:
         self.given_up = given_up
-        self._place = ("--store", server, "--realm", realm, "--data", "data")
+        self.place = ("--store", server, "--realm", realm, "--data", "data")
 
     def said(self, *arguments: str, status: int = 0) -> Any:
         """Run a command with `--json`; returns what stdout is."""
-        done = within(*arguments, *self._place, "--json")
+        done = within(*arguments, *self.place, "--json")
         assert done.exit_code == status, done.stderr
         return json.loads(done.stdout)
 
@@ -96,6 +96,13 @@ def test_keys(shell: Shell) -> None:
     assert turned["id"] != made["id"]
     assert turned["key"].startswith("igw_")
     assert (ended["id"], ended["state"], "key" in ended) == (made["id"], "revoked", False)
+
+
+def test_a_key_that_is_replaced_takes_its_limits_along_by_policy_alone(shell: Shell) -> None:
+    """A budget with the old key's id would fall silent: whoever rotates it is told, by both ids."""
+    made = shell.said("keys", "create", "--project", "team")
+    done = within("keys", "rotate", made["id"], *shell.place, "--json")
+    assert f"`key: {made['id']}`, say the same of {json.loads(done.stdout)['id']}" in done.stderr
 
 
 def test_the_ledger(shell: Shell) -> None:

@@ -50,6 +50,8 @@ WRONG = [
     (["ledger", "export", "--to", "-", "--trim"], "give --to a directory"),
     (["ledger", "export", "--to", "-", "--json"], "leave out --json"),
     (["ledger", "export", "--to", "x", "--keep", "long"], "35d"),
+    (["ledger", "export", "--to", ""], "it is empty"),
+    (["ledger", "export", "--to", "invoice.csv"], "is a file"),
     (["ledger", "rebuild", "--empty", "--from", "invoice.csv"], "exclude each other"),
     (["ledger", "adjust", "req_x", "--cost", "much", "--reason", "r"], "much"),
     (["ledger", "adjust", "req_x", "--cost", "1"], "Missing option '--reason'"),
@@ -80,9 +82,8 @@ NOT_DONE = [
     (["keys", "import", "invoice.csv"], "column 'request_id' is unknown"),
     (["ledger", "verify", "--export", "policy"], "there is no export"),
     (["ledger", "rebuild", "--from", "invoice.csv"], "not a line of an export"),
-    (["ledger", "export", "--to", "invoice.csv"], "invoice.csv: File exists"),
     (["ledger", "adjust", "req_x", "--cost", "1", "--reason", "r"], "no request req_x is remembered"),
-    (["keys", "revoke", "key_nope"], "no key has the id 'key_nope'"),
+    (["keys", "revoke", "key_nope"], "there is no key of that id: ids begin with key_"),
     (["callbacks", "retry", "cb_nope"], "no call back cb_nope"),
 ]
 """What is well said and cannot be done."""

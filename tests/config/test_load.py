@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.config.fingerprint import fingerprint
 from gateway.config.load import check_policy, load_policy
 from gateway.config.problems import format_problem
 from gateway.config.shipped import shipped_policies
@@ -278,6 +279,26 @@ def test_directory_missing_or_empty(tmp_path: Path) -> None:
 
     assert [problem.message for problem in missing.problems] == ["is not a directory"]
     assert [problem.message for problem in empty.problems] == ["holds no policy: no file ends in .yaml or .yml"]
+
+
+def test_folders_that_are_links_are_read(load: Load, tmp_path: Path) -> None:
+    """As clusters mount a ConfigMap: links into a hidden folder. Each file is read once, wherever links lead."""
+    hidden = tmp_path / "policy" / "..2026_11_20"
+    (hidden / "teams").mkdir(parents=True)
+    (hidden / "teams" / "team.yaml").write_text(TEAM)
+    (hidden / "top.yaml").write_text("budgets: [{window: day, limit: '5'}]\n")
+    (tmp_path / "policy" / "..data").symlink_to(hidden.name)
+    for name in ("top.yaml", "teams"):
+        (tmp_path / "policy" / name).symlink_to(f"..data/{name}")
+    (tmp_path / "policy" / "again").symlink_to("teams")
+    (hidden / "teams" / "round").symlink_to(tmp_path)
+
+    before = fingerprint(tmp_path)
+    policy = load().policy
+    assert policy is not None
+    assert (list(policy.projects), len(policy.budgets)) == (["team"], 1)
+    (hidden / "teams" / "team.yaml").write_text(TEAM + "# note\n")
+    assert fingerprint(tmp_path) != before
 
 
 def test_odd_files_are_refused(load: Load, tmp_path: Path) -> None:

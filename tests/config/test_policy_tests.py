@@ -127,6 +127,12 @@ def test_what_holds_passes(tmp_path: Path) -> None:
     assert (found.passed, found.failed) == (16, 0)
 
 
+def test_an_empty_file_of_tests_is_told(tmp_path: Path) -> None:
+    """As of policy: it is still being written, or somebody lost what stood there."""
+    found = run(tmp_path, "")
+    assert [line.partition(":")[2][:12] for line in told(found, tmp_path)] == [" is empty: i"]
+
+
 def test_what_does_not_hold_is_told_with_its_line(tmp_path: Path) -> None:
     """Each failure has the line of what was expected, and says what came instead."""
     assert [line.partition(" Ask for")[0] for line in told(run(tmp_path, FAILING), tmp_path)] == [

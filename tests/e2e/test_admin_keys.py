@@ -95,6 +95,9 @@ def test_a_key_from_its_making_to_its_end(stack: Stack) -> None:
         ("keys", {"project": "team", "jobtype": "draft"}, 400, "jobtype"),
         ("keys", {"project": "team", "name": "two\nlines"}, 400, "name"),
         ("keys", {"project": "team", "job_type": "a b"}, 400, "job_type"),
+        ("keys", {"project": "team", "job_type": "drafts"}, 400, "job_type"),
+        ("keys", {"project": "team", "name": 0}, 400, "name"),
+        ("keys", {"project": "team", "name": []}, 400, "name"),
         ("keys/key_none/rotate", None, 404, "id"),
         ("keys/key_none/rotate", {"grace": -1}, 400, "grace"),
         ("keys/key_none/rotate", {"seconds": 1}, 400, "seconds"),
@@ -107,6 +110,13 @@ def test_what_cannot_be_done_says_what_is_wrong(stack: Stack, path: str, body: o
     answer = admin(stack, path, body)
     assert (answer.status, answer.error["param"]) == (status, param)
     assert listed(stack) == before
+
+
+def test_a_name_that_is_misspelt_is_told_with_the_one_meant(stack: Stack) -> None:
+    """Of a project, and of its job types: with another, every request of the key would be refused."""
+    assert "(did you mean team?)" in admin(stack, "keys", {"project": "tean"}).error["message"]
+    wrong = admin(stack, "keys", {"project": "team", "job_type": "drafts"}).error["message"]
+    assert wrong == 'Project team has no job type "drafts" (did you mean draft?).'
 
 
 def test_a_key_in_place_of_its_id_is_not_repeated(stack: Stack) -> None:

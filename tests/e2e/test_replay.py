@@ -228,10 +228,14 @@ def test_what_is_not_there_is_said_in_one_line(past: Stack, tmp_path: Path) -> N
     """A project that nobody knows, and a page that cannot be written, end in a line and exit status 2; so do arms."""
     replay = ("replay", "--policy", str(past.policy))
     for command, words in (
-        ((*replay, "--project", "teem"), 'know no project "teem" (did you mean team?)'),
+        (
+            (*replay, "--project", "teem"),
+            'there is no project "teem" in the policy or the records of this period (did you mean team?)',
+        ),
+        (("spend", "--project", "teem"), 'there is no project "teem" in the books, and none with a key (did you mean'),
         ((*replay, "--chart", str(tmp_path / "nowhere" / "page.html")), "nowhere is no directory"),
         ((*replay, "--chart", "/proc/page.html"), "cannot write /proc/page.html"),
-        (("spend", "--experiment", "typo"), 'the records know no experiment "typo"'),
+        (("spend", "--experiment", "typo"), 'there is no experiment "typo" in the records'),
     ):
         done = past.command(*command)
         assert (done.returncode, done.stdout) == (2, ""), done.stderr
@@ -245,4 +249,5 @@ def test_an_empty_period_is_said_in_words(past: Stack) -> None:
     for form in ("table", "html"):
         done = past.command("replay", "--policy", str(past.policy), "--format", form, *empty)
         assert (done.returncode, "No requests in this period." in done.stdout) == (0, True), done.stderr
-    assert "No requests in this period." in past.command("spend", *empty).stdout
+    for project in ((), ("--project", "team")):
+        assert "No requests in this period." in past.command("spend", *empty, *project).stdout

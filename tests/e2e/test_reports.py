@@ -75,6 +75,9 @@ def test_the_admin_plane_tells_the_same(spent: Stack) -> None:
     assert told == spend(spent, *options)
     refused = fetch(f"http://127.0.0.1:{spent.admin_port}/admin/spend?since=someday")
     assert (refused.status, refused.error["param"]) == (400, "since")
+    for wrong, param in (("projcet=team", "projcet"), ("window=day&since=2h", "window")):
+        refused = fetch(f"http://127.0.0.1:{spent.admin_port}/admin/spend?{wrong}")
+        assert (refused.status, refused.error["param"]) == (400, param)
 
 
 def test_the_same_policy_reprices_to_what_was_booked(spent: Stack) -> None:
