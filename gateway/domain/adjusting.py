@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
+from typing import Any
 
 from gateway.domain.money import times
 from gateway.domain.route import Views
 
+NOTHING = Views(0, 0, 0)
 
-def scaled(views: Views, route: int) -> Views:
+
+def held_of(facts: Mapping[str, Any]) -> Views:
+    """Return what was held for an attempt, from its record; nothing where that does not say."""
+    worst = facts.get("worst")
+    return Views(**{view: int(amount) for view, amount in worst.items()}) if worst else NOTHING
+
+
+def scaled(views: Views, route: int, held: Views = NOTHING) -> Views:
     """Return the views of a cost whose route view is now known to be `route` (nano-USD, 0 or more).
 
-    The others change by the same ratio, rounded up. Where the route view was 0 there is no ratio, and the new amount
-    stands in every view. ValueError for an amount below 0.
+    The others change by the same ratio, rounded up; where the route view was 0, they stand to it as in what was `held`.
+    Without that either the new amount stands in every view. ValueError for an amount below 0.
     """
     if route < 0:
         raise ValueError("what an attempt cost cannot be less than nothing")
+    views = views if views.route else held
     if views.route == 0:
         return Views(official=route, route=route, internal=route)
     ratio = Fraction(route, views.route)

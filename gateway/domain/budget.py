@@ -73,6 +73,12 @@ class Budget:
         object.__setattr__(self, "meter", f"usd|{self.scope.label()}|{self.view}|{self.window}")
 
 
+def view_of(cell: str) -> View:
+    """Return the view in which a balance of money counts, by its name: a budget's meter, and often its window."""
+    name = cell.split("|")[-2:][0]
+    return View(name) if name in list(View) else View.ROUTE
+
+
 class Counted(StrEnum):
     """What a quota counts."""
 

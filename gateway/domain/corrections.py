@@ -13,13 +13,12 @@ from fractions import Fraction
 from typing import Any
 
 from gateway.domain import money
-from gateway.domain.adjusting import scaled
+from gateway.domain.adjusting import NOTHING, held_of, scaled
+from gateway.domain.budget import View, view_of
 from gateway.domain.reconciling import Booked, Finding, Kind
 from gateway.domain.route import Views
 from gateway.domain.settlement import Adjustment, Posting
 from gateway.domain.spend import NO_REQUEST, OF_TRIALS
-
-NOTHING = Views(0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ def adjustment(finding: Finding, source: Source) -> Adjustment | None:
         id=_digest("adjust", source.provider, booked.request_id, booked.attempt, booked.changes, target),
         request_id=booked.request_id,
         attempt=booked.attempt,
-        cost=scaled(booked.cost, target),
+        cost=scaled(booked.cost, target, booked.held),
         reason=_reason(finding, source),
     )
 
@@ -53,7 +52,8 @@ def posting(finding: Finding, source: Source) -> Posting:
     """Return the difference as an amount of its own, for what has no attempt or one that the ledger has forgotten."""
     booked, target = finding.booked, finding.theirs or 0
     before = booked.cost if booked else NOTHING
-    after = scaled(before, target) if target >= 0 else Views(target, target, target)
+    held = booked.held if booked else NOTHING
+    after = scaled(before, target, held) if target >= 0 else Views(target, target, target)
     return Posting(
         id=_digest("post", source.provider, *_named(finding), booked.changes if booked else 0, target),
         cost=Views(after.official - before.official, after.route - before.route, after.internal - before.internal),
@@ -69,8 +69,7 @@ def belated(finding: Finding, source: Source, record: Mapping[str, Any]) -> Post
     `record` has `about`, `facts` (with the worst case by view) and `lines` ({"meter", "amount"}) of its attempt.
     """
     target = finding.theirs or 0
-    worst = {view: int(amount) for view, amount in (record["facts"].get("worst") or {}).items()}
-    held = Views(**worst) if worst else NOTHING
+    held = held_of(record["facts"])
     ratio = Fraction(target, held.route) if held.route else Fraction(0)
     return Posting(
         id=_digest("post", source.provider, *_named(finding), 0, target),
@@ -113,7 +112,9 @@ def _about(finding: Finding, source: Source) -> dict[str, object]:
 
 def _line_differences(booked: Booked, target: int) -> dict[str, int]:
     if booked.cost.route == 0:
-        new = dict.fromkeys(booked.lines, money.micro_from_nano(max(target, 0)))
+        now = scaled(booked.cost, max(target, 0), booked.held)
+        views = {View.ROUTE: now.route, View.OFFICIAL: now.official, View.INTERNAL: now.internal}
+        new = {cell: money.micro_from_nano(views[view_of(cell)]) for cell in booked.lines}
     else:
         ratio = Fraction(max(target, 0), booked.cost.route)
         new = {cell: -(-micro * ratio.numerator // ratio.denominator) for cell, micro in booked.lines.items()}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 from gateway.domain import money
-from gateway.domain.budget import Budget, Counted, Denied, Obstacle, Quota
+from gateway.domain.budget import Budget, Counted, Denied, Obstacle, Quota, View
 from gateway.domain.errors import (
     BudgetExceeded,
     GatewayError,
@@ -33,8 +34,8 @@ def denial(
         return _rate_limited(passing)
     hopeless = [obstacle for way in ways for obstacle in way if _never_fits(obstacle)]
     if ways and all(any(map(_never_fits, way)) for way in ways):
-        return _too_many(hopeless[0])
-    money_short = [obstacle for way in ways for obstacle in way if _lacks_money(obstacle)]
+        return _too_many(hopeless[0], of_tool=any(quote.text is not None for quote in quotes))
+    money_short = [short for way in ways if (short := [*filter(_lacks_money, way)])]
     if money_short:
         return _spent(money_short)
     for number, way in enumerate(denied.obstacles):
@@ -87,12 +88,13 @@ def _rate_limited(ways: Sequence[Sequence[Obstacle]]) -> RateLimited:
     return error
 
 
-def _too_many(obstacle: Obstacle) -> InvalidRequest:
-    rule = obstacle.line.rule
+def _too_many(obstacle: Obstacle, *, of_tool: bool) -> InvalidRequest:
+    rule, param = obstacle.line.rule, "max_tool_calls" if of_tool else "n"
     assert isinstance(rule, Quota)
-    what = f"n={obstacle.line.amount}" if rule.counted is Counted.IMAGES else f"A request of {obstacle.line.amount}"
+    amount = obstacle.line.amount
+    what = f"{param}={amount}" if rule.counted is Counted.IMAGES else f"A request of {amount}"
     message = f"{what} can never pass {_words(rule)} ({rule.scope.label()}): at most {rule.limit}."
-    return InvalidRequest(message, param="n")
+    return InvalidRequest(message, param=param)
 
 
 def _words(rule: Quota) -> str:
@@ -106,8 +108,10 @@ def span(seconds: int) -> str:
     return _SPANS.get(seconds, f"{seconds} s")
 
 
-def _spent(obstacles: Sequence[Obstacle]) -> BudgetExceeded:
-    nearest = min(obstacles, key=lambda obstacle: obstacle.line.amount)
+def _spent(ways: Sequence[Sequence[Obstacle]]) -> BudgetExceeded:
+    """Of the cheapest way the budget that stays in it longest: until that one resets, the others' room is no use."""
+    way = min(ways, key=lambda way: max(obstacle.line.amount for obstacle in way))
+    nearest = max(way, key=lambda obstacle: (obstacle.wait or inf, -_left(obstacle)))
     left = _left(nearest)
     return _budget_error(
         nearest,
@@ -144,7 +148,8 @@ def _budget(obstacle: Obstacle) -> str:
     rule = obstacle.line.rule
     assert isinstance(rule, Budget)
     per = "in total" if rule.window == "total" else f"per {rule.window}"
-    return f"The budget of {_usd(rule.limit)} {per} for {rule.scope.label()}"
+    view = "" if rule.view is View.ROUTE else f" (view: {rule.view})"
+    return f"The budget of {_usd(rule.limit)} {per} for {rule.scope.label()}{view}"
 
 
 def _left(obstacle: Obstacle) -> int:

@@ -19,7 +19,7 @@ class Offer:
     """What a route would do. `quote` is complete but for what depends on the prompt and on who asks.
 
     That is `worst`, `expected`, `tokens`, and of its job the prompt, the user and the client's model. `per_call` is how
-    many images one call makes; `tokens` are the most of one image besides its text, None where it is not sold by them.
+    many images one call makes; `tokens` are the most of one image besides its text, None where nobody sells it by them.
     """
 
     quote: Quote

@@ -87,12 +87,14 @@ class Tariff:
     divisor: int = money.PICO_PER_NANO
 
     def nano(self, tokens: int, n: int, per_call: int) -> int:
-        """Nano-USD of n images by calls of at most `per_call`, each with so much text; each call is rounded up."""
+        """Nano-USD of n images by calls of at most `per_call`, each with so much text; each call is rounded up.
+
+        Of several calls each image and each fee is, so that every call has its share of it, however they divide them.
+        """
         each = self.rest + tokens * self.text
         if n <= per_call:
-            return self._rounded(n * each)
-        full, rest = divmod(n, per_call)
-        return full * self._rounded(per_call * each) + (self._rounded(rest * each) if rest else 0)
+            return self._rounded(n * each + self.call)
+        return n * self._rounded(each) + -(-n // per_call) * self._rounded(self.call)
 
     def pico(self, tokens: int, n: int, per_call: int) -> int:
         """Pico-USD of the same, not rounded where there is no multiplier: for comparing."""
@@ -101,8 +103,8 @@ class Tariff:
             exact += -(-n // per_call) * self.call
         return exact if self.divisor == money.PICO_PER_NANO else -(-exact * money.PICO_PER_NANO // self.divisor)
 
-    def _rounded(self, images: int) -> int:
-        return -(-(images + self.call) // self.divisor)
+    def _rounded(self, amount: int) -> int:
+        return -(-amount // self.divisor)
 
 
 def most_text(prompt_bytes: int) -> int:
@@ -275,6 +277,11 @@ def _pico_of_work(made: Job, price: Price, model: Model, reading: Reading, image
     if metered is not None:
         return None if count is None else metered.pico(count)
     return (price.per_request or 0) * money.PICO_PER_NANO
+
+
+def fee_of_call(price: Price) -> int:
+    """Nano-USD of each call, however many images it makes."""
+    return money.times((price.per_request or 0) + price.add_ons.request, price.multiplier)
 
 
 def views(official: int, route: int, multiplier: Fraction) -> Views:

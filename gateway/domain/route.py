@@ -241,7 +241,7 @@ class Quote:
     expected: int = 0
     """What it will probably cost, nano-USD in the route view."""
     tokens: int = 0
-    """Most tokens it may take, for limits of providers; 0 where it is not sold by tokens."""
+    """Most tokens it may take, for limits of providers; 0 where nobody sells it by tokens."""
     calls: int = 1
     """How many calls make it up, where the route makes fewer images a call than were asked for."""
     as_events: bool = False
@@ -257,6 +257,8 @@ class Quote:
     """What the text model of a conversation costs besides; `worst` includes it."""
     batch: BatchLine | None = None
     """If it goes by a batch; its prices are those of batches then."""
+    multiplier: Fraction | None = None
+    """By what the project's view was held, where that was noted; None: as the project has it."""
     held: tuple[tuple[object, ...], Candidate] | None = field(default=None, init=False, repr=False, compare=False)
     """The candidate that was last made of it, and by which objects: requests that are alike share a quote."""
 

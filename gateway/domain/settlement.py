@@ -117,7 +117,7 @@ class SettleResult(StrEnum):
 
     DONE = "done"
     LATE = "late"
-    """The hold had already expired to presumed spent; the difference was booked once."""
+    """The hold had already expired to presumed spent, or been given back by a guess; the difference was booked once."""
     SAME = "same"
     """It had already ended; nothing changed."""
     GONE = "gone"

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from gateway.domain.budget import Counted
 from gateway.domain.money import NANO_PER_MICRO, format_usd
 from gateway.ledger.entries import MONEY, JunkEntry, decode
 from gateway.ledger.errors import LedgerRefused
@@ -28,8 +29,8 @@ from gateway.ledger.stream import PAGE, position, raw_entries
 
 TRIES = 5
 """How often an audit begins anew because entries were trimmed while it read them."""
-LIVE = "concurrent|"
-ROLLING = ("images|", "requests|")
+LIVE = f"{Counted.CONCURRENT}|"
+ROLLING = tuple(f"{counted}|" for counted in Counted if counted is not Counted.CONCURRENT)
 
 _PAIR = re.compile(r"([0-9]{1,16}) ([0-9]{1,16})", re.ASCII)
 _BUCKETS = re.compile(r"([0-9]+:[0-9]+( [0-9]+:[0-9]+)*)?", re.ASCII)

@@ -8,6 +8,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from gateway.domain.fresh import fresh_names
+from gateway.ledger.errors import LedgerRefused
 from gateway.ledger.names import Names
 from gateway.ledger.script import Script
 from gateway.ledger.store import Store
@@ -64,8 +65,8 @@ class Calls:
             if to_end and together:
                 self._together.to_end(call)
             raise
-        except Exception:
-            self._failed(operation, began)
+        except Exception as error:
+            self._failed(operation, began, error)
             raise
         if self._answered is not None:
             self._answered(LedgerCalled(operation, time.monotonic() - began))
@@ -95,13 +96,14 @@ class Calls:
         began = time.monotonic()
         try:
             reply = await call
-        except Exception:  # who leaves is no failure of the store
-            self._failed(operation, began)
+        except Exception as error:  # who leaves is no failure of the store
+            self._failed(operation, began, error)
             raise
         if self._answered is not None:
             self._answered(LedgerCalled(operation, time.monotonic() - began))
         return reply
 
-    def _failed(self, operation: str, began: float) -> None:
+    def _failed(self, operation: str, began: float, error: Exception) -> None:
         if self._observer is not None:
-            self._observer.emit(LedgerFailed(operation, time.monotonic() - began))
+            refused = isinstance(error, LedgerRefused)
+            self._observer.emit(LedgerFailed(operation, time.monotonic() - began, refused))

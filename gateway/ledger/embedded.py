@@ -3,7 +3,7 @@
 Whoever comes first starts the server, others join it, and the last one to leave stops it. Three files are locked with
 flock, which the kernel releases however a process ends: `valkey.turn` is held while somebody starts or stops,
 `valkey.users` is shared by all users, and `valkey.alive` belongs to the server itself (it inherits the descriptor), so
-that two servers can never write to one directory.
+that two servers can never write to one directory. Gateways look every second whether it lives, and start it again.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote
@@ -44,6 +45,8 @@ START_SECONDS = 60.0
 """Reading a large append-only file takes a while."""
 STOP_SECONDS = 10.0
 PAUSE_SECONDS = 0.02
+LOOK_SECONDS, LONGEST_PAUSE = 1.0, 30.0
+"""Between two looks whether the server lives; each that finds it dead doubles the pause, each other one halves it."""
 
 # A socket alone, every write on disk before its reply, nothing evicted, no terminal signals, and no histogram of each
 # command's time, which would cost a request 3 % of the store's.
@@ -92,11 +95,11 @@ def is_at_work(path: Path) -> bool:
 
 
 @contextmanager
-def embedded_store(data_dir: Path) -> Iterator[str]:
+def embedded_store(data_dir: Path, *, watched: bool = False) -> Iterator[str]:
     """Yield a `unix://` URL of the server in `data_dir`, which is made if need be; StoreError if it cannot run.
 
     May be entered by any number of processes, and several times in one. A server left behind by killed users is
-    joined again.
+    joined again, and one that dies meanwhile is started again if it is `watched`.
     """
     home = data_dir.resolve()
     try:
@@ -109,7 +112,8 @@ def embedded_store(data_dir: Path) -> Iterator[str]:
             fcntl.flock(users, fcntl.LOCK_SH)
             _ensure_running(home, path)
         try:
-            yield f"unix://{quote(str(path))}"
+            with _kept_alive(home) if watched else nullcontext():
+                yield f"unix://{quote(str(path))}"
         finally:
             with _turn(home):
                 if _try_lock(users) and _server_alive(home):
@@ -136,6 +140,41 @@ def _reachable(home: Path) -> Iterator[Path]:
         yield private / "d" / SOCKET
     finally:
         shutil.rmtree(private, ignore_errors=True)
+
+
+@contextmanager
+def _kept_alive(home: Path) -> Iterator[None]:
+    """Start the server again when it dies meanwhile: killed for its memory, or of a full disk."""
+    over = threading.Event()
+
+    def watch() -> None:
+        pause, said = LOOK_SECONDS, ""
+        while not over.wait(pause):
+            try:
+                if _server_alive(home):
+                    pause = max(pause / 2, LOOK_SECONDS)
+                    continue
+                _start_again(home)
+            except (StoreError, OSError) as error:
+                if str(error) != said:
+                    log.error("the embedded store has died and cannot be started again: %s", error)  # noqa: TRY400 - it says it all
+                said = str(error)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    watcher = threading.Thread(target=watch, name="embedded-store", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
+def _start_again(home: Path) -> None:
+    with _turn(home):
+        if not _server_alive(home):  # another user may have been faster
+            _start(home)
+            log.warning("the embedded store had died and is started again; %s may say why", home / "valkey.log")
 
 
 def _try_lock(file: IO[str]) -> bool:

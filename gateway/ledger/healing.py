@@ -30,6 +30,7 @@ BINDING_SECONDS = "86400"
 BATCH = 200
 AT_ONCE = 8
 """Attempts asked about in one call, and put back at the same time."""
+GUESSED = "guessed"
 OVERLAP_SECONDS = 1.0
 """What was sent to the server that is gone has been answered by then, or never will be."""
 
@@ -89,7 +90,7 @@ class Healing:
         ended = [one for one in self._holds.endings() if one.attempt is not None]
         live = [(one.request_id, one.attempt) for one in self._holds.live]
         for at, state in await self._open_ends([*((one.request_id, one.attempt) for one in ended), *live]):
-            if not state or (at < len(ended) and not (state == CostSource.PRESUMED and ended[at].presumed)):
+            if not state or (at < len(ended) and not _stands(ended[at], state)):
                 return True
         return False
 
@@ -130,7 +131,8 @@ class Healing:
                 self._holds.add(record)
         told = [ending for ending in ended if ending.attempt is not None]
         open_ends = await self._open_ends([(one.request_id, one.attempt) for one in told])
-        again = [told[at] for at, _ in open_ends] + [ending for ending in ended if ending.attempt is None]
+        lacking = [told[at] for at, state in open_ends if state == CostSource.PRESUMED or not _stands(told[at], state)]
+        again = lacking + [ending for ending in ended if ending.attempt is None]
         of_request: dict[str, list[Ending]] = {}
         for ending in again:
             of_request.setdefault(ending.request_id, []).append(ending)
@@ -175,6 +177,11 @@ class Healing:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _stands(ending: Ending, state: str) -> bool:
+    """Tell whether this state, though not for good, is what its end has left."""
+    return (state == CostSource.PRESUMED and ending.presumed) or (state == GUESSED and ending.operation == "void")
 
 
 async def _some_at_once(work: Iterable[Callable[[], Awaitable[object]]]) -> None:

@@ -274,13 +274,13 @@ def _end(scopes: set[asyncio.Timeout]) -> None:
 
 
 @contextmanager
-def store_url(url: str, data_dir: Path) -> Iterator[str]:
+def store_url(url: str, data_dir: Path, *, watched: bool = False) -> Iterator[str]:
     """Yield a URL for `Store` from what the user gave; `embedded:` runs a server in `data_dir` meanwhile.
 
-    StoreError if the URL cannot be one of a store.
+    One that dies is started again if it is `watched`. StoreError if the URL cannot be one of a store.
     """
     if url == EMBEDDED:
-        with embedded_store(data_dir) as socket_url:
+        with embedded_store(data_dir, watched=watched) as socket_url:
             yield socket_url
         return
     StoreAddress.parse(url)

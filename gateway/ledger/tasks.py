@@ -65,6 +65,8 @@ class RedisTasks:
         self._contact = Contact(silence)
         self._taking = asyncio.Lock()
         self._operation = calls.token()
+        self._begun: dict[str, tuple[str, str]] = {}
+        """Route and attempt of each call that may have left here, by the task's token: a store may have lost it."""
 
     async def add(self, order: TaskOrder) -> None:
         """Put a task in its project's queue; see `ports.tasks.Tasks`."""
@@ -141,10 +143,18 @@ class RedisTasks:
                 for task_id, each in zip(batch, held, strict=True)
                 for name in (self._names.task(task_id), self._names.queue(each.project))
             ]
-            args = [part for each in held for part in (each.worker, each.entry, each.deliveries)]
+            begun = [self._begun.get(tokens[task_id], ("", "0")) for task_id in batch]
+            args = [
+                part
+                for each, call in zip(held, begun, strict=True)
+                for part in (each.worker, each.entry, each.deliveries, *call)
+            ]
             answers |= zip(batch, await self._run(script.TASK_KEEP, keys, args), strict=True)
+        lost = tuple(task_id for task_id, answer in answers.items() if answer == 0)
+        for task_id in lost:
+            self._begun.pop(tokens[task_id], None)
         return Kept(
-            lost=tuple(task_id for task_id, answer in answers.items() if answer == 0),
+            lost=lost,
             cancelled=tuple(task_id for task_id, answer in answers.items() if answer > 1),
         )
 
@@ -155,6 +165,7 @@ class RedisTasks:
         args = [held.worker, held.entry, held.deliveries, route, str(attempt)]
         began = await self._run(script.TASK_BEGAN, keys, args) == "DONE"
         if began:  # whoever is asked next must know of the call
+            self._begun[token] = (route, str(attempt))
             await self._replicas.reached(
                 Written(keys[0], "begun", " ".join((held.worker, held.deliveries, str(attempt))))
             )
@@ -200,6 +211,7 @@ class RedisTasks:
         callback_body: bytes | None = None,
     ) -> bool:
         """End a task, and queue its callback in the same step; see `ports.tasks.Tasks`."""
+        self._begun.pop(token or "", None)
         said: dict[str, str] = {"progress": str(DONE)} if status is TaskStatus.COMPLETED else {}
         if result is not None:
             said["result"] = bounded(to_json(dict(result)), task_fields.MOST_RESULT, "a task's result")
@@ -219,6 +231,7 @@ class RedisTasks:
 
     async def give_back(self, task_id: str, token: str) -> None:
         """Let another have it at once; see `ports.tasks.Tasks`."""
+        self._begun.pop(token, None)
         held, names = Holding.parse(token), self._names
         keys = [names.task(task_id), names.queue(held.project), names.tasks_returned, names.task_counts]
         await self._run(script.TASK_GIVE_BACK, keys, [held.worker, task_id, held.entry, held.deliveries])
@@ -269,4 +282,4 @@ def _body(body: bytes | None) -> str:
 
 
 def _nothing_to_tell(*, certainly: bool) -> None:
-    """What the store lost of tasks nobody can tell it again; their money is the ledger's matter."""
+    """What the store lost of tasks is told it again by `keep`, as far as it can be; money is the ledger's matter."""

@@ -210,10 +210,11 @@ class LedgerCalled:
 
 @record(frozen=True, slots=True)
 class LedgerFailed:
-    """A call to the store failed, which is told instead."""
+    """A call to the store failed, which is told instead. `refused`: it did answer, and will not do this."""
 
     operation: str
     seconds: float
+    refused: bool = False
 
 
 @record(frozen=True, slots=True)

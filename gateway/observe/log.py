@@ -157,7 +157,7 @@ class LogObserver:
             self._log(logging.WARNING, f"call back {event.result}", {**fields, "error": event.error})
 
     def _ledger_failed(self, event: LedgerFailed) -> None:
-        fields = {"operation": event.operation, "ms": milliseconds(event.seconds)}
+        fields = {"operation": event.operation, "ms": milliseconds(event.seconds), "refused": event.refused}
         self._log(logging.WARNING, "ledger call failed", fields)
 
     def _policy_loaded(self, event: PolicyLoaded) -> None:

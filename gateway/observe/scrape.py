@@ -21,13 +21,14 @@ from gateway.ports import LedgerUnavailable
 
 @dataclass(frozen=True, slots=True)
 class BudgetState:
-    """A budget now: scope and window by their labels, amounts in micro-USD."""
+    """A budget now: scope, window and view by their labels, amounts in micro-USD."""
 
     scope: str
     window: str
     limit: int
     used: int
     held: int
+    view: str = "route"
 
 
 @dataclass(frozen=True, slots=True)

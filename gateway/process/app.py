@@ -208,7 +208,7 @@ class Application:
             policy_digest=self.policy.digest,
             last_reload_successful=self.pulse.happenings.reload_failed is None,
             budgets=tuple(
-                BudgetState(rule.scope.label(), rule.window, rule.limit, balance.used, balance.held)
+                BudgetState(rule.scope.label(), rule.window, rule.limit, balance.used, balance.held, rule.view)
                 for rule, balance in zip(budgets, balances, strict=False)
             ),
             routes=tuple(

@@ -122,6 +122,8 @@ class Supervisor:
 
     def _wait(self) -> int:
         """Stop the workers first: the admin process tells of them until they are gone."""
+        for each in self._sockets.values():
+            each.close()  # a port is closed once nobody has it open: whoever connects is refused then
         for role in (DATA, ADMIN):
             mine = [child.process for child in self._children if child.role == role]
             for process in mine:

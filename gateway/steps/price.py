@@ -169,7 +169,7 @@ def _offer(fitted: Fitted, asking: _Asking) -> Offer:
         per_call=can.n,
         tokens=(
             pricing.most_image_tokens(job, model, sizes=fitted.sizes, qualities=fitted.qualities)
-            if own.tokens is not None
+            if own.tokens is not None or official.tokens is not None  # a reseller's account counts them all the same
             else None
         ),
     )

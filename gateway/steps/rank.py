@@ -81,7 +81,7 @@ def named(job: Job, job_type: JobType, project: Project, policy: Policy, today: 
     client_model = job.client_model
     if client_model is None or client_model.startswith(JOB_PREFIX) or project.client_model is ClientModel.IGNORE:
         return None
-    model = model_named(client_model, policy)
+    model = model_named(client_model, policy) or _sold_as(client_model, job_type)
     if model is None:
         message = f"The model {client_model!r} does not exist or you do not have access to it."
         raise NotFound(message, param="model", code="model_not_found")
@@ -94,6 +94,11 @@ def named(job: Job, job_type: JobType, project: Project, policy: Policy, today: 
         raise _not_allowed(client_model, model, job_type)
     of_old = model_named(job.retired_model, policy)
     return found if of_old is None else replace(found, model=of_old, retired=True)
+
+
+def _sold_as(name: str, job_type: JobType) -> Model | None:
+    """Return the model that one of the job type's providers calls so."""
+    return next((route.model for route in job_type.routes if route.upstream_model == name), None)
 
 
 def _not_allowed(wanted: str, model: Model, job_type: JobType) -> GatewayError:
@@ -200,7 +205,7 @@ def affordable(
     kept: list[Offer] = []
     dear: list[Refusal] = []
     for offer in offers:
-        limit, worst = _limit(offer, wishes, job_type), offer.worst(prompt_bytes)
+        limit, worst = maximum(offer.quote, wishes, job_type), offer.worst(prompt_bytes)
         if limit is None or worst <= limit:
             kept.append(offer)
         else:
@@ -209,9 +214,13 @@ def affordable(
     return kept, dear
 
 
-def _limit(offer: Offer, wishes: Wishes, job_type: JobType) -> int | None:
-    per_image = job_type.max_cost_per_image
-    limits = (wishes.max_cost, None if per_image is None else per_image * offer.quote.job.n)
+def maximum(quote: Quote, wishes: Wishes, job_type: JobType) -> int | None:
+    """Return the most that a request may cost, all its attempts together, if it ends with this quote; None: no bound.
+
+    Nano-USD in the route view. What policy says of an image says nothing of a conversation's text.
+    """
+    per_image = job_type.max_cost_per_image if quote.text is None else None
+    limits = (wishes.max_cost, None if per_image is None else per_image * quote.job.n)
     return min((limit for limit in limits if limit is not None), default=None)
 
 
@@ -219,7 +228,7 @@ def unsupported(
     refusals: Sequence[Refusal], job_type: JobType, able: Sequence[str], *, hint: str = ""
 ) -> InvalidRequest:
     """Return the error for a job that no route can do. `able` names routes that could, elsewhere; `hint` comes last."""
-    fields = {refusal.field for refusal in refusals}
+    fields = {refusal.field for refusal in refusals if refusal.field is not None}  # a lane is nothing of the body
     reasons = "; ".join(f"{refusal.route}: {refusal.reason}" for refusal in refusals)
     more = f" and {len(able) - _MOST_ABLE} more" if len(able) > _MOST_ABLE else ""
     could = f" What could: {', '.join(able[:_MOST_ABLE])}{more}." if able else ""
@@ -232,7 +241,7 @@ def unsupported(
 def too_dear(offers: Sequence[Offer], prompt_bytes: int, wishes: Wishes, job_type: JobType) -> BudgetExceeded:
     """Return the error for a job that costs too much on every route, however far it may be degraded."""
     cheapest = min(offers, key=lambda offer: offer.worst(prompt_bytes))
-    limit = _limit(cheapest, wishes, job_type)
+    limit = maximum(cheapest.quote, wishes, job_type)
     by_client = wishes.max_cost is not None and limit == wishes.max_cost
     whose = "X-Gateway-Max-Cost" if by_client else f"max_cost_per_image of job type {job_type.name!r}"
     lowered = ", ".join(f"{name}={value}" for name, value in cheapest.quote.degraded.items())

@@ -16,6 +16,7 @@ from gateway.domain import pricing
 from gateway.domain.costing import ABSURD as ABSURD
 from gateway.domain.costing import believed, cost, is_metered
 from gateway.domain.job import Job
+from gateway.domain.price import Price
 from gateway.domain.route import Quote, Views
 from gateway.domain.settlement import CostSource, Outcome, PartReading, Reading, Settlement
 from gateway.ports.provider import UpstreamFailure
@@ -39,6 +40,7 @@ def settle(
     each is judged by itself, within its share of the worst case; the sum is no better known than the worst known of
     them.
     """
+    multiplier = _held_by(quote, multiplier)
     if not reading.parts:
         one = _price(quote, PartReading(quote.job.n, reading), multiplier)
         facts = _facts(one.reading, upstream_request_id, seconds)
@@ -47,7 +49,7 @@ def settle(
         presumed = one.source is CostSource.PRESUMED
         usage = None if presumed else one.reading.usage
         return Settlement(request_id, attempt, one.cost, one.source, reading.images, usage, facts)
-    priced = [_price(_share(quote, part.n), part, multiplier) for part in reading.parts]
+    priced = [_price(_share(quote, part.n, multiplier), part, multiplier) for part in reading.parts]
     known = [each.reading.usage for each in priced if each.source is not CostSource.PRESUMED and not each.charged_for]
     usages = [usage for usage in known if usage is not None]
     problem = next((each.reading.usage_problem for each in priced if each.reading.usage_problem), None)
@@ -72,6 +74,7 @@ def charge(
     or the worst case, unconfirmed, where the provider tells what it bills and did not. Of several calls each is judged
     by itself.
     """
+    multiplier = _held_by(quote, multiplier)
     each = _charges(quote, failure, multiplier)
     if not any(priced.cost.route for priced in each):
         return None
@@ -97,12 +100,13 @@ def presume(
     images = None if isinstance(why, str) else why.images
     amounts = quote.worst
     if isinstance(why, UpstreamFailure) and images is not None:
-        facts["calls"] = quote.calls
+        facts["calls"], multiplier = quote.calls, _held_by(quote, multiplier)
         every = _charges(quote, why, multiplier)
         charges = [each for each in every if each.source is not CostSource.PRESUMED]
+        calls = images // max(quote.job.n // quote.calls, 1) + len(every) - len(charges)
         images += sum(each.job.n for each in every if each.source is CostSource.PRESUMED)
         facts |= {"unknown_images": images} | _refusals(charges)
-        share = _share(quote, min(images, quote.job.n)).worst
+        share = _share(quote, min(images, quote.job.n), multiplier, min(calls, quote.calls)).worst
         amounts = _sum([share, *(each.cost for each in charges)])
     return Settlement(
         request_id=request_id,
@@ -112,6 +116,11 @@ def presume(
         images=0,
         facts=facts,
     )
+
+
+def _held_by(quote: Quote, multiplier: Fraction) -> Fraction:
+    """The multiplier that a quote was held by, where that was noted, else the project's."""
+    return multiplier if quote.multiplier is None else quote.multiplier
 
 
 _SOURCES = tuple(CostSource)
@@ -144,8 +153,13 @@ def _charges(quote: Quote, failure: UpstreamFailure, multiplier: Fraction) -> li
         for each in (failure, *failure.others)
         if each.charged_for is not None and each.outcome is not Outcome.UNKNOWN
     ]
-    own = quote if quote.calls == 1 else _share(quote, -(-quote.job.n // quote.calls))
-    return [_charged(own, each.charged_for or "", each.reading or Reading(), multiplier) for each in refused]
+    less, more = divmod(quote.job.n, quote.calls)
+    found: list[_Priced] = []
+    for each in refused:  # nobody tells which calls they were: those that are presumed are the largest
+        presumed = sum(one.source is CostSource.PRESUMED for one in found)
+        own = quote if quote.calls == 1 else _share(quote, less + (presumed < more), multiplier)
+        found.append(_charged(own, each.charged_for or "", each.reading or Reading(), multiplier))
+    return found
 
 
 def _charged(quote: Quote, word: str, said: Reading, multiplier: Fraction) -> _Priced:
@@ -203,13 +217,15 @@ def _source(priced: Sequence[_Priced]) -> CostSource:
     return max((each.source for each in priced), key=_SOURCES.index)
 
 
-def _share(quote: Quote, n: int) -> Quote:
-    """The quote of one of several calls, which makes `n` of the images and does not stream."""
+def _share(quote: Quote, n: int, multiplier: Fraction, calls: int = 1) -> Quote:
+    """The quote of some of several calls, which make `n` of the images and do not stream: fees go by calls."""
 
-    def share(most: int) -> int:
-        return -(-most * n // quote.job.n)
+    def share(most: int, price: Price) -> int:
+        fee = min(pricing.fee_of_call(price), most // quote.calls)
+        return min(most, calls * fee - (-(most - quote.calls * fee) * n // quote.job.n))
 
-    worst = Views(share(quote.worst.official), share(quote.worst.route), share(quote.worst.internal))
+    official, route = share(quote.worst.official, quote.official_price), share(quote.worst.route, quote.route_price)
+    worst = pricing.views(official, route, multiplier)
     return replace(quote, job=replace(quote.job, n=n, stream=False, partial_images=0), worst=worst)
 
 

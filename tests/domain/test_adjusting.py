@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.domain.adjusting import scaled
+from gateway.domain.adjusting import NOTHING, scaled
 from gateway.domain.route import Views
 
 AMOUNT = st.integers(0, 10**15)
@@ -26,6 +26,15 @@ AMOUNT = st.integers(0, 10**15)
 def test_views_change_by_one_ratio(views: Views, route: int, expected: Views) -> None:
     """The others follow the route's, rounded up; without a ratio the new amount stands everywhere."""
     assert scaled(views, route) == expected
+
+
+@pytest.mark.parametrize(
+    ("held", "expected"),
+    [(Views(50, 100, 115), Views(5, 10, 12)), (Views(50, 0, 0), Views(10, 10, 10)), (NOTHING, Views(10, 10, 10))],
+)
+def test_what_begins_at_nothing_stands_as_what_was_held(held: Views, expected: Views) -> None:
+    """A refund that is undone, or a call that was thought unbilled: the views are those of the hold."""
+    assert scaled(NOTHING, 10, held) == expected
 
 
 @given(AMOUNT, st.integers(1, 10**15), AMOUNT, AMOUNT)

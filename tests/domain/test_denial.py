@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.domain.budget import Budget, Counted, Denied, Line, Obstacle, Pressure, Quota, Scope, Window
+from gateway.domain.budget import Budget, Counted, Denied, Line, Obstacle, Pressure, Quota, Scope, View, Window
 from gateway.domain.denial import denial
 from gateway.domain.errors import BudgetExceeded, GatewayError, InvalidRequest, RateLimited, UnsupportedByEveryRoute
 from gateway.domain.policy import DegradeStep
@@ -91,6 +91,30 @@ def test_mixed_reasons_become_the_one_that_helps(
     raised = denial(refused(*ways), [on(8_000)] * len(ways), LADDER)
     assert type(raised) is error
     assert words in raised.message
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=str)
+def test_of_several_budgets_without_room_the_one_that_resets_last_is_told(turned: bool) -> None:
+    """A budget that never resets before one of an hour, and of two that never do the one with the least room."""
+    hour = Obstacle(Line(Budget(TEAM, Window.HOUR, 15_000), 10_000), 10_000, 0, 2925.0)
+    total = Obstacle(Line(Budget(TEAM, Window.TOTAL, 12_000), 10_000), 10_000, 0, 0.0)
+    own = Obstacle(Line(Budget(TEAM, Window.TOTAL, 12_000, View.INTERNAL), 11_500), 11_500, 0, 0.0)
+    for way, told, left in (
+        ([hour, total], "The budget of $0.012 in total for project:team does not allow", "0.002"),
+        ([total, own], "The budget of $0.012 in total for project:team (view: internal) does not allow", "0.0005"),
+    ):
+        error = denial(refused(way[::-1] if turned else way))
+        assert isinstance(error, BudgetExceeded)
+        assert told in error.message
+        assert "resets" not in error.message
+        assert ("X-Gateway-Budget-Remaining", left) in error.headers
+
+
+def test_of_several_ways_the_cheapest_is_told() -> None:
+    """What a client has to wait for at least."""
+    dear = Obstacle(Line(Budget(TEAM, Window.TOTAL, 12_000), 30_000), 10_000, 0, 0.0)
+    cheap = Obstacle(Line(DAY, 20_000), 49_990_000, 0, 3600.0)
+    assert "may cost $0.02" in denial(refused([dear], [cheap])).message
 
 
 def test_without_the_quotes_a_denial_is_still_told() -> None:

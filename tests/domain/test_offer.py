@@ -13,7 +13,9 @@ from gateway.domain.caller import Caller
 from gateway.domain.job import Job, Wishes
 from gateway.domain.memory import Memory
 from gateway.domain.policy import JobType, Order, Project
+from gateway.domain.price import PixelTier, Price
 from gateway.routing.decision import Asked, decide
+from gateway.steps.price import price
 from gateway.steps.rank import Ranked
 from tests.builders import GPT_IMAGE_2, GPT_IMAGE_15, GPT_IMAGE_25, TODAY, job, policy, route
 
@@ -50,6 +52,16 @@ def test_a_remembered_decision_prices_each_prompt_exactly(length: int, n: int, i
         assert quote.tokens >= n * (length + pricing.PROMPT_OVERHEAD_TOKENS)
         assert (quote.job.prompt_bytes, quote.job.n) == (length, n)
     assert [quote.expected for quote in ranked.quotes] == sorted(quote.expected for quote in ranked.quotes)
+
+
+def test_tokens_count_on_a_route_with_another_price_too() -> None:
+    """Of a model that its vendor sells by tokens: the account behind the route has a limit of them."""
+    row = Price(TODAY, "test", per_image=(PixelTier("any", 1_000, None),))
+    way, plain = route("resold", prices=(row,)), route("main")
+    for wanted in (job(), job(size="1024x1024", quality="low", n=3)):
+        [resold], _ = price(wanted, JobType("draft", (way,)), TEAM, None, TODAY)
+        [sold], _ = price(wanted, JobType("draft", (plain,)), TEAM, None, TODAY)
+        assert resold.tokens == sold.tokens > 0
 
 
 def test_what_is_remembered_is_for_all_who_ask_alike_and_nobody_else() -> None:

@@ -209,11 +209,12 @@ def test_a_request_costs_the_same_however_many_images_it_makes(
 
 @given(row=rows, nano=amounts, text=st.integers(0, 32_000), n=st.integers(1, 10), per_call=st.integers(1, 10))
 def test_comparing_is_exact_to_a_rounding(row: Price, nano: int, text: int, n: int, per_call: int) -> None:
-    """What offers are compared by is what they cost, but for the rounding of each call."""
+    """What offers are compared by is what they cost, but for the rounding of one call, else of each image and fee."""
     price = replace(row, per_image=(PixelTier("any", nano, None),))
     tariff = pricing.tariff(job(n=n), GPT_IMAGE_2, price, sizes=(), qualities=QUALITIES)
 
-    assert 0 <= tariff.nano(text, n, per_call) * 1000 - tariff.pico(text, n, per_call) < 1000 * (-(-n // per_call)) + 1
+    roundings = 1 if n <= per_call else n - (-n // per_call)
+    assert 0 <= tariff.nano(text, n, per_call) * 1000 - tariff.pico(text, n, per_call) < 1000 * roundings + 1
 
 
 @pytest.mark.parametrize(

@@ -315,6 +315,17 @@ def test_a_forgotten_request_is_corrected_by_the_difference() -> None:
     }
 
 
+def test_what_was_booked_at_nothing_is_corrected_in_the_views_of_its_hold() -> None:
+    """A call that was refunded: each budget feels it in its own view."""
+    cells = ("usd|a|route|month@2026-11", "usd|a|official|total@total", "usd|a|internal|total@total")
+    ours = booked(cost=0, upstream="u1", held=Views(200_000, 100_000, 110_000), lines=dict.fromkeys(cells, 0))
+    finding = only([ours], [row("u1", 50_000)])
+    wanted = adjustment(finding, SOURCE)
+    assert wanted is not None
+    assert wanted.cost == posting(finding, SOURCE).cost == Views(100_000, 50_000, 55_000)
+    assert posting(finding, SOURCE).lines == dict(zip(cells, (50, 100, 55), strict=True))
+
+
 def test_what_only_they_have_is_posted_under_its_own_id() -> None:
     """The same amount in every view, no budget, and the ids by which it is found the next time."""
     posted = posting(only([], [row("u1", 70, model="x", request="r9")]), SOURCE)

@@ -135,3 +135,24 @@ def test_a_killed_supervisor_leaves_no_worker_behind(pair: Stack) -> None:
     assert not left
     with embedded_store(pair.data):
         pass  # whoever joins the store last stops it
+
+
+async def test_ports_are_closed_while_work_ends(pair: Stack) -> None:
+    """Whoever connects then is refused at once, and may ask the next server."""
+    pair.sandbox.fault("slow", seconds=4, times=None)
+    running = asyncio.create_task(crowd([Ask(BODY)], [pair], at_once=1))
+    await asyncio.to_thread(wait_until, pair.sandbox.requests, 30, "a request upstream")
+    pair.process.terminate()
+    await asyncio.sleep(1.5)
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", pair.port)
+    assert [reply.status for reply in await running] == [200]
+    assert await asyncio.to_thread(pair.process.wait, 30) == 0
+
+
+def test_signals_of_log_rotation_end_nothing(pair: Stack) -> None:
+    """SIGUSR1 and SIGUSR2 mean nothing to a gateway."""
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        pair.process.send_signal(number)
+    assert pair.post(PATH, BODY).status == 200
+    assert pair.process.poll() is None

@@ -192,7 +192,9 @@ class LedgerModel(RuleBasedStateMachine):
 
     @rule(data=st.data(), saved=st.integers(0, 200))
     def presume(self, data: st.DataObject, saved: int) -> None:
-        """The owner books the worst case or less, unconfirmed; less takes the place of what is presumed already."""
+        """The owner books the worst case or less, unconfirmed; less takes the place of what is presumed already, and
+        all of it that of nothing, where somebody took the call for never sent.
+        """
         picked = self._pick(
             data, lambda kept: kept.owner in self.gateways and (kept.told is None or kept.state == "presumed")
         )
@@ -200,10 +202,26 @@ class LedgerModel(RuleBasedStateMachine):
             return
         request, kept, gateway = picked
         guessed = max(kept.amount - saved, 0)
-        lower = SettleResult.LATE if guessed < kept.booked else SettleResult.SAME
+        better = guessed < kept.booked or kept.state == "guessed"
+        lower = SettleResult.LATE if better else SettleResult.SAME
         guess = rules.settlement(request, guessed * 1000, source=CostSource.PRESUMED)
         assert self.do(gateway.settle(guess)) is (SettleResult.DONE if kept.live else lower)
-        kept.end("presumed", guessed if kept.live else min(guessed, kept.booked), by_owner=True)
+        kept.end("presumed", guessed if kept.live or better else kept.booked, by_owner=True)
+
+    @rule(data=st.data())
+    def guess(self, data: st.DataObject) -> None:
+        """Somebody takes a call for never sent, and gives back what is held for it."""
+        picked = self._pick(data, lambda kept: kept.told is None and kept.state in ("live", "presumed"))
+        if picked is None:
+            return
+        request, kept, _ = picked
+        gateway = self.gateways[data.draw(st.sampled_from(sorted(self.gateways)))]
+        reason = data.draw(st.sampled_from(["cancelled", "not_begun"]))
+        right = SettleResult.DONE if kept.live else SettleResult.LATE
+        assert self.do(gateway.void(request, 1, reason)) is right
+        kept.n = 0 if kept.live else kept.n
+        kept.end("guessed", 0, by_owner=False)
+        self.saved = None  # whether a loss of this is healed depends on who guessed: not this model's question
 
     @rule(data=st.data())
     def void(self, data: st.DataObject) -> None:
@@ -217,8 +235,9 @@ class LedgerModel(RuleBasedStateMachine):
 
     @rule(data=st.data(), nano=st.integers(0, 400_000))
     def learn(self, data: st.DataObject, nano: int) -> None:
-        """The truth about a presumed cost of a dead gateway arrives."""
-        picked = self._pick(data, lambda kept: kept.owner not in self.gateways and kept.state == "presumed")
+        """The truth about a cost of a dead gateway that was presumed, or given back by a guess, arrives."""
+        wanted = ("presumed", "guessed")
+        picked = self._pick(data, lambda kept: kept.owner not in self.gateways and kept.state in wanted)
         if picked is None:
             return
         request, kept, gateway = picked
@@ -263,7 +282,7 @@ class LedgerModel(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def repeat(self, data: st.DataObject) -> None:
-        """What has ended stays as it is."""
+        """What has ended by its owner's word stays as it is."""
         picked = self._pick(data, lambda kept: kept.state in ("settled", "void"))
         if picked is None:
             return

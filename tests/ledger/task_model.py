@@ -65,6 +65,7 @@ class TaskModel(RuleBasedStateMachine):
         self.waiting: set[str] = set()
         self.had: dict[str, Callback] = {}
         self.dead: set[str] = set()
+        self.begun: dict[str, int] = {}
 
     async def _open(self) -> Store:
         return Store(self.server, deadline=10.0, patience=30.0)
@@ -156,7 +157,8 @@ class TaskModel(RuleBasedStateMachine):
         assert set(kept.lost) == tokens.keys() - has
         assert set(kept.cancelled) == {task_id for task_id in has if self.tasks[task_id].cancel}
         for task_id in has:
-            self.tasks[task_id].silent = False
+            task = self.tasks[task_id]
+            task.silent, task.attempt = False, max(self.begun.get(task.token, 0), task.attempt or 0) or None
 
     @rule(number=st.integers(0, 99), latest=st.booleans(), attempt=st.integers(1, 3))
     def began(self, number: int, latest: bool, attempt: int) -> None:
@@ -166,7 +168,16 @@ class TaskModel(RuleBasedStateMachine):
         by, token = task.tokens[-1 if latest else 0]
         right = task.token == token and not task.cancel
         assert self.do(self.workers[by].began(task.id, token, route="r", attempt=attempt)) == right
-        task.attempt = attempt if right else task.attempt
+        if right:
+            task.attempt = self.begun[token] = attempt
+
+    @rule(number=st.integers(0, 99))
+    def lose_beginning(self, number: int) -> None:
+        """The store comes back older: it knows of no call for a task that somebody has. Whoever has it tells it so."""
+        if (task := self.pick(number, lambda task: task.token and task.attempt is not None)) is None:
+            return
+        self.do(self.store.execute("HDEL", Names(self.realm).task(task.id), "attempt", "route", "begun"))
+        task.attempt = None
 
     @rule(number=st.integers(0, 99), latest=st.booleans())
     def give_back(self, number: int, latest: bool) -> None:
@@ -175,6 +186,7 @@ class TaskModel(RuleBasedStateMachine):
             return
         by, token = task.tokens[-1 if latest else 0]
         self.do(self.workers[by].give_back(task.id, token))
+        self.begun.pop(token, None)
         if task.token == token:
             task.worker, task.token, task.silent, task.returned = None, "", False, True
             task.status = PENDING if task.attempt is None else PROCESSING
@@ -189,6 +201,7 @@ class TaskModel(RuleBasedStateMachine):
         by, token = (0, None) if which == "anybody" else task.tokens[-1 if which == "latest" else 0]
         right = not task.status.ended and (token in (None, task.token) or status is TaskStatus.COMPLETED)
         assert self.do(self.workers[by].end(task.id, token, status, callback_body=b"{}")) == right
+        self.begun.pop(token or "", None)
         if right:
             task.silent = False
             self.ended(task, status, told=True)
@@ -215,6 +228,11 @@ class TaskModel(RuleBasedStateMachine):
             self.keep(worker, stale=False)
         elif then == "dies":
             self.workers[worker] = self._worker()
+            self.begun = {
+                token: attempt
+                for token, attempt in self.begun.items()
+                if not any((worker, token) in task.tokens for task in self.tasks.values())
+            }
             for task in self.tasks.values():
                 task.worker = None if task.worker == worker else task.worker
 

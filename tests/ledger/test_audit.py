@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
+from gateway.domain.budget import Counted, Quota, Scope
 from gateway.ledger.audit import Audit, Kind, audit
 from gateway.ledger.entries import read_entries
 from gateway.ledger.errors import LedgerRefused, StoreError
@@ -20,7 +21,7 @@ from gateway.ledger.rebuild import rebuild
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
 from gateway.ledger.stream import raw_page
-from tests.ledger.rules import balances, candidate, hold
+from tests.ledger.rules import ABOUT, balances, candidate, hold
 from tests.ledger.traffic import RULES, many_entries, mixed, restless
 
 MONEY = f"{RULES[0][0].meter}@total"
@@ -234,6 +235,25 @@ JUNK: dict[str, dict[str, str]] = {
     "attempt": {"attempt": "first"},
     "not a number": {"about": '{"n": NaN}'},
 }
+
+
+@pytest.mark.parametrize("counted", Counted)
+async def test_junk_in_any_count_is_named_and_removed(
+    counted: Counted, ledger: RedisLedger, store: Store, realm: str
+) -> None:
+    """Whatever a quota counts: until then every request that falls under it is refused."""
+    quota = Quota(Scope(route="r"), counted, 100, 0 if counted is Counted.CONCURRENT else 60)
+    await hold(ledger, "before", candidate((quota, 1)))
+    await ledger.void("before", 1, "refused")
+    await store.execute("HSET", Names(realm).balances, quota.meter, "junk")
+    with pytest.raises(LedgerRefused, match="junk"):
+        await ledger.choose_and_hold("r", [candidate((quota, 1))], about=ABOUT)
+
+    found = await audit(store, realm)
+    assert [(finding.kind, finding.name) for finding in found.findings] == [(Kind.BALANCE, quota.meter)]
+    assert found.notes == []
+    assert (await rebuild(store, realm)).audit.agrees
+    await hold(ledger, "after", candidate((quota, 1)))
 
 
 @pytest.mark.parametrize("case", JUNK)

@@ -124,6 +124,57 @@ def test_a_killed_server_leaves_nothing_in_the_way(tmp_path: Path) -> None:
             assert redis.get("kept") == "yes"
 
 
+def test_a_killed_server_is_started_again_by_those_who_watch_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once for all of them, however often it dies; what it acknowledged is there."""
+    monkeypatch.setattr(embedded, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(embedded, "LONGEST_PAUSE", 0.05)
+    starts: list[Path] = []
+    started = embedded._start
+
+    def counted(home: Path) -> None:
+        starts.append(home)
+        started(home)
+
+    with embedded_store(tmp_path, watched=True) as url, embedded_store(tmp_path, watched=True):
+        with client(url) as redis:
+            redis.set("kept", "yes")
+        monkeypatch.setattr(embedded, "_start", counted)
+        for _ in range(3):
+            kill_server(tmp_path)
+            while not embedded._answers(tmp_path / SOCKET):
+                time.sleep(0.01)
+        with client(url) as redis:
+            assert redis.get("kept") == "yes"
+        assert starts == [tmp_path] * 3
+    assert server_pid(tmp_path) is None
+
+
+def test_a_server_that_cannot_be_started_again_is_tried_on_and_told_of_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The disk is full, say; with room again it runs."""
+    monkeypatch.setattr(embedded, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(embedded, "LONGEST_PAUSE", 0.05)
+    tries: list[Path] = []
+
+    def no_room(home: Path) -> None:
+        tries.append(home)
+        raise StoreError("no room")
+
+    with embedded_store(tmp_path, watched=True):
+        with monkeypatch.context() as full:
+            full.setattr(embedded, "_start", no_room)
+            kill_server(tmp_path)
+            while len(tries) < 3:
+                time.sleep(0.01)
+        while not embedded._answers(tmp_path / SOCKET):
+            time.sleep(0.01)
+    told = [record.getMessage() for record in caplog.records if "cannot be started again" in record.getMessage()]
+    assert told == ["the embedded store has died and cannot be started again: no room"]
+
+
 def test_a_signal_for_the_gateway_does_not_reach_the_server(tmp_path: Path) -> None:
     """It has a session of its own, so that Ctrl-C stops the gateway first."""
     with embedded_store(tmp_path):

@@ -19,7 +19,7 @@ from gateway.observe.event import Event, LedgerCalled, LedgerFailed
 from gateway.ports import LedgerUnavailable
 from tests.ledger.mortal import MortalServer, back
 from tests.ledger.proxy import Proxy, proxied
-from tests.ledger.rules import ABOUT, budget, candidate, denied, entries, hold, settlement
+from tests.ledger.rules import ABOUT, balances, budget, candidate, denied, entries, hold, settlement
 
 RULE = budget(1000)
 
@@ -265,11 +265,16 @@ async def test_every_call_is_told_of(server: str, realm: str, mortal: MortalServ
     await hold(ledger, "r", candidate((RULE, 100)))
     await denied(ledger, "s", candidate((RULE, 901)))
     await ledger.settle(settlement("r", 1))
+    meter = next(iter(await balances(store, realm)))
+    await store.execute("HSET", f"igw:{{{realm}}}:bal", meter, "junk")
+    with pytest.raises(LedgerUnavailable):
+        await ledger.choose_and_hold("t", [candidate((RULE, 1))], about={})
     mortal.kill()
     with pytest.raises(LedgerUnavailable):
         await ledger.void("s", 1, "x")
+    assert [event.refused for event in notes.kept if isinstance(event, LedgerFailed)] == [True, False]
     told = [(event.operation, type(event)) for event in notes.kept if isinstance(event, LedgerCalled | LedgerFailed)]
     calls = [(operation, LedgerCalled) for operation in ("read", "hold", "hold", "settle")]
-    assert told == [*calls, ("void", LedgerFailed)]
+    assert told == [*calls, ("hold", LedgerFailed), ("void", LedgerFailed)]
     await store.aclose()
     mortal.restart()

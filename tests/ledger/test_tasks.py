@@ -284,6 +284,26 @@ async def test_another_attempt_forgets_what_the_one_before_submitted(ledger: Red
     assert (record.attempt, record.route, record.submitted) == (3, "s", {0: {"id": "three"}})
 
 
+async def test_a_store_that_came_back_older_is_told_of_calls_under_way(
+    ledger: RedisLedger, tasks: RedisTasks, store: Store, realm: str
+) -> None:
+    """By whoever made them, as long as it has the task: nobody takes it for one that never began."""
+    task_id = await queued(ledger, tasks)
+    taken = await one(tasks)
+    assert await tasks.began(task_id, taken.token, route="r", attempt=2)
+
+    async def told_again() -> tuple[str | None, int | None]:
+        await store.execute("HDEL", Names(realm).task(task_id), "attempt", "route", "begun")
+        await tasks.keep({task_id: taken.token})
+        record = await tasks.find(task_id)
+        assert record is not None
+        return record.route, record.attempt
+
+    assert await told_again() == ("r", 2)
+    await tasks.give_back(task_id, taken.token)
+    assert await told_again() == (None, None)
+
+
 async def test_what_is_announced_is_there_before_it_is_done_or_must_not_be(
     ledger: RedisLedger, tasks: RedisTasks, other: RedisTasks
 ) -> None:

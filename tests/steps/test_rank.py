@@ -146,6 +146,15 @@ def test_a_model_that_the_client_names_is_honoured_preferred_or_ignored(
     assert order(decide(job(client_model=model), TWO, FLARE, project=team)) == expected
 
 
+@pytest.mark.parametrize("mode", [ClientModel.PREFER, ClientModel.HONOUR])
+def test_a_client_may_name_what_a_provider_calls_the_model(mode: ClientModel) -> None:
+    """A product or a deployment of one's own, as `match: {model: …}` finds it too."""
+    team = Project("team", ("draft",), "draft", client_model=mode)
+    sold = replace(FLARE, upstream_model="flare-beta")
+    ranked = decide(job(client_model="flare-beta"), TWO, sold, project=team)
+    assert order(ranked)[0] == "flare"
+
+
 @pytest.mark.parametrize(
     ("model", "error", "code"),
     [("gpt-image-9", NotFound, "model_not_found"), ("gpt-image-1.5", Forbidden, "model_not_allowed")],
@@ -223,3 +232,10 @@ def test_an_error_names_five_routes_at_most_that_could(able: int, told: str) -> 
     kind = JobType("draft", routes=(TWO,))
     error = unsupported([Refusal("main", "cannot edit")], kind, [f"r{number}" for number in range(able)])
     assert error.message == f"No route of job type 'draft' can do this. main: cannot edit.{told}"
+
+
+def test_a_lane_hides_no_field_at_fault() -> None:
+    """What is no matter of the request's body does not keep the error from naming its field."""
+    kind = JobType("draft", routes=(TWO,), defaults={})
+    refusals = [Refusal("main", "output_format is one of png", "output_format"), Refusal("trial", "lane 'testing'")]
+    assert unsupported(refusals, kind, []).param == "output_format"

@@ -26,11 +26,15 @@ local function ended_text(terms, result, booked)
     .. '","cost":["' .. table.concat(terms.nano, '","') .. '"],"booked":' .. booked .. '}'
 end
 
+local function booking_kind(terms)
+  return terms.source == 'presumed' and 'presume' or 'settle'
+end
+
 local function book_live(lines, terms)
   local booking = terms.booking
   if not booking or booking.lines ~= lines then
     local booked, told = booked_lines(lines, terms.micro, nil)
-    booking = {kind = terms.source == 'presumed' and 'presume' or 'settle', images = terms.images,
+    booking = {kind = booking_kind(terms), images = terms.images,
       cost = table.concat(terms.nano, ' '), told = told, ended = ended_text(terms, 'DONE', booked),
       lines = lines, micro = terms.micro, count = 0}
     terms.booking, bookings[#bookings + 1] = booking, booking

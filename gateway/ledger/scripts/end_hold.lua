@@ -19,7 +19,7 @@ local function end_hold(from, request, opening, forgotten)
   local live = kept[4] == 'sent' or kept[4] == 'queued'
   if was and was.token == token then
     return was.result
-  elseif not live and not (kept[4] == 'presumed' and knows_better(terms.source, terms.nano, was.cost)) then
+  elseif not live and not corrects(kept[4], terms, was) then
     return 'SAME'
   end
 

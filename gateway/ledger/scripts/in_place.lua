@@ -1,6 +1,24 @@
 -- A hold that is taken in place of an earlier one of its request, which is given back in the same step.
 
 local GIVES_BACK = true
+local promised = {windows = {}, picture = nil}
+
+-- What a task was promised whose queued hold this takes the place of: that its money is held, in the windows in which it
+-- was held (by meter), and for the picture that it was held for, however much of a budget is used meanwhile.
+local function read_promise(request, release)
+  local number = digits(whole(release, 'release'))
+  local kept = redis.call('HMGET', request, 's' .. number, 'a' .. number, 'f' .. number)
+  if kept[1] ~= 'queued' then
+    return
+  end
+  for _, line in ipairs(read_taken(kept[2]).lines) do
+    local meter, id = string.match(line.field, '^(.*)@([^@]*)$')
+    if line.kind == 'usd' and meter then
+      promised.windows[meter] = id
+    end
+  end
+  promised.picture = cjson.decode(kept[3])
+end
 
 -- Gives the earlier one back in memory; returns what is to be written of that, nil if it has ended. If it is a task's that
 -- waited, `swapped` is its number and until when it lasted (ms), JSON.

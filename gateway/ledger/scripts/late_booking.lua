@@ -1,4 +1,4 @@
--- Booking what a presumed hold has cost, which comes late.
+-- Booking what a hold has cost that somebody has ended meanwhile, by a guess.
 
 -- Whoever presumes less than is presumed already knows better: of some call that it was not billed.
 local function knows_better(source, nano, was)
@@ -10,7 +10,12 @@ local function knows_better(source, nano, was)
   return lower and (source ~= 'presumed' or not higher)
 end
 
--- Corrects a presumed hold; its cells change at once.
+local function corrects(state, terms, was)
+  return (state == 'presumed' and knows_better(terms.source, terms.nano, was.cost))
+    or (state == 'void' and GUESSED[was.reason])
+end
+
+-- Corrects a hold that has ended; its cells change at once. One that was given back unbooked is booked now.
 local function book_late(lines, terms, was)
   local booked, told = booked_lines(lines, terms.micro, was.booked)
   for i = 1, #lines do
@@ -23,8 +28,8 @@ local function book_late(lines, terms, was)
       end
     end
   end
-  local nano, cost = terms.nano, was.cost
-  return {kind = 'correct', images = digits(terms.images - whole(was.images, 'images')), told = told,
+  local nano, cost, first = terms.nano, was.cost, was.source == '' and was.result == 'DONE'
+  return {kind = first and booking_kind(terms) or 'correct', images = digits(terms.images - whole(was.images, 'images')), told = told,
     cost = digits(nano[1] - cost[1]) .. ' ' .. digits(nano[2] - cost[2]) .. ' ' .. digits(nano[3] - cost[3]),
     ended = ended_text(terms, 'LATE', booked)}
 end

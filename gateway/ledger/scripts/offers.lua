@@ -24,8 +24,16 @@ local function name_cell(figures, at, now)
   elseif not ids[what] then
     ids[what], turns[what] = calendar(what, now)
   end
-  figures[at + 1] = figures[at + 1] .. '@' .. ids[what]
-  return ids[what]
+  local id = promised.windows[figures[at + 1]] or ids[what]
+  figures[at + 1] = figures[at + 1] .. '@' .. id
+  return id
+end
+
+-- Whether a candidate with these facts makes the very picture that a task was promised.
+local function is_promised(facts)
+  local one, other = promised.picture, promised.picture and cjson.decode(facts)
+  return other and one.route == other.route and one.size == other.size and one.quality == other.quality
+    and one.n == other.n
 end
 
 -- One candidate; `gaps` are what its text lacks, the first two of them until it is taken, `taken` by line where it differs.
@@ -35,7 +43,10 @@ local function read_candidate(figures, facts, kept, now)
   local candidate = {figures = figures, last = last, facts = facts, kept = kept, gaps = gaps, taken = nil, at_least = nil,
     below = nil, fixed = nil, format = nil} -- all its fields, so that it never grows
   if #figures > last then
-    candidate.at_least, candidate.below, taken = figures[last + 1], figures[last + 2], {}
+    taken = {}
+    if not is_promised(facts) then
+      candidate.at_least, candidate.below = figures[last + 1], figures[last + 2]
+    end
     for at = last + 3, #figures, 2 do
       taken[4 * figures[at] - 2] = figures[at + 1]
     end

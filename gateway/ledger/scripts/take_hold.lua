@@ -23,6 +23,8 @@ local function take_hold(from, key, fresh, alone, now)
   local balances, request, bound = KEYS[3], KEYS[key], terms.fingerprint ~= nil
   if terms.release and not (alone and GIVES_BACK) then
     refuse('what gives back goes alone')
+  elseif terms.release then
+    read_promise(request, terms.release)
   end
   local candidates = offers[offered] or read_offer(offered, now)
 

@@ -28,3 +28,17 @@ local function move(task, counts, from, status, now, ...)
     redis.call('HINCRBY', counts, status, 1)
   end
 end
+
+-- An attempt of a task is about to be sent, or was: the store does not know of it. What was submitted before belongs to
+-- another one.
+local function begin(task, worker, deliveries, route, attempt)
+  if redis.call('HGET', task, 'attempt') ~= attempt then
+    for _, field in ipairs(redis.call('HKEYS', task)) do
+      if string.sub(field, 1, 4) == 'sub:' then
+        redis.call('HDEL', task, field)
+      end
+    end
+  end
+  local begun = worker .. ' ' .. deliveries .. ' ' .. attempt -- of nobody else, on no other server either
+  redis.call('HSET', task, 'attempt', attempt, 'route', route, 'begun', begun, 'updated', digits(milliseconds()))
+end

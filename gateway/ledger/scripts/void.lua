@@ -17,7 +17,8 @@ end
 if attempt.ended and attempt.ended.token == token then
   return {before, attempt.ended.result}
 end
-if not may_be_given_back(attempt) then
+local known = attempt.state == 'presumed' and attempt.ended.result == 'LATE' -- by somebody who made the call
+if not may_be_given_back(attempt) or (known and GUESSED[reason]) then
   return {before, 'SAME'}
 end
 
