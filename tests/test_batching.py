@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import time
 from collections.abc import AsyncIterator
@@ -19,11 +20,13 @@ from gateway.domain.job import Operation
 from gateway.domain.money import times
 from gateway.domain.policy import JobType, Order
 from gateway.domain.price import PixelTier, Price
+from gateway.domain.route import Views
 from gateway.ports import Body, Inbound
 from gateway.request.batching import Gates, by_batch
 from gateway.request.exchange import Admitted, Exchange
 from gateway.request.understanding import Understanding
 from gateway.steps.accept import accept
+from gateway.tasks.promise import promised, within
 from gateway.web.body import read_kept
 from tests import builders
 
@@ -82,6 +85,16 @@ async def test_what_fails_when_late_is_held_at_the_price_of_a_batch() -> None:
     assert after.route_price.multiplier == after.official_price.multiplier == Fraction(1, 2)
 
 
+async def test_a_batch_holds_as_much_of_the_project_as_it_can_cost() -> None:
+    """The project's view is worked out of the route's, which is rounded up first."""
+    plain = await admitted()
+    [quote] = plain.ranked.quotes
+    for route, multiplier in itertools.product(range(7), (Fraction(1), Fraction(5, 2), Fraction(7, 5))):
+        odd = replace(quote, worst=Views(route, route, times(route, multiplier)))
+        [batch] = by_batch(replace(plain, ranked=replace(plain.ranked, quotes=[odd])), 24 * HOUR).ranked.quotes
+        assert batch.worst.internal >= times(times(route, Fraction(1, 2)), multiplier)
+
+
 async def test_what_is_sent_when_late_is_held_at_the_full_price() -> None:
     """While it waits all routes count as ever; when it begins the batch comes first, holding as much, at its price."""
     plain = await admitted(rules=replace(RULES, if_late=IfLate.SEND), alone="0.01")
@@ -91,6 +104,15 @@ async def test_what_is_sent_when_late_is_held_at_the_full_price() -> None:
     first, second, _ = found.ranked.quotes
     assert first.worst == second.worst
     assert first.route_price.multiplier == Fraction(1, 2)
+
+
+async def test_what_is_held_for_a_batch_alone_goes_by_one_once_policy_would_send_it() -> None:
+    """Policy was changed while it waited: the full price was never held for it, that of a batch was, and still is."""
+    most = promised(by_batch(await admitted(), 24 * HOUR).ranked.quotes)
+    changed = await admitted(rules=replace(RULES, if_late=IfLate.SEND))
+    found = within(by_batch(changed, 24 * HOUR, time.time() + 24 * HOUR, most=most), most)
+    assert routes_of(found) == [("main", True)]
+    assert promised(found.ranked.quotes) == most
 
 
 async def test_near_its_end_no_batch_begins() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -130,3 +130,34 @@ async def test_cancelling_and_beginning_at_once_agree(tmp_path: Path) -> None:
             began, cancelled = await asyncio.gather(task.began(), task.cancel(), return_exceptions=True)
             assert began is isinstance(cancelled, NotCancellable)
             assert await task.states() == ["void", "sent" if began else "void"]
+
+
+async def test_a_task_between_two_tries_is_cancelled(tmp_path: Path) -> None:
+    """Its call came to nothing, and what is held for the next one, which never leaves, is given back."""
+    async with waiting(tmp_path) as task:
+        assert await task.began()
+        await task.rig.ledger.void(task.request_id, task.attempt, "refused")
+        held = await task.rig.ledger.choose_and_hold(task.request_id, [OFFERED], about=ABOUT)
+        assert isinstance(held, Held)
+        cancelled = await task.cancel()
+        assert (cancelled.status, cancelled.cost) == (TaskStatus.CANCELLED, 0)
+        task.attempt = held.attempt
+        assert not await task.began()
+        assert (await task.states(), await task.used()) == (["void"] * 3, (0, 0))
+        kept = await task.tasks.find(task_of(task.request_id))
+        assert kept is not None
+        assert (kept.status, kept.cost) == (TaskStatus.CANCELLED, 0)
+
+
+async def test_a_task_that_ended_meanwhile_is_not_told_as_cancelled(tmp_path: Path) -> None:
+    """Its worker may see that its time is over just after its cancelling was asked for."""
+    async with waiting(tmp_path) as task:
+
+        class Later(RedisTasks):
+            async def end(self, task_id: str, *said: Any, **more: Any) -> bool:
+                assert await task.tasks.end(task_id, task.taken.token, TaskStatus.FAILED)
+                return await super().end(task_id, *said, **more)
+
+        task.cancelling = replace(task.cancelling, tasks=Later(task.rig.store, worker="other"))
+        with pytest.raises(NotCancellable, match="failed already"):
+            await task.cancel()

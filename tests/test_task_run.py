@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,19 +13,23 @@ import pytest
 
 from gateway.assets.blobs import BlobsOnDisk
 from gateway.domain.budget import Held
+from gateway.domain.policy import OnUnknown, Retry
+from gateway.domain.settlement import Outcome
 from gateway.domain.task import TaskOrder, TaskStatus, task_of
 from gateway.ledger.tasks import RedisTasks
 from gateway.lifecycle import Setup
+from gateway.ports.provider import UpstreamFailure
 from gateway.ports.tasks import Taken
 from gateway.tasks.ending import end
 from gateway.tasks.past import recorded
 from gateway.tasks.run import NotHere, TaskRun
 from gateway.tasks.service import body_name
 from gateway.tasks.shop import Workshop
+from gateway.tasks.worker import TaskWorker
 from gateway.web.body import read_kept
 from tests.ledger.rules import ABOUT, candidate
 from tests.ledger.work import fall_silent, held_ahead, new_request, order, watchful
-from tests.rig import BUDGET, PATIENCE, Rig, rigged
+from tests.rig import BUDGET, PATIENCE, Rig, rigged, team
 
 REALM = "main"
 BODY = b'{"prompt": "a cat", "size": "1024x1024", "quality": "low"}'
@@ -140,3 +145,47 @@ async def test_who_lost_a_task_while_it_looked_gives_nothing_back(tmp_path: Path
         attempts: Any = known["attempts"]
         states = {each["attempt"]: each["state"] for each in attempts}
     assert (held.attempt, states[held.attempt]) == (3, "sent")
+
+
+@pytest.mark.parametrize("why", ["its time was over", "it was cancelled", "every other route is too dear"])
+async def test_what_may_be_billed_is_told_whatever_kept_another_call_from_being_made(tmp_path: Path, why: str) -> None:
+    """Nobody knows what became of the call of a dead worker, so the task fails with its worst case, and says so."""
+    changed: dict[str, Any] = {
+        "its time was over": {"not_after": time.time() - 1},
+        "every other route is too dear": {"most": (0, 0, 0)},
+    }
+    rules = team(retry=Retry(attempts=3, on_unknown=OnUnknown.NEXT_ROUTE))
+    async with rigged(tmp_path / "gateway", rules) as rig:
+        task = await left(rig, BlobsOnDisk(tmp_path / "blobs"))
+        record = task.second.record
+        record = replace(record, order=replace(record.order, **changed.get(why, {})))
+        record = replace(record, cancel_asked=why == "it was cancelled")
+        await TaskRun(task.shop, replace(task.second, record=record)).run()
+        ended = await task.shop.tasks.find(task.name)
+    assert ended is not None
+    assert ended.error is not None
+    assert (rig.painter.calls, ended.status, ended.cost) == (0, TaskStatus.FAILED, WORST * 1000)
+    assert "may have been done and billed" in str(ended.error["message"])
+
+
+async def test_a_worker_that_stops_waits_for_no_task_between_two_tries(tmp_path: Path) -> None:
+    """Nothing of it is under way: it is given back at once, and its call is made by whoever takes it next."""
+    blobs = BlobsOnDisk(tmp_path / "blobs")
+    async with rigged(tmp_path / "gateway") as rig:
+        busy = UpstreamFailure(Outcome.REJECTED, "status_429", "busy", retry_after=3600.0)
+        rig.painter.script += [busy, busy]  # of both routes
+        rig.painter.go_on.set()
+        task = await left(rig, blobs)
+        await rig.ledger.void(task.order.request_id, 2, "refused")
+        await task.shop.tasks.give_back(task.name, task.second.token)
+        worker = TaskWorker(task.shop)
+        working = asyncio.create_task(worker.run())
+        async with asyncio.timeout(PATIENCE):
+            while (running := next(iter(worker._running.values()), None)) is None or not rig.painter.calls:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+            while running.begun:  # noqa: ASYNC110 - a rest tells nobody
+                await asyncio.sleep(0.02)
+            await worker.aclose(grace=3600.0)
+        working.cancel()
+        [again] = await RedisTasks(rig.store, worker="third").take(1)
+        assert (again.record.status, again.record.attempt) == (TaskStatus.PROCESSING, 3)

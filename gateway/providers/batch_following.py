@@ -19,7 +19,7 @@ from gateway.ports.batches import Batches
 from gateway.ports.provider import Answer, UpstreamFailure
 from gateway.providers.batch_making import STORE_PAUSE, Making, looked_up
 from gateway.providers.batch_results import Line, Results
-from gateway.providers.batch_wire import OVER, BatchWire, Seen
+from gateway.providers.batch_wire import OVER, BatchWire, Seen, full
 from gateway.providers.outcome import error_code, of_garbage, of_status
 
 log = logging.getLogger("gateway.providers")
@@ -27,6 +27,8 @@ log = logging.getLogger("gateway.providers")
 OK: Final = 200
 AFTER_ITS_WINDOW: Final = 6 * 3600.0
 """Seconds for which a batch is asked after that should be over, before nobody can tell any more."""
+UNHEARD: Final = 3600.0
+"""Seconds for which nothing but failures is heard of a batch, all requests of which are late, before the same."""
 _MOST_ERROR: Final = 64 * 1024
 _TRIES: Final = 5
 _UNDONE = frozenset({"batch_expired", "batch_cancelled"})
@@ -52,6 +54,7 @@ class Following:
         self._making = making
         self._waiting = 0
         self._due: float | None = None
+        self._last_due: float | None = None
         self._cancelled = False
         self._results: Results | None = None
         self._task = asyncio.create_task(self._run())
@@ -72,6 +75,7 @@ class Following:
         self._waiting += 1
         if due is not None:
             self._due = due if self._due is None else min(self._due, due)
+            self._last_due = due if self._last_due is None else max(self._last_due, due)
         try:
             seen, results = await asyncio.shield(self._task)
             line = results.line(custom_id)
@@ -89,7 +93,8 @@ class Following:
             if status == OK:
                 return await results.answer(line)
             if isinstance(status, int) and 100 <= status <= 599:  # noqa: PLR2004 - what HTTP has
-                raise of_status(status, {}, await results.text(line, _MOST_ERROR), secret=self._wire.secret)
+                failure = of_status(status, {}, await results.text(line, _MOST_ERROR), secret=self._wire.secret)
+                raise full(failure.outcome, failure.message) if failure.reason == "status_429" else failure
         code = error_code(error) if isinstance(error, dict) else "error"
         if code in _UNDONE:
             raise UpstreamFailure(Outcome.REJECTED, code, "the batch ended before this request was done")
@@ -131,9 +136,22 @@ class Following:
                     if found is not None:
                         return found
                     continue
+                if record.state is BatchState.CREATING and (found := await self._listed()) is not None:
+                    return found
             except LedgerUnavailable as error:
                 log.warning("batch %s waits for the store: %s", self.key, error)
             await asyncio.sleep(jittered(min(self._terms.poll, 10 * STORE_PAUSE), random.random))
+
+    async def _listed(self) -> Seen | None:
+        """Return a batch that the provider has already, though nobody told its id so far; None if it has none yet."""
+        try:
+            found = await self._wire.marked(self.key, pages=1)
+        except UpstreamFailure as failure:
+            log.warning("batch %s cannot be looked for: %s", self.key, failure)
+            return None
+        if found is not None:
+            await self._records.created(self.key, found.id)
+        return found
 
     async def _recovered(self, state: BatchState) -> Seen | None:
         """Look for a batch whose maker fell silent; one that is nowhere is given up, so that nobody can create it."""
@@ -149,24 +167,35 @@ class Following:
 
     async def _over(self, seen: Seen) -> Seen:
         """Look until it is over, and give it up where a request's time would run out."""
-        patience = time.monotonic() + self._terms.window + AFTER_ITS_WINDOW
+        patience, heard = time.monotonic() + self._terms.window + AFTER_ITS_WINDOW, time.time()
         while seen.status not in OVER:
             if time.monotonic() > patience:
                 raise UpstreamFailure(Outcome.UNKNOWN, "timeout", "the provider did not end the batch in time")
+            if self._last_due is not None and time.time() - max(heard, self._last_due) > UNHEARD:
+                raise UpstreamFailure(Outcome.UNKNOWN, "timeout", "the provider does not say how the batch stands")
             await asyncio.sleep(self._pause())
             try:
                 seen = await self._wire.look(seen.id)
-                if self._is_late() and not self._cancelled and not seen.over:
-                    log.info("batch %s is cancelled: a request of it would be too late", seen.id)
-                    seen = await self._wire.cancel(seen.id)
-                    self._cancelled = True
+                heard = time.time()
             except UpstreamFailure as failure:
                 log.warning("batch %s cannot be looked at: %s", seen.id, failure)
+            if self._is_late() and not self._cancelled and not seen.over:
+                seen = await self._given_up(seen)
+        return seen
+
+    async def _given_up(self, seen: Seen) -> Seen:
+        """Have it cancelled, and return how it stands then."""
+        log.info("batch %s is cancelled: a request of it would be too late", seen.id)
+        try:
+            seen = await self._wire.cancel(seen.id)
+            self._cancelled = True
+        except UpstreamFailure as failure:
+            log.warning("batch %s cannot be cancelled: %s", seen.id, failure)
         return seen
 
     def _pause(self) -> float:
         pause = jittered(self._terms.poll, random.random)
-        if self._due is not None and not self._cancelled:
+        if self._due is not None and not self._is_late():
             pause = min(pause, max(self._due - self._terms.spare - time.time(), 0.1))
         return pause
 
@@ -202,9 +231,8 @@ def _without_result(seen: Seen) -> UpstreamFailure:
     if seen.status == "completed":
         return of_garbage("the batch was completed and holds nothing of this request")
     if seen.status == "failed":
-        return UpstreamFailure(
-            Outcome.REJECTED, "batch_failed", f"the provider refused the batch: {seen.message or 'it does not say why'}"
-        )
+        why = f"the provider refused the batch: {seen.message or 'it does not say why'}"
+        return full(Outcome.REJECTED, why) if seen.full else UpstreamFailure(Outcome.REJECTED, "batch_failed", why)
     return UpstreamFailure(Outcome.REJECTED, f"batch_{seen.status}", "the batch ended before this request was done")
 
 

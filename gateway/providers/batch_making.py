@@ -36,6 +36,8 @@ HEARD_EVERY: Final = 5.0
 SILENCE: Final = 30.0
 """Seconds after which a batch that is being gathered counts as given up, if nobody is heard of."""
 TRIES: Final = 4
+LONGEST_PAUSE: Final = 10.0
+"""Seconds; a provider that asks for more before it takes a file is left alone until its tasks are tried again."""
 LISTED_LATE: Final = (1.0, 2.0, 5.0, 10.0, 20.0)
 """Seconds between looks into the provider's list for a batch whose creation was not answered."""
 STORE_PAUSE: Final = 1.0
@@ -80,8 +82,7 @@ class Making:
         `told` hears what became of it, and of how many lines.
         """
         try:
-            await self._gathered()
-            seen = await self._sent()
+            seen = await self._sent(await self._uploaded())
             told("created", self.lines)
             return seen
         except UpstreamFailure:
@@ -90,22 +91,30 @@ class Making:
         finally:
             await self._file.aclose()
 
+    async def _uploaded(self) -> str:
+        """Gather the lines and store the file; until then others hear that somebody is at it."""
+        heard = asyncio.create_task(self._heard())
+        try:
+            await self._gathered()
+            return await self._upload()
+        finally:
+            heard.cancel()
+
+    async def _heard(self) -> None:
+        while True:
+            await asyncio.sleep(HEARD_EVERY)
+            await self._known(lambda: self._records.still(self.key, SILENCE))
+
     async def _gathered(self) -> None:
-        began = heard = time.monotonic()
+        began = time.monotonic()
         while True:
             now = time.monotonic()
             if self._joining == 0 and (now - self._changed >= QUIET or now - began >= LONGEST or self.closed):
                 self.closed = True
                 return
-            if now - heard >= HEARD_EVERY:
-                heard = now
-                await self._known(lambda: self._records.still(self.key, SILENCE))
             await asyncio.sleep(QUIET / 4)
 
-    async def _sent(self) -> Seen:
-        if not self._file.lines:
-            raise UpstreamFailure(Outcome.NOT_SENT, "batch_not_created", "no line of this batch could be written")
-        file = await self._upload()
+    async def _sent(self, file: str) -> Seen:
         try:
             return await self._handed_over(file)
         except UpstreamFailure as failure:
@@ -140,13 +149,14 @@ class Making:
 
     async def _upload(self) -> str:
         """Store the file. Nothing is billed for it, so it is done again if it fails."""
+        if not self._file.lines:
+            raise UpstreamFailure(Outcome.NOT_SENT, "batch_not_created", "no line of this batch could be written")
         for number in range(1, TRIES + 1):
             try:
-                await self._known(lambda: self._records.still(self.key, SILENCE + self._creating))
                 return await self._wire.upload(self.key, self._file.length, self._file.chunks)
             except UpstreamFailure as failure:
                 lasting = failure.reason.startswith(("account", "status_4xx", "redirect"))
-                if lasting or number == TRIES:
+                if lasting or number == TRIES or (failure.retry_after or 0.0) > LONGEST_PAUSE:
                     await self._end()
                     raise not_sent(failure) from failure
                 await asyncio.sleep(failure.retry_after or backoff(number, random.random))

@@ -40,6 +40,10 @@ _SPARE = 10.0
 _LAST_SECONDS = 3.0
 _GENERATIONS = "/images/generations"
 _DEPLOYMENT = "/deployments/{deployment}"
+FULL_REST: Final = 300.0
+"""Seconds after which an account that takes no more into its batches is asked again: room comes as others end."""
+_FULL_CODES = frozenset({"token_limit_exceeded", "rate_limit_exceeded"})
+"""What a batch that was refused as a whole says where the account's own limit on what is queued stood in its way."""
 OVER: Final = frozenset({"completed", "failed", "expired", "cancelled"})
 
 
@@ -51,6 +55,8 @@ class Seen:
     status: str
     files: tuple[str, ...] = ()
     message: str = ""
+    full: bool = False
+    """Whether the account had no room for it."""
     source: str | None = None
     """The file that its lines were uploaded in."""
 
@@ -122,10 +128,10 @@ class BatchWire:
         url = self._url(f"/batches/{batch_id}/cancel")
         return _seen(await self._document(await self._endpoint.ask("POST", url)))
 
-    async def marked(self, key: str) -> Seen | None:
-        """Find a batch by its mark, among the newest two thousand."""
+    async def marked(self, key: str, pages: int = _PAGES) -> Seen | None:
+        """Find a batch by its mark, among the newest two thousand, or fewer `pages` of a hundred."""
         after: str | None = None
-        for _ in range(_PAGES):
+        for _ in range(pages):
             query = {"limit": "100", **({"after": after} if after else {})}
             page = await self._document(await self._endpoint.get(self._url("/batches", query)))
             batches: Sequence[Any] = page["data"] if isinstance(page.get("data"), list) else []
@@ -214,15 +220,19 @@ def _seen(document: Mapping[str, Any]) -> Seen:
         str(document.get("status")),
         files,
         str(first.get("message") or "")[:200],
+        first.get("code") in _FULL_CODES,
         source if isinstance(source, str) and _ID.fullmatch(source) else None,
     )
 
 
 def not_sent(failure: UpstreamFailure) -> UpstreamFailure:
     """Return a failure of the steps around a batch as that of a line: nothing of it can have been billed."""
-    return UpstreamFailure(
-        Outcome.NOT_SENT,
-        "batch_not_created",
-        f"no batch could be created: {failure.message}",
-        retry_after=failure.retry_after,
-    )
+    message = f"no batch could be created: {failure.message}"
+    if failure.reason == "status_429":
+        return full(Outcome.NOT_SENT, message, failure.retry_after)
+    return UpstreamFailure(Outcome.NOT_SENT, "batch_not_created", message, retry_after=failure.retry_after)
+
+
+def full(outcome: Outcome, message: str, retry_after: float | None = None) -> UpstreamFailure:
+    """Return the failure of a line for which the account had no room; other calls of the account may have some."""
+    return UpstreamFailure(outcome, "batch_full", message, retry_after=max(retry_after or 0.0, FULL_REST))

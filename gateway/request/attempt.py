@@ -79,7 +79,8 @@ class Attempts:
             headers = admitted.exchange.inbound.headers
             counts = RETRY_COUNT in headers and retry_count(headers) is not None
             quotes, retry = admitted.ranked.quotes, admitted.job_type.retry
-            self._course = Course(quotes, retry, self._budgets, client_repeats=counts)
+            pays_for = admitted.pays_for
+            self._course = Course(quotes, retry, self._budgets, client_repeats=counts, pays_for=pays_for)
         return self._go_on(admitted, self._course)
 
     def exhausted(self) -> NoReturn:

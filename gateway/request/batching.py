@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 
 from gateway.domain import money
 from gateway.domain.batch import BatchLine, BatchTerms, Collecting, IfLate, batch_prices
@@ -25,13 +25,19 @@ _ROOM = 4096
 
 
 def by_batch(
-    admitted: Admitted, max_wait: float | None, due: float | None = None, *, under_way: bool = False
+    admitted: Admitted,
+    max_wait: float | None,
+    due: float | None = None,
+    *,
+    under_way: bool = False,
+    most: Sequence[int] | None = None,
 ) -> Admitted:
     """Return the request with the quotes by which a task may be done that waits so many seconds; as it was if by none.
 
     With `if_late: send` what is held is the full price, since it may come to that; the quotes of a batch come first
     then, and the others after them. While it is not known when it is `due` (Unix seconds), they are what is to be held.
-    For one that is `under_way` in a batch it is never too late.
+    For one that is `under_way` in a batch it is never too late. `most` is what may be held for it, in each view
+    (nano-USD): where the full price is more, as when policy did not say `send` yet, a batch's price is held.
     Raises UpstreamError once it is too late for any batch and policy pays for nothing else.
     """
     rules = admitted.job_type.batch
@@ -39,7 +45,7 @@ def by_batch(
         return admitted
     quotes = admitted.ranked.quotes
     taken = [(quote, terms) for quote in quotes if (terms := _taken(quote, admitted)) is not None]
-    batched = _cheaper(taken, quotes, rules, admitted)
+    batched = _cheaper(taken, quotes, rules, admitted, most)
     if not batched:
         return admitted
     if due is None:
@@ -71,11 +77,21 @@ def _taken(quote: Quote, admitted: Admitted) -> BatchTerms | None:
     return terms if longest + _ROOM <= terms.most_bytes else None
 
 
+def holds_at_most(quote: Quote, most: Sequence[int] | None) -> bool:
+    """Tell whether a quote's worst case is no more than `most`, in each view (nano-USD); None is no bound."""
+    return most is None or all(now <= then for now, then in zip(astuple(quote.worst), most, strict=True))
+
+
 def _cheaper(
-    taken: Sequence[tuple[Quote, BatchTerms]], quotes: Sequence[Quote], rules: Collecting, admitted: Admitted
+    taken: Sequence[tuple[Quote, BatchTerms]],
+    quotes: Sequence[Quote],
+    rules: Collecting,
+    admitted: Admitted,
+    most: Sequence[int] | None,
 ) -> list[Quote]:
     """Return the quotes of batches, but where policy wants the cheapest none that costs more than its choice."""
-    made = [batch_quote(quote, terms, full=rules.if_late is IfLate.SEND) for quote, terms in taken]
+    send = rules.if_late is IfLate.SEND
+    made = [batch_quote(quote, terms, full=send and holds_at_most(quote, most)) for quote, terms in taken]
     if admitted.job_type.order is not Order.CHEAPEST:
         return made
     return sorted((each for each in made if each.expected <= quotes[0].expected), key=lambda each: each.expected)
@@ -95,7 +111,9 @@ def batch_quote(quote: Quote, terms: BatchTerms, *, full: bool) -> Quote:
 
 
 def _times(worst: Views, terms: BatchTerms) -> Views:
-    return Views(*(money.times(each, terms.multiplier) for each in (worst.official, worst.route, worst.internal)))
+    official, route = money.times(worst.official, terms.multiplier), money.times(worst.route, terms.multiplier)
+    # What the project pays is worked out of the route's amount, which was rounded up.
+    return Views(official, route, -(-route * worst.internal // worst.route) if worst.route else 0)
 
 
 @dataclass(slots=True)

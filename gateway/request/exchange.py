@@ -21,7 +21,7 @@ from gateway.ports import Body, RequestFacts
 from gateway.ports.provider import Archive, Converter, Links
 from gateway.ports.responses import Talk
 from gateway.request.errand import Errand
-from gateway.steps.rank import Ranked
+from gateway.steps.rank import Ranked, maximum
 from gateway.steps.reserve import Purse
 
 _NOTHING = Wishes()
@@ -73,6 +73,8 @@ class Exchange:
     """The end of its patience by the clock of the queue, once it has waited."""
     waited: float = 0.0
     """In a queue for a slot on a route; part of `upstream_seconds`."""
+    spent_before: int = 0
+    """By calls of other workers, in the route view; `cost` is without them."""
     cost: Views | None = None
     source: CostSource | None = None
     images: int = 0
@@ -175,6 +177,13 @@ class Admitted:
     def purse(self) -> Purse:
         """Whose money it draws on, as far as policy alone limits what a route may do."""
         return Purse(self.caller, self.project, self.job_type, self.policy, self.exchange.wishes.degrade)
+
+    def pays_for(self, quote: Quote) -> bool:
+        """Tell whether one more call, with all it has cost, keeps to what client and policy let the request cost."""
+        exchange = self.exchange
+        most = maximum(quote, exchange.wishes, self.job_type)
+        cost = exchange.spent_before + (exchange.cost.route if exchange.cost is not None else 0)
+        return most is None or cost + quote.worst.route <= most
 
     def about(self) -> Mapping[str, object]:
         """Return what the ledger's record says of the request: no prompt, no secret, no image. Others have it too."""

@@ -19,6 +19,7 @@ from gateway.request.retrying import Course, Failed
 
 LEDGER_RETRY_AFTER = 2.0
 """Seconds a client is asked to wait when the store does not answer."""
+_PASSING = frozenset({"status_429", "batch_full"})
 
 
 def ledger_unavailable() -> Unavailable:
@@ -32,10 +33,17 @@ def ledger_unavailable() -> Unavailable:
 
 def failed(course: Course) -> GatewayError:
     """Return the error for a request whose calls all failed. Once any may have been billed it must not be repeated."""
+    error = _failed(course)
+    if course.too_dear:
+        error.message += " Another call would exceed the maximum that the request may cost."
+    return error
+
+
+def _failed(course: Course) -> GatewayError:
     if course.presumed:
         return _presumed(course.failures)
     told, failures = _told(course.failures), [failed.failure for failed in course.failures]
-    if all(failure.reason == "status_429" for failure in failures):
+    if all(failure.reason in _PASSING for failure in failures):
         message = f"Every route is at its provider's rate limit ({told}). Nothing was billed; please try again."
         return RateLimited(message, retry_after=course.retry_after(), should_retry=True)
     if all(failure.reason == "unsupported" for failure in failures):
@@ -43,7 +51,13 @@ def failed(course: Course) -> GatewayError:
     lasting = all(failure.reason.startswith("account") for failure in failures)
     charged = any(failure.charged for failure in failures)
     billed = "The refusal was billed" if charged else "Nothing was billed"
-    return UpstreamError(f"Every route failed ({told}). {billed}.", should_retry=False if lasting or charged else None)
+    final = lasting or charged
+    named = all(failure.retry_after is not None for failure in failures)
+    return UpstreamError(
+        f"Every route failed ({told}). {billed}.",
+        retry_after=course.retry_after() if named and not final else None,
+        should_retry=False if final else None,
+    )
 
 
 def _presumed(failures: Sequence[Failed]) -> GatewayError:

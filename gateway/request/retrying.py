@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from gateway.domain.ladder import staying
 from gateway.domain.offer import routes_of
 from gateway.domain.policy import OnUnknown, Retry
 from gateway.domain.record import record
@@ -65,7 +66,8 @@ class Course:
     Routes not tried yet come first, at once. When there is none left, those whose fault may pass are tried again after
     a pause, unless the client repeats by itself (`client_repeats`): if both did, their repeats would multiply. It does
     not repeat what was charged, for it is told not to.
-    After a call that may have been billed only untried routes are left, where policy allows them.
+    After a call that may have been billed only untried routes are left, where policy allows them. Of all that comes
+    after the first step only quotes are left that it `pays_for`; `too_dear` tells that this left none.
 
     Every step but the first is paid for from the retry budgets of the providers offered; `end_step` must follow each
     that leaves some of them `reserved`.
@@ -79,10 +81,12 @@ class Course:
         "_draw",
         "_order",
         "_out",
+        "_pays_for",
         "_retry",
         "_tried",
         "failures",
         "reserved",
+        "too_dear",
     )
 
     def __init__(
@@ -92,6 +96,7 @@ class Course:
         budgets: RetryBudgets,
         *,
         client_repeats: bool = False,
+        pays_for: Callable[[Quote], bool] = lambda _: True,
         clock: Callable[[], float] = time.monotonic,
         draw: Callable[[], float] = random.random,
     ) -> None:
@@ -101,6 +106,8 @@ class Course:
         self._retry = retry
         self._budgets = budgets
         self._client_repeats = client_repeats
+        self._pays_for = pays_for
+        self.too_dear = False
         self._clock = clock
         self._draw = draw
         self.failures: list[Failed] = []
@@ -117,6 +124,7 @@ class Course:
 
     def next(self) -> Step | None:
         """Return what to try now; None if the request has failed for good."""
+        self.too_dear = False
         if not self.failures:
             untried = self._untried() if self._out or self._tried else self._order
             return Step(untried) if untried else None
@@ -165,9 +173,14 @@ class Course:
         return Step(quotes, pause) if quotes else None
 
     def _affordable(self, quotes: Sequence[Quote]) -> list[Quote]:
-        """The quotes whose providers have budget left, which is reserved. What a batch did not do needs none."""
+        """The quotes that are paid for and whose providers have budget left, which is reserved.
+
+        What a batch did not do needs none.
+        """
+        offered, quotes = quotes, staying(quotes, self._pays_for)
+        self.too_dear |= bool(offered) and not quotes
         if self.failures[-1].quote.batch is not None:
-            return list(quotes)
+            return quotes
         seen = {failed.quote.route.provider.name for failed in self.failures}
         for provider in {quote.route.provider.name for quote in quotes} - self.reserved:
             if self._budgets.of(provider).reserve(repeat=provider in seen):

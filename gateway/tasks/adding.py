@@ -72,3 +72,17 @@ async def taken_back(ledger: Ledger, order: TaskOrder, within: float = _NOTICE) 
         if time.monotonic() > until:
             return False
         await asyncio.sleep(_PAUSE / 5)
+
+
+async def is_wanted(tasks: Tasks, ledger: Ledger, order: TaskOrder) -> bool:
+    """Tell whether a task that never began, and whose body is gone, was one that its client heard of; forget any other.
+
+    False too while nobody can tell.
+    """
+    try:
+        if not await taken_back(ledger, order):
+            return True
+        await tasks.undo(order)
+    except LedgerUnavailable as error:
+        log.warning("whether the task of %s was taken back is not known: %s", order.request_id, error)
+    return False

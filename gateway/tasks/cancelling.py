@@ -1,4 +1,4 @@
-"""Cancelling: a task is given up where nothing is lost by it: before its call is sent, or if its provider agrees."""
+"""Cancelling: a task is given up where nothing is lost by it: while no call is under way, or if its provider agrees."""
 
 from __future__ import annotations
 
@@ -64,33 +64,43 @@ class Cancelling:
         task_id = task_of(record.order.request_id)
         body = encoded(replace(record, status=TaskStatus.CANCELLED)) if record.order.callback_url else None
         now = record if record.status.ended else await self.tasks.cancel(task_id, callback_body=body)
+        if now is not None and not now.status.ended:
+            if not await self._came_to_nothing(now):
+                return await self._given_up(now)
+            ended = replace(now, status=TaskStatus.CANCELLED, cost=0)
+            # It will never be sent, since its cancelling was asked for before; more of it may be known by now.
+            body = encoded(ended) if ended.order.callback_url else None
+            here = await self.tasks.end(task_id, None, TaskStatus.CANCELLED, cost=0, callback_body=body)
+            now = ended if here else await self.tasks.find(task_id)
         if now is None:
             raise NotFound("This task is no longer known.", param="id", code="task_not_found")
-        if now.status is TaskStatus.CANCELLED:
-            if now.attempt is None:
-                await self._give_back(now.order.request_id)
-            return now
-        if now.status.ended:
+        if now.status is not TaskStatus.CANCELLED:
             raise NotCancellable(f"This task has {now.status} already.")
-        if now.attempt is not None:
-            return await self._given_up(now)
-        ended = replace(now, status=TaskStatus.CANCELLED)
-        # It will never be sent, since its cancelling was asked for before; more of it may be known by now.
-        body = encoded(ended) if ended.order.callback_url else None
-        await self.tasks.end(task_id, None, TaskStatus.CANCELLED, callback_body=body)
-        await self._give_back(ended.order.request_id)
-        return ended
+        if await self._came_to_nothing(now):
+            await self._give_back(now.order.request_id)
+        return now
+
+    async def _came_to_nothing(self, record: TaskRecord) -> bool:
+        """Tell whether no call began for it, or each that did surely cost nothing, as between two tries.
+
+        Cancelling is noted in the step in which it is seen what call began last, and after that none does
+        (`task_began`).
+        """
+        if record.attempt is None:
+            return True
+        states = {each["attempt"]: each["state"] for each in await self._attempts(record.order.request_id)}
+        begun = [state for number, state in states.items() if number <= record.attempt]
+        return record.attempt in states and all(state == "void" for state in begun)
 
     async def _give_back(self, request_id: str) -> None:
-        """Give back all that is held for a task that never began, and never will: a worker may have died holding.
-
-        Cancelling is noted in the step in which it is seen that no call began, and after that none does (`task_began`).
-        """
-        kept = await self.ledger.request(request_id)
-        attempts: Sequence[Any] = kept["attempts"] if kept is not None else ()  # type: ignore[assignment]  # the ledger's own shape
-        for each in attempts:
+        """Give back all that is held for a task of which nothing is under way; a worker may have died holding."""
+        for each in await self._attempts(request_id):
             if each["state"] in ("queued", "sent", "presumed"):
                 await self.settlements.void(request_id, each["attempt"], "cancelled")
+
+    async def _attempts(self, request_id: str) -> Sequence[Mapping[str, Any]]:
+        kept = await self.ledger.request(request_id)
+        return kept["attempts"] if kept is not None else ()  # type: ignore[return-value]  # the ledger's own shape
 
     async def _given_up(self, record: TaskRecord) -> TaskRecord:
         """Have the provider give up what it has taken on, and wait for the task's end by whoever follows that.
@@ -116,6 +126,9 @@ class Cancelling:
 
     async def _call_back(self, record: TaskRecord, taken_on: Mapping[int, Mapping[str, object]]) -> None:
         """Ask the provider to give up what it has taken on; whoever follows it settles what came of it."""
+        attempts = await self._attempts(record.order.request_id)
+        if any(each["attempt"] == record.attempt and "batch" in each["facts"] for each in attempts):
+            raise NotCancellable("It is in a batch, or on its way into one, and no line is taken out: it will be done.")
         if not taken_on:
             raise NotCancellable("The call to the provider is under way and cannot be taken back.")
         found = self._provider(record)

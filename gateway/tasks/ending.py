@@ -6,12 +6,14 @@ import asyncio
 import logging
 from dataclasses import replace
 
-from gateway.domain.errors import InternalError
+from gateway.domain.errors import GatewayError, InternalError
 from gateway.domain.task import TaskRecord, TaskStatus, task_of
 from gateway.ports import LedgerUnavailable
 from gateway.ports.storage import StorageUnavailable
+from gateway.request.keeping import Whole
 from gateway.tasks.answer import kept_apart
 from gateway.tasks.document import encoded, told
+from gateway.tasks.past import Past, lost_sight
 from gateway.tasks.service import body_name
 from gateway.tasks.shop import Workshop
 
@@ -21,6 +23,11 @@ STORE_PAUSE = 1.0
 """Seconds between two tries to reach a store that does not answer."""
 
 _TOO_LARGE = "The images were made and billed, but there is no room to keep them; nothing else can be said of them."
+
+
+def in_the_end(before: Past | None, outcome: Whole | GatewayError) -> Whole | GatewayError:
+    """Return what becomes of a task that makes no further call: whatever stood in its way, one before may be billed."""
+    return lost_sight() if before is not None and before.unknown and isinstance(outcome, GatewayError) else outcome
 
 
 async def end(shop: Workshop, ended: TaskRecord, token: str) -> None:

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
-from fractions import Fraction
 from typing import Any
 
 from gateway.domain.budget import Held
 from gateway.domain.caller import Caller
 from gateway.domain.errors import GatewayError, UpstreamError
+from gateway.domain.ladder import staying
 from gateway.domain.policy import OnUnknown, Policy
 from gateway.domain.task import TaskRecord, task_of
 from gateway.ports import Body, LedgerUnavailable
@@ -67,18 +67,20 @@ class Past:
         return [attempt for attempt in self.attempts if attempt["state"] in ("sent", "settled", "presumed")]
 
     def carried_on(self, admitted: Admitted) -> Admitted:
-        """Return the request as it goes on: by what routes an unknown outcome left; raises the error if it left none.
+        """Return the request as it goes on: by what routes an unknown outcome, and its cost, left; the error if none.
 
-        A call that is to be followed has the multiplier by which it was held.
+        A call that is to be followed is not chosen again.
         """
-        if not self.unknown:
-            multiplier = Fraction(self.noted.get("multiplier", admitted.project.multiplier))
-            return replace(admitted, project=replace(admitted.project, multiplier=multiplier))
+        if self.follow:
+            return admitted
         retry, called = admitted.job_type.retry, self._called
-        tried = {attempt["facts"].get("route") for attempt in called}
-        quotes = [quote for quote in admitted.ranked.quotes if quote.route.name not in tried]
-        if retry.on_unknown is not OnUnknown.NEXT_ROUTE or len(called) >= retry.attempts or not quotes:
+        tried = {attempt["facts"].get("route") for attempt in called} if self.unknown else set()
+        untried = [quote for quote in admitted.ranked.quotes if quote.route.name not in tried]
+        if self.unknown and (retry.on_unknown is not OnUnknown.NEXT_ROUTE or len(called) >= retry.attempts):
             raise lost_sight()
+        quotes = staying(untried, admitted.pays_for)
+        if not quotes:
+            raise lost_sight() if self.unknown else _too_dear()
         return replace(admitted, ranked=replace(admitted.ranked, quotes=quotes))
 
     def resumed(self, admitted: Admitted, today: date) -> Reserved | None:
@@ -176,6 +178,11 @@ def lost_sight() -> GatewayError:
         "The gateway that made the call to the provider did not get to its end. The work may have been done and "
         "billed; its worst case was booked as unconfirmed."
     )
+    return UpstreamError(message, should_retry=False)
+
+
+def _too_dear() -> GatewayError:
+    message = "A refusal was billed, and another call would exceed the maximum that the request may cost."
     return UpstreamError(message, should_retry=False)
 
 

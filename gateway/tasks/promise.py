@@ -7,6 +7,7 @@ from dataclasses import astuple, replace
 
 from gateway.domain.errors import BudgetExceeded, GatewayError, Unavailable
 from gateway.domain.route import Quote
+from gateway.request.batching import holds_at_most
 from gateway.request.exchange import Admitted
 
 
@@ -20,9 +21,7 @@ def within(admitted: Admitted, most: Sequence[int] | None) -> Admitted:
 
     None is the promise of a task that another version made: there was none.
     """
-    if most is None:
-        return admitted
-    quotes = [quote for quote in admitted.ranked.quotes if _keeps_to(quote, most)]
+    quotes = [quote for quote in admitted.ranked.quotes if holds_at_most(quote, most)]
     if not quotes:
         message = (
             "Every route has become dearer than what was held for this task when it was made; nothing was sent and "
@@ -38,7 +37,3 @@ def expired() -> GatewayError:
     """Return the error for a task that waited for too long."""
     message = "This task could not begin within the time that it may wait (X-Gateway-Max-Wait); nothing was billed."
     return Unavailable(message, code="task_expired")
-
-
-def _keeps_to(quote: Quote, most: Sequence[int]) -> bool:
-    return all(now <= then for now, then in zip(astuple(quote.worst), most, strict=True))

@@ -29,10 +29,10 @@ from gateway.request.flight import Flight
 from gateway.request.keeping import Whole
 from gateway.steps.accept import accept
 from gateway.steps.reserve import Reserved
-from gateway.tasks.adding import taken_back
+from gateway.tasks.adding import is_wanted
 from gateway.tasks.document import told
 from gateway.tasks.ending import STORE_PAUSE as STORE_PAUSE
-from gateway.tasks.ending import end
+from gateway.tasks.ending import end, in_the_end
 from gateway.tasks.flight import Gathered, KeptRequest, flown, whole
 from gateway.tasks.past import Past, past, recorded
 from gateway.tasks.promise import expired, within
@@ -90,43 +90,35 @@ class TaskRun:
                 self._spent = before.cost
         tries = 0
         while True:
-            if (self.cancelled or self._record.cancel_asked) and (before is None or not before.follow):
-                await self._end(TaskStatus.CANCELLED)
-                return
-            if (before is None or not before.follow) and time.time() > self._order.not_after:
-                await self._end(TaskStatus.FAILED, error=told(expired()))
+            if (why := self._no_more(before)) is not None:
+                await self._finish(in_the_end(before, why))
                 return
             if not self._gathered and (before is None or not before.follow):
                 await self._gather()
             tried = await self._try(before)
-            self.parked = self.at_work = False
+            self.parked, self.at_work = self._by_batch(), False
             before, self._queued = tried.before, tried.queued
             self._spent += tried.cost or 0
             outcome = tried.outcome if isinstance(tried.outcome, Whole) else self._kept or tried.outcome
-            if isinstance(outcome, GatewayError) and outcome.code == CANCELLED:
-                await self._end(TaskStatus.CANCELLED)
-                return
-            if isinstance(outcome, GatewayError) and outcome.code == BODY_LOST:
-                await self._forget_if_taken_back()
+            lost = isinstance(outcome, GatewayError) and outcome.code == BODY_LOST and self._record.attempt is None
+            if lost and not await is_wanted(self._shop.tasks, self._shop.means.ledger, self._order):
+                raise NotHere
             if not self._passes(outcome, tried):
                 self._spent = before.cost if before is not None and before.follow else self._spent  # nobody follows it
-                await self._finish(outcome)
+                await self._finish(outcome if tried.cost is not None else in_the_end(before, outcome))
                 return
             assert isinstance(outcome, GatewayError)
+            self.begun = False  # nothing is under way until the next call
             tries += 1
             await asyncio.sleep(self._pause(outcome, tries))
 
-    async def _forget_if_taken_back(self) -> None:
-        """Drop a task that was queued although nobody heard of it: its client was told that there is none."""
-        if self._record.attempt is not None:
-            return
-        try:
-            if not await taken_back(self._shop.means.ledger, self._order):
-                return
-            await self._shop.tasks.undo(self._order)
-        except LedgerUnavailable as error:
-            log.warning("whether task %s was taken back is not known: %s", self.task_id, error)
-        raise NotHere
+    def _no_more(self, before: Past | None) -> GatewayError | None:
+        """Return why no call may begin any more; None if one may, or one is to be followed."""
+        if before is not None and before.follow:
+            return None
+        if self.cancelled or self._record.cancel_asked:
+            return cancelled()
+        return expired() if time.time() > self._order.not_after else None
 
     def _pause(self, error: GatewayError, tries: int) -> float:
         """Return the seconds until another try is worth it; no more than are left for the task to wait, but for one."""
@@ -165,7 +157,8 @@ class TaskRun:
     async def _try(self, before: Past | None) -> _Tried:
         """Decide by today's policy, hold, send, settle; whatever comes of it is returned."""
         shop, order = self._shop, self._order
-        exchange, setup = Exchange(KeptRequest.of(self._order)), shop.current()
+        exchange, setup = Exchange(KeptRequest.of(self._order), spent_before=self._spent), shop.current()
+        self._exchange = None
         shop.means.observer.emit(RequestStarted(order.operation, exchange.inbound, task=True))
         try:
             admitted = await self._admitted(exchange, setup, before)
@@ -196,7 +189,7 @@ class TaskRun:
                 admitted = before.admitted(exchange, caller, setup.policy, body, self._shop.means.today())
             admitted = before.carried_on(admitted) if before is not None else admitted
             follows = before is not None and before.follow
-            admitted = by_batch(admitted, order.max_wait, order.not_after, under_way=follows)
+            admitted = by_batch(admitted, order.max_wait, order.not_after, under_way=follows, most=order.most)
             admitted = admitted if follows else within(admitted, order.most)
             resumed = before.resumed(admitted, self._shop.means.today()) if before is not None else None
         except BaseException:
@@ -215,6 +208,7 @@ class TaskRun:
         try:
             blob = await self._shop.blobs.get(body_name(self._order.request_id))
             if blob is None:
+                log.error("the body of task %s is not here: gateways on one store need one --assets", self.task_id)
                 raise InternalError("What this task was to make is kept no more; nothing was sent.", code=BODY_LOST)
             return await self._shop.read_body(self._order.content_type, blob.chunks(0, blob.length))
         except StorageUnavailable as error:
@@ -252,9 +246,13 @@ class TaskRun:
 
     def _goes_out(self) -> None:
         self.begun = self.at_work = True
-        quote = self._exchange.quote if self._exchange is not None else None
-        self.parked = quote is not None and quote.batch is not None
+        self.parked = self._by_batch()
         self._sent()
+
+    def _by_batch(self) -> bool:
+        """Tell whether what was tried last goes by batch; so does what rests until an account has room for it."""
+        quote = self._exchange.quote if self._exchange is not None else None
+        return quote is not None and quote.batch is not None
 
     def _passes(self, outcome: Whole | GatewayError, tried: _Tried) -> bool:
         """Tell whether it is worth another try later: nothing was spent, and what stood in the way passes by itself."""
@@ -268,7 +266,9 @@ class TaskRun:
 
     async def _finish(self, outcome: Whole | GatewayError) -> None:
         if isinstance(outcome, GatewayError):
-            await self._end(TaskStatus.FAILED, error=told(outcome))
+            wanted = outcome.code != CANCELLED
+            status = TaskStatus.FAILED if wanted else TaskStatus.CANCELLED
+            await self._end(status, error=told(outcome) if wanted else None)
             return
         said = json.loads(outcome.body)
         if outcome.status == 200:  # noqa: PLR2004 - the one status of an answer with images

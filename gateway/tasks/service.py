@@ -243,6 +243,8 @@ class Desk:
     async def listing(self, project: str, query: Mapping[str, str]) -> Document:
         """Return tasks of a project, newest first; `query` may have `limit`, `after` (an id) and `status`."""
         limit, after, status = _limit(query.get("limit")), query.get("after"), _status(query.get("status"))
+        if query.get("order", "desc") != "desc":
+            raise InvalidRequest("Tasks are listed newest first: order takes desc alone.", param="order")
         if after is not None:
             await self.one(project, after, "after")
         try:
@@ -257,7 +259,7 @@ class Desk:
     async def cancel(self, project: str, task_id: str) -> tuple[Document, Headers]:
         """Cancel a task; return it and headers for it. Raises NotCancellable where it cannot be, with the reason."""
         record = await self.cancelling.cancel(await self.one(project, task_id))
-        if record.attempt is None:
+        if record.status is TaskStatus.CANCELLED:
             await self._forget(record.order.request_id)
         return await self._told(record), headers_of(record)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import asdict, replace
@@ -25,6 +26,8 @@ PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 ADVANCED_EVERY = 1.0
 """Seconds for which news of progress is gathered before it is told."""
 ALMOST = 99
+MOST_ROWS = 12 * 1024
+"""Characters of the prices that are noted with a call; where they are longer, policy's count as they are by then."""
 
 
 def read_submitted(kept: Mapping[str, object]) -> Submitted:
@@ -39,11 +42,15 @@ def read_submitted(kept: Mapping[str, object]) -> Submitted:
 
 def settled_by(official: Price, own: Price, multiplier: Fraction) -> dict[str, object]:
     """Return what a call is settled by, as it is noted: policy may say otherwise by then."""
-    return {"rows": records_of(official, own), "multiplier": str(multiplier)}
+    rows = records_of(official, own)
+    noted: dict[str, object] = {"rows": rows} if len(json.dumps(rows)) <= MOST_ROWS else {}
+    return {**noted, "multiplier": str(multiplier)}
 
 
 def quote_as_noted(quote: Quote, kept: Mapping[str, Any]) -> Quote:
-    """Return a quote with the prices that were noted; as it is where an older version noted none."""
+    """Return a quote with the prices and the multiplier that were noted; as it is where none were noted."""
+    if "multiplier" in kept:
+        quote = replace(quote, multiplier=Fraction(kept["multiplier"]))
     if "rows" not in kept:
         return quote
     official, own = prices_of(kept["rows"])

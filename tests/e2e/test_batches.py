@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.providers.batch_making import QUIET
 from gateway.sandbox.client import Sandbox
 from gateway.sandbox.options import SandboxOptions
 from gateway.sandbox.server import running_sandbox
@@ -137,6 +139,7 @@ def test_a_task_may_be_cancelled_until_its_batch_is_made(stack: Stack, sandbox: 
     wait_until(lambda: asked_for(sandbox, "/batches") == 1, what="the batch")
     refused = stack.post(f"/v1/tasks/{sent.json['id']}/cancel")
     assert (refused.status, refused.error["code"]) == (409, "not_cancellable")
+    assert "It is in a batch" in refused.error["message"]
     ended(stack, sent)
     settled(stack)
     assert len(sandbox.bill()["lines"]) == 1
@@ -180,7 +183,8 @@ def test_a_refused_line_fails_its_task_alone(stack: Stack, sandbox: Sandbox) -> 
 def test_what_a_batch_does_not_do_another_does(stack: Stack, sandbox: Sandbox, fault: str) -> None:
     """Whatever becomes of the first batch, each task is done once; one whose creation was not answered is found."""
     before = booked(stack)
-    sandbox.fault(fault)
+    more: Any = {"code": "server_error"} if fault == "batch_refused" else {}
+    sandbox.fault(fault, **more)
     made = [ask(stack, prompt=f"{fault} {number}") for number in range(6)]
     tasks = [ended(stack, each) for each in made]
     assert {task["status"] for task in tasks} == {"completed"}, tasks
@@ -190,6 +194,23 @@ def test_what_a_batch_does_not_do_another_does(stack: Stack, sandbox: Sandbox, f
     assert asked_for(sandbox, "/batches") == (1 if fault == "batch_lost" else 2)
     wait_until(lambda: "batch" not in files_left(sandbox), what="the end of the files that were uploaded")
     assert asked_for(sandbox, GENERATE) == 0
+
+
+def test_what_the_account_has_no_room_for_rests_and_may_be_cancelled(stack: Stack, sandbox: Sandbox) -> None:
+    """Batches are full for minutes or hours: no other is tried soon, and what policy pays for is sent by itself."""
+    before = booked(stack)
+    sandbox.fault("batch_refused", times=2)
+    rests, paid = ask(stack), ask(stack, "paid", prompt="paid")
+    assert ended(stack, paid)["status"] == "completed"
+    wait_until(lambda: "batch" not in files_left(sandbox), what="the end of the files that were uploaded")
+    asked = asked_for(sandbox, "/batches")  # two, if the two tasks did not share one
+    time.sleep(QUIET + 4)  # in which another batch would be made
+    assert asked_for(sandbox, "/batches") == asked
+    told = stack.post(f"/v1/tasks/{rests.json['id']}/cancel", {})
+    assert (told.status, told.json["status"], told.json["cost"]) == (200, "cancelled", {"usd": "0.00"})
+    settled(stack)
+    assert (booked(stack) - before).route == billed(sandbox)
+    assert (booked(stack) - before).images == 1
 
 
 def test_what_no_batch_does_is_sent_where_policy_pays_for_it(stack: Stack, sandbox: Sandbox) -> None:

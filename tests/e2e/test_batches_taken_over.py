@@ -90,6 +90,18 @@ def test_a_batch_whose_gateway_died_while_it_was_made(fleet: Pair, failpoint: st
     assert batches(fleet.sandbox) <= (2 if failpoint in SOME_ANNOUNCED else 1)
 
 
+def test_a_batch_that_the_provider_has_is_found_long_before_its_creating_could_be_over(fleet: Pair) -> None:
+    """Its account waits for minutes; the provider's list tells of it at once."""
+    dying = fleet.gateway("first", "batch_created:kill:1", policy=POLICY)
+    asyncio.run(crowd([Ask({"prompt": "a lighthouse"}, headers=WAITING)], [dying], at_once=1))
+    wait_until(lambda: dying.process.poll() is not None, 60, "the kill")
+    heir = fleet.gateway("second", policy=POLICY)
+    [task] = all_ended(heir, ENOUGH)
+    assert task["status"] == "completed"
+    settled(heir)
+    assert (booked(heir).route, booked(heir).unconfirmed, batches(fleet.sandbox)) == (billed(fleet.sandbox), 0, 1)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("job_type", ["draft", "paid"])
 @pytest.mark.parametrize("failpoint", ["task_begun", "task_submitted"])

@@ -223,6 +223,8 @@ def test_tasks_are_listed_newest_first(stack: Stack) -> None:
     assert stack.get("/v1/tasks?status=pending", project="other").json["data"] == []
     assert stack.get("/v1/tasks?limit=0").error["param"] == "limit"
     assert stack.get("/v1/tasks?status=lost").error["param"] == "status"
+    assert stack.get("/v1/tasks?order=desc&limit=2", project="other").json == page
+    assert stack.get("/v1/tasks?order=asc").error["param"] == "order"
 
 
 def test_what_the_provider_refuses_fails_the_task(stack: Stack, sandbox: Sandbox) -> None:

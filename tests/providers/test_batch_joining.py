@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,9 @@ from gateway.ledger.batches import RedisBatches
 from gateway.ledger.store import Store
 from gateway.ports import LedgerUnavailable
 from gateway.ports.provider import Call, Outside, Submitted, UpstreamFailure
+from gateway.providers import batch_following
 from gateway.providers.batch import CUSTOM_ID, BatchProvider
+from gateway.providers.batch_wire import FULL_REST, BatchWire, Seen
 from gateway.sandbox.options import SandboxOptions
 from gateway.sandbox.server import running_sandbox
 from tests import builders
@@ -105,3 +108,77 @@ async def test_a_line_waits_for_a_store_that_is_away(
         await provider.aclose()
         assert len(sandbox.bill()["lines"]) == 1
     assert (kept.tries, len(kept.noted)) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("fault", "how"),
+    [
+        ("batch_not_taken", {"status": 429}),
+        ("batch_refused", {}),
+        ("batch_lines_fail", {"status": 429, "percent": 99}),
+    ],
+)
+async def test_where_the_account_has_no_room_for_a_line_it_is_not_asked_again_soon(
+    store: Store,  # noqa: F811 - the fixture
+    realm: str,  # noqa: F811 - the fixture
+    fault: str,
+    how: Any,
+) -> None:
+    """Room comes as other batches end, in minutes or hours, and says nothing of what goes by itself."""
+    with running_sandbox(SandboxOptions(latency=0, batch_seconds=0)) as sandbox:
+        account = config("http://unused", base_url=sandbox.openai_url, api_key=Secret(sandbox.api_key))
+        provider = BatchProvider(replace(account, batch=TERMS), Outside(batches=RedisBatches(store, realm)))
+        sandbox.fault(fault, **how)
+        with pytest.raises(UpstreamFailure) as caught:
+            await provider.send(line("req_1", Kept()))
+        await provider.aclose()
+    failure = caught.value
+    assert (failure.reason, failure.retry_after, failure.pass_on) == ("batch_full", FULL_REST, False)
+    assert failure.outcome in (Outcome.NOT_SENT, Outcome.REJECTED)
+
+
+class Blind(BatchWire):
+    """An account whose batches cannot be looked at until they are cancelled; with `deaf` that cannot be either."""
+
+    deaf = False
+    cancelled: list[str]
+
+    async def look(self, batch_id: str) -> Seen:
+        """Fail for long."""
+        if self.deaf or not self.cancelled:
+            raise UpstreamFailure(Outcome.REJECTED, "status_4xx", f"No such batch: {batch_id}")
+        return await super().look(batch_id)
+
+    async def cancel(self, batch_id: str) -> Seen:
+        """Ask for it as ever."""
+        self.cancelled.append(batch_id)
+        return await (self.look if self.deaf else super().cancel)(batch_id)
+
+
+@pytest.mark.parametrize(
+    ("deaf", "outcome", "reason"), [(False, Outcome.REJECTED, "batch_cancelled"), (True, Outcome.UNKNOWN, "timeout")]
+)
+async def test_a_batch_that_cannot_be_looked_at_is_cancelled_once_it_is_late(
+    store: Store,  # noqa: F811 - the fixture
+    realm: str,  # noqa: F811 - the fixture
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    deaf: bool,
+    outcome: Outcome,
+    reason: str,
+) -> None:
+    """What the answer to that tells counts; where there is none either, nobody knows what became of its lines."""
+    monkeypatch.setattr(batch_following, "UNHEARD", 1.0)
+    monkeypatch.setattr(Blind, "deaf", deaf)
+    monkeypatch.setattr(Blind, "cancelled", [], raising=False)
+    monkeypatch.setattr("gateway.providers.batch.BatchWire", Blind)
+    terms = replace(TERMS, spare=0.5)
+    with running_sandbox(SandboxOptions(latency=0, batch_seconds=600)) as sandbox:
+        account = config("http://unused", base_url=sandbox.openai_url, api_key=Secret(sandbox.api_key))
+        provider = BatchProvider(replace(account, batch=terms), Outside(batches=RedisBatches(store, realm)))
+        async with asyncio.timeout(30):
+            with pytest.raises(UpstreamFailure) as caught:
+                await provider.send(replace(line("req_1", Kept()), batch=BatchLine(terms, time.time() + 5)))
+        await provider.aclose()
+    assert (caught.value.outcome, caught.value.reason) == (outcome, reason)
+    assert len(set(Blind.cancelled)) == 1
