@@ -8,13 +8,15 @@ from __future__ import annotations
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gateway.domain.errors import UpstreamError
 from gateway.domain.money import parse_usd
-from gateway.domain.policy import JobType, Policy, Project, Retry, Shadow
+from gateway.domain.policy import DegradeStep, JobType, OnUnknown, Policy, Project, Retry, Shadow
 from gateway.domain.price import Charged, PixelTier, Price
+from gateway.domain.route import Route
 from gateway.domain.settlement import Outcome, Reading
 from gateway.ledger.entries import read_entries
 from gateway.observe.event import HoldEnded
@@ -37,9 +39,14 @@ PRICE = Price(
 
 def rules() -> Policy:
     """Two routes by the image, of which both charge for moderation, and two calls a request."""
-    main, spare = (route(name, prices=(PRICE,)) for name in ("main", "spare"))
-    kind = JobType("draft", (main, spare), retry=Retry(attempts=2))
-    return policy(main, spare, job_type=kind, project=Project("team", ("draft",), "draft", budgets=(BUDGET,)))
+    return limited(retry=Retry(attempts=2))
+
+
+def limited(*routes: Route, **keys: Any) -> Policy:
+    """These routes, or those of `rules`, for a job type with these keys."""
+    routes = routes or tuple(route(name, prices=(PRICE,)) for name in ("main", "spare"))
+    project = Project("team", ("draft",), "draft", budgets=(BUDGET,))
+    return policy(*routes, job_type=JobType("draft", routes, **keys), project=project)
 
 
 def refusal(word: str | None = Charged.MODERATED, *, pass_on: bool = True) -> UpstreamFailure:
@@ -106,6 +113,63 @@ async def test_the_next_route_is_paid_beside_the_charge(tmp_path: Path) -> None:
         assert (got.status, dict(got.headers)["X-Gateway-Cost"]) == (200, "0.08")
         assert await rig.spent() == (2 * EACH, 0)
         assert await entries(rig) == ["settle", "settle"]
+
+
+@pytest.mark.parametrize(
+    ("header", "per_image", "calls"), [("0.08", None, 2), ("0.0799", None, 1), ("1", "0.08", 2), ("1", "0.07", 1)]
+)
+@pytest.mark.parametrize(
+    "first", [refusal(pass_on=False), UpstreamFailure(Outcome.UNKNOWN, "reset", "lost")], ids=["charged", "unknown"]
+)
+async def test_a_maximum_is_that_of_all_calls_together(
+    tmp_path: Path, first: UpstreamFailure, header: str, per_image: str | None, calls: int
+) -> None:
+    """What was booked leaves less for the next call; one that would exceed the maximum is not made, and it is told."""
+    most = None if per_image is None else parse_usd(per_image)
+    rules = limited(max_cost_per_image=most, retry=Retry(attempts=2, on_unknown=OnUnknown.NEXT_ROUTE))
+    async with rigged(tmp_path, rules) as rig:
+        rig.painter.script.append(first)
+        rig.painter.go_on.set()
+        inbound = rig.inbound(x_gateway_max_cost=header)
+        if calls == 2:
+            got = await rig.ask(inbound)
+            assert (got.status, got.header("X-Gateway-Cost")) == (200, "0.08")
+        else:
+            with pytest.raises(UpstreamError) as caught:
+                await rig.ask(inbound)
+            assert "exceed the maximum" in caught.value.message
+            assert caught.value.should_retry is False
+            assert dict(caught.value.headers)["X-Gateway-Cost"] == "0.04"
+
+        assert rig.painter.calls == calls
+        assert await rig.spent() == (calls * EACH, 0)
+
+
+async def test_what_was_not_billed_takes_nothing_of_a_maximum(tmp_path: Path) -> None:
+    """A call that surely cost nothing is followed by another one under the very same maximum."""
+    async with rigged(tmp_path, rules()) as rig:
+        rig.painter.script.append(refusal(None, pass_on=False))
+        rig.painter.go_on.set()
+        got = await rig.ask(rig.inbound(x_gateway_max_cost="0.04"))
+
+        assert (got.status, got.header("X-Gateway-Cost"), rig.painter.calls) == (200, "0.04", 2)
+
+
+async def test_after_a_charge_a_lower_rung_may_still_fit(tmp_path: Path) -> None:
+    """As at the first call: what policy would change as budgets run out is changed to keep to the maximum."""
+    by_size = replace(
+        PRICE, per_image=(PixelTier("1K", parse_usd("0.04"), 1_100_000), PixelTier("2K", parse_usd("0.08"), None))
+    )
+    main, spare = (route(name, prices=(by_size,)) for name in ("main", "spare"))
+    lower = (DegradeStep(8_000, {"size": "1024x1024"}),)
+    async with rigged(tmp_path, limited(main, spare, degrade=lower, retry=Retry(attempts=2))) as rig:
+        rig.painter.script.append(refusal(pass_on=False))
+        rig.painter.go_on.set()
+        fields = {"prompt": "a cat", "size": "2048x2048", "quality": "low"}
+        got = await rig.ask(rig.inbound(fields=fields, x_gateway_max_cost="0.15"))
+
+        assert (got.status, got.header("X-Gateway-Degraded")) == (200, "size=1024x1024")
+        assert got.header("X-Gateway-Cost") == "0.12"
 
 
 async def test_if_all_fail_at_a_charge_the_error_says_so(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import date
 from fractions import Fraction
@@ -11,14 +12,15 @@ import pytest
 
 from gateway.domain.job import Operation
 from gateway.domain.money import nano_from_pico
+from gateway.domain.price import Bills, PixelTier, Price
 from gateway.domain.responses import TextPrice, TextRates, TextTerms, TextUsage
 from gateway.domain.route import Quote, Views
 from gateway.domain.settlement import CostSource, Settlement
 from gateway.ports.responses import Remembered
-from gateway.providers.response_reading import read_response
+from gateway.providers.response_reading import ResponseEvents, read_response
 from gateway.responses.following import followed, quote_of
 from gateway.responses.settle import settle
-from tests.builders import GPT_IMAGE_2, job, policy, route
+from tests.builders import GPT_IMAGE_2, GPT_IMAGE_25, job, policy, route
 
 PLAIN, LONG = TextRates(50, 5, 60, 300), TextRates(100, 10, 120, 450)
 PRICE = TextPrice(date(2026, 1, 1), "test", PLAIN, 272_000, LONG)
@@ -26,16 +28,16 @@ TERMS = TextTerms("writer", PRICE, 20_000, 2_000)
 LOW = {"type": "image_generation_call", "status": "completed", "result": "AA", "size": "1024x1024", "quality": "low"}
 
 
-def quote(terms: TextTerms = TERMS, images: int = 3) -> Quote:
+def quote(terms: TextTerms = TERMS, images: int = 3, price: Price = GPT_IMAGE_2.prices[0]) -> Quote:
     """The quote of a conversation that may make three images in low quality."""
     wanted = job(operation=Operation.RESPOND, n=images, quality="low", size="auto")
-    price = GPT_IMAGE_2.prices[0]
     return Quote(route("main"), wanted, {}, Views(10**9, 10**9, 10**9), price, price, text=terms)
 
 
 def answer(*made: dict[str, Any], image_out: int = 0, searches: int = 0, **details: int) -> dict[str, Any]:
     """A response as the vendor's API gives it."""
-    tool = {"input_tokens": 10, "input_tokens_details": {"text_tokens": 10, "image_tokens": 0}}
+    asked = 10 if made else 0
+    tool = {"input_tokens": asked, "input_tokens_details": {"text_tokens": asked, "image_tokens": 0}}
     read = details.pop("read", 1_000)
     return {
         "id": "resp_1",
@@ -48,7 +50,7 @@ def answer(*made: dict[str, Any], image_out: int = 0, searches: int = 0, **detai
             "total_tokens": read + 30,
         },
         "tool_usage": {
-            "image_gen": {**tool, "output_tokens": image_out, "total_tokens": image_out + 10},
+            "image_gen": {**tool, "output_tokens": image_out, "total_tokens": image_out + asked},
             "web_search": {"num_requests": searches},
         },
     }
@@ -107,6 +109,69 @@ def test_usage_of_one_of_two_images_is_not_believed() -> None:
     assert untold.source is CostSource.USAGE
 
 
+@pytest.mark.parametrize("status", ["completed", "failed", "incomplete", "cancelled"])
+def test_image_tokens_count_also_where_no_call_is_listed(status: str) -> None:
+    """The output of a response that failed lists nothing of what was made and billed; its usage has it."""
+    used = {"image_gen": {"input_tokens": 10, "output_tokens": 4_000, "total_tokens": 4_010}}
+    told = settled({**answer(), "status": status, "tool_usage": used})
+    text = 1_000 * 50 + 30 * 300
+    assert told.cost.route == nano_from_pico(text) + 10 * 8_000 + 4_000 * 30_000
+    assert (told.source, told.usage and told.usage.image_out) == (CostSource.USAGE, 4_000)
+
+
+@pytest.mark.parametrize("status", ["failed", "incomplete", "cancelled"])
+def test_what_did_not_complete_and_says_nothing_is_booked_at_its_most(status: str) -> None:
+    """Every image that it may have made; where it says what the text took, and no call, none was made."""
+    silent = {**answer(), "status": status, "usage": None, "tool_usage": None}
+    told = settled(silent)
+    assert (told.source, told.facts["estimated"]) == (CostSource.ESTIMATE, "text, images")
+    assert told.cost.route > TERMS.worst + 3 * 196 * 30_000
+    assert settled(silent, quote(images=0)).cost.route == TERMS.worst
+    assert settled({**answer(), "status": status, "tool_usage": None}).source is CostSource.USAGE
+
+
+def test_a_completed_response_read_something() -> None:
+    """Usage of no tokens at all is not believed: the text is booked at its most. One that was cancelled may be true."""
+    made = settled(answer(read=0))
+    assert (made.cost.route, made.facts["estimated"], made.facts["text_problem"]) == (TERMS.worst, "text", "zero_input")
+    early = settled({**answer(read=0), "status": "cancelled"})
+    assert (early.cost.route, early.source) == (nano_from_pico(30 * 300), CostSource.USAGE)
+
+
+def test_images_sold_by_the_piece_are_priced_by_what_each_says_of_itself() -> None:
+    """Sizes and qualities of one response differ; a call without an image costs where all that is asked for does."""
+    tiers = tuple(PixelTier(name, nano, None, quality=name) for name, nano in (("low", 10), ("high", 200)))
+    price = Price(date(2026, 1, 1), "test", per_image=tiers)
+    failed = {**LOW, "status": "failed", "result": None}
+    text = settled(answer()).cost.route
+    made = settled({**answer(LOW, {**LOW, "quality": "high"}, failed), "tool_usage": None}, quote(price=price))
+    assert (made.cost.route - text, made.source) == (210, CostSource.USAGE)
+    every = settled({**answer(LOW, failed), "tool_usage": None}, quote(price=replace(price, bills=Bills.REQUESTED)))
+    assert every.cost.route - text == 20
+
+
+@pytest.mark.parametrize("status", ["completed", "failed", "incomplete"])
+def test_a_stream_is_whole_once_it_has_said_its_end(status: str) -> None:
+    """However its connection ends; one that says no end is not."""
+    reader = ResponseEvents()
+    reader.feed(b"data: " + json.dumps({"type": "response.created", "response": {"id": "r"}}).encode() + b"\n\n")
+    reader.end(framed=False)
+    assert not reader.reading().complete
+    reader = ResponseEvents()
+    event = {"type": f"response.{status}", "response": {**answer(LOW, image_out=196), "status": status}}
+    reader.feed(b"data: " + json.dumps(event).encode() + b"\n\n")
+    assert reader.reading().complete
+    reader.end(framed=False)
+    made = settle("r", 1, quote(), reader.reading(), Fraction(1))
+    assert (made.source, made.images) == (CostSource.USAGE, 1)
+
+
+@pytest.mark.parametrize("document", [{}, {"error": {"message": "x", "code": "oops"}}])
+def test_what_names_neither_id_nor_status_is_no_response(document: dict[str, Any]) -> None:
+    """So that it is answered as an image request would be that got such an answer."""
+    assert read_response(document).said is None
+
+
 def test_searches_that_were_billed_are_marked() -> None:
     """No price here tells what they cost; the record says how many there were."""
     assert settled(answer(searches=5)).facts["web_searches"] == 5
@@ -127,6 +192,17 @@ def test_what_is_followed_is_settled_by_the_same_prices(price: TextPrice) -> Non
         price.long,
     )
     assert found.text.worst == terms.worst
+
+
+@pytest.mark.parametrize("name", ["renamed", "main"])
+def test_what_is_followed_is_settled_by_any_route_of_its_model(name: str) -> None:
+    """Its prices are with it: a route that was renamed meanwhile, or makes another model now, is not missed."""
+    response = followed(Remembered("resp_1", "team", "acme", "draft", "r"), 1, quote(), Fraction(1))
+    others = [] if name == "renamed" else [route("main", GPT_IMAGE_25)]
+    found = quote_of(response.terms or {}, policy(*others, route("renamed")))
+    assert found is not None
+    assert (found.route.name, found.route_price.tokens) == ("renamed", quote().route_price.tokens)
+    assert quote_of(response.terms or {}, policy(route("main", GPT_IMAGE_25))) is None
 
 
 def test_what_an_older_version_follows_is_settled_too() -> None:

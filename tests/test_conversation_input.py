@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -63,6 +64,13 @@ def test_an_item_by_its_id_alone_is_refused(item: dict[str, object]) -> None:
     with pytest.raises(InvalidRequest, match="by its id") as refused:
         given(item)
     assert refused.value.param == "input[0]"
+
+
+def test_a_call_that_failed_is_to_be_left_out() -> None:
+    """Without a result the vendor would look it up by its id, whatever its status says; the message tells the way."""
+    failed = {"type": "image_generation_call", "id": "ig_1", "status": "failed", "result": None}
+    with pytest.raises(InvalidRequest, match="leave out calls that failed"):
+        given(failed)
 
 
 @pytest.mark.parametrize("items", [{"id": "msg_1"}, ["x"], 7])
@@ -152,3 +160,32 @@ def test_names_of_the_clients_own_are_its_own() -> None:
     parameters = {"type": "object", "properties": {"Size": {"type": "string"}, "Model": {"type": "string"}}}
     function = {"type": "function", "name": "f", "parameters": parameters}
     assert given_by({"input": "x", "tools": [function], "metadata": {"Type": "a", "Quality": "b"}}).images == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "place"),
+    [
+        ({"input": [said({"type": "input_image", "file_id": "f"})]}, "input[0].content[0]"),
+        ({"input": [said({"type": "input_file", "file_id": "f"})]}, "input[0].content[0]"),
+        (
+            {"input": [{"type": "function_call_output", "call_id": "c", "output": [{"file_id": "f"}]}]},
+            "input[0].output[0]",
+        ),
+        ({"tools": [{**TOOL, "input_image_mask": {"file_id": "f"}}]}, "tools[0].input_image_mask"),
+    ],
+)
+def test_files_and_urls_are_found_where_the_vendor_reads_them(fields: dict[str, Any], place: str) -> None:
+    """In parts of messages, in those of a function's output, and in the tool's mask."""
+    assert given_by({"input": "x", **fields}).lying_there.keys() == {f"{place}.file_id"}
+    linked = json.loads(json.dumps(fields).replace("file_id", "image_url"))
+    assert given_by({"input": "x", **linked}).urls == [(f"{place}.image_url", "f")]
+
+
+def test_files_and_urls_of_the_clients_own_are_text() -> None:
+    """In a function's schema, the schema of an answer, or metadata such names say nothing to the vendor."""
+    own = {"file_id": "x", "image_url": "http://10.0.0.5/x.png", "file_url": "http://10.0.0.5/x"}
+    function = {"type": "function", "name": "f", "parameters": {"properties": own}}
+    text = {"format": {"type": "json_schema", "name": "o", "schema": {"properties": own}}}
+    note = {"type": "output_text", "text": "see", "annotations": [{"type": "file_citation", "file_id": "f"}]}
+    found = given({"role": "assistant", "content": [note]}, tools=[TOOL, function], text=text, metadata=own)
+    assert (found.lying_there, found.urls, found.images) == ({}, [], 0)

@@ -13,6 +13,7 @@ from gateway.domain.job import Operation
 from gateway.domain.policy import JobType, Project
 from gateway.domain.responses import TextRates
 from gateway.domain.route import Quote, Views
+from gateway.domain.settlement import Reading, Usage
 from gateway.domain.task import TaskRecord, TaskStatus
 from gateway.ports import Inbound
 from gateway.ports.provider import Submitted
@@ -20,6 +21,7 @@ from gateway.request.exchange import Admitted, Exchange
 from gateway.responses.following import quote_of, terms_of
 from gateway.steps.price import price
 from gateway.steps.rank import Ranked
+from gateway.steps.settle import settle
 from gateway.tasks.past import past
 from gateway.tasks.submissions import NotedInQueue, settled_by
 from tests.builders import GPT_IMAGE_2, TODAY, job, policy, route
@@ -70,7 +72,7 @@ class Queue:
         self.noted[number] = json.loads(json.dumps(told))
 
 
-def taken_over(noted: dict[int, Any]) -> tuple[Quote, Fraction]:
+def taken_over(noted: dict[int, Any]) -> Quote:
     """What another gateway settles a task's call by, whose policy is fifty times as dear and has another multiplier."""
     way = route("main", replace(GPT_IMAGE_2, prices=(DEARER,)))
     kind, project = JobType("draft", (way,)), Project("team", ("draft",), "draft", multiplier=Fraction(7))
@@ -87,7 +89,8 @@ def taken_over(noted: dict[int, Any]) -> tuple[Quote, Fraction]:
     resumed = found.resumed(admitted, TODAY)
     assert resumed is not None
     assert resumed.quote.worst == HELD
-    return resumed.quote, admitted.project.multiplier
+    assert admitted.project.multiplier == 7  # should the call come to nothing, the next one is held by it
+    return resumed.quote
 
 
 async def test_a_task_is_settled_by_the_rows_it_was_held_on() -> None:
@@ -96,15 +99,23 @@ async def test_a_task_is_settled_by_the_rows_it_was_held_on() -> None:
     noted = NotedInQueue(queue, "task_x", "token")
     noted.begin(2, lambda: settled_by(OLD, OWN, Fraction(3, 2)))
     await noted.note(0, Submitted("work_1"))
-    quote, multiplier = taken_over(queue.noted)
+    quote = taken_over(queue.noted)
     assert (quote.official_price, quote.route_price) == (replace(OLD, source=""), replace(OWN, source=""))
-    assert multiplier == Fraction(3, 2)
+    assert internal_cost(quote) == 30_000 * OWN.multiplier * Fraction(3, 2)
 
 
 def test_a_task_of_an_older_version_is_settled_by_policy() -> None:
     """Nothing was noted of its prices; what was held is on record."""
-    quote, multiplier = taken_over({0: {"id": "work_1"}})
-    assert (quote.route_price, multiplier) == (DEARER, Fraction(7))
+    quote = taken_over({0: {"id": "work_1"}})
+    assert quote.route_price == DEARER
+    assert internal_cost(quote) == 30_000 * DEARER.multiplier * 7
+
+
+def internal_cost(quote: Quote) -> int:
+    """What the project pays for a token of the image, where its multiplier is 7 by now."""
+    said = Reading(usage=Usage(image_out=1), images=1, complete=True)
+    believed = replace(quote, worst=Views(10**9, 10**9, 10**9))
+    return settle("r", 2, believed, said, Fraction(7)).cost.internal
 
 
 async def _never_read() -> Any:

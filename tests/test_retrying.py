@@ -229,6 +229,20 @@ def test_a_route_without_room_is_out_on_every_rung() -> None:
     assert trip.peek() == Step([a, cheap_a], 0.5)
 
 
+def test_what_is_not_paid_for_is_left_out_and_its_range_goes_to_the_next_rung() -> None:
+    """A lower rung serves where a better one does not fit any more; each way to do it keeps its own ranges."""
+    (a, cheap_a), (b, cheap_b) = rungs(A), rungs(B)
+    batch_a, batch_b = (replace(each, pressure=Pressure(8_000), expected=1) for each in (a, b))
+    dear = {id(b), id(batch_b)}
+    trip = Trip((batch_a, batch_b, a, b, cheap_a, cheap_b))
+    trip.course = Course(trip.quotes, trip.retry, trip.budgets, pays_for=lambda quote: id(quote) not in dear)
+
+    assert trip.fail(a, ACCOUNT) == Step([replace(cheap_b, pressure=Pressure(0))])
+    assert not trip.course.too_dear
+    dear.add(id(cheap_b))
+    assert (trip.peek(), trip.course.too_dear) == (None, True)
+
+
 def test_a_provider_without_budget_is_as_if_it_were_not_there() -> None:
     """Another's first call is free all the same, and the next provider pays from a budget of its own."""
     trip = Trip()

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from gateway.domain.caller import Caller
-from gateway.domain.job import Operation
-from gateway.domain.policy import JobType, Project
+from gateway.domain.errors import UpstreamError
+from gateway.domain.job import Operation, Wishes
+from gateway.domain.policy import JobType, OnUnknown, Project, Retry
 from gateway.domain.route import Views
 from gateway.domain.task import TaskOrder, TaskRecord, TaskStatus
 from gateway.ports import Body, Inbound
@@ -75,6 +76,30 @@ def test_work_is_followed_in_as_many_calls_as_it_was_held_for(held: int, noted: 
     quote = resumed.quote
     sent = calls_of(Call("req_x", quote.route, quote.job, body, quote.changes, quote.calls))
     assert (len(sent), sum(each.job.n for each in sent)) == (held, 4)
+
+
+@pytest.mark.parametrize(
+    ("states", "told"), [(["presumed"], "worst case was booked"), (["settled", "void"], "A refusal was billed")]
+)
+def test_what_other_workers_spent_counts_for_the_maximum(states: list[str], told: str) -> None:
+    """A task goes on by what its own maximum leaves after the calls of workers that had it before."""
+    ways = route("r1"), route("r2")
+    kind = JobType("draft", ways, retry=Retry(attempts=3, on_unknown=OnUnknown.NEXT_ROUTE))
+    project, asked = Project("team", ("draft",), "draft"), job(quality="low", size="1024x1024")
+    quotes, _ = price(asked, kind, project, None, TODAY)
+    rules, caller = policy(*ways, job_type=kind, project=project), Caller("key_x", "team", None)
+    found = past(record(len(states)), {"attempts": [attempt(each, state) for each, state in enumerate(states, 1)]})
+    assert found is not None
+
+    def under(most: int) -> Admitted:
+        exchange = Exchange(Inbound("req_x", Operation.GENERATE, None, {}, None, _never_read, 0.0))
+        exchange.wishes, exchange.spent_before = Wishes(max_cost=most), CHARGE
+        return Admitted(exchange, caller, project, asked, kind, rules, Ranked(quotes, ()), MemoryBody({}))
+
+    enough = CHARGE + quotes[1].worst.route
+    assert "r2" in [quote.route.name for quote in found.carried_on(under(enough)).ranked.quotes]
+    with pytest.raises(UpstreamError, match=told):
+        found.carried_on(under(enough - 1))
 
 
 BATCH = {"route": "r2", "batch": "0.5"}

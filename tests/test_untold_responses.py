@@ -52,7 +52,7 @@ class Away:
 
 def conversation(rig: Rig, responses: Any, follows: Follower) -> ResponseTalk:
     """What is done with the answer to a request of the team."""
-    exchange: Any = type("Facts", (), {"quote": quote(), "inbound": rig.inbound()})
+    exchange: Any = type("Facts", (), {"quote": quote(), "inbound": rig.inbound(), "arm": None})
     return ResponseTalk(responses, follows, exchange, "team", "draft", Fraction(1), background=True)
 
 

@@ -33,11 +33,14 @@ def file_of(fields: Mapping[str, object]) -> str | None:
     return next(named, None)
 
 
-def refused(param: str) -> InvalidRequest:
-    """Return the error for a file that other projects could name as well."""
+SEND_IMAGE = "Send the image itself, as image_url with a data: URL."
+
+
+def refused(param: str, instead: str = SEND_IMAGE, what: str = "a file") -> InvalidRequest:
+    """Return the error for what other projects could name as well; `instead` is the sentence that tells what to do."""
     message = (
-        f"{param} names a file by its id at an account that other projects use too: whose it is cannot be told. "
-        "Send the image itself, as image_url with a data: URL."
+        f"{param} names {what} by its id at an account that other projects use too: whose it is cannot be told. "
+        f"{instead}"
     )
     return InvalidRequest(message, param=param, code="shared_account")
 

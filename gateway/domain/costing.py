@@ -80,7 +80,7 @@ def _is_too_much(usage: Usage, row: Price, worst: int) -> bool:
 
 
 def _weighed(quote: Quote, reading: Reading) -> Weighed:
-    made, model = _as_made(quote, reading), quote.route.model
+    made, model = as_made(quote, reading), quote.route.model
     official = route = pricing.cost_of_work(made, quote.route_price, model, reading)
     if quote.official_price is not quote.route_price:
         official = pricing.cost_of_work(made, quote.official_price, model, reading)
@@ -107,7 +107,7 @@ def is_metered(price: Price, reading: Reading) -> bool:
     return (price.units is not None or price.reported_unit is not None) and reading.units is not None
 
 
-def _as_made(quote: Quote, reading: Reading) -> Job:
+def as_made(quote: Quote, reading: Reading) -> Job:
     """The job with `auto` resolved as the answer says it was; its quality may be the provider's word for ours."""
     job, route = quote.job, quote.route
     if reading.size in (None, job.size) and reading.quality in (None, job.quality) and not route.quality_names:

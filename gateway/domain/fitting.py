@@ -51,7 +51,7 @@ class Fitted:
 def want(job: Job, job_type: JobType, speaker: Model, house: Model, models: Iterable[Model] = ()) -> Wanted:
     """Return what is wanted of any route; InvalidRequest if the job type does not allow it, or nobody could do it.
 
-    A quality that is no word of the speaker is read as the house's or, if that has none such, as that of the first of
+    A quality that is no word of the speaker is read as the house's or, if that has none such, as that of one of
     `models` which has.
     """
     fill = {
@@ -63,7 +63,7 @@ def want(job: Job, job_type: JobType, speaker: Model, house: Model, models: Iter
         job = replace(job, **fill)  # type: ignore[arg-type]  # defaults are read from policy as names of text fields
     if "quality" in fill:
         speaker = house
-    speaker = speaker_of(job.quality, speaker, (house, *models))
+    speaker = speaker_of(job.quality, speaker, house, models)
     for name in job_type.allow:
         if name in job.mapped and (fallen := _fallen(name, job, job_type.allow[name], speaker, house)):
             job = replace(job, **{name: fallen})  # type: ignore[arg-type]  # `mapped` names text fields
@@ -162,7 +162,7 @@ def _unable(job: Job, can: Capabilities) -> tuple[str, str] | None:
         (
             job.output_format is None or job.output_format in can.output_formats,
             "output_format",
-            f"makes {', '.join(can.output_formats)}",
+            f"output_format is one of {', '.join(can.output_formats)}",
         ),
     )
     return next(((field, reason) for passed, field, reason in checks if not passed), None)
@@ -174,7 +174,7 @@ def _unnamed(wanted: Wanted, word: str, serves: Route) -> tuple[str, str] | None
     if word == AUTO or word in can.quality:
         return None
     if word in serves.model.capabilities.quality:
-        return "quality", f"makes {', '.join(can.quality)}"
+        return "quality", f"quality is one of {', '.join(can.quality)}"
     if asked in wanted.speaker.capabilities.quality:
         return "quality", f"has nothing like {asked!r} of {wanted.speaker.name}, makes {', '.join(can.quality)}"
     return None

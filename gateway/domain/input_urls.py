@@ -33,14 +33,22 @@ def refuse_inside(fields: Mapping[str, object], egress: Egress, own: Collection[
         for param, text in _texts(name, value):
             if text in own:
                 continue
-            plain = _SKIPPED.sub("", text)
-            pattern = _SCHEME if name in _IMAGES else _HTTP
-            if not pattern.match(plain) or plain[:5].lower() == "data:":
-                continue
-            try:
-                check_url(text, egress)
-            except BadUrl as refused:
-                raise InvalidRequest(f"{param} cannot be fetched: {refused.message}.", param=param) from None
+            _refuse(param, text, _SCHEME if name in _IMAGES else _HTTP, egress)
+
+
+def refuse_url_inside(param: str, text: str, egress: Egress) -> None:
+    """Raise InvalidRequest if a text that is surely taken for a URL leads where callers' URLs may not."""
+    _refuse(param, text, _SCHEME, egress)
+
+
+def _refuse(param: str, text: str, pattern: re.Pattern[str], egress: Egress) -> None:
+    plain = _SKIPPED.sub("", text)
+    if not pattern.match(plain) or plain[:5].lower() == "data:":
+        return
+    try:
+        check_url(text, egress)
+    except BadUrl as refused:
+        raise InvalidRequest(f"{param} cannot be fetched: {refused.message}.", param=param) from None
 
 
 def _texts(param: str, value: object) -> Iterator[tuple[str, str]]:

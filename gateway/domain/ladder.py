@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import groupby
+from operator import attrgetter
 
 from gateway.domain.budget import Pressure
 from gateway.domain.job import AUTO, Job, Size, parse_ratio
 from gateway.domain.policy import JobType, Order
-from gateway.domain.route import Capabilities, Route
+from gateway.domain.route import Capabilities, Quote, Route
 from gateway.domain.sizing import nearest, of_ratio
 
 
@@ -38,6 +40,19 @@ def rungs(job_type: JobType) -> list[Rung]:
         )
         found.append(rung)
     return found
+
+
+def staying(quotes: Iterable[Quote], stays: Callable[[Quote], bool]) -> list[Quote]:
+    """Return those that stay; where none of a rung does, the next one serves in its range of budget use as well."""
+    left: list[Quote] = []
+    start: int | None = None
+    for pressure, rung in groupby(quotes, key=attrgetter("pressure")):
+        start = pressure.at_least if start is None else min(start, pressure.at_least)
+        if kept := [quote for quote in rung if stays(quote)]:
+            wider = pressure if start == pressure.at_least else replace(pressure, at_least=start)
+            left += kept if wider is pressure else [replace(quote, pressure=wider) for quote in kept]
+            start = None
+    return left
 
 
 def fewer(job: Job, fields: Mapping[str, str | int]) -> Job:

@@ -57,3 +57,13 @@ def read_path(raw: str) -> str | None:
     if first in _OWN or _OF_OPERATORS.match(first):
         return None
     return raw
+
+
+def remedy(path: str) -> str:
+    """Return what may help whoever asks for a path that nothing serves."""
+    if path.removeprefix(ROOT).startswith(("/batches", "/files")):
+        return (
+            "Batches of images are made by the gateway itself, of requests that may wait: send each with "
+            "Prefer: respond-async and X-Gateway-Max-Wait, and look at its task (/v1/tasks)."
+        )
+    return "Check the base URL and the path for typos."

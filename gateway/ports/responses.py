@@ -86,7 +86,7 @@ class Passed(Protocol):
 
     @property
     def status(self) -> int:
-        """The account's status code."""
+        """The account's status code; 400 for a content filter's refusal, whatever code that has there."""
 
     @property
     def refusal(self) -> str | None:
@@ -97,7 +97,7 @@ class Passed(Protocol):
         """What may be passed to the client: no credentials, no cookies, nothing of the hop."""
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body as it comes; UpstreamFailure if it breaks off."""
+        """Yield the body as it comes, that of an error in the one shape; UpstreamFailure if it breaks off."""
 
     async def aclose(self) -> None:
         """Give the connection back."""
@@ -107,7 +107,10 @@ class Passages(Protocol):
     """Ways to accounts, under their own secrets."""
 
     async def send(self, provider: str, passing: Passing, body: Rendered | None = None) -> Passed:
-        """Return once a status line is in; UpstreamFailure if none came, or if there is no such account."""
+        """Return once a status line is in; UpstreamFailure if none came, or if the account refuses the gateway.
+
+        An account that policy names no more is asked by what was last known of it; UpstreamFailure without that.
+        """
 
     async def look(self, provider: str, response_id: str) -> Reading:
         """Ask for a response and return what it says of itself and of what it used; UpstreamFailure if it cannot."""

@@ -20,6 +20,8 @@ from gateway.ports.provider import UpstreamFailure
 from gateway.ports.whole import WholeAnswer
 from gateway.providers.outcome import LIMIT_HEADERS, of_garbage, of_transport
 from gateway.providers.reading import WHOLE, DocumentReader, EventReader, Reader
+from gateway.providers.stream_end import StreamEnd
+from gateway.providers.unpacked import PACKINGS, Unpacked
 
 MAX_BODY = 256 * 1024 * 1024
 """Bytes; ten of the largest images in base64 are below it."""
@@ -72,6 +74,10 @@ class StreamedAnswer:
         self.upstream_request_id = _own_id(response)
         self.content_length = _content_length(named.get("content-length"))
         self._framed = self.content_length is not None or "transfer-encoding" in named
+        self._end = StreamEnd() if event_stream else None
+        if event_stream:  # what goes on may be shorter, or longer by an error
+            self.headers = [header for header in self.headers if header[0] != "content-length"]
+            self.content_length = None
         self._ended = False
         self._room = max_body
         self._patience = max_wait
@@ -93,9 +99,12 @@ class StreamedAnswer:
             if not chunk:
                 self._ended = True
                 self._reader.end(framed=self._framed)
+                if self._end is not None and (left := self._end.left()):
+                    yield left
                 return
             self._reader.feed(chunk)
-            yield chunk
+            if self._end is None or (chunk := self._end.without(chunk)):
+                yield chunk
 
     def at_once(self) -> None:
         """Have it read by chunks."""
@@ -115,13 +124,15 @@ def open_answer(
     document: Callable[[], DocumentReader] = DocumentReader,
     events: Callable[[], Reader] = EventReader,
 ) -> StreamedAnswer | WholeAnswer:
-    """Wrap a 2xx answer; raises UpstreamFailure (garbage) if it is compressed, or neither JSON nor an event stream.
+    """Wrap a 2xx answer; raises UpstreamFailure (garbage) if it is neither JSON nor an event stream, or encoded oddly.
 
     `document` and `events` make what reads either form.
     """
     encoding = response.named.get("content-encoding")
     if encoding is not None and (encoding := encoding.strip().lower()) not in ("", "identity"):
-        raise of_garbage(f"the answer is encoded as {encoding[:40]!r}", response.status_code)
+        if encoding not in PACKINGS:
+            raise of_garbage(f"the answer is encoded as {encoding[:40]!r}", response.status_code)
+        response = Unpacked(response)
     kind = _kind(response.named.get("content-type", ""))
     if kind == "text/event-stream":
         return StreamedAnswer(response, event_stream=True, reader=events())

@@ -14,6 +14,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from gateway.domain.job import Operation
 from gateway.domain.route import Route
 from gateway.domain.settlement import Outcome
 from gateway.ports.preparing import is_preparing
@@ -23,7 +24,7 @@ from gateway.providers.as_events import events
 from gateway.providers.as_links import link
 from gateway.providers.collected import CollectedAnswer, Piece
 from gateway.providers.outcome import of_garbage
-from gateway.providers.part import Part, fetch
+from gateway.providers.part import Part, fetch, part_of
 from gateway.providers.repeating import made_good
 from gateway.providers.seen import seen
 
@@ -48,7 +49,10 @@ class FanOut:
     async def send(self, call: Call) -> Answer:
         """Send the job; a plain one as it is, once its status line is in. Raises UpstreamFailure if nothing came."""
         if call.prepared is not None or _is_plain(call):
-            return seen(await self._provider.send(call), call)
+            answer = await self._provider.send(call)
+            if answer.event_stream is call.job.stream or call.job.operation is Operation.RESPOND:
+                return seen(answer, call)
+            return await _in_the_form_asked_for(answer, call)
         calls = calls_of(call)
         parts = [await fetch(self._provider, calls[0])] if len(calls) == 1 else await self._fetch(calls)
         try:
@@ -81,6 +85,20 @@ class FanOut:
     async def aclose(self) -> None:
         """Close connections."""
         await self._provider.aclose()
+
+
+async def _in_the_form_asked_for(answer: Answer, call: Call) -> Answer:
+    """Tell a document as the events that were asked for, or SDKs would take it for a stream without any image.
+
+    Events in place of a document are garbage, as in any part.
+    """
+    parts = [await part_of(answer, call.job.n)]
+    try:
+        await as_asked(parts, wanted_of(call), None)
+        return seen(put_together(parts, call), call)
+    except BaseException:
+        await _close(parts)
+        raise
 
 
 async def _close(parts: Sequence[Part]) -> None:

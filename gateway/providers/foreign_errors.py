@@ -142,6 +142,11 @@ def _code(error: Object) -> str | None:
     return text if _WORD.fullmatch(text) else None
 
 
+def is_moderation(status: int, error: Object) -> bool:
+    """Tell whether an error is a refusal by a content filter."""
+    return _moderation(status, error) is not None
+
+
 def _moderation(status: int, error: Object) -> dict[str, object] | None:
     """Return the error object of a refusal by a content filter; None if it is something else."""
     if status not in _MAY_BE_MODERATION:

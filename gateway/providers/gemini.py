@@ -65,7 +65,9 @@ class GeminiProvider:
     async def _failure(self, response: Incoming) -> UpstreamFailure:
         came = await self._endpoint.error_body(response)
         status, headers, body = in_shape(response.status_code, response.headers, came)
-        return of_status(status, headers, body, passed=shown_headers(response), secret=self._endpoint.secret)
+        failure = of_status(status, headers, body, passed=shown_headers(response), secret=self._endpoint.secret)
+        failure.charged_for = None  # what it bills are tokens, which only a 200 counts
+        return failure
 
     async def aclose(self) -> None:
         """Close connections."""

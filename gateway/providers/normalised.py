@@ -46,6 +46,7 @@ FETCH_SECONDS: Final = 60.0
 BLIND: Final = "blind"
 """The usage problem of a provider whose usage is no bill."""
 
+_LONGEST_LINK: Final = 16 * 1024
 _HEAD: Final = 256
 """Bytes of a string in which the head of a data URI lies, escapes included."""
 _DATA_URI: Final = re.compile(rb"data:[^,]{0,200};base64,", re.IGNORECASE)
@@ -107,7 +108,8 @@ class Normaliser:
         text = await _inline(place, part.spool)
         if text is not None:
             return _Image(text, "", about)
-        url = self.endpoint.resolve(str(item.get("url"))) if place.link else None
+        link = await _written_at(place.link, part.spool) if place.link else ""
+        url = self.endpoint.resolve(link) if link else None
         return None if url is None else await self._linked(url, about, part)
 
     async def _linked(self, url: httpx.URL, about: Mapping[str, object], part: Part) -> _Image:
@@ -194,6 +196,16 @@ async def _inline(place: Element, spool: Spool) -> tuple[Spool, int, int] | None
         return spool, start + (await _prefix(spool, start, end) or 0), end
     skipped = await _prefix(spool, *place.link) if place.link is not None else None
     return None if place.link is None or skipped is None else (spool, place.link[0] + skipped, place.link[1])
+
+
+async def _written_at(place: tuple[int, int], spool: Spool) -> str:
+    """Return a link as its string says it: one that is signed may be too long to be among the members."""
+    start, end = place
+    text = b"".join([chunk async for chunk in spool.read(start, min(end, start + _LONGEST_LINK))])
+    try:
+        return str(json.loads(b'"' + text + b'"'))
+    except ValueError:
+        return ""
 
 
 async def _prefix(spool: Spool, start: int, end: int) -> int | None:

@@ -11,9 +11,11 @@ from gateway.domain.route import ProviderConfig
 from gateway.domain.settlement import Outcome
 from gateway.http1.message import Incoming, Outgoing
 from gateway.http1.transport import Transport
-from gateway.ports.provider import Answer, Call, UpstreamFailure
+from gateway.ports.provider import Answer, Call, Outside, UpstreamFailure
 from gateway.providers.answer import open_answer
 from gateway.providers.endpoint import Endpoint, shown_headers
+from gateway.providers.linked import without_links
+from gateway.providers.normalised import Normaliser
 from gateway.providers.outcome import of_status, of_transport
 from gateway.providers.response_reading import ResponseDocument, ResponseEvents
 
@@ -30,8 +32,9 @@ class OpenAIProvider:
     Raises ValueError if the base URL is no http(s) URL or the key cannot stand in a header.
     """
 
-    def __init__(self, config: ProviderConfig, transport: Transport | None = None) -> None:
+    def __init__(self, config: ProviderConfig, outside: Outside, transport: Transport | None = None) -> None:
         self._endpoint = Endpoint(config, transport=transport)
+        self._normaliser = Normaliser(config.profile, self._endpoint, outside)
         self._urls = {operation: self._endpoint.target(self._endpoint.url(path)) for operation, path in _PATHS.items()}
 
     def prepare(self, call: Call) -> None:
@@ -44,7 +47,7 @@ class OpenAIProvider:
             return
 
     async def send(self, call: Call) -> Answer:
-        """Send the job; return once a 2xx status line is in, or raise UpstreamFailure."""
+        """Send the job; return once a 2xx status line and an answer's beginning are in, or raise UpstreamFailure."""
         ready = call.prepared
         request = ready if isinstance(ready, Outgoing) else self._request(call)
         try:
@@ -58,7 +61,7 @@ class OpenAIProvider:
             if call.job.operation is Operation.RESPOND:
                 answer = open_answer(response, document=ResponseDocument, events=ResponseEvents)
             else:
-                answer = open_answer(response)
+                answer = await without_links(open_answer(response), call, response.named, self._normaliser)
             return answer
         finally:
             if answer is None:

@@ -20,8 +20,9 @@
 
 A gateway in front of the provider (502 without its error object, 504, 520 to 524) lost an answer, and the work may
 have been done and billed. A 303 says that the answer to what was done lies elsewhere (RFC 9110, 15.4.4). Withheld is
-a moderation error of the stage `output`: whether it is billed is not published. Codes of a spent account are those
-that clients of the vendor take for final. What is shown as it came has what it lacks of an error filled in.
+a moderation error of the stage `output`, or of one that the provider itself calls `unknown`: whether it is billed is
+not published. Codes of a spent account are those that clients of the vendor take for final. What is shown as it came
+has what it lacks of an error filled in.
 """
 
 from __future__ import annotations
@@ -35,11 +36,12 @@ from http import HTTPStatus
 
 import httpx
 
+from gateway.domain.price import Charged
 from gateway.domain.retry import retry_after_seconds
 from gateway.domain.settlement import Outcome
 from gateway.ports import Headers
 from gateway.ports.provider import UpstreamFailure
-from gateway.providers.foreign_errors import filled, in_shape
+from gateway.providers.foreign_errors import filled, in_shape, is_moderation
 
 log = logging.getLogger("gateway.providers")
 
@@ -61,6 +63,7 @@ _CALLERS_FAULT = frozenset({400, 409, 413, 415, 422, 451})
 _TIMED_OUT = frozenset({408, 499, 504, 522, 524})
 _LOST_BY_A_PROXY = frozenset({520, 521, 523})
 _DECLINED = frozenset({500, 503, 529})
+_FOUND_INVALID = frozenset({400, 422})
 
 _TOLD = {
     "connect": "the provider cannot be reached",
@@ -97,21 +100,28 @@ def of_garbage(message: str, status: int | None = None) -> UpstreamFailure:
 
 
 def of_status(
-    status: int, headers: Mapping[str, str], body: bytes, *, passed: Headers = (), secret: str | None = None
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    passed: Headers = (),
+    secret: str | None = None,
+    foreign: bool = False,
 ) -> UpstreamFailure:
     """Judge an answer that is no success.
 
     `headers` have lower-case names; `passed` are those that may be shown. `body` is the answer's, cut at the reader's
     limit; the failure carries it without the provider's secret, as an object in OpenAI's shape even where it was none.
-    What a 4xx says in another shape is put into this one, and of a content filter's refusal it is a 400.
+    What a 4xx says in another shape is put into this one, and of a content filter's refusal it is a 400; what a
+    `foreign` provider says always is.
     """
-    error = error_object(body)
-    if error is None and status in _CLIENT_ERRORS:  # beyond them it may be a proxy that speaks
+    error = own = error_object(body)
+    if foreign or (own is None and status in _CLIENT_ERRORS):  # beyond them it may be a proxy that speaks
         status, body = in_shape(status, body)
         error = error_object(body)
     code = error_code(error) if error is not None else None
     outcome, reason = _judge(status, code, has_error=error is not None)
-    if error is not None and reason == "status_4xx" and _withheld(error):
+    if reason == "status_4xx" and (_stage(error) == "output" or _stage(own) == "unknown"):
         outcome = Outcome.UNKNOWN
     return UpstreamFailure(
         outcome,
@@ -124,6 +134,7 @@ def of_status(
         pass_on=reason == "status_4xx",
         retry_after=retry_after(headers),
         rate_limits={name: value for name, value in headers.items() if name.startswith(LIMIT_HEADERS)},
+        charged_for=_charged_for(status, error) if (outcome, reason) == (Outcome.REJECTED, "status_4xx") else None,
     )
 
 
@@ -135,10 +146,19 @@ def refusal(status: int) -> str | None:
     return reason if outcome is Outcome.REJECTED else None
 
 
-def _withheld(error: Mapping[str, object]) -> bool:
-    """Tell whether the image was made and then withheld: nobody says whether that is billed."""
-    details = error.get("moderation_details")
-    return isinstance(details, dict) and details.get("moderation_stage") == "output"
+def _stage(error: Mapping[str, object] | None) -> object:
+    """Return at which stage moderation refused, by the error: of `output` the image was made and then withheld."""
+    details = None if error is None else error.get("moderation_details")
+    return details.get("moderation_stage") if isinstance(details, dict) else None
+
+
+def _charged_for(status: int, error: Mapping[str, object] | None) -> Charged | None:
+    """Return what the provider judged the caller's request to be; None where it said nothing: a proxy may have."""
+    if error is None:
+        return None
+    if is_moderation(status, error):
+        return Charged.MODERATED
+    return Charged.INVALID if status in _FOUND_INVALID else None
 
 
 def _judge(status: int, code: str | None, *, has_error: bool) -> tuple[Outcome, str]:
@@ -201,5 +221,5 @@ def scrub(body: bytes, secret: str | None) -> bytes:
 
 def _error_body(status: int) -> bytes:
     message = f"The provider refused the request with status {status} and gave no reason."
-    error = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
-    return json.dumps({"error": error}).encode()
+    kind = "invalid_request_error" if status in _CLIENT_ERRORS else "server_error"
+    return json.dumps({"error": {"message": message, "type": kind, "param": None, "code": None}}).encode()

@@ -81,7 +81,12 @@ async def fetch(provider: Provider, call: Call) -> Part:
         answer = await provider.send(call)
     except UpstreamFailure as failure:
         return Part(call.job.n, failure, rate_limits=failure.rate_limits)
-    part = Part(call.job.n)
+    return await part_of(answer, call.job.n)
+
+
+async def part_of(answer: Answer, n: int) -> Part:
+    """Read an answer for `n` images to its end, and close it."""
+    part = Part(n)
     part.headers, part.rate_limits = answer.headers, answer.rate_limits
     part.upstream_request_id = answer.upstream_request_id
     whole = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
+from http import HTTPStatus
 from typing import Final
 
 from gateway.domain.route import ProviderConfig
@@ -18,18 +19,29 @@ from gateway.providers.response_reading import ResponseDocument, ResponseEvents
 
 _PASSED: Final = ("content-type", "content-length", "content-disposition", "retry-after", "retry-after-ms", "etag")
 _PASSED_BEGIN: Final = ("openai-processing", "openai-version", "x-ratelimit-")
+_OF_THE_BODY: Final = ("content-type", "content-length", "content-disposition", "etag")
+_OF_THE_ACCOUNT: Final = frozenset({401, 402, 403, 407})
+"""What a client would take for a word about its own key or budget."""
 
 
 class Passages:
-    """Implements `ports.responses.Passages` over the accounts that `configs` names at the moment."""
+    """Implements `ports.responses.Passages` over the accounts that `configs` names at the moment, or last named.
+
+    What an account has made does not end with the name that policy had for it.
+    """
 
     def __init__(self, configs: Callable[[], Mapping[str, ProviderConfig]]) -> None:
         self._configs = configs
+        self._now: Mapping[str, ProviderConfig] = {}
+        self._known: dict[str, ProviderConfig] = {}
         self._open: dict[str, tuple[ProviderConfig, Endpoint]] = {}
         self._former: list[Endpoint] = []
 
     async def send(self, provider: str, passing: Passing, body: Rendered | None = None) -> PassedAnswer:
-        """Return once a status line is in; UpstreamFailure if none came, or if there is no such account."""
+        """Return once a status line is in, of an error once it is read.
+
+        UpstreamFailure if none came, if there is no such account, or if it refuses the gateway.
+        """
         endpoint = self._endpoint(provider)
         headers = list(passing.headers)
         url = endpoint.raw_url(passing.path, passing.query)
@@ -38,7 +50,15 @@ class Passages:
         headers.append(("X-Client-Request-Id", passing.request_id))
         stream = None if body is None else BodyStream(body)
         response = await endpoint.pass_on(passing.method, url, headers, stream)
-        return PassedAnswer(response)
+        if response.status_code < HTTPStatus.BAD_REQUEST:
+            return PassedAnswer(response)
+        try:
+            failure = await _failure(endpoint, response)
+        finally:
+            await response.aclose()
+        if failure.status in _OF_THE_ACCOUNT:
+            raise failure
+        return PassedAnswer(response, failure)
 
     async def look(self, provider: str, response_id: str) -> Reading:
         """Ask for a response and return what it says of itself; UpstreamFailure if it is not told."""
@@ -46,8 +66,7 @@ class Passages:
         response = await endpoint.get(endpoint.raw_url(f"/responses/{response_id}", ""))
         try:
             if not response.is_success:
-                body = await endpoint.error_body(response)
-                raise of_status(response.status_code, response.headers, body, passed=(), secret=endpoint.secret)
+                raise await _failure(endpoint, response)
             answer = open_answer(response, document=ResponseDocument, events=ResponseEvents)
             async for _ in answer.chunks():
                 pass
@@ -56,7 +75,11 @@ class Passages:
             await response.aclose()
 
     def _endpoint(self, provider: str) -> Endpoint:
-        config = self._configs().get(provider)
+        configs = self._configs()
+        if configs is not self._now:
+            self._now = configs
+            self._known |= configs
+        config = self._known.get(provider)
         if config is None:
             raise UpstreamFailure(Outcome.NOT_SENT, "unconfigured", f"provider {provider!r} is not set up")
         known = self._open.get(provider)
@@ -72,16 +95,22 @@ class Passages:
             await endpoint.aclose()
 
 
-class PassedAnswer:
-    """An answer on its way, whatever its status."""
+async def _failure(endpoint: Endpoint, response: Incoming) -> UpstreamFailure:
+    body = await endpoint.error_body(response)
+    return of_status(response.status_code, response.headers, body, secret=endpoint.secret)
 
-    def __init__(self, response: Incoming) -> None:
+
+class PassedAnswer:
+    """An answer on its way, whatever its status; of an error what its `failure` says, without the account's secret."""
+
+    def __init__(self, response: Incoming, failure: UpstreamFailure | None = None) -> None:
         self._response = response
+        self._failure = failure
 
     @property
     def status(self) -> int:
-        """The account's status code."""
-        return self._response.status_code
+        """The account's status code; 400 for a content filter's refusal, whatever code that has there."""
+        return (self._failure and self._failure.status) or self._response.status_code
 
     @property
     def refusal(self) -> str | None:
@@ -91,16 +120,25 @@ class PassedAnswer:
     @property
     def headers(self) -> Headers:
         """What may be passed to the client, names in lower case."""
-        return [
+        passed = [
             (name, value)
             for name, value in self._response.headers.multi_items()
             if name in _PASSED or name.startswith(_PASSED_BEGIN)
         ]
+        if self._failure is None:
+            return passed
+        return [*self._failure.headers, *(header for header in passed if header[0] not in _OF_THE_BODY)]
 
     def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it comes; UpstreamFailure if it breaks off or does not end."""
+        if self._failure is not None:
+            return _once(self._failure.body)
         return read_body(self._response, limit=MAX_BODY, seconds=MAX_WAIT)
 
     async def aclose(self) -> None:
         """Give the connection back."""
         await self._response.aclose()
+
+
+async def _once(body: bytes) -> AsyncIterator[bytes]:
+    yield body

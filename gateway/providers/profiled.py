@@ -11,7 +11,7 @@ from gateway.ports import Rendered
 from gateway.ports.provider import Answer, Call, Outside, UpstreamFailure
 from gateway.providers.answer import open_answer
 from gateway.providers.endpoint import Endpoint, shown_headers
-from gateway.providers.foreign_errors import in_shape
+from gateway.providers.linked import without_links
 from gateway.providers.normalised import Normaliser
 from gateway.providers.outcome import of_status
 from gateway.providers.profiled_body import path_of, profiled_body
@@ -28,8 +28,8 @@ class ProfiledProvider:
         self._outside = outside
         self._endpoint = Endpoint(config, config.profile.auth, transport)
         profile = config.profile
-        reads = profile.normalise or profile.blind_usage or profile.reported is not None
-        self._normaliser = Normaliser(profile, self._endpoint, outside) if reads else None
+        self._reads = profile.normalise or profile.blind_usage or profile.reported is not None
+        self._normaliser = Normaliser(profile, self._endpoint, outside)
 
     async def send(self, call: Call) -> Answer:
         """Send the job; return once a 2xx status line is in, or the whole answer where it must be put into shape."""
@@ -48,19 +48,22 @@ class ProfiledProvider:
         try:
             if not response.is_success:
                 raise await self._failure(response)
-            answer = open_answer(response)
-            if self._normaliser is None or answer.event_stream:
-                return answer
-            whole, answer = answer, None
-            return await self._normaliser.normalised(whole, call, response.headers)
+            opened = open_answer(response)
+            if self._reads and not opened.event_stream:
+                return await self._normaliser.normalised(opened, call, response.headers)
+            answer = await without_links(opened, call, response.named, self._normaliser)
+            return answer
         finally:
             if answer is None:
                 await response.aclose()
 
     async def _failure(self, response: Incoming) -> UpstreamFailure:
-        status, body = in_shape(response.status_code, await self._endpoint.error_body(response))
+        status, body = response.status_code, await self._endpoint.error_body(response)
         passed, secret = shown_headers(response), self._endpoint.secret
-        return of_status(status, response.headers, body, passed=passed, secret=secret)
+        failure = of_status(status, response.headers, body, passed=passed, secret=secret, foreign=True)
+        if self._profile.reported is not None:
+            failure.charged_for = None  # what it bills it says in its answers, and a status is none
+        return failure
 
     async def aclose(self) -> None:
         """Close connections."""

@@ -158,7 +158,7 @@ class EventReader:
         self._take(self._line.rstrip(b"\r\n"))
         self._take(b"")
         self._line = b""
-        whole = self._done or (framed and (self._concluded or self._too_long))
+        whole = (framed or self._done) and (self._concluded or self._too_long)
         self._reading = replace(self._reading, complete=whole)
 
     def reading(self) -> Reading:
@@ -191,9 +191,13 @@ class EventReader:
 
     def interpret(self, document: Mapping[str, object], kind: str, name: str) -> None:
         """Take what one event says: its type, and what its `event:` line named."""
-        if document.get("error") is not None or "error" in (kind, name):
-            self.conclude(replace(self._reading, error=error_code(document.get("error") or document)))
-        elif kind.endswith(".completed"):
+        if error := document.get("error"):
+            self.conclude(replace(self._reading, error=error_code(error)))
+        elif "error" in (kind, name):
+            # SDKs take one that is not nested for an event like others: what tells them must follow yet.
+            self._concluded = False
+            self.note(replace(self._reading, error=error_code(document)))
+        elif kind.endswith(".completed") and is_image(document):
             self._concluded = True
             self._add(_facts(document, 1))
 

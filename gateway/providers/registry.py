@@ -16,7 +16,7 @@ from gateway.providers.task import TaskProvider
 
 KINDS: Final[Mapping[str, Callable[[ProviderConfig, Outside], Provider]]] = {
     "openai": lambda config, outside: (
-        OpenAIProvider(config) if config.profile.plain else ProfiledProvider(config, outside)
+        OpenAIProvider(config, outside) if config.profile.plain else ProfiledProvider(config, outside)
     ),
     "task": TaskProvider,
     "gemini": GeminiProvider,

@@ -20,6 +20,9 @@ from gateway.providers.usage import CONTRADICTORY, LARGEST, MALFORMED, MISSING, 
 MOST_KEPT = 1024 * 1024
 """Bytes of an elided response that are kept: it repeats instructions, tools and what was said."""
 
+ZERO_INPUT = "zero_input"
+"""The problem of a text model's usage that says that it read nothing."""
+
 _CALL = "image_generation_call"
 _LONGEST_ID = 200
 
@@ -45,7 +48,11 @@ class ResponseEvents(EventReader):
         if isinstance(response, dict):
             reading = read_response(response)
             ended = reading.said is not None and reading.said.status in ENDED
-            (self.conclude if ended else self.note)(reading)
+            if ended:
+                self.conclude(replace(reading, complete=True))
+                self._done = True  # nothing follows it: how the connection ends says no more
+            else:
+                self.note(reading)
         elif kind == "error" or name == "error" or (document.get("error") is not None and not kind):
             self.conclude(replace(self.reading(), error=error_code(document.get("error") or document)))
 
@@ -59,10 +66,13 @@ def read_response(document: Mapping[str, object]) -> Reading:
     text = _text_usage(document.get("usage"))
     tool = document.get("tool_usage")
     reported = tool.get("image_gen") if isinstance(tool, dict) else None
-    usage = read_usage(reported, images=len(made)) if calls else None
+    counted = read_usage(reported, images=len(made))  # also where no call is listed: it was billed all the same
+    usage = None if isinstance(counted, str) and not calls else counted
     size, quality, output_format = words(made[-1] if made else {})
     (status,) = words(document, ("status",))
-    error = document.get("error")
+    if isinstance(text, TextUsage) and status == "completed" and not text.tokens_in:
+        text = ZERO_INPUT  # every response reads at least its prompt
+    named, error = _id(document.get("id")), document.get("error")
     searched = tool.get("web_search") if isinstance(tool, dict) else None
     return Reading(
         usage=None if isinstance(usage, str) else usage,
@@ -72,8 +82,10 @@ def read_response(document: Mapping[str, object]) -> Reading:
         output_format=output_format,
         images=len(made),
         error=None if error is None else error_code(error),
-        said=Said(
-            id=_id(document.get("id")),
+        said=None
+        if named is None and status is None  # an error, or nothing at all
+        else Said(
+            id=named,
             status=status,
             text=None if isinstance(text, str) else text,
             calls=len(calls),

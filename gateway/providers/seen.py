@@ -1,4 +1,4 @@
-"""Seen: an answer whose images are looked at as they go by: what format they are in, and to be kept where policy says.
+"""Seen: an answer whose images are looked at as they go by: how many, in what format, to be kept where policy says so.
 
 What is to be kept goes to a temporary file beside the answer's way. A disk that stays behind costs the images that they
 are kept, never the client its answer.
@@ -16,13 +16,14 @@ from typing import Final
 
 from gateway.base64_stream import decoded
 from gateway.domain.errors import Unavailable
+from gateway.domain.settlement import Reading
 from gateway.ports import Headers
 from gateway.ports.provider import Answer, Archive, Call, UpstreamFailure, is_collected
 from gateway.ports.storage import FULL, StorageUnavailable
 from gateway.ports.whole import WholeAnswer
 from gateway.ports.wrapped import WrappedAnswer
 from gateway.providers.as_asked import wanted_of
-from gateway.providers.collected import OUTPUT_FORMAT
+from gateway.providers.collected import MISSING, OUTPUT_FORMAT
 from gateway.providers.content import Content
 from gateway.providers.event_content import EventContent
 from gateway.providers.picture import picture_of
@@ -51,6 +52,7 @@ def seen(answer: Answer, call: Call) -> Answer:
         match = _FIRST.search(answer.body, at) if at >= 0 else None
         if match is not None and (found := _format_of(match[1])) is not None:
             answer.headers = _with_format(answer.headers, found, wanted_of(call))
+        answer.headers = _with_missing(answer.headers, answer.reading(), call.job.n)
         return answer
     kind = SeenCollectedAnswer if is_collected(answer) else SeenAnswer
     return kind(answer, call)
@@ -62,6 +64,7 @@ class SeenAnswer(WrappedAnswer):
     def __init__(self, answer: Answer, call: Call) -> None:
         super().__init__(answer)
         self._wanted = wanted_of(call)
+        self._n = call.job.n
         self._sniffer: Sniffer | None = None
         self._sniffed = False
         self._found: str | None = None
@@ -69,8 +72,8 @@ class SeenAnswer(WrappedAnswer):
 
     @property
     def headers(self) -> Headers:
-        """What may be passed to the client, and the format of the first image if it is not the one asked for."""
-        headers = self._answer.headers
+        """What may be passed to the client, and what is known by now: another format, fewer images than asked for."""
+        headers = _with_missing(self._answer.headers, self.reading(), self._n)
         return headers if self._found is None else _with_format(headers, self._found, self._wanted)
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -112,6 +115,13 @@ def _with_format(headers: Headers, found: str, wanted: str | None) -> Headers:
     if wanted is None or found == wanted or any(name == OUTPUT_FORMAT for name, _ in headers):
         return headers
     return [*headers, (OUTPUT_FORMAT, found)]
+
+
+def _with_missing(headers: Headers, reading: Reading, wanted: int) -> Headers:
+    """Return the headers with how many images are not there, where some are and the answer is known to its end."""
+    if not 0 < reading.images < wanted or not reading.complete or any(name == MISSING for name, _ in headers):
+        return headers
+    return [*headers, (MISSING, str(wanted - reading.images))]
 
 
 class Sniffer:

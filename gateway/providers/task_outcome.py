@@ -26,7 +26,6 @@ from gateway.domain.price import Charged
 from gateway.domain.settlement import Outcome, Reading
 from gateway.domain.task_profile import Fault, TaskProfile
 from gateway.ports.provider import UpstreamFailure
-from gateway.providers.foreign_errors import in_shape
 from gateway.providers.outcome import of_status, scrub
 from gateway.providers.task_wire import Reply
 
@@ -113,8 +112,7 @@ def _shown(fault: Fault, code: str, message: str) -> bytes:
 
 def of_refusal(profile: TaskProfile, reply: Reply, secret: str | None) -> UpstreamFailure:
     """Judge a submission that was answered by no 2xx: by its status, and by its code where the profile knows that."""
-    status, body = in_shape(reply.status, reply.body)
-    failure = of_status(status, reply.headers, body, passed=reply.shown, secret=secret)
+    failure = of_status(reply.status, reply.headers, reply.body, passed=reply.shown, secret=secret, foreign=True)
     code = error_code(profile, reply.document)
     message = error_message(profile, reply.document, secret)
     fault = fault_of(profile, message, code)

@@ -22,6 +22,7 @@ from gateway.ports import Headers, Rendered
 from gateway.ports.provider import Call, Submitted, UpstreamFailure
 from gateway.providers.answer import read_limited
 from gateway.providers.endpoint import Endpoint, origin_of, shown_headers
+from gateway.providers.legible import legible
 from gateway.providers.profiled_body import path_of
 
 MAX_DOCUMENT: Final = 8 * 1024 * 1024
@@ -140,6 +141,8 @@ async def _whole(response: Incoming, seconds: float) -> Reply:
     finally:
         await response.aclose()
     headers = dict(reversed(response.headers.multi_items()))  # one that is there twice counts as first given
+    if encoding := headers.get("content-encoding"):
+        content = legible(content, encoding, limit=MAX_DOCUMENT)
     return Reply(response.status_code, headers, content, parsed(content), shown_headers(response))
 
 

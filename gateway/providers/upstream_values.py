@@ -12,7 +12,7 @@ from typing import Final
 
 from gateway.domain.job import AUTO, Size, parse_ratio
 from gateway.domain.profile import Parameter, Source
-from gateway.domain.tiers import SLACK
+from gateway.domain.tiers import SLACK, STRETCH
 from gateway.ports.provider import Call
 from gateway.providers.unsupported import unsupported
 
@@ -114,12 +114,18 @@ def refuse_spooled(name: str, value: object) -> None:
 
 
 def nearest_ratio(size: Size, among: tuple[str, ...]) -> str | None:
-    """Return the ratio of a list that a size is nearest to, by how much one must be stretched; None of no list."""
+    """Return the ratio of a list that a size is nearest to, by how much one must be stretched; None of no list.
+
+    UpstreamFailure (not sent) if none is near.
+    """
     wanted = size.width / size.height
-    known = [(text, ratio) for text in among if (ratio := parse_ratio(text))]
+    known = [(abs(math.log(wanted / float(ratio))), text) for text in among if (ratio := parse_ratio(text))]
     if not known:
         return None
-    return min(known, key=lambda pair: abs(math.log(wanted / float(pair[1]))))[0]
+    stretch, nearest = min(known)
+    if stretch > STRETCH:
+        raise unsupported(f"size {size} has none of the ratios that this route makes: {', '.join(among)}")
+    return nearest
 
 
 def tier_of(size: Size, tiers: tuple[tuple[str, int | None], ...]) -> str | None:

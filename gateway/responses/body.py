@@ -68,6 +68,12 @@ class ResponsesBody:
         """The image tool as the client sent it; None if there is none."""
         return next(iter(image_tools(self.fields.get("tools"))), None)
 
+    @property
+    def tool_place(self) -> str:
+        """Where the image tool stands, as `tools[0]`."""
+        tools = self.fields.get("tools")
+        return f"tools[{tools.index(self.tool)}]" if isinstance(tools, list) and self.tool is not None else "tools"
+
     def bounded(self, bounds: Bounds) -> ResponsesBody:
         """Return the same request within these bounds."""
         return replace(self, bounds=bounds)

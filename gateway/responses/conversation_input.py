@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.domain.accounts import SEND_IMAGE
 from gateway.domain.errors import InvalidRequest
 from gateway.domain.responses import SERVED_ITEMS, SERVED_TOOLS
 from gateway.domain.spelling import other_spelling
@@ -20,6 +21,7 @@ _ELSEWHERE = {
     "prompt": "send its text as instructions and input",
 }
 """Fields that bring in what the gateway cannot see, and what to use instead."""
+_SEND_FILE = "Send the file itself, as file_data with a data: URL."
 _TIERS = (None, "auto", "default")
 _ITEM = re.compile(r"input\[[0-9]+\]", re.ASCII)
 _PART = re.compile(r"input\[[0-9]+\]\.(?:content|output)\[[0-9]+\]", re.ASCII)
@@ -68,17 +70,17 @@ _READ_HERE = frozenset(
 
 @dataclass(slots=True)
 class Given:
-    """What a request carries: bytes of text, input images, the URLs among them.
+    """What a request carries: bytes of text, input images, URLs of such and of files with the places they stand at.
 
-    `unbounded` tells that how much the model reads of it cannot be told from the request. `files` are the places where
-    it names files by their vendor's ids.
+    `unbounded` tells that how much the model reads of it cannot be told from the request. `lying_there` are the places
+    where it names by its id what lies with the vendor, each with what to send instead.
     """
 
     text_bytes: int = 0
     images: int = 0
-    urls: list[str] = field(default_factory=list)
+    urls: list[tuple[str, str]] = field(default_factory=list)
     unbounded: bool = False
-    files: list[str] = field(default_factory=list)
+    lying_there: dict[str, str] = field(default_factory=dict)
 
 
 def given_by(fields: Mapping[str, object]) -> Given:
@@ -133,7 +135,10 @@ def _check_item(item: Mapping[str, Any], place: str, given: Given) -> None:
     """Refuse an item that brings in what is not in the request; the vendor lets messages and references go untyped."""
     kind = "message" if item.get("type") is None else item["type"]
     if _is_by_id(kind, item):
-        message = f"{place} refers to something by its id; send the item itself, or go on with previous_response_id."
+        remedy = "send the item itself, or go on with previous_response_id"
+        if kind == "image_generation_call":  # of one that failed there is no more: the vendor looks it up by its id
+            remedy = "send its result, leave out calls that failed, or go on with previous_response_id"
+        message = f"{place} refers to something by its id; {remedy}."
         raise InvalidRequest(message, param=place, code="unsupported_parameter")
     if kind not in SERVED_ITEMS:
         message = f"{place}.type must be one of {', '.join(SERVED_ITEMS)}: others bring in what is not known here."
@@ -164,20 +169,20 @@ def _look(value: object, place: str, given: Given) -> None:
 
 
 def _look_into(value: Mapping[str, Any], place: str, given: Given) -> None:
-    kind = value.get("type")
-    if any(pattern.fullmatch(place) for pattern in _PLACES):
+    kind, read_there = value.get("type"), any(pattern.fullmatch(place) for pattern in _PLACES)
+    if read_there:
         _check_names(value, place)
     if kind == "input_file":
         given.unbounded = True
     if kind == "input_image" and value.get("image_url") is None:
         given.images += 1
-    if value.get("file_id") is not None:
-        given.files.append(f"{place}.file_id")
+    if read_there and value.get("file_id") is not None:
+        given.lying_there[f"{place}.file_id"] = _SEND_FILE if kind == "input_file" else SEND_IMAGE
     no_text = _no_text(kind, place)
     for name, each in value.items():
         given.text_bytes += len(name.encode("utf-8", "surrogatepass"))
-        if isinstance(each, str) and name in ("image_url", "file_url"):
-            given.urls.append(each)
+        if read_there and isinstance(each, str) and name in ("image_url", "file_url"):
+            given.urls.append((f"{place}.{name}", each))
             given.images += name == "image_url"
         if isinstance(each, str) and name in no_text:
             given.images += name == "result"

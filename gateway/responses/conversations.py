@@ -16,7 +16,7 @@ from gateway.ports.responses import Passages, Passed, Passing, Remembered, Respo
 from gateway.request.exchange import Admitted, Exchange
 from gateway.responses.body import Document, ResponsesBody
 from gateway.responses.following import Follower
-from gateway.responses.request import converse, job_of
+from gateway.responses.request import converse, job_of, of_tool
 from gateway.responses.talk import ResponseTalk
 from gateway.routing.decision import Asked
 
@@ -47,11 +47,15 @@ class Conversations:
         if not isinstance(body, Document):
             raise InvalidRequest("Send a JSON object.", param="Content-Type")
         document = ResponsesBody(body)
-        previous = await self._previous(document.fields.get("previous_response_id"), project)
-        seed = exchange.inbound.request_id
-        asked = Asked(job_of(document), exchange.wishes, caller, project, policy, self.today(), self.conditions, seed)
-        found = converse(asked, document, previous)
-        exchange.job, exchange.job_type = found.job, found.job_type
+        previous = await self._named(document.fields.get("previous_response_id"), "previous_response_id", project)
+        cached = document.fields.get("prompt_cache_options")
+        compared = cached.get(_COMPARED) if isinstance(cached, dict) else None
+        await self._named(compared, f"prompt_cache_options.{_COMPARED}", project)
+        seed, today = exchange.inbound.request_id, self.today()
+        with of_tool(document):
+            asked = Asked(job_of(document), exchange.wishes, caller, project, policy, today, self.conditions, seed)
+            found = converse(asked, document, previous)
+        exchange.job, exchange.job_type, exchange.arm = found.job, found.job_type, found.ranked.arm
         exchange.talk = ResponseTalk(
             self.responses,
             self.follower,
@@ -66,6 +70,8 @@ class Conversations:
     async def ask(self, project: Project, response_id: str, passing: Passing) -> Outbound:
         """Ask the account that made a response; NotFound for an unknown one, and for any other project's."""
         known = await self._find(response_id, project, "id")
+        if passing.method == "DELETE" and known.terms is not None:
+            await self.follower.settle_if_ended(known)  # nobody can ask for it afterwards
         answer = await _sent(self.passages, known.provider, passing)
         if passing.method == "DELETE" and answer.status < FAILED:
             try:
@@ -74,12 +80,12 @@ class Conversations:
                 raise _ledger_gone() from error
         return Outbound(answer.status, answer.headers, Through(answer))
 
-    async def _previous(self, named: object, project: Project) -> Remembered | None:
+    async def _named(self, named: object, param: str, project: Project) -> Remembered | None:
         if named is None:
             return None
         if not isinstance(named, str):
-            raise InvalidRequest("previous_response_id must be a string.", param="previous_response_id")
-        return await self._find(named, project, "previous_response_id")
+            raise InvalidRequest(f"{param} must be a string.", param=param)
+        return await self._find(named, project, param)
 
     async def _find(self, response_id: str, project: Project, param: str) -> Remembered:
         try:
@@ -92,6 +98,8 @@ class Conversations:
         return known
 
 
+_COMPARED = "comparison_response_id"
+"""The vendor tells how much of that response's prompt is this one's."""
 FAILED = 400
 """The first HTTP status that is an error."""
 
@@ -108,7 +116,9 @@ async def _sent(passages: Passages, provider: str, passing: Passing) -> Passed:
 
 
 def unanswered(failure: UpstreamFailure) -> UpstreamError | UpstreamTimeout:
-    """Return the error for a request that went through and was not answered."""
+    """Return the error for a request that went through and was not answered, or whose answer is not for its client."""
+    if failure.reason.startswith("account"):
+        return UpstreamError(f"The gateway's own account was refused: {failure.message}.", should_retry=False)
     kind = UpstreamTimeout if failure.reason == "timeout" else UpstreamError
     return kind(f"The provider did not answer: {failure.message}.")
 

@@ -24,7 +24,8 @@ from gateway.domain.price_record import prices_of, records_of
 from gateway.domain.responses import ENDED, TextPrice, TextRates, TextTerms
 from gateway.domain.route import Quote, Route, Views
 from gateway.domain.settlement import CostSource, Reading, Settlement, SettleResult
-from gateway.observe.event import HoldEnded, Observer
+from gateway.domain.trial import Arm
+from gateway.observe.event import NONE, HoldEnded, Observer
 from gateway.ports import LedgerUnavailable, Settlements
 from gateway.ports.provider import UpstreamFailure
 from gateway.ports.responses import Passages, Remembered, Responses
@@ -41,6 +42,8 @@ TICK = 0.25
 PATIENCE = 24 * 3600.0
 """Seconds after which work that does not end is booked at its worst case."""
 NOT_FOUND = 404
+FORGOTTEN = 60.0
+"""Seconds before an account that does not know a response is believed: one just made may not be everywhere yet."""
 AGAIN = 1.0
 """Seconds between the tries to have the store remember responses that it could not be told of."""
 MOST_UNTOLD = 10_000
@@ -55,8 +58,8 @@ class _Following:
     looking: bool = False
 
 
-def terms_of(attempt: int, quote: Quote, multiplier: Fraction) -> dict[str, object]:
-    """Return what settling a quote's call later takes, as JSON values."""
+def terms_of(attempt: int, quote: Quote, multiplier: Fraction, arm: Arm | None = None) -> dict[str, object]:
+    """Return what settling a quote's call later takes, and telling of it, as JSON values."""
     text, job = quote.text, quote.job
     assert text is not None
     price, rates = text.price, text.price.rates
@@ -72,15 +75,17 @@ def terms_of(attempt: int, quote: Quote, multiplier: Fraction) -> dict[str, obje
         "worst": [quote.worst.official, quote.worst.route, quote.worst.internal],
         "multiplier": str(multiplier),
         "since": time.time(),
+        "arm": [arm.experiment, arm.name] if arm else [NONE, NONE],
     }
 
 
 def quote_of(terms: Mapping[str, Any], policy: Policy) -> Quote | None:
-    """Return the quote again; None where policy has not its route any more, or not the prices of an older version."""
-    route = policy.routes.get(terms["route"])
-    if route is not None and route.model.name != terms["model"]:
-        route = route.successor
-    if route is None or route.model.name != terms["model"]:
+    """Return the quote again; None where policy has its model no more, or not the prices of an older version.
+
+    Its prices are with it, so any route of its model tells the rest where its own was renamed.
+    """
+    route = _route_of(terms, policy)
+    if route is None:
         return None
     official, own = prices_of(terms["rows"]) if "rows" in terms else _dated(route, terms["prices"])
     if official is None or own is None:
@@ -101,6 +106,12 @@ def quote_of(terms: Mapping[str, Any], policy: Policy) -> Quote | None:
     )
     text = TextTerms(name, _text_price(terms.get("rates"), older), most_in, most_out)
     return Quote(route, job, {}, Views(*terms["worst"]), official, own, text=text)
+
+
+def _route_of(terms: Mapping[str, Any], policy: Policy) -> Route | None:
+    own, others = policy.routes.get(terms["route"]), policy.routes.values() if "rows" in terms else ()
+    every = [own, own.successor, *others] if own is not None else [*others]
+    return next((route for route in every if route is not None and route.model.name == terms["model"]), None)
 
 
 def _text_price(told: Sequence[Any] | None, older: Sequence[int]) -> TextPrice:
@@ -198,7 +209,6 @@ class Follower:
             reading = await self._reading(each)
             if reading is not None:
                 await self._settle(each.response, reading)
-                del self._mine[each.response.id]
         finally:
             each.looking = False
             each.pause = min(each.pause * GROWTH, LONGEST)
@@ -209,19 +219,24 @@ class Follower:
         response = each.response
         assert response.terms is not None
         since = response.terms["since"]
-        over = isinstance(since, float) and time.time() - since > PATIENCE
+        age = time.time() - since if isinstance(since, float) else 0.0
+        over = age > PATIENCE
         try:
             reading = await self.passages.look(response.provider, response.id)
         except UpstreamFailure as failure:
-            if failure.status == NOT_FOUND or over:
-                return Reading()
-            return None
-        ended = reading.complete and reading.said is not None and reading.said.status in ENDED
-        return reading if ended or over else None
+            return Reading() if over or (failure.status == NOT_FOUND and age > FORGOTTEN) else None
+        return reading if over or _has_ended(reading) else None
+
+    async def settle_if_ended(self, response: Remembered) -> None:
+        """Settle a response by what its account says of it now, if it has ended; else nothing changes."""
+        with contextlib.suppress(UpstreamFailure):
+            reading = await self.passages.look(response.provider, response.id)
+            if _has_ended(reading):
+                await self._settle(response, reading)
 
     async def _settle(self, response: Remembered, reading: Reading) -> None:
         terms: Mapping[str, Any] = response.terms or {}
-        quote = quote_of(terms, self.policy())
+        quote, (experiment, arm) = quote_of(terms, self.policy()), terms.get("arm", (NONE, NONE))
         if quote is None:
             worst = Views(*terms["worst"])
             facts: dict[str, object] = {"reason": "route_gone", "response": response.id}
@@ -240,12 +255,19 @@ class Follower:
                     source=settlement.source,
                     images=settlement.images,
                     usage=settlement.usage,
+                    experiment=experiment,
+                    arm=arm,
                 )
             )
+        self._mine.pop(response.id, None)
         try:
             await self.responses.done(response.id)
         except LedgerUnavailable as error:
             log.warning("response %s will be looked at again: %s", response.id, error)
+
+
+def _has_ended(reading: Reading) -> bool:
+    return reading.complete and reading.said is not None and reading.said.status in ENDED
 
 
 async def remember(responses: Responses, response: Remembered) -> None:
@@ -254,6 +276,8 @@ async def remember(responses: Responses, response: Remembered) -> None:
         log.error("response %s is another project's already, or has no usable id", response.id)
 
 
-def followed(response: Remembered, attempt: int, quote: Quote, multiplier: Fraction) -> Remembered:
+def followed(
+    response: Remembered, attempt: int, quote: Quote, multiplier: Fraction, arm: Arm | None = None
+) -> Remembered:
     """Return a response with what settling it later takes."""
-    return replace(response, terms=terms_of(attempt, quote, multiplier))
+    return replace(response, terms=terms_of(attempt, quote, multiplier, arm))

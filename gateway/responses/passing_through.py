@@ -13,7 +13,7 @@ from gateway.domain.caller import Caller
 from gateway.domain.denial import check_holdable, denial
 from gateway.domain.errors import GatewayError, NotFound, Unavailable
 from gateway.domain.job import Operation
-from gateway.domain.passing import METHODS, PassRules, read_path
+from gateway.domain.passing import METHODS, PassRules, read_path, remedy
 from gateway.domain.policy import Policy, Project
 from gateway.domain.pricing import views
 from gateway.domain.route import Views
@@ -168,8 +168,10 @@ def _rules(passing: Passing, project: Project) -> PassRules:
         for rules in project.passthrough:
             if rules.takes(passing.method, path):
                 return rules
-    shown = passing.path[:100]
-    raise NotFound(f"Unknown path: {passing.method} {shown}. Check the base URL and the path for typos.")
+    raise NotFound(
+        f"Unknown path: {passing.method} {passing.path[:100]}. It is none of the gateway's own, and policy passes it "
+        f"to no provider (`passthrough`). {remedy(passing.path)}"
+    )
 
 
 def _candidate(rules: PassRules, caller: Caller, project: Project, policy: Policy) -> Candidate:

@@ -6,17 +6,18 @@ what no price here tells is refused, and bounds are put into the request, so tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import groupby
-from operator import attrgetter
 
 from gateway.domain import pricing
 from gateway.domain.accounts import refused, shared
 from gateway.domain.errors import BudgetExceeded, Forbidden, InvalidRequest, UnsupportedByEveryRoute
-from gateway.domain.input_urls import refuse_inside
+from gateway.domain.input_urls import refuse_url_inside
 from gateway.domain.job import AUTO, JOB_PREFIX, Job, Operation
+from gateway.domain.ladder import staying
 from gateway.domain.money import format_usd
+from gateway.domain.naming import model_named
 from gateway.domain.policy import JobType, Policy
 from gateway.domain.price import Price
 from gateway.domain.responses import ResponsesRules, TextModel, TextTerms, image_tools, most_read
@@ -31,6 +32,8 @@ from gateway.steps.rank import Ranked
 MOST_REFERENCES = 16
 """Input images that one call of the tool takes at most (the vendor's API reference for edits)."""
 _MOST_WRITTEN = 10**9
+_OF_TOOL = frozenset({"size", "quality", "background", "output_format", "input_fidelity", "partial_images"})
+"""Fields of a job that are the tool's in a conversation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,26 +64,42 @@ def converse(asked: Asked, body: ResponsesBody, previous: Remembered | None) -> 
     `previous` is the response that it goes on from.
     """
     given = given_by(body.fields)
-    refuse_inside({"images": [{"image_url": url} for url in given.urls]}, asked.policy.egress)
+    for place, url in given.urls:
+        refuse_url_inside(place, url, asked.policy.egress)
     job = asked.job
     job_type, rules = _serving(asked, body)
     terms = _terms(asked, body, rules, given, goes_on=previous is not None)
     ranked = decide(replace(asked, wishes=replace(asked.wishes, max_cost=None)), job_type)  # the whole is held to it
     accounts = rules.providers if previous is None else (previous.provider,)
-    if given.files:
+    if given.lying_there:
         others = shared(asked.policy, asked.project)
         accounts = tuple(name for name in accounts if name not in others)
         if not accounts:
-            raise refused(given.files[0])
-    there = _left(ranked.quotes, lambda quote: quote.route.provider.name in accounts)
+            place, instead = next(iter(given.lying_there.items()))
+            raise refused(place, instead, "something")
+    there = staying(ranked.quotes, lambda quote: quote.route.provider.name in accounts)
     quotes = [_whole(quote, terms, asked) for quote in there]
     if not quotes:
         message = f"No route of job type {job_type.name!r} that can do this is at the account of this conversation."
         raise UnsupportedByEveryRoute(message, param="previous_response_id" if previous else "tools")
     bounds = Bounds(terms.text.model, terms.images, terms.text.most_out)
-    ranked = replace(ranked, quotes=_affordable(quotes, asked), arm=None)
+    ranked = replace(ranked, quotes=_affordable(quotes, asked))
     told = replace(job, operation=Operation.RESPOND, n=terms.images, stream=terms.stream)
     return Conversation(told, job_type, ranked, body.bounded(bounds))
+
+
+@contextmanager
+def of_tool(body: ResponsesBody) -> Iterator[None]:
+    """Have an error about a field of the image tool name it where the client wrote it."""
+    try:
+        yield
+    except InvalidRequest as error:
+        if error.param in _OF_TOOL:
+            place = f"{body.tool_place}.{error.param}"
+            if error.message.startswith(f"{error.param} "):
+                error.message = place + error.message.removeprefix(error.param)
+            error.param = place
+        raise
 
 
 def job_of(body: ResponsesBody) -> Job:
@@ -110,8 +129,10 @@ def job_of(body: ResponsesBody) -> Job:
 
 def _serving(asked: Asked, body: ResponsesBody) -> tuple[JobType, ResponsesRules]:
     """Return the job type, which is one that serves conversations unless another was named."""
+    asked = replace(asked, job=replace(asked.job, stream=Fields(body.fields, "json").boolean("stream")))
     project, policy = asked.project, asked.policy
     able = tuple(name for name in project.job_types if policy.job_types[name].responses is not None)
+    _check_leads(Fields(body.fields, "json").text("model"), policy, talks=bool(able))
     if not able:
         message = f"Project {project.name!r} has no job type that serves conversations; ask your platform team."
         raise Forbidden(message, code="job_type_not_allowed")
@@ -160,6 +181,18 @@ def _lower(body: ResponsesBody, name: str, most: int) -> int:
     return min(Fields(body.fields, "json").integer(name, 1, _MOST_WRITTEN, default=most), most)
 
 
+def _check_leads(name: str | None, policy: Policy, *, talks: bool) -> None:
+    """Refuse an image model that is to lead, before anything else is asked of the request: a common mistake."""
+    if name is None or name in policy.text_models:
+        return
+    if model_named(name, policy) is None and all(name != route.upstream_model for route in policy.routes.values()):
+        return
+    where = "send it to POST /v1/images/generations"
+    if talks:
+        where = f'it belongs into the image tool, as tools: [{{"type": "image_generation", "model": "{name}"}}]'
+    raise InvalidRequest(f"{name} makes images and cannot lead a conversation: {where}.", param="model")
+
+
 def _text_model(name: str | None, rules: ResponsesRules, policy: Policy) -> TextModel:
     """Return the model that leads the conversation; an error that says where it belongs for one that makes images."""
     offered = ", ".join(model.name for model in rules.models)
@@ -168,12 +201,6 @@ def _text_model(name: str | None, rules: ResponsesRules, policy: Policy) -> Text
     for model in rules.models:
         if model.name == name:
             return model
-    if name in policy.models or any(name == route.upstream_model for route in policy.routes.values()):
-        raise InvalidRequest(
-            f"{name} makes images and cannot lead a conversation: it belongs into the image tool, as "
-            f'tools: [{{"type": "image_generation", "model": "{name}"}}]. model is one of {offered}.',
-            param="model",
-        )
     if name in policy.text_models:
         raise Forbidden(
             f"Policy does not let {name[:100]} lead conversations here: {offered}.",
@@ -205,7 +232,7 @@ def _whole(quote: Quote, terms: _Terms, asked: Asked) -> Quote:
 def _affordable(quotes: Sequence[Quote], asked: Asked) -> list[Quote]:
     """Return the quotes within the client's own maximum; the error if there are none."""
     limit = asked.wishes.max_cost
-    kept = _left(quotes, lambda quote: limit is None or quote.worst.route <= limit)
+    kept = staying(quotes, lambda quote: limit is None or quote.worst.route <= limit)
     if not kept:
         least = min(quote.worst.route for quote in quotes)
         raise BudgetExceeded(
@@ -215,15 +242,3 @@ def _affordable(quotes: Sequence[Quote], asked: Asked) -> list[Quote]:
             param="X-Gateway-Max-Cost",
         )
     return kept
-
-
-def _left(quotes: Sequence[Quote], stays: Callable[[Quote], bool]) -> list[Quote]:
-    """Return those that stay; where none of a rung does, the next one serves in its range of budget use as well."""
-    left: list[Quote] = []
-    start: int | None = None
-    for pressure, rung in groupby(quotes, key=attrgetter("pressure")):
-        start = pressure.at_least if start is None else start
-        if staying := [quote for quote in rung if stays(quote)]:
-            left += [replace(quote, pressure=replace(pressure, at_least=start)) for quote in staying]
-            start = None
-    return left

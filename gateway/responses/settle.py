@@ -10,8 +10,9 @@ from dataclasses import replace
 from fractions import Fraction
 
 from gateway.domain import pricing
+from gateway.domain.costing import as_made
 from gateway.domain.job import Size
-from gateway.domain.price import Price
+from gateway.domain.price import Bills, Price
 from gateway.domain.responses import ENDED, Said, TextTerms
 from gateway.domain.route import Quote, Views
 from gateway.domain.settlement import CostSource, Reading, Settlement
@@ -70,19 +71,29 @@ def _cost(
     text = terms.worst if said.text is None else terms.cost(said.text)
     if said.text is None or text > ABSURD * terms.worst:
         text, estimated = terms.worst, ["text"]
-    known, models = _believed(quote, reading), quote.route.model
+    known = _believed(quote, reading)
+    silent = said.status != "completed" and said.text is None and reading.usage is None
+    calls = max(said.calls, quote.job.n) if silent else said.calls  # what broke off need not list what it began
     rows: list[int] = []
     for row in (quote.official_price, quote.route_price):
-        cost = (
-            0
-            if not said.calls and reading.usage is None
-            else pricing.cost_of_work(replace(quote.job, n=max(said.calls, 1)), row, models, known)
-        )
+        cost = 0 if not calls and reading.usage is None else None if silent else _of_images(quote, row, known, said)
         if cost is None:
             estimated = [*estimated, "images"] if "images" not in estimated else estimated
-            cost = _most(quote, row, said.calls)
+            cost = _most(quote, row, max(calls, 1))
         rows.append(cost)
     return pricing.views(rows[0] + text, rows[1] + text, multiplier), estimated
+
+
+def _of_images(quote: Quote, row: Price, known: Reading, said: Said) -> int | None:
+    """What the tool's images cost by a row; where it counts no tokens, each by the size and quality it says it has."""
+    model = quote.route.model
+    if row.tokens is not None or not said.made:
+        return pricing.cost_of_work(replace(quote.job, n=max(said.calls, 1)), row, model, known)
+    every = [replace(known, images=1, size=size, quality=quality) for size, quality in said.made]
+    if row.bills is Bills.REQUESTED:
+        every += [replace(known, images=1, size=None, quality=None)] * (said.calls - len(every))
+    costs = [pricing.cost_of_work(replace(as_made(quote, each), n=1), row, model, each) for each in every]
+    return None if None in costs else sum(cost for cost in costs if cost is not None)
 
 
 def _believed(quote: Quote, reading: Reading) -> Reading:

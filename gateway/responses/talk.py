@@ -61,7 +61,7 @@ class ResponseTalk:
         response = self._response(reading, quote.route.provider.name, request_id)
         if response is None:
             return
-        response = followed(response, attempt, quote, self.multiplier)
+        response = followed(response, attempt, quote, self.multiplier, self.exchange.arm)
         await self._remember(response)
         self.follower.follow(response)
 

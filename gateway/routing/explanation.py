@@ -236,7 +236,7 @@ def record(kept: Mapping[str, Any]) -> dict[str, object]:
         "job_type": about.pop("job_type"),
         "operation": about.pop("operation"),
         "tags": about.pop("tags", {}),
-        "state": last["state"],
+        "state": _state([str(attempt["state"]) for attempt in attempts]),
         "unconfirmed": unconfirmed,
         "route": last["route"],
         "model": last["model"],
@@ -250,6 +250,13 @@ def record(kept: Mapping[str, Any]) -> dict[str, object]:
         "experiment": {"name": experiment, "arm": arm} if experiment else None,
         "request": about,
     }
+
+
+def _state(states: Sequence[str]) -> str:
+    """How the request stands: as its last attempt, but where that was given back as what earlier ones cost says."""
+    if states[-1] != "void":
+        return states[-1]
+    return next((state for state in ("presumed", "settled") if state in states), "void")
 
 
 def _total(attempts: Sequence[Mapping[str, Any]]) -> dict[str, str] | None:

@@ -13,7 +13,7 @@ from gateway.domain.budget import Budget, Candidate, Quota
 from gateway.domain.caller import Caller
 from gateway.domain.choosing import Choice, State, choose
 from gateway.domain.denial import denial
-from gateway.domain.errors import GatewayError
+from gateway.domain.errors import GatewayError, InvalidRequest
 from gateway.domain.job import Operation
 from gateway.domain.policy import JobType, Policy
 from gateway.domain.web_address import BadUrl, check_url
@@ -106,6 +106,9 @@ def rehearse(sketch: Sketch, policy: Policy, today: date, conditions: Conditions
         wishes = accept(sketch.headers)
         caller = Caller(sketch.key, sketch.project, sketch.key_job_type)
         project = project_of(caller, policy)
+        if "prompt" not in sketch.fields and "input" in sketch.fields:
+            message = "A conversation is explained by a dry run alone: POST it with X-Gateway-Dry-Run: true."
+            raise InvalidRequest(message, param="input")
         shape = Shape(sketch.fields, _images(sketch), sketch.mask or any(map(sketch.fields.get, _MASKS)))
         job = modernized(classify(sketch.operation, None, shape), shape.fields, project, policy, today)
         terms = later(job, shape.fields, wishes, project, partial(_refusal, policy.egress))

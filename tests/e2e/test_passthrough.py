@@ -212,6 +212,17 @@ def test_a_key_is_needed_and_its_project_counts(stack: Stack, upstream: Upstream
     assert len(upstream.seen) == arrived
 
 
+@pytest.mark.parametrize(
+    ("path", "remedy"),
+    [("/v1/batches", "X-Gateway-Max-Wait"), ("/v1/files", "Max-Wait"), ("/v1/chat/x", "`passthrough`")],
+)
+def test_what_policy_lets_nobody_ask_for_says_what_would_help(stack: Stack, path: str, remedy: str) -> None:
+    """A client of the vendor's batches is told of tasks, any other of what policy lacks."""
+    reply = stack.post(path, {}, project="payer")
+    assert reply.status == 404
+    assert remedy in reply.error["message"]
+
+
 def test_a_price_is_held_and_booked(stack: Stack) -> None:
     """At $0.004 a request a budget of $0.01 lets two through, and books them."""
     before = booked(stack).route
@@ -232,10 +243,13 @@ def test_a_price_is_booked_where_nothing_limits_it(stack: Stack) -> None:
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422, 429, 500, 503])
 def test_what_the_account_refused_costs_nothing(stack: Stack, status: int) -> None:
-    """A refusal before any work gives the price back, however often: the answer passes, the budget stays whole."""
+    """A refusal before any work gives the price back, however often: the answer passes, the budget stays whole.
+
+    What refuses the account itself is the gateway's matter, and no word about the client's key.
+    """
     before = booked(stack).route
     got = [stack.post(f"/v1/embeddings?status={status}", {}, project="refused").status for _ in range(4)]
-    assert got == [status] * 4
+    assert got == [502 if status in {401, 403} else status] * 4
     settled(stack)
     assert booked(stack).route == before
 

@@ -19,7 +19,7 @@ from gateway.sandbox.options import SandboxOptions
 from gateway.sandbox.server import running_sandbox
 from tests.e2e.accounting import Ask, billed, booked, crowd, nano, settled
 from tests.e2e.clients import decoded, picture
-from tests.e2e.stack import Reply, Stack, running_gateway, wait_until
+from tests.e2e.stack import Reply, Stack, fetch, running_gateway, wait_until
 
 POLICY = """
 text_models:
@@ -60,6 +60,10 @@ job_types:
     defaults: {quality: high, size: 1024x1024}
     degrade: [{budget_used: 50%%, set: {quality: low}}]
     responses: {provider: main, models: [gpt-5-mini], max_images: 1, max_output_tokens: 500}
+  streamed:
+    match: {stream: true}
+    routes: [main/gpt-image-2]
+    responses: {provider: main, models: [gpt-5.2], max_output_tokens: 500}
   talk:
     routes: [closed/gpt-image-2, main/gpt-image-2]
     responses: {provider: [closed, main], models: [gpt-5-mini], max_output_tokens: 500, text_only: true}
@@ -71,6 +75,8 @@ projects:
     chargeback: {multiplier: "1.15"}
   other: {job_types: [chat], budgets: [{window: total, limit: "1000"}]}
   few: {job_types: [chat], budgets: [{window: total, limit: "%(few)s"}]}
+  slow: {job_types: [chat], quotas: [{images: 2, per: hour}]}
+  both: {job_types: [streamed, chat], default_job_type: chat, budgets: [{window: total, limit: "1000"}]}
   mute: {job_types: [draft], budgets: [{window: total, limit: "1000"}]}
 """
 TOOL: dict[str, Any] = {"type": "image_generation"}
@@ -241,6 +247,7 @@ def test_responses_of_another_project_are_unknown(stack: Stack) -> None:
         lambda: stranger.responses.delete(made.id),
         lambda: list(stranger.responses.input_items.list(made.id)),
         lambda: stranger.responses.create(**ask(previous_response_id=made.id)),
+        lambda: stranger.responses.create(**ask(prompt_cache_options={"comparison_response_id": made.id})),
         lambda: client(stack).responses.retrieve("resp_unknown"),
     )
     arrived = len(stack.sandbox.requests())
@@ -253,6 +260,7 @@ def test_responses_of_another_project_are_unknown(stack: Stack) -> None:
 
 REFUSED: tuple[tuple[dict[str, Any], int, str], ...] = (
     (ask(model="gpt-image-2"), 400, "belongs into the image tool"),
+    ({"model": "gpt-image-2", "input": "a lighthouse"}, 400, "belongs into the image tool"),
     (ask(model="gpt-5-mini"), 403, "gpt-5.2"),
     (ask(model="gpt-9"), 400, "no price"),
     ({"model": "gpt-5.2", "input": "hello"}, 400, "only with the image tool"),
@@ -278,8 +286,11 @@ REFUSED: tuple[tuple[dict[str, Any], int, str], ...] = (
     (
         ask(input=[{"role": "user", "content": [{"type": "input_image", "image_url": "http://169.254.169.254/x"}]}]),
         400,
-        "cannot be fetched",
+        "input[0].content[0].image_url cannot be fetched",
     ),
+    (ask(tools=[TOOL | {"size": 7}]), 400, "tools[0].size must be a string"),
+    (ask(input=[{"role": "user", "content": [{"type": "input_file", "file_id": "f"}]}]), 400, "file_data"),
+    (ask(prompt_cache_options={"comparison_response_id": 7}), 400, "prompt_cache_options.comparison_response_id"),
 )
 
 
@@ -294,10 +305,43 @@ def test_what_could_not_be_priced_is_refused(stack: Stack, body: dict[str, Any],
     assert stack.held() == 0
 
 
+def test_a_field_of_the_tool_is_named_where_it_stands(stack: Stack) -> None:
+    """Also where it is a route that refuses its value."""
+    function = {"type": "function", "name": "f", "parameters": {}}
+    body = ask(tools=[function, {**TOOL, "size": "10x10"}])
+    reply = stack.post("/v1/responses", body, headers={"x-gateway-job-type": "chat"})
+    assert (reply.status, reply.error["param"]) == (400, "tools[1].size")
+
+
+def test_more_images_than_a_quota_ever_allows_are_refused_by_their_bound(stack: Stack) -> None:
+    """The bound is policy's, and the client may send a lower one."""
+    refused = stack.post("/v1/responses", ask(), project="slow")
+    assert (refused.status, refused.error["param"]) == (400, "max_tool_calls")
+    assert refused.error["message"].startswith("max_tool_calls=3 can never pass images per hour")
+    assert stack.post("/v1/responses", ask(max_tool_calls=2), project="slow").status == 200
+
+
+def test_explain_says_that_a_dry_run_explains_conversations(stack: Stack) -> None:
+    """It knows image requests alone."""
+    url = f"http://127.0.0.1:{stack.admin_port}/admin/explain"
+    told = fetch(url, body={"project": "other", "request": ask()}, method="POST").json
+    assert "X-Gateway-Dry-Run" in told["denied"]["message"]
+
+
+def test_a_match_by_stream_finds_conversations_too(stack: Stack) -> None:
+    """As it does for images."""
+    dry = {"x-gateway-dry-run": "true"}
+    found = [stack.post("/v1/responses", ask(stream=stream), project="both", headers=dry) for stream in (True, False)]
+    assert [reply.json["job_type"] for reply in found] == ["streamed", "chat"]
+
+
 def test_a_project_without_conversations_is_told_so(stack: Stack) -> None:
     """403, with words; and without a header the one job type that serves conversations is found."""
     refused = stack.post("/v1/responses", ask(), project="mute")
     assert (refused.status, refused.error["code"]) == (403, "job_type_not_allowed")
+    painter = stack.post("/v1/responses", {"model": "gpt-image-2", "input": "a lighthouse"}, project="mute")
+    assert (painter.status, painter.error["param"]) == (400, "model")
+    assert "POST /v1/images/generations" in painter.error["message"]
     wrong = stack.post("/v1/responses", ask(), headers={"x-gateway-job-type": "draft"})
     assert wrong.status == 403
     found = stack.post("/v1/responses", ask(), project="other")

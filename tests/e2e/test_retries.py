@@ -154,6 +154,19 @@ def test_everything_else_is_called_once(
     assert (story.reply.status, len(story.calls), story.states) == (status, 1, states)
 
 
+@pytest.mark.parametrize(("wait", "told"), [("40", range(40, 45)), ("1000", range(60, 61)), (None, None)])
+def test_a_client_is_told_how_long_the_provider_asked_to_wait(
+    stack: Stack, wait: str | None, told: range | None
+) -> None:
+    """Too long to be waited for here, and no rate limit; a client without a hint keeps its own pace."""
+    headers = {} if wait is None else {"retry-after": wait}
+    stack.sandbox.fault("status", status=503, headers=headers, times=None)
+    reply = Story(stack, "alone").reply
+    said = reply.headers.get("retry-after")
+    assert (reply.status, "x-should-retry" in reply.headers) == (502, False)
+    assert said is None if told is None else int(said or "") in told
+
+
 @pytest.mark.parametrize(("job_type", "calls"), [("once", 1), ("alone", 2), ("thrice", 3)])
 def test_policy_bounds_the_calls_of_a_request(stack: Stack, job_type: str, calls: int) -> None:
     """Routes not tried come first, then the first in order again; all holds are void and nothing is booked."""

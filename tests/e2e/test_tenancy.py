@@ -53,7 +53,7 @@ projects:
     budgets: [{window: total, limit: "1000"}]
     images: {store: always, keep: 7d}
 """
-PREFIXES = ("/v1", "", "/openai/v1")
+PREFIXES = ("/v1", "", "/openai/v1", "/openai")
 IDS = {
     "/models/{id:path}": "model",
     "/requests/{id}": "request",

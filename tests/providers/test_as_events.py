@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from typing import Any
@@ -11,13 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.domain.settlement import Outcome, Usage
-from gateway.ports.provider import UpstreamFailure
+from gateway.ports.provider import Call, UpstreamFailure
 from gateway.providers.as_events import as_told, shares
 from gateway.providers.collected import MISSING
 from gateway.providers.reading import EventReader
 from gateway.providers.usage import read_usage
 from tests.providers.accounts import failure_of, provider_of
 from tests.providers.calls import MemoryBody, read_all
+from tests.providers.raw_server import Connection, Script
 from tests.providers.test_fanout import READ, USAGE, by_turns, good, job, lost, refusal
 
 TOKENS = st.integers(0, 10_000)
@@ -36,6 +38,35 @@ def events(body: bytes) -> list[tuple[str, Any]]:
         name, data = event.split("\n")
         found.append((name.removeprefix("event: "), json.loads(data.removeprefix("data: "))))
     return found
+
+
+def plain(n: int) -> Call:
+    """A job for a provider that streams."""
+    return replace(job(n, 1, n, stream=True), as_events=False)
+
+
+def completed(image: str) -> bytes:
+    """The event of a whole image."""
+    about = {"type": "image_generation.completed", "b64_json": image, "usage": USAGE}
+    return b"data: " + json.dumps(about).encode() + b"\n\n"
+
+
+def sse(body: bytes, *, framing: str = "chunked", more: str = "") -> Script:
+    """Answer with a stream of events, cut into small pieces."""
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        chunked = framing == "chunked"
+        told = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(body)}"
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n{told}\r\n{more}\r\n"
+        await connection.send(head.encode())
+        for at in range(0, len(body), 7):
+            piece = body[at : at + 7]
+            await connection.send(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+            await asyncio.sleep(0.001)
+        await connection.send(b"0\r\n\r\n" if chunked else b"")
+
+    return script
 
 
 @pytest.mark.parametrize("edit", [False, True])
@@ -111,6 +142,51 @@ async def test_a_failure_is_no_stream(reply: Any, outcome: Outcome, reason: str)
     """Nothing is told before the answer is whole, so a failure keeps its own status, and no stream is empty."""
     failure = await failure_of(by_turns(reply), job(1, 1, stream=True))
     assert (failure.outcome, failure.reason) == (outcome, reason)
+
+
+async def test_a_document_in_place_of_events_is_told_as_events() -> None:
+    """A provider that knows no streams answers as one without: SDKs would find no event in it, and no error."""
+    async with provider_of(by_turns(good("a", "b"))) as (provider, _):
+        answer = await provider.send(plain(2))
+        told = events(await read_all(answer))
+        await answer.aclose()
+    assert [(name, data["b64_json"]) for name, data in told] == [("image_generation.completed", "a"), (told[0][0], "b")]
+    assert (answer.event_stream, answer.reading().images) == (True, 2)
+    assert [part.reading.usage for part in answer.reading().parts] == [READ]
+
+
+async def test_a_document_without_an_image_in_place_of_events_is_no_empty_stream() -> None:
+    """What it says that it cost is still known."""
+    async with provider_of(by_turns(good(usage={**USAGE}))) as (provider, _):
+        answer = await provider.send(plain(1))
+        with pytest.raises(UpstreamFailure, match="no image"):
+            await read_all(answer)
+        await answer.aclose()
+    assert [part.reading.usage for part in answer.reading().parts] == [READ]
+
+
+async def test_events_in_place_of_a_document_are_no_answer() -> None:
+    """SDKs would hand them on as text. What they say that they cost is still known."""
+    async with provider_of(sse(completed("a"))) as (provider, _):
+        answer = await provider.send(job(1, 1))
+        with pytest.raises(UpstreamFailure) as caught:
+            await read_all(answer)
+        await answer.aclose()
+    assert (caught.value.outcome, caught.value.reason) == (Outcome.UNKNOWN, "garbage")
+    assert [part.reading.usage for part in answer.reading().parts] == [READ]
+
+
+@pytest.mark.parametrize("mark", [b"data: [DONE]\n\n", b"data:[DONE]\r\n\r\n", b"data: [DONE]"])
+@pytest.mark.parametrize("framing", ["chunked", "length"])
+async def test_the_mark_after_which_sdks_stop_reading_is_not_passed_on(mark: bytes, framing: str) -> None:
+    """An error may have to follow; so a length that the provider tells is not passed on either."""
+    body = completed("a")
+    async with provider_of(sse(body + mark, framing=framing)) as (provider, _):
+        answer = await provider.send(plain(1))
+        assert (await read_all(answer), answer.content_length) == (body, None)
+        await answer.aclose()
+    assert "content-length" not in dict(answer.headers)
+    assert (answer.reading().images, answer.reading().complete) == (1, True)
 
 
 async def test_an_empty_answer_still_says_what_it_cost() -> None:

@@ -295,11 +295,13 @@ async def test_a_plain_call_is_left_alone() -> None:
     async def script(connection: Connection) -> None:
         await connection.request()
         body = images("a")
+        half = body.index(b"}")
         await connection.send(
             b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
         )
+        await connection.send(body[:half])
         await half_sent.wait()
-        await connection.send(body)
+        await connection.send(body[half:])
 
     async with provider_of(script, timeout=30.0) as (provider, _):
         answer = await provider.send(job(1, 1))
@@ -377,3 +379,11 @@ async def test_a_provider_that_never_answers_is_waited_for_no_longer_than_its_ti
         assert names(json.loads(await read_all(answer))) == ["a"]
         await answer.aclose()
     assert sorted((part.n, part.reading.images) for part in answer.reading().parts) == [(1, 0), (1, 1)]
+
+
+@pytest.mark.parametrize("image", ["eA==", "x" * 40_000], ids=["at once", "in pieces"])
+@pytest.mark.parametrize(("came", "missing"), [(1, "2"), (3, None), (0, None)])
+async def test_fewer_images_of_one_call_are_said(image: str, came: int, missing: str | None) -> None:
+    """Where it is known before the answer goes on; an answer without any is an error."""
+    answer, _ = await outcome_of(job(3, 1, 3), good(*[image] * came))
+    assert dict(answer.headers).get(MISSING) == missing

@@ -147,7 +147,7 @@ def test_what_an_error_means_for_money(
     status: int, body: object, outcome: Outcome, reason: str, *, passed: bool
 ) -> None:
     """Account faults go on to the next route, callers' own are shown, lost answers may have been billed."""
-    shaped, text = in_shape(status, json.dumps(body).encode())
-    failure = of_status(shaped, httpx.Headers({"retry-after": "7", "retry-after-ms": "1500"}), text)
+    headers = httpx.Headers({"retry-after": "7", "retry-after-ms": "1500"})
+    failure = of_status(status, headers, json.dumps(body).encode(), foreign=True)
     assert (failure.outcome, failure.reason, failure.pass_on) == (outcome, reason, passed)
     assert failure.retry_after == 1.5

@@ -427,6 +427,7 @@ async def test_each_error_is_judged(
     code, pass_on = told_as
     failure = await failure_of(answering(body, status=status))
     assert (failure.outcome, failure.reason, failure.pass_on) == (outcome, reason, pass_on)
+    assert failure.charged_for is None
     error = json.loads(failure.body)["error"]
     assert set(error) == {"message", "type", "param", "code"}
     assert error["code"] == code

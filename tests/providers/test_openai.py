@@ -142,7 +142,7 @@ async def test_what_does_not_come_at_once() -> None:
     long = document(junk="x" * 20_000)
     for body, headers in ((long, ""), (stream, EVENT_STREAM)):
         async with provider_of(answering(body, headers=headers)) as (provider, _):
-            answer = await provider.send(call())
+            answer = await provider.send(call(stream=body is stream))
             assert answer.at_once() is None
             assert await read_all(answer) == body
             assert answer.reading().complete

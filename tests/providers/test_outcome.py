@@ -61,6 +61,50 @@ def test_status(status: int, body: bytes, outcome: Outcome, reason: str) -> None
     assert failure.status == status
 
 
+def moderated(stage: str, code: str = "moderation_blocked") -> bytes:
+    """A content filter's refusal, at this stage."""
+    details = {"moderation_stage": stage, "categories": []}
+    return json.dumps({"error": {"message": "no", "code": code, "moderation_details": details}}).encode()
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+@pytest.mark.parametrize(
+    ("body", "outcome"),
+    [
+        (moderated("input"), Outcome.REJECTED),
+        (moderated("output"), Outcome.UNKNOWN),
+        (moderated("unknown"), Outcome.UNKNOWN),
+        (coded("moderation_blocked"), Outcome.REJECTED),
+        (coded("content_policy_violation"), Outcome.REJECTED),
+    ],
+)
+def test_an_image_that_may_have_been_made_may_have_been_billed(body: bytes, outcome: Outcome, *, foreign: bool) -> None:
+    """A stage that the provider calls unknown is one; where it names none, only our own words for it say unknown."""
+    failure = of_status(400, {}, body, foreign=foreign)
+    assert (failure.outcome, failure.reason, failure.pass_on) == (outcome, CALLERS, True)
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+@pytest.mark.parametrize(
+    ("status", "body", "word"),
+    [
+        (400, coded("moderation_blocked"), "moderated"),
+        (400, coded("content_policy_violation"), "moderated"),
+        (400, moderated("input"), "moderated"),
+        (400, b'{"detail": "content policy violation"}', "moderated"),
+        (400, moderated("output"), None),
+        *[(status, ERROR, "invalid") for status in (400, 422)],
+        (422, b'{"detail": [{"loc": ["body", "size"], "msg": "bad", "type": "x"}]}', "invalid"),
+        (400, HTML, None),
+        *[(status, ERROR, None) for status in (401, 402, 404, 409, 413, 415, 429, 451, 500, 504)],
+        (400, coded("billing_hard_limit_reached"), None),
+    ],
+)
+def test_what_a_refusal_may_be_charged_for(status: int, body: bytes, word: str | None, *, foreign: bool) -> None:
+    """What the provider judged the request to be, where it judged it at all; the price row says what that costs."""
+    assert of_status(status, {}, body, foreign=foreign).charged_for == word
+
+
 @pytest.mark.parametrize(
     ("error", "outcome", "reason"),
     [

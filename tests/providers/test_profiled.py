@@ -303,6 +303,18 @@ async def test_a_refusal_in_a_200_is_a_moderation_error() -> None:
     assert (document["data"], reading.images) == ([{"b64_json": ENCODED}], 1)
 
 
+@pytest.mark.parametrize(
+    ("reported", "word"), [(None, "moderated"), (Amount("usage.ticks", usd=Fraction(1, 10**10)), None)]
+)
+async def test_a_refusal_by_a_status_is_no_bill_of_one_who_tells_his_bills(reported: Amount | None, word: str) -> None:
+    """Others' price rows may charge for it."""
+    with pytest.raises(UpstreamFailure) as caught:
+        await answer_to(
+            {"error": "content policy violation"}, Profile(normalise=True, reported=reported), status="400 Bad Request"
+        )
+    assert (caught.value.outcome, caught.value.charged_for) == (Outcome.REJECTED, word)
+
+
 async def test_the_size_is_that_of_what_came() -> None:
     """Where the answer does not say, the first image does: sizes are priced."""
     _, reading, _ = await answer_to({"data": [{"b64_json": base64.b64encode(png(640, 480)).decode()}]}, NORMAL)

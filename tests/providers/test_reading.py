@@ -144,24 +144,34 @@ def test_several_images_in_a_stream() -> None:
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("error", "seen"),
     [
-        b'data: {"error": {"message": "m", "code": "moderation_blocked"}}\n\n',
-        b'event: error\ndata: {"message": "m", "code": "moderation_blocked"}\n\n',
-        b'data: {"type": "error", "code": "moderation_blocked"}\n\n',
+        (b'data: {"error": {"message": "m", "code": "moderation_blocked"}}\n\n', True),
+        (b'event: error\ndata: {"message": "m", "code": "moderation_blocked"}\n\n', False),
+        (b'data: {"type": "error", "code": "moderation_blocked"}\n\n', False),
     ],
 )
-def test_an_error_in_a_stream(error: bytes) -> None:
-    """An error ends a stream properly, in each form that is seen in the wild, and keeps what came before it."""
-    reading = read(EventReader(), event("image_generation.completed", usage=USAGE) + error)
+@pytest.mark.parametrize("done", [b"", b"data: [DONE]\n\n"])
+def test_an_error_in_a_stream(error: bytes, done: bytes, *, seen: bool) -> None:
+    """An error ends a stream properly where SDKs see it, which is in one form; each keeps what came before it."""
+    reading = read(EventReader(), event("image_generation.completed", usage=USAGE) + error + done)
     assert (reading.error, reading.images, reading.usage) == ("moderation_blocked", 1, READ_USAGE)
-    assert read(EventReader(), error).complete
+    assert reading.complete is read(EventReader(), error + done).complete is seen
+
+
+@pytest.mark.parametrize("image", ["", None])
+def test_a_completed_event_without_an_image(image: str | None) -> None:
+    """It is none that SDKs could give to their users."""
+    reading = read(EventReader(), event("image_generation.completed", b64_json=image, usage=USAGE))
+    assert (reading.images, reading.complete) == (0, False)
 
 
 @pytest.mark.parametrize(
     ("body", "framed", "complete"),
     [
         (event("image_generation.partial_image"), True, False),
+        (event("image_generation.partial_image") + b"data: [DONE]\n\n", True, False),
+        (b"data: [DONE]\n\n", True, False),
         (b"", True, False),
         (event("image_generation.completed"), True, True),
         (event("image_generation.completed"), False, False),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import json
 import logging
 from collections.abc import AsyncIterator
@@ -191,6 +192,18 @@ async def test_a_moderated_submission_is_told_as_a_moderation() -> None:
         vendor.says("POST /v1/create/m1", said(failed("content_policy"), status="400 Bad Request"))
         failure = await failure_of(provider)
         assert json.loads(failure.body)["error"]["code"] == "moderation_blocked"
+
+
+async def test_what_comes_compressed_is_read() -> None:
+    """Nobody asked for it; to throw it away would be to lose sight of work that is paid for."""
+    packed = "Content-Encoding: gzip\r\n"
+    async with vendor_of() as (vendor, provider):
+        taken_on = gzip.compress(b'{"id": "t1", "status": "pending"}')
+        vendor.says("POST /v1/create/m1", ("200 OK", taken_on, packed))
+        ended = gzip.compress(json.dumps(done(vendor.image("a.png"))).encode())
+        vendor.says("GET /v1/tasks/t1", ("200 OK", ended, packed))
+        async with answered(provider) as (_, document):
+            assert len(images_of(document)) == 1
 
 
 async def test_a_lost_answer_is_never_repeated() -> None:
@@ -445,7 +458,7 @@ async def test_a_refused_submission_is_told_in_shape() -> None:
         for document, told in refusals:
             vendor.says("POST /v1/create/m1", said(document, status="422 Unprocessable Entity"))
             failure = await failure_of(provider)
-            assert (failure.status, failure.pass_on) == (422, True)
+            assert (failure.status, failure.pass_on, failure.charged_for) == (422, True, "invalid")
             error = json.loads(failure.body)["error"]
             assert set(error) == {"message", "type", "param", "code"}
             assert error.items() >= told.items()

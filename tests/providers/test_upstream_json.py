@@ -133,7 +133,7 @@ async def test_sizes_as_ratio_and_resolution() -> None:
         ("1024x1024", ("1:1", "1k")),
         ("1792x1024", ("16:9", "2k")),
         ("1024x1040", ("1:1", "1k")),  # 3 % above a tier is still that tier
-        ("1088x1040", ("1:1", "2k")),
+        ("1056x1040", ("1:1", "2k")),
         ("1248x832", ("3:2", "1k")),
         ("832x1248", ("2:3", "1k")),
         ("1264x848", ("3:2", "1k")),
@@ -142,6 +142,8 @@ async def test_sizes_as_ratio_and_resolution() -> None:
         assert (told["aspect_ratio"], told["resolution"]) == wanted, size
     assert await as_json(asking(size="auto"), ratio, tiers) == {}
     assert "2k" in await refusal(asking(size="3840x2160"), tiers)
+    for size in ("1088x1040", "1024x1280", "1440x480"):
+        assert "none of the ratios" in await refusal(asking(size=size), ratio), size
 
 
 async def test_words_without_a_counterpart_are_refused_where_the_list_is_closed() -> None:

@@ -60,7 +60,7 @@ FAL = Provider(
     failing=[
         *_ACCOUNT,
         *_LOST,
-        Failing("bad request", "status", {"status": 422, "message": "bad input"}, 422, said="bad input"),
+        Failing("bad request", "status", {"status": 422, "message": "bad input"}, 422, said="bad input", cautious=True),
         Failing("moderated", "moderation", {"stage": "input"}, 400, "moderation_blocked", cautious=True),
         Failing("moderated and charged", "moderation", {"stage": "input", "billed": True}, 400, "moderation_blocked"),
         *(

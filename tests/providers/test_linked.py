@@ -1,0 +1,113 @@
+"""Links of providers whose answers go on as they come: what they lead to is given in their place."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from gateway.domain.profile import Profile
+from gateway.domain.settlement import Outcome
+from gateway.ports.provider import Outside, UpstreamFailure
+from gateway.providers.linked import MOST
+from gateway.providers.registry import open_provider
+from tests.providers.calls import call, config, read_all
+from tests.providers.raw_server import Connection, serving
+from tests.providers.test_profiled import ENCODED, PNG, USAGE, Elsewhere, answer_to
+
+PLAIN, PROFILED = Profile(), Profile(drop=("style",))
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+
+
+@pytest.mark.parametrize("profile", [PLAIN, PROFILED], ids=["plain", "profiled"])
+@pytest.mark.parametrize(
+    "url", ["/pictures/1", "https://cdn.example.com/1.png", "/pictures/1?signature=" + "s" * 3000], ids=len
+)
+async def test_a_link_is_fetched_whatever_the_provider_is(profile: Profile, url: str) -> None:
+    """On its own host or elsewhere, and however long a signature makes it; the answer is settled as it says."""
+    body: dict[str, Any] = {"created": 7, "data": [{"url": url, "b64_json": None, "revised_prompt": "x"}]}
+    document, reading, _ = await answer_to(body | {"usage": USAGE}, profile, outside=Outside(Elsewhere()))
+    assert document["data"] == [{"revised_prompt": "x", "b64_json": ENCODED}]
+    assert (document["created"], document["usage"]) == (7, USAGE)
+    assert (reading.images, reading.complete, reading.output_format) == (1, True, "png")
+    assert reading.usage is not None
+
+
+@pytest.mark.parametrize("profile", [PLAIN, PROFILED], ids=["plain", "profiled"])
+@pytest.mark.parametrize("bytes_more", [0, 300_000])
+async def test_a_data_uri_becomes_plain_base64(profile: Profile, bytes_more: int) -> None:
+    """Which is what clients decode, what is stored, and what is converted."""
+    image = base64.b64encode(PNG + bytes(bytes_more)).decode()
+    for member in ("b64_json", "url") if not bytes_more else ("b64_json",):
+        document, reading, _ = await answer_to({"data": [{member: "data:image/png;base64," + image}]}, profile)
+        assert (document["data"], reading.images) == ([{"b64_json": image}], 1)
+
+
+async def test_what_cannot_be_fetched_stays_a_link() -> None:
+    """Nothing that was paid for is lost."""
+    document, reading, server = await answer_to({"data": [{"url": "/gone"}]}, PLAIN)
+    assert (document["data"], reading.images) == ([{"url": f"{server.url}/gone"}], 1)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"data": [{"b64_json": "eA=="}, {"url": "/pictures/1"}]},
+        {"data": [{"b64_json": "A" * 200_000, "url": "/pictures/1"}]},
+        {"data": [], "url": "/pictures/1"},
+        {"error": {"code": "x", "url": "/pictures/1"}},
+        {"data": [{"url": "/pictures/1"}], "more": "A" * MOST},
+    ],
+    ids=["beside an image", "of an image", "of nothing", "of an error", "in a long answer"],
+)
+async def test_all_else_goes_on_as_it_came(body: dict[str, object]) -> None:
+    """Byte for byte, and nothing is fetched."""
+    document, _, server = await answer_to(body, PLAIN)
+    assert (document, len(server.requests)) == (body, 1)
+
+
+async def test_links_that_come_in_pieces_are_fetched_and_images_are_passed_on_before_their_end() -> None:
+    """How a network cuts an answer makes no difference; an image is not waited for."""
+    go_on = asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        for first, rest in ((b'{"data": [{"u', b'rl": "/1"}]}'), (b'{"data": [{"b64_json": "' + b"A" * 400, b'"}]}')):
+            await connection.request()
+            await connection.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(first), first))
+            await asyncio.sleep(0.05) if b"A" not in first else await go_on.wait()
+            await connection.send(b"%x\r\n%s\r\n0\r\n\r\n" % (len(rest), rest))
+            if b"A" not in first:
+                await connection.request()
+                await connection.answer(PNG, headers="Content-Type: image/png\r\n")
+
+    async with serving(script) as server:
+        provider = open_provider(config(server.url))
+        linked = await provider.send(call())
+        assert json.loads(await read_all(linked))["data"] == [{"b64_json": ENCODED}]
+        inline = await provider.send(call())
+        chunks = inline.chunks()
+        assert (await anext(chunks)).endswith(b"A" * 400)
+        go_on.set()
+        assert b"".join([chunk async for chunk in chunks]) == b'"}]}'
+        assert inline.reading().images == 1
+        await provider.aclose()
+
+
+async def test_an_answer_that_breaks_off_is_told_by_itself() -> None:
+    """As any that does: it may have been billed."""
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(HEAD + b'Content-Length: 100\r\n\r\n{"data": [{"url": "/1"')
+
+    async with serving(script) as server:
+        provider = open_provider(config(server.url))
+        answer = await provider.send(call())
+        with pytest.raises(UpstreamFailure) as caught:
+            await read_all(answer)
+        assert caught.value.outcome is Outcome.UNKNOWN
+        await answer.aclose()
+        await provider.aclose()
