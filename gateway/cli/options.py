@@ -11,6 +11,7 @@ from typing import IO, Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from gateway.cli.variables import LINKED_PORT
 from gateway.ledger.names import Names
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -150,11 +151,23 @@ policy_option = click.option(
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Directory of policy YAML files.",
 )
+
+
+class _Port(click.Option):
+    """A port. What a cluster sets in its variable, for a service that is named image-gateway, is none."""
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        """Return what the variable says."""
+        found = super().resolve_envvar_value(ctx)
+        return None if found is not None and LINKED_PORT.match(found) else found
+
+
 store_options = store_options_at(default_data, "the user's data directory")
 listen_options = together(
     click.option("--host", default="127.0.0.1", show_default=True, envvar="IMAGE_GATEWAY_HOST", help="Data plane."),
     click.option(
         "--port",
+        cls=_Port,
         default=8080,
         show_default=True,
         envvar="IMAGE_GATEWAY_PORT",

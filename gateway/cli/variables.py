@@ -23,7 +23,7 @@ So that a command which runs where a gateway's variables are set need not load a
 _INTERNAL = f"{PREFIX}INTERNAL_"
 # https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
 _SERVICE_LINK = re.compile(r"SERVICE_(?:HOST|PORT(?:_\w+)?)\Z|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?\Z")
-_LINKED_PORT = re.compile(r"(?:tcp|udp|sctp)://")
+LINKED_PORT = re.compile(r"(?:tcp|udp|sctp)://")
 
 
 def unread(program: click.Group, environ: Mapping[str, str]) -> list[str]:
@@ -56,7 +56,7 @@ def variable_of(option: click.Parameter, context: click.Context) -> str:
 
 def _of_a_service(name: str, value: str) -> bool:
     """Tell whether the cluster set it, for a service that is named image-gateway, or so and more."""
-    return bool(_SERVICE_LINK.search(name) or (name.endswith("_PORT") and _LINKED_PORT.match(value)))
+    return bool(_SERVICE_LINK.search(name) or (name.endswith("_PORT") and LINKED_PORT.match(value)))
 
 
 def _nearest(name: str, known: frozenset[str]) -> str:

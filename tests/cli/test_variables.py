@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
 from gateway.cli.main import main
+from gateway.cli.options import listen_options
 from gateway.cli.variables import PLAIN, PREFIX, read_by, unread
 from tests.cli.command import run
 
@@ -80,3 +83,17 @@ def test_a_command_tells_and_goes_on(tmp_path: Path) -> None:
     assert done.stdout.startswith("_image_gateway_completion")
     assert "STORE_URL (did you mean IMAGE_GATEWAY_STORE?) (warning)" in done.stderr
     assert "hush" not in done.stderr
+
+
+@pytest.mark.parametrize(("said", "port"), [("tcp://10.0.0.1:80", 8080), ("8090", 8090), ("", 8080)])
+def test_a_port_that_a_cluster_sets_is_none(said: str, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable that it has for a service named image-gateway is the one of `--port`."""
+
+    @click.command()
+    @listen_options
+    def listen(**ports: object) -> None:
+        click.echo(str(ports["port"]))
+
+    monkeypatch.setenv("IMAGE_GATEWAY_PORT", said)
+    done = CliRunner().invoke(listen)
+    assert (done.exit_code, done.output.strip()) == (0, str(port))
