@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import signal
 import socket
 import time
@@ -58,6 +59,12 @@ def test_it_serves_on_while_it_leaves(tmp_path: Path, sandbox: Sandbox) -> None:
     assert stack.log.read_text().count("rror") == 0
 
 
+def _catches(process: psutil.Process, number: signal.Signals) -> bool:
+    """Whether a process has a handler for a signal by now (proc(5), SigCgt)."""
+    found = re.search(r"^SigCgt:\s*(\w+)", Path(f"/proc/{process.pid}/status").read_text(), re.MULTILINE)
+    return found is not None and bool(int(found[1], 16) >> (number - 1) & 1)
+
+
 def test_workers_leave_once_however_often_a_signal_reaches_them(tmp_path: Path, sandbox: Sandbox) -> None:
     """A signal to the whole group counts once; whoever asks again, or has policy read meanwhile, ends them cleanly."""
     options = ("--shutdown-delay", "600", "--workers", "2")
@@ -65,6 +72,7 @@ def test_workers_leave_once_however_often_a_signal_reaches_them(tmp_path: Path, 
         supervisor = psutil.Process(stack.process.pid)
         workers = [each for each in supervisor.children() if "valkey" not in each.name()]
         assert len(workers) == 3
+        wait_until(lambda: all(_catches(each, signal.SIGTERM) for each in workers), 30, "workers that have started")
         for each in (supervisor, *workers):
             each.send_signal(signal.SIGTERM)
         wait_until(lambda: readiness(stack) == 503, 30, "unreadiness")
