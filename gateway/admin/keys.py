@@ -27,7 +27,7 @@ class KeyDesk:
     async def create(self, asked: Mapping[str, object]) -> NewKey:
         """Make a key by `{project, name, job_type}`."""
         _check_fields(asked, "project", "name", "job_type")
-        project, name, job_type = (_text(asked, field) for field in ("project", "name", "job_type"))
+        project, name, job_type = (text_field(asked, field) for field in ("project", "name", "job_type"))
         if not project:
             raise InvalidRequest("project is missing: whose money and quotas the key draws on.", param="project")
         projects = self.application.policy.projects
@@ -92,7 +92,7 @@ def told(made: NewKey) -> dict[str, str | None]:
 
 async def _known(change: Callable[[str], Awaitable[Result]], asked: Mapping[str, object]) -> Result:
     try:
-        return await change(_text(asked, "id"))
+        return await change(text_field(asked, "id"))
     except UnknownKey as error:
         raise NotFound("There is no key of that id: ids begin with key_, and are listed.", param="id") from error
 
@@ -102,7 +102,8 @@ def _check_fields(asked: Mapping[str, object], *known: str) -> None:
         raise InvalidRequest(f"Unknown field {unknown[0]!r}; known are {', '.join(known)}.", param=unknown[0])
 
 
-def _text(asked: Mapping[str, object], name: str) -> str:
+def text_field(asked: Mapping[str, object], name: str) -> str:
+    """Return a field of what was asked, empty if it is not there; InvalidRequest if it is no text."""
     value = asked.get(name)
     if value is None:
         return ""

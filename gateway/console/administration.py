@@ -9,10 +9,9 @@ from functools import partial
 
 from gateway.admin.callbacks import callback_actions, callback_views
 from gateway.admin.explain import explain
-from gateway.admin.keys import KeyDesk
+from gateway.admin.keys import KeyDesk, text_field
 from gateway.console.attention import retirements
 from gateway.console.scene import Scene
-from gateway.domain.errors import InvalidRequest
 from gateway.domain.task import TaskStatus
 from gateway.ledger.keys import KeyRecord, NewKey
 from gateway.ledger.names import Names
@@ -123,7 +122,7 @@ class Administration:
 
     async def _retry(self, asked: Mapping[str, object]) -> object:
         retry = callback_actions(self.scene.application.outgoing.callbacks)["callbacks/{id}/retry"]
-        return await retry({"id": _text(asked, "id")})
+        return await retry({"id": text_field(asked, "id")})
 
     async def _reload(self, _: Mapping[str, object]) -> object:
         assert self.reloader is not None
@@ -137,15 +136,6 @@ _SHOWN = ("instance", "host", "pid", "started", "makes_calls", "policy", "policy
 
 def _pairs(page: Sequence[str]) -> Iterator[tuple[str, str]]:
     return zip(page[::2], page[1::2], strict=True)
-
-
-def _text(asked: Mapping[str, object], name: str) -> str:
-    value = asked.get(name)
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise InvalidRequest(f"{name} must be text.", param=name, code="invalid_type")
-    return value
 
 
 def _made(made: NewKey) -> dict[str, object]:
