@@ -208,9 +208,8 @@ def _listen(data: tuple[str, int], admin: tuple[str, int]) -> Sockets:
 def _run_worker(serving: Serving, worker: Inheritance) -> None:
     data_socket = worker.socket if worker.role == DATA else None
     admin_socket = worker.socket if worker.role == ADMIN else None
-    uvloop.run(
-        serve_process(serving, worker.store_url, Sockets(data_socket, admin_socket, worker.lifeline, worker.ports))
-    )
+    sockets = Sockets(data_socket, admin_socket, worker.lifeline, worker.ports)
+    uvloop.run(serve_process(serving, worker.store_url, sockets, ready=worker.serves))
 
 
 def _run(serving: Serving, store: str, sockets: Sockets, workers: int) -> None:
@@ -226,8 +225,7 @@ def _run(serving: Serving, store: str, sockets: Sockets, workers: int) -> None:
             return
         assert sockets.data
         assert sockets.admin
-        tell()
-        raise SystemExit(Supervisor(workers, sockets.data, sockets.admin, url).run())
+        raise SystemExit(Supervisor(workers, sockets.data, sockets.admin, url, ready=tell).run())
 
 
 def _tell(policy: Policy, store: str, sockets: Sockets) -> None:

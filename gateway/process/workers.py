@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +22,7 @@ log = logging.getLogger("gateway.process.workers")
 
 ROLE, STORE = "IMAGE_GATEWAY_INTERNAL_ROLE", "IMAGE_GATEWAY_INTERNAL_STORE"
 SOCKET, LIFELINE = "IMAGE_GATEWAY_INTERNAL_SOCKET", "IMAGE_GATEWAY_INTERNAL_LIFELINE"
-PORTS = "IMAGE_GATEWAY_INTERNAL_PORTS"
+PORTS, READY = "IMAGE_GATEWAY_INTERNAL_PORTS", "IMAGE_GATEWAY_INTERNAL_READY"
 METRICS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 DATA, ADMIN = "data", "admin"
 POLL_SECONDS = 0.2
@@ -44,7 +45,8 @@ class Child:
 class Inheritance:
     """What a worker gets from its supervisor. `lifeline` is a descriptor that reads end-of-file once that is gone.
 
-    `ports` are those on which the workers listen, all together.
+    `ports` are those on which the workers listen, all together. `ready` is a descriptor, of the first worker alone,
+    on which it tells that it serves.
     """
 
     role: str
@@ -52,6 +54,13 @@ class Inheritance:
     store_url: str = field(repr=False)
     lifeline: int
     ports: tuple[int, ...] = ()
+    ready: int | None = None
+
+    def serves(self) -> None:
+        """Tell the supervisor that this worker has begun to serve."""
+        if self.ready is not None:
+            os.write(self.ready, b".")
+            os.close(self.ready)
 
 
 def inherited() -> Inheritance | None:
@@ -61,14 +70,27 @@ def inherited() -> Inheritance | None:
         return None
     sock = socket.socket(fileno=int(os.environ[SOCKET]))
     ports = tuple(map(int, os.environ.get(PORTS, "").split()))
-    return Inheritance(role, sock, os.environ[STORE], int(os.environ[LIFELINE]), ports)
+    ready = int(os.environ[READY]) if READY in os.environ else None
+    return Inheritance(role, sock, os.environ[STORE], int(os.environ[LIFELINE]), ports, ready)
 
 
 class Supervisor:
-    """Starts the workers, starts one again when it dies, and passes on the signal to stop."""
+    """Starts the workers, starts one again when it dies, and passes on the signal to stop.
 
-    def __init__(self, workers: int, data: socket.socket, admin: socket.socket, store_url: str) -> None:
-        self._wanted = [DATA] * workers + [ADMIN]
+    The first starts alone, and `ready` is called once it serves: what keeps it from starting would keep them all.
+    """
+
+    def __init__(
+        self,
+        workers: int,
+        data: socket.socket,
+        admin: socket.socket,
+        store_url: str,
+        *,
+        ready: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._others = [DATA] * (workers - 1) + [ADMIN]
+        self._ready = ready
         self._sockets = {DATA: data, ADMIN: admin}
         self._store_url = store_url
         self._lifeline, self._kept = os.pipe()
@@ -76,26 +98,49 @@ class Supervisor:
         self._stopping = False
 
     def run(self) -> int:
-        """Supervise until SIGTERM or SIGINT; returns the exit status: 1 if a worker had to be killed."""
+        """Supervise until SIGTERM or SIGINT; returns the exit status: 1 if none could start or one had to be killed."""
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, self._stop)
         signal.signal(signal.SIGHUP, self._pass_on)
         with tempfile.TemporaryDirectory(prefix="igw-metrics-") as metrics:
             environ = {**os.environ, METRICS_DIR: metrics}
-            self._children = [self._start(role, environ) for role in self._wanted]
+            if self._serves_first(environ):
+                self._children += [self._start(role, environ) for role in self._others]
+                self._ready()
+            elif not self._stopping:
+                return 1
             while not self._stopping:
                 self._restart_dead(environ, Path(metrics))
                 time.sleep(POLL_SECONDS)
             return self._wait()
 
-    def _start(self, role: str, environ: Mapping[str, str]) -> Child:
+    def _serves_first(self, environ: Mapping[str, str]) -> bool:
+        """Start one worker and wait until it serves; False if it ended before, or all of us shall."""
+        told, telling = os.pipe()
+        try:
+            self._children = [self._start(DATA, environ, telling)]
+        finally:
+            os.close(telling)  # so that the pipe ends with the worker
+        try:
+            while not self._stopping:
+                if select.select([told], [], [], POLL_SECONDS)[0]:
+                    return bool(os.read(told, 1))
+        finally:
+            os.close(told)
+        return False
+
+    def _start(self, role: str, environ: Mapping[str, str], ready: int | None = None) -> Child:
         descriptor = self._sockets[role].fileno()
         own = {**environ, ROLE: role, STORE: self._store_url, SOCKET: str(descriptor), LIFELINE: str(self._lifeline)}
         own[PORTS] = " ".join(str(each.getsockname()[1]) for each in self._sockets.values())
+        passed = [descriptor, self._lifeline]
+        if ready is not None:
+            own[READY] = str(ready)
+            passed.append(ready)
         command = [sys.executable, "-m", "gateway", *sys.argv[1:]]
         before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as does the child, until it has read policy
         try:
-            process = subprocess.Popen(command, env=own, pass_fds=(descriptor, self._lifeline))  # noqa: S603 - our own command line
+            process = subprocess.Popen(command, env=own, pass_fds=passed)  # noqa: S603 - our own command line
         finally:
             signal.signal(signal.SIGHUP, signal.SIG_DFL if before is None else before)
         return Child(role, process, time.monotonic())

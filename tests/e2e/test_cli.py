@@ -267,7 +267,14 @@ def test_a_port_in_use_beside_the_demo_and_the_sandbox(terminal: Terminal, taken
     assert "--sandbox-port" in line
 
 
-@pytest.mark.parametrize("command", [("keys", "list"), ("spend",), serve(POLICIES / "default")], ids=lambda c: c[0])
+SERVE = serve(POLICIES / "default")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("keys", "list"), ("spend",), SERVE, (*SERVE, "--workers", "3")],
+    ids=["keys", "spend", "serve", "workers"],
+)
 def test_a_store_that_is_not_there(terminal: Terminal, command: tuple[str, ...]) -> None:
     """Nobody listens: one line with the address and the remedy, the password left out."""
     url = f"redis://:hunter2@127.0.0.1:{free_port()}/0"

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import signal
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,8 +31,17 @@ BODY = {"prompt": "a lighthouse", "size": "1024x1024", "quality": "low"}
 def pair(tmp_path: Path, sandbox: Sandbox) -> Iterator[Stack]:
     """A gateway with two workers and short leases."""
     with running_gateway(tmp_path, tight("500", timeout="60s"), sandbox, "--workers", "2", "--lease", "2") as stack:
-        wait_until(lambda: len(workers(stack)) == 2, 30, "two workers that listen")
+        wait_until(lambda: _all_accept(stack), 30, "two workers that take connections")
         yield stack
+
+
+def _all_accept(stack: Stack) -> bool:
+    """Whether two workers each take some of a few connections, which end then."""
+    with contextlib.ExitStack() as clients:
+        for _ in range(8):
+            clients.enter_context(socket.create_connection(("127.0.0.1", stack.port)))
+        time.sleep(0.1)
+        return [connections(process, stack.port) > 0 for process in workers(stack)] == [True, True]
 
 
 def workers(stack: Stack) -> list[psutil.Process]:
@@ -156,3 +171,35 @@ def test_signals_of_log_rotation_end_nothing(pair: Stack) -> None:
         pair.process.send_signal(number)
     assert pair.post(PATH, BODY).status == 200
     assert pair.process.poll() is None
+
+
+def test_a_signal_while_the_first_worker_starts(tmp_path: Path) -> None:
+    """SIGTERM before anything serves: all end, it is no failure, and nobody was told of a gateway that serves."""
+    (tmp_path / "policy.yaml").write_text(tight("500"))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(30)
+        store = f"redis://127.0.0.1:{silent.getsockname()[1]}"
+        options = (
+            "--store",
+            store,
+            "--data",
+            str(tmp_path / "data"),
+            "--port",
+            "0",
+            "--admin-port",
+            "0",
+            "--workers",
+            "2",
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gateway", "serve", "--policy", str(tmp_path), *options],
+            env={**os.environ, "SANDBOX_URL": "http://127.0.0.1:1", "SANDBOX_KEY": "sk-test"},
+            stdout=subprocess.PIPE,
+        )
+        with silent.accept()[0]:
+            family = psutil.Process(process.pid).children(recursive=True)
+            process.terminate()
+            told, _ = process.communicate(timeout=60)
+    assert len(family) == 1
+    assert not family[0].is_running()
+    assert (process.returncode, told) == (0, b"")
