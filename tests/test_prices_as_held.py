@@ -80,7 +80,7 @@ def taken_over(noted: dict[int, Any]) -> Quote:
     quotes, _ = price(asked, kind, project, None, TODAY)
     exchange = Exchange(Inbound("req_x", Operation.GENERATE, None, {}, None, _never_read, 0.0))
     admitted = Admitted(exchange, None, project, asked, kind, policy(way), Ranked(quotes, ()), body)  # type: ignore[arg-type]  # nobody asks who calls
-    record = TaskRecord(order(new_request()), TaskStatus.PROCESSING, 0.0, attempt=2, submitted=noted)
+    record = TaskRecord(order(new_request()), TaskStatus.PROCESSING, attempt=2, submitted=noted)
     worst = {"official": str(HELD.official), "route": str(HELD.route), "internal": str(HELD.internal)}
     facts = {"route": "main", "price_from": OLD.valid_from.isoformat(), "worst": worst}
     found = past(record, {"attempts": [{"attempt": 2, "state": "sent", "facts": facts}]})

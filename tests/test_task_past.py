@@ -30,7 +30,7 @@ CHARGE = 7_000
 
 def record(attempt: int) -> TaskRecord:
     """A task of which this attempt was sent last, and nothing was taken on."""
-    return TaskRecord(ORDER, TaskStatus.PROCESSING, 0.0, attempt=attempt)
+    return TaskRecord(ORDER, TaskStatus.PROCESSING, attempt=attempt)
 
 
 def attempt(number: int, state: str) -> dict[str, Any]:

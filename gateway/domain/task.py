@@ -66,7 +66,7 @@ class TaskOrder:
 
 @dataclass(frozen=True, slots=True)
 class TaskRecord:
-    """What is known of a task. Times are Unix seconds; `progress` is 0 to 100.
+    """What is known of a task. `progress` is 0 to 100.
 
     `result` is OpenAI's answer with links in place of images, `error` OpenAI's error object. `attempt` is the one that
     was sent last, if any, on `route`; `submitted` is what a provider took on for it, by call, as JSON objects.
@@ -74,7 +74,6 @@ class TaskRecord:
 
     order: TaskOrder
     status: TaskStatus
-    updated: float
     progress: int = 0
     result: Mapping[str, object] | None = None
     error: Mapping[str, object] | None = None

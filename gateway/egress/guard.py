@@ -15,7 +15,10 @@ UNREACHED = "its host cannot be called"
 
 
 class Guard:
-    """Implements `ports.UrlGuard`. `egress` returns what policy opens now; `public_url` is the gateway's own."""
+    """Judges a URL before it is called, and each address when it is.
+
+    `egress` returns what policy opens now; `public_url` is the gateway's own.
+    """
 
     def __init__(self, egress: Callable[[], Egress], *, public_url: str | None = None) -> None:
         self._egress = egress

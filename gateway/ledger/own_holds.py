@@ -6,7 +6,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, field, replace
+from dataclasses import asdict, field
 from typing import Any
 
 from gateway.domain.idempotency import Binding
@@ -105,12 +105,6 @@ class OwnHolds:
     def find(self, request_id: str, attempt: int) -> HoldRecord | None:
         """Return a hold that has not ended here."""
         return self._live.get(f"{request_id}:{attempt}")
-
-    def sent(self, request_id: str, attempt: int) -> None:
-        """A queued hold's request is about to leave."""
-        record = self.find(request_id, attempt)
-        if record is not None:
-            self._live[record.member] = replace(record, state="sent")
 
     def remove(self, request_id: str, attempt: int) -> HoldRecord | None:
         """It has ended; return it."""

@@ -190,14 +190,6 @@ class RedisLedger:
         """Let a retry with a claim of this name take the request over; see `ports.Ledger`."""
         await self._calls.write("hold", script.ORPHAN, [self._names.binding(name)], [request_id, BINDING_SECONDS])
 
-    async def mark_sent(self, request_id: str, attempt: int) -> SettleResult:
-        """Turn a queued hold into a sent one, just before the request leaves; GONE if it lapsed or ended."""
-        keys, args = [self._names.request(request_id), self._names.due], [request_id, str(attempt), self._lease]
-        result = SettleResult((await self._finish("hold", script.MARK_SENT, keys, args)).lower())
-        if result is not SettleResult.GONE:
-            self._holds.sent(request_id, attempt)
-        return result
-
     def settle(
         self, settlement: Settlement, *, token: str | None = None, meanwhile: Meanwhile = None
     ) -> Coroutine[Any, Any, SettleResult]:

@@ -95,7 +95,6 @@ def read_record(known: Mapping[str, str]) -> TaskRecord:
     return TaskRecord(
         order=TaskOrder(**{name: _shared(name, value) for name, value in order.items() if name in _ORDER}),
         status=TaskStatus(known["status"]),
-        updated=int(known["updated"]) / 1000,
         progress=int(known["progress"]),
         result=json.loads(known["result"]) if "result" in known else None,
         error=json.loads(known["error"]) if "error" in known else None,

@@ -74,10 +74,3 @@ class Fetcher(Protocol):
         self, url: str, body: bytes, headers: Mapping[str, str], *, seconds: float, trusted: Collection[str] = ()
     ) -> Posted:
         """Post to a URL, follow nothing, and return what was answered; raises Unfetchable if nothing was."""
-
-
-class UrlGuard(Protocol):
-    """Says of a URL, without looking its host up, that it will not be called; the connection is judged again."""
-
-    def refusal(self, url: str) -> str | None:
-        """Return why a URL will not be called, a clause for whoever gave it; None if nothing is known against it."""

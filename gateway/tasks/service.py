@@ -111,7 +111,7 @@ class Desk:
             await admitted.body.aclose()
         reach("task_added")
         self.added()
-        record = TaskRecord(order, TaskStatus.PENDING, order.created)
+        record = TaskRecord(order, TaskStatus.PENDING)
         route = admitted.exchange.quote.route.name if admitted.exchange.quote else ""
         estimated = self.conditions.latency(route, admitted.job) if self.conditions is not None else None
         own = own_headers(admitted, self.today, held)

@@ -60,11 +60,10 @@ def invalid_json(problem: str, remedy: str, *, param: str | None = None) -> Inva
 
 
 class LongString(NamedTuple):
-    """Where a string lies in the body, quotes included, and where its marker stands in the text (all byte offsets)."""
+    """Where a string lies in the body, quotes included, and where its marker ends in the text (all byte offsets)."""
 
     start: int
     end: int
-    marker_start: int
     marker_end: int
 
 
@@ -211,8 +210,7 @@ class Scanner:
             self._keep(string + b'"')
             return
         marker = f'"{self.marker_prefix}{len(self.long_strings)}"'.encode()
-        at = len(self.text)
-        self.long_strings.append(LongString(start or 0, end, at, at + len(marker)))
+        self.long_strings.append(LongString(start or 0, end, len(self.text) + len(marker)))
         self._keep(marker)
 
     def _keep(self, piece: bytes | bytearray) -> None:

@@ -163,19 +163,15 @@ async def test_what_somebody_must_look_into_is_logged_with_its_request(
     assert [(line["level"], line["request_id"]) for line in lines] == [("warning", "r"), ("error", "nobody")]
 
 
-async def test_a_queued_hold_lapses_to_nothing_unless_it_was_sent(ledger: RedisLedger, store: Store) -> None:
-    """Money that cannot have been spent comes back by itself; once sent, it does not."""
+async def test_a_queued_hold_lapses_to_nothing(ledger: RedisLedger, store: Store) -> None:
+    """Money that cannot have been spent comes back by itself; what was sent does not."""
     rule = budget(100)
-    for request in ("a", "b"):
-        await ledger.choose_and_hold(request, [candidate((rule, 50))], about=ABOUT, queued=True)
-    assert await ledger.mark_sent("b", 1) is DONE
-    assert await ledger.mark_sent("b", 1) is SAME
+    for request, queued in (("a", True), ("b", False)):
+        await ledger.choose_and_hold(request, [candidate((rule, 50))], about=ABOUT, queued=queued)
     await store.execute("ZADD", ledger._names.due, "XX", 1, "a:1", 1, "b:1")
     await ledger._leases.sweep()
     [balance] = await ledger.balances([rule])
     assert (balance.used, balance.held) == (50, 0)
-    assert await ledger.mark_sent("a", 1) is GONE
-    assert await ledger.mark_sent("z", 1) is GONE
 
 
 async def test_a_record_tells_the_whole_story_and_is_forgotten_later(ledger: RedisLedger, store: Store) -> None:
