@@ -7,9 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 from gateway.domain.money import times
-from gateway.domain.route import Views
-
-NOTHING = Views(0, 0, 0)
+from gateway.domain.route import NOTHING, Views
 
 
 def held_of(facts: Mapping[str, Any]) -> Views:

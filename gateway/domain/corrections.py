@@ -13,10 +13,10 @@ from fractions import Fraction
 from typing import Any
 
 from gateway.domain import money
-from gateway.domain.adjusting import NOTHING, held_of, scaled
+from gateway.domain.adjusting import held_of, scaled
 from gateway.domain.budget import View, view_of
 from gateway.domain.reconciling import Booked, Finding, Kind
-from gateway.domain.route import Views
+from gateway.domain.route import NOTHING, Views
 from gateway.domain.settlement import Adjustment, Posting
 from gateway.domain.spend import NO_REQUEST, OF_TRIALS
 
@@ -56,7 +56,7 @@ def posting(finding: Finding, source: Source) -> Posting:
     after = scaled(before, target, held) if target >= 0 else Views(target, target, target)
     return Posting(
         id=_digest("post", source.provider, *_named(finding), booked.changes if booked else 0, target),
-        cost=Views(after.official - before.official, after.route - before.route, after.internal - before.internal),
+        cost=after - before,
         reason=_reason(finding, source),
         about=_about(finding, source),
         lines=_line_differences(booked, target) if booked else {},

@@ -9,7 +9,7 @@ from datetime import date
 
 from gateway.domain.invoice import Match, Row
 from gateway.domain.reconciling import Booked, Finding, Kind, Terms, classed, nano
-from gateway.domain.route import Views
+from gateway.domain.route import NOTHING
 from gateway.domain.spend import NO_REQUEST
 
 Rows = list[Row]
@@ -77,9 +77,8 @@ def by_day(booked: Sequence[Booked], rows: Sequence[Row], terms: Terms, *, by_mo
 
 def _added(total: Booked | None, each: Booked, model: str) -> Booked:
     if total is None:
-        total = Booked(NO_REQUEST, 0, each.time, Views(0, 0, 0), model=model, changes=0)
-    sums, more = total.cost, each.cost
-    total.cost = Views(sums.official + more.official, sums.route + more.route, sums.internal + more.internal)
+        total = Booked(NO_REQUEST, 0, each.time, NOTHING, model=model, changes=0)
+    total.cost += each.cost
     total.images += each.images
     total.unconfirmed += each.unconfirmed
     total.changes += each.changes

@@ -13,10 +13,9 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import Any
 
-from gateway.domain.adjusting import NOTHING
 from gateway.domain.invoice import Row
 from gateway.domain.period import day_start
-from gateway.domain.route import Views
+from gateway.domain.route import NOTHING, Views
 from gateway.domain.spend import NO_REQUEST
 
 

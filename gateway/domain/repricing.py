@@ -8,18 +8,17 @@ from datetime import date
 from fractions import Fraction
 from typing import Any, Protocol
 
-from gateway.domain import money, pricing
+from gateway.domain import pricing
 from gateway.domain.batch import batch_prices
 from gateway.domain.job import AUTO, OF_MODELS, Job, Operation, Size
 from gateway.domain.policy import Policy
 from gateway.domain.price import Price
 from gateway.domain.pricing import NoPrice
 from gateway.domain.responses import TextTerms, TextUsage
-from gateway.domain.route import Model, Views
+from gateway.domain.route import NOTHING, Model, Views
 from gateway.domain.settlement import CostSource, Reading, Usage
 from gateway.domain.spend import ADJUST, AttemptKey, Spent, attempt_of, is_booking, presumes
 
-NOTHING = Views(0, 0, 0)
 _TOKENS = frozenset(field.name for field in fields(Usage))
 VOID = "void"
 """The source of a correction that found that nothing was billed."""
@@ -112,14 +111,14 @@ class Repricer:
             self.kept_corrections += 1  # what it corrects was booked before the period, or cannot be priced
             return entry.cost
         day = state.day if state else entry.time.date()
-        booked = _sum(state.booked, entry.cost) if state else entry.cost
+        booked = state.booked + entry.cost if state else entry.cost
         repriced = self._truth(entry, state, booked, day)
         if repriced is None:
             self._attempts.pop(key, None)
             self._keep(entry)
             return entry.cost
         self._attempts[key] = _State(day, booked, repriced)
-        return _difference(repriced, state.repriced) if state else repriced
+        return repriced - state.repriced if state else repriced
 
     def price(self, entry: Priced) -> Views | None:
         """Return what a booking comes to by itself, nano-USD; None if it cannot be said."""
@@ -130,7 +129,7 @@ class Repricer:
         if state is not None and entry.kind == ADJUST:
             if state.booked.route == 0:
                 return None if booked.route else state.repriced
-            return _times(state.repriced, Fraction(booked.route, state.booked.route))
+            return state.repriced.times(Fraction(booked.route, state.booked.route))
         if entry.source == VOID:
             return NOTHING
         return self._by_policy(entry, booked, day)
@@ -278,16 +277,3 @@ def _asked(entry: Priced) -> Job:
         stream=bool(about.get("stream")),
         partial_images=int(about.get("partial_images") or 0),
     )
-
-
-def _times(views: Views, ratio: Fraction) -> Views:
-    official, route, internal = (money.times(view, ratio) for view in (views.official, views.route, views.internal))
-    return Views(official, route, internal)
-
-
-def _sum(one: Views, other: Views) -> Views:
-    return Views(one.official + other.official, one.route + other.route, one.internal + other.internal)
-
-
-def _difference(one: Views, other: Views) -> Views:
-    return Views(one.official - other.official, one.route - other.route, one.internal - other.internal)

@@ -13,6 +13,7 @@ from typing import NoReturn, Self
 from gateway.domain.batch import BatchLine, BatchTerms
 from gateway.domain.budget import Candidate, Pressure
 from gateway.domain.job import Job, Operation, Size
+from gateway.domain.money import times
 from gateway.domain.price import Price
 from gateway.domain.profile import Profile
 from gateway.domain.record import record
@@ -223,6 +224,19 @@ class Views:
     official: int
     route: int
     internal: int
+
+    def __add__(self, other: Views) -> Views:
+        return Views(self.official + other.official, self.route + other.route, self.internal + other.internal)
+
+    def __sub__(self, other: Views) -> Views:
+        return Views(self.official - other.official, self.route - other.route, self.internal - other.internal)
+
+    def times(self, ratio: Fraction) -> Views:
+        """Return each view times a ratio, rounded up to whole nano-USD."""
+        return Views(times(self.official, ratio), times(self.route, ratio), times(self.internal, ratio))
+
+
+NOTHING = Views(0, 0, 0)
 
 
 @record(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from gateway.base64_stream import encoded, encoded_length
 from gateway.domain.errors import GatewayError
 from gateway.domain.links import mark_of
-from gateway.domain.route import Quote, Views
+from gateway.domain.route import NOTHING, Quote
 from gateway.images.linking import Found, Kept, Linker, ProjectLinks
 from gateway.observe.event import CacheAsked, Observer
 from gateway.ports import Body, InputImage, Outbound, Truncated
@@ -32,7 +32,6 @@ log = logging.getLogger(__name__)
 
 CACHE = "X-Gateway-Cache"
 """The header that says that an answer is made of an earlier one's images."""
-_NOTHING: Final = Views(0, 0, 0)
 _LONGEST_ENTRY = 1024 * 1024
 _SHORTEST_LINK = 600.0
 """Seconds for which a link is good at least that an answer is made of."""
@@ -113,7 +112,7 @@ class AnswerCache:
         least = self._clock() + (_SHORTEST_LINK if isinstance(exchange.links, ProjectLinks) else 0.0)
         if len(images) < len(found) or any(image.until < least for image in images):
             return None
-        exchange.cached, exchange.cost, exchange.quote = True, _NOTHING, quote
+        exchange.cached, exchange.cost, exchange.quote = True, NOTHING, quote
         pieces = self._pieces(exchange, entry, images)
         length = sum(len(piece) if isinstance(piece, bytes) else encoded_length(piece.blob.length) for piece in pieces)
         own = [("content-type", "application/json"), ("content-length", str(length)), (CACHE, "hit")]
@@ -238,7 +237,7 @@ def _about(item: Any) -> dict[str, Any]:
 
 def _record(admitted: Admitted, quote: Quote, entry: _Entry, now: float) -> dict[str, object]:
     """What `GET /v1/requests/{id}` tells of a request that was answered so."""
-    nothing, about = in_usd(_NOTHING), dict(admitted.about())  # which requests that are alike share
+    nothing, about = in_usd(NOTHING), dict(admitted.about())  # which requests that are alike share
     return {
         "id": admitted.request_id,
         "object": "gateway.request",

@@ -25,7 +25,6 @@ PATIENCE = 20.0
 """The longest that a client waits for its images to be kept, all of them together, seconds."""
 NEVER, NOT_AN_IMAGE = "never", "not_an_image"
 """Reasons for which an image is not kept, besides those of the storage."""
-MOST_LISTED = 100
 
 _HOST = re.compile(r"[A-Za-z0-9._~:\[\]-]{1,255}", re.ASCII)
 

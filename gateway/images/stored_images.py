@@ -7,17 +7,16 @@ from dataclasses import dataclass
 
 from gateway.domain.errors import InvalidRequest
 from gateway.domain.links import belongs_to
+from gateway.domain.page import page_limit
 from gateway.domain.policy import Policy, Project, Store
 from gateway.images.archive import Archives
 from gateway.images.linking import Kept, Linker, away, not_found
 from gateway.ports.storage import StorageUnavailable
 
-MOST_LISTED = 100
-
 
 async def listing(linker: Linker, project: str, base: str, query: Mapping[str, str]) -> dict[str, object]:
     """Return a page of a project's images, in the order of their ids; InvalidRequest, or Unavailable."""
-    limit, after = _limit(query.get("limit")), query.get("after", "")
+    limit, after = page_limit(query.get("limit")), query.get("after", "")
     if after and not belongs_to(after, project):
         raise InvalidRequest("after must be the id of an image of this project.", param="after")
     try:
@@ -76,11 +75,3 @@ class StoredImages:
 def _told(linker: Linker, base: str, kept: Kept) -> dict[str, object]:
     url, until = linker.link(base, kept), int(kept.until)
     return {"id": kept.name, "object": "asset", "bytes": kept.length, "expires_at": until, "url": url}
-
-
-def _limit(text: str | None) -> int:
-    if text is None:
-        return 20
-    if not (text.isascii() and text.isdigit() and len(text) <= len(str(MOST_LISTED)) and 0 < int(text) <= MOST_LISTED):
-        raise InvalidRequest(f"limit must be a whole number from 1 to {MOST_LISTED}.", param="limit")
-    return int(text)

@@ -59,7 +59,8 @@ _ACCOUNT_SPENT = frozenset(
     }
 )
 _CLIENT_ERRORS = range(400, 500)
-_CALLERS_FAULT = frozenset({400, 409, 413, 415, 422, 451})
+CALLERS_FAULT = frozenset({400, 409, 413, 415, 422, 451})
+"""Statuses by which a provider refuses what the caller asked for."""
 _TIMED_OUT = frozenset({408, 499, 504, 522, 524})
 _LOST_BY_A_PROXY = frozenset({520, 521, 523})
 _DECLINED = frozenset({500, 503, 529})
@@ -178,7 +179,7 @@ def _fault(status: int, code: str | None) -> str:
         return "account_quota"
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return "status_429"
-    return "status_4xx" if status in _CALLERS_FAULT else "account"
+    return "status_4xx" if status in CALLERS_FAULT else "account"
 
 
 def error_object(body: bytes) -> Mapping[str, object] | None:

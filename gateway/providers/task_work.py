@@ -12,7 +12,7 @@ from typing import Final
 from gateway.domain.json_path import first, found
 from gateway.domain.task_profile import Fault, TaskProfile, TaskState, Told
 from gateway.ports.provider import Call, Submitted, UpstreamFailure
-from gateway.providers.outcome import retry_after
+from gateway.providers.outcome import CALLERS_FAULT, retry_after
 from gateway.providers.poller import Lane
 from gateway.providers.task_cost import reading_of
 from gateway.providers.task_images import links_of
@@ -29,7 +29,6 @@ _MOST_WORDS = 100
 _LONGEST_WORD = 64
 _UNKNOWN_HERE = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
 _BY_STATE = {TaskState.MODERATED: Fault.MODERATED, TaskState.CANCELLED: Fault.CANCELLED}
-_CALLERS_FAULT = frozenset({400, 409, 413, 415, 422, 451})
 
 
 class Words:
@@ -168,7 +167,7 @@ class Work:
     def _judge_refusal(self, reply: Reply) -> None:
         """Raise if the answer in place of a result says that the work has failed; else it may come yet."""
         code, message = error_code(self._profile, reply.document), error_message(self._profile, reply.document, None)
-        if fault_of(self._profile, message, code) is not None or reply.status in _CALLERS_FAULT:
+        if fault_of(self._profile, message, code) is not None or reply.status in CALLERS_FAULT:
             raise self._failed(reply, TaskState.FAILED, "", otherwise=Fault.INVALID)
 
     def _failed(self, reply: Reply, state: TaskState, word: str, otherwise: Fault | None = None) -> UpstreamFailure:

@@ -24,11 +24,11 @@ from gateway.domain.mark import mark
 from gateway.domain.period import window_id
 from gateway.domain.policy import JobType, Policy
 from gateway.domain.repricing import Repricer
-from gateway.domain.route import Views
+from gateway.domain.route import NOTHING, Views
 from gateway.domain.spend import NO_REQUEST, PRESUME, AttemptKey, attempt_of, is_booking
 from gateway.domain.trial import Arm
 from gateway.ledger.entries import Entry
-from gateway.reporting.restating import NOTHING, Fate, Past, Verdict, denied, followed, served
+from gateway.reporting.restating import Fate, Past, Verdict, denied, followed, served
 from gateway.request.batching import batch_quote
 from gateway.routing.decision import GOES_LAST, Asked, job_type_of, project_of
 from gateway.routing.rehearsal import Decided, Undecided, settle_on

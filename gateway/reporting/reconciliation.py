@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 
-from gateway.domain.adjusting import NOTHING
 from gateway.domain.corrections import Source, adjustment, belated, needs_booking, posting, told_of
 from gateway.domain.period import as_utc
 from gateway.domain.reconciling import Booked, Finding, Terms
-from gateway.domain.route import Views
+from gateway.domain.route import NOTHING
 from gateway.domain.settlement import SettleResult
 from gateway.domain.spend import NO_REQUEST, PRESUME, attempt_of, presumes
 from gateway.ledger.entries import Entry
@@ -115,8 +114,7 @@ class _Books:
 
 
 def _change(booked: Booked, entry: Entry) -> None:
-    before, more = booked.cost, entry.cost
-    booked.cost = Views(before.official + more.official, before.route + more.route, before.internal + more.internal)
+    booked.cost += entry.cost
     booked.images += entry.images
     booked.unconfirmed = booked.cost.route if booked.unconfirmed and presumes(entry) else 0
     booked.changes += 1

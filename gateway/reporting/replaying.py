@@ -11,7 +11,7 @@ from pathlib import Path
 from gateway.domain import money
 from gateway.domain.period import day_start
 from gateway.domain.policy import Policy
-from gateway.domain.route import Views
+from gateway.domain.route import NOTHING, Views
 from gateway.domain.spend import is_booking, is_shadow
 from gateway.ledger.entries import Entry
 from gateway.ledger.store import Store
@@ -44,13 +44,13 @@ class Line:
     repriced: int = 0
     estimated: int = 0
     left: int = 0
-    recorded: Views = field(default_factory=lambda: Views(0, 0, 0))
-    replayed: Views = field(default_factory=lambda: Views(0, 0, 0))
+    recorded: Views = NOTHING
+    replayed: Views = NOTHING
 
     def add(self, entry: Entry, verdict: Verdict) -> None:
         """Add an entry and what it comes to."""
-        self.recorded = _sum(self.recorded, entry.cost)
-        self.replayed = _sum(self.replayed, verdict.cost)
+        self.recorded += entry.cost
+        self.replayed += verdict.cost
         if not is_booking(entry):
             return
         self.requests += 1
@@ -200,7 +200,3 @@ def _reading_from(policy: Policy, period: Period) -> datetime | None:
 def _counted(counts: Mapping[tuple[str, ...], int], names: Sequence[str]) -> list[dict[str, object]]:
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return [{**dict(zip(names, key, strict=True)), "requests": count} for key, count in ordered]
-
-
-def _sum(one: Views, other: Views) -> Views:
-    return Views(one.official + other.official, one.route + other.route, one.internal + other.internal)

@@ -12,13 +12,11 @@ from gateway.domain import money, pricing
 from gateway.domain.job import AUTO, Job, Size
 from gateway.domain.naming import translated
 from gateway.domain.price import Price
-from gateway.domain.route import Model, Quote, Views
+from gateway.domain.route import NOTHING, Model, Quote, Views
 from gateway.domain.settlement import CostSource, PartReading, Reading, Usage
 from gateway.domain.spend import ADJUST, PRESUME, presumes
 from gateway.ledger.entries import Entry
 from gateway.steps.settle import settle
-
-NOTHING = Views(0, 0, 0)
 
 
 class Fate(StrEnum):
@@ -165,7 +163,7 @@ def _probable(quote: Quote, made: Job, multiplier: Fraction) -> Views:
 
 def followed(entry: Entry, past: Past, multiplier: Fraction) -> tuple[Verdict, Past]:
     """Return what a correction comes to: by its usage if it has any, else in proportion to what it changed."""
-    recorded = _sum(past.recorded, entry.cost)
+    recorded = past.recorded + entry.cost
     verdict = past.verdict
     if verdict.fate is Fate.KEPT:
         return replace(verdict, cost=entry.cost), replace(past, booked=recorded, recorded=recorded)
@@ -175,18 +173,5 @@ def followed(entry: Entry, past: Past, multiplier: Fraction) -> tuple[Verdict, P
     if entry.kind != ADJUST and not presumes(entry) and recorded.route and quote is not None:
         booked, _ = _cost(replace(entry, images=max(entry.images, 0)), quote, multiplier, past.maker)
     elif past.recorded.route:
-        booked = _times(past.booked, Fraction(recorded.route, past.recorded.route))
-    return replace(verdict, cost=_difference(booked, past.booked)), replace(past, booked=booked, recorded=recorded)
-
-
-def _times(views: Views, ratio: Fraction) -> Views:
-    official, route, internal = (money.times(view, ratio) for view in (views.official, views.route, views.internal))
-    return Views(official, route, internal)
-
-
-def _sum(one: Views, other: Views) -> Views:
-    return Views(one.official + other.official, one.route + other.route, one.internal + other.internal)
-
-
-def _difference(one: Views, other: Views) -> Views:
-    return Views(one.official - other.official, one.route - other.route, one.internal - other.internal)
+        booked = past.booked.times(Fraction(recorded.route, past.recorded.route))
+    return replace(verdict, cost=booked - past.booked), replace(past, booked=booked, recorded=recorded)

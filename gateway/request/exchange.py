@@ -104,12 +104,7 @@ class Exchange:
 
     def booked(self, settlement: Settlement) -> None:
         """Add what one of its attempts has cost; it is no better known than the worst known of them."""
-        one, other = settlement.cost, self.cost
-        self.cost = (
-            one
-            if other is None
-            else Views(one.official + other.official, one.route + other.route, one.internal + other.internal)
-        )
+        self.cost = settlement.cost if self.cost is None else self.cost + settlement.cost
         if self.source is not CostSource.PRESUMED:
             self.source = settlement.source
         self.images += settlement.images

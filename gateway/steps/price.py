@@ -17,7 +17,7 @@ from gateway.domain.offer import Offer, Quotes
 from gateway.domain.policy import JobType, Policy, Project
 from gateway.domain.price import Price
 from gateway.domain.pricing import NoPrice, Tariff
-from gateway.domain.route import Model, Quote, Refusal, Route, Views
+from gateway.domain.route import NOTHING, Model, Quote, Refusal, Route
 from gateway.domain.sizing import nearest
 
 Priced = tuple[list[Quote], list[Refusal]]
@@ -144,7 +144,7 @@ def _offer(fitted: Fitted, asking: _Asking) -> Offer:
         route,
         job,
         _changes(job, asking.asked, route, as_events=fitted.as_events),
-        Views(0, 0, 0),
+        NOTHING,
         official,
         own,
         calls=fitted.calls,

@@ -18,6 +18,7 @@ from gateway.domain.budget import Budget, Candidate, Denied, Held, Obstacle, Quo
 from gateway.domain.denial import denial
 from gateway.domain.errors import InvalidRequest, NotFound, Unavailable
 from gateway.domain.idempotency import Bound
+from gateway.domain.page import page_limit
 from gateway.domain.task import TaskOrder, TaskRecord, TaskStatus, request_of, task_of
 from gateway.failpoint import reach
 from gateway.images.linking import Linker
@@ -47,7 +48,6 @@ log = logging.getLogger(__name__)
 PATH = "/v1/tasks/"
 AHEAD = 60.0
 """Seconds for which money is held for a task that is being made; once it is in the queue, for as long as it waits."""
-MOST_LISTED = 100
 BODY_LOST = "task_body_lost"
 """The code of the error for a task of which nobody knows any more what it was to make."""
 _SIGHT = 5.0
@@ -242,7 +242,7 @@ class Desk:
 
     async def listing(self, project: str, query: Mapping[str, str]) -> Document:
         """Return tasks of a project, newest first; `query` may have `limit`, `after` (an id) and `status`."""
-        limit, after, status = _limit(query.get("limit")), query.get("after"), _status(query.get("status"))
+        limit, after, status = page_limit(query.get("limit")), query.get("after"), _status(query.get("status"))
         if query.get("order", "desc") != "desc":
             raise InvalidRequest("Tasks are listed newest first: order takes desc alone.", param="order")
         if after is not None:
@@ -281,14 +281,6 @@ def _answer(told: Document, terms: Later, own: Headers) -> Outbound:
         *([("Preference-Applied", "respond-async")] if terms.preferred else []),
     ]
     return Whole(200 if terms.always else 202, [*headers, *own], body).outbound()
-
-
-def _limit(text: str | None) -> int:
-    if text is None:
-        return 20
-    if not (text.isascii() and text.isdigit() and len(text) <= len(str(MOST_LISTED)) and 0 < int(text) <= MOST_LISTED):
-        raise InvalidRequest(f"limit must be a whole number from 1 to {MOST_LISTED}.", param="limit")
-    return int(text)
 
 
 def _status(text: str | None) -> TaskStatus | None:

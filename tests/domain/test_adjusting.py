@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.domain.adjusting import NOTHING, scaled
-from gateway.domain.route import Views
+from gateway.domain.adjusting import scaled
+from gateway.domain.route import NOTHING, Views
 
 AMOUNT = st.integers(0, 10**15)
 
