@@ -60,13 +60,13 @@ def test_a_full_route_of_one_project_leaves_room_for_all_others(stack: Stack, sa
     assert {reply.status for reply in made} == {202}
     wait_until(lambda: called(sandbox).count("crowd") > 2, 60, "a full route")
 
-    before = called(sandbox).count("crowd")
     same = stack.post(GENERATE, {"prompt": "same", "async": True}, headers=NARROW).json["id"]
+    before = len(called(sandbox))
     wait_until(lambda: "same" in called(sandbox), 60, "the task on the full route")
     assert called(sandbox).index("same") - before <= SLOTS
 
-    before = len(called(sandbox))
     other = stack.post(GENERATE, {"prompt": "other", "async": True}).json["id"]
+    before = len(called(sandbox))
     wait_until(lambda: "other" in called(sandbox), 60, "the task on another route")
     assert called(sandbox).index("other") - before <= SLOTS
 

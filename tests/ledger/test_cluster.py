@@ -87,7 +87,7 @@ async def test_a_server_that_is_no_cluster_is_said(server: str) -> None:
         far.close()
 
     async with await asyncio.start_server(pipe, "127.0.0.1", 0) as front:
-        store = Store(f"redis+cluster://127.0.0.1:{front.sockets[0].getsockname()[1]}")
+        store = Store(f"redis+cluster://127.0.0.1:{front.sockets[0].getsockname()[1]}", silence=10.0)
         with pytest.raises(LedgerUnavailable, match="no node of the cluster tells who serves what"):
             await store.execute("PING")
         await store.aclose()

@@ -143,7 +143,7 @@ async def test_tls_through_sentinels(certificates: Path, tmp_path: Path, realm: 
     watch = f"sentinel monitor {SERVICE} 127.0.0.1 {primary.port} 1"
     sentinel = Server(tmp_path / "sentinel", watch, certificates=certificates, sentinel=True)
     with running(primary, sentinel):
-        store = Store(f"rediss+sentinel://127.0.0.1:{sentinel.port}/{SERVICE}{tls_options(certificates)}")
+        store = Store(f"rediss+sentinel://127.0.0.1:{sentinel.port}/{SERVICE}{tls_options(certificates)}", silence=10.0)
         await life_of_a_request(store, realm)
         await store.aclose()
 
@@ -155,7 +155,7 @@ async def test_tls_in_a_cluster(certificates: Path, tmp_path: Path, realm: str) 
     with running(node):
         node.call("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
         until(lambda: b"cluster_state:ok" in node.call("CLUSTER", "INFO"))
-        store = Store(f"rediss+cluster://127.0.0.1:{node.port}/{tls_options(certificates)}")
+        store = Store(f"rediss+cluster://127.0.0.1:{node.port}/{tls_options(certificates)}", silence=10.0)
         await life_of_a_request(store, realm)
         await store.aclose()
 
