@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, field
 from typing import Any
@@ -88,7 +88,7 @@ class OwnHolds:
         self._live: dict[str, HoldRecord] = {}
         self._lapsed: set[str] = set()
         self._ended: deque[Ending] = deque(maxlen=KEPT_MOST)
-        self.newest: dict[str, int] = {}
+        self.newest: OrderedDict[str, int] = OrderedDict()  # of a plain dict the first is sought among those long gone
         """The highest attempt of each request of which one was taken here lately."""
 
     def add(self, record: HoldRecord) -> None:
@@ -100,7 +100,7 @@ class OwnHolds:
         newest = self.newest
         newest[record.request_id] = max(newest.pop(record.request_id, 0), record.attempt)
         if len(newest) > NEWEST_MOST:
-            del newest[next(iter(newest))]
+            newest.popitem(last=False)
 
     def find(self, request_id: str, attempt: int) -> HoldRecord | None:
         """Return a hold that has not ended here."""
