@@ -135,6 +135,8 @@ class Repricer:
         return self._by_policy(entry, booked, day)
 
     def _by_policy(self, entry: Priced, booked: Views, day: date) -> Views | None:
+        if entry.source == CostSource.INVOICE:
+            return None  # a refusal that was billed after all: no row says at what
         try:
             rates = self._rates(entry, day)
         except NoPrice:

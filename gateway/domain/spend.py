@@ -125,7 +125,8 @@ class Presumptions:
     def change(self, entry: Spent) -> int:
         """Take note of an entry and return what it changes of the presumed sum, nano-USD in the route view."""
         key, route = attempt_of(entry), entry.cost.route
-        if entry.kind == PRESUME:
+        given_back = key not in self.open and route > 0  # by a guess, and now presumed by whoever made the call
+        if entry.kind == PRESUME or (presumes(entry) and given_back):
             self.open[key] = Presumed(entry, route)
             return route
         if is_booking(entry) or key not in self.open:

@@ -48,6 +48,9 @@ PAUSE_SECONDS = 0.02
 LOOK_SECONDS, LONGEST_PAUSE = 1.0, 30.0
 """Between two looks whether the server lives; each that finds it dead doubles the pause, each other one halves it."""
 
+_DEAD, _UNSEEN = "has died and cannot be started again", "cannot be looked after"
+"""What is said when it could not be started, and when nobody can tell whether it lives: out of open files, say."""
+
 # A socket alone, every write on disk before its reply, nothing evicted, no terminal signals, and no histogram of each
 # command's time, which would cost a request 3 % of the store's.
 _OPTIONS = {
@@ -150,14 +153,16 @@ def _kept_alive(home: Path) -> Iterator[None]:
     def watch() -> None:
         pause, said = LOOK_SECONDS, ""
         while not over.wait(pause):
+            dead = False
             try:
                 if _server_alive(home):
                     pause = max(pause / 2, LOOK_SECONDS)
                     continue
+                dead = True
                 _start_again(home)
             except (StoreError, OSError) as error:
                 if str(error) != said:
-                    log.error("the embedded store has died and cannot be started again: %s", error)  # noqa: TRY400 - it says it all
+                    log.error("the embedded store %s: %s", _DEAD if dead else _UNSEEN, error)  # noqa: TRY400 - it says it all
                 said = str(error)
             pause = min(2 * pause, LONGEST_PAUSE)
 

@@ -84,6 +84,8 @@ class Entry:
     reason: str = ""
     adjustment: str = ""
     """The id of an adjustment, by which it was booked once."""
+    was: Views | None = None
+    """Of a correction: what was booked before, nano-USD. None where an earlier version wrote it."""
 
 
 async def read_entries(
@@ -173,6 +175,7 @@ def _entry(entry_id: str, fields: Mapping[str, str]) -> Entry:
         answer=answer,
         reason=str(outcome.get("reason") or answer.get("reason") or ""),
         adjustment=str(outcome.get("id") or ""),
+        was=_views(fields["was"].split(" ")) if "was" in fields else None,
     )
 
 

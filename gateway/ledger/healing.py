@@ -165,7 +165,7 @@ class Healing:
         names, binding = self._names, record.binding
         keys = [names.meta, names.balances, names.request(record.request_id), names.due]
         args = [epoch, record.token, record.request_id, str(record.attempt), record.state, str(record.at), self._lease]
-        args += [record.about, record.candidate, str(record.index)]
+        args += [record.about, record.candidate, str(record.index), str(record.promised_at)]
         if binding is not None and not binding.claim:
             keys.append(names.binding(binding.name))
             args += [binding.fingerprint, BINDING_SECONDS]

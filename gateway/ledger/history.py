@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from gateway.domain.spend import NO_REQUEST
 from gateway.ledger.entries import JunkEntry, decode
 from gateway.ledger.names import Names
+from gateway.ledger.retold import Amounts, Retold
 from gateway.ledger.segments import Export, ExportError, Line
 from gateway.ledger.snapshot import Snapshot
 from gateway.ledger.store import Store
@@ -22,8 +25,7 @@ class History:
 
     `base` is the sum, micro-USD by cell, of the exported entries that the stream does not have. `trimmed` and
     `trimmed_hash` name the last exported line before the stream's first entry, `last` and `last_hash` the last of all.
-    An attempt that was booked, lost by the store and booked again counts once, as it was booked last; the earlier
-    bookings are `repeated`.
+    What the store had lost and was told again counts once, as it was booked last; the earlier entries are `repeated`.
     """
 
     lines: int = 0
@@ -53,7 +55,7 @@ async def read_history(store: Store, names: Names, snapshot: Snapshot, export: E
         return raw_entries(store, names.entries, end=snapshot.last or "0-0", page=page)
 
     history = History()
-    rebooked = await _rebooked(_beside(export.lines(), stream()))
+    retold = await _retold(_beside(export.lines(), stream()))
     stream_began = False
     async for line, raw in _beside(export.lines(), stream()):
         stream_began = stream_began or raw is not None
@@ -65,7 +67,7 @@ async def read_history(store: Store, names: Names, snapshot: Snapshot, export: E
             raise ExportError(f"{line.where}: this is an export of realm {line.realm!r}, not of {names.realm!r}")
         _note(history, line, raw, stream_began=stream_began)
         if raw is None:
-            _fold(history, line, snapshot, rebooked)
+            _fold(history, line, snapshot, retold)
     end = position(history.last or "0-0")
     history.unexported = [each for each in history.unexported if position(each) < end]
     return history
@@ -80,9 +82,8 @@ def _note(history: History, line: Line, raw: Raw | None, *, stream_began: bool) 
         history.changed.append(line.id)
 
 
-def _fold(history: History, line: Line, snapshot: Snapshot, rebooked: Mapping[Attempt, tuple[int, int]]) -> None:
-    booked_again = rebooked.get(_attempt(line.fields))
-    if booked_again is not None and position(line.id) < booked_again:
+def _fold(history: History, line: Line, snapshot: Snapshot, retold: Retold) -> None:
+    if not retold.stands(_attempt(line.fields), line.place):
         history.repeated += 1
         return
     if position(line.id) > position(snapshot.trimmed or "0-0"):
@@ -96,20 +97,28 @@ def _fold(history: History, line: Line, snapshot: Snapshot, rebooked: Mapping[At
         history.base[cell] = history.base.get(cell, 0) + micro
 
 
-async def _rebooked(beside: AsyncIterator[Beside]) -> dict[Attempt, tuple[int, int]]:
-    """Return attempts that were booked more than once, and when they were booked last."""
-    seen: set[int] = set()
-    again: dict[Attempt, tuple[int, int]] = {}
+async def _retold(beside: AsyncIterator[Beside]) -> Retold:
+    """Return what is known of entries that were lost and told again."""
+    retold = Retold()
     async for line, raw in beside:
-        fields = raw[1] if raw else line.fields if line else {}
-        if fields.get("kind") not in ("settle", "presume"):
+        entry_id, fields = raw or ((line.id, line.fields) if line else ("0-0", {}))
+        if fields.get("kind") in ("settle", "presume"):
+            retold.booked(_attempt(fields), position(entry_id))
             continue
-        attempt = _attempt(fields)
-        mark = hash(attempt)  # a number is all that is kept of the many that are booked once
-        if mark in seen:
-            again[attempt] = position(raw[0] if raw else line.id if line else "0-0")
-        seen.add(mark)
-    return again
+        try:
+            if fields["request"] == NO_REQUEST:
+                retold.posted(json.loads(fields["outcome"])["id"], position(entry_id))
+            else:
+                was = _amounts(fields["was"]) if "was" in fields else None
+                retold.corrected(_attempt(fields), position(entry_id), was, _amounts(fields["cost"]))
+        except (KeyError, ValueError, TypeError):
+            continue  # junk, of which whoever decodes it tells
+    return retold
+
+
+def _amounts(text: str) -> Amounts:
+    official, route, internal = map(int, text.split(" "))
+    return official, route, internal
 
 
 def _attempt(fields: Mapping[str, str]) -> Attempt:

@@ -44,6 +44,7 @@ class Journal:
         self._disk = asyncio.Lock()
         self._failing = False
         self._left_alone: set[Path] = set()
+        self._told: set[Path] = set()
 
     @property
     def pending(self) -> int:
@@ -181,8 +182,10 @@ class Journal:
     def _copy_orphan(self, path: Path) -> list[Untold]:
         try:
             file = JournalFile.take(path)
-        except OSError as error:
-            self._leave_alone(path, error)
+        except OSError as error:  # it may pass: out of open files, say
+            if path not in self._told:
+                log.error("journal %s cannot be taken over yet: %s", path, error)  # noqa: TRY400 - it says it all
+            self._told.add(path)
             return []
         if file is None:
             return []

@@ -89,7 +89,7 @@ def to_line(untold: Untold, realm: str) -> bytes:
         said |= {"op": _SETTLE, "settlement": asdict(what)}
     elif what is not None:
         said |= {"op": _VOID, "void": asdict(what)}
-    said["hold"] = asdict(untold.hold) if untold.hold is not None else None
+    said["hold"] = untold.hold.to_dict() if untold.hold is not None else None
     body = wire.to_json(said).encode("ascii")
     return b"%08x %s\n" % (zlib.crc32(body), body)
 
@@ -134,7 +134,9 @@ def _untold(said: Mapping[str, Any]) -> Untold:
 
 def _check_hold(record: HoldRecord) -> None:
     texts = (record.token, record.state, record.about, record.candidate)
-    if not all(isinstance(text, str) for text in texts) or {type(record.at), type(record.index)} != {int}:
+    if not all(isinstance(text, str) for text in texts) or {
+        type(each) for each in (record.at, record.index, record.promised_at)
+    } != {int}:
         raise ValueError("its hold is malformed")
 
 

@@ -49,7 +49,8 @@ class Names:
     def meta(self) -> str:
         """HASH: the ledger's identity, the version of its keys, and how far entries were exported and trimmed.
 
-        Fields: epoch, schema, keys_version, pepper_check, exported, exported_hash, trimmed, trimmed_hash, base_digest.
+        Fields: epoch, schema, keys_version, pepper_check, exported, exported_hash, trimmed, trimmed_hash, base_digest,
+        lost.
         """
         return self._name("meta")
 

@@ -24,7 +24,8 @@ NEWEST_MOST = 10_000
 class HoldRecord:
     """All that is needed to put a hold back. `at` is milliseconds by the store's clock; `about` and `candidate` JSON.
 
-    `index` counts the candidates that were offered from 1.
+    `index` counts the candidates that were offered from 1. `promised_at` is the moment whose calendar windows it counts
+    in, where it began a task whose money was held in others than those of `at`; else 0.
     """
 
     request_id: str
@@ -36,6 +37,7 @@ class HoldRecord:
     candidate: str
     index: int = 1
     binding: Binding | None = None
+    promised_at: int = 0
 
     @property
     def member(self) -> str:
@@ -44,7 +46,12 @@ class HoldRecord:
 
     def to_json(self) -> str:
         """Return it as one line of JSON."""
-        return json.dumps(asdict(self), separators=(",", ":"))
+        return json.dumps(self.to_dict(), separators=(",", ":"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON has it; what few holds have is left out of others, for earlier versions don't know it."""
+        said = asdict(self)
+        return said if self.promised_at else {name: value for name, value in said.items() if name != "promised_at"}
 
     @classmethod
     def from_json(cls, text: str) -> HoldRecord:

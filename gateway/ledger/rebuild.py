@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
 from gateway.ledger import script
 from gateway.ledger.audit import Audit, Kind, WrongCell, audit, base_digest
 from gateway.ledger.calls import token
-from gateway.ledger.entries import Entry, EntryKind, read_exported
+from gateway.ledger.entries import Entry, read_exported
 from gateway.ledger.errors import LedgerRefused, StoreError
 from gateway.ledger.history import History
 from gateway.ledger.names import Names
@@ -78,26 +78,30 @@ def _check(found: Audit, *, export: bool, accept_loss: bool) -> None:
 
 
 async def _restore(store: Store, names: Names, export: Sequence[Path], done: Rebuilt) -> None:
-    """Make the base what the export says, and remember its requests. Repeating this changes nothing."""
+    """Remember what the store has lost in its requests' records, and make the base what the export says.
+
+    Repeating this changes nothing. The base comes last: by it an entry counts as trimmed, no longer as lost.
+    """
     history, snapshot = done.audit.history, done.audit.snapshot
     assert history is not None
+    lost, since, count = frozenset(history.lost), time.time() - REMEMBERED_SECONDS, 0
+    for entry in read_exported(export):
+        if entry.id in lost and entry.time.timestamp() >= since:
+            count += await _restore_attempt(store, names, entry) == "DONE"
+    if count:
+        done.changes.append(f"requests: the records of {count} exported entries")
     base = {cell: str(micro) for cell, micro in history.base.items()}
     if base != dict(snapshot.base) or not done.audit.base_is_sound or not snapshot.epoch:
         await _restore_base(store, names, history, snapshot, base)
         done.changes.append(f"base: {len(base)} balances from {history.lines} exported entries")
-    since, count = time.time() - REMEMBERED_SECONDS, 0
-    for entry in read_exported(export):
-        if entry.time.timestamp() >= since:
-            count += await _restore_attempt(store, names, entry) == "DONE"
-    if count:
-        done.changes.append(f"requests: the records of {count} exported entries")
 
 
 async def _restore_base(store: Store, names: Names, history: History, snapshot: Snapshot, base: dict[str, str]) -> None:
     further = position(snapshot.exported or "0-0") > position(history.last or "0-0")
     args = [snapshot.trimmed, history.trimmed, history.trimmed_hash]
     args += [snapshot.exported, snapshot.exported_hash] if further else [history.last, history.last_hash]
-    args += [base_digest(base), *(part for pair in base.items() for part in pair)]
+    args += [base_digest(base), history.lost[-1] if history.lost else ""]
+    args += [part for pair in base.items() for part in pair]
     if await store.run(script.RESTORE_BASE, [names.meta, names.base, names.entries], args) != "DONE":
         raise LedgerRefused(f"store {store.where}: entries were trimmed meanwhile; try again")
 
@@ -112,7 +116,8 @@ async def _restore_attempt(store: Store, names: Names, entry: Entry) -> str:
     args += [str(entry.kind), str(milliseconds), entry.source]
     args += [*cost, str(entry.images), to_json(outcome), to_json(dict(entry.about)), to_json(dict(entry.facts))]
     args += [to_json([str(worst.official), str(worst.route), str(worst.internal)]), to_json(lines)]
-    args += [entry.adjustment if entry.kind is EntryKind.ADJUST else "", str(REMEMBERED_SECONDS)]
+    was = " ".join(map(str, astuple(entry.was))) if entry.was else ""
+    args += [entry.adjustment, str(REMEMBERED_SECONDS), was]
     try:
         keys = [names.request(entry.request_id), names.adjustments, names.due]
     except ValueError:

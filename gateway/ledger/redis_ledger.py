@@ -139,8 +139,9 @@ class RedisLedger:
         if release is not None and (isinstance(answer, Held) or not only_if_held):
             self._released(request_id, release, ahead=only_if_held)
         if isinstance(answer, Held) and ahead is None:  # one that is held ahead is nobody's to renew
-            index, at, taken = answer.index, int(reply[3]), wire.candidate_arg(candidates[answer.index])
-            self._holds.add(HoldRecord(request_id, answer.attempt, token, state, at, told, taken, index + 1, binding))
+            taken, (at, promised) = wire.candidate_arg(candidates[answer.index]), map(int, reply[3:5])
+            known = (request_id, answer.attempt, token, state, at, told, taken, answer.index + 1, binding, promised)
+            self._holds.add(HoldRecord(*known))
         return answer
 
     async def _hold(

@@ -58,12 +58,21 @@ HOLD_IN_PLACE = _load("hold", *_GIVING_BACK, "in_place", *_HOLDING)
 REASSERT = _load(
     "reassert", *_ASKED, *_ATTEMPTS, "epoch", "attempt_writes", "taking", "taking_again", "binding", flags=_ALWAYS
 )
-_ENDING = ("held_lines", "settle_terms", "booking", "guessing", "late_booking", "forgetting", "end_hold")
+_ENDING = (
+    "held_lines",
+    "settle_terms",
+    "booking",
+    "guessing",
+    "never_booked",
+    "late_booking",
+    "forgetting",
+    "end_hold",
+)
 SETTLE = _load("settle", *_PAIRS, "watermark", *_ENDING, flags=_ALWAYS)
 VOID = _load("void", *_GIVING_BACK, "guessing", flags=_ALWAYS)
 DROP = _load("drop", *_GIVING_BACK, "taking", "undoing", flags=_ALWAYS)
 EXPIRE = _load("expire", *_LINES, *_ATTEMPTS, "entry", flags=_ALWAYS)
-ADJUST = _load("adjust", *_LINES, *_ATTEMPTS, "entry", flags=_ALWAYS)
+ADJUST = _load("adjust", *_LINES, *_ATTEMPTS, "entry", "never_booked", flags=_ALWAYS)
 POST = _load("post", *_PAIRS, "line_cells", "signed", "watermark", "ending", "entry", flags=_ALWAYS)
 RENEW = _load("renew", *_WRITING, flags=_ALWAYS)
 ORPHAN = _load("orphan", *_WRITING)
@@ -106,6 +115,7 @@ RESPONSE_REMEMBER = _load("response_remember", "numbers", flags=_ALWAYS)
 RESPONSE_DONE = _load("response_done", flags=_ALWAYS)
 RESPONSES_LAPSED = _load("responses_lapsed", "numbers", flags=_ALWAYS)
 RESPONSES_KEEP = _load("responses_keep", "numbers", flags=_ALWAYS)
+BATCH_FIND = _load("batch_find", "numbers", flags=_READ)
 BATCH_MOVE = _load("batch_move", "numbers", flags=_ALWAYS)
 HINT_LEAVE = _load("hint_leave", "numbers")
 HINTS_TAKE = _load("hints_take", "numbers", flags=_ALWAYS)

@@ -182,7 +182,7 @@ def hold_reply(reply: Sequence[str], candidates: Sequence[Candidate]) -> Held | 
     """The hold script's answer, HELD or DENIED."""
     if reply[0] == "HELD":
         index = int(reply[1])
-        return Held(index, int(reply[2]), candidates[index].lines, [*map(int, reply[4:])])
+        return Held(index, int(reply[2]), candidates[index].lines, [*map(int, reply[5:])])
     obstacles: list[list[Obstacle]] = [[] for _ in candidates]
     for at in range(1, len(reply), 5):
         which, number, used, held, wait = (int(figure) for figure in reply[at : at + 5])

@@ -116,7 +116,7 @@ class _Books:
 def _change(booked: Booked, entry: Entry) -> None:
     booked.cost += entry.cost
     booked.images += entry.images
-    booked.unconfirmed = booked.cost.route if booked.unconfirmed and presumes(entry) else 0
+    booked.unconfirmed = booked.cost.route if presumes(entry) else 0
     booked.changes += 1
     booked.upstream_ids |= _upstream_ids(entry)
     for cell, micro in entry.lines.items():

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import astuple
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gateway.domain.spend import AttemptKey, attempt_of
+from gateway.domain.spend import NO_REQUEST, attempt_of
 from gateway.ledger.entries import Entry, read_entries, read_exported
 from gateway.ledger.names import Names
+from gateway.ledger.retold import Retold
 from gateway.ledger.segments import Export, ExportError
 from gateway.ledger.store import Store
 from gateway.ledger.stream import position
 
 
 async def trimmed_until(store: Store, realm: str) -> datetime | None:
-    """Return when the last entry was booked that the store no longer has; None if it has all. LedgerUnavailable."""
-    last = await store.execute("HGET", Names(realm).meta, "trimmed")
-    return datetime.fromtimestamp(position(last)[0] / 1000, UTC) if last else None
+    """Return when the last entry was booked that the store no longer has; None if it has all. LedgerUnavailable.
+
+    Such were trimmed, or lost by a store that came back older and was rebuilt.
+    """
+    gone = await store.execute("HMGET", Names(realm).meta, "trimmed", "lost")
+    last = max((position(each) for each in gone if each), default=None)
+    return datetime.fromtimestamp(last[0] / 1000, UTC) if last else None
 
 
 async def recorded_entries(
@@ -38,14 +44,13 @@ async def recorded_entries(
             yield entry
         return
     exported = _Exported(export, realm)
-    again = await _booked_again(_beside(exported.entries(), read_entries(store, realm)))
+    retold = await _retold(_beside(exported.entries(), read_entries(store, realm)))
     trimmed = await trimmed_until(store, realm)
     if trimmed is not None and (exported.until is None or exported.until < trimmed):
         raise ExportError(f"entries up to {trimmed.isoformat()} were trimmed; the export does not reach so far")
     async for entry in _beside(exported.entries(), read_entries(store, realm, until=until)):
-        superseded = position(entry.id) < again.get(attempt_of(entry), (0, 0))
         inside = (since is None or entry.time >= since) and (until is None or entry.time < until)
-        if inside and not superseded:
+        if inside and retold.stands(attempt_of(entry), position(entry.id)):
             yield entry
 
 
@@ -63,19 +68,19 @@ class _Exported:
             yield entry
 
 
-async def _booked_again(entries: AsyncIterator[Entry]) -> dict[AttemptKey, tuple[int, int]]:
-    """Attempts that were booked more than once, and the id of the last booking."""
-    seen: set[int] = set()
-    again: dict[AttemptKey, tuple[int, int]] = {}
+async def _retold(entries: AsyncIterator[Entry]) -> Retold:
+    """Return what is known of entries that were lost and told again."""
+    retold = Retold()
     async for entry in entries:
-        if not entry.kind.books:
-            continue
-        attempt = attempt_of(entry)
-        mark = hash(attempt)  # a number is all that is kept of the many that were booked once
-        if mark in seen:
-            again[attempt] = position(entry.id)
-        seen.add(mark)
-    return again
+        place = position(entry.id)
+        if entry.kind.books:
+            retold.booked(attempt_of(entry), place)
+        elif entry.request_id == NO_REQUEST:
+            retold.posted(entry.adjustment, place)
+        else:
+            was = astuple(entry.was) if entry.was else None
+            retold.corrected(attempt_of(entry), place, was, astuple(entry.cost))
+    return retold
 
 
 async def _beside(exported: Iterator[Entry], live: AsyncIterator[Entry]) -> AsyncIterator[Entry]:

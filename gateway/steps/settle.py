@@ -103,11 +103,11 @@ def presume(
         facts["calls"], multiplier = quote.calls, _held_by(quote, multiplier)
         every = _charges(quote, why, multiplier)
         charges = [each for each in every if each.source is not CostSource.PRESUMED]
-        calls = images // max(quote.job.n // quote.calls, 1) + len(every) - len(charges)
+        lost = sum(each.outcome is Outcome.UNKNOWN for each in (why, *why.others)) + len(every) - len(charges)
         images += sum(each.job.n for each in every if each.source is CostSource.PRESUMED)
         facts |= {"unknown_images": images} | _refusals(charges)
-        share = _share(quote, min(images, quote.job.n), multiplier, min(calls, quote.calls)).worst
-        amounts = _sum([share, *(each.cost for each in charges)])
+        share = _share(quote, min(images, quote.job.n), multiplier, min(lost, quote.calls - len(charges))).worst
+        amounts = _in_all([share, *(each.cost for each in charges)], multiplier)
     return Settlement(
         request_id=request_id,
         attempt=attempt,
@@ -202,15 +202,12 @@ def _would_tell(quote: Quote, reading: Reading) -> bool:
 def _total(priced: Sequence[_Priced], multiplier: Fraction) -> Views:
     if len(priced) == 1:
         return priced[0].cost
-    total = _sum([each.cost for each in priced])
-    return pricing.views(total.official, total.route, multiplier)
+    return _in_all([each.cost for each in priced], multiplier)
 
 
-def _sum(costs: Sequence[Views]) -> Views:
-    official, route, internal = (
-        sum(views) for views in zip(*((each.official, each.route, each.internal) for each in costs), strict=True)
-    )
-    return Views(official, route, internal)
+def _in_all(costs: Sequence[Views], multiplier: Fraction) -> Views:
+    """Costs of several calls together: what a project is charged is rounded up once."""
+    return pricing.views(sum(each.official for each in costs), sum(each.route for each in costs), multiplier)
 
 
 def _source(priced: Sequence[_Priced]) -> CostSource:

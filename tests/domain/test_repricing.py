@@ -188,6 +188,15 @@ def test_what_was_free_cannot_be_changed_in_proportion() -> None:
     assert repricer.kept_corrections == 1
 
 
+def test_a_refusal_that_an_invoice_billed_keeps_what_was_booked() -> None:
+    """No row says at what it was billed; what changes it later keeps its difference too."""
+    repricer = Repricer(policy(half_price(), project=TEAM))
+    billed = Entry(source="invoice", images=0, usage=None)
+    assert repricer.cost(billed) == BOOKED
+    assert repricer.cost(replace(billed, kind="adjust", cost=Views(-1, -1, -1))) == Views(-1, -1, -1)
+    assert (repricer.kept_requests, repricer.kept_corrections) == (1, 1)
+
+
 def test_an_amount_without_a_request_keeps_what_was_booked() -> None:
     """Nothing is known of the work behind it."""
     posted = Entry(kind="adjust", request_id="-", attempt=0, cost=Views(7, 7, 7), about={"day": "2026-11-01"})

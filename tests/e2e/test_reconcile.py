@@ -206,6 +206,26 @@ def test_requests_that_the_store_has_forgotten_are_corrected_too(books: Books) -
     assert books.found(status=0)["differences"] == []
 
 
+@pytest.mark.parametrize("billed", [True, False])
+def test_a_refusal_that_was_adjusted_by_hand_is_known_to_the_invoice(books: Books, *, billed: bool) -> None:
+    """Nothing was booked on it before, so it counts as a request from then on: it is billed once, or not at all."""
+    cost = 40_000_000
+    books.held("r1")
+    books.do(lambda _, ledger: ledger.void("r1", 1, "refused"))
+    assert books.command("ledger", "adjust", "r1", "--cost", "0.04", "--reason", "told by mail").exit_code == 0
+    told = json.loads(books.command("spend", "--format", "json").output)["total"]
+    assert (told["requests"], told["route_usd"]) == (1, "0.04")
+
+    books.write([("r1" if billed else "r2", usd(cost), at())], head="request,cost_usd,timestamp")
+    columns = "request=request,amount=cost_usd,time=timestamp"
+    found = {each["class"] for each in books.found("--columns", columns, status=0 if billed else 1)["classes"]}
+    assert found == ({"matched"} if billed else {"only_ours", "only_theirs"})
+    books.reconcile("--columns", columns, "--apply")
+    assert sum(books.total().values()) == cost
+    assert books.spent() == ({cost // 1000} if billed else {0})
+    assert books.agrees()
+
+
 def test_a_call_that_was_thought_unbilled_is_paid_by_its_project(books: Books) -> None:
     """The hold was given back, the invoice has the call by our id: project and budgets pay for it, once."""
     books.held("r1")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import logging
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -173,6 +176,33 @@ def test_a_server_that_cannot_be_started_again_is_tried_on_and_told_of_once(
             time.sleep(0.01)
     told = [record.getMessage() for record in caplog.records if "cannot be started again" in record.getMessage()]
     assert told == ["the embedded store has died and cannot be started again: no room"]
+
+
+def test_a_look_that_fails_is_no_death(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Out of open files nobody can tell whether the server lives: it is not told as a death, and looked for later."""
+    monkeypatch.setattr(embedded, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(embedded, "LONGEST_PAUSE", 0.05)
+    with embedded_store(tmp_path, watched=True):
+        pid = server_pid(tmp_path)
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+        try:
+            with pytest.raises(OSError, match="Too many open files"), (tmp_path / "one").open("w"):
+                pass
+            while not caplog.records:
+                time.sleep(0.01)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        time.sleep(0.2)
+        assert server_pid(tmp_path) == pid
+        kill_server(tmp_path)
+        while not embedded._answers(tmp_path / SOCKET):
+            time.sleep(0.01)
+    told = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+    alive = tmp_path / "valkey.alive"
+    assert told == [f"the embedded store cannot be looked after: [Errno {errno.EMFILE}] Too many open files: '{alive}'"]
 
 
 def test_a_signal_for_the_gateway_does_not_reach_the_server(tmp_path: Path) -> None:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
 import pytest
 
+from gateway.domain.reconciling import Terms
+from gateway.ledger.audit import audit
+from gateway.ledger.export import export
+from gateway.ledger.rebuild import rebuild
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
-from tests.ledger.older import copy
+from gateway.reporting.reconciliation import booked_at
+from tests.ledger.older import copy, empty
 from tests.ledger.rules import settlement
-from tests.ledger.test_lower_presumptions import COST, DONE, HELD, LATE, SAME, Books, books, held, lapsed, presume
+from tests.ledger.test_lower_presumptions import COST, DONE, HELD, LATE, RULE, SAME, Books, books, held, lapsed, presume
 
 GUESSES = pytest.mark.parametrize("reason", ["cancelled", "not_begun"])
 BOOKED = Books(COST // 1000, 0, COST, 0, "settled")
@@ -50,6 +58,46 @@ async def test_a_guess_after_the_lease_had_run_out(ledger: RedisLedger, store: S
     assert await ledger.void("r", 1, reason) is LATE
     assert await ledger.settle(settlement("r", COST)) is LATE
     assert await books(ledger, store, realm) == BOOKED
+
+
+@GUESSES
+async def test_what_its_owner_presumed_is_no_lapse(ledger: RedisLedger, store: Store, realm: str, reason: str) -> None:
+    """It was told while the hold was live, by whoever knew that the call had left: no guess gives that back."""
+    await held(ledger)
+    assert await presume(ledger, HELD) is DONE
+    assert await ledger.void("r", 1, reason) is SAME
+    assert await books(ledger, store, realm) == Books(HELD // 1000, 0, HELD, HELD, "presumed")
+
+
+async def test_what_is_presumed_after_a_lapse_and_a_guess_is_unconfirmed(
+    ledger: RedisLedger, store: Store, realm: str
+) -> None:
+    """In reports, and for whoever reconciles."""
+    now = datetime.now(UTC)
+    await held(ledger)
+    await lapsed(ledger, store, realm)
+    assert await ledger.void("r", 1, "not_begun") is LATE
+    assert await presume(ledger, HELD) is LATE
+    assert await books(ledger, store, realm) == Books(HELD // 1000, 0, HELD, HELD, "presumed")
+    [booked] = await booked_at(store, realm, "v", Terms(now - timedelta(days=1), now + timedelta(days=1)))
+    assert (booked.cost.route, booked.unconfirmed) == (HELD, HELD)
+
+
+@GUESSES
+async def test_a_rebuilt_ledger_knows_a_guess(
+    ledger: RedisLedger, store: Store, realm: str, tmp_path: Path, reason: str
+) -> None:
+    """What had lapsed and was given back is booked once its cost is told."""
+    await held(ledger)
+    await lapsed(ledger, store, realm)
+    assert await ledger.void("r", 1, reason) is LATE
+    await export(store, realm, tmp_path)
+    await empty(store, realm)
+    await rebuild(store, realm, export=[tmp_path])
+    assert await ledger.settle(settlement("r", COST)) is LATE
+    [balance] = await ledger.balances([RULE])
+    assert (balance.used, balance.held) == (COST // 1000, 0)
+    assert (await audit(store, realm, export=[tmp_path], thorough=True)).agrees
 
 
 async def test_what_its_owner_gave_back_stays_so(ledger: RedisLedger) -> None:

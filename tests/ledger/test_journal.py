@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import os
@@ -12,6 +13,7 @@ import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -227,8 +229,12 @@ async def test_a_shutdown_leaves_the_rest_for_the_next_start(
 def test_a_line_says_what_was_written() -> None:
     """Settlements, voids and holds come back as they were."""
     first = untold(1)
+    assert first.hold is not None
+    promised = replace(first.hold, promised_at=NOW - 86_400_000)
+    assert b"promised_at" not in to_line(first, "main")  # which an earlier version could not read
     for each in (
         first,
+        Untold("t", NOW, None, promised),
         Untold("t", NOW, Void("r1", 1, "status_429"), first.hold),
         Untold("t", NOW, Void("r1", 2, "x"), None),
         Untold("t", NOW, None, first.hold),
@@ -331,6 +337,26 @@ async def test_files_of_other_realms_and_of_the_living_are_left_alone(tmp_path: 
     assert await journal.take_over() == [untold(1)]
     for each in (living, journal, other):
         await each.aclose()
+
+
+def _out_of_files(path: object, *_: object) -> int:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
+
+
+async def test_a_file_that_cannot_be_opened_for_a_while_is_taken_over_later(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A process that is out of open files says so once, and looks again: what stands there is booked all the same."""
+    (tmp_path / "main.gone.jsonl").write_bytes(to_line(untold(1), "main"))
+    journal = Journal(tmp_path)
+    assert await journal.take_over() == [untold(1)]  # a thread is at hand from here on
+    (tmp_path / "main.late.jsonl").write_bytes(to_line(untold(2), "main"))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "open", _out_of_files)
+        assert [await journal.take_over() for _ in range(3)] == [[], [], []]
+    assert caplog.text.count("cannot be taken over yet") == 1
+    assert await journal.take_over() == [untold(2)]
+    await journal.aclose()
 
 
 async def test_a_disk_that_takes_nothing_is_told_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +14,7 @@ from gateway.domain.settlement import SettleResult
 from gateway.ledger.audit import audit
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
+from tests.ledger.older import copy
 from tests.ledger.rules import ABOUT, balances, budget, candidate, concurrent, hold, settlement
 from tests.ledger.work import held_ahead, new_request
 
@@ -27,9 +29,11 @@ def rung(number: int, *lines: tuple[Budget | Quota, int], **more: Any) -> Candid
     return replace(made, facts=facts, pressure=(Pressure(0, 5_000), Pressure(5_000))[number])
 
 
-async def begin(ledger: RedisLedger, request: str, queued: int, *offers: Candidate) -> Held | Denied:
+async def begin(
+    ledger: RedisLedger, request: str, queued: int, *offers: Candidate, token: str | None = None
+) -> Held | Denied:
     """Take the hold on which a task is sent in place of the one that it waited with."""
-    answer = await ledger.choose_and_hold(request, offers, about=ABOUT, release=queued, only_if_held=True)
+    answer = await ledger.choose_and_hold(request, offers, about=ABOUT, release=queued, only_if_held=True, token=token)
     assert isinstance(answer, Held | Denied)
     return answer
 
@@ -40,7 +44,9 @@ async def yesterday(store: Store, realm: str, request: str) -> tuple[str, str]:
     cells, key = f"igw:{{{realm}}}:bal", f"igw:{{{realm}}}:req:{request}"
     await store.execute("HSET", cells, then, await store.execute("HGET", cells, today))
     await store.execute("HDEL", cells, today)
-    await store.execute("HSET", key, "a1", (await store.execute("HGET", key, "a1")).replace(today, then))
+    kept = (await store.execute("HGET", key, "a1")).replace(today, then)
+    at = round(datetime(2026, 1, 1, 12, tzinfo=UTC).timestamp() * 1000)
+    await store.execute("HSET", key, "a1", re.sub(r'"at":"\d+"', f'"at":"{at}"', kept))
     return today, then
 
 
@@ -60,6 +66,32 @@ async def test_a_task_that_waits_past_midnight_begins_on_the_money_of_its_day(
     assert await ledger.settle(settlement(request, 40_000, attempt=answer.attempt)) is SettleResult.DONE
     found = await balances(store, realm)
     assert (found[then], found[today], found[f"{TOTAL.meter}@total"]) == ((40, 0), (0, 100), (40, 100))
+    assert (await audit(store, realm, thorough=True)).agrees
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+async def test_a_store_that_lost_it_is_told_it_in_the_window_that_was_promised(
+    ledger: RedisLedger, store: Store, realm: str, server: str, *, repeated: bool
+) -> None:
+    """Also where the answer to the hold was lost, and it was asked for again."""
+    request = new_request()
+    queued = await held_ahead(ledger, request, candidate((DAY, 60), (TOTAL, 60)))
+    today, then = await yesterday(store, realm, request)
+    await hold(ledger, "other", candidate((DAY, 100), (TOTAL, 100)))
+    old = copy(server, realm)
+    answer = await begin(ledger, request, queued, candidate((DAY, 60), (TOTAL, 60)), token="one")
+    if repeated:
+        answer = await begin(ledger, request, queued, candidate((DAY, 60), (TOTAL, 60)), token="one")
+    assert isinstance(answer, Held)
+    old.put_back()
+
+    ledger._healing.begin()
+    await ledger._healing.wait()
+
+    found = await balances(store, realm)
+    assert (found[then], found[today], found[f"{TOTAL.meter}@total"]) == ((0, 60), (0, 100), (0, 160))
+    assert await ledger.settle(settlement(request, 40_000, attempt=answer.attempt)) is SettleResult.DONE
+    assert (await balances(store, realm))[then] == (40, 0)
     assert (await audit(store, realm, thorough=True)).agrees
 
 

@@ -51,6 +51,16 @@ def lost(n: int) -> PartReading:
     return PartReading(n, Reading())
 
 
+def gone() -> UpstreamFailure:
+    """A call of which nobody knows whether it was billed."""
+    return UpstreamFailure(Outcome.UNKNOWN, "lost", "gone")
+
+
+def refused() -> UpstreamFailure:
+    """A call that was refused, and may be charged for."""
+    return UpstreamFailure(Outcome.REJECTED, "status_4xx", "refused", charged_for=Charged.MODERATED)
+
+
 def within(cost: Views, most: Views) -> bool:
     """Whether it is no more in any view."""
     return cost.route <= most.route and cost.official <= most.official and cost.internal <= most.internal
@@ -79,12 +89,52 @@ def test_whichever_calls_are_lost_no_more_is_booked_than_was_held(
         assert made.route >= done
 
 
+@given(
+    each=st.integers(0, 2_000),
+    fee=st.integers(0, 2_000),
+    n=st.integers(1, 10),
+    per_call=st.integers(1, 4),
+    own=st.sampled_from(MULTIPLIERS),
+    project=st.sampled_from(MULTIPLIERS),
+)
+def test_where_no_call_brought_anything_no_more_is_booked_than_was_held(
+    *, each: int, fee: int, n: int, per_call: int, own: Fraction, project: Fraction
+) -> None:
+    """Each is lost, or refused at a charge: in every view."""
+    row = Price(
+        TODAY,
+        "test",
+        per_image=(PixelTier("any", each, None),),
+        add_ons=AddOns(request=fee),
+        multiplier=own,
+        charged_for=frozenset({Charged.SUCCEEDED, Charged.MODERATED}),
+    )
+    asked = quote(row, n, per_call, project)
+    parts = sizes(asked)
+    for fates in product([True, False], repeat=min(len(parts), 6)):
+        is_lost = [*fates, *[True] * len(parts)][: len(parts)]
+        failures = [gone() if lost else refused() for lost in is_lost]
+        worst, *worst.others = sorted(failures, key=lambda failure: failure.outcome is not Outcome.UNKNOWN)
+        worst.images = sum(part for part, lost in zip(parts, is_lost, strict=True) if lost)
+        made = (presume if worst.outcome is Outcome.UNKNOWN else charge)("r", 1, asked, worst, project)
+        assert within(made.cost if made else Views(0, 0, 0), asked.worst)
+
+
+def test_a_fee_of_a_call_that_was_refused_at_a_charge_is_booked_once() -> None:
+    """Of three images as two and one the call of two is lost, and the other one refused."""
+    asked = quote(replace(FEE, charged_for=frozenset({Charged.SUCCEEDED, Charged.MODERATED})), 3, 2)
+    failed = gone()
+    failed.images, failed.others = 2, [refused()]
+
+    assert presume("r", 1, asked, failed, Fraction(1)).cost.route == asked.worst.route == parse_usd("0.103")
+
+
 @pytest.mark.parametrize(("images", "most"), [(3, "0.053"), (2, "0.052"), (5, "0.105")])
 def test_a_fee_for_each_call_is_presumed_for_each_call_that_was_lost(images: int, most: str) -> None:
     """Five images as three and two: the fee goes by calls, the rest by images, whichever way the loss is told."""
     asked = quote(FEE, 5, 3)
-    failed = UpstreamFailure(Outcome.UNKNOWN, "lost", "gone")
-    failed.images = images
+    failed = gone()
+    failed.images, failed.others = images, [gone()] if images == asked.job.n else []
 
     assert asked.worst.route == parse_usd("0.105")
     assert presume("r", 1, asked, failed, Fraction(1)).cost.route == parse_usd(most)
@@ -101,10 +151,8 @@ def test_refusals_whose_bills_nobody_told_are_presumed_within_the_hold() -> None
         charged_for=frozenset({Charged.SUCCEEDED, Charged.MODERATED}),
     )
     asked = replace(quote(row, 4, 1), calls=3)
-    first, *others = [
-        UpstreamFailure(Outcome.REJECTED, "status_4xx", "refused", charged_for=Charged.MODERATED) for _ in range(3)
-    ]
-    first.others = others
+    first = refused()
+    first.others = [refused(), refused()]
 
     made = charge("r", 1, asked, first, Fraction(1))
 

@@ -29,8 +29,10 @@ local was = whole_views(attempt.ended.cost, 'booked')
 local booked, differences = correct_lines(attempt, micro)
 local ended = {at = digits(now), token = adjustment, result = 'DONE', source = 'invoice', reason = reason,
   images = attempt.ended.images, cost = {digits(nano[1]), digits(nano[2]), digits(nano[3])}, booked = booked}
-local entry = {kind = 'adjust', source = 'invoice', images = '0',
-  outcome = cjson.encode({reason = reason, id = adjustment}), lines = entry_lines(attempt, differences),
+local first = never_booked(attempt.ended)
+local entry = {kind = first and 'settle' or 'adjust', source = 'invoice', images = '0',
+  was = not first and attempt.ended.cost or nil, outcome = cjson.encode({reason = reason, id = adjustment}),
+  lines = entry_lines(attempt, differences),
   cost = {digits(nano[1] - was[1]), digits(nano[2] - was[2]), digits(nano[3] - was[3])}}
 
 store_cells(balances, changed_cells())

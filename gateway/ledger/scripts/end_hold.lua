@@ -26,9 +26,13 @@ local function end_hold(from, request, opening, forgotten)
   local lines = held_lines(KEYS[2], kept[3])
   local booking = live and book_live(lines, terms) or book_late(lines, terms, was)
   ended_members[#ended_members + 1] = id .. ':' .. number
-  writes[#writes + 1] = {'XADD', KEYS[4], '*', 'kind', booking.kind, 'request', id, 'attempt', number, 'about', kept[1],
+  local entry = {'XADD', KEYS[4], '*', 'kind', booking.kind, 'request', id, 'attempt', number, 'about', kept[1],
     'facts', kept[2], 'outcome', outcome, 'source', terms.source, 'images', booking.images, 'cost', booking.cost,
     'lines', booking.told}
+  if booking.was then
+    entry[#entry + 1], entry[#entry + 2] = 'was', booking.was
+  end
+  writes[#writes + 1] = entry
   writes[#writes + 1] = {'HSET', request, 's' .. number, terms.source == 'presumed' and 'presumed' or 'settled', 'e' .. number,
     opening .. cjson.encode(token) .. booking.ended, 'o' .. number, outcome}
   if ends_with(request, number, count) then

@@ -12,8 +12,13 @@ local function entry_lines(attempt, amounts)
   return '[' .. table.concat(lines, ',') .. ']'
 end
 
+-- `was` is what was booked before, if the entry corrects that: by it entries are known that a store has lost in between.
 local function append(key, request, attempt, entry)
-  redis.call('XADD', key, '*', 'kind', entry.kind, 'request', request, 'attempt', attempt.number,
+  local fields = {'kind', entry.kind, 'request', request, 'attempt', attempt.number,
     'about', attempt.about, 'facts', attempt.facts, 'outcome', entry.outcome, 'source', entry.source,
-    'images', entry.images, 'cost', table.concat(entry.cost, ' '), 'lines', entry.lines)
+    'images', entry.images, 'cost', table.concat(entry.cost, ' '), 'lines', entry.lines}
+  if entry.was then
+    fields[#fields + 1], fields[#fields + 2] = 'was', table.concat(entry.was, ' ')
+  end
+  redis.call('XADD', key, '*', unpack(fields))
 end

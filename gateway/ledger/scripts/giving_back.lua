@@ -13,7 +13,7 @@ local function plan_giving_back(attempt, token, reason, now)
   local booked, differences = correct_lines(attempt, {0, 0, 0})
   local ended = {at = digits(now), token = token, result = 'LATE', source = '', reason = reason, images = '0',
     cost = {'0', '0', '0'}, booked = booked}
-  local entry = {kind = 'correct', source = 'void', outcome = cjson.encode({reason = reason}),
+  local entry = {kind = 'correct', source = 'void', was = attempt.ended.cost, outcome = cjson.encode({reason = reason}),
     cost = {digits(-was[1]), digits(-was[2]), digits(-was[3])},
     images = digits(-whole(attempt.ended.images, 'images')), lines = entry_lines(attempt, differences)}
   return ended, entry

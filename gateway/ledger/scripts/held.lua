@@ -17,9 +17,10 @@ local function take_candidate(candidate, index, at, swapped)
   return candidate.fixed
 end
 
--- The reply to who has taken it, as a format that lacks the attempt and what is left on each line: index, attempt and
--- moment; what is left on each line, and the milliseconds until its window turns or the first room returns.
-local function reply_format(candidate, index, at, now)
+-- The reply to who has taken it, as a format that lacks the attempt and what is left on each line: index, attempt,
+-- moment, and the moment whose windows it counts in if that is an earlier one, else 0; what is left on each line, and
+-- the milliseconds until its window turns or the first room returns.
+local function reply_format(candidate, index, at, now, promised_at)
   local figures, resets, count = candidate.figures, {nil, nil, nil, nil, nil}, 0 -- room for five lines
   for from = 2, candidate.last, 4 do
     local what, cell, reset = figures[from], figures[from + 1], 0
@@ -31,8 +32,8 @@ local function reply_format(candidate, index, at, now)
     count = count + 1
     resets[count] = reset
   end
-  local format = 'HELD %d %%d %s' .. string.rep(' %' .. DECIMAL .. ' ' .. DECIMAL, count)
-  return string.format(format, index - 1, at, unpack(resets, 1, count))
+  local format = 'HELD %d %%d %s %s' .. string.rep(' %' .. DECIMAL .. ' ' .. DECIMAL, count)
+  return string.format(format, index - 1, at, promised_at or '0', unpack(resets, 1, count))
 end
 
 -- Works out what is left, where it is not what `choose` found: nothing is taken now, or not what each line says.

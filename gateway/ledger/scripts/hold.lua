@@ -2,7 +2,7 @@
 -- is judged in its order, each as if it came alone; an error in one of them leaves all undone.
 -- KEYS  instances, meta, balances, due, entries, then of each its request, and the binding if there is one
 -- ARGV  instance, operation, epoch, retention s, binding s, then of each what `take_hold` reads
--- Reply lines of text: the watermark, then of each HELD index attempt at (left reset-ms)* | DROPPED |
+-- Reply lines of text: the watermark, then of each HELD index attempt at promised-at (left reset-ms)* | DROPPED |
 --       DENIED (candidate line used held wait-ms)* | BOUND request same
 
 local now = milliseconds()

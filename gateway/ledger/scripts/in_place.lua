@@ -1,10 +1,11 @@
 -- A hold that is taken in place of an earlier one of its request, which is given back in the same step.
 
 local GIVES_BACK = true
-local promised = {windows = {}, picture = nil}
+local promised = {windows = {}, picture = nil, at = nil, turned = nil}
 
 -- What a task was promised whose queued hold this takes the place of: that its money is held, in the windows in which it
--- was held (by meter), and for the picture that it was held for, however much of a budget is used meanwhile.
+-- was held (by meter), and for the picture that it was held for, however much of a budget is used meanwhile. `turned` is
+-- when it was held (ms), once a window of it is found that has turned since.
 local function read_promise(request, release)
   local number = digits(whole(release, 'release'))
   local kept = redis.call('HMGET', request, 's' .. number, 'a' .. number, 'f' .. number)
@@ -17,11 +18,11 @@ local function read_promise(request, release)
       promised.windows[meter] = id
     end
   end
-  promised.picture = cjson.decode(kept[3])
+  promised.picture, promised.at = cjson.decode(kept[3]), cjson.decode(kept[2]).at
 end
 
 -- Gives the earlier one back in memory; returns what is to be written of that, nil if it has ended. If it is a task's that
--- waited, `swapped` is its number and until when it lasted (ms), JSON.
+-- waited, `swapped` is its number, until when it lasted (ms), and `turned` of what was promised, JSON.
 local function give_back(request, id, release, token, now)
   local earlier, due = read_attempt(request, digits(whole(release, 'release'))), KEYS[4]
   if not earlier or not may_be_given_back(earlier) then
@@ -33,7 +34,7 @@ local function give_back(request, id, release, token, now)
   local lasted = earlier.state == 'queued' and redis.call('ZSCORE', due, id .. ':' .. earlier.number)
   local ended, correction = plan_giving_back(earlier, token, 'fallback', now)
   return {request = request, id = id, earlier = earlier, ended = ended, correction = correction,
-    swapped = lasted and cjson.encode({number = earlier.number, lasted = lasted}) or nil}
+    swapped = lasted and cjson.encode({number = earlier.number, lasted = lasted, promised = promised.turned}) or nil}
 end
 
 local function write_given_back(given)

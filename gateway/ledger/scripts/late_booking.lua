@@ -28,8 +28,9 @@ local function book_late(lines, terms, was)
       end
     end
   end
-  local nano, cost, first = terms.nano, was.cost, was.source == '' and was.result == 'DONE'
-  return {kind = first and booking_kind(terms) or 'correct', images = digits(terms.images - whole(was.images, 'images')), told = told,
+  local nano, cost, first = terms.nano, was.cost, never_booked(was)
+  return {kind = first and booking_kind(terms) or 'correct', was = not first and table.concat(cost, ' ') or nil,
+    images = digits(terms.images - whole(was.images, 'images')), told = told,
     cost = digits(nano[1] - cost[1]) .. ' ' .. digits(nano[2] - cost[2]) .. ' ' .. digits(nano[3] - cost[3]),
     ended = ended_text(terms, 'LATE', booked)}
 end

@@ -25,6 +25,7 @@ local function name_cell(figures, at, now)
     ids[what], turns[what] = calendar(what, now)
   end
   local id = promised.windows[figures[at + 1]] or ids[what]
+  promised.turned = id ~= ids[what] and promised.at or promised.turned
   figures[at + 1] = figures[at + 1] .. '@' .. id
   return id
 end

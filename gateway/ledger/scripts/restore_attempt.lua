@@ -1,29 +1,31 @@
--- restore_attempt: remember an exported entry in its request's record again, so that a settlement of it that is
--- repeated, or comes late, is known for what it is. Entries must come in order; a repeat changes nothing. An attempt that
--- still counts as live, in a store older than the export, has ended; what it holds is to be put right afterwards.
+-- restore_attempt: remember an entry that the store has lost in its request's record again, so that a settlement of it that
+-- is repeated, or comes late, is known for what it is. Entries must come in order; a repeat changes nothing. An attempt that
+-- is live in a store older than the export, or was given back, has ended otherwise; what it holds is put right afterwards.
 -- KEYS  request, adjustments, due
 -- ARGV  entry id, member of due, attempt, kind, at ms, source, nano-USD x3, images, outcome, about, facts, worst case (JSON array),
---       (kind, cell, micro-USD, view) of each line (JSON array), adjustment id or '', retention s
+--       (kind, cell, micro-USD, view) of each line (JSON array), adjustment id or '', retention s, nano-USD x3 that were
+--       booked before or '' if that is not known
 -- Reply DONE | SAME
 
 local request, adjustments, due = unpack(KEYS)
-local entry, member, number, kind, at, source, official, route, internal, images, outcome, about, facts, worst, lines, adjustment, retention =
+local entry, member, number, kind, at, source, official, route, internal, images, outcome, about, facts, worst, lines, adjustment, retention, before =
   unpack(ARGV)
 number = whole(number, 'attempt')
 if number == 0 then
   return redis.call('HSETNX', adjustments, adjustment, at) == 1 and 'DONE' or 'SAME'
 end
-local known = redis.call('HMGET', request, 's' .. number, 'r' .. number, 'e' .. number, 'attempts')
-local restored = known[2] or ''
-local first = kind == 'settle' or kind == 'presume'
-local live = known[1] == 'queued' or known[1] == 'sent'
-if not (first and live) and (known[1] or not first) and (restored == '' or restored >= entry) then
+local known = redis.call('HMGET', request, 's' .. number, 'r' .. number, 'e' .. number, 'attempts', 'a' .. number)
+local first, restored = kind == 'settle' or kind == 'presume', known[2] or ''
+local booked_before = (known[1] == 'settled' or known[1] == 'presumed') and restored == ''
+local was = known[3] and cjson.decode(known[3])
+local other = was and before ~= '' and table.concat(was.cost, ' ') ~= before
+if restored >= entry or (first and booked_before) or (not first and (not was or other)) then
   return 'SAME'
 end
 
-local cost, taken, booked = {official, route, internal}, cjson.decode(lines), {}
+local cost, taken, booked, change = {official, route, internal}, cjson.decode(lines), {}, {}
 for i, line in ipairs(taken) do
-  booked[i] = line[3]
+  booked[i], change[line[2]] = line[3], line[3]
 end
 if first then
   for _, line in ipairs(taken) do
@@ -35,18 +37,17 @@ if first then
   redis.call('HSETNX', request, 'created', at)
   redis.call('HSETNX', request, 'token', '')
 else
-  local was = cjson.decode(known[3])
   for i = 1, 3 do
     cost[i] = digits(signed(was.cost[i], 'cost') + signed(cost[i], 'cost'))
   end
   images = digits(signed(was.images, 'images') + signed(images, 'images'))
-  for i in ipairs(was.booked) do
-    booked[i] = digits(signed(was.booked[i], 'booked') + signed(booked[i] or '0', 'booked'))
+  for i, line in ipairs(cjson.decode(known[5]).lines) do
+    booked[i] = digits(signed(was.booked[i], 'booked') + signed(change[line[2]] or '0', 'booked'))
   end
 end
 local state = ((kind == 'presume' or source == 'presumed') and 'presumed') or (source == 'void' and 'void') or 'settled'
 local ended = cjson.encode({at = at, token = 'restored', result = 'DONE', source = source, images = images, cost = cost,
-  booked = booked})
+  booked = booked, reason = state == 'void' and cjson.decode(outcome).reason or nil}) -- by which a guess is known
 redis.call('HSET', request, 's' .. number, state, 'r' .. number, entry, 'e' .. number, ended)
 redis.call('ZREM', due, member)
 if kind ~= 'adjust' then -- which says nothing of the provider's answer

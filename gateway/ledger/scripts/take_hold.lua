@@ -12,7 +12,8 @@ local function held_before(candidates, request, number, now)
     return 'DENIED' -- it is offered next
   end
   count_left(was)
-  return string.format(reply_format(was, fixed.index, fixed.at, now), number, unpack(left, 1, was.figures[1]))
+  local format = reply_format(was, fixed.index, fixed.at, now, fixed.swapped and fixed.swapped.promised)
+  return string.format(format, number, unpack(left, 1, was.figures[1]))
 end
 
 -- Of one request: token, request id, terms (see `read_terms`), about, candidates. `fresh` tells that nothing is known of it,
@@ -57,7 +58,7 @@ local function take_hold(from, key, fresh, alone, now)
   local candidate, at = candidates[index], digits(now)
   local number = math.max(exists and whole(known[1] or '0', 'attempts') or 0, terms.newest) + 1 -- none is given twice
   local attempt, fixed = digits(number), take_candidate(candidate, index, at, given and given.swapped)
-  candidate.format = candidate.format or reply_format(candidate, index, at, now)
+  candidate.format = candidate.format or reply_format(candidate, index, at, now, promised.turned)
   if candidate.taken then
     count_left(candidate)
   end

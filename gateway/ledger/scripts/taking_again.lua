@@ -11,13 +11,14 @@ local function keep_line(line, amount)
   return text .. '"]'
 end
 
--- A candidate as a record has it, JSON: {worst by view, facts, lines, pressure if any}; its lines as of a moment (ms).
-local function read_record(text, at)
+-- A candidate as a record has it, JSON: {worst by view, facts, lines, pressure if any}; its lines as of a moment (ms),
+-- its calendar windows as of one of their own.
+local function read_record(text, at, of_windows)
   local raw = cjson.decode(text)
   local candidate = {worst = raw[1], facts = raw[2], lines = {}}
   whole_views(candidate.worst, 'worst case')
   for i, line in ipairs(raw[3]) do
-    candidate.lines[i] = asked_line(line, at)
+    candidate.lines[i] = asked_line(line, line[1] == 'usd' and of_windows or at)
   end
   return candidate
 end

@@ -17,7 +17,7 @@ end
 if attempt.ended and attempt.ended.token == token then
   return {before, attempt.ended.result}
 end
-local known = attempt.state == 'presumed' and attempt.ended.result == 'LATE' -- by somebody who made the call
+local known = attempt.state == 'presumed' and attempt.ended.token ~= '' -- by whoever made it; a lease has no token
 if not may_be_given_back(attempt) or (known and GUESSED[reason]) then
   return {before, 'SAME'}
 end
