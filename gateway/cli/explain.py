@@ -39,6 +39,17 @@ _FOUND = {
 }
 
 
+class _Day(click.DateTime):
+    """A day, such as 2026-12-01."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return its midnight; BadParameter for anything else."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            return self.fail(f"{value!r} is not a day such as 2026-12-01", param, ctx)
+
+
 @click.command(
     short_help="Show which route a request would take, and why.",
     epilog=example(
@@ -55,7 +66,7 @@ _FOUND = {
 @click.option("--no-degrade", is_flag=True, help="As X-Gateway-Degrade: never.")
 @click.option("--key", default=PAPER_KEY, show_default=True, help="The key's id, for budgets and arms that go by key.")
 @click.option("--key-job-type", default=None, help="The job type that the key was made for.")
-@click.option("--date", "day", default=None, type=click.DateTime(["%Y-%m-%d"]), help="On another day than today (UTC).")
+@click.option("--date", "day", default=None, type=_Day(["%Y-%m-%d"]), help="On another day than today (UTC).")
 @click.option("--live", is_flag=True, help="Ask the store where budgets stand; a --store given here does too.")
 @format_option("table", "json")
 @store_options

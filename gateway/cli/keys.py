@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from gateway.cli.keys_import import import_keys
 from gateway.cli.options import Seconds, example, format_option, json_option, store_options, wants_json
 from gateway.cli.running import existing_store
 from gateway.cli.tables import show
-from gateway.ledger.keys import LONGEST_GRACE, NewKey
+from gateway.ledger.keys import LONGEST_GRACE, KeyRecord, Keys, NewKey
 from gateway.ledger.store import store_url
 
 
@@ -100,13 +101,26 @@ def rotate(key_id: str, grace: float, store: str, data: Path, realm: str) -> Non
 
     It has an id of its own: a budget or quota of policy with the old one as its `key` has to name the new one too.
     """
-    made = with_keys(existing_store(store, data), data, realm, lambda keys: keys.rotate(key_id, grace=grace))
-    ends = f"in {grace:g} s" if grace else "now"
+
+    async def replace(keys: Keys) -> tuple[str, NewKey]:
+        old = next((record for record in await keys.list() if record.id == key_id), None)
+        return _end_of(old, grace), await keys.rotate(key_id, grace=grace)
+
+    ends, made = with_keys(existing_store(store, data), data, realm, replace)
     _show(
         made,
-        f"key {made.record.id} replaces {key_id}, which ends {ends}; it is shown this once\n"
+        f"key {made.record.id} replaces {key_id}, which {ends}; it is shown this once\n"
         f"where policy limits `key: {key_id}`, say the same of {made.record.id}: nothing does that by itself",
     )
+
+
+def _end_of(old: KeyRecord | None, grace: float) -> str:
+    """Say when a key ends that is replaced now, by what it was before; whatever the grace, none lives longer for it."""
+    now = time.time()
+    if old is not None and not old.live(now):
+        return f"has ended already ({old.state()})"
+    left = grace if old is None or old.expires is None else min(grace, old.expires - now)
+    return f"ends in {left:.10g} s" if grace else "ends now"
 
 
 def _show(made: NewKey, words: str) -> None:

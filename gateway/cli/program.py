@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from gateway.cli.options import Fatal, Stopped, os_words
 from gateway.cli.variables import unread, variable_of
 
 INTERRUPTED = 130
+_SERVE = "serve"
+"""The command that SIGHUP tells to read its policy again; its default is to end a program."""
 
 
 class Program(click.Group):
@@ -36,6 +39,8 @@ class Program(click.Group):
         self, context: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command; a variable that nothing reads is told on stderr before it begins."""
+        if args[:1] == [_SERVE] and not context.resilient_parsing:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it listens: loading the command alone takes a while
         found = super().resolve_command(context, args)
         if not context.resilient_parsing:
             for line in unread(self, os.environ):

@@ -208,7 +208,7 @@ def _listen(data: tuple[str, int], admin: tuple[str, int]) -> Sockets:
 def _run_worker(serving: Serving, worker: Inheritance) -> None:
     data_socket = worker.socket if worker.role == DATA else None
     admin_socket = worker.socket if worker.role == ADMIN else None
-    sockets = Sockets(data_socket, admin_socket, worker.lifeline, worker.ports)
+    sockets = Sockets(data_socket, admin_socket, worker.lifeline, worker.ports, worker.reload_all)
     uvloop.run(serve_process(serving, worker.store_url, sockets, ready=worker.serves))
 
 

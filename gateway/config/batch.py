@@ -8,7 +8,7 @@ from gateway.config.fields import Fields
 from gateway.config.images import lasting
 from gateway.config.problems import Report
 from gateway.config.schema import BATCH_KIND
-from gateway.config.values import duration, multiplier, one_of, text, whole
+from gateway.config.values import duration, multiplier, one_of, pause, text, whole
 from gateway.domain.batch import HOUR, BatchTerms, Collecting, IfLate
 from gateway.domain.job import Operation
 from gateway.domain.route import Route
@@ -42,7 +42,7 @@ def read_provider_batch(owner: Fields, kind: str, report: Report) -> BatchTerms 
         window=window,
         multiplier=factor or usual.multiplier,
         endpoints=endpoints,
-        poll=fields.read("poll", duration) or usual.poll,
+        poll=fields.read("poll", pause) or usual.poll,
         spare=fields.read("spare", duration) or usual.spare,
         most_requests=fields.read("most_requests", whole(1, MOST_REQUESTS)) or usual.most_requests,
         most_bytes=fields.read("most_bytes", whole(10_000, MOST_BYTES)) or usual.most_bytes,

@@ -93,14 +93,14 @@ def _check_words(node: Node, words: Mapping[str, str], theirs: Model, ours: Mode
     table = as_table(node, report)
     for word, mine in words.items():
         known = theirs.capabilities.quality
-        if word not in known:
+        if known and word not in known:
             report.problem(table.keys[word], f"{theirs.name} has no quality {shown(word)}{did_you_mean(word, known)}")
         _check_ours(table.nodes[word], mine, ours, report)
 
 
 def _check_ours(node: Node, word: str, ours: Model, report: Report) -> None:
     known = ours.capabilities.quality
-    if word not in known:
+    if known and word not in known:  # without any it could not be read, which is reported
         hint = did_you_mean(word, known)
         report.problem(node.place, f"{ours.name} has no quality {shown(word)}{hint}; it has {', '.join(known)}")
 

@@ -110,7 +110,7 @@ def read_job_type(
 def _values(
     fields: Fields, routes: tuple[Route, ...], report: Report
 ) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
-    """Return the defaults, and what is allowed, each of them something that a route can do."""
+    """Return the defaults, and what is allowed: the former, and some of the latter, are what a route can do."""
     defaults_at, allow_at = fields.within("defaults", JOB_FIELDS), fields.within("allow", JOB_FIELDS)
     defaults = _defaults(defaults_at) if defaults_at else {}
     allow = _allow(allow_at) if allow_at else {}
@@ -119,10 +119,20 @@ def _values(
             report.problem(defaults_at.at(key), f"{value} is not in allow ({', '.join(allow[key])})")
         if defaults_at and (no_route := unable(key, value, routes)):
             report.problem(defaults_at.at(key), no_route)
-    for key, value in ((key, value) for key, values in allow.items() for value in values):
-        if allow_at and (no_route := unable(key, value, routes)):
-            report.warn(allow_at.at(key), no_route)
+    if allow_at:
+        _check_allowed(allow_at, allow, routes, report)
     return defaults, allow
+
+
+def _check_allowed(
+    fields: Fields, allow: Mapping[str, tuple[str, ...]], routes: tuple[Route, ...], report: Report
+) -> None:
+    for key, values in allow.items():
+        refusals = [no_route for value in values if (no_route := unable(key, value, routes))]
+        # Where none can be done, only those who ask for none would be served, and by what is not allowed.
+        tell = report.problem if len(refusals) == len(values) else report.warn
+        for no_route in refusals:
+            tell(fields.at(key), no_route)
 
 
 def _routes(fields: Fields, routes: Known[Route]) -> tuple[Route, ...] | None:

@@ -54,6 +54,9 @@ def read_parameters(fields: Fields) -> tuple[Parameter, ...] | None:
             both = f"{shown(parameter.name)} and {shown(clash.name)}"
             fields.report.problem(node.place, f"{both} cannot both be sent")
         found.append(parameter)
+    told = any(Source.PROMPT in (each.source, each.client_field) for each in found)
+    if not told and len(found) == len(fields.items("parameters")):  # one that is wrong may have been it
+        fields.report.warn(fields.at("parameters"), "none of them is the prompt, so the provider never gets it")
     return tuple(found)
 
 

@@ -129,6 +129,8 @@ def _sketch(owner: Fields, project: str, key: str, key_job_type: str | None, rep
     mask = fields.read("mask", truth) or False
     if operation is Operation.EDIT and fields.node("images") is None:
         images = 1
+    if mask and not images:
+        report.problem(fields.at("mask"), "a mask is of an image, and there is none: say images: 1, or operation: edit")
     headers = {name.lower(): value for name, value in _headers(fields, report)}
     return Sketch(project, body, headers, operation, images, mask, key, key_job_type)
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from datetime import date
 from fractions import Fraction
 
-from gateway.config.documents import Kind, Node, Table, Value
+from gateway.config.documents import Items, Kind, Node, Table, Value
 from gateway.config.fields import Fields
 from gateway.config.image_prices import read_image_prices
 from gateway.config.problems import Report
@@ -29,6 +29,9 @@ def read_prices(fields: Fields, report: Report, qualities: Collection[str] = ())
     `qualities` are the model's, empty where they could not be read.
     """
     rows: list[Price] = []
+    given = fields.node("price")
+    if isinstance(given, Items) and not given.nodes:
+        report.problem(given.place, "needs at least one item")
     for node in fields.items("price"):
         row = Fields(node, PRICE, report)
         price = _price(row, qualities, report)

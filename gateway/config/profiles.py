@@ -34,6 +34,10 @@ _READ_BY = {kind: frozenset(PROFILE) - {"task"} for kind in PROVIDER_KINDS} | {
 }
 """Which keys of a profile each kind goes by."""
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
+_FRAMING = ("connection", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade")
+_CONTENT = ("accept", "accept-encoding", "content-encoding", "content-length", "content-type")
+_OWN_HEADERS = frozenset({*_FRAMING, *_CONTENT, "user-agent", "x-client-request-id"})
+"""Headers that a request needs for itself: a secret in the place of one would break every request."""
 _PATH = re.compile(r"/([A-Za-z0-9._~/?=&:@%+-]|\{[a-z0-9_]+\})*", re.ASCII)
 _VARIABLE = re.compile(r"\{([^{}]*)\}")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
@@ -168,16 +172,28 @@ def _auth(fields: Fields, base: Auth) -> Auth | None:
     inner = fields.within("auth", AUTH)
     if inner is None:
         return None
-    header = inner.read("header", _matching(_HEADER, "the name of a header"))
+    header = inner.read("header", _free_header)
     prefix = inner.read("prefix", _prefix)
     # A header of another name carries the secret alone, unless a prefix is said.
     return Auth(header or base.header, prefix if prefix is not None else "" if header else base.prefix)
 
 
+def _free_header(node: Node, report: Report) -> str | None:
+    """Read the name of a header that nothing else of a request stands in."""
+    name = _matching(_HEADER, "the name of a header")(node, report)
+    if name is not None and name.lower() in _OWN_HEADERS:
+        report.problem(node.place, f"{shown(name)} is needed by every request itself: name another header")
+        return None
+    return name
+
+
 def _prefix(node: Node, report: Report) -> str | None:
-    if isinstance(node, Value) and node.kind in {Kind.QUOTED, Kind.WORD} and node.text.isascii():
+    if not isinstance(node, Value) or node.kind not in {Kind.QUOTED, Kind.WORD}:
+        report.problem(node.place, f'must be text such as "Bearer ", not {described(node)}')
+    elif not (node.text.isascii() and node.text.isprintable()):
+        report.problem(node.place, f"{shown(node.text)} has other than printable ASCII in it: no header can carry that")
+    else:
         return node.text
-    report.problem(node.place, f'must be text such as "Bearer ", not {described(node)}')
     return None
 
 

@@ -22,6 +22,11 @@ _ENDPOINT = re.compile(r"/images/(?:generations|edits|variations)/*\Z")
 _REMEDY = 'write "${NAME}" to read an environment variable, or "${file:/path}" to read a file'
 
 
+def files_named(text: str) -> set[str]:
+    """Return the path of each `${file:/path}` in the text of a policy file."""
+    return {each["path"] for each in _REFERENCE.finditer(text) if each["path"]}
+
+
 @dataclass(frozen=True, slots=True)
 class Outside:
     """Where values come from. A missing one is a problem when `required`, otherwise a warning."""

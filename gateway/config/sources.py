@@ -108,7 +108,8 @@ def read_file(path: Path, report: Report) -> bytes | None:
     place = Place(str(path), 1, "")
     try:
         if not path.is_file():
-            report.problem(place, "is not a regular file")
+            dangling = path.is_symlink() and not path.exists()
+            report.problem(place, "is a link that leads nowhere" if dangling else "is not a regular file")
             return None
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)

@@ -14,7 +14,7 @@ from gateway.config.documents import Kind, Node, Value
 from gateway.config.fields import Fields
 from gateway.config.problems import Report, shown
 from gateway.config.schema import TASK, TASK_CALLBACK, TASK_COST, TASK_ERROR, TASK_POLL, TASK_URLS
-from gateway.config.values import Reader, described, duration, one_of, one_or_listed, text, whole
+from gateway.config.values import Reader, described, duration, one_of, one_or_listed, pause, text, whole
 from gateway.domain import json_path
 from gateway.domain.profile import Amount, Profile
 from gateway.domain.task_profile import CallbackProfile, Fault, PollTimes, TaskProfile, TaskState, Told, Verification
@@ -157,7 +157,8 @@ def _poll(task: Fields, before: PollTimes, report: Report) -> PollTimes | None:
     fields = task.within("poll", TASK_POLL)
     if fields is None:
         return None
-    read: dict[str, Any] = {key: fields.read(key, duration) for key in ("first", "every", "after", "then")}
+    read: dict[str, Any] = {key: fields.read(key, duration) for key in ("first", "after")}
+    read |= {key: fields.read(key, pause) for key in ("every", "then")}
     read |= {key: fields.read(key, whole(1, 1000)) for key in ("at_once", "per_second")}
     changes = {key: value for key, value in read.items() if value is not None}
     times = dataclasses.replace(before, **changes)

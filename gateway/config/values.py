@@ -24,6 +24,7 @@ KEY_ID = "key_[A-Za-z0-9_]{1,96}"
 """What the public id of a key looks like, as a regular expression."""
 _KEY_ID = re.compile(KEY_ID, re.ASCII)
 _DURATION = re.compile(r"([1-9][0-9]{0,5})(ms|s|m|h)", re.ASCII)
+_SHORTEST_PAUSE = 0.1
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PERCENT = re.compile(r"([0-9]{1,4})(?:\.([0-9]{1,2}))?%", re.ASCII)
 _WHOLE = 10_000
@@ -131,6 +132,15 @@ def duration(node: Node, report: Report) -> float | None:
     seconds = int(match[1]) * _SECONDS[match[2]]
     if seconds > _SECONDS["h"]:
         report.problem(node.place, f"must be at most 1h, not {match[0]}")
+        return None
+    return seconds
+
+
+def pause(node: Node, report: Report) -> float | None:
+    """A pause between two looks at something that is not ours, in seconds."""
+    seconds = duration(node, report)
+    if seconds is not None and seconds < _SHORTEST_PAUSE:
+        report.problem(node.place, "must be at least 100ms: the provider is asked each time")
         return None
     return seconds
 

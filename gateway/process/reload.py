@@ -1,16 +1,19 @@
-"""Reload: policy is read again when its files change, on SIGHUP and on request; a broken one changes nothing."""
+"""Reload: policy is read again when its files or secrets change, on SIGHUP and on request; a broken one does not."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from gateway.config.fingerprint import Fingerprint, fingerprint
 from gateway.config.load import Loaded, load_policy
+from gateway.config.problems import Problem
+from gateway.domain.budget import Budget
 from gateway.domain.errors import InvalidRequest
-from gateway.process.app import Application
+from gateway.domain.policy import Policy
+from gateway.process.app import Application, budgets_of
 from gateway.process.today import today
 
 log = logging.getLogger("gateway.policy")
@@ -25,12 +28,22 @@ TRIES = 3
 
 
 class PolicyReloader:
-    """Keeps an application's policy as its directory says. `environ` is where secrets are looked up."""
+    """Keeps an application's policy as its directory says. `environ` is where secrets are looked up.
 
-    def __init__(self, application: Application, directory: Path, environ: Mapping[str, str]) -> None:
+    `tell_others` has the other processes of the same gateway read it too, when the admin plane was asked to.
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        directory: Path,
+        environ: Mapping[str, str],
+        tell_others: Callable[[], None] = lambda: None,
+    ) -> None:
         self._application = application
         self._directory = directory
         self._environ = environ
+        self._tell_others = tell_others
         self._seen = fingerprint(directory)
         self._wanted = asyncio.Event()
         self._reading = asyncio.Lock()
@@ -59,12 +72,19 @@ class PolicyReloader:
             self._wanted.clear()
             loaded = await self._read()
         if loaded.policy is not None:
+            for budget in _begun(self._application.policy, loaded.policy):
+                log.warning(
+                    "a budget is new, what was spent before is not on it: %s per %s, view %s",
+                    *(budget.scope.label(), budget.window, budget.view),
+                )
             self._application.adopt(loaded.policy)
         else:
             self._application.pulse.problems = list(map(str, loaded.problems))
             self._application.keep_policy()
-            for problem in loaded.problems:
-                log.error("policy problem: %s", problem)
+        for problem in loaded.problems:
+            log.error("policy problem: %s", _unmasked(problem))
+        for warning in loaded.warnings:
+            log.warning("policy warning: %s", _unmasked(warning))
         return loaded
 
     async def _read(self) -> Loaded:
@@ -99,10 +119,24 @@ class PolicyReloader:
         )
 
     async def answer(self, _: Mapping[str, str]) -> object:
-        """Reload for the admin plane; InvalidRequest lists what is wrong."""
+        """Reload for the admin plane, in every process if the policy checks; InvalidRequest lists what is wrong."""
         loaded = await self.reload()
         if loaded.policy is None:
             problems = [str(problem) for problem in loaded.problems]
             message = f"The policy does not check, the old one goes on serving. First of {len(problems)}: {problems[0]}"
             raise InvalidRequest(message, code="invalid_policy", details={"problems": problems})
+        self._tell_others()
         return {"digest": loaded.policy.digest, "warnings": [str(warning) for warning in loaded.warnings]}
+
+
+def _begun(before: Policy, after: Policy) -> Iterator[Budget]:
+    """Yield the budgets that begin at zero while they cover what was spent from before; not those of a new project."""
+    known = {budget.meter for budget in budgets_of(before)}
+    for budget in budgets_of(after):
+        if budget.meter not in known and (budget.scope.project is None or budget.scope.project in before.projects):
+            yield budget
+
+
+def _unmasked(problem: Problem) -> str:
+    """Return `file:line: key message`: a colon behind `api_key` would make the words after it look like a secret."""
+    return " ".join(part for part in (f"{problem.file}:{problem.line}:", problem.key, problem.message) if part)

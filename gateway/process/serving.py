@@ -65,6 +65,8 @@ class Sockets:
     """A descriptor at whose end-of-file the process stops: its supervisor is gone."""
     others: tuple[int, ...] = ()
     """Ports on which other processes of the same gateway listen."""
+    reload_others: Callable[[], None] = lambda: None
+    """Has those read the policy again."""
 
     def ports(self) -> set[int]:
         """Return every port on which the gateway listens."""
@@ -84,7 +86,7 @@ async def serve_process(
         stopping = Stopping(serving.delay if sockets.data is not None else 0.0)
         stopping.follow_signals(sockets.lifeline)
         shutdown = stopping.shutdown
-        reloader = _reloader(application, serving.directory)
+        reloader = _reloader(application, serving.directory, sockets)
         grace = serving.settings.grace
         async with asyncio.TaskGroup() as group:
             if sockets.data is not None:
@@ -149,9 +151,9 @@ def _shedding(application: Application, capacity: Capacity) -> Shedding:
     return Shedding(capacity, told, resident_bytes)
 
 
-def _reloader(application: Application, directory: Path | None) -> PolicyReloader | None:
+def _reloader(application: Application, directory: Path | None, sockets: Sockets) -> PolicyReloader | None:
     if directory is None:
         return None
-    reloader = PolicyReloader(application, directory, os.environ)
+    reloader = PolicyReloader(application, directory, os.environ, sockets.reload_others)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.wake)
     return reloader

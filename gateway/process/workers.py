@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import select
@@ -23,6 +24,7 @@ log = logging.getLogger("gateway.process.workers")
 ROLE, STORE = "IMAGE_GATEWAY_INTERNAL_ROLE", "IMAGE_GATEWAY_INTERNAL_STORE"
 SOCKET, LIFELINE = "IMAGE_GATEWAY_INTERNAL_SOCKET", "IMAGE_GATEWAY_INTERNAL_LIFELINE"
 PORTS, READY = "IMAGE_GATEWAY_INTERNAL_PORTS", "IMAGE_GATEWAY_INTERNAL_READY"
+SUPERVISOR = "IMAGE_GATEWAY_INTERNAL_SUPERVISOR"
 METRICS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 DATA, ADMIN = "data", "admin"
 POLL_SECONDS = 0.2
@@ -46,13 +48,14 @@ class Inheritance:
     """What a worker gets from its supervisor. `lifeline` is a descriptor that reads end-of-file once that is gone.
 
     `ports` are those on which the workers listen, all together. `ready` is a descriptor, of the first worker alone,
-    on which it tells that it serves.
+    on which it tells that it serves. `supervisor` is its process id.
     """
 
     role: str
     socket: socket.socket
     store_url: str = field(repr=False)
     lifeline: int
+    supervisor: int
     ports: tuple[int, ...] = ()
     ready: int | None = None
 
@@ -61,6 +64,11 @@ class Inheritance:
         if self.ready is not None:
             os.write(self.ready, b".")
             os.close(self.ready)
+
+    def reload_all(self) -> None:
+        """Have every worker, this one too, read the policy again; no more than a word to the supervisor."""
+        with contextlib.suppress(ProcessLookupError):  # it has just ended, so all of us are about to
+            os.kill(self.supervisor, signal.SIGHUP)
 
 
 def inherited() -> Inheritance | None:
@@ -71,7 +79,8 @@ def inherited() -> Inheritance | None:
     sock = socket.socket(fileno=int(os.environ[SOCKET]))
     ports = tuple(map(int, os.environ.get(PORTS, "").split()))
     ready = int(os.environ[READY]) if READY in os.environ else None
-    return Inheritance(role, sock, os.environ[STORE], int(os.environ[LIFELINE]), ports, ready)
+    supervisor = int(os.environ[SUPERVISOR])
+    return Inheritance(role, sock, os.environ[STORE], int(os.environ[LIFELINE]), supervisor, ports, ready)
 
 
 class Supervisor:
@@ -132,6 +141,7 @@ class Supervisor:
     def _start(self, role: str, environ: Mapping[str, str], ready: int | None = None) -> Child:
         descriptor = self._sockets[role].fileno()
         own = {**environ, ROLE: role, STORE: self._store_url, SOCKET: str(descriptor), LIFELINE: str(self._lifeline)}
+        own[SUPERVISOR] = str(os.getpid())
         own[PORTS] = " ".join(str(each.getsockname()[1]) for each in self._sockets.values())
         passed = [descriptor, self._lifeline]
         if ready is not None:

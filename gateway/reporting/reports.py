@@ -160,10 +160,12 @@ def _as_json(found: SpendReport | RepricedReport) -> dict[str, object]:
 
 
 def check_dimensions(by: Sequence[str]) -> None:
-    """Raise ReportError if a report cannot be made by one of these."""
+    """Raise ReportError if a report cannot be made by these: one is none, or is there twice."""
     unknown = [name for name in by if not is_dimension(name)]
     if unknown:
         raise ReportError(f"cannot report by {unknown[0]!r}; by one of {', '.join(DIMENSIONS)}, or tag:NAME")
+    if twice := next((name for number, name in enumerate(by) if name in by[:number]), None):
+        raise ReportError(f"{twice!r} is there twice: name each once")
 
 
 def period_of(window: Window, since: str | None = None, until: str | None = None) -> Period:
@@ -172,7 +174,8 @@ def period_of(window: Window, since: str | None = None, until: str | None = None
     if since is None and until is None:
         return Period(window_start(window, now))
     try:
-        period = Period(parse_moment(since, now) if since else None, parse_moment(until, now) if until else None)
+        begins, ends = (None if given is None else parse_moment(given, now) for given in (since, until))
+        period = Period(begins, ends)
     except ValueError as error:
         raise ReportError(str(error)) from error
     if period.since and period.until and period.since >= period.until:
@@ -239,18 +242,23 @@ async def booked_entries(
             yield entry
 
 
-async def check_project(store: Store, realm: str, project: str, export: Sequence[Path]) -> None:
+async def check_project(
+    store: Store, realm: str, project: str, export: Sequence[Path], *, known: Collection[str] = ()
+) -> None:
     """Raise UnknownName for a project that has no key and of which nothing was ever booked, if all entries are there.
 
-    LedgerUnavailable, and ExportError as for reports.
+    Those `known` by a policy are none. LedgerUnavailable, and ExportError as for reports.
     """
+    if project in known:
+        return
     if not export and await trimmed_until(store, realm) is not None:
         return
-    names = {entry.project async for entry in recorded_entries(store, realm, export=export)} - {""}
+    names = {entry.project async for entry in recorded_entries(store, realm, export=export)} - {""} | {*known}
     async for page in pages(store, Names(realm).keys):
         names |= {record.project for record in records_by_digest(page).values()}
     if project not in names:
-        raise UnknownName("project", project, names, "the books, and none with a key")
+        where = "the policy or the books" if known else "the books"
+        raise UnknownName("project", project, names, f"{where}, and none with a key")
 
 
 async def lacking(store: Store, realm: str, period: Period, export: Sequence[Path]) -> datetime | None:

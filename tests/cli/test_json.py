@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,21 @@ def test_a_key_that_is_replaced_takes_its_limits_along_by_policy_alone(shell: Sh
     made = shell.said("keys", "create", "--project", "team")
     done = within("keys", "rotate", made["id"], *shell.place, "--json")
     assert f"`key: {made['id']}`, say the same of {json.loads(done.stdout)['id']}" in done.stderr
+
+
+def test_a_key_that_is_replaced_is_said_to_end_when_it_does(shell: Shell) -> None:
+    """Of one that has ended no grace is told, and of one that ends soon none beyond that."""
+
+    def told(key_id: str, *grace: str) -> str:
+        return within("keys", "rotate", key_id, *grace, *shell.place).stderr
+
+    made = shell.said("keys", "create", "--project", "team")
+    assert "which ends in 60 s;" in told(made["id"], "--grace", "60")
+    soon = re.search(r"which ends in ([\d.]+) s;", told(made["id"], "--grace", "3600"))
+    assert soon is not None
+    assert float(soon[1]) <= 60
+    assert "which ends now;" in told(made["id"])
+    assert "which has ended already (revoked);" in told(made["id"], "--grace", "3600")
 
 
 def test_the_ledger(shell: Shell) -> None:

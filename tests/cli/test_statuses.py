@@ -27,6 +27,8 @@ REPLAY = ["replay", "--policy", "policy"]
 
 WRONG = [
     (["spend", "--by", "colour"], "cannot report by 'colour'"),
+    (["spend", "--by", "project,route,project"], "'project' is there twice"),
+    (["explain", "--policy", "policy", "--date", "2026-13-01"], "'2026-13-01' is not a day such as 2026-12-01"),
     (["spend", "--since", "someday"], "someday"),
     (["spend", "--since", "2026-02-01", "--until", "2026-01-01"], "before it begins"),
     (["spend", "--window", "day", "--since", "3d"], "--window is a period of its own"),

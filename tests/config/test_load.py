@@ -312,7 +312,7 @@ def test_odd_files_are_refused(load: Load, tmp_path: Path) -> None:
 
     assert [(Path(problem.file).name, problem.line, problem.message) for problem in loaded.problems] == [
         ("a.yaml", 1, "is not a regular file"),
-        ("b.yaml", 1, "is not a regular file"),
+        ("b.yaml", 1, "is a link that leads nowhere"),
         ("c.yaml", 1, "is larger than 5 MB"),
         ("d.yaml", 2, "the file is not UTF-8; save it as UTF-8"),
     ]

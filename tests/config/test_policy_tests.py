@@ -96,6 +96,7 @@ MISTAKEN = """tests:
   - {name: i, project: web, expect: {error: project_spend_limit_exceded}}
   - {name: j, project: web, expect: {error: 999}}
   - {name: k, project: web, expect: {n: 1}}
+  - {name: m, project: web, request: {mask: true}, expect: {n: 1}}
   - {name: l, project: web, key: igw_Kq0a, budget_used: [{window: day, used: 5%, key: Ann}], expect: {n: 1}}
 """
 
@@ -164,10 +165,11 @@ def test_mistakes_in_tests_are_told(tmp_path: Path) -> None:
         "11: tests[9].expect: is empty, so anything would pass: say what is to come of it, by route, cost, error …",
         f'12: tests[10].expect.error: unknown error code "project_spend_limit_exceded" {MEANT}',
         '13: tests[11].expect.error: no request is refused with status "999"; it is 400, 402, 403, 404, 429',
-        f"15: tests[13].budget_used[0].key: {NO_ID}",
-        f"15: tests[13].key: {NO_ID}",
+        "15: tests[13].request.mask: a mask is of an image, and there is none: say images: 1, or operation: edit",
+        f"16: tests[14].budget_used[0].key: {NO_ID}",
+        f"16: tests[14].key: {NO_ID}",
     ]
-    assert (found.passed, found.failed) == (1, 13)
+    assert (found.passed, found.failed) == (1, 14)
 
 
 def test_check_runs_them(tmp_path: Path) -> None:

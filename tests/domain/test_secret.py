@@ -51,6 +51,6 @@ def test_a_copy_is_a_secret_too() -> None:
 def test_how_a_gateway_runs_can_be_printed(tmp_path: Path) -> None:
     """Settings with a pepper, and what a worker inherits with the store's password, show neither."""
     settings = Settings(data=tmp_path, pepper=Secret(HIDDEN))
-    inherited = Inheritance("data", None, f"redis://:{HIDDEN}@store/0", 3)  # type: ignore[arg-type]  # no socket is needed
+    inherited = Inheritance("data", None, f"redis://:{HIDDEN}@store/0", 3, 4)  # type: ignore[arg-type]  # no socket is needed
 
     assert HIDDEN not in f"{settings} {inherited}"

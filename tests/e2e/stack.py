@@ -14,7 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -204,8 +204,12 @@ def running_gateway(
     environ: Mapping[str, str] | None = None,
     port: int | None = None,
     module: str = "gateway",
+    begun: Callable[[subprocess.Popen[bytes]], None] = lambda _: None,
 ) -> Iterator[Stack]:
-    """Run a gateway process with this policy text in front of a sandbox; `module` is what Python runs."""
+    """Run a gateway process with this policy text in front of a sandbox; `module` is what Python runs.
+
+    `begun` is called with the process before it serves.
+    """
     rules, data, log = directory / "policy", directory / "data", directory / "gateway.log"
     rules.mkdir(exist_ok=True)
     (rules / "policy.yaml").write_text(policy)
@@ -225,6 +229,7 @@ def running_gateway(
         )
     stack = Stack(port, admin_port, data, rules, sandbox, process, every, log)
     try:
+        begun(process)
         wait_until(lambda: _is_ready(stack), START_SECONDS, f"readiness ({log.read_text()[-2000:]})")
         yield stack
     finally:

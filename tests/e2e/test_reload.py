@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import re
 import signal
+import subprocess
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -83,6 +87,59 @@ def test_hangup_and_the_admin_plane_reload_too(own: Stack) -> None:
     assert (refused.status, refused.error["code"]) == (400, "invalid_policy")
     assert any("nonsense" in problem for problem in refused.error["problems"])
     assert own.post("/v1/images/generations", {"prompt": "x", "quality": "low"}).status == 200
+
+
+def _ignored(pid: int) -> bool:
+    """Whether a process ignores SIGHUP (proc(5), SigIgn): an interpreter that has run nothing yet does not."""
+    found = re.search(r"^SigIgn:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return found is not None and bool(int(found[1], 16) >> (signal.SIGHUP - 1) & 1)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_hangup_before_it_serves_ends_nothing(tmp_path: Path, sandbox: Sandbox, workers: str) -> None:
+    """Whoever sends one to a gateway that only starts, as a tool that writes its policy does, has it started."""
+
+    def hang_up(process: subprocess.Popen[bytes]) -> None:
+        wait_until(lambda: _ignored(process.pid), 30, "the first lines of the command")
+        for _ in range(20):
+            process.send_signal(signal.SIGHUP)
+            time.sleep(0.1)
+
+    with running_gateway(tmp_path, ONE_ACCOUNT, sandbox, "--workers", workers, begun=hang_up) as stack:
+        assert stack.post("/v1/images/generations", {"prompt": "x", "quality": "low"}).status == 200
+        assert stack.stop() == 0
+
+
+def test_a_secret_that_comes_or_changes_is_taken_over(own: Stack, tmp_path: Path) -> None:
+    """A policy may name a file that is mounted a moment later, and a key is changed where it lies: neither waits."""
+    asked = {"prompt": "x", "quality": "low"}
+    secret = tmp_path / "key"
+    write(own, ONE_ACCOUNT.replace("${SANDBOX_KEY}", f"${{file:{secret}}}"))
+    wait_until(lambda: loads(own, "failed"), what="the reload that finds no secret")
+    before = loads(own, "ok")
+    secret.touch(mode=0o600)
+    secret.write_text("sk-wrong")
+    wait_until(lambda: loads(own, "ok") > before, what="the reload that finds it")
+    assert own.post("/v1/images/generations", asked).status != 200
+    secret.write_text(own.sandbox.api_key)
+    wait_until(lambda: own.post("/v1/images/generations", asked).status == 200, 30, what="the key that is right")
+
+
+def test_the_log_names_what_a_reload_failed_for_and_warns_of_what_it_took(own: Stack, tmp_path: Path) -> None:
+    """The mask that hides secrets leaves key and variable or file of a missing one; warnings are lines too."""
+
+    def said(words: str) -> None:
+        wait_until(lambda: words in own.log.read_text(), what=words)
+
+    file = own.policy / "policy.yaml"
+    write(own, ONE_ACCOUNT.replace("${SANDBOX_KEY}", "${NO_SUCH_KEY}"))
+    said("providers.main.api_key environment variable NO_SUCH_KEY is not set")
+    write(own, ONE_ACCOUNT.replace("${SANDBOX_KEY}", f"${{file:{tmp_path}/absent}}"))
+    said(f"providers.main.api_key {tmp_path}/absent cannot be read: No such file or directory")
+    assert f"policy problem: {file}:" in own.log.read_text()
+    (own.policy / "more.yaml").write_text('budgets: [{window: hour, limit: "0"}]\n')
+    write(own, ONE_ACCOUNT)
+    said(f"policy warning: {own.policy}/more.yaml:1: budgets[0].limit a budget of 0 refuses everything it covers")
 
 
 PROVIDER = """
@@ -192,3 +249,23 @@ async def test_an_empty_file_is_a_problem_and_the_old_policy_serves_on(directory
         assert loaded.policy is None
         assert "is empty" in str(loaded.problems[0])
         assert application.policy is before
+
+
+async def test_budgets_that_begin_in_the_middle_are_told(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A budget of another window, view or scope counts from zero, and a line says so; none of a limit or a project."""
+    async with application_of(directory) as application:
+        reloader = PolicyReloader(application, directory, {"KEY": "sk-1"})
+        begun = '{window: day, limit: "1"}, {window: day, view: official, limit: "1"}'
+        more = WHOLE.replace('limit: "1"}', f'limit: "2"}}, {begun}')
+        other = '  other: {job_types: [draft], default_job_type: draft, budgets: [{window: day, limit: "1"}]}\n'
+        put(directory, more + other + 'budgets: [{window: month, limit: "9"}]\n')
+        with caplog.at_level(logging.WARNING, "gateway.policy"):
+            assert (await reloader.reload()).policy is not None
+            told = [line.partition("on it: ")[2] for line in caplog.messages if "a budget is new" in line]
+            await reloader.reload()
+        assert told == [
+            "everything per month, view route",
+            "project:team per day, view route",
+            "project:team per day, view official",
+        ]
+        assert sum("a budget is new" in line for line in caplog.messages) == 3

@@ -21,7 +21,7 @@ from gateway.ledger.embedded import embedded_store
 from gateway.sandbox.client import Sandbox
 from tests.e2e.accounting import NANO, Ask, billed, booked, crowd, nano, nothing_held, settled, upstream_id
 from tests.e2e.policies import tight
-from tests.e2e.stack import Stack, running_gateway, wait_until
+from tests.e2e.stack import Stack, fetch, running_gateway, wait_until
 
 PATH = "/v1/images/generations"
 BODY = {"prompt": "a lighthouse", "size": "1024x1024", "quality": "low"}
@@ -203,3 +203,15 @@ def test_a_signal_while_the_first_worker_starts(tmp_path: Path) -> None:
     assert len(family) == 1
     assert not family[0].is_running()
     assert (process.returncode, told) == (0, b"")
+
+
+def test_a_reload_that_the_admin_plane_is_asked_for_is_every_workers(pair: Stack) -> None:
+    """Each data worker reads the policy again, as after SIGHUP, not the process alone that answered."""
+
+    def loads() -> float:
+        return pair.metric("policy_reloads_total", result="ok")
+
+    wait_until(lambda: loads() == 3, what="three processes that read policy at their start")
+    answer = fetch(f"http://127.0.0.1:{pair.admin_port}/admin/reload", method="POST")
+    assert answer.status == 200, answer.body
+    wait_until(lambda: loads() == 3 + 1 + 3, what="the one that answered, and each of them by the signal")
