@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from datetime import date
 
 from gateway.config.policy_test_cases import HEADERS
-from gateway.config.problems import did_you_mean, shown
+from gateway.config.problems import shown
 from gateway.domain.errors import InvalidRequest
 from gateway.domain.job import OF_MODELS, Operation
+from gateway.domain.spelling import meant
 from gateway.process.app import Application
 from gateway.process.today import today
 from gateway.routing.explanation import explanation_now, refusal
 from gateway.routing.rehearsal import PAPER_KEY, Sketch, Undecided, rehearse
 
-_HEADERS = {"x-gateway-dry-run", *(name.lower() for name in HEADERS)}
+_HEADERS = {name.lower(): name for name in (*HEADERS, "X-Gateway-Dry-Run")}
 FIELDS = ("project", "request", "operation", "headers", "key", "key_job_type", "date")
 
 
@@ -46,7 +47,9 @@ def _sketch(asked: Mapping[str, object]) -> Sketch:
         raise InvalidRequest("headers must be an object of texts.", param="headers")
     for name in headers:
         if name.lower().startswith("x-gateway-") and name.lower() not in _HEADERS:
-            raise InvalidRequest(f"Unknown header {shown(name)}{did_you_mean(name, HEADERS)}.", param=f"headers.{name}")
+            near = meant(name.lower(), _HEADERS)  # all begin alike, so that any of them is like any other
+            hint = f" (did you mean {_HEADERS[near]}?)" if near else f"; known are {', '.join(HEADERS)}"
+            raise InvalidRequest(f"Unknown header {shown(name)}{hint}.", param=f"headers.{name}")
     operation = _text(asked, "operation") or Operation.GENERATE.value
     if operation not in OF_MODELS:
         raise InvalidRequest(f"operation must be one of {', '.join(OF_MODELS)}.", param="operation")

@@ -5,21 +5,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 
-from gateway.config.problems import did_you_mean, shown
 from gateway.domain import money
 from gateway.domain.budget import Window
 from gateway.domain.errors import InvalidRequest
 from gateway.domain.policy import Policy
 from gateway.observe.scrape import RouteState
 from gateway.process.app import Application
-from gateway.reporting.experiments import arms_report
-from gateway.reporting.reports import ReportError, period_of, spend_report
+from gateway.reporting.experiments import ArmsReport, arms_report
+from gateway.reporting.reports import ReportError, SpendReport, check_project, period_of, spend_report
 from gateway.routing.health import RouteHealth
 
 View = Callable[[Mapping[str, str]], Awaitable[object]]
-
-SPEND = ("by", "window", "since", "until", "project", "experiment", "shadow")
-"""What may be asked of spend."""
 
 
 def admin_views(application: Application, *, makes_calls: bool = True) -> dict[str, View]:
@@ -36,17 +32,18 @@ def admin_views(application: Application, *, makes_calls: bool = True) -> dict[s
         except ReportError as error:
             raise InvalidRequest(str(error), param="until" if "until" in query else "since") from error
         store, realm, project = application.store, application.realm, query.get("project")
-        if "experiment" in query:
-            name, known = query["experiment"], _experiments(application.policy)
-            try:
-                return (await arms_report(store, realm, name, period=period, project=project, known=known)).as_json()
-            except ReportError as error:
-                raise InvalidRequest(str(error), param="experiment") from error
+        shadows, name = _shadows(query), query.get("experiment")
+        found: SpendReport | ArmsReport
         try:
-            shadows = query.get("shadow") == "true"
-            found = await spend_report(store, realm, by=by, period=period, project=project, shadows=shadows)
+            if name is not None:
+                known = _experiments(application.policy)
+                found = await arms_report(store, realm, name, period=period, project=project, known=known)
+            else:
+                found = await spend_report(store, realm, by=by, period=period, project=project, shadows=shadows)
         except ReportError as error:
-            raise InvalidRequest(str(error), param="by") from error
+            raise InvalidRequest(str(error), param="by" if name is None else "experiment") from error
+        if project is not None and not found.table():
+            await _check_project(application, project)
         return found.as_json()
 
     async def budgets(_: Mapping[str, str]) -> object:
@@ -73,15 +70,30 @@ def admin_views(application: Application, *, makes_calls: bool = True) -> dict[s
 
 def _window(query: Mapping[str, str]) -> Window:
     """Return the window of a question about spend; InvalidRequest if it asks for what is not there."""
-    if unknown := sorted(query.keys() - set(SPEND)):
-        names = ", ".join(f"{shown(name)}{did_you_mean(name, SPEND)}" for name in unknown)
-        raise InvalidRequest(f"Unknown parameter {names}; known are {', '.join(SPEND)}.", param=unknown[0])
     if "window" in query and query.keys() & {"since", "until"}:
         raise InvalidRequest("window is a period of its own: give that, or since and until.", param="window")
     window = query.get("window", Window.MONTH.value)
     if window not in list(Window):
         raise InvalidRequest(f"window must be one of {', '.join(Window)}.", param="window")
     return Window(window)
+
+
+async def _check_project(application: Application, project: str) -> None:
+    """Raise InvalidRequest for a project that neither the policy nor the records know."""
+    try:
+        await check_project(application.store, application.realm, project, (), known=application.policy.projects)
+    except ReportError as error:
+        raise InvalidRequest(str(error), param="project") from error
+
+
+def _shadows(query: Mapping[str, str]) -> bool:
+    """Return whether shadow requests are asked for too; InvalidRequest for another word, or beside an experiment."""
+    if "experiment" in query and (other := next((name for name in ("by", "shadow") if name in query), None)):
+        raise InvalidRequest("experiment is a report of its own: it takes neither by nor shadow.", param=other)
+    shadow = query.get("shadow", "false")
+    if shadow not in {"true", "false"}:
+        raise InvalidRequest("shadow must be true or false.", param="shadow")
+    return shadow == "true"
 
 
 def _experiments(policy: Policy) -> set[str]:

@@ -43,7 +43,7 @@ def of_routes(counts: Mapping[str, int]) -> dict[str, dict[str, object]]:
             failed[words[0]] = failed.get(words[0], 0) + count
     return {
         route: {
-            "calls": sum(took.get(route, {}).values()),
+            "calls": sum(took.get(route, {}).values()) + failed.get(route, 0),  # only those that succeed took time
             "failed": failed.get(route, 0),
             "p50": _quantile(took.get(route, {}), 0.5),
             "p95": _quantile(took.get(route, {}), 0.95),

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 from gateway.console.parts import Parts
 from gateway.domain.budget import Window
-from gateway.domain.spend import Presumptions, Row, is_shadow
+from gateway.domain.spend import Presumptions, Row, attempt_of, is_shadow
 from gateway.ledger.entries import Entry
 from gateway.ledger.stream import position
 
@@ -56,11 +56,23 @@ class Rollup:
             of_cell[hour] = of_cell.get(hour, 0) + micro
         if is_shadow(entry):
             return
+        presumed = self.presumptions.open.get(attempt_of(entry))
         change = self.presumptions.change(entry)
         project, job_type, route, model = map(_name, (entry.project, entry.job_type, entry.route, entry.model))
         part = (project, job_type, route, model)
         own = Row(part)
         own.add(entry, change)
+        if presumed is not None and change:  # it is confirmed where it was presumed: no span shows less than nothing
+            own.unconfirmed = 0
+            self._merge(bucket_of(presumed.entry.time, HOUR), part, Row(part, unconfirmed=change))
+        self._merge(hour, part, own)
+        self.recent.append(entry)
+        newest = self._newest.get(part[:2])
+        if newest is None:
+            newest = self._newest[part[:2]] = deque(maxlen=MOST_OF_EACH)
+        newest.append(entry.id)
+
+    def _merge(self, hour: int, part: tuple[str, str, str, str], own: Row) -> None:
         for span, bucket in ((HOUR, hour), (DAY, hour // DAY * DAY)):
             for buckets, name in zip(self._spans[span].values(), ("-", *part), strict=True):
                 rows = buckets.setdefault(bucket, {})
@@ -69,11 +81,6 @@ class Rollup:
                     row = rows[name] = Row((name,))
                 merge(row, own)
             self.parts[span].add(bucket, part, own)
-        self.recent.append(entry)
-        newest = self._newest.get(part[:2])
-        if newest is None:
-            newest = self._newest[part[:2]] = deque(maxlen=MOST_OF_EACH)
-        newest.append(entry.id)
 
     def prune(self, now: datetime) -> None:
         """Forget what is too old to be shown."""

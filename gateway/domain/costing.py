@@ -90,8 +90,9 @@ def _weighed(quote: Quote, reading: Reading) -> Weighed:
 def cost(quote: Quote, weighed: Weighed, multiplier: Fraction) -> tuple[Views, CostSource]:
     """What the work cost in three views, and how the route's own is known."""
     reading, made, official, route = weighed
-    if official is None:
-        official = _estimate(quote, made, quote.official_price, reading.images)
+    if official is None:  # at its most it would be a saving that nobody made, where the route's own cost is known
+        known = route is not None or reading.reported is not None
+        official = _estimate(quote, made, quote.official_price, reading.images, likely=known)
     source = CostSource.USAGE
     if reading.reported is not None:
         route, source = reading.reported, CostSource.REPORTED
@@ -118,10 +119,10 @@ def as_made(quote: Quote, reading: Reading) -> Job:
     return job if (size, quality) == (job.size, job.quality) else replace(job, size=size, quality=quality)
 
 
-def _estimate(quote: Quote, made: Job, price: Price, images: int) -> int:
-    """What work of which nothing was counted costs: tokens at their most, anything else as it usually is."""
+def _estimate(quote: Quote, made: Job, price: Price, images: int, *, likely: bool = False) -> int:
+    """What work of which nothing was counted costs: tokens at their most unless `likely`, all else as it usually is."""
     model, qualities, case = quote.route.model, quote.route.capabilities.quality, pricing.worst_case
-    if price.tokens is None:
+    if likely or price.tokens is None:
         case = pricing.usual_case
         made = made if price.bills is Bills.REQUESTED else replace(made, n=images or made.n)
     return min(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ BUSY = "busy"
 LAST_SECONDS = 1.0
 """For the note of a request whose time is up: a storage may take far longer."""
 _LONGEST_NOTE = 1024 * 1024
+_REQUEST_ID = re.compile(r"req_[A-Za-z0-9_]{1,96}", re.ASCII)
 
 
 def note_name(request_id: str) -> str:
@@ -102,6 +104,8 @@ class Archives:
 
     async def noted(self, request_id: str) -> Document | None:
         """Return what was noted of a request; None if nothing was, or nobody can tell."""
+        if not _REQUEST_ID.fullmatch(request_id):  # whoever asks may ask for anything
+            return None
         try:
             blob = await self._blobs.get(note_name(request_id))
             if blob is None or blob.length > _LONGEST_NOTE:

@@ -75,7 +75,7 @@ METRICS = (
     Metric(
         "upstream_duration_seconds",
         Kind.HISTOGRAM,
-        "From sending a call to the last byte of the provider's answer.",
+        "Calls that succeeded, from sending to the last byte of the provider's answer.",
         ("route",),
         IMAGE_SECONDS,
     ),

@@ -101,8 +101,6 @@ class Spans:
             links, name, kind = [], f"request {event.operation}", SpanKind.SERVER
         span = self._tracer.start_span(name, context=before, kind=kind, links=links)
         span.set_attribute("image_gateway.operation", event.operation)
-        if event.facts is not None:
-            span.set_attribute("image_gateway.request_id", event.facts.request_id)
         # Never detached: it ends with the asyncio task, which serves this one request.
         context.attach(trace.set_span_in_context(span))
         TRACE_HEADERS.set(headers_of(span))
@@ -189,6 +187,7 @@ def _note(span: Span, event: Event) -> None:
 
 def _finish(span: Span, event: RequestFinished) -> None:
     told: dict[str, AttributeValue] = {
+        "image_gateway.request_id": event.request_id,
         "http.response.status_code": event.status,
         "image_gateway.project": event.project,
         "image_gateway.job_type": event.job_type,

@@ -51,7 +51,8 @@ class Verdict:
 class Past:
     """A booking as it was decided: its quote where that is another than the record's, and what is booked on it.
 
-    `maker` is the model that made the pictures on record, where the policy knows it.
+    `maker` is the model that made the pictures on record, where the policy knows it. `same_work` tells that what the
+    project is charged for it is another, and nothing else.
     """
 
     verdict: Verdict
@@ -59,6 +60,7 @@ class Past:
     booked: Views
     recorded: Views
     maker: Model | None = None
+    same_work: bool = False
 
 
 def denied(entry: Entry, code: str) -> Past:
@@ -73,13 +75,24 @@ def served(entry: Entry, quote: Quote, multiplier: Fraction, maker: Model | None
     """
     facts, made = entry.facts, (quote.job.size, quote.job.quality, quote.job.n)
     same_route = quote.route.name == entry.route
-    if same_route and made == (facts.get("size"), facts.get("quality"), entry.n) and quote.worst == entry.worst:
-        return None
+    if same_route and made == (facts.get("size"), facts.get("quality"), entry.n):
+        worst, then = quote.worst, entry.worst
+        if worst == then:
+            return None
+        if then is not None and (worst.official, worst.route) == (then.official, then.route):
+            cost = _charged(entry.cost, multiplier)
+            verdict = Verdict(Fate.REPRICED, cost, entry.route, quote.degraded)
+            return Past(verdict, quote, cost, entry.cost, maker, same_work=True)
     cost, estimated = _cost(entry, quote, multiplier, maker)
     verdict = Verdict(
         Fate.REPRICED if same_route else Fate.MOVED, cost, quote.route.name, quote.degraded, estimated=estimated
     )
     return Past(verdict, quote, cost, entry.cost, maker)
+
+
+def _charged(booked: Views, multiplier: Fraction) -> Views:
+    """What was booked, as this multiplier charges it to a project."""
+    return pricing.views(booked.official, booked.route, multiplier)
 
 
 def _cost(entry: Entry, quote: Quote, multiplier: Fraction, maker: Model | None) -> tuple[Views, bool]:
@@ -170,7 +183,9 @@ def followed(entry: Entry, past: Past, multiplier: Fraction) -> tuple[Verdict, P
     if verdict.fate is Fate.DENIED:
         return replace(verdict, cost=NOTHING), replace(past, recorded=recorded)
     quote, booked = past.quote, past.booked
-    if entry.kind != ADJUST and not presumes(entry) and recorded.route and quote is not None:
+    if past.same_work:
+        booked = _charged(recorded, multiplier)
+    elif entry.kind != ADJUST and not presumes(entry) and recorded.route and quote is not None:
         booked, _ = _cost(replace(entry, images=max(entry.images, 0)), quote, multiplier, past.maker)
     elif past.recorded.route:
         booked = past.booked.times(Fraction(recorded.route, past.recorded.route))

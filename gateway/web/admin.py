@@ -8,7 +8,8 @@ from urllib.parse import parse_qsl
 
 from starlette.routing import Route, Router
 
-from gateway.domain.errors import Unavailable
+from gateway.domain.errors import InvalidRequest, Unavailable
+from gateway.domain.spelling import meant
 from gateway.ports import LedgerUnavailable, Outbound
 from gateway.web.admin_guard import AdminGuard
 from gateway.web.app import alive, not_ready
@@ -17,7 +18,7 @@ from gateway.web.context import Endpoint, Handler, RequestContext, by_method
 from gateway.web.json_body import read_json
 from gateway.web.limits import BodyLimits
 from gateway.web.openapi import endpoint
-from gateway.web.openapi_admin import ADMIN
+from gateway.web.openapi_admin import ADMIN, parameters_of
 from gateway.web.request_stream import body_chunks
 from gateway.web.wrong_keys import WrongKeys
 
@@ -27,6 +28,8 @@ Question = Callable[[Mapping[str, object]], Awaitable[object]]
 """Takes the fields of a JSON object and what the path's placeholders stand for, returns what is shown as JSON."""
 
 _LIMITS = BodyLimits(total=1_000_000)
+_SHOWN = 100
+"""Characters of a name in a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +55,10 @@ def create_admin_app(
     """Return the admin plane.
 
     `metrics` returns a body and its content type, `health` what stands in the way of serving (as `Gateway.ready`).
-    Views answer GET at `/admin/NAME` (a name may hold `{placeholders}`), actions POST, and questions POST with a JSON
-    object as the body, empty where there is none. With a token, everything but `/healthz` and `pages` asks for it as a
-    bearer; without one nothing is answered that a web page asks under a name of its own, or to have something done.
+    Views answer GET at `/admin/NAME` (a name may hold `{placeholders}`), actions POST, both with the parameters that
+    are described for their paths and no others; questions answer POST with a JSON object as the body, empty where there
+    is none. With a token, everything but `/healthz` and `pages` asks for it as a bearer; without one nothing is
+    answered that a web page asks under a name of its own, or to have something done.
     """
     guard = AdminGuard(token)
 
@@ -71,8 +75,8 @@ def create_admin_app(
     def route(path: str, handlers: Mapping[str, Handler]) -> Route:
         return Route(path, Endpoint(_guarded(by_method(handlers), guard)), methods=list(handlers))
 
-    answers = {name: {"GET": _shown(view)} for name, view in views.items()}
-    doing = {name: _shown(action) for name, action in (actions or {}).items()}
+    answers = {name: {"GET": _shown(view, "GET", f"/admin/{name}")} for name, view in views.items()}
+    doing = {name: _shown(action, "POST", f"/admin/{name}") for name, action in (actions or {}).items()}
     doing |= {name: _asked(question) for name, question in (questions or {}).items()}
     for name, handler in doing.items():
         answers.setdefault(name, {})["POST"] = handler
@@ -88,13 +92,26 @@ def create_admin_app(
     return ErrorBoundary(router, wrong_keys=wrong_keys)
 
 
-def _shown(view: View) -> Handler:
+def _shown(view: View, method: str, path: str) -> Handler:
+    known = parameters_of(method, path)
+
     async def show(context: RequestContext) -> None:
         query = context.scope["query_string"].decode("latin-1")
         asked = dict(parse_qsl(query, keep_blank_values=True))
+        _check_known(asked, known)
         await context.answer_json(await view({**asked, **context.path_params}))
 
     return show
+
+
+def _check_known(asked: Mapping[str, str], known: Sequence[str]) -> None:
+    """Refuse a query with a parameter that the path's description does not name."""
+    name = next((name for name in asked if name not in known), None)
+    if name is not None:
+        near = meant(name.lower(), known)
+        hint = f" (did you mean {near}?)" if near else ""
+        which = f"known are {', '.join(known)}" if known else "this path takes none"
+        raise InvalidRequest(f"Unknown parameter {name[:_SHOWN]!a}{hint}; {which}.", param=name[:_SHOWN])
 
 
 def _asked(question: Question) -> Handler:

@@ -144,6 +144,12 @@ def operation_of(method: str, path: str) -> Operation | None:
     return _OPERATIONS[method, path]
 
 
+def parameters_of(method: str, path: str) -> tuple[str, ...]:
+    """Return the names of the parameters that a query of a path may have; LookupError if nobody described it."""
+    operation = operation_of(method, path)
+    return () if operation is None else tuple(str(each["name"]) for each in operation.parameters)
+
+
 ADMIN = Plane(
     title="Image Gateway, admin plane",
     description="Metrics and administration, on a port of its own. With a token each path but `/healthz` asks for it.",

@@ -12,13 +12,14 @@ import pytest
 
 from gateway.console.follower import Follower
 from gateway.console.forecast import burn_down, forecast, window_of
-from gateway.console.rollup import DAY, HOUR, Rollup
+from gateway.console.happened import of_routes
+from gateway.console.rollup import DAY, DIMENSIONS, HOUR, Rollup
 from gateway.domain.budget import Window
 from gateway.domain.spend import report
 from gateway.ledger.entries import Entry, decode
 from gateway.ledger.pulses import Pulses
 from gateway.ledger.store import Store
-from gateway.observe.event import Degraded, FellBack, RequestDenied, UpstreamFinished
+from gateway.observe.event import Degraded, FellBack, RequestDenied, UpstreamFailed, UpstreamFinished
 from gateway.observe.happenings import MOST_REFUSALS, Happenings, Refusal, seconds_of, step_of
 from tests.ledger.conftest import realm, server, store  # noqa: F401 - fixtures of a real server
 
@@ -76,6 +77,39 @@ def test_a_rollup_is_a_report() -> None:
             assert rollup.total(span, 0).unconfirmed == total.unconfirmed == 5_000_000
     assert [(entry.request_id, route) for entry, route in rollup.unconfirmed()] == [("req_3", 5_000_000)]
     assert sum(rollup.cell("usd|project:team|route|day@2026-11-20").values()) == 6_000
+
+
+@pytest.mark.parametrize("hours", [0, 3, 30])
+def test_what_is_confirmed_is_so_where_it_was_presumed(hours: int) -> None:
+    """However much later: no hour and no day has less than nothing unconfirmed, and in all it is what is presumed."""
+    entries = [
+        _entry(NOON - timedelta(hours=hours), 1, kind="presume", nano=9_000_000),
+        _entry(NOON - timedelta(hours=hours), 2, kind="presume", nano=7_000_000),
+        _entry(NOON, 1, kind="correct", nano=-4_000_000, source="presumed"),
+        _entry(NOON, 2, kind="correct", nano=-6_000_000),
+    ]
+    rollup = Rollup()
+    for entry in entries:
+        rollup.add(entry)
+    now, _ = report(entries[2:], ("project",))
+    for span in (HOUR, DAY):
+        assert rollup.total(span, 0).unconfirmed == 5_000_000
+        every = [rollup.sums(name, span, at, at + 1) for name in DIMENSIONS for at in rollup.buckets(name, span)]
+        every += [{row.group[0]: row} for at in rollup.parts[span].buckets() for row in rollup.parts[span].rows(at)]
+        assert all(row.unconfirmed >= 0 for rows in every for row in rows.values())
+        began = int(NOON.timestamp()) // span * span
+        if entries[0].time.timestamp() < began:
+            assert rollup.total(span, began).unconfirmed == now[0].unconfirmed == 0
+
+
+def test_calls_that_failed_are_calls() -> None:
+    """A route that nobody reaches has as many calls as failures, and no time that they took."""
+    happened = Happenings()
+    for event in (UpstreamFailed("away", "connect"), UpstreamFailed("main", "timeout"), UpstreamFinished("main", 2.0)):
+        happened.emit(event)
+    routes = of_routes(happened.take()[0])
+    assert routes["away"] == {"calls": 1, "failed": 1, "p50": None, "p95": None}
+    assert (routes["main"]["calls"], routes["main"]["failed"]) == (2, 1)
 
 
 def test_what_is_too_old_is_forgotten() -> None:

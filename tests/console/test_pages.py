@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]  # it ships no types
 from playwright.sync_api import Browser
 
-from tests.console.conftest import Look, Traffic, log_in, look
-from tests.e2e.stack import Stack, fetch, wait_until
+from gateway.sandbox.client import Sandbox
+from tests.console.conftest import POLICY, Look, Traffic, log_in, look
+from tests.e2e.stack import Stack, fetch, running_gateway, wait_until
 
 PAGES = ("overview", "spend", "budgets", "routes", "requests", "tasks", "policy", "explain", "keys")
 
@@ -57,6 +59,27 @@ def test_the_overview_says_what_happened_and_why(seen: Look, traffic: Traffic) -
     seen.page.wait_for_selector("text=As a table")
     seen.page.click("summary:has-text('As a table')")
     seen.page.wait_for_selector(".as-table[open] table")
+
+
+CHART = """async () => {
+  const { stacked } = await import("/console/static/chart.js");
+  const figure = stacked("Corrections");
+  document.body.append(figure);
+  figure.show({ times: [1790000000, 1790003600, 1790007200], step: 3600,
+    series: [{ name: "team", usd: ["2", "-1.5", "0"] }] });
+  const cells = [...figure.querySelectorAll("tbody td")].map((cell) => cell.textContent);
+  const said = figure.querySelector(".plot").getAttribute("aria-label");
+  figure.remove();
+  return [said, figure.querySelectorAll("tbody tr").length, cells.join(" ")];
+}"""
+
+
+def test_hours_on_which_money_was_corrected_downwards_are_told(seen: Look) -> None:
+    """They stand in the chart's table, and its sum is theirs too; hours with nothing do not."""
+    seen.go("overview")
+    said, rows, cells = seen.page.evaluate(CHART)
+    assert "$0.5000" in said
+    assert (rows, "1.50" in cells) == (2, True)
 
 
 def test_a_budget_burns_down(seen: Look) -> None:
@@ -200,6 +223,40 @@ def test_it_is_usable_on_a_phone_and_by_keyboard(browser: Browser, stack: Stack,
     phone.page.focus("[data-key=nav-routes]")
     phone.page.keyboard.press("Enter")
     phone.page.wait_for_selector("h1:has-text('Routes')")
+    context.close()
+
+
+def test_a_phone_shows_the_longest_names(browser: Browser, sandbox: Sandbox, tmp_path: Path) -> None:
+    """A project's name of a hundred letters makes no page scroll sideways."""
+    policy = POLICY.replace("  thrifty:", f"  {'a' * 100}:")
+    with running_gateway(tmp_path, policy, sandbox) as stack:
+        assert stack.post("/v1/images/generations", {"prompt": "x"}, project="a" * 100).status == 200
+        context = browser.new_context(viewport={"width": 360, "height": 740}, has_touch=True)
+        phone = look(context, f"http://127.0.0.1:{stack.admin_port}")
+        for name in PAGES:
+            phone.go(name)
+            if name in {"overview", "spend"}:
+                phone.page.wait_for_selector(f".legend li:has-text('{'a' * 100}')")
+            assert phone.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+        context.close()
+
+
+def test_a_page_that_is_none_says_so(seen: Look) -> None:
+    """A misspelt address is no overview; from there one link leads to it."""
+    seen.go("nope")
+    seen.shows("There is no page nope.")
+    assert seen.page.title() == "No such page · Image Gateway"
+    seen.page.click("main a")
+    seen.page.wait_for_selector("h1:has-text('Overview')")
+
+
+def test_without_scripts_the_login_says_what_is_needed(browser: Browser, stack: Stack) -> None:
+    """In place of a form that does nothing there are the paths that have the same figures."""
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"http://127.0.0.1:{stack.admin_port}/console")
+    assert "needs JavaScript" in page.inner_text("main")
+    assert "/admin/spend" in page.inner_text("main")
     context.close()
 
 

@@ -186,6 +186,17 @@ def test_the_admin_plane_names_what_is_wrong(stack: Stack, document: object, par
     assert (answer.status, answer.error["param"]) == (400, param)
 
 
+@pytest.mark.parametrize(
+    ("header", "hint"),
+    [("X-Gateway-Foo", "; known are X-Gateway-Job-Type, "), ("x-gateway-lanes", " (did you mean X-Gateway-Lane?)")],
+)
+def test_a_header_that_is_like_none_is_not_taken_for_one(stack: Stack, header: str, hint: str) -> None:
+    """All begin alike: what is a slip away from one is told it, anything else which there are."""
+    answer = asked(stack, {"project": "team", "request": BODY, "headers": {header: "1"}})
+    assert answer.status == 400
+    assert f'Unknown header "{header}"{hint}' in answer.error["message"]
+
+
 def test_a_body_that_is_no_json_is_told_so(stack: Stack) -> None:
     """The admin plane says that it could not read the body, and what it takes."""
     url = f"http://127.0.0.1:{stack.admin_port}/admin/explain"

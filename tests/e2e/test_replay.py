@@ -208,6 +208,18 @@ def test_another_price_is_worked_out_from_usage(past: Stack, tmp_path: Path) -> 
     assert row["replayed_official_usd"] == row["recorded_official_usd"]
 
 
+def test_another_multiplier_changes_what_projects_are_charged_alone(past: Stack, tmp_path: Path) -> None:
+    """What is known stays known: official and route to the nano-dollar, and each request's charge is the new share."""
+    assert 'multiplier: "1.15"' in HISTORY
+    found = replayed(past, other(tmp_path / "dearer", HISTORY.replace('multiplier: "1.15"', 'multiplier: "2"')))
+    for row in found["rows"]:
+        for view in ("official", "route"):
+            assert row[f"replayed_{view}_usd"] == row[f"recorded_{view}_usd"], row
+        if row["project"] == "team":
+            assert nano(row["replayed_internal_usd"]) == 2 * nano(row["recorded_route_usd"])
+    assert found["total"]["estimated"] == 0
+
+
 def test_table_and_page(past: Stack, tmp_path: Path) -> None:
     """People get a table that says what is left out, and a page with charts that needs nothing else."""
     chart = tmp_path / "replay.html"

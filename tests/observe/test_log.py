@@ -257,6 +257,8 @@ def test_the_level_is_obeyed() -> None:
     [
         "igw_live_0123456789abcdefABCDEF",
         "sk-proj-abcdEFGH1234_-xyz",
+        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLwSw",
+        "whsec_ab+cd/efghijkl0123456789==",
         "Bearer abc.def-ghi",
         "authorization: Token 1234567890",
         'api-key": "0123456789abcdef',

@@ -51,6 +51,23 @@ def test_what_the_provider_reports_is_what_it_costs(price: Price | None) -> None
     assert made.cost == Views(10 * 5_000 + 196 * 30_000, 31_234_567, -(-31_234_567 * 115 // 100))
 
 
+@pytest.mark.parametrize(
+    ("price", "said"),
+    [(None, {"reported": 5_000_000}), (BY_IMAGE, {}), (BY_IMAGE, {"reported": 5_000_000})],
+    ids=["reported", "by image", "by image, reported"],
+)
+def test_without_usage_the_vendor_s_price_is_what_such_work_usually_costs(
+    price: Price | None, said: dict[str, int]
+) -> None:
+    """Where the route's own cost is known: 2000 letters are 500 tokens then, not 2064, or savings would be invented."""
+    wanted = replace(LOW, prompt_bytes=2000)
+    asked = on(price, wanted) if price else quote(wanted)
+    made = settle("r", 1, asked, whole(**said), ONE)
+
+    assert made.cost.official == 500 * 5_000 + 196 * 30_000
+    assert made.cost.official < asked.worst.official
+
+
 @pytest.mark.parametrize("reported", [0, -1, 10 * EACH + 1])
 def test_a_report_that_nobody_would_bill_is_not_believed(reported: int) -> None:
     """Nothing for an image, or far more than the worst case: the row's price is booked, and the record says so."""
@@ -64,7 +81,7 @@ def test_a_report_of_nothing_for_nothing_is_believed() -> None:
     """An answer without an image that says that it was free costs nothing, and is not presumed."""
     made = settle("r", 1, on(BY_IMAGE), whole(0, reported=0), ONE)
 
-    assert (made.cost, made.source) == (Views(quote().worst.official, 0, 0), CostSource.REPORTED)
+    assert (made.cost.route, made.cost.internal, made.source) == (0, 0, CostSource.REPORTED)
 
 
 def test_seconds_and_units_are_counted_exactly() -> None:

@@ -103,11 +103,12 @@ export function stacked(title) {
     shown = spend;
     const sums = spend.times.map(() => 0);
     const stackedUp = spend.series.map((each) => each.usd.map((value, at) => (sums[at] += Math.max(Number(value), 0))));
+    const spent = (each) => each.usd.reduce((sum, value) => sum + Number(value), 0);
     legend.replaceChildren(...spend.series.map((each, at) =>
-      h("li", {}, h("i", { class: `swatch ${COLORS[at % COLORS.length]}` }), each.name, " ", h("span", { class: "num" }, usd(each.usd.reduce((sum, value) => sum + Number(value), 0))))));
-    const total = sums.reduce((sum, value) => sum + value, 0);
+      h("li", {}, h("i", { class: `swatch ${COLORS[at % COLORS.length]}` }), each.name, " ", h("span", { class: "num" }, usd(spent(each))))));
+    const total = spend.series.reduce((sum, each) => sum + spent(each), 0);
     box.setAttribute("aria-label", `${title}: ${usd(total)} over ${spend.times.length} ${spend.step >= 86400 ? "days" : "hours"}; the table below has the values`);
-    const rows = spend.times.map((time, at) => ({ time, at })).filter(({ at }) => sums[at]).reverse();
+    const rows = spend.times.map((time, at) => ({ time, at })).filter(({ at }) => spend.series.some((each) => Number(each.usd[at]))).reverse();
     swap(words, h("summary", { "data-key": `${title}-summary` }, "As a table"),
       table(`${title}, values`, [{ name: spend.step >= 86400 ? "Day (UTC)" : "Hour (UTC)", cell: ({ time }) => label(time, spend.step) },
         ...spend.series.map((each) => ({ name: each.name, num: true, cell: ({ at }) => usd(each.usd[at]) }))], rows, { empty: "Nothing was spent." }));

@@ -21,7 +21,12 @@ let update = null, shown = "", busy = false, again = false, updated = 0;
 
 function place() {
   const [name, query] = location.hash.replace(/^#\/?/, "").split("?");
-  return [Object.hasOwn(PAGES, name) ? name : "overview", Object.fromEntries(new URLSearchParams(query ?? ""))];
+  return [name || "overview", Object.fromEntries(new URLSearchParams(query ?? ""))];
+}
+
+function nowhere(root) {
+  root.append(h("h1", {}, "No such page"), h("p", { class: "notice bad" }, `There is no page ${place()[0]}. `, h("a", { href: "#/overview" }, "Overview")));
+  return async () => {};
 }
 
 const go = (name) => (params) => {
@@ -42,8 +47,8 @@ async function open() {
   nav(UNDER[name] ?? name);
   const focused = main.contains(document.activeElement) ? document.activeElement.dataset.key ?? document.activeElement.id : null;
   main.replaceChildren(root);
-  update = PAGES[name](root, params, go(name));
-  document.title = `${NAMES.find(([each]) => each === (UNDER[name] ?? name))?.[1]} · Image Gateway`;
+  update = (Object.hasOwn(PAGES, name) ? PAGES[name] : nowhere)(root, params, go(name));
+  document.title = `${NAMES.find(([each]) => each === (UNDER[name] ?? name))?.[1] ?? "No such page"} · Image Gateway`;
   const again = focused && root.querySelector(`[data-key="${CSS.escape(focused)}"], #${CSS.escape(focused)}`);
   if (again) again.focus();
   else if (!first) main.focus({ preventScroll: true });
