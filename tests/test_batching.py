@@ -20,10 +20,14 @@ from gateway.domain.job import Operation
 from gateway.domain.money import times
 from gateway.domain.policy import JobType, Order
 from gateway.domain.price import PixelTier, Price
+from gateway.domain.retry import RetryBudgets
 from gateway.domain.route import Views
+from gateway.domain.settlement import Outcome
 from gateway.ports import Body, Inbound
+from gateway.ports.provider import UpstreamFailure
 from gateway.request.batching import Gates, by_batch
 from gateway.request.exchange import Admitted, Exchange
+from gateway.request.retrying import Course
 from gateway.request.understanding import Understanding
 from gateway.steps.accept import accept
 from gateway.tasks.promise import promised, within
@@ -113,6 +117,23 @@ async def test_what_is_held_for_a_batch_alone_goes_by_one_once_policy_would_send
     found = within(by_batch(changed, 24 * HOUR, time.time() + 24 * HOUR, most=most), most)
     assert routes_of(found) == [("main", True)]
     assert promised(found.ranked.quotes) == most
+
+
+@pytest.mark.parametrize("rules", [None, replace(RULES, if_late=IfLate.SEND)], ids=["none", "send"])
+async def test_after_a_batch_that_is_followed_comes_nothing_beyond_the_promise(rules: Collecting | None) -> None:
+    """The full price was not held for it, and is not: once its batch has failed there may be another, or nothing."""
+    most = promised(by_batch(await admitted(), 24 * HOUR).ranked.quotes)
+    due = time.time() + 24 * HOUR
+    [under_way] = by_batch(await admitted(), 24 * HOUR, due).ranked.quotes
+    changed = by_batch(await admitted(rules=rules), 24 * HOUR, due, under_way=True, most=most)
+    found = within(changed, most, under_way)
+    assert (routes_of(found), promised(found.ranked.quotes)) == ([("main", True)], most)
+    course = Course(found.ranked.quotes, found.job_type.retry, RetryBudgets(time.monotonic))
+    course.failed(under_way, UpstreamFailure(Outcome.REJECTED, "batch_expired", "not done"))
+    again = course.next()
+    assert (again is None) is (rules is None)
+    enough = [2 * each for each in most]
+    assert within(changed, enough, under_way) == changed
 
 
 async def test_near_its_end_no_batch_begins() -> None:

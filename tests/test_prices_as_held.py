@@ -86,7 +86,7 @@ def taken_over(noted: dict[int, Any]) -> Quote:
     found = past(record, {"attempts": [{"attempt": 2, "state": "sent", "facts": facts}]})
     assert found is not None
     admitted = found.carried_on(admitted)
-    resumed = found.resumed(admitted, TODAY)
+    resumed = found.resumed(admitted, TODAY, record.order.not_after)
     assert resumed is not None
     assert resumed.quote.worst == HELD
     assert admitted.project.multiplier == 7  # should the call come to nothing, the next one is held by it

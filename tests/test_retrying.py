@@ -169,6 +169,15 @@ def test_a_wait_that_is_too_long_is_left_to_the_client() -> None:
     assert trip.course.retry_after() == pytest.approx(LONGEST_WAIT * 2.2)
 
 
+def test_what_a_route_said_before_is_over() -> None:
+    """The client is told to wait as long as each route said last, not as it had said when it was asked before."""
+    trip = Trip((A,), retry=Retry(attempts=2), drawn=0.0)
+    assert trip.fail(A, failure("status_429", retry_after=1)) is not None
+    trip.now += 1
+    assert trip.fail(A, failure("status_429", retry_after=30)) is None
+    assert trip.course.retry_after() == pytest.approx(30)
+
+
 @pytest.mark.parametrize("policy", [OnUnknown.HOLD, OnUnknown.FAIL])
 def test_what_may_have_been_billed_ends_it(policy: OnUnknown) -> None:
     """Unless policy says otherwise nothing is tried after it, though a route and calls are left."""

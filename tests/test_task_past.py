@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from gateway.domain.batch import BatchLine, BatchTerms
 from gateway.domain.caller import Caller
 from gateway.domain.errors import UpstreamError
 from gateway.domain.job import Operation, Wishes
 from gateway.domain.policy import JobType, OnUnknown, Project, Retry
+from gateway.domain.retry import RetryBudgets
 from gateway.domain.route import Views
+from gateway.domain.settlement import Outcome
 from gateway.domain.task import TaskOrder, TaskRecord, TaskStatus
 from gateway.ports import Body, Inbound
-from gateway.ports.provider import Call
+from gateway.ports.provider import Call, UpstreamFailure
 from gateway.providers.fanout import calls_of
 from gateway.request.exchange import Admitted, Exchange
+from gateway.request.retrying import Course
 from gateway.steps.price import price
 from gateway.steps.rank import Ranked
 from gateway.tasks.past import past, recorded
-from tests.builders import TODAY, job, policy, route
+from tests.builders import PROVIDER, TODAY, job, policy, route
 from tests.providers.calls import MemoryBody
 
 ORDER = TaskOrder("req_x", "team", "key_x", "generate", None, "m", {}, "application/json", "", 0.0, 1.0, 1)
@@ -62,7 +67,7 @@ def test_work_is_followed_in_as_many_calls_as_it_was_held_for(held: int, noted: 
     kind, project = JobType("draft", (way,)), Project("team", ("draft",), "draft")
     asked, body = job(n=4, quality="low", size="1024x1024"), MemoryBody({})
     quotes, _ = price(asked, kind, project, None, TODAY)
-    exchange = Exchange(Inbound("req_x", Operation.GENERATE, None, {}, None, _never_read, 0.0))
+    exchange = Exchange(_inbound())
     rules, caller = policy(way, job_type=kind, project=project), Caller("key_x", "team", None)
     admitted = Admitted(exchange, caller, project, asked, kind, rules, Ranked(quotes, ()), body)
     facts: dict[str, Any] = {"route": "r1", **({"calls": held} if held > 1 else {})}
@@ -70,12 +75,40 @@ def test_work_is_followed_in_as_many_calls_as_it_was_held_for(held: int, noted: 
     found = past(replace(record(1), submitted=submitted), {"attempts": [{**attempt(1, "sent"), "facts": facts}]})
     assert found is not None
 
-    resumed = found.resumed(admitted, TODAY)
+    resumed = found.resumed(admitted, TODAY, ORDER.not_after)
 
     assert resumed is not None
     quote = resumed.quote
     sent = calls_of(Call("req_x", quote.route, quote.job, body, quote.changes, quote.calls))
     assert (len(sent), sum(each.job.n for each in sent)) == (held, 4)
+
+
+@pytest.mark.parametrize("batch", [True, False])
+async def test_where_policy_admits_a_request_no_more_nothing_is_sent_after_the_call_that_is_followed(
+    *, batch: bool
+) -> None:
+    """Not even into another batch: size and quality that a job type filled in before are known to nobody now."""
+    terms = BatchTerms()
+    way = route("r1", provider=replace(PROVIDER, batch=terms))
+    asked, exchange = job(size="1024x1024", quality="low"), Exchange(_inbound())
+    rules, caller = policy(way), Caller("key_x", "team", None)
+    facts = {"route": "r1", "size": asked.size, "quality": asked.quality, **({"batch": "0.5"} if batch else {})}
+    kept = {"attempts": [{**attempt(1, "sent"), "facts": facts}], "about": {"job_type": "gone"}}
+    found = past(replace(record(1), submitted={0: {"id": "batch_1"}}), kept)
+    assert found is not None
+
+    admitted = found.admitted(exchange, caller, rules, MemoryBody({"prompt": "a cat"}), TODAY)
+
+    resumed = found.resumed(admitted, TODAY, due=7.0)
+    assert resumed is not None
+    if batch:  # which is given up in time, whatever job types say of batches now
+        assert resumed.quote.batch == BatchLine(terms, 7.0)
+    course = Course(admitted.ranked.quotes, admitted.job_type.retry, RetryBudgets(time.monotonic))
+    [quote] = admitted.ranked.quotes
+    assert (quote.batch is not None) is batch
+    reason = "batch_expired" if batch else "status_5xx"
+    course.failed(quote, UpstreamFailure(Outcome.REJECTED, reason, "not done"))
+    assert course.next() is None
 
 
 @pytest.mark.parametrize(
@@ -92,7 +125,7 @@ def test_what_other_workers_spent_counts_for_the_maximum(states: list[str], told
     assert found is not None
 
     def under(most: int) -> Admitted:
-        exchange = Exchange(Inbound("req_x", Operation.GENERATE, None, {}, None, _never_read, 0.0))
+        exchange = Exchange(_inbound())
         exchange.wishes, exchange.spent_before = Wishes(max_cost=most), CHARGE
         return Admitted(exchange, caller, project, asked, kind, rules, Ranked(quotes, ()), MemoryBody({}))
 
@@ -139,6 +172,10 @@ async def test_a_call_by_batch_that_was_not_announced_was_not_sent(
     assert found is not None
     assert sorted(voided) == given_back
     assert [each["state"] for each in found["attempts"]] == ["settled", after]
+
+
+def _inbound() -> Inbound:
+    return Inbound("req_x", Operation.GENERATE, None, {}, None, _never_read, 0.0)
 
 
 async def _never_read() -> Body:

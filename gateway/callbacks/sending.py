@@ -130,8 +130,7 @@ class CallbackSender:
         else:
             seconds = None if failed.final else pause(callback.tries + 1, self._chance(), failed.wait)
             result = "dead" if seconds is None else "failed"
-            again = None if seconds is None else self._clock() + seconds
-            note = self._callbacks.failed(callback, failed.error, again)
+            note = self._callbacks.failed(callback, failed.error, seconds)
         error = failed.error if failed else ""
         self._observer.emit(CallbackSent(callback.project, callback.id, result, error, callback.tries + 1))
         await self._noted(note)
@@ -152,9 +151,8 @@ class CallbackSender:
         return _Failed(f"status {answer.status}", wait=wait, final=answer.status == GONE)
 
     async def _put_off(self, callback: Callback) -> None:
-        now = self._clock()
-        seconds = min(max(BUSY_SECONDS, (now - callback.created) / 10), MOST_BUSY_SECONDS)
-        await self._callbacks.put_off(callback, now + seconds * (1 + self._chance()))
+        seconds = min(max(BUSY_SECONDS, (self._clock() - callback.created) / 10), MOST_BUSY_SECONDS)
+        await self._callbacks.put_off(callback, seconds * (1 + self._chance()))
 
     async def _give_back(self) -> None:
         left = dict(self._sending)
@@ -163,7 +161,7 @@ class CallbackSender:
         await asyncio.gather(*left, return_exceptions=True)
         with contextlib.suppress(LedgerUnavailable):  # they are taken by others after a minute
             for callback in left.values():
-                await self._callbacks.put_off(callback, self._clock())
+                await self._callbacks.put_off(callback, 0.0)
 
     async def _noted(self, note: Coroutine[object, object, None]) -> None:
         try:

@@ -143,3 +143,8 @@ class Profile:
     def plain(self) -> bool:
         """Whether nothing differs: requests go out as the client wrote them, answers as they come."""
         return self == Profile()
+
+    @property
+    def reads(self) -> bool:
+        """Whether each answer is read to its end: put into shape, or for what it says of the cost."""
+        return self.normalise or self.blind_usage or self.reported is not None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 
 from gateway.domain.batch import BatchRecord, BatchState
 from gateway.ledger import calls, script
 from gateway.ledger.calls import Calls
 from gateway.ledger.names import Names
 from gateway.ledger.store import Store
+from gateway.ledger.task_fields import pairs
 from gateway.observe.event import Observer
 
 DAY = 86_400
@@ -48,17 +48,17 @@ class RedisBatches:
 
     async def find(self, key: str) -> BatchRecord | None:
         """Return what is known of a batch."""
-        known: Mapping[str, str] = await self._calls.execute("HGETALL", self._names.batch(key))
-        if not known:
+        flat, overdue = await self._calls.read(script.BATCH_FIND, [self._names.batch(key)], [])
+        if not flat:
             return None
-        now = time.time() * 1000
+        known = pairs(flat)
         return BatchRecord(
             key,
             BatchState(known["state"]),
             file=known.get("file", ""),
             id=known.get("id", ""),
             created=float(known.get("created", "0")),
-            overdue=now > float(known.get("until", "0")),
+            overdue=bool(overdue),
         )
 
     async def _move(

@@ -57,16 +57,15 @@ class RedisCallbacks:
         """End it, whoever has it by now: it was taken on."""
         await self._run(script.CALLBACK_DELIVERED, self._keys(callback.id, callback.project), [callback.id])
 
-    async def failed(self, callback: Callback, error: str, again: float | None) -> None:
-        """Try it again at a time, or lay it with the dead; nothing if another has taken it or it was delivered."""
-        when = "" if again is None else str(max(0, round(again * 1000)))
-        args = [callback.id, callback.token, error[:MOST_ERROR], when]
+    async def failed(self, callback: Callback, error: str, wait: float | None) -> None:
+        """Try it again in a while, or lay it with the dead; nothing if another has taken it or it was delivered."""
+        args = [callback.id, callback.token, error[:MOST_ERROR], "" if wait is None else _milliseconds(wait)]
         await self._run(script.CALLBACK_FAILED, self._keys(callback.id, callback.project), args)
 
-    async def put_off(self, callback: Callback, until: float) -> None:
-        """Give it back untried until a time; nothing if another has taken it or it was delivered."""
+    async def put_off(self, callback: Callback, wait: float) -> None:
+        """Give it back untried for a while; nothing if another has taken it or it was delivered."""
         keys = [self._names.callback(callback.id), self._names.callbacks_due]
-        args = [callback.id, callback.token, str(max(0, round(until * 1000)))]
+        args = [callback.id, callback.token, _milliseconds(wait)]
         await self._run(script.CALLBACK_PUT_OFF, keys, args)
 
     async def dead(self, project: str | None = None, limit: int = 100) -> Sequence[Callback]:
@@ -105,6 +104,10 @@ class RedisCallbacks:
 
     async def _run(self, what: Script, keys: Sequence[str], args: Sequence[str]) -> Any:
         return await self._calls.run("callback", what, keys, args)
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(max(0, round(seconds * 1000)))
 
 
 def _callback(callback_id: str, flat: Sequence[str]) -> Callback:

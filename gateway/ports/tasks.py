@@ -141,11 +141,11 @@ class Callbacks(Protocol):
     async def delivered(self, callback: Callback) -> None:
         """End it."""
 
-    async def failed(self, callback: Callback, error: str, again: float | None) -> None:
-        """Try it again at a time (Unix seconds), or lay it with the dead if None."""
+    async def failed(self, callback: Callback, error: str, wait: float | None) -> None:
+        """Try it again in so many seconds, or lay it with the dead if None."""
 
-    async def put_off(self, callback: Callback, until: float) -> None:
-        """Give it back untried until a time (Unix seconds): its receiver is busy with others."""
+    async def put_off(self, callback: Callback, wait: float) -> None:
+        """Give it back untried for so many seconds: its receiver is busy with others."""
 
     async def dead(self, project: str | None = None, limit: int = 100) -> Sequence[Callback]:
         """Return those that nobody took, newest first."""

@@ -19,6 +19,9 @@ from gateway.providers.batch_following import Account, Following
 from gateway.providers.batch_lines import Full, line_body
 from gateway.providers.batch_making import STORE_PAUSE, Making
 from gateway.providers.batch_wire import BatchWire
+from gateway.providers.collected import CollectedAnswer
+from gateway.providers.linked import without_links
+from gateway.providers.normalised import Normaliser
 
 log = logging.getLogger("gateway.providers")
 
@@ -35,6 +38,7 @@ class BatchProvider:
         self._terms, self._outside, self._profile = config.batch, outside, config.profile
         self._records: Batches = outside.batches
         self._wire = BatchWire(config, transport)
+        self._normaliser = Normaliser(config.profile, self._wire.endpoint, outside)
         told = partial(outside.batch_told, config.name)
         self._account = Account(self._wire, outside.batches, config.batch, told)
         self._open: dict[tuple[str, str], Making] = {}
@@ -47,11 +51,25 @@ class BatchProvider:
         if known is None:
             if due is not None and time.time() >= due - self._terms.spare:
                 raise UpstreamFailure(Outcome.NOT_SENT, "batch_late", "there is no time left for a batch")
-            return await self._result(await self._join(call), call.request_id, due)
+            return await self._shaped(call, await self._result(await self._join(call), call.request_id, due))
         submitted = known.get(call.number)
         if submitted is None:
             raise UpstreamFailure(Outcome.UNKNOWN, "reset", "the gateway was interrupted while a batch was made")
-        return await self._result(submitted.id, submitted.facts.get(CUSTOM_ID, call.request_id), due)
+        custom_id = submitted.facts.get(CUSTOM_ID, call.request_id)
+        return await self._shaped(call, await self._result(submitted.id, custom_id, due))
+
+    async def _shaped(self, call: Call, line: Answer) -> Answer:
+        """Return a line's answer as one to a call of its own is: in shape, its cost read as the profile says."""
+        answer: Answer | None = None
+        try:
+            if self._profile.reads:
+                answer = await self._normaliser.normalised(line, call, dict(line.headers))
+            else:
+                answer = await without_links(line, call, dict(line.headers), self._normaliser)
+            return answer
+        finally:
+            if answer is None or isinstance(answer, CollectedAnswer):  # read to its end
+                await line.aclose()
 
     async def _join(self, call: Call) -> str:
         """Write the job's line into a batch that is still open, and return that one's key."""

@@ -19,7 +19,7 @@ from gateway.ports.batches import Batches
 from gateway.ports.provider import Answer, UpstreamFailure
 from gateway.providers.batch_making import STORE_PAUSE, Making, looked_up
 from gateway.providers.batch_results import Line, Results
-from gateway.providers.batch_wire import OVER, BatchWire, Seen, full
+from gateway.providers.batch_wire import BatchWire, Seen, full
 from gateway.providers.outcome import error_code, of_garbage, of_status
 
 log = logging.getLogger("gateway.providers")
@@ -80,7 +80,7 @@ class Following:
             seen, results = await asyncio.shield(self._task)
             line = results.line(custom_id)
             if line is None:
-                raise _without_result(seen)
+                raise _without_result(seen, lacking=results.lacking)
             return await self._judged(line, results)
         finally:
             self._waiting -= 1
@@ -88,11 +88,12 @@ class Following:
     async def _judged(self, line: Line, results: Results) -> Answer:
         """Return the answer of a line that has one; raises what became of any other."""
         response, error = line.document.get("response"), line.document.get("error")
-        if isinstance(response, dict) and line.end:
+        if isinstance(response, dict):
             status = response.get("status_code")
-            if status == OK:
+            if status == OK and line.end:
                 return await results.answer(line)
-            if isinstance(status, int) and 100 <= status <= 599:  # noqa: PLR2004 - what HTTP has
+            told = status != OK and (line.end or error is None)  # what failed may have no body
+            if told and isinstance(status, int) and 100 <= status <= 599:  # noqa: PLR2004 - what HTTP has
                 failure = of_status(status, {}, await results.text(line, _MOST_ERROR), secret=self._wire.secret)
                 raise full(failure.outcome, failure.message) if failure.reason == "status_429" else failure
         code = error_code(error) if isinstance(error, dict) else "error"
@@ -115,7 +116,7 @@ class Following:
         finally:
             if seen.over:
                 self._wire.forget(seen.source)
-        self._told(seen.status, self._waiting)
+        self._told("lost" if results.lacking else seen.status, self._waiting)
         return seen, results
 
     async def _found(self) -> Seen:
@@ -135,8 +136,7 @@ class Following:
                     found = await self._recovered(record.state)
                     if found is not None:
                         return found
-                    continue
-                if record.state is BatchState.CREATING and (found := await self._listed()) is not None:
+                elif record.state is BatchState.CREATING and (found := await self._listed()) is not None:
                     return found
             except LedgerUnavailable as error:
                 log.warning("batch %s waits for the store: %s", self.key, error)
@@ -168,7 +168,9 @@ class Following:
     async def _over(self, seen: Seen) -> Seen:
         """Look until it is over, and give it up where a request's time would run out."""
         patience, heard = time.monotonic() + self._terms.window + AFTER_ITS_WINDOW, time.time()
-        while seen.status not in OVER:
+        again = _TRIES  # looks at one that was done and names no file yet: each of its lines is in one
+        while not seen.over or (seen.status == "completed" and not seen.files and again):
+            again -= seen.over
             if time.monotonic() > patience:
                 raise UpstreamFailure(Outcome.UNKNOWN, "timeout", "the provider did not end the batch in time")
             if self._last_due is not None and time.time() - max(heard, self._last_due) > UNHEARD:
@@ -203,6 +205,7 @@ class Following:
         return self._due is not None and time.time() >= self._due - self._terms.spare
 
     async def _fetch(self, seen: Seen, results: Results) -> None:
+        """Take the files of results, each that can be had."""
         for file in seen.files:
             for number in range(1, _TRIES + 1):
                 try:
@@ -210,11 +213,10 @@ class Following:
                     break
                 except (UpstreamFailure, Unavailable) as failure:
                     log.warning("results of batch %s cannot be had: %s", seen.id, failure)
-                    if number == _TRIES:
-                        raise UpstreamFailure(
-                            Outcome.UNKNOWN, "garbage", "the batch was done, and its results cannot be had"
-                        ) from failure
-                await asyncio.sleep(jittered(self._terms.poll, random.random))
+                if number == _TRIES:
+                    results.lacking = True
+                else:
+                    await asyncio.sleep(jittered(self._terms.poll, random.random))
 
     async def aclose(self) -> None:
         """Stop looking, and let go of results that nobody reads."""
@@ -226,8 +228,10 @@ class Following:
             await results.returned(read=False)
 
 
-def _without_result(seen: Seen) -> UpstreamFailure:
+def _without_result(seen: Seen, *, lacking: bool) -> UpstreamFailure:
     """Judge a line of which no result speaks: only of a batch that was done to its end nobody knows why."""
+    if lacking:
+        return of_garbage("the batch was done, and its results cannot be had")
     if seen.status == "completed":
         return of_garbage("the batch was completed and holds nothing of this request")
     if seen.status == "failed":

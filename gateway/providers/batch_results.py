@@ -132,6 +132,8 @@ class Results:
     def __init__(self) -> None:
         self._spool = Spool(IN_MEMORY)
         self._lines: dict[str, Line] = {}
+        self.lacking = False
+        """Whether a file of them could not be had: what is not here may be there."""
         self._readers = asyncio.Semaphore(AT_ONCE)
         self._borrowed = 1
 
@@ -184,6 +186,7 @@ class LineAnswer:
         self._results: Results | None = results
         self._line = line
         self._reader = DocumentReader()
+        self._body = self._read(results)
 
     @property
     def status(self) -> int:
@@ -219,11 +222,13 @@ class LineAnswer:
     def at_once(self) -> None:
         """Have it read by chunks."""
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body."""
-        assert self._results is not None
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body; asked again, what is left of it."""
+        return self._body
+
+    async def _read(self, results: Results) -> AsyncIterator[bytes]:
         try:
-            async for chunk in self._results.read(self._line):
+            async for chunk in results.read(self._line):
                 self._reader.feed(chunk)
                 yield chunk
         except OSError as error:

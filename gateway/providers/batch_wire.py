@@ -43,7 +43,7 @@ _DEPLOYMENT = "/deployments/{deployment}"
 FULL_REST: Final = 300.0
 """Seconds after which an account that takes no more into its batches is asked again: room comes as others end."""
 _FULL_CODES = frozenset({"token_limit_exceeded", "rate_limit_exceeded"})
-"""What a batch that was refused as a whole says where the account's own limit on what is queued stood in its way."""
+"""What is said of a batch, when it is made or later, that the account's limit on what is queued stood in the way of."""
 OVER: Final = frozenset({"completed", "failed", "expired", "cancelled"})
 
 
@@ -70,7 +70,8 @@ class BatchWire:
     """Speaks to one account. Every method raises UpstreamFailure; what it says of money only `create` can mean."""
 
     def __init__(self, config: ProviderConfig, transport: Transport | None = None) -> None:
-        self._endpoint = Endpoint(config, config.profile.auth, transport)
+        self.endpoint = Endpoint(config, config.profile.auth, transport)
+        """The account itself."""
         path, query = config.profile.generations, config.profile.query
         self.longest_call = 2 * config.timeout + config.connect_timeout + _SPARE
         """Seconds after which the provider has heard of whatever this process said to it."""
@@ -81,7 +82,7 @@ class BatchWire:
     @property
     def secret(self) -> str | None:
         """The account's secret, to be kept out of what is shown."""
-        return self._endpoint.secret
+        return self.endpoint.secret
 
     async def upload(self, key: str, length: int, chunks: Callable[[], AsyncIterator[bytes]]) -> str:
         """Store a file of lines and return its id."""
@@ -121,19 +122,19 @@ class BatchWire:
 
     async def look(self, batch_id: str) -> Seen:
         """Return how a batch stands."""
-        return _seen(await self._document(await self._endpoint.get(self._url(f"/batches/{batch_id}"))))
+        return _seen(await self._document(await self.endpoint.get(self._url(f"/batches/{batch_id}"))))
 
     async def cancel(self, batch_id: str) -> Seen:
         """Ask for a batch to be given up; what is done already stays done."""
         url = self._url(f"/batches/{batch_id}/cancel")
-        return _seen(await self._document(await self._endpoint.ask("POST", url)))
+        return _seen(await self._document(await self.endpoint.ask("POST", url)))
 
     async def marked(self, key: str, pages: int = _PAGES) -> Seen | None:
         """Find a batch by its mark, among the newest two thousand, or fewer `pages` of a hundred."""
         after: str | None = None
         for _ in range(pages):
             query = {"limit": "100", **({"after": after} if after else {})}
-            page = await self._document(await self._endpoint.get(self._url("/batches", query)))
+            page = await self._document(await self.endpoint.get(self._url("/batches", query)))
             batches: Sequence[Any] = page["data"] if isinstance(page.get("data"), list) else []
             for each in batches:
                 metadata = each.get("metadata") if isinstance(each, dict) else None
@@ -146,7 +147,7 @@ class BatchWire:
 
     async def content(self, file: str) -> AsyncIterator[bytes]:
         """Yield a file of results."""
-        response = await self._endpoint.get(self._url(f"/files/{file}/content"))
+        response = await self.endpoint.get(self._url(f"/files/{file}/content"))
         try:
             if not response.is_success:
                 raise await self._failure(response)
@@ -164,15 +165,15 @@ class BatchWire:
 
     async def _delete(self, file: str) -> None:
         try:
-            await self._document(await self._endpoint.ask("DELETE", self._url(f"/files/{file}")))
+            await self._document(await self.endpoint.ask("DELETE", self._url(f"/files/{file}")))
         except UpstreamFailure as failure:
             log.warning("file %s stays at the provider: %s", file, failure)
 
     def _url(self, path: str, query: Mapping[str, str] | None = None) -> httpx.URL:
-        return self._endpoint.url(self._root + path, {**self._query, **(query or {})})
+        return self.endpoint.url(self._root + path, {**self._query, **(query or {})})
 
     async def _post(self, path: str, body: Rendered, key: str) -> Incoming:
-        return await self._endpoint.post(self._url(path), body, key, accept="application/json")
+        return await self.endpoint.post(self._url(path), body, key, accept="application/json")
 
     async def _document(self, response: Incoming) -> Mapping[str, Any]:
         try:
@@ -190,7 +191,7 @@ class BatchWire:
         return document
 
     async def _failure(self, response: Incoming) -> UpstreamFailure:
-        body = await self._endpoint.error_body(response)
+        body = await self.endpoint.error_body(response)
         return of_status(response.status_code, response.headers, body, secret=self.secret)
 
     async def aclose(self) -> None:
@@ -199,7 +200,7 @@ class BatchWire:
             _, left = await asyncio.wait(self._deleting, timeout=_LAST_SECONDS)
             for task in left:
                 task.cancel()
-        await self._endpoint.aclose()
+        await self.endpoint.aclose()
 
 
 def _id(document: object) -> str:
@@ -210,7 +211,8 @@ def _id(document: object) -> str:
 
 
 def _seen(document: Mapping[str, Any]) -> Seen:
-    files = tuple(document[name] for name in ("output_file_id", "error_file_id") if isinstance(document.get(name), str))
+    named = (document.get(name) for name in ("output_file_id", "error_file_id"))
+    files = tuple(file for file in named if isinstance(file, str) and _ID.fullmatch(file))  # some say "" for none
     told = document.get("errors")
     errors = told.get("data") if isinstance(told, dict) else None
     first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else {}
@@ -228,7 +230,7 @@ def _seen(document: Mapping[str, Any]) -> Seen:
 def not_sent(failure: UpstreamFailure) -> UpstreamFailure:
     """Return a failure of the steps around a batch as that of a line: nothing of it can have been billed."""
     message = f"no batch could be created: {failure.message}"
-    if failure.reason == "status_429":
+    if failure.reason == "status_429" or failure.code in _FULL_CODES:
         return full(Outcome.NOT_SENT, message, failure.retry_after)
     return UpstreamFailure(Outcome.NOT_SENT, "batch_not_created", message, retry_after=failure.retry_after)
 

@@ -34,18 +34,24 @@ def ledger_unavailable() -> Unavailable:
 def failed(course: Course) -> GatewayError:
     """Return the error for a request whose calls all failed. Once any may have been billed it must not be repeated."""
     error = _failed(course)
-    if course.too_dear:
-        error.message += " Another call would exceed the maximum that the request may cost."
+    bounded(course, error)
     return error
+
+
+def bounded(course: Course | None, error: GatewayError) -> None:
+    """Let an error say so where nothing but its cost keeps a request from another call."""
+    if course is not None and course.too_dear:
+        error.message += " Another call would exceed the maximum that the request may cost."
 
 
 def _failed(course: Course) -> GatewayError:
     if course.presumed:
         return _presumed(course.failures)
     told, failures = _told(course.failures), [failed.failure for failed in course.failures]
-    if all(failure.reason in _PASSING for failure in failures):
+    passing = [failed for failed in course.failures if failed.failure.reason in _PASSING]
+    if passing and all(failed in passing or _is_undone(failed) for failed in course.failures):
         message = f"Every route is at its provider's rate limit ({told}). Nothing was billed; please try again."
-        return RateLimited(message, retry_after=course.retry_after(), should_retry=True)
+        return RateLimited(message, retry_after=course.retry_after(passing), should_retry=True)
     if all(failure.reason == "unsupported" for failure in failures):
         return UnsupportedByEveryRoute(f"No route can do this ({told}). Nothing was billed.")
     lasting = all(failure.reason.startswith("account") for failure in failures)
@@ -58,6 +64,11 @@ def _failed(course: Course) -> GatewayError:
         retry_after=course.retry_after() if named and not final else None,
         should_retry=False if final else None,
     )
+
+
+def _is_undone(failed: Failed) -> bool:
+    """Tell whether it is work that a batch did not do, for nothing: another does it once there is room."""
+    return failed.quote.batch is not None and not failed.failure.charged
 
 
 def _presumed(failures: Sequence[Failed]) -> GatewayError:

@@ -218,7 +218,11 @@ class Course:
             self._budgets.of(provider).release()
         self.reserved -= providers
 
-    def retry_after(self) -> float:
-        """Return the seconds until the first provider is ready (one if none said), and a little by chance."""
-        soonest = min(failed.at + (failed.failure.retry_after or 1.0) for failed in self.failures)
+    def retry_after(self, failures: Sequence[Failed] | None = None) -> float:
+        """Return the seconds until the first provider is ready (one if none said), and a little by chance.
+
+        With `failures` only those count.
+        """
+        last = {failed.quote.route.name: failed for failed in failures or self.failures}  # what it said before is over
+        soonest = min(failed.at + (failed.failure.retry_after or 1.0) for failed in last.values())
         return jittered(max(soonest - self._clock(), 0.0), self._draw)

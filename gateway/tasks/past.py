@@ -83,9 +83,10 @@ class Past:
             raise lost_sight() if self.unknown else _too_dear()
         return replace(admitted, ranked=replace(admitted.ranked, quotes=quotes))
 
-    def resumed(self, admitted: Admitted, today: date) -> Reserved | None:
+    def resumed(self, admitted: Admitted, today: date, due: float) -> Reserved | None:
         """Return the hold and the quote of the call that is to be followed; None if there is none.
 
+        One by batch is given up in time for when it is `due` (Unix seconds), whatever policy says of batches by now.
         Raises the error to show where policy no longer has the route that took it on.
         """
         if not self.follow:
@@ -99,6 +100,7 @@ class Past:
         if quote is None:
             raise lost_sight()
         quote = quote_as_noted(replace(quote, worst=worst_of(facts) if "worst" in facts else quote.worst), self.noted)
+        quote = quote if quote.batch is None else replace(quote, batch=quote.batch.by(due))
         return Reserved(in_calls(quote, facts, self.submitted), Held(0, self.number, ()))
 
     def admitted(self, exchange: Exchange, caller: Caller, policy: Policy, body: Body, today: date) -> Admitted:

@@ -16,12 +16,16 @@ def promised(quotes: Sequence[Quote]) -> tuple[int, ...]:
     return tuple(max(each) for each in zip(*(astuple(quote.worst) for quote in quotes), strict=True))
 
 
-def within(admitted: Admitted, most: Sequence[int] | None) -> Admitted:
+def within(admitted: Admitted, most: Sequence[int] | None, under_way: Quote | None = None) -> Admitted:
     """Return the request with the quotes that keep to the promise; BudgetExceeded if none does.
 
-    None is the promise of a task that another version made: there was none.
+    None is the promise of a task that another version made: there was none. A call that is `under_way` is followed all
+    the same, and where no quote keeps to the promise nothing is sent after it.
     """
     quotes = [quote for quote in admitted.ranked.quotes if holds_at_most(quote, most)]
+    if not quotes and under_way is not None:
+        kind = replace(admitted.job_type, retry=replace(admitted.job_type.retry, attempts=0))
+        return replace(admitted, job_type=kind, ranked=replace(admitted.ranked, quotes=[under_way]))
     if not quotes:
         message = (
             "Every route has become dearer than what was held for this task when it was made; nothing was sent and "

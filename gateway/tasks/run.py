@@ -175,7 +175,7 @@ class TaskRun:
         return _Tried(outcome, exchange.cost.route if exchange.cost else None, errand.queued, before and before.lasting)
 
     async def _admitted(self, exchange: Exchange, setup: Setup, before: Past | None) -> Admitted:
-        order, linker = self._order, self._shop.understanding.linker
+        order, linker, today = self._order, self._shop.understanding.linker, self._shop.means.today()
         exchange.wishes = accept(order.headers)
         exchange.caller = caller = Caller(order.key_id, order.project, order.key_job_type)
         body = await self._body()
@@ -186,12 +186,12 @@ class TaskRun:
             except GatewayError:
                 if before is None or not before.follow:
                     raise
-                admitted = before.admitted(exchange, caller, setup.policy, body, self._shop.means.today())
+                admitted = before.admitted(exchange, caller, setup.policy, body, today)
             admitted = before.carried_on(admitted) if before is not None else admitted
             follows = before is not None and before.follow
             admitted = by_batch(admitted, order.max_wait, order.not_after, under_way=follows, most=order.most)
-            admitted = admitted if follows else within(admitted, order.most)
-            resumed = before.resumed(admitted, self._shop.means.today()) if before is not None else None
+            resumed = before.resumed(admitted, today, order.not_after) if before is not None else None
+            admitted = within(admitted, order.most, resumed.quote if resumed is not None else None)
         except BaseException:
             await body.aclose()
             raise

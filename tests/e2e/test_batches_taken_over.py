@@ -17,7 +17,7 @@ from gateway.providers.batch_making import QUIET
 from gateway.sandbox.client import Sandbox
 from gateway.sandbox.options import SandboxOptions
 from gateway.sandbox.server import running_sandbox
-from tests.e2e.accounting import Ask, billed, booked, crowd, settled
+from tests.e2e.accounting import Ask, billed, booked, crowd, nano, settled
 from tests.e2e.batch_policy import POLICY
 from tests.e2e.clients import picture
 from tests.e2e.heirs import Pair, all_ended, heirs
@@ -140,6 +140,45 @@ def test_an_heir_whose_account_takes_no_batches_any_more(fleet: Pair) -> None:
     spent = booked(heir)
     assert spent.route == spent.unconfirmed >= billed(fleet.sandbox)
     assert not any(each["path"].endswith("/images/generations") for each in fleet.sandbox.requests())
+
+
+@pytest.mark.slow
+def test_an_heir_whose_policy_admits_a_request_no_more_sends_nothing_again(fleet: Pair) -> None:
+    """Its batch is followed; once that has expired the task fails: size and quality came from what policy lost."""
+    fleet.sandbox.fault("batch_expired", percent=0)
+    first = fleet.gateway("first")
+    headers = {**WAITING, "x-gateway-job-type": "draft"}
+    asyncio.run(crowd([Ask({"prompt": "a lighthouse"}, headers=headers)], [first], at_once=1))
+    wait_until(lambda: batches(fleet.sandbox) == 1, 30, "the batch")
+    first.stop()
+    offered = "job_types: [draft, paid, slow, small, late, rescued]\n    default_job_type: draft"
+    heir = fleet.gateway("second", policy=HASTY.replace(offered, "job_types: [slow]\n    default_job_type: slow"))
+    [task] = all_ended(heir, ENOUGH)
+    settled(heir)
+    assert (task["status"], "the batch ended before" in task["error"]["message"]) == ("failed", True), task
+    assert (booked(heir).route, billed(fleet.sandbox), batches(fleet.sandbox)) == (0, 0, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", ["none", "send"])
+def test_an_heir_whose_policy_pays_more_keeps_to_what_a_task_was_promised(fleet: Pair, change: str) -> None:
+    """Its batch is followed; once that has expired there is another one or nothing, at no more than was held."""
+    fleet.sandbox.fault("batch_expired", percent=0)
+    first = fleet.gateway("first")
+    [reply] = asyncio.run(crowd([Ask({"prompt": "a lighthouse"}, headers=WAITING)], [first], at_once=1))
+    promised = nano(reply.headers["x-gateway-cost-estimate"])
+    wait_until(lambda: batches(fleet.sandbox) == 1, 30, "the batch")
+    first.stop()
+    by_batch = "batch: {after: 1s, min_wait: 10s}"
+    rules = {"none": ("", "failed"), "send": (by_batch.replace("10s}", "10s, if_late: send}"), "completed")}
+    changed, status = rules[change]
+    heir = fleet.gateway(
+        "second", policy=HASTY.replace(by_batch, changed).replace("quality: low}, }", "quality: low}}")
+    )
+    [task] = all_ended(heir, ENOUGH)
+    settled(heir)
+    assert task["status"] == status, task
+    assert booked(heir).route == billed(fleet.sandbox) <= promised
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 
 import pytest
 
@@ -45,6 +46,24 @@ async def test_one_that_is_heard_of_cannot_be_given_up_by_others(batches: RedisB
     assert await batches.creating(key, "file-1", LONG)
     assert not await batches.abandon(key)
     assert await batches.abandon(key, own=True)
+
+
+@pytest.mark.parametrize("ahead", [-7200, 7200])
+async def test_whether_one_is_overdue_does_not_go_by_the_gateways_own_clock(
+    batches: RedisBatches, key: str, monkeypatch: pytest.MonkeyPatch, ahead: int
+) -> None:
+    """Who looks would try to give up what the store does not let it, or wait for what nobody makes any more."""
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + ahead)
+    await batches.begin(key, LONG)
+    found = await batches.find(key)
+    assert found is not None
+    assert not found.overdue
+    assert await batches.creating(key, "file-1", 0.0)
+    await asyncio.sleep(0.05)
+    found = await batches.find(key)
+    assert found is not None
+    assert found.overdue
 
 
 async def test_one_that_was_given_up_is_never_created(batches: RedisBatches, key: str) -> None:
