@@ -53,6 +53,8 @@ from gateway.tasks.service import Desk
 
 CLIENT_GONE = 499
 """The status of a request whose client left while it waited for somebody else's answer."""
+_AGED = 1.0
+"""Seconds; behind a body that took as long, key and policy are asked for again: it may take a quarter of an hour."""
 
 
 class Setup(NamedTuple):
@@ -104,7 +106,7 @@ class Lifecycle:
     ) -> None:
         self._current = current
         self._keyring = keyring
-        entitlement = Entitlement(current, keyring.lives, self._understood)
+        self.entitlement = entitlement = Entitlement(current, keyring.lives, self._understood)
         self._means = Means(
             ledger, settlements, observer, today, answers, budgets, shadows, doors or Doors(), entitlement
         )
@@ -137,7 +139,7 @@ class Lifecycle:
             reach("received")
         self._started(RequestStarted(str(inbound.operation), inbound))
         try:
-            admitted, terms = await self._admit(inbound, exchange, policy)
+            admitted, terms, providers = await self._admit(inbound, exchange, policy, providers)
             if ARMED:
                 reach("body_read")
             cached, wishes = admitted.job_type.cache is not None, exchange.wishes
@@ -174,7 +176,9 @@ class Lifecycle:
             return await self._duplicates.join(admitted, shared)
         return None if terms is None else await self._create_task(admitted, terms)
 
-    async def _admit(self, inbound: Inbound, exchange: Exchange, policy: Policy) -> tuple[Admitted, Later | None]:
+    async def _admit(
+        self, inbound: Inbound, exchange: Exchange, policy: Policy, providers: Mapping[str, Provider]
+    ) -> tuple[Admitted, Later | None, Mapping[str, Provider]]:
         """Everything before money: who, what, where and at what price; and whether it is to be answered later."""
         keyring = self._keyring
         try:
@@ -190,8 +194,12 @@ class Lifecycle:
             raise self._no_room()
         began = time.monotonic()
         body = await inbound.read_body()
-        exchange.client_seconds += time.monotonic() - began
+        took = time.monotonic() - began
+        exchange.client_seconds += took
         try:
+            if took >= _AGED:
+                policy, providers = self._current()
+                project = await self.entitlement.project(caller, policy)
             if inbound.operation is Operation.RESPOND:  # which waits for its conversation meanwhile
                 admitted, terms = await self._understand(exchange, caller, project, policy, body)
             else:
@@ -207,7 +215,7 @@ class Lifecycle:
         except BaseException:
             await body.aclose()
             raise
-        return admitted, terms
+        return admitted, terms, providers
 
     async def _understand(
         self, exchange: Exchange, caller: Caller, project: Project, policy: Policy, body: Body

@@ -144,7 +144,10 @@ class Service:
         if self._beyond is None:
             raise NotFound(f"Unknown path: {passing.method} {passing.path[:100]}.")
 
-        async def who() -> tuple[Caller, Project, Policy]:
+        async def who(known: Caller | None) -> tuple[Caller, Project, Policy]:
+            if known is not None:
+                policy = self._current().policy
+                return known, await self._lifecycle.entitlement.project(known, policy), policy
             caller, policy = await authenticate(headers, self._keyring), self._current().policy
             return caller, project_of(caller, policy), policy
 

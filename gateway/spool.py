@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from itertools import islice
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
 
 from gateway.domain.errors import Unavailable
 
@@ -19,6 +19,10 @@ _WHOLE = 16 * 1024
 """Bytes of a piece that is kept as it came; shorter ones are put together."""
 _WITHOUT_WAITING: int = getattr(os, "RWF_NOWAIT", 0)
 """Has the system read what it has in memory, and nothing else; 0 where it has no such flag."""
+TOGETHER = 64 * 1024 * 1024
+"""Bytes that all spools of a process may have in memory before each of them goes to disk but for a few; twice as many
+with what is kept besides, before those are refused of which much is."""
+_FEW = 64 * 1024
 _MOST_AT_ONCE = 512
 """Pieces to one call of the system, which takes 1,024."""
 
@@ -26,15 +30,29 @@ _MOST_AT_ONCE = 512
 class Spool:
     """Bytes written once, in order, and read any number of times, by range.
 
-    `write` only takes the bytes; `drain` must be awaited after it and moves them to disk where there are many.
+    `write` only takes the bytes; `drain` must be awaited after it and moves them to disk where there are many. `held`
+    is how many all spools together had in memory when they were last drained, and what was kept besides.
     """
 
-    __slots__ = ("_closed", "_file", "_in_memory", "_in_waiting", "_lock", "_on_disk", "_waiting")
+    __slots__ = (
+        "_beside",
+        "_closed",
+        "_counted",
+        "_file",
+        "_in_memory",
+        "_in_waiting",
+        "_lock",
+        "_on_disk",
+        "_waiting",
+    )
+
+    held: ClassVar[int] = 0
 
     def __init__(self, in_memory: int) -> None:
         self._in_memory = in_memory
         self._waiting: list[bytes | bytearray | memoryview] = []
         self._in_waiting = 0
+        self._counted = self._beside = 0
         self._on_disk = 0
         self._file: BinaryIO | None = None
         self._lock = threading.Lock()  # a descriptor closed during a read could be somebody else's a moment later
@@ -61,19 +79,32 @@ class Spool:
         else:
             waiting.append(bytearray(data))
 
+    def keep_beside(self, size: int) -> None:
+        """Count so many bytes that somebody keeps in memory for what is written here, until it is closed."""
+        Spool.held += size - self._beside
+        self._beside = size
+
     async def drain(self) -> None:
         """Move what was taken to disk if it is more than memory may hold; Unavailable if there is no room."""
-        if self._in_waiting > (_BATCH if self._file else self._in_memory):
+        if self._beside > _FEW and Spool.held > 2 * TOGETHER:
+            raise Unavailable("The gateway is at its limit of memory.", code="overloaded", retry_after=1)
+        waiting = self._in_waiting
+        Spool.held += waiting - self._counted
+        self._counted = waiting
+        most = _BATCH if self._file else self._in_memory
+        if waiting > most or (waiting > _FEW and Spool.held > TOGETHER):
             await self._flush()
 
     async def _flush(self) -> None:
         batch, size = self._waiting, self._in_waiting
-        self._waiting, self._in_waiting = [], 0
+        self._waiting, self._in_waiting, self._counted = [], 0, 0
         try:
             await asyncio.to_thread(self._append, batch)
         except OSError as error:
             message = "The gateway has no room to take in a body of this size now; please try again."
             raise Unavailable(message, retry_after=5) from error
+        finally:
+            Spool.held -= size
         self._on_disk += size
 
     def _append(self, batch: Sequence[bytes | bytearray | memoryview]) -> None:
@@ -135,9 +166,13 @@ class Spool:
     async def aclose(self) -> None:
         """Free memory and file; harmless when repeated."""
         self._closed = True
-        self._waiting, self._in_waiting = [], 0
+        Spool.held -= self._counted + self._beside
+        self._waiting, self._in_waiting, self._counted, self._beside = [], 0, 0, 0
         if self._file is not None:
             await asyncio.to_thread(self._close)
+
+    def __del__(self) -> None:
+        Spool.held -= self._counted + self._beside  # whoever forgot to close it must not have others refused
 
     def _close(self) -> None:
         with self._lock:

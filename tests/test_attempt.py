@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from gateway.domain.errors import Unavailable, UpstreamError
-from gateway.domain.policy import Retry
+from gateway.domain.policy import OnUnknown, Retry
 from gateway.domain.settlement import Outcome
 from gateway.ports.provider import UpstreamFailure
-from tests.rig import PATIENCE, Got, Rig, rigged, team
+from tests.rig import PATIENCE, Got, Painted, Rig, cut_off, rigged, team
 
 THRICE = team(retry=Retry(attempts=3))
 
@@ -21,7 +21,7 @@ def refusal(reason: str = "status_5xx", *, retry_after: float | None = None) -> 
     return UpstreamFailure(Outcome.REJECTED, reason, f"the provider answered {reason}", retry_after=retry_after)
 
 
-async def pausing(rig: Rig, seconds: float, key: str | None = None) -> asyncio.Task[Got]:
+async def pausing(rig: Rig, seconds: float, key: str | None = None, *, retries: int | None = None) -> asyncio.Task[Got]:
     """Begin a request that has failed on both routes and waits with nothing held."""
     rig.painter.script += [refusal(retry_after=seconds) for _ in range(2)]
     rig.painter.go_on.set()
@@ -81,3 +81,62 @@ async def test_calls_are_bounded_across_a_duplicate_that_failed(tmp_path: Path) 
                 await asking
         assert rig.painter.calls == 5
         assert await rig.spent() == (0, 0)
+
+
+async def test_a_client_that_leaves_in_a_pause_is_not_paid_for(tmp_path: Path) -> None:
+    """Nobody can ask for its answer: no further call is made, and nothing is held or spent."""
+    async with rigged(tmp_path, THRICE) as rig:
+        await cut_off(await pausing(rig, 0.5))
+        await rig.settled()
+        assert (rig.painter.calls, await rig.spent()) == (2, (0, 0))
+        assert [event.client_gone for event in rig.events.finished()] == [True]
+
+
+async def test_an_answer_that_a_key_may_ask_for_is_made_without_its_client(tmp_path: Path) -> None:
+    """The call after the pause is made, and who repeats the request gets its answer."""
+    async with rigged(tmp_path, THRICE) as rig:
+        await cut_off(await pausing(rig, 0.5, "k"))
+        await rig.settled()
+        used, held = await rig.spent()
+        assert (rig.painter.calls, used > 0, held) == (3, True, 0)
+        again = await rig.ask(rig.inbound("k"))
+        assert (again.replayed, rig.painter.calls) == (True, 3)
+
+
+LOST = UpstreamFailure(Outcome.UNKNOWN, "timeout", "it did not answer")
+HALF = Painted(b"{", broken=LOST)
+ANY_ROUTE = team(retry=Retry(attempts=3, on_unknown=OnUnknown.NEXT_ROUTE))
+
+
+async def left_in_the_first_call(rig: Rig, first: Painted | UpstreamFailure, retries: int | None) -> None:
+    """Do a request to its end whose client has left before its first call came to this."""
+    rig.painter.script += [first]
+    asking = asyncio.create_task(rig.ask(rig.inbound(retries=retries)))
+    async with asyncio.timeout(PATIENCE):
+        await rig.painter.begun.wait()
+    await cut_off(asking)
+    rig.painter.go_on.set()
+    await rig.settled()
+
+
+@pytest.mark.parametrize(("first", "billed"), [(refusal(), False), (LOST, True), (HALF, True)])
+async def test_no_other_route_is_called_for_a_client_that_left(
+    tmp_path: Path, first: Painted | UpstreamFailure, *, billed: bool
+) -> None:
+    """Whether the first call was refused, got no answer, or broke off: it ends as it would, and nothing follows."""
+    async with rigged(tmp_path, ANY_ROUTE) as rig:
+        await left_in_the_first_call(rig, first, None)
+        used, held = await rig.spent()
+        assert (rig.painter.calls, used > 0, held) == (1, billed, 0)
+
+
+@pytest.mark.parametrize("first", [refusal(), LOST, HALF])
+async def test_another_route_is_called_for_a_client_that_announces_its_retries(
+    tmp_path: Path, first: Painted | UpstreamFailure
+) -> None:
+    """Its next retry takes over the answer."""
+    async with rigged(tmp_path, ANY_ROUTE) as rig:
+        await left_in_the_first_call(rig, first, 0)
+        assert (rig.painter.calls, (await rig.spent())[1]) == (2, 0)
+        again = await rig.ask(rig.inbound(retries=1))
+        assert (again.replayed, rig.painter.calls) == (True, 2)

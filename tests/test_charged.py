@@ -24,7 +24,7 @@ from gateway.ports.provider import UpstreamFailure
 from gateway.providers.collected import CollectedAnswer
 from gateway.providers.part import Part
 from tests.builders import PROVIDER, TODAY, policy, route
-from tests.rig import BUDGET, Rig, rigged
+from tests.rig import BUDGET, Painted, Rig, rigged
 from tests.test_shadow import OWN, shadowed
 
 EACH = 40_000
@@ -119,10 +119,16 @@ async def test_the_next_route_is_paid_beside_the_charge(tmp_path: Path) -> None:
     ("header", "per_image", "calls"), [("0.08", None, 2), ("0.0799", None, 1), ("1", "0.08", 2), ("1", "0.07", 1)]
 )
 @pytest.mark.parametrize(
-    "first", [refusal(pass_on=False), UpstreamFailure(Outcome.UNKNOWN, "reset", "lost")], ids=["charged", "unknown"]
+    "first",
+    [
+        refusal(pass_on=False),
+        UpstreamFailure(Outcome.UNKNOWN, "reset", "lost"),
+        Painted(b"{", broken=UpstreamFailure(Outcome.UNKNOWN, "reset", "lost")),
+    ],
+    ids=["charged", "unknown", "broken off"],
 )
 async def test_a_maximum_is_that_of_all_calls_together(
-    tmp_path: Path, first: UpstreamFailure, header: str, per_image: str | None, calls: int
+    tmp_path: Path, first: UpstreamFailure | Painted, header: str, per_image: str | None, calls: int
 ) -> None:
     """What was booked leaves less for the next call; one that would exceed the maximum is not made, and it is told."""
     most = None if per_image is None else parse_usd(per_image)

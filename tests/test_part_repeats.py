@@ -70,3 +70,18 @@ async def test_a_repeat_that_is_broken_off_leaves_the_budget_as_it_was(monkeypat
     for _ in range(50):
         assert await repeats(budgets).again(BUSY, 1)
         repeats(budgets).ended(failed=None)
+
+
+async def test_nothing_is_repeated_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once nobody can get the answer no call is repeated, be it before the pause or after it; no token is kept."""
+    gone, budgets = asyncio.Event(), RetryBudgets(lambda: 0.0)
+    asked = PartRepeats("acme", Retry(2), budgets, gone.is_set, draw=lambda: 0.0)
+    monkeypatch.setattr(part_repeats, "backoff", lambda _tries, _draw: 0.05)
+    waiting = asyncio.create_task(asked.again(BUSY, 1))
+    await asyncio.sleep(0.01)
+    gone.set()
+    assert not await waiting
+    for _ in range(50):
+        assert not await asked.again(BUSY, 1)
+    monkeypatch.undo()
+    assert await repeats(budgets).again(BUSY, 1)

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from gateway import spool as spool_module
-from gateway.spool import Spool
+from gateway.spool import TOGETHER, Spool
 
 SIZES = (0, 1, 7, 300, 16 * 1024 - 1, 16 * 1024, 70_000, 256 * 1024, 900_000)
 
@@ -65,3 +65,33 @@ async def test_what_is_written_during_a_drain_follows_it() -> None:
     await draining
     assert await part(spool, 99_990, 100_010) == b"a" * 10 + b"b" * 10
     await spool.aclose()
+
+
+async def test_all_together_take_a_bounded_memory() -> None:
+    """Each may have a megabyte in memory, but not hundreds of them at once: those go to disk, and come back whole."""
+    spools, before, most = [Spool(1_000_000) for _ in range(300)], Spool.held, 0
+    for piece in range(9):
+        for number, spool in enumerate(spools):
+            spool.write(bytes([number % 256, piece]) * 50_000)
+            await spool.drain()
+            most = max(most, Spool.held)
+    assert most <= TOGETHER + 300 * 64 * 1024
+    assert sum(spool.on_disk for spool in spools) > 200
+    for number, spool in enumerate(spools):
+        assert await part(spool, 99_999, 100_001) == bytes([0, number % 256])
+        assert await part(spool, 0, spool.size) == b"".join(bytes([number % 256, piece]) * 50_000 for piece in range(9))
+        await spool.aclose()
+        await spool.aclose()
+    assert Spool.held == before
+
+
+async def test_a_few_bytes_stay_in_memory_however_many_there_are() -> None:
+    """What is short is not made to wait for a disk."""
+    spools = [Spool(10**6) for _ in range(TOGETHER // 60_000 + 2)]
+    for spool in spools:
+        spool.write(bytes(60_000))
+        await spool.drain()
+    assert Spool.held > TOGETHER
+    assert not any(spool.on_disk for spool in spools)
+    for spool in spools:
+        await spool.aclose()

@@ -30,11 +30,12 @@ def denial(
     """
     ways = [way for way in denied.obstacles if way]
     passing = [way for way in ways if all(map(_passes, way))]
+    of_tool = any(quote.text is not None for quote in quotes)
     if passing:
-        return _rate_limited(passing)
+        return _rate_limited(passing, of_tool=of_tool)
     hopeless = [obstacle for way in ways for obstacle in way if _never_fits(obstacle)]
     if ways and all(any(map(_never_fits, way)) for way in ways):
-        return _too_many(hopeless[0], of_tool=any(quote.text is not None for quote in quotes))
+        return _too_many(hopeless[0], of_tool=of_tool)
     money_short = [short for way in ways if (short := [*filter(_lacks_money, way)])]
     if money_short:
         return _spent(money_short)
@@ -68,15 +69,16 @@ def _lacks_money(obstacle: Obstacle) -> bool:
     return isinstance(rule, Budget) and obstacle.used + obstacle.held + obstacle.line.amount > rule.limit
 
 
-def _rate_limited(ways: Sequence[Sequence[Obstacle]]) -> RateLimited:
+def _rate_limited(ways: Sequence[Sequence[Obstacle]], *, of_tool: bool) -> RateLimited:
     way = min(ways, key=lambda way: max(obstacle.wait for obstacle in way))
     slowest = max(way, key=lambda obstacle: obstacle.wait)
     rule = slowest.line.rule
     assert isinstance(rule, Quota)
     taken = slowest.used + slowest.held
+    bound = " (max_tool_calls)" if of_tool and rule.counted is Counted.IMAGES else ""
     message = (
-        f"Rate limit reached for {rule.scope.label()}: {_words(rule)}. "
-        f"Limit {rule.limit}, used {taken}, requested {slowest.line.amount}. Please try again in {slowest.wait:.1f}s."
+        f"Rate limit reached for {rule.scope.label()}: {_words(rule)}. Limit {rule.limit}, used {taken}, "
+        f"requested {slowest.line.amount}{bound}. Please try again in {slowest.wait:.1f}s."
     )
     error = RateLimited(message, retry_after=slowest.wait, should_retry=True)
     if rule.counted is Counted.IMAGES:

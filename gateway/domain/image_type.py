@@ -11,6 +11,9 @@ _TYPES = (
 )
 """Place and value of the first bytes by which a file is known, and its type."""
 
+OUTPUT_FORMAT = "X-Gateway-Output-Format"
+"""The header that names the format of the first image, where that is another than was asked for."""
+
 NEEDED = 12
 """How many of the first bytes tell any type but SVG."""
 

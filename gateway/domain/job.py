@@ -12,6 +12,7 @@ from functools import lru_cache
 from gateway.domain.record import record
 
 AUTO = "auto"
+_OTHER_WORDS = {"jpg": "jpeg"}
 JOB_PREFIX = "job:"
 """A model name that starts with it names a job type."""
 
@@ -106,6 +107,14 @@ class Job:
     """Of `mapped`, those that the client left out: what a retired model did then, unless policy says otherwise."""
     retired_model: str | None = None
     """What the client named, where `client_model` is what replaces that by now."""
+
+    @property
+    def wanted_format(self) -> str | None:
+        """The format that was asked for, by the client or by policy, PNG where nobody said; None where any will do."""
+        if not self.output_format:
+            return "png"
+        word = self.output_format.lower()
+        return None if word == AUTO else _OTHER_WORDS.get(word, word)
 
 
 @record(frozen=True, slots=True)

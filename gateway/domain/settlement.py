@@ -57,6 +57,10 @@ class Usage:
         )
 
 
+UNREAD = "unread"
+"""The usage problem of an answer that is too long even without its images."""
+
+
 @record(frozen=True, slots=True)
 class Reading:
     """What was picked out of an answer as it went by. `None` and 0 where the answer did not say.
@@ -85,6 +89,11 @@ class Reading:
     """Of a response in a conversation: what it says of itself; images are then those of its tool."""
     parts: tuple[PartReading, ...] = ()
     """Where several calls make up the answer: those that may have been billed. The rest sums them up."""
+
+    @property
+    def unread(self) -> bool:
+        """Whether it was too long to be read: nothing is known of what it says."""
+        return self.usage_problem == UNREAD
 
 
 @record(frozen=True, slots=True)

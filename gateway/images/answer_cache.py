@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from gateway.base64_stream import encoded, encoded_length
 from gateway.domain.errors import GatewayError
+from gateway.domain.image_type import OUTPUT_FORMAT
 from gateway.domain.links import mark_of
 from gateway.domain.route import NOTHING, Quote
 from gateway.images.linking import Found, Kept, Linker, ProjectLinks
@@ -116,6 +117,9 @@ class AnswerCache:
         pieces = self._pieces(exchange, entry, images)
         length = sum(len(piece) if isinstance(piece, bytes) else encoded_length(piece.blob.length) for piece in pieces)
         own = [("content-type", "application/json"), ("content-length", str(length)), (CACHE, "hit")]
+        came = _FORMATS.get(images[0].media_type)
+        if came is not None and quote.job.wanted_format not in (None, came):
+            own.append((OUTPUT_FORMAT, came))
 
         def ended(taken: bool, sent: int) -> None:
             self._observer.emit(exchange.finished(200, client_gone=not taken, bytes_out=sent))

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gateway.ports import Headers
-from gateway.ports.provider import Answer
+from gateway.ports.provider import Answer, UpstreamFailure
+
+
+def failed_calls(answer: Answer) -> Sequence[UpstreamFailure]:
+    """Return what became of each call of an answer that failed, those included that a repeat made good."""
+    told: Sequence[UpstreamFailure] = getattr(answer, "failed_calls", ())
+    return told
 
 
 class WrappedAnswer:
@@ -20,6 +28,7 @@ class WrappedAnswer:
         self.upstream_request_id = answer.upstream_request_id
         self.rate_limits = answer.rate_limits
         self.reading = answer.reading
+        self.failed_calls = failed_calls(answer)
 
     @property
     def headers(self) -> Headers:

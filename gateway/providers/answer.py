@@ -29,6 +29,8 @@ MAX_BODY = 256 * 1024 * 1024
 MAX_WAIT = 1800.0
 """Seconds spent waiting for the provider over a whole body; the pause between two bytes is bounded by its timeout."""
 
+EVENT_END = b"\n\n"
+
 _PLAIN_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 
 _PASSED_HEADERS = frozenset(
@@ -99,12 +101,17 @@ class StreamedAnswer:
             if not chunk:
                 self._ended = True
                 self._reader.end(framed=self._framed)
-                if self._end is not None and (left := self._end.left()):
+                if left := self._left():
                     yield left
                 return
             self._reader.feed(chunk)
             if self._end is None or (chunk := self._end.without(chunk)):
                 yield chunk
+
+    def _left(self) -> bytes:
+        """Return what goes on at the end of a stream: what was held back, and the end of its last event."""
+        left = b"" if self._end is None else self._end.left()
+        return left + EVENT_END if self._reader.unended and self.reading().complete else left
 
     def at_once(self) -> None:
         """Have it read by chunks."""

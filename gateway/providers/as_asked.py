@@ -8,7 +8,6 @@ from typing import Final
 
 from gateway.base64_stream import decoded, encoded
 from gateway.domain.errors import Unavailable
-from gateway.domain.job import AUTO
 from gateway.ports.provider import Call, Converter, NotConvertible
 from gateway.providers.part import IN_MEMORY, Part
 from gateway.providers.picture import picture_of
@@ -16,9 +15,6 @@ from gateway.spool import Spool
 
 log = logging.getLogger("gateway.providers")
 
-USUAL: Final = "png"
-"""What an image is asked for as where nothing is said."""
-_OTHER_WORDS: Final = {"jpg": "jpeg"}
 _PHOTOS: Final = frozenset({"png", "jpeg", "webp"})
 """Formats that are converted into each other."""
 _HEAD: Final = 4096
@@ -27,10 +23,7 @@ _HEAD: Final = 4096
 
 def wanted_of(call: Call) -> str | None:
     """Return the format that was asked for, by the client or by policy; None where any will do."""
-    if not call.job.output_format:
-        return USUAL
-    word = call.job.output_format.lower()
-    return None if word == AUTO else _OTHER_WORDS.get(word, word)
+    return call.job.wanted_format
 
 
 async def as_asked(parts: Sequence[Part], wanted: str | None, converter: Converter | None) -> None:

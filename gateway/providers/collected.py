@@ -9,6 +9,7 @@ from http import HTTPStatus
 from operator import add
 from typing import Any
 
+from gateway.domain.image_type import OUTPUT_FORMAT as OUTPUT_FORMAT
 from gateway.domain.settlement import PartReading, Reading
 from gateway.ports import Headers
 from gateway.ports.provider import UpstreamFailure
@@ -20,8 +21,6 @@ MISSING = "X-Gateway-Missing-Images"
 
 NOT_STORED = "X-Gateway-Not-Stored"
 """How many images are given inline although links to them were asked for."""
-OUTPUT_FORMAT = "X-Gateway-Output-Format"
-"""The format that an image came in, where that is another than was asked for."""
 
 _OWN = ("content-type", "content-length", MISSING, NOT_STORED, OUTPUT_FORMAT)
 """Headers that a part has of its own, which say nothing of the whole."""
@@ -100,6 +99,12 @@ class CollectedAnswer:
     def failures(self) -> Sequence[UpstreamFailure]:
         """What became of the calls that are left out."""
         return [part.failure for part in self._parts if part.failure]
+
+    @property
+    def failed_calls(self) -> Sequence[UpstreamFailure]:
+        """What became of each call that failed, those included that a repeat made good."""
+        repeated = [failure for part in self._parts for failure in part.repeated]
+        return [*repeated, *self.failures]
 
     def at_once(self) -> None:
         """Have it read by chunks."""

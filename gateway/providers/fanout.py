@@ -22,6 +22,7 @@ from gateway.ports.provider import Answer, Call, Cancellable, Provider, Submitte
 from gateway.providers.as_asked import as_asked, wanted_of
 from gateway.providers.as_events import events
 from gateway.providers.as_links import link
+from gateway.providers.as_response import as_response
 from gateway.providers.collected import CollectedAnswer, Piece
 from gateway.providers.outcome import of_garbage
 from gateway.providers.part import Part, fetch, part_of
@@ -50,8 +51,10 @@ class FanOut:
         """Send the job; a plain one as it is, once its status line is in. Raises UpstreamFailure if nothing came."""
         if call.prepared is not None or _is_plain(call):
             answer = await self._provider.send(call)
-            if answer.event_stream is call.job.stream or call.job.operation is Operation.RESPOND:
+            if answer.event_stream is call.job.stream:
                 return seen(answer, call)
+            if call.job.operation is Operation.RESPOND:
+                return seen(await as_response(answer, call), call)
             return await _in_the_form_asked_for(answer, call)
         calls = calls_of(call)
         parts = [await fetch(self._provider, calls[0])] if len(calls) == 1 else await self._fetch(calls)

@@ -119,6 +119,8 @@ class Normaliser:
         part.fetched.append(spool)
         try:
             await self._fetch(url, spool, own=own)
+            if await _picture_at((spool, 0, spool.size)) is None:
+                raise Unfetchable("no_image", "what it leads to is no image", sent=True)
         except (Unfetchable, UpstreamFailure, Unavailable) as error:
             log.warning("an image of an answer stays a link, for it cannot be fetched: %s", error)
             return _Image(None, str(url), about)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 import httpx
@@ -17,6 +18,7 @@ from gateway.providers.endpoint import Endpoint, shown_headers
 from gateway.providers.linked import without_links
 from gateway.providers.normalised import Normaliser
 from gateway.providers.outcome import of_status, of_transport
+from gateway.providers.reading import EventReader
 from gateway.providers.response_reading import ResponseDocument, ResponseEvents
 
 _PATHS: Final = {
@@ -61,7 +63,8 @@ class OpenAIProvider:
             if call.job.operation is Operation.RESPOND:
                 answer = open_answer(response, document=ResponseDocument, events=ResponseEvents)
             else:
-                answer = await without_links(open_answer(response), call, response.named, self._normaliser)
+                opened = open_answer(response, events=partial(EventReader, call.job.n))
+                answer = await without_links(opened, call, response.named, self._normaliser)
             return answer
         finally:
             if answer is None:

@@ -41,6 +41,8 @@ class Part:
     """The format of an image that is not of the one asked for."""
     not_linked: int = 0
     """How many images could not be kept for a link."""
+    repeated: Sequence[UpstreamFailure] = ()
+    """What became of it before, each time that it was done again."""
     fetched: list[Spool] = field(default_factory=list)
     """Images that were fetched from where the answer said, as base64."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from http import HTTPStatus
 from typing import Final
@@ -12,14 +13,17 @@ from gateway.http1.message import Incoming
 from gateway.ports import Headers, Rendered
 from gateway.ports.provider import UpstreamFailure
 from gateway.ports.responses import Passing
-from gateway.providers.answer import MAX_BODY, MAX_WAIT, open_answer, read_body
+from gateway.providers.answer import MAX_WAIT, open_answer, read_body
 from gateway.providers.endpoint import BodyStream, Endpoint
 from gateway.providers.outcome import of_status, refusal
 from gateway.providers.response_reading import ResponseDocument, ResponseEvents
 
-_PASSED: Final = ("content-type", "content-length", "content-disposition", "retry-after", "retry-after-ms", "etag")
+_OF_THE_BODY: Final = (
+    *("content-type", "content-length", "content-disposition", "content-encoding", "content-language", "content-range"),
+    *("etag", "last-modified"),
+)
+_PASSED: Final = (*_OF_THE_BODY, "accept-ranges", "retry-after", "retry-after-ms")
 _PASSED_BEGIN: Final = ("openai-processing", "openai-version", "x-ratelimit-")
-_OF_THE_BODY: Final = ("content-type", "content-length", "content-disposition", "etag")
 _OF_THE_ACCOUNT: Final = frozenset({401, 402, 403, 407})
 """What a client would take for a word about its own key or budget."""
 
@@ -130,10 +134,10 @@ class PassedAnswer:
         return [*self._failure.headers, *(header for header in passed if header[0] not in _OF_THE_BODY)]
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body as it comes; UpstreamFailure if it breaks off or does not end."""
+        """Yield the body as it comes, however long, for nothing of it is kept; UpstreamFailure if it breaks off."""
         if self._failure is not None:
             return _once(self._failure.body)
-        return read_body(self._response, limit=MAX_BODY, seconds=MAX_WAIT)
+        return read_body(self._response, limit=sys.maxsize, seconds=MAX_WAIT)
 
     async def aclose(self) -> None:
         """Give the connection back."""

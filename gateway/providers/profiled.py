@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import httpx
 
 from gateway.domain.route import ProviderConfig
@@ -15,6 +17,7 @@ from gateway.providers.linked import without_links
 from gateway.providers.normalised import Normaliser
 from gateway.providers.outcome import of_status
 from gateway.providers.profiled_body import path_of, profiled_body
+from gateway.providers.reading import EventReader
 
 
 class ProfiledProvider:
@@ -27,9 +30,7 @@ class ProfiledProvider:
         self._profile = config.profile
         self._outside = outside
         self._endpoint = Endpoint(config, config.profile.auth, transport)
-        profile = config.profile
-        self._reads = profile.normalise or profile.blind_usage or profile.reported is not None
-        self._normaliser = Normaliser(profile, self._endpoint, outside)
+        self._normaliser = Normaliser(config.profile, self._endpoint, outside)
 
     async def send(self, call: Call) -> Answer:
         """Send the job; return once a 2xx status line is in, or the whole answer where it must be put into shape."""
@@ -48,8 +49,8 @@ class ProfiledProvider:
         try:
             if not response.is_success:
                 raise await self._failure(response)
-            opened = open_answer(response)
-            if self._reads and not opened.event_stream:
+            opened = open_answer(response, events=partial(EventReader, call.job.n))
+            if self._profile.reads and not opened.event_stream:
                 return await self._normaliser.normalised(opened, call, response.headers)
             answer = await without_links(opened, call, response.named, self._normaliser)
             return answer

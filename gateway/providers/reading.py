@@ -13,7 +13,7 @@ from json.scanner import make_scanner
 from typing import Protocol
 
 from gateway.domain.job import AUTO
-from gateway.domain.settlement import Reading
+from gateway.domain.settlement import UNREAD, Reading
 from gateway.providers.elide import Elider
 from gateway.providers.outcome import error_code
 from gateway.providers.usage import read_usage
@@ -21,21 +21,23 @@ from gateway.providers.usage import read_usage
 MOST_KEPT = 64 * 1024
 """Bytes of the elided copy of a document, or of one event; what is longer is not read, and the reading says so."""
 
-UNREAD = "unread"
-"""The usage problem of an answer that is too long even without its images."""
-
 WHOLE = 16 * 1024
 """Bytes of a document that is parsed as it is: leaving long strings out pays only where there are such."""
 
 _LONGEST_WORD = 64
 _RESOLVED = ("size", "quality", "output_format")
 _NOTHING = Reading()
+_DONE = b"[DONE]"
 _SPACE = " \t\n\r"
 _scan = make_scanner(json.JSONDecoder())  # type: ignore[arg-type]  # typeshed names the wrong class
 
 
 class Reader(Protocol):
     """Sees an answer go by."""
+
+    @property
+    def unended(self) -> bool:
+        """Whether the last event came without the empty line that ends it, so that clients would pass it over."""
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the body."""
@@ -51,6 +53,7 @@ class DocumentReader:
     """Reads one JSON document; knows nothing before its end."""
 
     most_kept = MOST_KEPT
+    unended = False
 
     def __init__(self) -> None:
         self._whole: bytes | None = b""
@@ -120,17 +123,22 @@ class _Event:
 
 
 class EventReader:
-    """Reads server-sent events; knows of each event once its empty line is in."""
+    """Reads server-sent events; knows of each event once its empty line is in.
+
+    `images` is how many were asked for: after the last of them nothing has to follow. 0 if nobody can tell by that.
+    """
 
     most_kept = MOST_KEPT
 
-    def __init__(self) -> None:
+    def __init__(self, images: int = 0) -> None:
+        self._asked_for = images
         self._elider = Elider(lines=True)
         self._line = b""
         self._event = _Event()
         self._too_long = False
         self._concluded = False
         self._done = False
+        self.unended = False
         self._reading = Reading()
 
     def feed(self, chunk: bytes) -> None:
@@ -155,10 +163,13 @@ class EventReader:
 
     def end(self, *, framed: bool) -> None:
         """Take the last event, should its empty line be missing; complete if an event says that nothing follows."""
-        self._take(self._line.rstrip(b"\r\n"))
+        if self._line:
+            self._take(self._line.rstrip(b"\r\n"))
+        self.unended = self._event.data not in (b"", _DONE)
         self._take(b"")
         self._line = b""
-        whole = (framed or self._done) and (self._concluded or self._too_long)
+        every = not self.unended and 0 < self._asked_for <= self._reading.images
+        whole = (framed or self._done or every) and (self._concluded or self._too_long)
         self._reading = replace(self._reading, complete=whole)
 
     def reading(self) -> Reading:
@@ -179,8 +190,9 @@ class EventReader:
             self._dispatch(event)
 
     def _dispatch(self, event: _Event) -> None:
-        if event.data == b"[DONE]":
+        if event.data == _DONE:
             self._done = True
+            self._reading = replace(self._reading, complete=self._concluded)  # however its connection ends
             return
         document = _parse(event.data) if event.data else None
         if document is None:

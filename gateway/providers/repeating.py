@@ -36,5 +36,6 @@ async def _repeated(provider: Provider, call: Call, place: int, parts: list[Part
             failed = part.failure is not None
         finally:
             repeats.ended(failed=failed)
+        part.repeated = (*parts[place].repeated, failure)
         await parts[place].aclose()
         parts[place] = part

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from gateway.domain.responses import ENDED, Said, TextUsage
 from gateway.domain.settlement import Reading
+from gateway.providers.logprobs import WithoutLogprobs
 from gateway.providers.outcome import error_code
 from gateway.providers.reading import DocumentReader, EventReader, words
 from gateway.providers.usage import CONTRADICTORY, LARGEST, MALFORMED, MISSING, read_usage
@@ -32,6 +33,10 @@ class ResponseDocument(DocumentReader):
 
     most_kept = MOST_KEPT
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._elider, self._kept = WithoutLogprobs(), bytearray()
+
     def interpret(self, document: Mapping[str, object]) -> Reading:
         """Return what a whole response says."""
         return replace(read_response(document), complete=True)
@@ -41,6 +46,17 @@ class ResponseEvents(EventReader):
     """Reads the events of one response; those that carry it whole say what is known of it."""
 
     most_kept = MOST_KEPT
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._elider = WithoutLogprobs(lines=True)
+
+    def reading(self) -> Reading:
+        """Return what the events said so far; of one too long to be read nobody knows what it became of."""
+        reading = super().reading()
+        if not reading.unread or reading.said is None:
+            return reading
+        return replace(reading, said=replace(reading.said, status=None))
 
     def interpret(self, document: Mapping[str, object], kind: str, name: str) -> None:
         """Take what one event says."""

@@ -16,6 +16,7 @@ from typing import Final
 
 from gateway.base64_stream import decoded
 from gateway.domain.errors import Unavailable
+from gateway.domain.job import Operation
 from gateway.domain.settlement import Reading
 from gateway.ports import Headers
 from gateway.ports.provider import Answer, Archive, Call, UpstreamFailure, is_collected
@@ -52,7 +53,7 @@ def seen(answer: Answer, call: Call) -> Answer:
         match = _FIRST.search(answer.body, at) if at >= 0 else None
         if match is not None and (found := _format_of(match[1])) is not None:
             answer.headers = _with_format(answer.headers, found, wanted_of(call))
-        answer.headers = _with_missing(answer.headers, answer.reading(), call.job.n)
+        answer.headers = _with_missing(answer.headers, answer.reading(), _asked_for(call))
         return answer
     kind = SeenCollectedAnswer if is_collected(answer) else SeenAnswer
     return kind(answer, call)
@@ -64,7 +65,7 @@ class SeenAnswer(WrappedAnswer):
     def __init__(self, answer: Answer, call: Call) -> None:
         super().__init__(answer)
         self._wanted = wanted_of(call)
-        self._n = call.job.n
+        self._n = _asked_for(call)
         self._sniffer: Sniffer | None = None
         self._sniffed = False
         self._found: str | None = None
@@ -108,6 +109,11 @@ class SeenCollectedAnswer(SeenAnswer):
     def failures(self) -> Sequence[UpstreamFailure]:
         """What became of the calls that are left out."""
         return self._answer.failures if is_collected(self._answer) else ()
+
+
+def _asked_for(call: Call) -> int:
+    """Return how many images the client asked for; none in a conversation, whose text model decides within a bound."""
+    return 0 if call.job.operation is Operation.RESPOND else call.job.n
 
 
 def _with_format(headers: Headers, found: str, wanted: str | None) -> Headers:

@@ -26,7 +26,7 @@ from gateway.providers.task_cost import told_at_once
 from gateway.providers.task_outcome import lost, of_refusal
 from gateway.providers.task_result import TaskResult
 from gateway.providers.task_wire import Reply, TaskWire
-from gateway.providers.task_work import Account, Finished, Words, Work
+from gateway.providers.task_work import SENT, Account, Finished, Words, Work
 from gateway.providers.upstream_json import upstream_json
 
 log = logging.getLogger("gateway.providers")
@@ -135,7 +135,8 @@ class TaskProvider:
             identity = str(identity)
         if not isinstance(identity, str) or not 0 < len(identity) <= _LONGEST_ID or not identity.isprintable():
             raise of_garbage("the provider took the work on and did not say under which id", reply.status)
-        facts = {AT: f"{time.time():.3f}", **told_at_once(self._profile, reply.document, reply.headers)}
+        facts = {AT: f"{time.time():.3f}", SENT: str(reply.sent)}
+        facts |= told_at_once(self._profile, reply.document, reply.headers)
         return Submitted(identity, self._wire.told_urls(reply.document), facts)
 
     def _watch(self, work: Work, submitted: Submitted, hint: _Hint | None) -> tuple[Watch[Finished], float]:

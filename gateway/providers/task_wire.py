@@ -26,7 +26,7 @@ from gateway.providers.legible import legible
 from gateway.providers.profiled_body import path_of
 
 MAX_DOCUMENT: Final = 8 * 1024 * 1024
-"""Bytes of a document about work; one that is longer is cut, and is no JSON then."""
+"""Bytes of a document about work, beside what it repeats of its request; a longer one is cut, and is no JSON then."""
 LOOK_SECONDS: Final = 15.0
 """The longest that one look at work may take, connecting included."""
 
@@ -38,7 +38,8 @@ getcontext()  # made here for all: whoever has none of its own when it meets a d
 class Reply:
     """An answer that is whole. Header names are lower case; `document` is its JSON with exact numbers, None if none.
 
-    `shown` are the headers that a client may see, should it be an error.
+    `shown` are the headers that a client may see, should it be an error. `sent` is how many bytes the request had that
+    it answers.
     """
 
     status: int
@@ -46,6 +47,7 @@ class Reply:
     body: bytes
     document: object
     shown: Headers
+    sent: int = 0
 
     @property
     def success(self) -> bool:
@@ -83,20 +85,20 @@ class TaskWire:
         if query:
             url = url.copy_merge_params(dict(query))
         response = await self._endpoint.post(url, body, call.request_id, accept="application/json")
-        return await _whole(response, self._seconds)
+        return await _whole(response, self._seconds, body.length)
 
-    async def get(self, url: httpx.URL) -> Reply:
-        """Read what lies at a URL that `url_of` or `below` returned."""
-        return await self._ask("GET", url)
+    async def get(self, url: httpx.URL, sent: int = 0) -> Reply:
+        """Read what lies at a URL that `url_of` or `below` returned; `sent` is how long the request was for it."""
+        return await self._ask("GET", url, sent)
 
     async def cancel(self, url: httpx.URL) -> Reply:
         """Ask at such a URL for work to be given up."""
         return await self._ask(self._profile.cancel_method, url)
 
-    async def _ask(self, method: str, url: httpx.URL) -> Reply:
+    async def _ask(self, method: str, url: httpx.URL, sent: int = 0) -> Reply:
         try:
             async with asyncio.timeout(LOOK_SECONDS):
-                return await _whole(await self._endpoint.ask(method, url), LOOK_SECONDS)
+                return await _whole(await self._endpoint.ask(method, url), LOOK_SECONDS, sent)
         except TimeoutError as error:
             raise UpstreamFailure(Outcome.UNKNOWN, "timeout", "the provider did not answer in time") from error
 
@@ -135,15 +137,16 @@ class TaskWire:
         await self._endpoint.aclose()
 
 
-async def _whole(response: Incoming, seconds: float) -> Reply:
+async def _whole(response: Incoming, seconds: float, sent: int) -> Reply:
+    limit = MAX_DOCUMENT + sent * 4 // 3  # it may repeat its input, and escape what was not
     try:
-        content = await read_limited(response, limit=MAX_DOCUMENT, seconds=seconds)
+        content = await read_limited(response, limit=limit, seconds=seconds)
     finally:
         await response.aclose()
     headers = dict(reversed(response.headers.multi_items()))  # one that is there twice counts as first given
     if encoding := headers.get("content-encoding"):
-        content = legible(content, encoding, limit=MAX_DOCUMENT)
-    return Reply(response.status_code, headers, content, parsed(content), shown_headers(response))
+        content = legible(content, encoding, limit=limit)
+    return Reply(response.status_code, headers, content, parsed(content), shown_headers(response), sent)
 
 
 def _is_sister(url: httpx.URL, sister: str) -> bool:

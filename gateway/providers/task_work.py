@@ -21,6 +21,8 @@ from gateway.providers.task_wire import Reply, TaskWire
 
 log = logging.getLogger("gateway.providers")
 
+SENT: Final = "sent"
+"""The fact of submitted work that is how many bytes its request had: what tells of the work may repeat them."""
 MISSES: Final = 5
 """How often in a row a provider says that it knows no such work before it is believed."""
 _REST = 5.0
@@ -71,13 +73,14 @@ class Account:
 class Work:
     """One piece of work that was submitted for a call."""
 
-    __slots__ = ("_call", "_lane", "_misses", "_profile", "_progress", "_submitted", "_wire", "_words")
+    __slots__ = ("_call", "_lane", "_misses", "_profile", "_progress", "_sent", "_submitted", "_wire", "_words")
 
     def __init__(self, account: Account, call: Call, submitted: Submitted) -> None:
         self._profile, self._wire = account.profile, account.wire
         self._words, self._lane = account.words, account.lane
         self._call = call
         self._submitted = submitted
+        self._sent = int(submitted.facts.get(SENT, 0))
         self._misses = 0
         self._progress = 0
 
@@ -117,7 +120,7 @@ class Work:
         if url is None:
             raise lost("the provider told no URL of its own for the work that it took on", "garbage")
         try:
-            reply = await self._wire.get(url)
+            reply = await self._wire.get(url, self._sent)
         except UpstreamFailure as failure:
             log.info("work %s could not be looked at: %s", self._submitted.id, failure)
             return None
@@ -158,7 +161,7 @@ class Work:
         if url is None:
             return reply
         try:
-            result = await self._wire.get(url)
+            result = await self._wire.get(url, self._sent)
         except UpstreamFailure as failure:
             log.info("the charge for work %s that failed is not known: %s", self._submitted.id, failure)
             return reply

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
 from gateway.domain.errors import GatewayError, UpstreamError
 from gateway.domain.settlement import CostSource
-from gateway.observe.event import UpstreamFailed, UpstreamFinished
-from gateway.ports.provider import Provider, UpstreamFailure
+from gateway.observe.event import UpstreamFinished
+from gateway.ports.provider import Answer, Provider, UpstreamFailure
 from gateway.ports.responses import Talk, Write
+from gateway.ports.wrapped import failed_calls
 from gateway.request.attempt import PassedOn, Sent
+from gateway.request.audience import Audience
 from gateway.request.delivery import Delivery
 from gateway.request.duplicates import Ending, Shared
 from gateway.request.exchange import Admitted
+from gateway.request.exhausted import bounded
 from gateway.request.keeping import Whole, error_answer, keeping_of
 from gateway.request.means import Means, own_headers
 from gateway.request.relay import Relay
@@ -36,6 +39,12 @@ Onward = Callable[[], Awaitable[Shown]]
 """Does what is left to be done for an answer while its client takes it."""
 
 
+def _failed(answer: Answer, failure: UpstreamFailure) -> Sequence[UpstreamFailure]:
+    """Return what became of the calls of an answer that failed as a whole, of which the failure may be one."""
+    calls = failed_calls(answer)
+    return calls if failure in calls else [failure, *calls]
+
+
 async def _unkept(_chunk: bytes) -> None:
     """Keep nothing of an answer."""
 
@@ -55,8 +64,8 @@ class Arriving:
         self._providers = providers
         self.shared = shared
         self._keeping = keeping_of(means.answers, means.ledger, exchange, relay)
-        left = None if shared or exchange.errand else relay.until_taken
-        self._attempts = RenewedAttempts(means, providers, left, self._keeping)
+        audience = Audience(exchange, relay, shared)
+        self._attempts = RenewedAttempts(means, providers, audience, self._keeping)
 
     async def _deliver(self, sent: Sent) -> Shown | Sent | PassedOn | Onward:
         """Relay the answer and settle in between; an answer that is no use may be followed by another one."""
@@ -86,6 +95,8 @@ class Arriving:
     ) -> Shown | Sent | PassedOn:
         admitted, exchange, reserved, answer = self._admitted, self._exchange, sent.reserved, sent.answer
         talk, reading = exchange.talk, answer.reading()
+        if answer.event_stream and reading.complete:
+            broken = None  # nothing was to follow: how the connection ends says no more
         if talk is not None and talk.goes_on(reading):
             return await self._leave_to_follower(talk, sent, delivery, broken)
         seconds = sent.seconds + delivery.upstream_seconds
@@ -101,8 +112,11 @@ class Arriving:
         confirmed = settlement.source is not CostSource.PRESUMED
         error = spoiled(reading, broken, event_stream=answer.event_stream, confirmed=confirmed)
         if error is not None:
+            failure = broken or garbage(error)
+            if not confirmed:
+                settlement.facts["reason"] = failure.reason
             await self._attempts.book(admitted, reserved, settlement)
-            return await self._break_off(sent, delivery, broken or garbage(error), error)
+            return await self._break_off(sent, delivery, failure, error)
         if talk is not None:
             await talk.remember(reading)
         cost = settlement.cost.route + (exchange.cost.route if exchange.cost is not None else 0)
@@ -112,6 +126,7 @@ class Arriving:
         await self._attempts.book(admitted, reserved, settlement, prepare)
         if self.shared is not None:
             self.shared.end(Ending(kept=admitted.request_id))
+        self._means.upstream_failed(reserved.quote.route.name, failed_calls(answer))
         self._means.observer.emit(UpstreamFinished(reserved.quote.route.name, seconds))
         if not delivery.give(cost):
             await delivery.finish(cost)
@@ -128,7 +143,7 @@ class Arriving:
         await talk.hand_over(request_id, reserved.held.attempt, reserved.quote, reading)
         error = out_of_sight(reading, broken)
         if error is not None:
-            self._means.observer.emit(UpstreamFailed.of(reserved.quote.route.name, broken or garbage(error)))
+            self._means.upstream_failed(reserved.quote.route.name, [broken or garbage(error)])
             error.headers += own_headers(self._admitted, self._means.today, reserved.held)
             kept = error_answer(error)
             await self._keep_instead(kept)
@@ -160,13 +175,14 @@ class Arriving:
         self, sent: Sent, delivery: Delivery, failure: UpstreamFailure, error: GatewayError
     ) -> Shown | Sent | PassedOn:
         """End an answer that is booked and no use: by another one where policy says so, else by the error."""
-        self._means.observer.emit(UpstreamFailed.of(sent.reserved.quote.route.name, failure))
+        self._means.upstream_failed(sent.reserved.quote.route.name, _failed(sent.answer, failure))
         if not delivery.opened:
             following = await self._attempts.after(self._admitted, sent.reserved, failure)
             if following is not None:
                 if self._keeping is not None:
                     await self._keeping.start_over()
                 return following
+            bounded(self._attempts.course, error)
         cost = self._exchange.cost.route if self._exchange.cost else 0
         error.headers += own_headers(self._admitted, self._means.today, sent.reserved.held, cost)
         await self._keep_error(error)

@@ -13,10 +13,10 @@ from gateway.domain.record import record
 from gateway.domain.retry import RetryBudgets, jittered
 from gateway.domain.settlement import Outcome, Settlement, SettleResult
 from gateway.failpoint import ARMED, reach
-from gateway.observe.event import Degraded, FellBack, Replaced, UpstreamFailed
+from gateway.observe.event import Degraded, FellBack, Replaced
 from gateway.ports import LedgerUnavailable, Meanwhile
 from gateway.ports.provider import Answer, Provider, UpstreamFailure
-from gateway.request.admission import Leaving
+from gateway.request.audience import Audience
 from gateway.request.calling import Ahead, call_of, suits
 from gateway.request.errand import NOT_HERE, cancelled
 from gateway.request.exchange import Admitted
@@ -51,21 +51,20 @@ class PassedOn:
 class Attempts:
     """Tries the routes of one admitted request; every hold it takes is ended here or handed on in `Sent`.
 
-    `left` returns once the client is gone; None if that ends no waiting. Without budgets that belong to the process the
-    request has full ones of its own.
+    Nothing follows a failed call once the `audience` is gone. Without budgets of the process it has full ones itself.
     """
 
-    __slots__ = ("_ahead", "_budgets", "_course", "_keeping", "_left", "_means", "_open", "_providers", "_unbilled")
+    __slots__ = ("_ahead", "_audience", "_budgets", "_keeping", "_means", "_open", "_providers", "_unbilled", "course")
 
     def __init__(
-        self, means: Means, providers: Mapping[str, Provider], left: Leaving | None, keeping: Keeping | None
+        self, means: Means, providers: Mapping[str, Provider], audience: Audience, keeping: Keeping | None
     ) -> None:
         self._means = means
         self._providers = providers
-        self._left = left
+        self._audience = audience
         self._keeping = keeping
         self._budgets = means.budgets or RetryBudgets(time.monotonic)
-        self._course: Course | None = None
+        self.course: Course | None = None
         self._open: Reserved | None = None
         self._ahead: Ahead | None = None
         self._unbilled = ""  # why the open hold may be given back, once that is sure
@@ -75,18 +74,17 @@ class Attempts:
 
         Called again after AlreadyBound it goes on where it was, so that all calls together keep to policy's bound.
         """
-        if self._course is None:
+        if self.course is None:
             headers = admitted.exchange.inbound.headers
             counts = RETRY_COUNT in headers and retry_count(headers) is not None
-            quotes, retry = admitted.ranked.quotes, admitted.job_type.retry
-            pays_for = admitted.pays_for
-            self._course = Course(quotes, retry, self._budgets, client_repeats=counts, pays_for=pays_for)
-        return self._go_on(admitted, self._course)
+            quotes, retry, pays_for = admitted.ranked.quotes, admitted.job_type.retry, admitted.pays_for
+            self.course = Course(quotes, retry, self._budgets, client_repeats=counts, pays_for=pays_for)
+        return self._go_on(admitted, self.course)
 
     def exhausted(self) -> NoReturn:
         """Raise the error to show where no answer is any use."""
-        assert self._course is not None
-        raise failed(self._course) from self._course.failures[-1].failure
+        assert self.course is not None
+        raise failed(self.course) from self.course.failures[-1].failure
 
     async def after(self, admitted: Admitted, reserved: Reserved, failure: UpstreamFailure) -> Sent | PassedOn | None:
         """Go on after an answer that is booked and no use, if policy says so; None if it does not, or nothing is left.
@@ -94,8 +92,8 @@ class Attempts:
         `failure` says what became of it; its outcome is unknown. Only for an answer of which nothing was passed on.
         Raises the error to show if going on failed too, or if more than this answer may have been billed.
         """
-        assert self._course is not None
-        course, exchange, before = self._course, admitted.exchange, admitted.exchange.attempts
+        assert self.course is not None
+        course, exchange, before = self.course, admitted.exchange, admitted.exchange.attempts
         course.failed(reserved.quote, failure)
         exchange.failed += (reserved.quote.route.name,)
         result = await self._go_on(admitted, course)
@@ -110,12 +108,12 @@ class Attempts:
             if course.failures and errand is not None and await errand.unwanted():
                 await self._give_back(admitted)
                 raise cancelled()
-            if (step := course.next()) is None:
+            if (course.failures and self._audience.gone()) or (step := course.next()) is None:
                 await self._give_back(admitted)
                 return None
             try:
-                if step.pause:
-                    await self._pause(admitted, step.pause)
+                if step.pause and not await self._pause(admitted, step.pause):
+                    return None
                 resumed = self._resumed(admitted, course) if errand is not None and errand.resumed is not None else None
                 reserved = resumed or await self._reserve(admitted, course, step)
                 if reserved is None:
@@ -146,8 +144,8 @@ class Attempts:
         course.chosen(self._open.quote)
         return self._open
 
-    async def _pause(self, admitted: Admitted, seconds: float) -> None:
-        """Wait with nothing held; a gateway that shuts down meanwhile has nothing to end."""
+    async def _pause(self, admitted: Admitted, seconds: float) -> bool:
+        """Wait with nothing held, and tell whether to go on; a gateway that stops meanwhile has nothing to end."""
         await self._give_back(admitted)
         began = time.monotonic()
         try:
@@ -158,6 +156,7 @@ class Attempts:
             raise Unavailable(message, code="shutting_down", retry_after=jittered(1.0, random.random)) from error
         finally:
             admitted.exchange.upstream_seconds += time.monotonic() - began
+        return not self._audience.gone()
 
     async def _reserve(self, admitted: Admitted, course: Course, step: Step) -> Reserved | None:
         """Hold on the first quote that fits, giving back the attempt before it in the same step; None if none fits."""
@@ -168,7 +167,7 @@ class Attempts:
         self._ahead = ahead = Ahead(admitted, likeliest, self._providers) if suits(admitted, likeliest) else None
         try:
             reserved = await self._means.admission.reserve(
-                admitted, step.quotes, self._open, self._give_back, self._left, meanwhile=ahead
+                admitted, step.quotes, self._open, self._give_back, self._audience.left, meanwhile=ahead
             )
         except AlreadyBound:
             admitted.exchange.attempts -= 1
@@ -230,19 +229,18 @@ class Attempts:
                 reach("before_send")
             ahead, self._ahead = self._ahead, None
             call = ahead.call if ahead is not None and ahead.quote is quote else None
-            answer = await send_call(self._providers, call or call_of(admitted, quote, self._budgets))
+            call = call or call_of(admitted, quote, self._budgets, self._audience.gone)
+            answer = await send_call(self._providers, call)
             if ARMED:
                 reach("answer_begun")
             return Sent(reserved, answer, time.monotonic() - began)
         except UpstreamFailure as failure:
-            self._means.observer.emit(UpstreamFailed.of(reserved.quote.route.name, failure))
+            self._means.upstream_failed(reserved.quote.route.name, (failure, *failure.others))
             if failure.outcome is Outcome.UNKNOWN:
                 await self._presume(admitted, reserved, failure)
-            elif charged := charge(
-                admitted.request_id, reserved.held.attempt, reserved.quote, failure, admitted.project.multiplier
-            ):
+            elif due := charge(admitted.request_id, reserved.held.attempt, quote, failure, admitted.project.multiplier):
                 failure.charged = True
-                await self.book(admitted, reserved, charged)
+                await self.book(admitted, reserved, due)
             self._unbilled = failure.reason
             return failure
         finally:

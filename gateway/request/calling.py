@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from gateway.domain.retry import RetryBudgets
 from gateway.domain.route import Quote
@@ -43,11 +43,16 @@ def suits(admitted: Admitted, quote: Quote) -> bool:
     return exchange.errand is None and exchange.links is None and quote.calls == 1 and quote.batch is None
 
 
-def call_of(admitted: Admitted, quote: Quote, budgets: RetryBudgets | None = None) -> Call:
-    """Return the call of a quote; `budgets` are those that it may be repeated on, if it is several."""
+def call_of(
+    admitted: Admitted, quote: Quote, budgets: RetryBudgets | None = None, gone: Callable[[], bool] = lambda: False
+) -> Call:
+    """Return the call of a quote.
+
+    `budgets` are those that it may be repeated on, if it is several; `gone` tells that nobody waits for that any more.
+    """
     exchange, repeats = admitted.exchange, None
     if quote.calls > 1 and budgets is not None:
-        repeats = repeats_for(quote, admitted.job_type.retry, budgets)
+        repeats = repeats_for(quote, admitted.job_type.retry, budgets, gone)
     return Call(
         exchange.inbound.request_id,
         quote.route,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import date
 
 from gateway.domain.budget import Held
 from gateway.domain.retry import RetryBudgets
-from gateway.observe.event import Observer
+from gateway.observe.event import Observer, UpstreamFailed
 from gateway.ports import Answers, Headers, Ledger, Settlements
+from gateway.ports.provider import UpstreamFailure
 from gateway.request.admission import Admission, Doors
 from gateway.request.entitlement import Entitlement
 from gateway.request.exchange import Admitted
@@ -34,6 +35,11 @@ class Means:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "admission", Admission(self.ledger, self.doors, self.entitlement))
+
+    def upstream_failed(self, route: str, failures: Iterable[UpstreamFailure]) -> None:
+        """Tell of calls that failed, each for itself."""
+        for failure in failures:
+            self.observer.emit(UpstreamFailed.of(route, failure))
 
 
 def own_headers(

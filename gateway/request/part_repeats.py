@@ -22,19 +22,23 @@ _BEFORE_WORK = frozenset({429, 503})
 """Statuses of a provider that has not begun."""
 
 
-def repeats_for(quote: Quote, retry: Retry, budgets: RetryBudgets) -> PartRepeats | None:
+def repeats_for(quote: Quote, retry: Retry, budgets: RetryBudgets, gone: Callable[[], bool]) -> PartRepeats | None:
     """Return what decides on repeats; None for a job that is one call, or that goes by batch."""
     several = quote.calls > 1 and quote.batch is None
-    return PartRepeats(quote.route.provider.name, retry, budgets) if several else None
+    return PartRepeats(quote.route.provider.name, retry, budgets, gone) if several else None
 
 
 @dataclass(frozen=True, slots=True)
 class PartRepeats:
-    """Implements `ports.provider.Repeats` for one provider, within policy's attempts and the provider's budget."""
+    """Implements `ports.provider.Repeats` for one provider, within policy's attempts and the provider's budget.
+
+    `gone` tells that nobody can get the answer any more: nothing is repeated then.
+    """
 
     provider: str
     retry: Retry
     budgets: RetryBudgets
+    gone: Callable[[], bool] = lambda: False
     draw: Callable[[], float] = random.random
 
     async def again(self, failure: UpstreamFailure, tries: int) -> bool:
@@ -47,16 +51,16 @@ class PartRepeats:
         wait = max(jittered(failure.retry_after or 0.0, self.draw), backoff(tries, self.draw))
         if tries >= self.retry.attempts or wait > LONGEST_WAIT or not (unsent or refused) or failure.charged_for:
             return False
-        if not self.budgets.of(self.provider).reserve(repeat=True):
+        if self.gone() or not self.budgets.of(self.provider).reserve(repeat=True):
             return False
         waited = False
         try:
             await asyncio.sleep(wait)
-            waited = True
+            waited = not self.gone()
         finally:
             if not waited:
                 self.budgets.of(self.provider).release()
-        return True
+        return waited
 
     def ended(self, *, failed: bool | None) -> None:
         """Take note of how a repeat ended; None: it was broken off here."""

@@ -19,7 +19,7 @@ class RenewedAttempts(Attempts):
         if entitlement is None or admitted.exchange.errand is not None:
             raise superseded
         admitted, self._providers = await entitlement.renewed(admitted)
-        self._latest, self._course = admitted, None
+        self._latest, self.course = admitted, None
         return admitted, self._providers
 
     async def interrupted(self, admitted: Admitted, error: GatewayError | None = None) -> None:

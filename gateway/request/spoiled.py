@@ -17,7 +17,7 @@ def spoiled(
     if not reading.complete:
         message = "The provider's answer is not whole or not readable. The work may have been done and billed."
         return UpstreamError(message, should_retry=False)
-    if not reading.images and not reading.said and not event_stream:
+    if not (reading.images or reading.said or reading.unread or event_stream):
         found = f"an error ({reading.error})" if reading.error else "no image"
         message = f"The provider answered 200 with {found}. The work may have been done and billed."
         return UpstreamError(message, should_retry=False)

@@ -10,6 +10,7 @@ from typing import Protocol
 from gateway.domain.caller import Caller
 from gateway.domain.errors import InvalidRequest, NotFound, Unavailable, UpstreamError, UpstreamTimeout
 from gateway.domain.policy import Policy, Project
+from gateway.domain.settlement import Outcome
 from gateway.ports import Body, LedgerUnavailable, Outbound, Rendered, Truncated
 from gateway.ports.provider import Conditions, UpstreamFailure
 from gateway.ports.responses import Passages, Passed, Passing, Remembered, Responses
@@ -115,12 +116,18 @@ async def _sent(passages: Passages, provider: str, passing: Passing) -> Passed:
         raise unanswered(failure) from failure
 
 
-def unanswered(failure: UpstreamFailure) -> UpstreamError | UpstreamTimeout:
-    """Return the error for a request that went through and was not answered, or whose answer is not for its client."""
+def unanswered(failure: UpstreamFailure, *, may_repeat: bool = True) -> UpstreamError | UpstreamTimeout:
+    """Return the error for a request that went through and was not answered, or whose answer is not for its client.
+
+    Without `may_repeat` SDKs are told not to send it again by themselves, if it may have been done.
+    """
     if failure.reason.startswith("account"):
         return UpstreamError(f"The gateway's own account was refused: {failure.message}.", should_retry=False)
     kind = UpstreamTimeout if failure.reason == "timeout" else UpstreamError
-    return kind(f"The provider did not answer: {failure.message}.")
+    if may_repeat or failure.outcome is not Outcome.UNKNOWN:
+        return kind(f"The provider did not answer: {failure.message}.")
+    message = f"The provider did not answer: {failure.message}. What was asked may have been done and billed."
+    return kind(message, should_retry=False)
 
 
 class Through(AsyncIterator[bytes]):

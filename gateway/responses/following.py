@@ -267,7 +267,9 @@ class Follower:
 
 
 def _has_ended(reading: Reading) -> bool:
-    return reading.complete and reading.said is not None and reading.said.status in ENDED
+    """Tell whether nothing more is to be learned: also of what is too long to be read, which is booked at its most."""
+    ended = reading.unread or (reading.said is not None and reading.said.status in ENDED)
+    return reading.complete and ended
 
 
 async def remember(responses: Responses, response: Remembered) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -11,18 +11,22 @@ from gateway.domain import money
 from gateway.domain.budget import Budget, Candidate, Counted, Denied, Held, Line, Pressure, Quota, View
 from gateway.domain.caller import Caller
 from gateway.domain.denial import check_holdable, denial
-from gateway.domain.errors import GatewayError, NotFound, Unavailable
+from gateway.domain.errors import ClientGone, GatewayError, InternalError, NotFound, Unavailable
 from gateway.domain.job import Operation
 from gateway.domain.passing import METHODS, PassRules, read_path, remedy
 from gateway.domain.policy import Policy, Project
 from gateway.domain.pricing import views
 from gateway.domain.route import Views
 from gateway.domain.settlement import CostSource, Outcome, Settlement, SettleResult
-from gateway.observe.event import NONE, HoldEnded, Observer, RequestDenied, RequestFinished, RequestStarted
+from gateway.observe.event import NONE, HoldEnded, Observer, RequestDenied
 from gateway.ports import Ledger, LedgerUnavailable, Outbound, Rendered, Settlements
 from gateway.ports.provider import UpstreamFailure
 from gateway.ports.responses import Passages, Passing
-from gateway.responses.conversations import Conversations, Through, unanswered
+from gateway.responses.conversations import FAILED, Conversations, unanswered
+from gateway.responses.course import Course, Told
+
+Asks = Callable[[Caller | None], Awaitable[tuple[Caller, Project, Policy]]]
+"""Tells who asks, and by which policy: None is nobody who is known yet, anybody else is asked for again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,69 +42,73 @@ class Thoroughfare:
         self,
         passing: Passing,
         received: float,
-        who: Callable[[], Awaitable[tuple[Caller, Project, Policy]]],
+        who: Asks,
     ) -> Outbound:
         """Return the account's answer; NotFound where policy lets nothing by, or the error to show."""
-        self.observer.emit(RequestStarted(str(Operation.PASSTHROUGH)))
-        told = RequestFinished(passing.request_id, str(Operation.PASSTHROUGH), 500, 0.0, 0.0)
+        course = Course(self.observer, passing.request_id, received)
         try:
-            caller, project, policy = await who()
-            told = replace(told, project=project.name, key_id=caller.key_id)
+            caller, project, policy = await who(None)
+            course.know(project=project.name, key_id=caller.key_id)
             rules = _rules(passing, project)
-            told = replace(told, route=rules.route)
-            outbound = await self._sent(passing, rules, caller, project, policy)
+            return await self._sent(passing, _Who(rules, caller, project, policy), who, course)
         except GatewayError as error:
-            if error.status in (402, 403, 404, 429):
-                self.observer.emit(RequestDenied(told.project, error.code))
-            self._finished(told, received, error.status, error.code)
+            if error.status in (402, 403, 429):  # 404 is a path that nobody serves, which refuses nobody
+                self.observer.emit(RequestDenied(course.told.project, error.code))
+            error.headers += course.headers()
+            course.end(error.status, error.code, gone=error.status == ClientGone.status)
+            raise
+        except asyncio.CancelledError:
+            course.end(ClientGone.status, ClientGone.default_code, gone=True)
             raise
         except BaseException:
-            self._finished(told, received, 499, "client_gone")
+            course.end(InternalError.status, InternalError.default_code)
             raise
-        self._finished(told, received, outbound.status, "")
-        return outbound
 
-    def _finished(self, told: RequestFinished, received: float, status: int, code: str) -> None:
-        self.observer.emit(replace(told, status=status, code=code, duration=time.monotonic() - received))
-
-    async def _sent(
-        self, passing: Passing, rules: PassRules, caller: Caller, project: Project, policy: Policy
-    ) -> Outbound:
-        body = None if passing.body is None else await passing.body()
-        who = _Who(rules, caller, project, policy)
+    async def _sent(self, passing: Passing, who: _Who, again: Asks, course: Course) -> Outbound:
+        course.know(route=who.rules.route)
+        with course.elsewhere():
+            body = None if passing.body is None else await passing.body()
         try:
-            return await self._with_body(passing, body, who)
+            if body is not None:  # while it came, key and policy may have become others
+                caller, project, policy = await again(who.caller)
+                who = _Who(_rules(passing, project), caller, project, policy)
+                course.know(route=who.rules.route)
+            return await self._with_body(passing, body, who, course)
         except BaseException:
             if body is not None:
                 await body.aclose()
             raise
 
-    async def _with_body(self, passing: Passing, body: Rendered | None, who: _Who) -> Outbound:
+    async def _with_body(self, passing: Passing, body: Rendered | None, who: _Who, course: Course) -> Outbound:
         rules, caller, project, policy = who
         held = await self._hold(passing, rules, caller, project, policy)
         below = passing.path.removeprefix("/v1")
+        course.know(attempts=1, estimate=rules.price)
         try:
-            answer = await self.passages.send(rules.provider, replace(passing, path=below), body)
+            with course.elsewhere():
+                answer = await self.passages.send(rules.provider, replace(passing, path=below), body)
         except UpstreamFailure as failure:
             if held is not None and failure.outcome is Outcome.UNKNOWN:
-                await self._settle(passing, rules, project, held, CostSource.PRESUMED)
+                await self._settle(course, rules, project, held, CostSource.PRESUMED)
             elif held is not None:
                 await self.settlements.void(passing.request_id, held.attempt, failure.reason)
-            raise unanswered(failure) from failure
+            raise unanswered(failure, may_repeat=_may_repeat(passing, rules)) from failure
         except BaseException:
             if held is not None:
-                await self._settle(passing, rules, project, held, CostSource.PRESUMED)
+                await self._settle(course, rules, project, held, CostSource.PRESUMED)
             raise
         try:
             if held is not None and answer.refusal is not None:
                 await self.settlements.void(passing.request_id, held.attempt, answer.refusal)
             elif held is not None:
-                await self._settle(passing, rules, project, held, CostSource.ESTIMATE)
+                await self._settle(course, rules, project, held, CostSource.ESTIMATE)
         except BaseException:
             await answer.aclose()
             raise
-        headers = [*answer.headers, ("X-Gateway-Route", rules.route), ("x-request-id", passing.request_id)]
-        return Outbound(answer.status, headers, Through(answer, body))  # an answer may begin before the upload ends
+        headers = [*answer.headers, *course.headers(), ("x-request-id", passing.request_id)]
+        if answer.status >= FAILED and answer.refusal is None and not _may_repeat(passing, rules):
+            headers.append(("x-should-retry", "false"))
+        return Outbound(answer.status, headers, Told(answer, body, course))  # may begin before the upload ends
 
     async def _hold(
         self, passing: Passing, rules: PassRules, caller: Caller, project: Project, policy: Policy
@@ -127,12 +135,13 @@ class Thoroughfare:
         assert isinstance(answer, Held)
         return answer
 
-    async def _settle(
-        self, passing: Passing, rules: PassRules, project: Project, held: Held, source: CostSource
-    ) -> None:
+    async def _settle(self, course: Course, rules: PassRules, project: Project, held: Held, source: CostSource) -> None:
         cost = views(rules.price or 0, rules.price or 0, project.multiplier)
-        settlement = Settlement(passing.request_id, held.attempt, cost, source, 0)
-        if await self.settlements.settle(settlement) in (SettleResult.DONE, None):
+        settlement = Settlement(course.told.request_id, held.attempt, cost, source, 0)
+        booked = await self.settlements.settle(settlement)
+        if rules.price is not None:
+            course.know(cost=cost.route, source=source)
+        if booked in (SettleResult.DONE, None):
             self.observer.emit(
                 HoldEnded(
                     project=project.name,
@@ -159,6 +168,11 @@ class Beyond(NamedTuple):
 
     conversations: Conversations
     thoroughfare: Thoroughfare
+
+
+def _may_repeat(passing: Passing, rules: PassRules) -> bool:
+    """Tell whether SDKs may repeat by themselves what may have been done: what changes nothing and costs nothing."""
+    return passing.method == "GET" and not rules.price
 
 
 def _rules(passing: Passing, project: Project) -> PassRules:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from gateway.domain import pricing
 from gateway.domain.accounts import refused, shared
-from gateway.domain.errors import BudgetExceeded, Forbidden, InvalidRequest, UnsupportedByEveryRoute
+from gateway.domain.errors import BudgetExceeded, Forbidden, InvalidRequest, NotFound, UnsupportedByEveryRoute
 from gateway.domain.input_urls import refuse_url_inside
 from gateway.domain.job import AUTO, JOB_PREFIX, Job, Operation
 from gateway.domain.ladder import staying
@@ -69,7 +69,13 @@ def converse(asked: Asked, body: ResponsesBody, previous: Remembered | None) -> 
     job = asked.job
     job_type, rules = _serving(asked, body)
     terms = _terms(asked, body, rules, given, goes_on=previous is not None)
-    ranked = decide(replace(asked, wishes=replace(asked.wishes, max_cost=None)), job_type)  # the whole is held to it
+    without_limit = replace(asked, wishes=replace(asked.wishes, max_cost=None))  # the whole is held to it
+    try:
+        ranked = decide(without_limit, job_type)
+    except (NotFound, Forbidden) as error:
+        if error.param == "model":  # the tool's: the one that leads was judged before
+            error.param = f"{body.tool_place}.model"
+        raise
     accounts = rules.providers if previous is None else (previous.provider,)
     if given.lying_there:
         others = shared(asked.policy, asked.project)
@@ -117,11 +123,11 @@ def job_of(body: ResponsesBody) -> Job:
         client_model=model if model.startswith(JOB_PREFIX) else tool.text("model"),
         prompt_chars=1,
         prompt_bytes=0,
-        size=tool.text("size") or AUTO,
-        quality=tool.text("quality") or AUTO,
-        background=tool.text("background") or AUTO,
-        output_format=tool.text("output_format"),
-        input_fidelity=tool.text("input_fidelity"),
+        size=tool.word("size") or AUTO,
+        quality=tool.word("quality") or AUTO,
+        background=tool.word("background") or AUTO,
+        output_format=tool.word("output_format"),
+        input_fidelity=tool.word("input_fidelity"),
         partial_images=tool.integer("partial_images", 0, MAX_PARTIAL_IMAGES, default=0) if stream else 0,
         user=top.text("safety_identifier") or top.text("user"),
     )

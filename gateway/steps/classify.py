@@ -16,6 +16,8 @@ from gateway.ports import Shape
 MAX_N = 10
 MAX_PARTIAL_IMAGES = 3
 MAX_PROMPT_CHARS = 32_000
+_LONGEST_WORD = 100
+"""Characters; no provider has a longer one, and what refuses or plans a request tells it once for each route."""
 
 _DIGITS = re.compile(r"[0-9]{1,12}", re.ASCII)
 """A number in a form, read whole: the provider reads all of its digits too."""
@@ -46,11 +48,11 @@ def classify(operation: Operation, path_model: str | None, body: Shape) -> Job:
         prompt_chars=len(prompt),
         prompt_bytes=len(prompt.encode()),
         n=read.integer("n", 1, MAX_N, default=1),
-        size=read.text("size") or AUTO,
-        quality=read.text("quality") or AUTO,
-        background=read.text("background") or AUTO,
-        output_format=read.text("output_format"),
-        input_fidelity=read.text("input_fidelity"),
+        size=read.word("size") or AUTO,
+        quality=read.word("quality") or AUTO,
+        background=read.word("background") or AUTO,
+        output_format=read.word("output_format"),
+        input_fidelity=read.word("input_fidelity"),
         mask=body.mask,
         references=body.images,
         stream=stream,
@@ -81,6 +83,14 @@ class Fields:
         if value is not None and not isinstance(value, str):
             raise InvalidRequest(f"{name} must be a string, not {_kind(value)}.", param=name, code="invalid_type")
         return value
+
+    def word(self, name: str) -> str | None:
+        """Return a string that is to be one of a few words."""
+        text = self.text(name)
+        if text is not None and len(text) > _LONGEST_WORD:
+            message = f"{name} has {len(text)} characters; at most {_LONGEST_WORD} are allowed."
+            raise InvalidRequest(message, param=name, code="string_above_max_length")
+        return text
 
     def integer(self, name: str, low: int, high: int, *, default: int) -> int:
         """Return a whole number within bounds."""
@@ -147,7 +157,7 @@ def _named(job: Job, wishes: Wishes, caller: Caller, project: Project) -> str | 
     if wishes.job_type is not None:
         return wishes.job_type
     if by_model is not None and by_model not in project.job_types:
-        message = f"The model {model!r} does not exist or you do not have access to it. Job types: {allowed}."
+        message = f"The model {model[:100]!r} does not exist or you do not have access to it. Job types: {allowed}."
         raise NotFound(message, param="model", code="model_not_found")
     if by_model is not None:
         return by_model

@@ -28,7 +28,7 @@ async def read_sent(context: RequestContext, accepted: Collection[str], limits: 
     A short one that came with its head is not waited for. Raises ClientGone if nobody is there any more, and what
     `read_body` and the stream may raise.
     """
-    context.expect_body()
+    context.expect_body(limits.total)
     headers = context.headers
     fingerprint = _KEY in headers or _RETRIES in headers
     plain = headers.get("content-type") == JSON and JSON in accepted and "content-encoding" not in headers

@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route, Router
 from starlette.types import Message
 
-from gateway.domain.errors import ClientGone, GatewayError, InternalError, InvalidApiKey
+from gateway.domain.errors import ClientGone, GatewayError, InternalError, InvalidApiKey, Unavailable
 from gateway.ports import Outbound
 from gateway.web.context import Endpoint, Handler, RequestContext
 from gateway.web.errors import answer_for, from_router
@@ -70,7 +70,8 @@ class ErrorBoundary:
             await _refuse(context, from_router(refusal, head.method, head.path))
         except asyncio.CancelledError:
             if not context.left():  # the server cancels only when its grace is over
-                await context.abort()
+                message = "The gateway is shutting down; please try again."
+                await _refuse(context, Unavailable(message, code="shutting_down", retry_after=1))
         except Exception:
             log.exception("request %s failed", context.request_id)
             message = f"Something went wrong here. Request id: {context.request_id}."

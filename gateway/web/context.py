@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from starlette.types import Receive, Scope, Send
 
+from gateway.domain.errors import RequestTooLarge
 from gateway.ports import Headers, Outbound
 from gateway.web.channel import Channel
 from gateway.web.head import Head
@@ -76,8 +77,17 @@ class RequestContext(Turn):
         """Take note of it, for the next body."""
         self._channel.like = weakref.ref(alike)
 
-    def expect_body(self) -> None:
-        """Ask for room for the body, all at once or as it is read, by whether its length is known."""
+    def check_length(self, most: int) -> None:
+        """Raise RequestTooLarge if the body says that it has more bytes than this."""
+        if (self.head.length or 0) > most:
+            raise RequestTooLarge(f"The request's body is larger than the {most} bytes that are accepted.")
+
+    def expect_body(self, most: int) -> None:
+        """Ask for room for the body, all at once or as it is read, by whether its length is known.
+
+        RequestTooLarge first, if it says that it has more than `most` bytes: there will never be room for it.
+        """
+        self.check_length(most)
         if self.claim is None:
             return
         length = self.head.length

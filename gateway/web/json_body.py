@@ -229,6 +229,7 @@ class _Reading:
             self._scanner.feed(chunk)
             if self._digest is not None:
                 self._digest.update(chunk)
+            self._spool.keep_beside(self._scanner.size)
             await self._spool.drain()
         except BaseException:
             await self._spool.aclose()

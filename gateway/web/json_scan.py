@@ -86,6 +86,11 @@ class Scanner:
         self._depth = 0
         self._values = 0
 
+    @property
+    def size(self) -> int:
+        """Bytes that are kept here so far."""
+        return len(self.text) + len(self._string or b"") + len(self._rest)
+
     def feed(self, data: bytes) -> None:
         """Take the next piece."""
         if self._plain is not None:

@@ -17,8 +17,7 @@ async def body_chunks(context: RequestContext, limits: BodyLimits) -> AsyncItera
     RequestTooLarge before the first byte where the length says so, else at the limit; RequestTimeout if the client
     is too slow; ClientGone if it hung up.
     """
-    if (context.content_length or 0) > limits.total:
-        raise _too_large(limits)
+    context.check_length(limits.total)
     received, pace = 0, _Pace(limits)
     while True:
         try:

@@ -88,7 +88,7 @@ class ResponseEndpoints:
 
 async def _spooled(context: RequestContext, limits: BodyLimits) -> Rendered:
     """Read a body to its end, so that it can be sent again if a connection turns out to be dead."""
-    context.expect_body()
+    context.expect_body(limits.total)
     spool = Spool(limits.json_in_memory)
     try:
         async for chunk in body_chunks(context, limits):

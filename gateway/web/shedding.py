@@ -39,10 +39,10 @@ class Capacity:
 
     requests: int = 10_000
     bodies: int = 4096 * MIB
-    """Of all request bodies being read or kept for requests in flight, most of them on disk. One key takes half of it
-    at most, for a length that is announced takes room before anything comes."""
+    """Of all request bodies being read or kept for requests in flight that are not small, most of them on disk. One key
+    takes half of it at most, for a length that is announced takes room before anything comes."""
     small: int = 64 * KIB
-    """Of one body that always has room, so that uploads stand in the way of uploads alone."""
+    """Of one body that always has room and takes none of it, so that uploads stand in the way of uploads alone."""
     memory: int = 0
     """Resident in this process; 0 is no bound."""
 
@@ -65,8 +65,9 @@ class Shedding:
         self._resident = resident
         self.requests = 0
         self.bodies = 0
+        self._large = 0
         self._by_key: dict[str, int] = {}
-        """Bytes of bodies in flight that are not small."""
+        """Bytes of bodies in flight that are not small, as of all together in `_large`."""
         self._look_again = 0.0
         self._short_of_memory = False
         self._log_again = 0.0
@@ -91,6 +92,7 @@ class Shedding:
         self.bodies -= context.claimed
         if context.claimed > self._small:
             key = sent_key(context.headers)
+            self._large -= context.claimed
             self._by_key[key] -= context.claimed
             if not self._by_key[key]:
                 del self._by_key[key]
@@ -106,15 +108,13 @@ class Shedding:
     def _claim_large(self, turn: Turn, whole: int) -> None:
         """Make room for a body that is now this large; one body alone always has it."""
         key, room = sent_key(turn.headers), self._capacity.bodies
-        beside = self._by_key.get(key, 0)
-        if turn.claimed > self._small:
-            beside -= turn.claimed
-        others = self.bodies - turn.claimed
+        before = turn.claimed if turn.claimed > self._small else 0
+        beside, others = self._by_key.get(key, 0) - before, self._large - before
         if others and others + whole > room:
             raise self._refused(BODIES)
         if beside and beside + whole > room // 2:
             raise self._refused(BODIES, "This key's requests take half of the gateway's room for bodies.")
-        self._by_key[key] = beside + whole
+        self._by_key[key], self._large = beside + whole, others + whole
 
     def _refused(self, reason: str, message: str | None = None) -> Unavailable:
         self._told(reason)

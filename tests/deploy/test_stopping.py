@@ -103,6 +103,21 @@ def test_what_outlasts_the_grace_is_told_so_and_booked(tmp_path: Path, sandbox: 
         assert row["unconfirmed_usd"] == row["route_usd"] != "0"
 
 
+def test_an_upload_that_outlasts_the_grace_is_told_so(tmp_path: Path, sandbox: Sandbox) -> None:
+    """Whoever has sent only some of a body when the grace is over gets an error in words, and costs nothing."""
+    with running_gateway(tmp_path, tight("10"), sandbox, "--grace", "1") as stack:
+        head = f"POST {PATH} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {stack.key()}\r\nExpect: 100-continue\r\n"
+        with socket.create_connection(("127.0.0.1", stack.port), timeout=60) as sock:
+            sock.sendall(f"{head}Content-Type: application/json\r\nContent-Length: 100000\r\n\r\n".encode())
+            assert sock.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            sock.sendall(b'{"prompt": "' + b"x" * 20_000)
+            stack.process.send_signal(signal.SIGTERM)
+            answer = http.client.HTTPResponse(sock)
+            answer.begin()
+            assert (answer.status, json.loads(answer.read())["error"]["code"]) == (503, "shutting_down")
+        assert stack.stop() == 0
+
+
 def test_a_service_manager_is_told_when_it_serves(tmp_path: Path, sandbox: Sandbox) -> None:
     """Workers too: READY=1 arrives at the socket that the environment names, once requests are served."""
     address = tmp_path / "notify"

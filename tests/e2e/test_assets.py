@@ -17,6 +17,7 @@ from PIL import Image
 
 from gateway.sandbox.client import Sandbox
 from tests.e2e.accounting import billed, booked, settled
+from tests.e2e.clients import logged
 from tests.e2e.stack import Reply, Stack, fetch, running_gateway, wait_until
 
 POLICY = """
@@ -37,6 +38,7 @@ job_types:
   single: {routes: [single], defaults: {size: 1024x1024, quality: low}}
   cached: {routes: [main], defaults: {size: 1024x1024, quality: low}, cache: 24h}
   foreign: {routes: [evolink], defaults: {quality: low}}
+  foreign-cached: {routes: [evolink], defaults: {quality: low}, cache: 24h}
 projects:
   team: {job_types: [draft, single, foreign], default_job_type: draft, budgets: [{window: total, limit: "1000"}]}
   other: {job_types: [draft], budgets: [{window: total, limit: "1000"}]}
@@ -59,7 +61,10 @@ projects:
     job_types: [cached]
     budgets: [{window: total, limit: "1000"}]
     quotas: [{images: 3, per: day}]
-  frugal: {job_types: [cached], budgets: [{window: total, limit: "1000"}]}
+  frugal:
+    job_types: [cached, foreign-cached]
+    default_job_type: cached
+    budgets: [{window: total, limit: "1000"}]
   hoarder: {job_types: [cached], budgets: [{window: total, limit: "1000"}], images: {store: always}}
 """
 GENERATE, EDIT = "/v1/images/generations", "/v1/images/edits"
@@ -283,6 +288,14 @@ def test_a_project_sees_and_deletes_its_own_alone(stack: Stack) -> None:
     settled(stack)
 
 
+@pytest.mark.parametrize("made_up", ["a.b", "req_..", "img_1", "req_" + "a" * 200])
+def test_a_request_that_cannot_be_is_unknown_and_no_fault_of_the_storage(stack: Stack, made_up: str) -> None:
+    """404, and no warning that what was kept of it cannot be read."""
+    assert stack.get(f"/v1/requests/{made_up}", project="frugal").status == 404
+    later = ask(stack, "frugal", prompt=made_up).headers["x-request-id"]
+    assert f"what was kept of request {made_up} cannot be read" not in logged(stack, later)
+
+
 def test_the_same_request_again_costs_nothing(stack: Stack, sandbox: Sandbox) -> None:
     """The same bytes, in either form, a header that says so, a record, and neither money nor quota taken."""
     first = ask(stack, "thrifty", prompt="a fox", n=2)
@@ -301,6 +314,23 @@ def test_the_same_request_again_costs_nothing(stack: Stack, sandbox: Sandbox) ->
     assert len(told["assets"]) == 2
     assert stack.get(f"/v1/requests/{again.headers['x-request-id']}").status == 404
     assert stack.metric("cache_total", job_type="cached", result="hit") == 2
+    settled(stack)
+
+
+@pytest.mark.parametrize(("asked", "told"), [({}, "jpeg"), ({"output_format": "jpeg"}, None)], ids=str)
+def test_an_earlier_answer_says_its_format_too(
+    stack: Stack, sandbox: Sandbox, asked: dict[str, str], told: str | None
+) -> None:
+    """Where it is another than was asked for, as at the first time."""
+    sandbox.fault("wrong_format", provider="evolink", format="jpeg")
+    headers = {"x-gateway-job-type": "foreign-cached"}
+    first = ask(stack, "frugal", headers, prompt="a lynx", **asked)
+    assets(stack, first, "frugal", 1)
+    again = ask(stack, "frugal", headers, prompt="a lynx", **asked)
+    assert again.headers["x-gateway-cache"] == "hit"
+    for reply in (first, again):
+        assert reply.headers.get("x-gateway-output-format") == told
+        assert reply.json["output_format"] == "jpeg"
     settled(stack)
 
 

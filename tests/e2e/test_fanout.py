@@ -17,6 +17,7 @@ from gateway.sandbox.client import Sandbox
 from tests.e2e.accounting import billed, booked, settled
 from tests.e2e.clients import decoded, picture
 from tests.e2e.stack import Reply, Stack, running_gateway
+from tests.sandbox.clients import until
 
 POLICY = """
 providers:
@@ -126,6 +127,28 @@ def test_what_was_refused_is_missing_and_costs_nothing(stack: Stack, sandbox: Sa
     settled(stack)
     spent = booked(stack) - before
     assert (spent.route, spent.images, spent.unconfirmed) == (billed(sandbox), 3, 0)
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ({"name": "rate_limit", "retry_after": 1, "times": 2}, "status_429"),
+        ({"name": "status", "status": 500, "times": 2}, "status_5xx"),
+        ({"name": "status", "status": 500, "times": 3}, "status_5xx"),
+        ({"name": "lost_response", "times": 2}, "reset"),
+        ({"name": "lost_response", "times": 3}, "reset"),
+    ],
+    ids=["made good", "left out", "all refused", "lost", "all lost"],
+)
+def test_each_call_that_failed_is_counted(stack: Stack, sandbox: Sandbox, fault: dict[str, Any], reason: str) -> None:
+    """Whether the request came to something without it, with it done again, or not at all."""
+    route = "single/gpt-image-2"
+    before = stack.metric("upstream_errors_total", route=route)
+    sandbox.fault(**fault)
+    ask(stack, 3)
+    settled(stack)
+    until(lambda: stack.metric("upstream_errors_total", route=route) == before + fault["times"])
+    assert stack.metric("upstream_errors_total", route=route, reason=reason) >= fault["times"]
 
 
 @pytest.mark.parametrize("fault", ["lost_response", "half_body", "timeout", "garbage"])

@@ -132,6 +132,7 @@ def test_an_unknown_outcome_is_booked_at_its_worst_case_and_never_repeated(
     assert story.cost.route == story.cost.unconfirmed == worst == nano(story.record["cost"]["route"]) > 0
     assert story.record["unconfirmed"] is True
     assert story.record["cost_source"] == "presumed"
+    assert story.record["attempts"][0]["reason"] in ("reset", "garbage", "timeout", "status_5xx")
     assert stack.metric("unconfirmed_total") == unconfirmed + 1
 
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import http.client
 import http.server
 import json
+import re
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
+import openai
 import pytest
 
 from gateway.sandbox.client import Sandbox
-from tests.e2e.accounting import booked, settled
-from tests.e2e.stack import Stack, free_port, running_gateway
+from tests.e2e.accounting import booked, nano, settled
+from tests.e2e.stack import Reply, Stack, free_port, running_gateway, wait_until
 
 PORT = free_port()
 POLICY = f"""
@@ -62,7 +68,7 @@ class Upstream:
 def upstream() -> Iterator[Upstream]:
     """An account that answers everything with what it got, and with headers that no client may see.
 
-    `?status=429` in a URL is the status that is answered.
+    `?status=429` in a URL is the status that is answered, and `?endless` has an answer without end.
     """
     found = Upstream()
 
@@ -73,14 +79,31 @@ def upstream() -> Iterator[Upstream]:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}
             found.seen.append((self.command, self.path, headers, body))
+            if self.path.endswith("?endless"):
+                self.endless()
+                return
             told = json.dumps({"path": self.path, "bytes": len(body)}).encode()
-            self.send_response(int(self.path.partition("?status=")[2] or 201))
+            status = int(self.path.partition("?status=")[2] or 201)
+            if not status:
+                self.close_connection = True
+                return
+            self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(told)))
             self.send_header("Set-Cookie", "secret=1")
             self.send_header("OpenAI-Organization", "org-secret")
             self.end_headers()
             self.wfile.write(told)
+
+        def endless(self) -> None:
+            self.send_response(200)
+            self.send_header("Connection", "close")
+            self.end_headers()
+            self.close_connection = True
+            with contextlib.suppress(OSError):
+                while True:
+                    self.wfile.write(b"more")
+                    time.sleep(0.05)
 
         do_GET = do_POST = do_DELETE = do_PUT = do_PATCH = answer  # noqa: N815 - names that the library looks for
 
@@ -260,6 +283,96 @@ def test_what_may_have_been_done_is_booked(stack: Stack) -> None:
     assert stack.post("/v1/embeddings?status=504", {}, project="refused").status == 504
     settled(stack)
     assert booked(stack).route - before == 5_000_000
+
+
+def lines(stack: Stack, replies: list[Reply]) -> list[dict[str, Any]]:
+    """The log lines of requests, in their order, once all are there."""
+    asked = [reply.headers["x-request-id"] for reply in replies]
+
+    def found() -> list[dict[str, Any]] | None:
+        read = [json.loads(line) for line in stack.log.read_text().splitlines() if line.startswith("{")]
+        told = {line["request_id"]: line for line in read if line["event"] == "request"}
+        return [told[each] for each in asked] if told.keys() >= set(asked) else None
+
+    every: list[dict[str, Any]] = wait_until(found, what="the lines of all requests")
+    return every
+
+
+def test_headers_and_lines_tell_what_was_booked(stack: Stack) -> None:
+    """Done, refused and perhaps done: each answer names its price and cost, and lines add up to what is booked."""
+    before, price = booked(stack), "0.003"
+    statuses = (201, 429, 504)
+    replies = [stack.post(f"/v1/embeddings?status={status}", {}, project="unlimited") for status in statuses]
+    told = lines(stack, replies)
+    settled(stack)
+    assert [reply.status for reply in replies] == [*statuses]
+    assert [line["cost_usd"] for line in told] == [price, None, price]
+    assert sum(nano(line["cost_usd"] or "0") for line in told) == (booked(stack) - before).route
+    assert [line["source"] for line in told] == ["estimate", "", "estimate"]
+    for line, reply in zip(told, replies, strict=True):
+        assert (line["attempts"], line["estimate_usd"], line["bytes_out"]) == (1, price, len(reply.body))
+        assert reply.headers["x-gateway-attempts"] == "1"
+        assert reply.headers["x-gateway-cost-estimate"] == price
+        assert nano(reply.headers["x-gateway-cost"]) == nano(line["cost_usd"] or "0")
+        assert 0 < line["overhead_ms"] < line["duration_ms"]
+        assert not line["client_gone"]
+
+
+def test_what_costs_nothing_known_names_no_cost(stack: Stack) -> None:
+    """Without a price there is no estimate; an account that is away is told with the call that was tried."""
+    replies = [stack.post("/v1/files", {}), stack.get("/v1/vector_stores"), stack.post("/v1/files?status=204", {})]
+    for line, reply in zip(lines(stack, replies), replies, strict=True):
+        assert reply.headers["x-gateway-attempts"] == "1"
+        assert not {"x-gateway-cost-estimate", "x-gateway-cost"} & reply.headers.keys()
+        assert (line["cost_usd"], line["estimate_usd"], line["attempts"], line["client_gone"]) == (None, None, 1, False)
+
+
+def test_a_path_that_nobody_serves_is_no_refusal(stack: Stack) -> None:
+    """It counts among requests, and not in what policy, budgets and quotas refused."""
+    before = stack.metric("denied_total")
+    assert stack.post("/v1/nothing_of_the_kind", {}).status == 404
+    wait_until(lambda: stack.metric("requests_total", operation="passthrough", status="404"), what="its count")
+    assert stack.metric("denied_total") == before
+
+
+def test_a_client_that_leaves_is_told(stack: Stack) -> None:
+    """The line of an answer that nobody read to its end says so, with what was booked."""
+    with socket.create_connection(("127.0.0.1", stack.port)) as client:
+        client.sendall(
+            f"GET /v1/embeddings?endless HTTP/1.1\r\nHost: x\r\nX-Request-Id: left\r\n"
+            f"Authorization: Bearer {stack.key('unlimited')}\r\n\r\n".encode()
+        )
+        head = client.recv(4096)
+    asked = re.search(rb"x-request-id: (\S+)", head, re.IGNORECASE)
+    assert asked is not None, head
+    [line] = lines(stack, [Reply(200, {"x-request-id": asked[1].decode()}, b"")])
+    assert (line["client_gone"], line["cost_usd"], line["status"]) == (True, "0.003", 200)
+    settled(stack)
+
+
+@pytest.mark.parametrize(("project", "path"), [("unlimited", "/embeddings"), ("team", "/files")])
+def test_what_may_have_been_done_is_not_repeated(stack: Stack, upstream: Upstream, project: str, path: str) -> None:
+    """Each repeat might be billed again, priced here or not: SDKs are told to leave it. What only reads they repeat."""
+    arrived = len(upstream.seen)
+    with openai.OpenAI(base_url=stack.url, api_key=stack.key(project), max_retries=1) as client:
+        with pytest.raises(openai.InternalServerError):
+            client.post(f"{path}?status=504", cast_to=object, body={})
+        assert len(upstream.seen) == arrived + 1
+        with pytest.raises(openai.InternalServerError):
+            client.post(f"{path}?status=503", cast_to=object, body={})
+        assert len(upstream.seen) == arrived + 3
+    assert "x-should-retry" not in stack.get("/v1/files?status=504").headers
+
+
+def test_what_was_not_answered_is_not_repeated(stack: Stack, upstream: Upstream) -> None:
+    """The connection broke off behind the request: the work may have been done."""
+    arrived = len(upstream.seen)
+    with (
+        openai.OpenAI(base_url=stack.url, api_key=stack.key("unlimited"), max_retries=1) as client,
+        pytest.raises(openai.InternalServerError) as caught,
+    ):
+        client.post("/embeddings?status=0", cast_to=object, body={})
+    assert (caught.value.status_code, len(upstream.seen)) == (502, arrived + 1)
 
 
 def test_requests_count_in_quotas(stack: Stack) -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from http.client import IncompleteRead
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -48,6 +46,10 @@ COST = 196 * 30_000 + 100 * 1_750 + 30 * 14_000
 """Of the response that `response` gives: the image of 196 tokens, and the text around it."""
 
 Said = tuple[int, object]
+
+
+class Events(bytes):
+    """A stream that does not break off."""
 
 
 def response(name: str, status: str = "completed") -> dict[str, Any]:
@@ -90,7 +92,7 @@ def account() -> Iterator[Account]:
             self.send_response(status)
             if isinstance(said, bytes):
                 self.send_header("Content-Type", "text/event-stream")
-                self.send_header("Content-Length", str(len(said) + 1))
+                self.send_header("Content-Length", str(len(said) + (not isinstance(said, Events))))
                 self.end_headers()
                 self.wfile.write(said)
                 self.close_connection = True
@@ -127,6 +129,12 @@ def make(stack: Stack, account: Account, said: object, **fields: object) -> Repl
     account.answers["POST"] = lambda: (200, said)
     body = {"model": "gpt-5.2", "input": "a lighthouse", "tools": [{"type": "image_generation"}], **fields}
     return stack.post("/v1/responses", body)
+
+
+def event(kind: str, said: dict[str, Any]) -> bytes:
+    """One event that carries a response."""
+    data = {"type": kind, "sequence_number": 1, "response": said}
+    return f"event: {kind}\ndata: {json.dumps(data)}\n\n".encode()
 
 
 def delete(stack: Stack, name: str) -> Reply:
@@ -190,14 +198,26 @@ def test_a_success_that_holds_no_response_is_an_error(stack: Stack, account: Acc
 
 
 def test_a_stream_that_breaks_off_behind_its_end_is_settled_by_it(stack: Stack, account: Account) -> None:
-    """Nothing is unknown that `response.completed` has said."""
+    """Nothing is unknown that `response.completed` has said, and no error follows it."""
     before = booked(stack)
-    event = {"type": "response.completed", "sequence_number": 1, "response": response("resp_cut")}
-    with suppress(IncompleteRead):  # the client may have begun to read by then
-        make(stack, account, f"event: response.completed\ndata: {json.dumps(event)}\n\n".encode(), stream=True)
+    stream = event("response.completed", response("resp_cut"))
+    assert make(stack, account, stream, stream=True).body == stream
     settled(stack)
     after = booked(stack) - before
     assert (after.route, after.unconfirmed) == (COST, 0)
+
+
+def test_a_stream_of_images_that_breaks_off_behind_its_end_is_whole(stack: Stack, account: Account) -> None:
+    """`[DONE]` has said that nothing follows."""
+    before = booked(stack)
+    usage = {"input_tokens": 0, "output_tokens": 196, "total_tokens": 196}
+    data = {"type": "image_generation.completed", "b64_json": "AAAA", "usage": usage}
+    image = f"event: image_generation.completed\ndata: {json.dumps(data)}\n\n".encode()
+    account.answers["POST"] = lambda: (200, image + b"data: [DONE]\n\n")
+    assert stack.post("/v1/images/generations", {"prompt": "a lighthouse", "stream": True}).body == image
+    settled(stack)
+    after = booked(stack) - before
+    assert (after.route, after.unconfirmed) == (196 * 30_000, 0)
 
 
 def test_what_was_deleted_once_it_had_ended_is_settled_by_what_it_said(stack: Stack, account: Account) -> None:
@@ -259,3 +279,91 @@ def test_an_experiment_tells_of_conversations(stack: Stack, account: Account) ->
     account.answers["GET"] = lambda: (200, response("resp_behind"))
     make(stack, account, response("resp_behind", "queued"), background=True, model="job:trial")
     wait_until(lambda: stack.metric("experiment_spend_usd_total", arm="main/flare") > counted, what="its cost told")
+
+
+def wordy(name: str) -> dict[str, Any]:
+    """A response whose words come with twenty others each: megabytes."""
+    one = {"token": " word", "bytes": list(b" word"), "logprob": -0.12345}
+    logprobs = [{**one, "top_logprobs": [one] * 20}] * 1500
+    text = {"type": "output_text", "text": "word " * 1500, "annotations": [], "logprobs": logprobs}
+    said = response(name)
+    return {**said, "output": [{"type": "message", "role": "assistant", "content": [text]}, *said["output"]]}
+
+
+@pytest.mark.parametrize("way", ["document", "events", "background"])
+def test_what_each_word_might_have_been_does_not_hide_what_it_cost(stack: Stack, account: Account, way: str) -> None:
+    """However long the lists of it are, the answer passes whole and is booked by its usage."""
+    before, said = booked(stack), wordy(f"resp_wordy_{way}")
+    assert len(json.dumps(said)) > 2 * 1024 * 1024
+    account.answers["GET"] = lambda: (200, said)
+    if way == "document":
+        assert make(stack, account, said).json == said
+    elif way == "events":
+        part = said["output"][0]["content"][0]
+        done = {"type": "response.output_text.done", "text": part["text"], "logprobs": part["logprobs"]}
+        stream = b"data: %s\n\n" % json.dumps(done).encode() + event("response.completed", said)
+        assert make(stack, account, Events(stream), stream=True).body == stream
+    else:
+        assert make(stack, account, response(said["id"], "queued"), background=True).status == 200
+    settled(stack)
+    after = booked(stack) - before
+    assert (after.route, after.unconfirmed) == (COST, 0)
+    assert stack.get(f"/v1/responses/{said['id']}").json == said
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_an_answer_too_long_to_be_read_is_the_clients_all_the_same(
+    stack: Stack, account: Account, background: bool
+) -> None:
+    """It was paid for: it passes, and is booked at its most, since nothing is known of what it took."""
+    before, said = booked(stack), {**response("resp_long"), "tools": [{"name": "x" * 900}] * 1500}
+    account.answers["GET"] = lambda: (200, said)
+    if background:
+        assert make(stack, account, response("resp_long", "queued"), background=True).status == 200
+    else:
+        assert make(stack, account, said).json == said
+    settled(stack)
+    after = booked(stack) - before
+    assert after.unconfirmed == after.route > COST
+
+
+def test_fewer_images_than_the_most_are_none_missing(stack: Stack, account: Account) -> None:
+    """How many a response makes its text model decides; `max_images` is a bound and no wish."""
+    assert "x-gateway-missing-images" not in make(stack, account, response("resp_one")).headers
+    reply = make(stack, account, Events(event("response.completed", response("resp_one"))), stream=True)
+    assert "x-gateway-missing-images" not in reply.headers
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_a_document_in_place_of_a_stream_is_told_as_its_last_event(stack: Stack, account: Account, long: bool) -> None:
+    """SDKs take it for a stream without any event. One that holds no response is an error, as ever."""
+    before, said = booked(stack), response("resp_document")
+    said["output"] = [{**CALL, "result": "A" * (200_000 if long else 4)}]
+    written = json.dumps(said, indent=1)
+    reply = make(stack, account, written, stream=True)
+    assert reply.headers["content-type"] == "text/event-stream"
+    name, data, *rest = reply.body.decode().split("\n")
+    assert (name, rest) == ("event: response.completed", ["", ""])
+    assert json.loads(data.removeprefix("data: ")) == {
+        "type": "response.completed",
+        "sequence_number": 0,
+        "response": said,
+    }
+    settled(stack)
+    after = booked(stack) - before
+    assert (after.route, after.unconfirmed) == (COST, 0)
+    assert make(stack, account, refusal("no"), stream=True).status == 502
+
+
+def test_events_in_place_of_a_document_are_told_as_their_response(stack: Stack, account: Account) -> None:
+    """SDKs take them for a text. Where none of them holds the whole response it is an error."""
+    before, said = booked(stack), response("resp_events")
+    begun = event("response.created", response("resp_events", "in_progress"))
+    reply = make(stack, account, Events(begun + event("response.completed", said) + b"data: [DONE]\n\n"))
+    assert (reply.headers["content-type"], reply.json) == ("application/json", said)
+    settled(stack)
+    after = booked(stack) - before
+    assert (after.route, after.unconfirmed) == (COST, 0)
+    assert make(stack, account, begun + event("response.completed", said)).json == said
+    assert make(stack, account, Events(begun)).status == 502
+    settled(stack)

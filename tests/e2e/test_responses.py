@@ -77,6 +77,7 @@ projects:
   few: {job_types: [chat], budgets: [{window: total, limit: "%(few)s"}]}
   slow: {job_types: [chat], quotas: [{images: 2, per: hour}]}
   both: {job_types: [streamed, chat], default_job_type: chat, budgets: [{window: total, limit: "1000"}]}
+  exact: {job_types: [chat], client_model: honour, budgets: [{window: total, limit: "1000"}]}
   mute: {job_types: [draft], budgets: [{window: total, limit: "1000"}]}
 """
 TOOL: dict[str, Any] = {"type": "image_generation"}
@@ -311,6 +312,13 @@ def test_a_field_of_the_tool_is_named_where_it_stands(stack: Stack) -> None:
     body = ask(tools=[function, {**TOOL, "size": "10x10"}])
     reply = stack.post("/v1/responses", body, headers={"x-gateway-job-type": "chat"})
     assert (reply.status, reply.error["param"]) == (400, "tools[1].size")
+    body = ask(tools=[function, {**TOOL, "model": "gpt-image-0"}])
+    reply = stack.post("/v1/responses", body, project="exact")
+    assert (reply.status, reply.error["param"]) == (404, "tools[1].model")
+    body = ask(tools=[{**TOOL, "model": "gpt-image-1"}])
+    reply = stack.post("/v1/responses", body, project="exact")
+    assert (reply.status, reply.error["param"]) == (403, "tools[0].model")
+    assert stack.post("/v1/responses", ask(model="gpt-0"), project="exact").error["param"] == "model"
 
 
 def test_more_images_than_a_quota_ever_allows_are_refused_by_their_bound(stack: Stack) -> None:
@@ -319,6 +327,8 @@ def test_more_images_than_a_quota_ever_allows_are_refused_by_their_bound(stack: 
     assert (refused.status, refused.error["param"]) == (400, "max_tool_calls")
     assert refused.error["message"].startswith("max_tool_calls=3 can never pass images per hour")
     assert stack.post("/v1/responses", ask(max_tool_calls=2), project="slow").status == 200
+    later = stack.post("/v1/responses", ask(max_tool_calls=2), project="slow")
+    assert (later.status, "requested 2 (max_tool_calls)" in later.error["message"]) == (429, True)
 
 
 def test_explain_says_that_a_dry_run_explains_conversations(stack: Stack) -> None:

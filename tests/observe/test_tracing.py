@@ -28,6 +28,7 @@ POLICY = (
         'main: {kind: openai, trace_context: true, base_url: "${SANDBOX_URL}/openai/v1",',
     )
     + '\negress: {allow: ["127.0.0.0/8"]}\n'
+    + 'passthrough: {provider: main, paths: [/v1/files], price_per_request: "0.01"}\n'
 )
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 FROM_CLIENT = {"traceparent": f"00-{TRACE}-{PARENT}-01", "tracestate": "vendor=1", "baggage": "user=alice"}
@@ -112,6 +113,21 @@ def test_a_request_goes_on_with_the_trace_of_its_client(stack: Stack, sandbox: S
     assert call.told["gen_ai.request.model"] == "gpt-image-2-2026-04-21"
     assert call.told["gen_ai.usage.output_tokens"] > 0
     assert call.told["gen_ai.usage.input_tokens"] > 0
+
+
+def test_what_goes_through_has_its_request_s_id_and_money(stack: Stack, collector: Collector) -> None:
+    """Its span tells what was held and booked, and its log line names the span."""
+    reply = stack.get("/v1/files")
+    server = request_span(collector, reply, "request passthrough")
+    mine = reply.headers["x-request-id"]
+    line = wait_until(
+        lambda: next((one for one in lines(stack) if one.get("request_id") == mine), None), 30, "its line"
+    )
+
+    assert reply.status == 200
+    assert server.told["image_gateway.estimate_usd"] == server.told["image_gateway.cost_usd"] == pytest.approx(0.01)
+    assert server.told["image_gateway.attempts"] == 1
+    assert (line["trace_id"], line["span_id"]) == (server.trace, server.id)
 
 
 def test_only_an_account_that_policy_names_is_told_of_the_trace(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import json
 from typing import Any
 
@@ -50,6 +51,26 @@ async def test_what_cannot_be_fetched_stays_a_link() -> None:
     """Nothing that was paid for is lost."""
     document, reading, server = await answer_to({"data": [{"url": "/gone"}]}, PLAIN)
     assert (document["data"], reading.images) == ([{"url": f"{server.url}/gone"}], 1)
+
+
+@pytest.mark.parametrize("profile", [PLAIN, PROFILED], ids=["plain", "profiled"])
+@pytest.mark.parametrize("there", [b"<html>", gzip.compress(PNG), b""], ids=["page", "packed", "nothing"])
+async def test_what_is_no_image_is_not_given_for_one(profile: Profile, there: bytes) -> None:
+    """The link stays, and with it whatever it may lead to for somebody else."""
+
+    async def script(connection: Connection) -> None:
+        while True:
+            asked = await connection.request()
+            body = there if asked.line.startswith("GET ") else b'{"data": [{"url": "/pictures/1"}]}'
+            await connection.answer(body, headers="Content-Type: application/json\r\n")
+
+    async with serving(script) as server:
+        provider = open_provider(config(server.url, profile=profile))
+        answer = await provider.send(call())
+        document = json.loads(await read_all(answer))
+        await answer.aclose()
+        await provider.aclose()
+    assert (document["data"], answer.reading().images) == ([{"url": f"{server.url}/pictures/1"}], 1)
 
 
 @pytest.mark.parametrize(

@@ -78,3 +78,48 @@ async def test_an_answer_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> N
                 pass
         await through.aclose()
         await passages.aclose()
+
+
+async def test_what_says_how_to_read_the_body_comes_with_it() -> None:
+    """A part of a file, and one that is packed, are of no use without; of an error only its own words come."""
+    status = 206
+    told = b"Content-Encoding: gzip\r\nContent-Range: bytes 0-1/9\r\nAccept-Ranges: bytes\r\nLast-Modified: now\r\n"
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(b"HTTP/1.1 %d X\r\nSet-Cookie: a=b\r\nContent-Length: 2\r\n%s\r\nxy" % (status, told))
+
+    async with serving(script) as server:
+        passages = Passages(lambda: {"acme": config(server.url)})
+        answer = await passages.send("acme", Passing(method="GET", path="/files", request_id="req_1"))
+        assert b"".join([chunk async for chunk in answer.chunks()]) == b"xy"
+        await answer.aclose()
+        assert dict(answer.headers) == {
+            "content-length": "2",
+            "content-encoding": "gzip",
+            "content-range": "bytes 0-1/9",
+            "accept-ranges": "bytes",
+            "last-modified": "now",
+        }
+        status = 416
+        answer = await passages.send("acme", Passing(method="GET", path="/files", request_id="req_2"))
+        assert dict(answer.headers) == {"content-type": "application/json", "accept-ranges": "bytes"}
+        await passages.aclose()
+
+
+async def test_an_answer_longer_than_any_image() -> None:
+    """A file comes whole: nothing of it is kept, so that nothing bounds it but its time."""
+    mebibytes = 257
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (mebibytes << 20))
+        for _ in range(mebibytes):
+            await connection.send(bytes(1 << 20))
+
+    async with serving(script) as server:
+        passages = Passages(lambda: {"acme": config(server.url)})
+        answer = await passages.send("acme", Passing(method="GET", path="/files", request_id="req_1"))
+        assert sum([len(chunk) async for chunk in answer.chunks()]) == mebibytes << 20
+        await answer.aclose()
+        await passages.aclose()

@@ -185,6 +185,33 @@ def test_when_a_stream_is_complete(body: bytes, framed: bool, complete: bool) ->
     assert read(EventReader(), body, framed=framed).complete is complete
 
 
+ONE, TWO = event("image_generation.completed"), event("image_generation.completed") * 2
+ERROR = b'event: error\ndata: {"message": "m", "code": "c"}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("body", "images", "complete"),
+    [
+        (ONE, 1, True),
+        (event("image_generation.partial_image") + ONE + b": bye\n\n", 1, True),
+        (ONE.replace(b"\n", b"\r\n"), 1, True),
+        (TWO, 2, True),
+        (ONE, 2, False),
+        (TWO, 3, False),
+        (ONE[:-1], 1, False),
+        (ONE[:-30], 1, False),
+        (ONE + b"data: {", 1, False),
+        (ONE + ERROR, 1, False),
+        (event("image_generation.partial_image"), 1, False),
+        (ERROR, 1, False),
+        (b"", 1, False),
+    ],
+)
+def test_when_a_stream_is_complete_that_ends_with_its_connection(body: bytes, images: int, *, complete: bool) -> None:
+    """Nothing has to follow the last image that was asked for; a cut before it, or in it, is one."""
+    assert read(EventReader(images), body, framed=False).complete is complete
+
+
 def test_a_line_without_end() -> None:
     """A line that is no image and never ends is given up within bounded memory."""
     reader = EventReader()

@@ -20,7 +20,7 @@ from gateway.domain.task_profile import Told
 from gateway.ports.provider import Answer, Call, Cancellable, Outside, Provider, Submitted, UpstreamFailure
 from gateway.providers.registry import open_provider
 from gateway.providers.task_wire import MAX_DOCUMENT
-from tests.providers.calls import SECRET, read_all
+from tests.providers.calls import SECRET, MemoryBody, read_all
 from tests.providers.task_vendor import (
     PROFILE,
     Kept,
@@ -360,6 +360,17 @@ async def test_a_document_that_is_too_long_is_no_answer() -> None:
         vendor.task(done("data:image/png;base64," + "A" * MAX_DOCUMENT))
         failure = await failure_of(provider)
     assert failure.outcome is Outcome.UNKNOWN
+
+
+async def test_a_document_that_repeats_a_long_request_is_read() -> None:
+    """As long again as what was sent, once it is done and as it begins: it is paid for, and here."""
+    async with vendor_of() as (vendor, provider):
+        prompt = "x" * (MAX_DOCUMENT + 1000)
+        vendor.says("POST /v1/create/m1", said({"input": {"prompt": prompt}, "id": "t1", "status": "pending"}))
+        vendor.task({"input": {"prompt": prompt}, **done(vendor.image("a.png"))})
+        call = task_call(body=MemoryBody({"prompt": prompt, "model": "m"}))
+        async with answered(provider, call) as (_, document):
+            assert len(images_of(document)) == 1
 
 
 async def test_a_link_inside_is_not_followed() -> None:

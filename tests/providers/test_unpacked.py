@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import zlib
 
 import pytest
 
 from gateway.domain.settlement import Outcome
+from gateway.ports.provider import Answer
 from gateway.providers import unpacked
 from tests.providers.accounts import answering, failure_of, provider_of
 from tests.providers.calls import call, read_all
+from tests.providers.raw_server import Connection
 from tests.providers.test_as_events import completed, plain, sse
 from tests.providers.test_fanout import READ, images
 
+PATIENCE = 20.0
 PLAIN = images("x" * 300_000)
 
 
@@ -45,6 +49,46 @@ async def test_a_stream_is_passed_on_as_it_was_before() -> None:
         assert await read_all(answer) == body
         await answer.aclose()
     assert (answer.reading().images, answer.reading().complete) == (1, True)
+
+
+async def answer_to(*pieces: bytes) -> tuple[bytes, Answer]:
+    """What comes of an answer in these pieces, whose length nobody told, and which ends only with its connection."""
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\n\r\n")
+        for piece in pieces:
+            await connection.send(piece)
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(PATIENCE)
+
+    async with provider_of(script) as (provider, _), asyncio.timeout(PATIENCE / 2):
+        answer = await provider.send(call())
+        body = await read_all(answer)
+        await answer.aclose()
+    return body, answer
+
+
+@pytest.mark.parametrize("cut", [100, 101])
+async def test_members_that_follow_each_other_are_one_answer(cut: int) -> None:
+    """Wherever one ends in what came."""
+    first, second = gzip.compress(PLAIN[:500]), gzip.compress(PLAIN[500:])
+    both = first + second + b"\0"
+    at = len(first) - 100
+    body, answer = await answer_to(both[:at], both[at : at + cut], both[at + cut :])
+    assert (body, answer.reading().usage, answer.reading().complete) == (PLAIN, READ, True)
+
+
+async def test_nobody_waits_for_what_comes_after_the_end() -> None:
+    """The last member has said that the answer is whole."""
+    body, answer = await answer_to(gzip.compress(PLAIN) + b"J" * 100_000, *[b"J" * 100_000] * 5)
+    assert (body, answer.reading().complete) == (PLAIN, True)
+
+
+async def test_members_without_anything_in_them_have_an_end() -> None:
+    """They would come for ever, and count as nothing."""
+    failure = await failure_of(answering(gzip.compress(b"") * 100_000, headers="Content-Encoding: gzip\r\n"))
+    assert (failure.outcome, failure.reason) == (Outcome.UNKNOWN, "garbage")
 
 
 @pytest.mark.parametrize(

@@ -184,6 +184,12 @@ def test_input_fidelity_of_older_models(client: OpenAI) -> None:
     assert answer.usage.input_tokens_details.image_tokens == 65 + 129 + 4160
 
 
+def test_partial_images_of_the_tool(client: OpenAI) -> None:
+    """Their range holds in a conversation too, whether or not it streams."""
+    with pytest.raises(openai.BadRequestError, match="partial_images"):
+        client.responses.create(model="gpt-5.2", input="x", tools=[{"type": "image_generation", "partial_images": 4}])
+
+
 def test_images_per_minute() -> None:
     """The sixth image of a minute is refused with the real text and when to come back, and costs nothing."""
     options = SandboxOptions(latency=0, images_per_minute={"gpt-image": 5})

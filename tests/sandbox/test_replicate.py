@@ -126,7 +126,8 @@ def test_input_images(sandbox: Sandbox, http: httpx.Client, listener: Listener, 
     content = listener.pictures["/a.png"] = png(64, 32)
     inline = f"data:image/png;base64,{base64.b64encode(content).decode()}"
     given = {"image_input": [f"{listener.url}/a.png" if form == "url" else inline]}
-    assert done(sandbox, http, create(http, NANO, input=given))["status"] == "succeeded"
+    made = done(sandbox, http, create(http, NANO, input=given))
+    assert (made["status"], made["input"]) == ("succeeded", {"prompt": "cat", **given})
     assert [file["bytes"] for file in sandbox.requests()[0]["files"]] == [len(content)]
     assert sandbox.tasks()[0]["operation"] == "edit"
 

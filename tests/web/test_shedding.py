@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from gateway import spool
 from gateway.ports import Outbound
 from gateway.process.memory import resident_bytes, usual_limit
 from gateway.sandbox.server import running_sandbox
+from gateway.spool import Spool
 from gateway.web.app import create_app
 from gateway.web.shedding import BODIES, MEMORY, REQUESTS, Capacity, Shedding
 from tests.e2e.policies import ONE_ACCOUNT
@@ -133,6 +135,53 @@ async def test_a_small_body_always_has_room() -> None:
         check_refused(await ask(port, post(body=JSON_BODY + b" " * 100)))
         check_refused(await ask(port, chunked + b"".join(pieces)))
         assert told == [BODIES, BODIES]
+
+
+async def test_small_bodies_stand_in_nobodys_way() -> None:
+    """However many a key has under way, and however they come, an upload has all the room there is."""
+    slow, small = Slow(), JSON_BODY + b" " * 80
+    chunked = post(extra=b"Transfer-Encoding: chunked\r\n", body=b"").replace(b"Content-Length: 0\r\n", b"")
+    async with bounded(slow, Capacity(bodies=1000, small=100)) as (port, told), contextlib.AsyncExitStack() as stack:
+        for _ in range(15):
+            await begin(stack, port, slow, post(body=small, extra=b"api-key: many\r\n"))
+        await begin(stack, port, slow, post(body=JSON_BODY + b" " * 900))
+        assert told == []
+        check_refused(await ask(port, chunked + b"%x\r\n%s\r\n" % (120, JSON_BODY + b" " * 105)))
+        assert told == [BODIES]
+        slow.go_on.set()
+        await room_again(port, post(body=JSON_BODY + b" " * 900))
+
+
+async def test_what_is_too_large_is_told_so_whatever_else_is_under_way() -> None:
+    """A body beyond the limit is a 413, not a 503 that asks its client to send it again: it never has room."""
+    slow = Slow()
+    async with bounded(slow, Capacity(bodies=1, small=0)) as (port, _), contextlib.AsyncExitStack() as stack:
+        await begin(stack, port, slow, post())
+        upload = post(extra=ASK_FIRST, body=b"").replace(b"Length: 0", b"Length: 200000000")
+        reply = await ask(port, upload)
+        assert (reply.status, reply.error["code"]) == (413, "request_too_large")
+
+
+async def test_json_that_stays_in_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Text that has to be kept until its end has a bound over all bodies; who sends little of it is served on."""
+    monkeypatch.setattr(spool, "TOGETHER", 1_000_000)
+    monkeypatch.setattr(Spool, "held", 0)
+    slow = Slow()
+    slow.go_on.set()
+    body = b'{"prompt": "x", "user": [' + b",".join([b'"' + b"x" * 200_000 + b'"'] * 9)
+    head = post(body=body + b"]}")[: -len(body) - 2]
+    async with bounded(slow, Capacity()) as (port, _), contextlib.AsyncExitStack() as stack:
+        kept = await stack.enter_async_context(connection(port))
+        kept[1].write(head + body)
+        async with asyncio.timeout(PATIENCE):
+            while Spool.held < len(body):  # noqa: ASYNC110 - nobody tells when it was read
+                await asyncio.sleep(0.01)
+        check_refused(await ask(port, head + body))
+        assert (await ask(port, post())).status == 200
+        kept[1].write(b"]}")
+        async with asyncio.timeout(PATIENCE):
+            assert (await read_reply(kept[0])).status == 200
+        assert Spool.held == 0
 
 
 async def test_one_key_takes_half_of_the_room_for_bodies() -> None:

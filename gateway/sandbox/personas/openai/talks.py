@@ -261,9 +261,9 @@ def _jobs(given: Mapping[str, Any], text: str, images: Sequence[InputImage]) -> 
     tool = tools[0]
     wanted = {name: tool[name] for name in _OF_THE_IMAGE if tool.get(name) is not None}
     model = tool.get("model") or _DEFAULT_MODEL
-    partial = {"stream": True, "partial_images": tool.get("partial_images") or 0} if given.get("stream") else {}
-    asked = {"model": model, "prompt": text[:MAX_PROMPT_CHARS] or "an image", **wanted, **partial}
-    submission = Submission(asked, list(images[-16:]))
+    partial = {"stream": True, "partial_images": fields.integer(tool, "partial_images", 0, 3) or 0}
+    asked = {"model": model, "prompt": text[:MAX_PROMPT_CHARS] or "an image", **wanted}
+    submission = Submission(asked | partial if given.get("stream") else asked, list(images[-16:]))
     operation = EDIT if images else GENERATE
     return [validate(submission, operation)] * calls_wanted(text, given.get("max_tool_calls"))
 

@@ -26,7 +26,6 @@ from gateway.sandbox.personas.replicate.reading import Input, read_input
 from gateway.sandbox.personas.replicate.signing import Signer
 from gateway.sandbox.pictures import Picture
 from gateway.sandbox.results import arrival_of, origin
-from gateway.sandbox.sources import shown
 from gateway.sandbox.task_app import Refusal, TaskApp
 from gateway.sandbox.work import Charge, State, Why, Work
 from gateway.sandbox.world import Persona, World
@@ -144,7 +143,7 @@ class _Replicate(TaskApp):
             load=partial(self.load_all, wanted.sources, arrival) if wanted.sources else None,
             callback_url=webhook,
             extension=wanted.extension,
-            input={name: shown(value) for name, value in given.items()},
+            input=given,
             facts={"order": order, "wait": _seconds_to_wait(request)},
         )
 
