@@ -30,6 +30,7 @@ from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import DEADLINE, DISK_DEADLINE, Store
 from gateway.ledger.valkey_binary import valkey_binary
 from gateway.ports import LedgerUnavailable
+from tests.conftest import AS_SHIPPED
 from tests.ledger.rules import ABOUT, budget, candidate, hold
 from tests.ledger.servers import kill_server, server_pid
 
@@ -47,6 +48,12 @@ LOOPS = [pytest.param(asyncio.new_event_loop, id="asyncio"), pytest.param(uvloop
 SHORT = "local until_ = os.clock() + 0.2 while os.clock() < until_ do end"
 BUSY = "local until_ = os.clock() + 1.3 while os.clock() < until_ do end"
 """Keeps a server at work, and everybody waiting, for 1.3 s, as a disk does that takes so long to write."""
+
+
+@pytest.fixture(autouse=True)
+def silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stores are as impatient as they are shipped."""
+    monkeypatch.setattr(store_module, "SILENCE", AS_SHIPPED)
 
 
 def user(directory: Path) -> subprocess.Popen[str]:

@@ -92,7 +92,7 @@ def worth(micro: int, *, route: str = "r") -> Candidate:
 
 @asynccontextmanager
 async def gateway(
-    url: str, journal: Path | None, realm: str = "main", lease: float = 30.0, deadline: float = 0.3
+    url: str, journal: Path | None, realm: str = "main", lease: float = 30.0, deadline: float = 0.9
 ) -> AsyncIterator[Gateway]:
     """A gateway that ends without waiting for what the store did not take."""
     store = Store(url, deadline=deadline, silence=deadline)
