@@ -40,7 +40,7 @@ _SPARE = 10.0
 _LAST_SECONDS = 3.0
 _GENERATIONS = "/images/generations"
 _DEPLOYMENT = "/deployments/{deployment}"
-FULL_REST: Final = 300.0
+FULL_REST: Final = 60.0
 """Seconds after which an account that takes no more into its batches is asked again: room comes as others end."""
 _FULL_CODES = frozenset({"token_limit_exceeded", "rate_limit_exceeded"})
 """What is said of a batch, when it is made or later, that the account's limit on what is queued stood in the way of."""
