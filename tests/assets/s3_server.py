@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from gateway.assets.place import Bucket
-from tests.e2e.stack import free_port
+from tests.ports import free_port
 
 ACCESS, SECRET, REGION, BUCKET = "AKIAGATEWAYTESTS", "a-secret-of-the-tests", "eu-central-1", "pictures"
 CREDENTIALS: Mapping[str, str] = {"AWS_ACCESS_KEY_ID": ACCESS, "AWS_SECRET_ACCESS_KEY": SECRET}

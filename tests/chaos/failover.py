@@ -12,7 +12,7 @@ from pathlib import Path
 from gateway.ledger.store import Store
 from gateway.ports import LedgerUnavailable
 from tests.chaos.fleet import REALM, Fleet, Program, StoreServer
-from tests.e2e.stack import free_port
+from tests.ports import free_port
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,8 @@ from pathlib import Path
 from gateway.ledger.valkey_binary import valkey_binary
 from tests.chaos.policy import POLICY, PROJECTS
 from tests.chaos.upstream import ACCOUNTS
-from tests.e2e.stack import fetch, free_port, wait_until
+from tests.e2e.stack import fetch, wait_until
+from tests.ports import free_port
 
 REALM = "chaos"
 START_SECONDS = 60

@@ -28,7 +28,8 @@ from tests.chaos.fleet import REALM, Fleet, Program, running_fleet
 from tests.chaos.killer import STORE_SHARE
 from tests.chaos.trial import SLACK_SECONDS, chosen_seed, until
 from tests.e2e.receiver import receiving
-from tests.e2e.stack import fetch, free_port, wait_until
+from tests.e2e.stack import fetch, wait_until
+from tests.ports import free_port
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,8 @@ from gateway.sandbox.server import running_sandbox
 from tests.deploy.queries import DEPLOY, ROOT
 from tests.deploy.tools import tool
 from tests.e2e.policies import tight
-from tests.e2e.stack import free_port, wait_until
+from tests.e2e.stack import wait_until
+from tests.ports import free_port
 
 DOCKERFILE = DEPLOY / "Dockerfile"
 COMPOSE = DEPLOY / "compose" / "compose.yaml"

@@ -17,7 +17,8 @@ from gateway.sandbox.server import running_sandbox
 from tests.deploy.tools import tool
 from tests.docs.blocks import DOCS, blocks
 from tests.e2e.clients import CLIENTS, picture
-from tests.e2e.stack import Stack, fetch, free_port, running_gateway, wait_until
+from tests.e2e.stack import Stack, fetch, running_gateway, wait_until
+from tests.ports import free_port
 
 STORED = CLIENTS.replace("    client_model: honour\n", "    client_model: honour\n    images: {store: links}\n")
 EDITS, GENERATIONS = "/v1/images/edits", "/v1/images/generations"

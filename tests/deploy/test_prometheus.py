@@ -17,7 +17,8 @@ from gateway.sandbox.options import SandboxOptions
 from gateway.sandbox.server import running_sandbox
 from tests.deploy.queries import RULE_FILES, alerts, asked, names, panel_queries, recorded
 from tests.e2e.policies import PROVIDERS, ROUTES, lasting
-from tests.e2e.stack import Stack, fetch, free_port, running_gateway, wait_until
+from tests.e2e.stack import Stack, fetch, running_gateway, wait_until
+from tests.ports import free_port
 
 PATH = "/v1/images/generations"
 BODY = {"prompt": "a lighthouse", "size": "1024x1024", "quality": "low"}

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from gateway.sandbox.client import Sandbox
 from tests.docs.blocks import Block
-from tests.e2e.stack import CALM, Stack, fetch, free_port, wait_until
+from tests.e2e.stack import CALM, Stack, fetch, wait_until
+from tests.ports import free_port
 
 SECONDS = 100
 """For one block."""

@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,20 +19,13 @@ from typing import Any
 
 from gateway.sandbox.client import Sandbox
 from tests.canary import check_log
+from tests.ports import free_port
 
 CALM = "1"
 """Seconds: a disk that stalls on a busy machine is no outage; what happens in one is tested with the default."""
 START_SECONDS = 90.0
 MOST_PROMPTS = 50
 """Of those that were sent so many are looked for in the log."""
-
-
-def free_port() -> int:
-    """A port that nobody uses now, below those that the kernel gives to outgoing connections: it stays free."""
-    while True:
-        port = random.randrange(15_000, 32_000)
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
 
 
 def wait_until(check: object, seconds: float = 15, what: str = "the condition") -> Any:

@@ -22,7 +22,8 @@ from gateway.ledger.names import Names
 from gateway.ledger.store import Store
 from gateway.sandbox.client import Sandbox
 from tests.e2e.policies import ONE_ACCOUNT
-from tests.e2e.stack import Stack, fetch, free_port, wait_until
+from tests.e2e.stack import Stack, fetch, wait_until
+from tests.ports import free_port
 
 POLICIES = Path(__file__).parents[2] / "policies"
 COMMANDS = (

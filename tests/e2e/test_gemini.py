@@ -18,7 +18,8 @@ from PIL import Image
 from gateway.sandbox.client import Sandbox
 from tests.e2e.accounting import Ask, Totals, billed, booked, crowd, nano, settled
 from tests.e2e.clients import decoded, picture
-from tests.e2e.stack import Reply, Stack, fetch, free_port, running_gateway, wait_until
+from tests.e2e.stack import Reply, Stack, fetch, running_gateway, wait_until
+from tests.ports import free_port
 
 PORT = free_port()
 """Where a web server has an image."""

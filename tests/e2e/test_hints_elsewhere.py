@@ -11,8 +11,9 @@ import pytest
 from gateway.ledger.store import store_url
 from gateway.sandbox.client import Sandbox
 from tests.e2e.accounting import Ask, billed, booked, crowd, settled
-from tests.e2e.stack import Stack, free_port, running_gateway
+from tests.e2e.stack import Stack, running_gateway
 from tests.e2e.task_policy import POLICY
+from tests.ports import free_port
 
 SLOW = ("slow-evolink", "slow-fal", "slow-replicate", "slow-bfl")
 """Job types whose work is looked at once an hour, so that only a call back ends the wait."""

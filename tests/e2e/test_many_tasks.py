@@ -20,7 +20,8 @@ import pytest
 from gateway.domain.retry import JITTER
 from gateway.sandbox.client import Sandbox
 from tests.e2e.accounting import Ask, billed, booked, crowd, settled
-from tests.e2e.stack import Stack, fetch, free_port, running_gateway, wait_until
+from tests.e2e.stack import Stack, fetch, running_gateway, wait_until
+from tests.ports import free_port
 
 MANY = 5000
 ALLOWED = 100 * 10**6

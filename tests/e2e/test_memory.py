@@ -20,7 +20,8 @@ import pytest
 
 from gateway.sandbox.client import Sandbox
 from tests.e2e.clients import CLIENTS, nothing_spent, picture
-from tests.e2e.stack import Stack, fetch, free_port, running_gateway, wait_until
+from tests.e2e.stack import Stack, fetch, running_gateway, wait_until
+from tests.ports import free_port
 
 MB = 1_000_000
 MIB = 1024 * 1024

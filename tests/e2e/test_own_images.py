@@ -9,7 +9,8 @@ import pytest
 
 from gateway.sandbox.client import Sandbox
 from tests.e2e.accounting import billed, booked, settled
-from tests.e2e.stack import Reply, Stack, fetch, free_port, running_gateway
+from tests.e2e.stack import Reply, Stack, fetch, running_gateway
+from tests.ports import free_port
 
 POLICY = """
 models:

@@ -14,7 +14,8 @@ import pytest
 
 from gateway.sandbox.client import Sandbox
 from tests.e2e.accounting import booked, settled
-from tests.e2e.stack import Reply, Stack, fetch, free_port, running_gateway, wait_until
+from tests.e2e.stack import Reply, Stack, fetch, running_gateway, wait_until
+from tests.ports import free_port
 
 PORT = free_port()
 POLICY = f"""

@@ -12,8 +12,9 @@ import pytest
 from gateway.sandbox.client import Sandbox
 from tests.e2e.accounting import Ask, billed, booked, crowd, settled
 from tests.e2e.clients import picture
-from tests.e2e.stack import Reply, Stack, fetch, free_port, running_gateway
+from tests.e2e.stack import Reply, Stack, fetch, running_gateway
 from tests.e2e.task_policy import POLICY
+from tests.ports import free_port
 
 GENERATE = "/v1/images/generations"
 SQUARE = "1024x1024"

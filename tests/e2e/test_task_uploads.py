@@ -11,7 +11,8 @@ from PIL import Image
 from gateway.sandbox.client import Sandbox
 from tests.e2e import stack as stacks
 from tests.e2e.accounting import billed, booked, settled
-from tests.e2e.stack import Stack, free_port, running_gateway
+from tests.e2e.stack import Stack, running_gateway
+from tests.ports import free_port
 
 POLICY = """
 egress: {allow: ["127.0.0.0/8"]}

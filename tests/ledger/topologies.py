@@ -6,11 +6,9 @@ They are this machine's redis-server, or else the Valkey server that the embedde
 from __future__ import annotations
 
 import os
-import random
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -26,12 +24,11 @@ from redis.retry import Retry
 
 from gateway.ledger.locate import slot_of
 from gateway.ledger.valkey_binary import valkey_binary
+from tests.ports import free_port
 
 SERVICE = "mymaster"
 DOWN_AFTER = 500
 """Milliseconds after which sentinels and cluster nodes believe that a silent server is down."""
-BUS = 10_000
-"""What a cluster adds to the port for its own bus."""
 
 
 def binary() -> str:
@@ -61,16 +58,6 @@ def make_certificates(directory: Path) -> Path:
 
 def _openssl(directory: Path, *arguments: str) -> None:
     subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True)
-
-
-def free_port() -> int:
-    """A port that nobody has and the kernel lends to nobody, with room for a cluster bus."""
-    while True:
-        port = random.randrange(11_000, 21_000)
-        with socket.socket() as one, socket.socket() as other, suppress(OSError):
-            one.bind(("127.0.0.1", port))
-            other.bind(("127.0.0.1", port + BUS))
-            return port
 
 
 def until(true: Callable[[], object], seconds: float = 30.0) -> None:

@@ -15,7 +15,8 @@ import pytest
 from gateway.sandbox.client import Sandbox
 from tests.console.test_sessions import ASKED
 from tests.e2e.policies import ONE_ACCOUNT
-from tests.e2e.stack import Reply, Stack, fetch, free_port, running_gateway
+from tests.e2e.stack import Reply, Stack, fetch, running_gateway
+from tests.ports import free_port
 from tests.security.conftest import TOKEN, Planes
 from tests.security.description import admin_routes, data_routes
 

@@ -17,7 +17,8 @@ from tests.e2e.providers.likes import LIKES, OWN_MODEL
 from tests.e2e.providers.openai import AZURE_DEPLOYMENTS, AZURE_V1, OPENAI
 from tests.e2e.providers.queues import BFL, FAL, REPLICATE
 from tests.e2e.providers.runner import PICTURES, Wish, ask_all, check_books, check_images, counted, prove
-from tests.e2e.stack import Stack, free_port, running_gateway
+from tests.e2e.stack import Stack, running_gateway
+from tests.ports import free_port
 
 PROVIDERS = (OPENAI, AZURE_V1, AZURE_DEPLOYMENTS, EVOLINK, FAL, REPLICATE, BFL, GEMINI, *LIKES)
 FEW, MANY = 30, 200
