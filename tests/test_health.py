@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.domain.errors import Unavailable
 from gateway.domain.settlement import Outcome, Reading
 from gateway.observe.event import RouteEjected
 from gateway.ports.provider import Answer, Call, UpstreamFailure
@@ -486,3 +488,51 @@ async def test_the_time_that_a_client_takes_is_not_the_routes() -> None:
         lab.now += 60  # a slow client
     assert read == BODY
     assert lab.health.latency("a", job()) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("ends", "away", "failures"),
+    [
+        (Painted(BODY, broken=failure("reset")), 60, 0),
+        (Painted(BODY, broken=failure("timeout")), 60, 0),
+        (Bare(BODY, event_stream=True, status=206), 60, 0),
+        (Painted(BODY, broken=failure("reset")), 1, 1),
+        (Painted(BODY, broken=failure("garbage")), 60, 1),
+        (Bare(BODY, event_stream=True, status=206), 1, 1),
+    ],
+    ids=["reset", "timeout", "cut", "reset at once", "garbage", "cut at once"],
+)
+async def test_a_provider_that_was_kept_waiting_may_hang_up(ends: Painted, away: float, failures: int) -> None:
+    """How long its reader was away counts, also of one that left for good before somebody else read on."""
+    lab = Lab()
+    provider = WatchedProvider(Scripted(lab, ends), lab.health, Capacity(), clock=lambda: lab.now)
+    answer = await provider.send(Call("req_1", A, job(), FieldsOnly({})))
+    await anext(answer.chunks())
+    lab.now += away
+    with suppress(UpstreamFailure):
+        async for _ in answer.chunks():
+            pass
+    await answer.aclose()
+    assert lab.health.of("a").failures == failures
+
+
+async def test_a_fault_in_an_adapter_is_an_unknown_outcome(caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged as what it is; the route is not blamed for what any request may have brought about."""
+    lab = Lab()
+    fault = UnicodeEncodeError("utf-8", "\ud83d", 0, 1, "surrogates not allowed")
+    provider = WatchedProvider(Scripted(lab, fault), lab.health, Capacity(), clock=lambda: lab.now)
+    with pytest.raises(UpstreamFailure) as caught:
+        await provider.send(Call("req_1", A, job(), FieldsOnly({})))
+    assert (caught.value.outcome, caught.value.reason, caught.value.pass_on) == (Outcome.UNKNOWN, "garbage", False)
+    assert caught.value.__cause__ is fault
+    assert [(record.levelname, record.exc_info is not None) for record in caplog.records] == [("ERROR", True)]
+    assert "req_1" in caplog.text
+    assert lab.health.of("a").failures == 0
+
+
+async def test_an_error_that_is_the_gateways_own_word_stays_one() -> None:
+    """A disk that is full is told as that, not as an answer of the provider's."""
+    lab = Lab()
+    provider = WatchedProvider(Scripted(lab, Unavailable("full")), lab.health, Capacity(), clock=lambda: lab.now)
+    with pytest.raises(Unavailable):
+        await provider.send(Call("req_1", A, job(), FieldsOnly({})))

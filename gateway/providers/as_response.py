@@ -1,6 +1,6 @@
 """As response: a conversation's answer told in the form that was asked for, where its account took the other one.
 
-A document becomes the one event that says the same, `response.<status>`; of events the response that the last of them
+A document becomes the one event that says the same, `response.<status>`; of events the last response that any of them
 carries is the document. SDKs would else see a stream without events, or a text in place of a response.
 """
 
@@ -60,18 +60,14 @@ async def _as_event(answer: Answer, part: Part) -> CollectedAnswer:
 
 
 async def _as_document(answer: Answer, part: Part) -> Answer:
-    last, line, broken = b"", bytearray(), of_garbage("the provider answered with events, and none holds the response")
+    events, broken = _Events(), of_garbage("the provider answered with events, and none holds the response")
     try:
         async for chunk in answer.chunks():
-            begun, *others = chunk.split(b"\n")
-            line += begun
-            for begun in others:
-                last = bytes(line) if line.startswith(b"data:") else last
-                line = bytearray(begun)
+            events.feed(chunk)
     except UpstreamFailure as failure:
         broken = failure  # the response may be here already
     reading = part.reading = answer.reading()
-    document = _response_in(last)
+    document = events.response()
     if document is None or not reading.complete:
         return CollectedAnswer([part], (), broken=broken)
     body = json.dumps(document).encode()
@@ -81,10 +77,44 @@ async def _as_document(answer: Answer, part: Part) -> Answer:
     return WholeAnswer(answer.status, headers, body, reading, upstream_request_id=own, rate_limits=limits)
 
 
-def _response_in(line: bytes) -> object:
-    """Return the response that an event's line of data carries; None if it carries none."""
+class _Events:
+    """Finds the response that the last event carries which carries one; whatever others follow it."""
+
+    def __init__(self) -> None:
+        self._half, self._line, self._data = b"", bytearray(), bytearray()
+        self._response: dict[str, object] | None = None
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes, cut anywhere; lines may end in each of the three ways."""
+        chunk = self._half + chunk
+        self._half = b"\r" if chunk.endswith(b"\r") else b""  # the other half of a line end may follow
+        chunk = chunk.removesuffix(b"\r").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        begun, *others = chunk.split(b"\n")
+        self._line += begun
+        for begun in others:
+            self._end_line()
+            self._line += begun
+
+    def response(self) -> dict[str, object] | None:
+        """Return it, once all bytes are in; None if there is none."""
+        for _ in range(2):  # the last line, and the empty one that may be missing
+            self._end_line()
+        return self._response
+
+    def _end_line(self) -> None:
+        line, self._line = self._line, bytearray()
+        if line.startswith(b"data:"):
+            self._data += line.removeprefix(b"data:") + b"\n"
+        elif not line:
+            data, self._data = self._data, bytearray()
+            self._response = (_response_in(data) if b'"response"' in data else None) or self._response
+
+
+def _response_in(data: bytearray) -> dict[str, object] | None:
+    """Return the response that an event's data carry; None if they carry none."""
     try:
-        event = json.loads(line.removeprefix(b"data:"))
+        event = json.loads(data.decode(errors="replace"))
     except (ValueError, RecursionError):
         return None
-    return event.get("response") if isinstance(event, dict) else None
+    response = event.get("response") if isinstance(event, dict) else None
+    return response if isinstance(response, dict) else None

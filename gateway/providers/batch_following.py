@@ -8,6 +8,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Final, NamedTuple
 
 from gateway.domain.batch import BatchState, BatchTerms
@@ -24,7 +25,6 @@ from gateway.providers.outcome import error_code, of_garbage, of_status
 
 log = logging.getLogger("gateway.providers")
 
-OK: Final = 200
 AFTER_ITS_WINDOW: Final = 6 * 3600.0
 """Seconds for which a batch is asked after that should be over, before nobody can tell any more."""
 UNHEARD: Final = 3600.0
@@ -90,9 +90,10 @@ class Following:
         response, error = line.document.get("response"), line.document.get("error")
         if isinstance(response, dict):
             status = response.get("status_code")
-            if status == OK and line.end:
+            done = isinstance(status, int) and HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES
+            if done and line.end:
                 return await results.answer(line)
-            told = status != OK and (line.end or error is None)  # what failed may have no body
+            told = not done and (line.end or error is None)  # what failed may have no body
             if told and isinstance(status, int) and 100 <= status <= 599:  # noqa: PLR2004 - what HTTP has
                 failure = of_status(status, {}, await results.text(line, _MOST_ERROR), secret=self._wire.secret)
                 raise full(failure.outcome, failure.message) if failure.reason == "status_429" else failure

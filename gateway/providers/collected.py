@@ -10,6 +10,7 @@ from operator import add
 from typing import Any
 
 from gateway.domain.image_type import OUTPUT_FORMAT as OUTPUT_FORMAT
+from gateway.domain.price import Charged
 from gateway.domain.settlement import PartReading, Reading
 from gateway.ports import Headers
 from gateway.ports.provider import UpstreamFailure
@@ -149,16 +150,24 @@ def _sum(parts: Sequence[Part], *, complete: bool) -> Reading:
         usage_problem=next((reading.usage_problem for reading in told if reading.usage is None), None),
         complete=complete,
         **_counted(told),
-        parts=tuple(_part(part) for part in parts if part.may_be_billed or part.charged_for),
+        parts=tuple(reading for part in parts if part.may_be_billed or part.charged_for for reading in _readings(part)),
     )
 
 
-def _part(part: Part) -> PartReading:
-    """What settling needs of a call; of a refusal that may be charged, what the provider said of that."""
-    failure = part.failure
-    if part.charged_for is None or failure is None:
-        return PartReading(part.n, part.reading)
-    return PartReading(part.n, failure.reading or Reading(), part.charged_for)
+def _readings(part: Part) -> Sequence[PartReading]:
+    """What settling needs of a call; of a refusal that may be charged, what the provider said of that.
+
+    Images withheld beside others are such a refusal, of which nothing was said unless the answer tells its bill.
+    """
+    failure, reading = part.failure, part.reading
+    if part.charged_for is not None and failure is not None:
+        return [PartReading(part.n, failure.reading or Reading(), part.charged_for)]
+    if len(reading.parts) > 1:  # it told them apart itself
+        return reading.parts
+    if not part.withheld or (reading.usage, reading.reported, reading.units) != (None, None, None):
+        return [PartReading(part.n, reading)]
+    given = PartReading(max(part.n - part.withheld, reading.images), reading)
+    return [given, PartReading(part.withheld, Reading(), Charged.MODERATED)]
 
 
 def _counted(told: Sequence[Reading]) -> dict[str, Any]:

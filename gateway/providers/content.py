@@ -21,13 +21,14 @@ class Element(NamedTuple):
     """Where an object of the list `data` lies, in bytes from the document's start.
 
     `inline` is where its member `b64_json` begins, and where the text of that string begins and ends; `link` where the
-    text of its member `url` does.
+    text of its member `url` does. `own` is where that whole member lies, whatever it says, with the comma beside it.
     """
 
     start: int
     end: int
     inline: tuple[int, int, int] | None = None
     link: tuple[int, int] | None = None
+    own: tuple[int, int] | None = None
 
 
 class Finder:
@@ -45,6 +46,8 @@ class Finder:
         self._start = 0
         self._inline: tuple[int, int, int] | None = None
         self._link: tuple[int, int] | None = None
+        self._own: tuple[int, int] | None = None
+        self._comma: int | None = None
         self._member: tuple[bytes, int] | None = None
         self._quote = 0
         self._string = False
@@ -90,12 +93,19 @@ class Finder:
             self._name.clear()
         elif mark == b",":
             if self._depth == _ELEMENT:
-                self._member = None
+                self._leave_member(None, place + 1)
+                self._comma = place
         elif mark in b"{[":
             self._open(mark, place)
         else:
             self._close(mark, place)
         return match.end()
+
+    def _leave_member(self, comma: int | None, end: int) -> None:
+        """Take note of where a member of an element ends; the last one begins with the comma before it."""
+        if self._member is not None and self._inside and _says(self._member[0], "url"):
+            self._own = self._member[1] if comma is None else comma, end
+        self._member = None
 
     def _open(self, mark: bytes, place: int) -> None:
         self._depth += 1
@@ -104,10 +114,12 @@ class Finder:
             self.found.clear()
         elif self._depth == _ELEMENT and mark == b"{":
             self._start, self._inline, self._link, self._member = place, None, None, None
+            self._own = self._comma = None
 
     def _close(self, mark: bytes, place: int) -> None:
         if self._inside and self._depth == _ELEMENT and mark == b"}":
-            self.found.append(Element(self._start, place + 1, self._inline, self._link))
+            self._leave_member(self._comma, place)
+            self.found.append(Element(self._start, place + 1, self._inline, self._link, self._own))
         self._depth -= 1
         if self._depth == _TOP:
             self._inside = False

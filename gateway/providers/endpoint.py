@@ -79,12 +79,12 @@ class Endpoint:
         return self._base.copy_with(raw_path=raw.encode("ascii"))
 
     def resolve(self, link: str) -> httpx.URL | None:
-        """Return the absolute form of a link that this provider told; None if it is no http(s) URL."""
+        """Return the absolute form of a link that this provider told; None if it is no http(s) URL that can be read."""
         try:
             url = self._base.join(link)
-        except (httpx.InvalidURL, ValueError):
+            return url if url.scheme in ("http", "https") and url.host else None
+        except (httpx.InvalidURL, ValueError):  # a host is decoded when it is asked for
             return None
-        return url if url.scheme in ("http", "https") and url.host else None
 
     def target(self, url: httpx.URL) -> Target:
         """Return what every POST to a URL begins with, for those who make many."""

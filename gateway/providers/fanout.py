@@ -188,14 +188,18 @@ def merged(parts: Sequence[Part]) -> list[Piece]:
 
 
 def _image(part: Part, number: int) -> list[Piece]:
-    """Return an image as it came, or with its link in place of its content."""
-    start, end, inline, _ = part.images[number]
+    """Return an image as it came, or with its link in place of its content, and of any link that it came with."""
+    at, end, inline, _, own = part.images[number]
     url = part.urls.get(number)
     if url is None or inline is None:
         return [*part.pieces_of(number)]
     member, _, content_end = inline
     named = f'"url":{json.dumps(url)}'.encode()
-    return [(part.spool, start, member), named, (part.spool, content_end + 1, end)]
+    pieces: list[Piece] = []
+    for first, after, instead in sorted([(member, content_end + 1, [named]), *([(*own, [])] if own else [])]):
+        pieces += [(part.spool, at, first), *instead]
+        at = after
+    return [*pieces, (part.spool, at, end)]
 
 
 def _added(values: Sequence[object]) -> object:

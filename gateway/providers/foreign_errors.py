@@ -45,15 +45,15 @@ def in_shape(status: int, body: bytes) -> tuple[int, bytes]:
     """Return the status and body of an error as this API's clients read it; what is unreadable stays as it came."""
     try:
         document = json.loads(body)
-    except (ValueError, RecursionError):
+        error = _error_of(document) if isinstance(document, dict) else None
+        if error is None:
+            return status, body
+        moderated = _moderation(status, error)
+        if moderated is not None:
+            return HTTPStatus.BAD_REQUEST, json.dumps({"error": moderated}).encode()
+        return status, json.dumps({"error": _plain(status, error)}).encode()
+    except (ValueError, RecursionError):  # what is nested too deeply to be read, or only to be written again
         return status, body
-    error = _error_of(document) if isinstance(document, dict) else None
-    if error is None:
-        return status, body
-    moderated = _moderation(status, error)
-    if moderated is not None:
-        return HTTPStatus.BAD_REQUEST, json.dumps({"error": moderated}).encode()
-    return status, json.dumps({"error": _plain(status, error)}).encode()
 
 
 def filled(status: int, body: bytes) -> bytes:

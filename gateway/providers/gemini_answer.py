@@ -113,13 +113,13 @@ def _parts(document: Object) -> Iterator[Object]:
 async def _told_at(data: str, strings: LongStrings, part: Part) -> _Image:
     """Return where the base64 of an image lies; a short one is kept for it."""
     place = strings.place(data)
-    return _Image(part.spool, *place) if place is not None else await _kept(_once(data.encode()), part)
+    return _Image(part.spool, *place) if place is not None else await _kept(_once(data), part)
 
 
 async def _within_text(text: str, strings: LongStrings, part: Part) -> _Image | None:
     """Return an image that resellers write into a text as a data URI; None if there is none in it."""
     place = strings.place(text)
-    chunks = _once(text.encode()) if place is None else unescaped(part.spool.read(*place))
+    chunks = _once(text) if place is None else unescaped(part.spool.read(*place))
     image = _after_head(chunks)
     first = await anext(image, None)
     return None if first is None else await _kept(_followed(first, image), part)
@@ -158,8 +158,8 @@ async def _kept(chunks: AsyncIterator[bytes], part: Part) -> _Image:
     return _Image(spool, 0, spool.size)
 
 
-async def _once(data: bytes) -> AsyncIterator[bytes]:
-    yield data
+async def _once(text: str) -> AsyncIterator[bytes]:
+    yield text.encode("utf-8", "replace")  # which may be cut within a character
 
 
 async def _followed(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

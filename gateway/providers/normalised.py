@@ -50,6 +50,7 @@ _LONGEST_LINK: Final = 16 * 1024
 _HEAD: Final = 256
 """Bytes of a string in which the head of a data URI lies, escapes included."""
 _DATA_URI: Final = re.compile(rb"data:[^,]{0,200};base64,", re.IGNORECASE)
+_WEB: Final = ("http://", "https://")
 _KEPT: Final = ("background", "output_format", "quality", "size")
 
 
@@ -86,6 +87,7 @@ class Normaliser:
             images = await self._images(found, part)
             if blocked and not images:
                 raise _withheld(part.reading)
+            part.withheld = len(blocked)
             return await self._whole(part, images, call)
         except BaseException:
             await part.aclose()
@@ -110,7 +112,12 @@ class Normaliser:
             return _Image(text, "", about)
         link = await _written_at(place.link, part.spool) if place.link else ""
         url = self.endpoint.resolve(link) if link else None
-        return None if url is None else await self._linked(url, about, part)
+        if url is not None:
+            return await self._linked(url, about, part)
+        if not link.lower().startswith(_WEB):
+            return None
+        log.warning("an image of an answer stays a link, for its host cannot be read")
+        return _Image(None, link, about)
 
     async def _linked(self, url: httpx.URL, about: Mapping[str, object], part: Part) -> _Image:
         """Return an image that is told by link: fetched, unless that leads nowhere."""
@@ -193,11 +200,15 @@ def _withheld(reading: Reading) -> UpstreamFailure:
 
 async def _inline(place: Element, spool: Spool) -> tuple[Spool, int, int] | None:
     """Return where the base64 of an element lies, in `b64_json` or in a data URI; None if it has none."""
-    if place.inline is not None and place.inline[1] < place.inline[2]:
+    if place.inline is not None:
         start, end = place.inline[1:]
-        return spool, start + (await _prefix(spool, start, end) or 0), end
+        start += await _prefix(spool, start, end) or 0
+        if start < end:
+            return spool, start, end
     skipped = await _prefix(spool, *place.link) if place.link is not None else None
-    return None if place.link is None or skipped is None else (spool, place.link[0] + skipped, place.link[1])
+    if place.link is None or skipped is None or place.link[0] + skipped == place.link[1]:
+        return None
+    return spool, place.link[0] + skipped, place.link[1]
 
 
 async def _written_at(place: tuple[int, int], spool: Spool) -> str:

@@ -75,6 +75,9 @@ _TOLD = {
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol)
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 _SECONDS = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?", re.ASCII)
+_WAIT_IN_WORDS = re.compile(
+    r"\b(?:retry after|resets in) ~?([0-9]{1,6}) ?s(?:ec(?:ond)?s?)?\b", re.ASCII | re.IGNORECASE
+)
 _SHORTEST_SECRET = 6
 
 
@@ -133,7 +136,7 @@ def of_status(
         headers=[("content-type", "application/json"), *(header for header in passed if header[0] != "content-type")],
         body=scrub(filled(status, body), secret) if error is not None else _error_body(status),
         pass_on=reason == "status_4xx",
-        retry_after=retry_after(headers),
+        retry_after=_wait(status, headers, error),
         rate_limits={name: value for name, value in headers.items() if name.startswith(LIMIT_HEADERS)},
         charged_for=_charged_for(status, error) if (outcome, reason) == (Outcome.REJECTED, "status_4xx") else None,
     )
@@ -209,6 +212,15 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return min(float(milliseconds) / 1000, MAX_RETRY_AFTER)
     wait = retry_after_seconds(headers.get("retry-after", ""), time.time())
     return None if wait is None else min(wait, MAX_RETRY_AFTER)
+
+
+def _wait(status: int, headers: Mapping[str, str], error: Mapping[str, object] | None) -> float | None:
+    """Return the seconds to wait by the headers; of a 429 without one, by the words of its error."""
+    told, message = retry_after(headers), None if error is None else error.get("message")
+    if told is not None or status != HTTPStatus.TOO_MANY_REQUESTS or not isinstance(message, str):
+        return told
+    words = _WAIT_IN_WORDS.search(message)
+    return None if words is None else min(float(words[1]), MAX_RETRY_AFTER)
 
 
 def scrub(body: bytes, secret: str | None) -> bytes:

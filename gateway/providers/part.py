@@ -45,6 +45,8 @@ class Part:
     """What became of it before, each time that it was done again."""
     fetched: list[Spool] = field(default_factory=list)
     """Images that were fetched from where the answer said, as base64."""
+    withheld: int = 0
+    """How many images were made and, by content moderation, not given, beside those that were."""
 
     @property
     def may_be_billed(self) -> bool:
@@ -65,7 +67,7 @@ class Part:
 
     def pieces_of(self, number: int) -> list[tuple[Spool, int, int]]:
         """Return an image's object as it came, with its content converted if it was."""
-        start, end, inline, _ = self.images[number]
+        start, end, inline, *_ = self.images[number]
         replaced = self.replaced.get(number)
         if replaced is None or inline is None:
             return [(self.spool, start, end)]

@@ -166,9 +166,11 @@ class EventReader:
         if self._line:
             self._take(self._line.rstrip(b"\r\n"))
         self.unended = self._event.data not in (b"", _DONE)
+        before = self._reading.images
         self._take(b"")
         self._line = b""
-        every = not self.unended and 0 < self._asked_for <= self._reading.images
+        last = not self.unended or self._reading.images > before  # whose JSON is whole is not cut
+        every = last and 0 < self._asked_for <= self._reading.images
         whole = (framed or self._done or every) and (self._concluded or self._too_long)
         self._reading = replace(self._reading, complete=whole)
 

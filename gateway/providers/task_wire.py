@@ -39,7 +39,7 @@ class Reply:
     """An answer that is whole. Header names are lower case; `document` is its JSON with exact numbers, None if none.
 
     `shown` are the headers that a client may see, should it be an error. `sent` is how many bytes the request had that
-    it answers.
+    it answers. `cut` tells that it is not whole after all: it is too long.
     """
 
     status: int
@@ -48,6 +48,7 @@ class Reply:
     document: object
     shown: Headers
     sent: int = 0
+    cut: bool = False
 
     @property
     def success(self) -> bool:
@@ -146,7 +147,8 @@ async def _whole(response: Incoming, seconds: float, sent: int) -> Reply:
     headers = dict(reversed(response.headers.multi_items()))  # one that is there twice counts as first given
     if encoding := headers.get("content-encoding"):
         content = legible(content, encoding, limit=limit)
-    return Reply(response.status_code, headers, content, parsed(content), shown_headers(response), sent)
+    document, cut = parsed(content), len(content) >= limit
+    return Reply(response.status_code, headers, content, document, shown_headers(response), sent, cut)
 
 
 def _is_sister(url: httpx.URL, sister: str) -> bool:

@@ -129,11 +129,19 @@ class Work:
             self._lane.rest(_REST if asked is None else asked)
         elif reply.status in _UNKNOWN_HERE:
             self._miss()
+        elif reply.success and reply.cut and reply.document is None:
+            raise self._too_long()
         elif reply.success:
             return reply
         elif purpose is Told.RESULT:
             self._judge_refusal(reply)
         return None
+
+    def _too_long(self) -> UpstreamFailure:
+        """What tells of the work would be as long the next time, and is not read."""
+        message = "the provider tells of the work in a document that is too long"
+        log.warning("work %s: %s", self._submitted.id, message)
+        return lost(message, "too_large")
 
     def _miss(self) -> None:
         """Take note that the provider knows no such work; raises once it said so several times in a row."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 
+from gateway.domain.errors import GatewayError
 from gateway.domain.route import Route
 from gateway.domain.settlement import Outcome, Reading
 from gateway.ports.preparing import is_preparing
@@ -13,6 +15,13 @@ from gateway.ports.whole import WholeAnswer
 from gateway.ports.wrapped import WrappedAnswer
 from gateway.routing.capacity import Capacity
 from gateway.routing.health import Health, Trial
+
+log = logging.getLogger("gateway.routing")
+
+AWAY = 5.0
+"""Seconds that a reader may be away, all in all; a provider that loses patience after more has a reason."""
+_IMPATIENT = frozenset({"reset", "timeout"})
+"""Reasons of those that do."""
 
 
 class WatchedProvider:
@@ -29,7 +38,7 @@ class WatchedProvider:
             self.prepare = provider.prepare  # which nobody watches
 
     async def send(self, call: Call) -> Answer:
-        """Send the job, and watch how it ends."""
+        """Send the job, and watch how it ends; what an adapter did not expect is an unknown outcome."""
         route = call.route.name
         began = self._clock()
         trial = self._health.begin(call.route, call.job)
@@ -39,9 +48,14 @@ class WatchedProvider:
             self._capacity.learn_of(route, (failure, *failure.others))
             self._health.failed(trial, failure)
             raise
-        except BaseException:
+        except BaseException as error:
+            # A fault of ours says nothing of the route's health: it may be the request that brought it about.
             self._health.dropped(trial)
-            raise
+            if not isinstance(error, Exception) or isinstance(error, GatewayError):
+                raise
+            log.exception("request %s: provider %s: its adapter failed", call.request_id, call.route.provider.name)
+            message = "the provider's answer could not be dealt with"
+            raise UpstreamFailure(Outcome.UNKNOWN, "garbage", message) from error
         if limits := answer.rate_limits:
             self._capacity.learn(route, limits)
         seconds = self._clock() - began
@@ -73,23 +87,38 @@ class WatchedAnswer(WrappedAnswer):
         self._trial = trial
         self._seconds = seconds
         self._clock = clock
+        self._away = 0.0
+        self._left = clock()
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body as it comes; the time that the reader takes does not count."""
+        """Yield the body as it comes; the time that the reader takes does not count.
+
+        Of a provider that hangs up after it was kept waiting nothing is told: five clients that do not read would have
+        its route ejected.
+        """
         chunks, clock = self._answer.chunks(), self._clock
         while True:
             began = clock()
+            self._away += began - self._left
             try:
                 chunk = await anext(chunks, None)
             except UpstreamFailure as failure:
-                self._health.failed(self._trial, failure)
+                if self._away > AWAY and failure.reason in _IMPATIENT:
+                    self._health.dropped(self._trial)
+                else:
+                    self._health.failed(self._trial, failure)
                 raise
             finally:
-                self._seconds += clock() - began
+                self._left = clock()
+                self._seconds += self._left - began
             if chunk is None:
                 break
             yield chunk
-        tell(self._health, self._trial, self._answer.reading(), self._seconds, event_stream=self.event_stream)
+        reading = self._answer.reading()
+        if self._away > AWAY and not reading.complete:
+            self._health.dropped(self._trial)
+        else:
+            tell(self._health, self._trial, reading, self._seconds, event_stream=self.event_stream)
 
     async def aclose(self) -> None:
         """Give the connection back, or close it if the body was not read to its end."""

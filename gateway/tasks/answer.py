@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,16 @@ APART = "apart"
 PAUSES = (0.0, 1.0, 5.0, 15.0, 60.0, 180.0, 300.0)
 """Seconds before each try to keep an answer that no storage took so far; the task is not at its end meanwhile."""
 _INLINE = "b64_json"
+
+
+def read(body: bytes) -> Any:
+    """Return what an answer says; a number too large for a float, or that is none, is null, since no JSON has those."""
+    return json.loads(body, parse_float=_finite, parse_constant=lambda _: None)
+
+
+def _finite(text: str) -> float | None:
+    number = float(text)
+    return number if math.isfinite(number) else None
 
 
 async def kept_apart(
@@ -67,7 +78,7 @@ async def joined(
         return told
     try:
         kept: Whole = await whole(found)
-        return {**told, **json.loads(kept.body)}
+        return {**told, **read(kept.body)}
     except (Truncated, ValueError) as error:
         log.warning("the kept answer of request %s cannot be read: %r", request_id, error)
         return told

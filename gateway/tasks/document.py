@@ -61,7 +61,7 @@ def headers_of(record: TaskRecord) -> Headers:
 
 def _cost(record: TaskRecord) -> int | None:
     """Nano-USD that a task has cost, once it has ended; one that was never sent has cost nothing."""
-    never_sent = record.status is TaskStatus.CANCELLED and record.attempt is None
+    never_sent = record.status is TaskStatus.CANCELLED and record.attempt is None and record.cost is None
     return (0 if never_sent else record.cost) if record.status.ended else None
 
 
@@ -77,8 +77,9 @@ async def linked(record: TaskRecord, linker: Linker | None) -> Mapping[str, obje
     if linker is None or result is None:
         return result
     images = [
-        {**image, "url": await linker.again(record.order.project, image["url"])} if "url" in image else image
+        {**image, "url": await linker.again(record.order.project, url)} if isinstance(url, str) else image
         for image in result.get("data", ())
+        for url in [image.get("url")]
     ]
     return {**result, "data": images}
 

@@ -77,6 +77,24 @@ async def test_what_stands_beside_an_image_stays() -> None:
     ]
 
 
+@pytest.mark.parametrize("own", [None, "http://there/1", "", 5, {"b64_json": "x"}], ids=str)
+@pytest.mark.parametrize("order", [0, 1, 2], ids=["first", "between", "last"])
+async def test_a_link_that_came_beside_an_image_gives_way(own: object, order: int) -> None:
+    """An answer may have the member for it whatever it holds; named twice, the last one would count."""
+    members = [("b64_json", b64("one")), ("revised_prompt", None)]
+    element = dict([*members[:order], ("url", own), *members[order:]])
+
+    async def reply(connection: Any, _: Any) -> None:
+        await connection.answer(json.dumps({"created": 1, "data": [element]}).encode())
+
+    async with provider_of(by_turns(reply)) as (provider, _):
+        answer = await provider.send(replace(job(1, 1, 10), links=Shelf()))
+        body = await read_all(answer)
+        await answer.aclose()
+    assert json.loads(body)["data"] == [{"url": "http://here/one?a=1&b=2", "revised_prompt": None}]
+    assert body.count(b'"url"') == 1
+
+
 async def test_links_of_several_calls() -> None:
     """What succeeded is kept, in the order of the answer."""
     shelf = Shelf()

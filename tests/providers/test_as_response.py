@@ -86,3 +86,28 @@ async def test_events_that_break_off_behind_their_end() -> None:
         assert json.loads(await read_all(answer)) == RESPONSE
         assert (answer.event_stream, answer.reading().complete, answer.reading().images) == (False, True, 1)
         await answer.aclose()
+
+
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"], ids=["LF", "CR LF", "CR"])
+@pytest.mark.parametrize(
+    ("indent", "after"),
+    [(None, b""), (None, b'data: {"type": "keepalive"}\n\n'), (None, b'data: {"response": null}\n\n'), (1, b"")],
+    ids=["the last", "another behind it", "an empty one behind it", "in several lines"],
+)
+async def test_the_last_response_is_the_document(indent: int | None, after: bytes, line_end: bytes) -> None:
+    """Whatever follows it, however lines end, and wherever they are cut."""
+    data = json.dumps({"response": RESPONSE}, indent=indent).replace("\n", "\ndata: ").encode()
+    body = (events(BEGUN) + b"event: response.completed\ndata: " + data + b"\n\n" + after).replace(b"\n", line_end)
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n")
+        await connection.send(b"Content-Length: %d\r\n\r\n" % len(body))
+        for piece in (body[:-1], body[-1:]):
+            await connection.send(piece)
+
+    async with provider_of(script) as (provider, _):
+        answer = await provider.send(conversation())
+        assert json.loads(await read_all(answer)) == RESPONSE
+        assert (answer.event_stream, answer.reading().complete, answer.reading().images) == (False, True, 1)
+        await answer.aclose()

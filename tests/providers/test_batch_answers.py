@@ -188,14 +188,26 @@ async def test_a_line_that_failed_without_a_word_failed_all_the_same(
     assert (failure.outcome, failure.reason) == (Outcome.REJECTED, reason)
 
 
+@pytest.mark.parametrize("status", [201, 202, 203, 206])
+async def test_a_line_of_another_success_is_an_answer(
+    store: Store,  # noqa: F811 - the fixture
+    realm: str,  # noqa: F811 - the fixture
+    status: int,
+) -> None:
+    """As to a call of its own: its image was made, and is paid for."""
+    assert await judged(Vendor({"file-out": [result("req_1", brought(IMAGE), status)]}), store, realm) is None
+
+
+@pytest.mark.parametrize("status", [200, 201])
 @pytest.mark.parametrize("body", [None, "done"], ids=str)
 async def test_a_line_that_was_done_and_shows_nothing_may_be_billed(
     store: Store,  # noqa: F811 - the fixture
     realm: str,  # noqa: F811 - the fixture
+    status: int,
     body: object,
 ) -> None:
     """So does a call of its own whose answer is none."""
-    failure = await judged(Vendor({"file-out": [result("req_1", body)]}), store, realm)
+    failure = await judged(Vendor({"file-out": [result("req_1", body, status)]}), store, realm)
     assert failure is not None
     assert failure.outcome is Outcome.UNKNOWN
 

@@ -51,7 +51,7 @@ def test_any_answer_cut_anywhere(
     content = read(text.encode(), cuts)
     images = [item for item in data if is_image(item)]
     assert [json.loads(text.encode()[start:end]) for start, end, *_ in content.images()] == images
-    for (_, _, inline, link), item in zip(content.images(), images, strict=True):
+    for (first, last, inline, link, own), item in zip(content.images(), images, strict=True):
         assert (inline is not None) == isinstance(item.get("b64_json"), str)
         if inline is not None:
             member, start, end = inline
@@ -60,6 +60,10 @@ def test_any_answer_cut_anywhere(
         assert (link is not None) == isinstance(item.get("url"), str)
         if link is not None:
             assert json.loads(text[link[0] - 1 : link[1] + 1]) == item["url"]
+        assert (own is not None) == ("url" in item)
+        if own is not None:
+            without = text[first : own[0]] + text[own[1] : last]
+            assert json.loads(without) == {name: value for name, value in item.items() if name != "url"}
     assert content.document() is not None
 
 

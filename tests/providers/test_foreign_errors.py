@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import httpx
@@ -151,3 +152,16 @@ def test_what_an_error_means_for_money(
     failure = of_status(status, headers, json.dumps(body).encode(), foreign=True)
     assert (failure.outcome, failure.reason, failure.pass_on) == (outcome, reason, passed)
     assert failure.retry_after == 1.5
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [('{"detail": ', "}"), ('{"error": {"message": ', "}}"), ('{"error": {"code": 1, "more": ', "}}")],
+    ids=["detail", "message", "beside"],
+)
+def test_an_error_that_is_nested_as_deep_as_can_be_read_is_one(before: str, after: str) -> None:
+    """Where reading it just works and writing it does not, wherever that is."""
+    for depth in range(sys.getrecursionlimit() - 300, sys.getrecursionlimit()):
+        body = f"{before}{'[' * depth}{']' * depth}{after}".encode()
+        failure = of_status(400, {}, body, foreign=True)
+        assert (failure.outcome, failure.reason) == (Outcome.REJECTED, "status_4xx")

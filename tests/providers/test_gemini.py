@@ -298,6 +298,12 @@ async def test_an_image_within_a_text_is_found(data: bytes, after: str) -> None:
     assert document["data"] == [{"b64_json": b64(data)}]
 
 
+async def test_half_a_character_in_a_text_is_no_matter() -> None:
+    """A text that was cut within an emoji is written so by JavaScript; the image beside it is whole."""
+    document, _ = await document_of(answer({"text": "A cat \ud83d"}, inline()))
+    assert [item["b64_json"] for item in document["data"]] == [b64(PNG)]
+
+
 async def test_one_image_is_passed_on_where_one_was_asked_for() -> None:
     """More would not be what was asked for."""
     document, got = await document_of(answer(inline(JPEG), inline(PNG)))

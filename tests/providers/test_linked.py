@@ -53,6 +53,24 @@ async def test_what_cannot_be_fetched_stays_a_link() -> None:
     assert (document["data"], reading.images) == ([{"url": f"{server.url}/gone"}], 1)
 
 
+@pytest.mark.parametrize("host", ["xn--i-7iq.ws", "xn--a", "\u2603.example"])
+async def test_a_link_of_no_readable_host_stays_as_it_was_written(host: str) -> None:
+    """Somebody else may read it; the images beside it and the usage are not lost for it."""
+    link = f"https://{host}/x.png"
+    body = {"data": [{"url": link}, {"url": "/pictures/1"}], "usage": USAGE}
+    document, reading, _ = await answer_to(body, PLAIN)
+    assert document["data"] == [{"url": link}, {"b64_json": ENCODED}]
+    assert (reading.images, reading.usage is not None) == (2, True)
+
+
+@pytest.mark.parametrize("link", ["data:image/png;base64,", "javascript:alert(1)", "file:///etc/passwd"])
+async def test_a_link_that_is_none_is_no_image(link: str) -> None:
+    """Nor is a data URI with nothing in it."""
+    for member in ("url", "b64_json") if link.startswith("data:") else ("url",):
+        document, reading, _ = await answer_to({"data": [{member: link}]}, PLAIN)
+        assert (document["data"], reading.images) == ([], 0)
+
+
 @pytest.mark.parametrize("profile", [PLAIN, PROFILED], ids=["plain", "profiled"])
 @pytest.mark.parametrize("there", [b"<html>", gzip.compress(PNG), b""], ids=["page", "packed", "nothing"])
 async def test_what_is_no_image_is_not_given_for_one(profile: Profile, there: bytes) -> None:

@@ -157,6 +157,28 @@ def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after(headers) == seconds
 
 
+@pytest.mark.parametrize(
+    ("status", "headers", "body", "seconds"),
+    [
+        (429, {}, {"detail": "Request was throttled. Your rate limit resets in ~30s."}, 30.0),
+        (429, {}, {"error": {"message": "Please retry after 34 seconds."}}, 34.0),
+        (429, {}, {"error": {"message": "Retry after 1 second."}}, 1.0),
+        (429, {}, {"error": {"message": "It resets in 99999 s."}}, 120.0),
+        (429, {"retry-after": "7"}, {"error": {"message": "retry after 34 seconds"}}, 7.0),
+        (429, {}, {"error": {"message": "retry after 34 minutes"}}, None),
+        (429, {}, {"error": {"message": "retry after 3.5 steps"}}, None),
+        (429, {}, {"error": {"message": f"retry after {'9' * 5000}s"}}, None),
+        (503, {}, {"error": {"message": "retry after 34 seconds"}}, None),
+        (429, {}, "retry after 34 seconds", None),
+    ],
+)
+def test_how_long_to_wait_may_stand_in_the_words(
+    status: int, headers: dict[str, str], body: object, seconds: float | None
+) -> None:
+    """Of a 429 that has no header for it, bounded likewise."""
+    assert of_status(status, headers, json.dumps(body).encode()).retry_after == seconds
+
+
 def test_retry_after_a_date_to_come() -> None:
     """A date is counted from now."""
     date = datetime.now(UTC) + timedelta(seconds=60)

@@ -6,19 +6,24 @@ import base64
 import json
 from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import replace
+from datetime import date
 from fractions import Fraction
 from typing import Any
 
 import pytest
 
 from gateway.domain.job import Operation
+from gateway.domain.price import Charged, PixelTier, Price
 from gateway.domain.profile import Amount, Auth, Parameter, Profile, Source
-from gateway.domain.settlement import Outcome, Reading
+from gateway.domain.route import Quote, Views
+from gateway.domain.settlement import CostSource, Outcome, Reading
 from gateway.ports import InputImage, Inputs
 from gateway.ports.egress import Fetched, Posted, Unfetchable
 from gateway.ports.provider import Call, Outside, UpstreamFailure
 from gateway.providers.registry import open_provider
 from gateway.providers.unsupported import UNSUPPORTED
+from gateway.steps.settle import settle
+from tests.builders import GPT_IMAGE_2
 from tests.providers.calls import SECRET, MemoryBody, call, config, read_all
 from tests.providers.raw_server import Connection, RawServer, Request, Script, serving
 from tests.providers.task_vendor import png
@@ -301,6 +306,49 @@ async def test_a_refusal_in_a_200_is_a_moderation_error() -> None:
     passed = {"respect_moderation": True, "b64_json": ENCODED}
     document, reading, _ = await answer_to({"data": [withheld, passed]}, profile)
     assert (document["data"], reading.images) == ([{"b64_json": ENCODED}], 1)
+
+
+TICKS = Amount("usage.ticks", usd=Fraction(1, 10**10))
+CENTS = 10_000_000
+"""Nano-USD."""
+
+
+@pytest.mark.parametrize(
+    ("amount", "usage", "words", "calls", "booked"),
+    [
+        (TICKS, {}, [Charged.SUCCEEDED, Charged.MODERATED], 1, (20, CostSource.PRESUMED)),
+        (TICKS, {}, [Charged.SUCCEEDED, Charged.MODERATED], 2, (20, CostSource.PRESUMED)),
+        (TICKS, {}, [Charged.SUCCEEDED], 1, (5, CostSource.USAGE)),
+        (TICKS, {}, [Charged.SUCCEEDED], 2, (5, CostSource.USAGE)),
+        (TICKS, {"ticks": 15 * 10**8}, [Charged.SUCCEEDED, Charged.MODERATED], 1, (15, CostSource.REPORTED)),
+        (None, {}, [Charged.SUCCEEDED, Charged.MODERATED], 1, (10, CostSource.ESTIMATE)),
+        (None, {}, [Charged.SUCCEEDED, Charged.MODERATED], 2, (15, CostSource.ESTIMATE)),
+    ],
+)
+async def test_images_withheld_beside_others_cost_what_a_refusal_does(
+    amount: Amount | None, usage: object, words: list[Charged], calls: int, booked: tuple[int, CostSource]
+) -> None:
+    """One of four came, at 5 cents. Where the provider tells what it bills and did not, the others are presumed."""
+    withheld, passed = {"respect_moderation": False, "url": ""}, {"respect_moderation": True, "b64_json": ENCODED}
+    bodies = [{"data": [passed, *[withheld] * (4 // calls - 1)], "usage": usage}, {"data": [withheld, withheld]}]
+    price = Price(
+        date(2026, 1, 1), "here", per_image=(PixelTier("any", 5 * CENTS, None),), charged_for=frozenset(words)
+    )
+    async with serving(answering(*(json.dumps(body).encode() for body in bodies))) as server:
+        account = config(server.url, profile=Profile(normalise=True, blind_usage=True, reported=amount))
+        plain = asked({"prompt": "a cat"})
+        route = replace(plain.route, provider=account, capabilities=replace(GPT_IMAGE_2.capabilities, n=4 // calls))
+        job = replace(plain.job, n=4, size="1024x1024")
+        provider = open_provider(account)
+        answer = await provider.send(replace(plain, route=route, job=job, calls=calls))
+        assert len(json.loads(await read_all(answer))["data"]) == 1
+        reading = answer.reading()
+        await answer.aclose()
+        await provider.aclose()
+    worst = Views(20 * CENTS, 20 * CENTS, 20 * CENTS)
+    settled = settle("req_1", 1, Quote(route, job, {}, worst, price, price, calls=calls), reading, Fraction(1))
+    assert (settled.images, settled.cost.route // CENTS, settled.source) == (1, *booked)
+    assert reading.complete
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,22 @@ async def test_an_image_whose_event_is_not_ended_reaches_its_client(end: bytes) 
     assert (answer.reading().images, answer.reading().complete) == (1, True)
 
 
+async def test_so_it_does_where_the_stream_ends_with_its_connection() -> None:
+    """Its JSON is whole: no byte of it can be missing."""
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + completed("a")[:-1])
+
+    async with serving(script) as server:
+        provider = open_provider(config(server.url), Outside())
+        answer = await provider.send(plain(1))
+        assert (await read_all(answer)).rstrip(b"\n") + b"\n\n" == completed("a")
+        await answer.aclose()
+        await provider.aclose()
+    assert (answer.reading().images, answer.reading().complete) == (1, True)
+
+
 async def test_half_an_event_is_not_ended() -> None:
     """It is no image, and the answer is not whole."""
     async with provider_of(sse(completed("a")[:-30])) as (provider, _):

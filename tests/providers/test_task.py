@@ -161,6 +161,20 @@ async def test_a_moderation_is_told_as_clients_know_it() -> None:
         assert failure.charged_for == "moderated"
 
 
+@pytest.mark.parametrize("at_once", [False, True], ids=["work", "submission"])
+async def test_half_a_character_in_an_errors_words_is_no_matter(at_once: bool) -> None:
+    """A text that was cut within an emoji is written so by JavaScript; it means what it means without it."""
+    document = failed("content_policy", "No cats \ud83d")
+    async with vendor_of() as (vendor, provider):
+        if at_once:
+            vendor.says("POST /v1/create/m1", said(document, status="400 Bad Request"))
+        vendor.task(document)
+        failure = await failure_of(provider)
+    assert (failure.outcome, failure.status, failure.charged_for) == (Outcome.REJECTED, 400, "moderated")
+    error = json.loads(failure.body)["error"]
+    assert (error["code"], error["message"]) == ("moderation_blocked", "No cats ?")
+
+
 @pytest.mark.parametrize(
     ("status", "body", "outcome", "reason"),
     [
@@ -354,12 +368,15 @@ async def test_a_data_uri_that_holds_no_image_leaves_its_cost_known(uri: str) ->
     assert (failure.outcome, failure.reason) == (Outcome.UNKNOWN, "unfetchable")
 
 
-async def test_a_document_that_is_too_long_is_no_answer() -> None:
-    """The state's document is read up to a bound; what is longer is looked at again until patience ends."""
-    async with vendor_of(replace(PROFILE, patience=1.0)) as (vendor, provider):
+async def test_a_document_that_is_too_long_is_no_answer(caplog: pytest.LogCaptureFixture) -> None:
+    """It is read up to a bound; the next look would find it as long, so that this is the end, and is said."""
+    async with vendor_of() as (vendor, provider):
         vendor.task(done("data:image/png;base64," + "A" * MAX_DOCUMENT))
         failure = await failure_of(provider)
-    assert failure.outcome is Outcome.UNKNOWN
+        assert vendor.times("GET /v1/tasks/t1") == 1
+    assert (failure.outcome, failure.reason) == (Outcome.UNKNOWN, "too_large")
+    assert "too long" in failure.message
+    assert ["t1" in record.getMessage() for record in caplog.records] == [True]
 
 
 async def test_a_document_that_repeats_a_long_request_is_read() -> None:
@@ -425,6 +442,16 @@ async def test_told_urls_are_used_on_hosts_of_the_provider_alone() -> None:
             async with answered(provider):
                 pass
         assert elsewhere.server.requests[0].header("authorization") == f"Bearer {SECRET}"
+
+
+@pytest.mark.parametrize("host", ["xn--i-7iq.ws", "xn--a", "\u2603.example", "a b"])
+async def test_a_told_url_of_no_readable_host_is_not_followed(host: str) -> None:
+    """The profile's own is, and the work is not lost."""
+    async with vendor_of(replace(PROFILE, told={Told.STATUS: "status_url"})) as (vendor, provider):
+        vendor.says("POST /v1/create/m1", said({"id": "t1", "status_url": f"http://{host}/odd/place"}))
+        vendor.task(done(vendor.image("a.png")))
+        async with answered(provider) as (_, document):
+            assert len(images_of(document)) == 1
 
 
 async def test_a_separate_result_is_read_and_its_refusal_is_the_works() -> None:
