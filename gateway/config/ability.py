@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from gateway.config.problems import did_you_mean
 from gateway.domain.job import Operation, Size, parse_ratio
+from gateway.domain.making import lists_ratio, parsed
 from gateway.domain.naming import quality_on
 from gateway.domain.route import Capabilities, Model, Route
 from gateway.domain.sizing import closest, of_ratio
@@ -47,8 +48,9 @@ def unable(key: str, value: str, routes: Sequence[Route], house: Model | None = 
 def allows(key: str, value: str, allowed: Sequence[str]) -> bool:
     """Tell whether a value is one of those allowed; a ratio is, if a size of that ratio is."""
     ratio = parse_ratio(value) if key == "size" else None
-    sizes = [size for each in allowed if (size := Size.parse(each))]
-    return value in allowed or (ratio is not None and closest(sizes, ratio) is not None)
+    if value in allowed or ratio is None:
+        return value in allowed
+    return lists_ratio(allowed, ratio) or closest(parsed(allowed), ratio) is not None
 
 
 def able_operations(routes: Iterable[Route]) -> frozenset[Operation]:

@@ -117,7 +117,8 @@ def _error_line(error: yaml.YAMLError) -> int:
 def _error_text(error: yaml.YAMLError, data: bytes) -> str:
     if isinstance(error, yaml.MarkedYAMLError):
         mark, lines = error.problem_mark, data.splitlines()
-        if mark and mark.line < len(lines) and lines[mark.line][: mark.column + 1].strip(b" ") == b"\t":
+        line = lines[mark.line][: mark.column + 1] if mark and mark.line < len(lines) else b""
+        if line.endswith(b"\t") and not line.strip(b" \t-"):  # also behind the dashes of lists
             return "a tab; indent with spaces"
         return ", ".join(part for part in (error.context, error.problem) if part)
     return shown(str(error))

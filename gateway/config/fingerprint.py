@@ -18,6 +18,8 @@ Fingerprint = tuple[_State, ...]
 def fingerprint(directory: Path) -> Fingerprint:
     """Return what the files look like now; one that vanishes meanwhile, is not there yet or cannot be seen is left out.
 
+    A link that leads nowhere counts as what it is itself: a policy is refused for it, and good again without it.
+
     A policy file's text is looked at only where its state is new.
     """
     files = [state for path in policy_files(directory, _pass_over) if (state := _state(path))]
@@ -27,7 +29,8 @@ def fingerprint(directory: Path) -> Fingerprint:
 
 def _state(path: Path) -> _State | None:
     try:
-        state = path.stat()  # follows links: mounted configuration is often a link that is moved
+        # Links are followed: mounted configuration is often a link that is moved.
+        state = path.stat() if path.exists() else path.lstat()
     except (OSError, ValueError):  # what is named need not be a path
         return None
     return str(path), state.st_mtime_ns, state.st_ctime_ns, state.st_size, state.st_ino

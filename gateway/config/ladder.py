@@ -11,7 +11,8 @@ from gateway.config.ability import unable
 from gateway.config.fields import Fields
 from gateway.config.lookup import Known
 from gateway.config.problems import Place, Report
-from gateway.config.savings import cost, saves, usual
+from gateway.config.samples import usual
+from gateway.config.savings import cost, saves
 from gateway.config.schema import DEGRADE, DEGRADE_SET, THROTTLED
 from gateway.config.values import duration, listed, name, one_of, percent, shape, whole
 from gateway.domain.ladder import Rung, rungs
@@ -111,7 +112,8 @@ def _check_saving(job_type: JobType, step: Step, rungs: tuple[Rung, Rung], today
     if replace(before, pressure=after.pressure) == after:
         report.problem(step.fields.place, "changes nothing: all of it is so already below it; remove the step")
         return
-    if saves(job_type, before, after) is False:
+    saved = saves(job_type, before, after)
+    if saved is False:
         report.problem(
             step.fields.place,
             "saves nothing: no request is cheaper with it than just below it; "
@@ -131,7 +133,7 @@ def _check_saving(job_type: JobType, step: Step, rungs: tuple[Rung, Rung], today
         report.warn(
             step.fields.place,
             f"saves nothing for the request that `defaults` describe, which costs at most {_usd(was)} USD as before, "
-            "though it does for others",
+            f"though it {'does' if saved else 'may'} for others",
         )
 
 

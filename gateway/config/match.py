@@ -53,7 +53,11 @@ def _check_abilities(job_type: JobType, match: Fields, wanted: Wanted, report: R
         )
     most = max(each.references for each in able)
     references = [each for each in wanted.get("references", ()) if isinstance(each, int)]
-    if references and min(references) > most:
+    if references and 0 not in references and operations == (Operation.GENERATE,):
+        report.problem(
+            match.at("references"), "only an edit has input images, so this never holds; use operation: edit"
+        )
+    elif references and min(references) > most:
         report.problem(match.at("references"), f"no route of this job type takes more than {most} input images")
 
 

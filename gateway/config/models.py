@@ -22,6 +22,7 @@ from gateway.domain.naming import is_retired
 from gateway.domain.route import Model, OutputTokens, TokenTier
 
 _MOST_TOKENS = 10**6
+_UNPRICED = "has no price; a model without one is never called"
 _tokens = whole(1, _MOST_TOKENS)
 
 
@@ -102,10 +103,12 @@ def check_model(entry: ModelEntry, models: Mapping[str, ModelEntry], today: date
     if model.replacement is not None:
         _check_replacement(entry, models, report)
     if not entry.sound:
+        if fields.node("price") is None and fields.node("retires") is None:
+            report.problem(fields.place, _UNPRICED)
         return
     if not is_retired(model, today):
         if not model.prices:
-            report.problem(fields.place, "has no price; a model without one is never called")
+            report.problem(fields.place, _UNPRICED)
         elif model.prices[0].valid_from > today:
             start = model.prices[0].valid_from
             report.problem(fields.at("price"), f"starts on {start}, so there is none today")

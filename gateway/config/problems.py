@@ -38,6 +38,11 @@ def format_problem(problem: Problem) -> str:
     return f"{problem.file}:{problem.line}: {key}{problem.message}"
 
 
+def unmasked(problem: Problem) -> str:
+    """Return `file:line: key message`, for a log: a colon behind `api_key` makes the words after it look secret."""
+    return " ".join(part for part in (f"{problem.file}:{problem.line}:", problem.key, problem.message) if part)
+
+
 @dataclass(slots=True)
 class Report:
     """Collects every problem of one run, so that nothing stops at the first."""

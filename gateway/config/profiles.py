@@ -111,6 +111,8 @@ def read_profile(fields: Fields, base: Profile, kind: str, report: Report) -> Pr
         "reported": _reported(fields),
     }
     profile = dataclasses.replace(base, **{name: value for name, value in read.items() if value is not None})
+    if fields.node("drop") is not None:
+        _check_dropped(fields, profile, report)
     return read_task_profile(fields, profile, report) if kind == TASK else profile
 
 
@@ -126,6 +128,19 @@ def _check_rewriting(fields: Fields, base: Profile, report: Report) -> None:
                 fields.at(key),
                 f"does not go with {whose}, which list all that is sent: leave it out, and say it there",
             )
+
+
+def _check_dropped(fields: Fields, profile: Profile, report: Report) -> None:
+    """Warn of fields left out without which nothing can be made of a request."""
+    if "prompt" in profile.drop:
+        report.warn(fields.at("drop"), "leaves out the prompt, so the provider never gets it")
+    paths = (profile.generations, profile.edits or "", profile.masked_edits or "")
+    named = {name for path in paths for name in _VARIABLE.findall(path)} & {_MODEL, _DEPLOYMENT}
+    if "model" in profile.drop and profile.send_model and not named:
+        report.warn(
+            fields.at("drop"),
+            "leaves out the model, and no path names it: where the provider wants none, write send_model: false",
+        )
 
 
 def check_variables(fields: Fields, profile: Profile, variables: Mapping[str, str], report: Report) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import date
+from fractions import Fraction
 
 from gateway.config.capabilities import narrow
 from gateway.config.equivalents import read_quality_names
@@ -19,8 +20,12 @@ from gateway.config.schema import ROUTE
 from gateway.config.sources import Entry
 from gateway.config.tiers import read_limits
 from gateway.config.values import one_of, text
+from gateway.domain.job import Job, Size
+from gateway.domain.pricing import tariff
 from gateway.domain.profile import Profile
 from gateway.domain.route import AfterRetirement, Capabilities, ProviderConfig, Route, RouteLimits
+from gateway.domain.sizing import nearest, of_ratio
+from gateway.domain.telling import QUALITY, SIZE, untold
 
 _NOTHING = OfferEntry(None)
 _VENDORS_PATH = Profile().generations
@@ -69,9 +74,9 @@ def read_route(
         quality_names=quality_names,
         after_retirement=after_retirement,
     )
-    known = {key: each.model for key, each in models.things.items() if each}
-    route = replace(route, successor=successor_of(route, known))
+    route = replace(route, successor=successor_of(route, {key: one.model for key, one in models.things.items() if one}))
     tell_retirement(route, fields, today, report)
+    _check_told(route, fields, found)
     if upstream_model or (fields.node("upstream_model") is None and offer is _NOTHING):
         _check_pinned(route, fields, report)
     return route
@@ -96,6 +101,31 @@ def _model(fields: Fields, models: Known[ModelEntry], offer: OfferEntry) -> Mode
         fields.report.problem(fields.at("model"), f"the offer is of {offer.model.model.name}; leave model out")
         return None
     return offer.model
+
+
+def _check_told(route: Route, fields: Fields, found: ModelEntry) -> None:
+    """Warn of what the provider is not told although the route's price depends on it."""
+    can, model = route.capabilities, route.model
+    masks = (False, True) if can.mask else (False,)
+    jobs = [Job(each, None, 0, 0, mask=masked) for each in can.operations for masked in masks]
+    missing = frozenset[str]().union(*(untold(job, route) for job in jobs))
+    if not missing or not found.sound:
+        return
+    rule = model.capabilities.sizes
+    small = of_ratio(rule, Fraction(1), 1) or nearest(rule, Size(1, 1))
+    asked: dict[str, list[Job]] = {
+        QUALITY: [replace(jobs[0], quality=word) for word in model.capabilities.quality],
+        SIZE: [jobs[0], replace(jobs[0], size=str(small))],
+    }
+    rows = route.prices or model.prices
+    for name in sorted(missing):
+        every = [{tariff(job, model, row, sizes=(), qualities=can.quality).rest for job in asked[name]} for row in rows]
+        if any(len(amounts) > 1 for amounts in every):
+            fields.report.warn(
+                fields.at("provider"),
+                f"{route.provider.name} is not always told the {name}, on which the price depends: "
+                f"what is not told is held at the dearest that {model.name} makes",
+            )
 
 
 def _check_pinned(route: Route, fields: Fields, report: Report) -> None:

@@ -6,23 +6,26 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.admin.explain import explain
 from gateway.console.forecast import iso
 from gateway.console.scene import Scene
 from gateway.console.selection import Only
 from gateway.domain import money
-from gateway.domain.errors import InvalidRequest, NotFound
-from gateway.domain.job import OF_MODELS, Operation
+from gateway.domain.about import job_of
+from gateway.domain.caller import Caller
+from gateway.domain.errors import GatewayError, NotFound
+from gateway.domain.job import OF_MODELS, Wishes
 from gateway.ledger.entries import Entry, JunkEntry, decode
 from gateway.ledger.names import Names
 from gateway.ledger.stream import raw_page
-from gateway.routing.explanation import record
+from gateway.process.today import today
+from gateway.routing.decision import Asked, project_of
+from gateway.routing.explanation import explanation_now, record, refusal
+from gateway.routing.rehearsal import Undecided, settle_on
 
 MOST, MOST_RUNNING, MOST_REFUSED = 50, 30, 25
 MOST_LOOKED_AT = 500
 """Holds that are read, thirty at a time, to find those of a project or job type."""
 REFUSED_KEPT = 200
-LONGEST_PROMPT = 32_000
 
 
 async def requests(scene: Scene, query: Mapping[str, str]) -> dict[str, object]:
@@ -135,20 +138,17 @@ async def request(scene: Scene, query: Mapping[str, str]) -> dict[str, object]:
 
 async def _again(scene: Scene, found: Mapping[str, Any]) -> dict[str, object] | None:
     """What policy says now of a request of the same shape; its prompt is not on record, only how long it was."""
-    about, operation = found["request"], found["operation"]
+    about, operation = found["request"], str(found["operation"])
     if operation not in OF_MODELS:
         return None
-    fields = {name: about[name] for name in ("n", "size", "quality", "background", "output_format") if about.get(name)}
-    fields["prompt"] = "x" * min(int(about.get("text_chars") or about.get("text_bytes") or 1) or 1, LONGEST_PROMPT)
-    if about.get("client_model"):
-        fields["model"] = about["client_model"]
-    if operation == Operation.EDIT:
-        fields["image"] = ["x"] * max(int(about.get("references") or 1), 1)
-    headers = {"X-Gateway-Job-Type": str(found["job_type"])}
-    if about.get("lane"):
-        headers["X-Gateway-Lane"] = str(about["lane"])
-    asked = {"project": found["project"], "request": fields, "operation": operation, "headers": headers}
+    caller = Caller(str(found["key"]), str(found["project"]))
+    wishes = Wishes(job_type=str(found["job_type"]), lane=about.get("lane"))
+    policy = scene.policy
     try:
-        return await explain(scene.application, {**asked, "key": found["key"]})
-    except InvalidRequest:
-        return None
+        project = project_of(caller, policy)
+        decided = settle_on(Asked(job_of(about, operation), wishes, caller, project, policy, today()))
+    except GatewayError as error:
+        return {"project": caller.project, **refusal(Undecided(error))}
+    except Undecided as undecided:
+        return {"project": caller.project, **refusal(undecided)}
+    return await explanation_now(decided, scene.application.ledger.balances)

@@ -8,7 +8,7 @@ from datetime import date
 
 from gateway.domain.errors import InvalidRequest
 from gateway.domain.job import AUTO, Job, Size, parse_ratio
-from gateway.domain.making import made, open_sizes, parsed, unsized
+from gateway.domain.making import lists_ratio, made, open_sizes, parsed, unsized
 from gateway.domain.naming import nearest_quality, quality_on, serving, speaker_of, translated
 from gateway.domain.policy import JobType
 from gateway.domain.route import Capabilities, Model, Refusal, Route
@@ -16,6 +16,9 @@ from gateway.domain.sizing import closest, nearest_listed
 
 _NO_ALPHA = frozenset({"jpeg", "jpg"})
 """Formats that cannot be transparent; a provider that takes both answers white."""
+_BACKGROUNDS = ("opaque", "transparent")
+_USUAL_FORMAT = "png"
+"""What a client gets that names no format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,7 @@ def _check_allowed(name: str, job: Job, job_type: JobType, speaker: Model, house
 
 def _allowed_of_ratio(text: str, allowed: Sequence[str]) -> bool:
     ratio = parse_ratio(text)
-    return ratio is not None and closest(parsed(allowed), ratio) is not None
+    return ratio is not None and (lists_ratio(allowed, ratio) or closest(parsed(allowed), ratio) is not None)
 
 
 def fit(wanted: Wanted, route: Route, today: date) -> Fitted | Refusal:
@@ -122,18 +125,37 @@ def fit(wanted: Wanted, route: Route, today: date) -> Fitted | Refusal:
     can, retired = serves.capabilities, None if serves is route else route.model
     quality = _word(wanted, route, serves)
     job = replace(wanted.job, quality=quality) if quality != wanted.job.quality else wanted.job
-    sized = made(job, can.sizes, wanted.allow.get("size", ()), retired)
+    job = _within_policy(job, wanted.allow, serves)
+    allowed = wanted.allow.get("size", ())
+    sized = made(job, can.sizes, allowed, retired)
     unable = _unable(job, can) or _unnamed(wanted, quality, serves)
-    unable = unable or (unsized(job, can.sizes) if sized is None else _beyond(job, serves))
+    unable = unable or (unsized(job, can.sizes, allowed) if sized is None else _beyond(job, serves))
     if sized is None or unable is not None:
-        field, reason = unable or unsized(job, can.sizes)
+        field, reason = unable or unsized(job, can.sizes, allowed)
         return Refusal(route.name, reason, field)
     calls = -(-job.n // can.n)
     as_events = job.stream and (calls > 1 or not can.stream)
     job = replace(sized, stream=False) if as_events else sized
-    return Fitted(
-        serves, job, _qualities(wanted, route, serves), open_sizes(wanted.allow, can), calls, as_events, retired
-    )
+    sizes = open_sizes(wanted.allow, can, serves.model)
+    return Fitted(serves, job, _qualities(wanted, route, serves), sizes, calls, as_events, retired)
+
+
+def _within_policy(job: Job, allow: Mapping[str, tuple[str, ...]], serves: Route) -> Job:
+    """Name an allowed background and format where the request leaves open what the provider may choose beyond them.
+
+    The first is named that the route makes; where it makes none, the first of all, which it is then refused for.
+    """
+    can, backgrounds, formats = serves.capabilities, allow.get("background"), allow.get("output_format")
+    if backgrounds and job.background == AUTO:
+        may_become = _BACKGROUNDS if serves.model.capabilities.transparent else _BACKGROUNDS[:1]
+        if not set(may_become) <= set(backgrounds):
+            good = (word for word in backgrounds if word != "transparent" or can.transparent)
+            job = replace(job, background=next(good, backgrounds[0]))
+    if formats and job.output_format in (None, AUTO) and _USUAL_FORMAT not in formats:
+        opaque = _NO_ALPHA if job.background == "transparent" else ()
+        good = (word for word in formats if word in can.output_formats and word not in opaque)
+        job = replace(job, output_format=next(good, formats[0]))
+    return job
 
 
 def _word(wanted: Wanted, route: Route, serves: Route) -> str:
@@ -158,6 +180,11 @@ def _unable(job: Job, can: Capabilities) -> tuple[str, str] | None:
         (not job.mask or can.mask, "mask", "takes no mask"),
         (can.stream or not shown, "partial_images", "does not stream, so it shows no partial images"),
         (job.background != "transparent" or can.transparent, "background", "has no transparent background"),
+        (
+            job.background != "transparent" or job.output_format not in _NO_ALPHA,
+            "output_format",
+            f"{job.output_format} has no transparency, and policy wants that",
+        ),
         (job.prompt_chars <= can.prompt_chars, "prompt", f"takes at most {can.prompt_chars} characters of prompt"),
         (
             job.output_format is None or job.output_format in can.output_formats,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
 from gateway.domain.job import AUTO, Job, Size, parse_ratio
 from gateway.domain.route import Capabilities, Model, SizeRule
 from gateway.domain.sizing import closest, nearest, of_ratio
-from gateway.domain.tiers import RESOLUTIONS, USUAL_PIXELS, sold_as
+from gateway.domain.tiers import RESOLUTIONS, SLACK, USUAL_PIXELS, sold_as
 
 _LEAST = Fraction(2, 3)
 """Of the pixels that a resolution stands for: with fewer, it is not what was asked for."""
@@ -46,7 +46,10 @@ def size_of(
     """Return the pixels that are made for a size or a ratio, or None. A resolution says more of a ratio alone."""
     ratio = parse_ratio(text)
     if ratio is not None:
-        size = _of_ratio(rule, ratio, () if text in allowed else allowed, resolution)
+        listed = lists_ratio(allowed, ratio)
+        size = _of_ratio(rule, ratio, () if listed else allowed, resolution)
+        if listed and resolution and size and _is_larger(size, rule, ratio):
+            size = _of_ratio(rule, ratio, allowed, resolution)
         return str(size) if size else None
     asked = Size.parse(text)
     if asked is None:
@@ -58,6 +61,17 @@ def size_of(
     meant = Size.parse(retired.legacy.sizes.get(text, text)) if retired.legacy else asked
     size = nearest(rule, meant or asked)
     return str(size) if size else None
+
+
+def lists_ratio(allowed: Iterable[str], ratio: Fraction) -> bool:
+    """Tell whether policy lists a ratio, in whatever terms: 6:4 is 3:2."""
+    return any(parse_ratio(each) == ratio for each in allowed)
+
+
+def _is_larger(size: Size, rule: SizeRule, ratio: Fraction) -> bool:
+    """Tell whether a size is more than its ratio alone stands for."""
+    usual = _of_ratio(rule, ratio, (), None)
+    return size.pixels > SLACK * max(USUAL_PIXELS, usual.pixels if usual else 0)
 
 
 def _of_ratio(rule: SizeRule, ratio: Fraction, allowed: Sequence[str], resolution: str | None) -> Size | None:
@@ -78,8 +92,11 @@ def _of_ratio(rule: SizeRule, ratio: Fraction, allowed: Sequence[str], resolutio
     return None if found is None or (resolution and found.pixels < pixels * _LEAST) else found
 
 
-def unsized(job: Job, rule: SizeRule) -> tuple[str, str]:
-    """Return the field at fault, and why nothing of the size is made, in words for the caller."""
+def unsized(job: Job, rule: SizeRule, allowed: Sequence[str]) -> tuple[str, str]:
+    """Return the field at fault, and why nothing of the size is made, in words for the caller.
+
+    `allowed` are the sizes that policy lists, none where it lists none.
+    """
     text, size, ratio = job.size, Size.parse(job.size), parse_ratio(job.size)
     if size is not None:
         return "size", rule.refusal(size) or f"size {size} has no counterpart"
@@ -88,6 +105,8 @@ def unsized(job: Job, rule: SizeRule) -> tuple[str, str]:
         return "resolution", f"makes {', '.join(names)}, not {job.resolution}"
     if ratio is None:
         return "size", f"size {text!r} is neither auto nor WIDTHxHEIGHT nor a ratio such as 3:2"
+    if job.resolution and lists_ratio(allowed, ratio) and size_of(text, rule, (), None, job.resolution):
+        return "resolution", f"policy allows {text} at about the pixels of 1024x1024, not at {job.resolution}"
     return "size", _no_such_ratio(text, ratio, rule) + (f" at {job.resolution}" if job.resolution else "")
 
 
@@ -101,11 +120,11 @@ def _no_such_ratio(text: str, ratio: Fraction, rule: SizeRule) -> str:
     return f"size {text}: no size of this ratio that policy allows is within the model's bounds"
 
 
-def open_sizes(allow: Mapping[str, tuple[str, ...]], can: Capabilities) -> tuple[Size, ...]:
-    """Sizes that `auto` may still become, if policy lists them; empty is any size of the model."""
+def open_sizes(allow: Mapping[str, tuple[str, ...]], can: Capabilities, model: Model) -> tuple[Size, ...]:
+    """Sizes that `auto` may still become, if policy lists them or the route makes some of a few; empty is any size."""
     words = allow.get("size")
     if not words:
-        return ()
+        return () if can.sizes.fixed == model.capabilities.sizes.fixed else can.sizes.fixed
     found = (size_of(text, can.sizes, words) for text in words if text != AUTO)
     return tuple(parsed([text for text in dict.fromkeys(found) if text]))
 

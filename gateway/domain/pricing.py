@@ -145,7 +145,8 @@ def _most_of_image(
 ) -> int:
     """Most pico-USD of one image where it is not sold by tokens, without add-ons."""
     if price.per_image:
-        return _dearest_tier(price, sizes, _open(job, qualities)) * money.PICO_PER_NANO
+        wanted = sizes or model.capabilities.sizes.fixed
+        return _dearest_tier(price, wanted, _open(job, qualities)) * money.PICO_PER_NANO
     if price.megapixels is not None:
         rates = price.megapixels
         counted = 1 if likely else rates.most_input
@@ -265,7 +266,7 @@ def cost_of_work(made: Job, price: Price, model: Model, reading: Reading) -> int
 def _pico_of_work(made: Job, price: Price, model: Model, reading: Reading, images: int) -> int | None:
     """Pico-USD of work that is not sold by tokens, without add-ons."""
     size = Size.parse(made.size)
-    sizes = (size,) if size else ()
+    sizes = (size,) if size else model.capabilities.sizes.fixed
     if price.per_image:
         qualities = _open(made, model.capabilities.quality)
         return images * _dearest_tier(price, sizes, qualities) * money.PICO_PER_NANO

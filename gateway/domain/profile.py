@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from fractions import Fraction
 
 from gateway.domain.job import Operation
@@ -91,6 +92,14 @@ class Parameter:
     """Of images: the path within an object that each is told in, such as `image_url.url`."""
     beside: Mapping[str, object] = field(default_factory=dict)
     """What else stands in that object, such as `{type: image_url}`."""
+
+    def is_sent(self, operation: Operation, masked: bool, upstream_model: str) -> bool:
+        """Tell whether it belongs to such a job, with a mask or without."""
+        if self.masked is not None and self.masked != masked:
+            return False
+        if self.models and not any(fnmatchcase(upstream_model, pattern) for pattern in self.models):
+            return False
+        return not self.operations or operation in self.operations
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from gateway.config.fingerprint import Fingerprint, fingerprint
 from gateway.config.load import Loaded, load_policy
-from gateway.config.problems import Problem
+from gateway.config.problems import unmasked
 from gateway.domain.budget import Budget
 from gateway.domain.errors import InvalidRequest
 from gateway.domain.policy import Policy
 from gateway.process.app import Application, budgets_of
 from gateway.process.today import today
 
+T = TypeVar("T")
 log = logging.getLogger("gateway.policy")
 
 POLL_SECONDS = 0.5
@@ -82,9 +87,9 @@ class PolicyReloader:
             self._application.pulse.problems = list(map(str, loaded.problems))
             self._application.keep_policy()
         for problem in loaded.problems:
-            log.error("policy problem: %s", _unmasked(problem))
+            log.error("policy problem: %s", unmasked(problem))
         for warning in loaded.warnings:
-            log.warning("policy warning: %s", _unmasked(warning))
+            log.warning("policy warning: %s", unmasked(warning))
         return loaded
 
     async def _read(self) -> Loaded:
@@ -114,8 +119,8 @@ class PolicyReloader:
 
     async def _load(self, seen: Fingerprint) -> Loaded:
         self._seen = seen
-        return await asyncio.to_thread(
-            load_policy, self._directory, environ=self._environ, secrets="required", today=today()
+        return await _aside(
+            partial(load_policy, self._directory, environ=self._environ, secrets="required", today=today())
         )
 
     async def answer(self, _: Mapping[str, str]) -> object:
@@ -129,14 +134,32 @@ class PolicyReloader:
         return {"digest": loaded.policy.digest, "warnings": [str(warning) for warning in loaded.warnings]}
 
 
+async def _aside(work: Callable[[], T]) -> T:
+    """Return what some work comes to, done by a thread that the end of the process does not wait for."""
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    found: list[T] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            found.append(work())
+        except BaseException as error:
+            failed.append(error)
+            raise
+        finally:
+            with suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(ended.set)
+
+    threading.Thread(target=run, name="policy", daemon=True).start()
+    await ended.wait()
+    if failed:
+        raise failed[0]
+    return found[0]
+
+
 def _begun(before: Policy, after: Policy) -> Iterator[Budget]:
     """Yield the budgets that begin at zero while they cover what was spent from before; not those of a new project."""
     known = {budget.meter for budget in budgets_of(before)}
     for budget in budgets_of(after):
         if budget.meter not in known and (budget.scope.project is None or budget.scope.project in before.projects):
             yield budget
-
-
-def _unmasked(problem: Problem) -> str:
-    """Return `file:line: key message`: a colon behind `api_key` would make the words after it look like a secret."""
-    return " ".join(part for part in (f"{problem.file}:{problem.line}:", problem.key, problem.message) if part)

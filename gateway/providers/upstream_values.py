@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Final
 
 from gateway.domain.job import AUTO, Size, parse_ratio
@@ -38,12 +37,8 @@ class Asked:
 
     def sends(self, parameter: Parameter) -> bool:
         """Tell whether a parameter belongs to this kind of job."""
-        if parameter.masked is not None and parameter.masked != self.call.body.mask:
-            return False
-        model = self.call.route.upstream_model
-        if parameter.models and not any(fnmatchcase(model, pattern) for pattern in parameter.models):
-            return False
-        return not parameter.operations or self.call.job.operation in parameter.operations
+        call = self.call
+        return parameter.is_sent(call.job.operation, call.body.mask, call.route.upstream_model)
 
     def word(self, name: str) -> str | None:
         """Return a field's word: what policy set for this provider, else that of the job."""

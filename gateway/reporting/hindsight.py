@@ -14,12 +14,13 @@ from datetime import datetime
 from fractions import Fraction
 
 from gateway.domain import money
+from gateway.domain.about import job_of
 from gateway.domain.batch import IfLate
 from gateway.domain.budget import Budget, Candidate, Quota, View
 from gateway.domain.caller import Caller
 from gateway.domain.choosing import Stands, choose
 from gateway.domain.errors import GatewayError
-from gateway.domain.job import AUTO, OF_MODELS, Job, Operation, Wishes
+from gateway.domain.job import Job, Operation, Wishes
 from gateway.domain.mark import mark
 from gateway.domain.period import window_id
 from gateway.domain.policy import JobType, Policy
@@ -225,21 +226,7 @@ class _AsTheyWere:
 
 def _asked(entry: Entry, policy: Policy) -> Asked:
     about = entry.about
-    job = Job(
-        operation=Operation(entry.operation) if entry.operation in OF_MODELS else Operation.GENERATE,
-        client_model=about.get("client_model"),
-        prompt_chars=int(about.get("text_chars") or about.get("text_bytes") or 0),
-        prompt_bytes=int(about.get("text_bytes") or 0),
-        n=max(int(about.get("n") or 1), 1),
-        size=str(about.get("size") or AUTO),
-        quality=str(about.get("quality") or AUTO),
-        background=str(about.get("background") or AUTO),
-        output_format=about.get("output_format"),
-        mask=bool(about.get("mask")),
-        references=int(about.get("references") or 0),
-        stream=bool(about.get("stream")),
-        partial_images=int(about.get("partial_images") or 0),
-    )
+    job = job_of(about, entry.operation)
     wishes = Wishes(
         job_type=about.get("named_job_type"),
         lane=about.get("lane"),

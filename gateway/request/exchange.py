@@ -214,8 +214,23 @@ class Admitted:
             "text_chars": job.prompt_chars,
             "rules": mark(self.policy, self.project, self.job_type),
             **({"experiment": arm.experiment, "arm": arm.name} if arm else {}),
+            **self._meant(),
             **self._named(),
         }
+
+    def _meant(self) -> dict[str, object]:
+        """How large a ratio is to be, and what stands there for words of old, where there is anything of it."""
+        job = self.job
+        told: dict[str, object] = {}
+        if job.resolution is not None:
+            told["resolution"] = job.resolution
+        if job.retired_model is not None:
+            told["retired_model"] = job.retired_model
+        if job.mapped:
+            told["mapped"] = list(job.mapped)
+        if job.assumed:
+            told["assumed"] = list(job.assumed)
+        return told
 
     def _named(self) -> dict[str, object]:
         """What the client asked of the gateway itself, and which routes failed it, where there is anything of it."""

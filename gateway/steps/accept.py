@@ -83,6 +83,13 @@ def _wishes(words: tuple[str | None, ...]) -> Wishes:
     )
 
 
+def check_for_real(wishes: Wishes) -> None:
+    """Refuse a dry run of what can only be done."""
+    if wishes.dry_run:
+        message = "A dry run is for image requests and POST /v1/responses alone; this would be done. Nothing was."
+        raise InvalidRequest(message, param="X-Gateway-Dry-Run", code="unsupported_parameter")
+
+
 def idempotency_key(headers: Mapping[str, str]) -> str | None:
     """Return the client's own name for the request; InvalidRequest if it is not 1 to 255 printable ASCII characters."""
     key = headers.get("idempotency-key")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 
@@ -19,8 +19,11 @@ from gateway.domain.price import Price
 from gateway.domain.pricing import NoPrice, Tariff
 from gateway.domain.route import NOTHING, Model, Quote, Refusal, Route
 from gateway.domain.sizing import nearest
+from gateway.domain.telling import QUALITY, SIZE, untold
 
 Priced = tuple[list[Quote], list[Refusal]]
+_Rows = tuple[Price, Price]
+"""The vendor's price row and the route's own."""
 
 _SQUARE = Size(1024, 1024)
 """What `auto` is expected to become, or what is made nearest to it."""
@@ -130,85 +133,110 @@ def _of_route(route: Route, asking: _Asking) -> Offer | Refusal:
     if isinstance(fitted, Refusal):
         return fitted
     try:
-        return _degraded(_offer(fitted, asking), fitted, route, asking)
+        rows = pricing.prices_of(fitted.route, asking.today)
     except NoPrice as error:
         return Refusal(route.name, str(error))
+    return _degraded(_narrow_auto(fitted, rows, asking.wanted.allow), rows, route, asking)
 
 
-def _offer(fitted: Fitted, asking: _Asking) -> Offer:
-    """Price a job as a route would do it; NoPrice if the day has none."""
+def _offer(fitted: Fitted, rows: _Rows, asking: _Asking) -> Offer:
+    """Price a job as a route would do it."""
     route, model, can = fitted.route, fitted.route.model, fitted.route.capabilities
-    official, own = pricing.prices_of(route, asking.today)
-    job = _narrow_auto(fitted.job, model, official, fitted.sizes, fitted.qualities)
-    quote = Quote(
-        route,
-        job,
-        _changes(job, asking.asked, route, as_events=fitted.as_events),
-        NOTHING,
-        official,
-        own,
-        calls=fitted.calls,
-        as_events=fitted.as_events,
-        degraded={"n": str(job.n)} if job.n != asking.asked.n else {},
-        replaced=fitted.retired.name if fitted.retired else None,
-        retired=fitted.retired.retires if fitted.retired else None,
-    )
-
-    def most(rows: Price) -> Tariff:
-        return pricing.tariff(job, model, rows, sizes=fitted.sizes, qualities=fitted.qualities)
-
-    listed = most(official)
+    official, own = rows
+    made = _as_told(fitted)
+    listed = _most(made, official)
+    charged = listed if own is official else _most(made, own)
+    # A price that is the same for all leaves the job as it was asked for.
+    changed = made is not fitted and charged.rest > _most(fitted, own).rest
+    job = made.job if changed else fitted.job
     square = nearest(can.sizes, _SQUARE)
     return Offer(
-        quote,
+        Quote(
+            route,
+            job,
+            _changes(fitted.job, asking.asked, route, as_events=fitted.as_events),
+            NOTHING,
+            official,
+            own,
+            calls=fitted.calls,
+            as_events=fitted.as_events,
+            degraded={"n": str(job.n)} if job.n != asking.asked.n else {},
+            replaced=fitted.retired.name if fitted.retired else None,
+            retired=fitted.retired.retires if fitted.retired else None,
+        ),
         official=listed,
-        own=listed if own is official else most(own),
+        own=charged,
         likely=pricing.tariff(
-            job, model, own, sizes=(square,) if square else (), qualities=fitted.qualities, likely=True
+            job, model, own, sizes=(square,) if square else (), qualities=made.qualities, likely=True
         ),
         per_call=can.n,
         tokens=(
-            pricing.most_image_tokens(job, model, sizes=fitted.sizes, qualities=fitted.qualities)
+            pricing.most_image_tokens(made.job, model, sizes=made.sizes, qualities=made.qualities)
             if own.tokens is not None or official.tokens is not None  # a reseller's account counts them all the same
             else None
         ),
     )
 
 
-def _degraded(offer: Offer, fitted: Fitted, route: Route, asking: _Asking) -> Offer:
-    """Lower the quality, then the size, as a rung says, as far as each makes it cheaper."""
-    can = offer.quote.route.capabilities
+def _most(fitted: Fitted, row: Price) -> Tariff:
+    """Most that one image may cost by a price row."""
+    return pricing.tariff(fitted.job, fitted.route.model, row, sizes=fitted.sizes, qualities=fitted.qualities)
+
+
+def _as_told(fitted: Fitted) -> Fitted:
+    """The job as the provider hears of it: what it is not told may become anything that its model makes."""
+    missing = untold(fitted.job, fitted.route)
+    if QUALITY in missing:
+        every = fitted.route.model.capabilities.quality
+        fitted = replace(fitted, job=replace(fitted.job, quality=AUTO), qualities=every)
+    if SIZE in missing:
+        fitted = replace(fitted, job=replace(fitted.job, size=AUTO), sizes=())
+    return fitted
+
+
+def _degraded(fitted: Fitted, rows: _Rows, route: Route, asking: _Asking) -> Offer:
+    """Offer it with the quality, then the size, lowered as a rung says, as far as each makes it cheaper."""
+    offer, can = _offer(fitted, rows, asking), fitted.route.capabilities
     for name in ("quality", "size"):
-        value, quote = asking.fields.get(name), offer.quote
+        value = asking.fields.get(name)
         if not isinstance(value, str):
             continue
         if name == "quality":
-            job = lower_quality(quote.job, quality_on(route, quote.route, value, asking.wanted.house), can)
+            job = lower_quality(fitted.job, quality_on(route, fitted.route, value, asking.wanted.house), can)
         else:
-            job = smaller(quote.job, value, can)
-        cheaper = _offer(replace(fitted, job=job), asking) if job else offer
+            job = smaller(fitted.job, value, can)
+        if job is None:
+            continue
+        lowered = replace(fitted, job=job)
+        cheaper = _offer(lowered, rows, asking)
         if cheaper.own.rest < offer.own.rest:  # the text is the same
             # Policy's word of a quality, for the route's own may name another picture elsewhere.
-            told = value if name == "quality" else cheaper.quote.job.size
-            change = {**quote.degraded, name: told}
-            offer = replace(cheaper, quote=replace(cheaper.quote, degraded=change))
+            told = value if name == "quality" else job.size
+            change = {**offer.quote.degraded, name: told}
+            fitted, offer = lowered, replace(cheaper, quote=replace(cheaper.quote, degraded=change))
     return offer
 
 
-def _narrow_auto(job: Job, model: Model, official: Price, sizes: Sequence[Size], qualities: Sequence[str]) -> Job:
+def _narrow_auto(fitted: Fitted, rows: _Rows, allow: Container[str]) -> Fitted:
     """Replace `auto` by the dearest value that is open, where policy leaves the provider less than its full choice.
 
-    Otherwise the provider could choose beyond what policy allows and beyond what is held.
+    Otherwise the provider could choose beyond what policy allows and beyond what is held. Sizes that only the route is
+    narrowed to are named where that is cheaper.
     """
+    job, model, (official, own) = fitted.job, fitted.route.model, rows
 
     def cost(candidate: Job) -> int:
-        return pricing.worst_case(candidate, model, official, sizes=sizes, qualities=qualities)
+        return pricing.worst_case(candidate, model, official, sizes=fitted.sizes, qualities=fitted.qualities)
 
-    if job.quality == AUTO and qualities and set(qualities) != set(model.capabilities.quality):
-        job = max((replace(job, quality=word) for word in qualities), key=cost)
-    if job.size == AUTO and sizes:
-        job = max((replace(job, size=str(size)) for size in sizes), key=cost)
-    return job
+    if job.quality == AUTO and fitted.qualities and set(fitted.qualities) != set(model.capabilities.quality):
+        job = max((replace(job, quality=word) for word in fitted.qualities), key=cost)
+    if job.size == AUTO and fitted.sizes:
+        named = replace(fitted, job=max((replace(job, size=str(size)) for size in fitted.sizes), key=cost))
+        free = replace(fitted, job=job, sizes=())
+        if SIZE in allow or any(_most(named, row).rest < _most(free, row).rest for row in (official, own)):
+            return named
+        return free
+    return fitted if job is fitted.job else replace(fitted, job=job)
 
 
 def _changes(job: Job, asked: Job, route: Route, *, as_events: bool) -> dict[str, str | int | None]:

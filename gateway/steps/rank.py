@@ -246,9 +246,10 @@ def too_dear(offers: Sequence[Offer], prompt_bytes: int, wishes: Wishes, job_typ
     whose = "X-Gateway-Max-Cost" if by_client else f"max_cost_per_image of job type {job_type.name!r}"
     lowered = ", ".join(f"{name}={value}" for name, value in cheapest.quote.degraded.items())
     what = f"The cheapest route may cost ${money.format_usd(cheapest.worst(prompt_bytes))}"
+    hint = " A batch's lower price does not count for this." if job_type.batch is not None else ""
     return BudgetExceeded(
         f"{what}{f' even with {lowered}' if lowered else ''}; {whose} allows "
-        f"${money.format_usd(limit or 0)}. Ask for a lower quality, a smaller size or fewer images.",
+        f"${money.format_usd(limit or 0)}. Ask for a lower quality, a smaller size or fewer images.{hint}",
         code="max_cost_exceeded",
         param="X-Gateway-Max-Cost" if by_client else None,
     )

@@ -301,6 +301,18 @@ def test_folders_that_are_links_are_read(load: Load, tmp_path: Path) -> None:
     assert fingerprint(tmp_path) != before
 
 
+def test_a_link_that_leads_nowhere_is_seen_to_come_and_go(load: Load, tmp_path: Path) -> None:
+    """A policy that was refused for one is looked at again when it is gone."""
+    assert load().policy is not None
+    sound = fingerprint(tmp_path)
+    link = tmp_path / "more.yaml"
+    link.symlink_to(tmp_path / "..data" / "more.yaml")
+    dangling = fingerprint(tmp_path)
+    assert load_policy(tmp_path, environ={"KEY": "k"}, today=TODAY).policy is None
+    link.unlink()
+    assert dangling != sound == fingerprint(tmp_path)
+
+
 def test_odd_files_are_refused(load: Load, tmp_path: Path) -> None:
     """A pipe, a dangling link, a file over 5 MB and one that is not UTF-8 are problems, and none of them blocks."""
     os.mkfifo(tmp_path / "a.yaml")

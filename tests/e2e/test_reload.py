@@ -7,6 +7,7 @@ import logging
 import re
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -238,6 +239,38 @@ async def test_files_that_never_keep_still_are_read_as_they_are(directory: Path)
             if reloading.done():
                 break
         assert (await reloading).policy is application.policy
+
+
+class Held(dict[str, str]):
+    """An environment that gives nothing away until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__(KEY="sk-1")
+        self.asked, self.let_go, self.answered = threading.Event(), threading.Event(), threading.Event()
+
+    def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]  # as it is asked
+        """Look a name up."""
+        self.asked.set()
+        self.let_go.wait(60)
+        self.answered.set()
+        return super().get(name, default)
+
+
+def test_a_stop_does_not_wait_for_a_policy_that_is_being_read(directory: Path) -> None:
+    """However long that takes: nobody will be served by it."""
+    environ = Held()
+
+    async def serve() -> None:
+        async with application_of(directory) as application:
+            reading = asyncio.create_task(PolicyReloader(application, directory, environ).reload())
+            await asyncio.to_thread(environ.asked.wait)
+            reading.cancel()
+
+    asyncio.run(serve())
+    ended_first = not environ.answered.is_set()
+    environ.let_go.set()
+
+    assert ended_first
 
 
 async def test_an_empty_file_is_a_problem_and_the_old_policy_serves_on(directory: Path) -> None:

