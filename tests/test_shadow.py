@@ -333,7 +333,7 @@ async def stored(store: ShadowsOnDisk, number: int, size: int = 1000) -> None:
 async def test_the_oldest_comparisons_go_first(tmp_path: Path) -> None:
     """Beyond a number or a size the oldest are deleted, beyond an age all; what is left is untouched."""
     store = ShadowsOnDisk(tmp_path / "shadows")
-    assert store.sweep() == 0
+    assert store.sweep(time.time()) == 0
     for number in range(6):
         await stored(store, number)
     [day] = (tmp_path / "shadows").iterdir()
@@ -344,11 +344,11 @@ async def test_the_oldest_comparisons_go_first(tmp_path: Path) -> None:
     def left() -> list[str]:
         return sorted(folder.name for folder in day.iterdir())
 
-    assert ShadowsOnDisk(tmp_path / "shadows", Limits(comparisons=5)).sweep() == 1
+    assert ShadowsOnDisk(tmp_path / "shadows", Limits(comparisons=5)).sweep(time.time()) == 1
     assert left() == ["req_1", "req_2", "req_3", "req_4", "req_5"]
-    assert ShadowsOnDisk(tmp_path / "shadows", Limits(size=3500)).sweep() == 2
+    assert ShadowsOnDisk(tmp_path / "shadows", Limits(size=3500)).sweep(time.time()) == 2
     assert left() == ["req_3", "req_4", "req_5"]
-    assert ShadowsOnDisk(tmp_path / "shadows", Limits(seconds=2.5 * 3600)).sweep() == 1
+    assert ShadowsOnDisk(tmp_path / "shadows", Limits(seconds=2.5 * 3600)).sweep(time.time()) == 1
     assert left() == ["req_4", "req_5"]
     with pytest.raises(ValueError, match="not a request id"):
         store.record("../x", "shadow")

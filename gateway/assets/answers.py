@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from gateway.assets.age import Now, own_time
 from gateway.assets.batches import batches, read_batch
 from gateway.assets.recording import FOLDER_MODE, DiskRecording
 from gateway.ports import Headers, Outbound
@@ -41,9 +42,13 @@ class _Found(NamedTuple):
 
 
 class AnswersOnDisk:
-    """Implements `ports.Answers` in a folder that may be shared by many gateways. `keep` is seconds."""
+    """Implements `ports.Answers` in a folder that may be shared by many gateways. `keep` is seconds.
 
-    def __init__(self, folder: Path, *, keep: float = DAY) -> None:
+    `now` tells when they are over.
+    """
+
+    def __init__(self, folder: Path, *, keep: float = DAY, now: Now = own_time) -> None:
+        self._now = now
         self._folder = folder
         self._keep = keep
 
@@ -83,14 +88,14 @@ class AnswersOnDisk:
         """Delete what is too old, again and again, until cancelled."""
         while True:
             try:
-                await asyncio.to_thread(self.sweep)
+                await asyncio.to_thread(self.sweep, await self._now())
             except OSError as error:
                 log.warning("old answers cannot be deleted: %s", error)
             await asyncio.sleep(SWEEP_EVERY)
 
-    def sweep(self) -> int:
+    def sweep(self, now: float) -> int:
         """Delete answers older than `keep`, and partial files that nobody writes; returns how many. Blocking."""
-        now, deleted = time.time(), 0
+        deleted = 0
         self._folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         with os.scandir(self._folder) as files:
             for file in files:

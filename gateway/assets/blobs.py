@@ -10,12 +10,12 @@ import os
 import re
 import secrets
 import stat
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from gateway.assets.age import Now, own_time
 from gateway.assets.recording import FILE_MODE, FOLDER_MODE
 from gateway.ports.storage import AWAY, FULL, Blob, StorageUnavailable, Stored
 
@@ -39,10 +39,11 @@ class BlobsOnDisk:
     """Implements `ports.storage.Blobs` in a private folder.
 
     `keep_for` says by the first part of a name how many seconds such blobs are kept at most; what it does not name is
-    kept until it is deleted.
+    kept until it is deleted. `now` tells when that time is over.
     """
 
-    def __init__(self, folder: Path, *, keep_for: Mapping[str, float] | None = None) -> None:
+    def __init__(self, folder: Path, *, keep_for: Mapping[str, float] | None = None, now: Now = own_time) -> None:
+        self._now = now
         self._folder = folder
         self._keep_for = {**(keep_for or {}), _COMING: ABANDONED}
 
@@ -102,14 +103,14 @@ class BlobsOnDisk:
         """Delete what is too old, again and again, until cancelled."""
         while True:
             try:
-                await asyncio.to_thread(self.sweep)
+                await asyncio.to_thread(self.sweep, await self._now())
             except OSError as error:
                 log.warning("old files cannot be deleted: %s", error)
             await asyncio.sleep(SWEEP_EVERY)
 
-    def sweep(self) -> int:
+    def sweep(self, now: float) -> int:
         """Delete what is kept for too long, and partial files that nobody writes; returns how many. Blocking."""
-        deleted, now = 0, time.time()
+        deleted = 0
         for prefix, seconds in self._keep_for.items():
             for path in (self._folder / prefix).rglob("*"):
                 with contextlib.suppress(FileNotFoundError):  # another gateway sweeps too

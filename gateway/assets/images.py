@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from gateway.assets.age import Now, own_time
 from gateway.domain.image_type import type_of
 from gateway.domain.links import digest_of, is_name, mark_of, mark_of_name, name_of
 from gateway.images.linking import Found, Kept
@@ -47,7 +48,7 @@ class StoredImages:
     """Implements `gateway.images.linking.Images`. `terms` are those of each project now, by its mark in names.
 
     `most` is how many bytes there may be of all projects together (None: any number). A look for what may go begins
-    after `sweep_after` new bytes.
+    after `sweep_after` new bytes; `now` tells it what is too old.
     """
 
     def __init__(
@@ -58,7 +59,9 @@ class StoredImages:
         most: int | None = MOST_BYTES,
         sweep_after: int = SWEEP_AFTER,
         patience: float = PATIENCE,
+        now: Now = own_time,
     ) -> None:
+        self._now = now
         self._blobs = blobs
         self._terms = terms
         self._most = most
@@ -153,7 +156,7 @@ class StoredImages:
 
     async def sweep(self) -> int:
         """Delete images that are older than they are kept, and the oldest of too many; returns how many."""
-        now, deleted, kept = time.time(), 0, dict[str, list[Stored]]()
+        now, deleted, kept = await self._now(), 0, dict[str, list[Stored]]()
         async for each in self._blobs.list(_FOLDER):
             mark = mark_of_name(_name(each.name))
             limit = now - self._of(mark).kept_for

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from gateway.assets.age import Now, own_time
 from gateway.assets.place import Bucket
 from gateway.domain.errors import Unavailable
 from gateway.on_demand import OnDemand
@@ -46,12 +46,18 @@ class BlobsInS3:
     """Implements `ports.storage.Blobs`. Credentials are those that the environment names for AWS.
 
     `keep_for` says by the first part of a name how many seconds such blobs are kept at most; what it does not name is
-    kept until it is deleted.
+    kept until it is deleted. `now` tells when that time is over.
     """
 
     def __init__(
-        self, bucket: Bucket, *, keep_for: Mapping[str, float] | None = None, put_seconds: float = PUT_SECONDS
+        self,
+        bucket: Bucket,
+        *,
+        keep_for: Mapping[str, float] | None = None,
+        put_seconds: float = PUT_SECONDS,
+        now: Now = own_time,
     ) -> None:
+        self._now = now
         self._keep_for = dict(keep_for or {})
         self._put_seconds = put_seconds
         where: dict[str, Any] = {"endpoint": bucket.endpoint, "region": bucket.region}
@@ -160,9 +166,9 @@ class BlobsInS3:
 
     async def sweep(self) -> int:
         """Delete what is kept for too long, and return how many."""
-        deleted = 0
+        deleted, now = 0, await self._now()
         for prefix, seconds in self._keep_for.items():
-            limit = time.time() - seconds
+            limit = now - seconds
             async for each in self.list(prefix):
                 if each.modified <= limit:
                     deleted += await self.delete(each.name, unless_after=limit)

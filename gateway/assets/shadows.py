@@ -11,11 +11,11 @@ import contextlib
 import logging
 import os
 import shutil
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from gateway.assets.age import Now, own_time
 from gateway.assets.recording import FOLDER_MODE, DiskRecording
 
 log = logging.getLogger(__name__)
@@ -44,9 +44,13 @@ class _Kept(NamedTuple):
 
 
 class ShadowsOnDisk:
-    """Implements `gateway.request.comparison.Comparisons` in a private folder that may be shared by many gateways."""
+    """Implements `gateway.request.comparison.Comparisons` in a private folder that may be shared by many gateways.
 
-    def __init__(self, folder: Path, limits: Limits | None = None) -> None:
+    `now` tells when the time for which something may be kept is over.
+    """
+
+    def __init__(self, folder: Path, limits: Limits | None = None, *, now: Now = own_time) -> None:
+        self._now = now
         self._folder = folder
         self._limits = limits or Limits()
         self._begun = 0
@@ -67,17 +71,17 @@ class ShadowsOnDisk:
         """Delete what is too old or too much, again and again, until cancelled."""
         while True:
             try:
-                await asyncio.to_thread(self.sweep)
+                await asyncio.to_thread(self.sweep, await self._now())
             except OSError as error:
                 log.warning("old answers of shadows cannot be deleted: %s", error)
             self._full.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._full.wait(), SWEEP_EVERY)
 
-    def sweep(self) -> int:
+    def sweep(self, now: float) -> int:
         """Delete the oldest until what is left is within every limit; returns how many went. Blocking."""
         kept = sorted(found for day in _folders(self._folder) for found in map(_kept, _folders(day)) if found)
-        number, size, now, deleted = len(kept), sum(each.size for each in kept), time.time(), 0
+        number, size, deleted = len(kept), sum(each.size for each in kept), 0
         for each in kept:
             limits = self._limits
             if now - each.at <= limits.seconds and number <= limits.comparisons and size <= limits.size:

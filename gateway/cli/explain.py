@@ -138,7 +138,7 @@ def _told(decided: Decided, store: str, data: Path, realm: str) -> dict[str, obj
     async def ask(url: str) -> dict[str, object]:
         connected = Store(url, deadline=30.0, realm=realm)
         try:
-            await connected.check()
+            await connected.check(writes=False)
             return await explanation_now(decided, RedisLedger(connected, realm).balances)
         finally:
             await connected.aclose()
@@ -234,7 +234,7 @@ def _rules(candidate: Told, live: bool) -> Table:
     table = Table(title=f"What {candidate['route']} is held on", title_justify="left")
     columns = ("for", "limit", "takes", *(("used", "held") if live else ()))
     for name in columns:
-        table.add_column(name, justify="left" if name == "for" else "right")
+        table.add_column(name, justify="left" if name == "for" else "right", no_wrap=name != "for")
     for rule in candidate["holds_on"]:
         money = "limit_usd" in rule
         if money:

@@ -59,7 +59,9 @@ def verify(
 
     Changes nothing, and may run beside gateways.
     """
-    found = _with_store(store, data, lambda connection: audit(connection, realm, export=export, thorough=thorough))
+    found = _with_store(
+        store, data, lambda connection: audit(connection, realm, export=export, thorough=thorough), writes=False
+    )
     if form == "json":
         click.echo(json.dumps(_as_json(found), indent=2))
     else:
@@ -228,11 +230,12 @@ def _with_store(
     *,
     left: str = NOTHING_CHANGED,
     prints: bool = False,
+    writes: bool = True,
 ) -> Result:
     async def connected(url: str) -> Result:
         connection = Store(url, deadline=SECONDS)
         try:
-            await connection.check()
+            await connection.check(writes=writes)
             return await work(connection)
         finally:
             await connection.aclose()

@@ -22,6 +22,7 @@ from gateway.domain.matching import is_known
 from gateway.domain.matching import reconcile as laid_side_by_side
 from gateway.domain.period import day_start, parse_moment, parse_span
 from gateway.domain.reconciling import Kind, Terms
+from gateway.ledger.clock import warn_if_ahead
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
 from gateway.reporting.reconciliation import (
@@ -106,7 +107,8 @@ class _Asked:
         """Read the ledger, lay both side by side, and book the corrections if that is wanted."""
         store = Store(url, deadline=30.0, realm=self.realm)
         try:
-            await store.check()
+            await store.check(writes=self.applies)
+            await warn_if_ahead(store, self.realm)
             provider = await self._only_provider(store) if self.provider is None else self.provider
             source = Source(provider, self.invoice)
             booked = await booked_at(store, self.realm, source.provider, self.terms, export=self.export)

@@ -105,7 +105,7 @@ async def _play(
 ) -> Replay:
     connected = Store(url, deadline=30.0, realm=realm)
     try:
-        await connected.check()
+        await connected.check(writes=False)
         return await replay(connected, realm, policy, period=period, project=project, export=export)
     finally:
         await connected.aclose()

@@ -67,7 +67,7 @@ class _Asked:
         """Return the report from the store at this URL."""
         store = Store(url, deadline=30.0, realm=self.realm)
         try:
-            await store.check()
+            await store.check(writes=False)
             found = await self._report(store)
             if self.project is not None and not found.table():
                 await check_project(store, self.realm, self.project, self.export)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
+
+NARROWEST = 8
+"""Characters of a column that wraps; in fewer no name can be read."""
 
 
 def _console(width: int | None = None) -> Console:
@@ -22,8 +26,17 @@ def show(table: Table) -> None:
 
 
 def show_fitted(table: Table) -> None:
-    """Print a table no wider than the terminal, wrapping its cells; at its full width where there is no terminal."""
+    """Print a table no wider than the terminal, wrapping its cells; at its full width where there is no terminal.
+
+    Where its figures leave too little of the width for names, it is wider: the terminal wraps its lines then.
+    """
+    console = _console()
+    if not (console.is_terminal or "COLUMNS" in os.environ):
+        show(table)
+        return
+    least = Measurement.get(console, console.options.update(max_width=1000), table).maximum
     for column in table.columns:
         column.overflow = "fold"
-    console = _console()
-    console.print(table) if console.is_terminal or "COLUMNS" in os.environ else show(table)
+        if not column.no_wrap:
+            least -= max(max(cell_len(str(cell)) for cell in (column.header, *column.cells)) - NARROWEST, 0)
+    _console(max(console.width, least)).print(table)

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 from gateway.console.parts import Parts
 from gateway.domain.budget import Window
-from gateway.domain.spend import Presumptions, Row, attempt_of, is_shadow
+from gateway.domain.spend import Calls, Presumptions, Row, attempt_of, is_shadow
 from gateway.ledger.entries import Entry
 from gateway.ledger.stream import position
 
@@ -39,6 +39,7 @@ class Rollup:
         self.entries = 0
         self.recent: deque[Entry] = deque(maxlen=MOST_RECENT)
         self.presumptions = Presumptions()
+        self._calls = Calls()
         self._spans: dict[int, dict[str, dict[int, Rows]]] = {
             span: {dimension: {} for dimension in DIMENSIONS} for span in (HOUR, DAY)
         }
@@ -61,10 +62,11 @@ class Rollup:
         project, job_type, route, model = map(_name, (entry.project, entry.job_type, entry.route, entry.model))
         part = (project, job_type, route, model)
         own = Row(part)
-        own.add(entry, change)
+        own.add(entry, self._calls.change(entry), change)
         if presumed is not None and change:  # it is confirmed where it was presumed: no span shows less than nothing
-            own.unconfirmed = 0
-            self._merge(bucket_of(presumed.entry.time, HOUR), part, Row(part, unconfirmed=change))
+            earlier = Row(part, requests=min(own.requests, 0), unconfirmed=change)
+            own.requests, own.unconfirmed = max(own.requests, 0), 0
+            self._merge(bucket_of(presumed.entry.time, HOUR), part, earlier)
         self._merge(hour, part, own)
         self.recent.append(entry)
         newest = self._newest.get(part[:2])

@@ -146,8 +146,10 @@ class Repricer:
         text = _text(entry, self._policy, day)
         if text is None:
             return None
-        official, route = (text + _of_images(entry, rates, price) for price in (rates.official, rates.route))
-        if entry.source == CostSource.REPORTED and entry.route in self._policy.routes:
+        reported = entry.source == CostSource.REPORTED
+        official = text + _of_images(entry, rates, rates.official, likely=reported)
+        route = text + _of_images(entry, rates, rates.route)
+        if reported and entry.route in self._policy.routes:
             route = booked.route  # what the provider itself reported holds by any catalog
         return pricing.views(official, route, self._multiplier(entry.project, booked))
 
@@ -196,13 +198,13 @@ def _text(entry: Priced, policy: Policy, day: date) -> int | None:
     return TextTerms(model.name, price, 0, 0).cost(used)
 
 
-def _of_images(entry: Priced, rates: Rates, price: Price) -> int:
-    """What the images cost; a conversation may have made none."""
+def _of_images(entry: Priced, rates: Rates, price: Price, *, likely: bool = False) -> int:
+    """What the images cost; a conversation may have made none. `likely`: tokens nobody counted, as they usually are."""
     spoke_alone = entry.operation == Operation.RESPOND and not entry.images and entry.usage is None
-    return 0 if spoke_alone else _cost(entry, rates, price)
+    return 0 if spoke_alone else _cost(entry, rates, price, likely=likely)
 
 
-def _cost(entry: Priced, rates: Rates, price: Price) -> int:
+def _cost(entry: Priced, rates: Rates, price: Price, *, likely: bool) -> int:
     asked = _asked(entry)
     made = replace(
         asked,
@@ -218,9 +220,9 @@ def _cost(entry: Priced, rates: Rates, price: Price) -> int:
     if unknown:  # of several calls some were answered, or all the others refused
         rest, answered = asked.n - unknown, 0
         if entry.images or entry.usage:
-            answered = _known(entry, replace(made, n=rest), replace(asked, n=rest), rates, price)
+            answered = _known(entry, replace(made, n=rest), replace(asked, n=rest), rates, price, likely=likely)
         return charges + answered + _worst(replace(asked, n=unknown, stream=False, partial_images=0), rates, price)
-    return charges + _known(entry, made, asked, rates, price)
+    return charges + _known(entry, made, asked, rates, price, likely=likely)
 
 
 def _charges(entry: Priced, asked: Job, rates: Rates, price: Price) -> int:
@@ -233,7 +235,7 @@ def _charges(entry: Priced, asked: Job, rates: Rates, price: Price) -> int:
     return int(entry.answer.get("charged_calls") or 1) * each
 
 
-def _known(entry: Priced, made: Job, asked: Job, rates: Rates, price: Price) -> int:
+def _known(entry: Priced, made: Job, asked: Job, rates: Rates, price: Price, *, likely: bool) -> int:
     """What an answer cost, by what it says it made of what was asked for."""
     said = entry.usage
     reported = None if said is None else {name: count for name, count in said.items() if name in _TOKENS}
@@ -243,10 +245,12 @@ def _known(entry: Priced, made: Job, asked: Job, rates: Rates, price: Price) -> 
         seconds=_count(entry.answer.get("billed_seconds")),
         units=_count(entry.answer.get("billed_units")),
     )
-    known = pricing.cost_of_work(replace(made, n=asked.n), price, rates.model, reading)
+    known, own = (
+        pricing.cost_of_work(replace(made, n=asked.n), row, rates.model, reading) for row in (price, rates.route)
+    )
     if known is not None:
         return known
-    if price.tokens is not None:
+    if price.tokens is not None and not likely and own is None:
         return min(_worst(made, rates, price), _worst(asked, rates, price))
     usual = pricing.usual_case(
         replace(made, n=entry.images or asked.n), rates.model, price, sizes=(), qualities=rates.qualities

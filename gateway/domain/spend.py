@@ -28,6 +28,8 @@ DIMENSIONS = (
     "month",
 )
 PRESUME, CORRECT, ADJUST = "presume", "correct", "adjust"
+GIVEN_BACK = "void"
+"""The source of a correction to nothing."""
 TAG = "tag:"
 NO_REQUEST = "-"
 """The request of an entry that belongs to none the ledger knows."""
@@ -98,9 +100,9 @@ class Row:
         """What the routes cost less than the vendor's published price."""
         return self.official - self.route
 
-    def add(self, entry: Spent, unconfirmed: int) -> None:
-        """Add an entry; `unconfirmed` is what it changes in that column."""
-        self.requests += is_booking(entry)
+    def add(self, entry: Spent, requests: int, unconfirmed: int) -> None:
+        """Add an entry; `requests` and `unconfirmed` are what it changes in those columns."""
+        self.requests += requests
         self.images += entry.images
         self.official += entry.cost.official
         self.route += entry.cost.route
@@ -137,6 +139,26 @@ class Presumptions:
         return -self.open.pop(key).route
 
 
+class Calls:
+    """How many calls there were, of entries that come oldest first: one that is given back is none."""
+
+    def __init__(self) -> None:
+        self._given_back: set[AttemptKey] = set()
+
+    def change(self, entry: Spent) -> int:
+        """Take note of an entry and return by how many calls there are more: again one, if it was made after all."""
+        if is_booking(entry):
+            return 1
+        key = attempt_of(entry)
+        if entry.kind == CORRECT and entry.source == GIVEN_BACK:
+            self._given_back.add(key)
+            return -1
+        if key in self._given_back:
+            self._given_back.remove(key)
+            return 1
+        return 0
+
+
 class Tally:
     """Adds entries up, oldest first, by the dimensions given."""
 
@@ -144,6 +166,7 @@ class Tally:
         self._by = by
         self._rows: dict[tuple[str, ...], Row] = {}
         self._presumptions = Presumptions()
+        self._calls = Calls()
         self._answered: dict[AttemptKey, tuple[str, str]] | None = {} if set(by) & set(_ANSWERED) else None
         self.total = Row(())
 
@@ -154,10 +177,10 @@ class Tally:
 
     def add(self, entry: Spent) -> None:
         """Add an entry."""
-        change = self._presumptions.change(entry)
+        changes = self._calls.change(entry), self._presumptions.change(entry)
         group = self._group(entry)
-        self._rows.setdefault(group, Row(group)).add(entry, change)
-        self.total.add(entry, change)
+        self._rows.setdefault(group, Row(group)).add(entry, *changes)
+        self.total.add(entry, *changes)
 
     def _group(self, entry: Spent) -> tuple[str, ...]:
         answered = self._answered_before(entry) if self._answered is not None else {}

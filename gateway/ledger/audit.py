@@ -18,6 +18,7 @@ from pathlib import Path
 
 from gateway.domain.budget import Counted
 from gateway.domain.money import NANO_PER_MICRO, format_usd
+from gateway.ledger.clock import told_ahead
 from gateway.ledger.entries import MONEY, JunkEntry, decode
 from gateway.ledger.errors import LedgerRefused
 from gateway.ledger.history import History, read_history
@@ -163,6 +164,8 @@ def _judge(found: Audit) -> None:
         found.totals[cell] = found.totals.get(cell, 0) + micro
     for cell in sorted(snapshot.balances.keys() | found.totals.keys() | holds.taken.keys()):
         _judge_cell(found, cell)
+    if told := told_ahead(snapshot.last, snapshot.time):
+        found.notes.append(told)
     if snapshot.deleted and _newer(snapshot.deleted, snapshot.trimmed):
         found.notes.append(f"entries were deleted from the stream by hand, the newest of them {snapshot.deleted}")
 
@@ -196,6 +199,8 @@ def _judge_export(found: Audit, history: History) -> None:
     if _newer(trimmed, history.last):
         ends = f"it ends with entry {history.last}" if history.last else "it is empty"
         found.say(Kind.EXPORT, "", f"{ends}; those after it up to {trimmed} were trimmed and are not in it")
+    elif history.untold:
+        found.say(Kind.EXPORT, trimmed, "is the last that was trimmed, and not in the export as it was")
     for each in history.unexported:
         found.say(Kind.EXPORT, each, "is in the stream and not in the export, which is beyond it")
     for each in history.changed:

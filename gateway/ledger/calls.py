@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Coroutine, Sequence
 from typing import Any
@@ -17,9 +18,15 @@ from gateway.ledger.together import Call, Together, What
 from gateway.observe.event import LedgerCalled, LedgerFailed, Observer, taker_of
 from gateway.ports import Meanwhile
 
+log = logging.getLogger(__name__)
+
 _TOGETHER = frozenset({"hold", "settle", "void"})
 """Operations that every request needs; what is done in the background has no hurry, and may be large."""
 
+_BOOKS = "the books do not add up, and this is refused until they do; look with `image-gateway ledger verify`"
+_RIGHTS = "the store's user lacks a right, and this is refused until it has it again"
+_GRAVE = {"less is ": _BOOKS, "NOPERM": _RIGHTS, "can't run this command": _RIGHTS, "has no permissions": _RIGHTS}
+"""What is to be said as an error, by words of the refusal."""
 
 token = fresh_names(12)
 """Returns a name that nothing else has, for one operation or one instance."""
@@ -34,6 +41,7 @@ class Calls:
         self._together = Together(store, self._tally)
         self._observer = observer
         self._answered = taker_of(observer, LedgerCalled) if observer is not None else None
+        self._said: set[str] = set()
 
     async def write(
         self,
@@ -104,6 +112,9 @@ class Calls:
         return reply
 
     def _failed(self, operation: str, began: float, error: Exception) -> None:
+        refused, text = isinstance(error, LedgerRefused), str(error)
+        for said in {said for words, said in _GRAVE.items() if refused and words in text} - self._said:
+            self._said.add(said)  # once, for it is tried again and again
+            log.error("%s: %s", said, text)
         if self._observer is not None:
-            refused = isinstance(error, LedgerRefused)
             self._observer.emit(LedgerFailed(operation, time.monotonic() - began, refused))

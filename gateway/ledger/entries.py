@@ -100,23 +100,34 @@ async def read_entries(
 
     What is no entry is logged with its id and left out; `image-gateway ledger verify` names it too.
     """
+    names = Names(realm)
+    ahead = None if since is until is None else await store.execute("HGET", names.meta, "ahead", repeatable=True)
     start = "-" if since is None else str(_milliseconds(since))
-    end = "+" if until is None else f"({_milliseconds(until)}-0"
-    async for entry_id, fields in raw_entries(store, Names(realm).entries, start=start, end=end, page=page):
-        entry = _readable(entry_id, fields)
-        if entry is not None:
+    last = 0 if until is None else max(_milliseconds(until), position(ahead)[0] + 1 if ahead else 0)
+    end = f"({last}-0" if last else "+"
+    async for entry_id, fields in raw_entries(store, names.entries, start=start, end=end, page=page):
+        entry = readable(entry_id, fields)
+        if entry is not None and not (ahead and _is_outside(entry.time, since, until)):
             yield entry
+
+
+def _is_outside(time: datetime, since: datetime | None, until: datetime | None) -> bool:
+    """Tell whether an entry's own date lies outside a period, though its id, of a clock that was ahead, may not."""
+    moment = round(time.timestamp() * 1000)
+    too_early = since is not None and moment < _milliseconds(since)
+    return too_early or (until is not None and moment >= _milliseconds(until))
 
 
 def read_exported(paths: Iterable[Path]) -> Iterator[Entry]:
     """Yield the entries of an export, oldest first, from its files or directories; ExportError if it is not whole."""
     for line in Export(paths).lines():
-        entry = _readable(line.id, line.fields)
+        entry = readable(line.id, line.fields)
         if entry is not None:
             yield entry
 
 
-def _readable(entry_id: str, fields: Mapping[str, str]) -> Entry | None:
+def readable(entry_id: str, fields: Mapping[str, str]) -> Entry | None:
+    """Return an entry from its fields; None, and a line in the log, if they are none."""
     try:
         return decode(entry_id, fields)
     except JunkEntry as error:
@@ -149,7 +160,7 @@ def _entry(entry_id: str, fields: Mapping[str, str]) -> Entry:
 
     return Entry(
         id=entry_id,
-        time=datetime.fromtimestamp(position(entry_id)[0] / 1000, UTC),
+        time=datetime.fromtimestamp((_amount(fields["at"]) if "at" in fields else position(entry_id)[0]) / 1000, UTC),
         kind=EntryKind(fields["kind"]),
         request_id=fields["request"],
         attempt=_amount(fields["attempt"]),

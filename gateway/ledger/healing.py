@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
 BINDING_SECONDS = "86400"
+LEFT_BEHIND_SECONDS = "3600"
+"""An SDK's last retry comes some 20 minutes after its first try was left; a later one is of somebody's new request."""
 BATCH = 200
 AT_ONCE = 8
 """Attempts asked about in one call, and put back at the same time."""

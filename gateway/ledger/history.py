@@ -26,6 +26,7 @@ class History:
     `base` is the sum, micro-USD by cell, of the exported entries that the stream does not have. `trimmed` and
     `trimmed_hash` name the last exported line before the stream's first entry, `last` and `last_hash` the last of all.
     What the store had lost and was told again counts once, as it was booked last; the earlier entries are `repeated`.
+    `untold` is the last entry that was trimmed, if the export does not have it by the hash that the store knows.
     """
 
     lines: int = 0
@@ -39,6 +40,12 @@ class History:
     changed: list[str] = field(default_factory=list)
     junk: list[str] = field(default_factory=list)
     repeated: int = 0
+    untold: str = ""
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether it is the export of another ledger: it lacks what was trimmed, or an entry of before its end."""
+        return bool(self.unexported or self.untold)
 
 
 Beside = tuple[Line | None, Raw | None]
@@ -54,7 +61,7 @@ async def read_history(store: Store, names: Names, snapshot: Snapshot, export: E
     def stream() -> AsyncIterator[Raw]:
         return raw_entries(store, names.entries, end=snapshot.last or "0-0", page=page)
 
-    history = History()
+    history = History(untold=snapshot.trimmed)
     retold = await _retold(_beside(export.lines(), stream()))
     stream_began = False
     async for line, raw in _beside(export.lines(), stream()):
@@ -65,12 +72,19 @@ async def read_history(store: Store, names: Names, snapshot: Snapshot, export: E
             continue
         if line.realm != names.realm:
             raise ExportError(f"{line.where}: this is an export of realm {line.realm!r}, not of {names.realm!r}")
+        if holds(line, snapshot.trimmed, snapshot.trimmed_hash):
+            history.untold = ""
         _note(history, line, raw, stream_began=stream_began)
         if raw is None:
             _fold(history, line, snapshot, retold)
     end = position(history.last or "0-0")
     history.unexported = [each for each in history.unexported if position(each) < end]
     return history
+
+
+def holds(line: Line, trimmed: str, trimmed_hash: str) -> bool:
+    """Tell whether a line is that of the last trimmed entry, whose hash the store knows: each hash is of all before."""
+    return line.id == trimmed and line.hash == (trimmed_hash or line.hash)
 
 
 def _note(history: History, line: Line, raw: Raw | None, *, stream_began: bool) -> None:

@@ -50,7 +50,7 @@ class Names:
         """HASH: the ledger's identity, the version of its keys, and how far entries were exported and trimmed.
 
         Fields: epoch, schema, keys_version, pepper_check, exported, exported_hash, trimmed, trimmed_hash, base_digest,
-        lost.
+        lost, ahead (the last entry with a date of its own).
         """
         return self._name("meta")
 

@@ -73,6 +73,9 @@ def _check(found: Audit, *, export: bool, accept_loss: bool) -> None:
             "there is no ledger in this realm: the store was emptied, or never used. Give the export with --from "
             "to bring its history back, or --empty to begin with nothing, or check --store and --realm"
         )
+    if found.history is not None and found.history.is_foreign:  # once it is in the balances nothing takes it out
+        why = next(finding for finding in found.findings if finding.kind is Kind.EXPORT)
+        raise StoreError(f"{why}: give this ledger's own export, all of it. Nothing was changed")
     if not export and any(finding.kind is Kind.BASE for finding in found.findings):
         raise StoreError("the sum of trimmed entries was changed by other hands: give the export with --from")
 

@@ -16,11 +16,12 @@ from gateway.domain.task import TaskStatus, task_of
 from gateway.ledger import calls, script, wire
 from gateway.ledger.calls import Calls
 from gateway.ledger.errors import LedgerRefused, StoreError
-from gateway.ledger.healing import BINDING_SECONDS, Healing
+from gateway.ledger.healing import BINDING_SECONDS, LEFT_BEHIND_SECONDS, Healing
 from gateway.ledger.leases import Leases
 from gateway.ledger.names import Names
 from gateway.ledger.offering import Firsts
 from gateway.ledger.own_holds import Ending, HoldRecord, OwnHolds
+from gateway.ledger.server_check import told_rights
 from gateway.ledger.store import Store
 from gateway.ledger.together import Shared, What
 from gateway.ledger.wire import Balance
@@ -189,7 +190,8 @@ class RedisLedger:
 
     async def orphan(self, name: str, request_id: str) -> None:
         """Let a retry with a claim of this name take the request over; see `ports.Ledger`."""
-        await self._calls.write("hold", script.ORPHAN, [self._names.binding(name)], [request_id, BINDING_SECONDS])
+        args = [request_id, LEFT_BEHIND_SECONDS]
+        await self._calls.write("hold", script.ORPHAN, [self._names.binding(name)], args)
 
     def settle(
         self, settlement: Settlement, *, token: str | None = None, meanwhile: Meanwhile = None
@@ -268,8 +270,10 @@ class RedisLedger:
         return wire.balances_reply(await self._calls.read(script.BALANCES, [self._names.balances], [lines]))
 
     async def ping(self) -> None:
-        """Return if the store answers and nothing is left to be healed; raises LedgerUnavailable."""
-        await self._calls.execute("PING")
+        """Return if the store takes what is written and nothing is left to be healed; raises LedgerUnavailable."""
+        lacking = await self._calls.read(script.MAY_WRITE, [], [self._names.meta])
+        if lacking:
+            raise LedgerRefused(told_rights(lacking, self._names.meta))
         if self._healing.needed:
             raise LedgerUnavailable(self._healing.reason)
 

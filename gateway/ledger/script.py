@@ -34,7 +34,8 @@ _WRITING = ("numbers", "watermark")
 _PAIRS = ("numbers", "cell_format", "cells")
 _BUCKETS = ("numbers", "bucket_format", "buckets", "cell_format", "cells")
 _LINES = (*_BUCKETS, "lines", "line_cells")
-_ATTEMPTS = ("watermark", "giving_counts", "ending", "types", "attempts", "correcting", "forgetting", "ended_writes")
+_CAUTION = ("dating", "types")
+_ATTEMPTS = ("watermark", "giving_counts", "ending", *_CAUTION, "attempts", "correcting", "forgetting", "ended_writes")
 _GIVING_BACK = (*_LINES, *_ATTEMPTS, "entry", "giving_back")
 _ASKED = (*_LINES, "windows", "asked_lines")
 _HOLDING = (
@@ -66,6 +67,7 @@ _ENDING = (
     "never_booked",
     "late_booking",
     "forgetting",
+    "dating",
     "end_hold",
 )
 SETTLE = _load("settle", *_PAIRS, "watermark", *_ENDING, flags=_ALWAYS)
@@ -73,7 +75,7 @@ VOID = _load("void", *_GIVING_BACK, "guessing", flags=_ALWAYS)
 DROP = _load("drop", *_GIVING_BACK, "taking", "undoing", flags=_ALWAYS)
 EXPIRE = _load("expire", *_LINES, *_ATTEMPTS, "entry", flags=_ALWAYS)
 ADJUST = _load("adjust", *_LINES, *_ATTEMPTS, "entry", "never_booked", flags=_ALWAYS)
-POST = _load("post", *_PAIRS, "line_cells", "signed", "watermark", "ending", "entry", flags=_ALWAYS)
+POST = _load("post", *_PAIRS, "line_cells", "signed", "watermark", "ending", *_CAUTION, "entry", flags=_ALWAYS)
 RENEW = _load("renew", *_WRITING, flags=_ALWAYS)
 ORPHAN = _load("orphan", *_WRITING)
 OPEN = _load("open", *_WRITING)
@@ -96,7 +98,7 @@ _TASKS = ("numbers", "task_state")
 
 TASK_ADD = _load("task_add", "numbers")
 TASK_UNDO = _load("task_undo", *_TASKS, flags=_ALWAYS)
-TASK_TAKE = _load("task_take", *_TASKS, "task_forget", "task_claims", flags=_ALWAYS)
+TASK_TAKE = _load("task_take", *_TASKS, "task_forget", "task_claims", "task_looks", flags=_ALWAYS)
 TASK_KEEP = _load("task_keep", *_TASKS, flags=_ALWAYS)
 TASK_BEGAN = _load("task_began", *_TASKS, flags=_ALWAYS)
 TASK_ANNOUNCED = _load("task_announced", *_TASKS, flags=_ALWAYS)
@@ -117,6 +119,9 @@ RESPONSES_LAPSED = _load("responses_lapsed", "numbers", flags=_ALWAYS)
 RESPONSES_KEEP = _load("responses_keep", "numbers", flags=_ALWAYS)
 BATCH_FIND = _load("batch_find", "numbers", flags=_READ)
 BATCH_MOVE = _load("batch_move", "numbers", flags=_ALWAYS)
+RIGHTS = _load("rights", flags=_READ)
+MAY_WRITE = _load("rights")
+"""The same, where the server refuses all that writes; the flags of this one say that it may."""
 HINT_LEAVE = _load("hint_leave", "numbers")
 HINTS_TAKE = _load("hints_take", "numbers", flags=_ALWAYS)
 PULSE = _load("pulse")

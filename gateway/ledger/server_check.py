@@ -1,4 +1,4 @@
-"""Whether the servers of a store are fit for money: new enough, and losing nothing."""
+"""Whether the servers of a store are fit for money: new enough, losing nothing, and open to all that is to be done."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from gateway.ledger import script
 from gateway.ledger.errors import LedgerRefused, StoreError
 
 log = logging.getLogger(__name__)
@@ -18,18 +19,28 @@ Ask = Callable[..., Awaitable[Any]]
 """Sends a command to one server and returns its reply; raises LedgerUnavailable."""
 
 
-async def check_servers(where: str, servers: Mapping[str, Ask]) -> None:
-    """Check every server, by its name; StoreError if one is too old, a warning for each thing that is unwise."""
+async def check_servers(where: str, servers: Mapping[str, Ask], written: str | None) -> None:
+    """Check every server, by its name; StoreError if one is too old, a warning for each thing that is unwise.
+
+    StoreError too if this user may not do there all that is done with names such as `written`; None: it only reads.
+    """
     unwise: dict[str, list[str]] = {}
     for name, ask in servers.items():
         version = (await _info(ask, "server")).get("redis_version", "0")
         if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < OLDEST:
             needed = ".".join(map(str, OLDEST))
             raise StoreError(f"store {where}: {name} is version {version}; {needed} or newer is needed")
+        if written is not None and (lacking := await ask("EVAL", script.RIGHTS.source, "0", written)):
+            raise StoreError(f"store {where}: {name}: {told_rights(lacking, written)}")
         for warning in await _warnings(ask):
             unwise.setdefault(warning, []).append(name)
     for warning, names in unwise.items():
         log.warning("store %s: %s (%s)", where, warning, ", ".join(names))
+
+
+def told_rights(lacking: str, name: str) -> str:
+    """Say which commands the store's user may not use."""
+    return f"its user may not {lacking} {name}; docs/cli.md has all the rights that it needs"
 
 
 async def _warnings(ask: Ask) -> list[str]:

@@ -17,6 +17,7 @@ from gateway.ledger.connections import Command, packed
 from gateway.ledger.embedded import embedded_store, is_at_work, is_embedded
 from gateway.ledger.errors import LedgerRefused, StoreError
 from gateway.ledger.line import Told, Watch
+from gateway.ledger.names import Names
 from gateway.ledger.running import Running
 from gateway.ledger.script import Script
 from gateway.ledger.server_check import check_servers
@@ -69,6 +70,7 @@ class Store:
         if silence is None and (deadline is None or deadline <= SHORT_DEADLINE):
             silence = SILENCE
         self.where = address.where
+        self._realm = realm
         socket = Path(address.path) if address.path is not None else None
         self._embedded = socket if socket is not None and is_embedded(socket) else None
         if deadline is None:
@@ -170,15 +172,17 @@ class Store:
         finally:
             sending.close()  # if it was never begun
 
-    async def check(self) -> None:
+    async def check(self, *, writes: bool = True) -> None:
         """Check that the store answers and is fit for money; StoreError in one line if not, a warning if unwise.
 
-        Silence is no matter here: finding and greeting a server for the first time may take long.
+        Its user must have every right that a gateway needs, unless nothing is written. Silence is no matter here:
+        finding and greeting a server for the first time may take long.
         """
         try:
             async with asyncio.timeout(self._deadline):
                 primaries = await self._servers.primaries()
-            await check_servers(self.where, primaries or {"the server": self._ask})
+            written = Names(self._realm).meta if writes else None
+            await check_servers(self.where, primaries or {"the server": self._ask}, written)
         except LedgerRefused as error:
             raise StoreError(f"{error}. Check the user, the password and the rights in --store") from error
         except (LedgerUnavailable, TimeoutError) as error:

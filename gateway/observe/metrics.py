@@ -1,6 +1,6 @@
 """Events become Prometheus metrics.
 
-With several workers, `PROMETHEUS_MULTIPROC_DIR` must name an empty directory before this module is imported:
+With several workers, `IMAGE_GATEWAY_INTERNAL_METRICS` must name an empty directory before this module is imported:
 each worker then writes its numbers there, and whoever serves `/metrics` adds them up.
 """
 
@@ -217,6 +217,8 @@ class Metrics:
 
     def _hold_ended(self, event: HoldEnded) -> None:
         cost = event.cost
+        if event.source is CostSource.PRESUMED:
+            self._add("unconfirmed_total")
         if event.shadow:
             where = (self._job_type(event.job_type), self._route(event.route))
             self._add("shadow_spend_usd_total", *where, amount=max(cost.route, 0) / NANO_PER_USD)
@@ -226,8 +228,6 @@ class Metrics:
         self._spent[event.project, event.job_type, event.route, event.quality].add(event)
         if cost.official > cost.route:
             self._savings.value += (cost.official - cost.route) / NANO_PER_USD
-        if event.source is CostSource.PRESUMED:
-            self._add("unconfirmed_total")
         if event.source in _KNOWN_COSTS and event.estimate.route > 0:
             self._estimate_error.observe(cost.route / event.estimate.route)
 

@@ -17,6 +17,7 @@ from gateway.domain.budget import Budget
 from gateway.domain.policy import Policy
 from gateway.domain.retry import RetryBudgets
 from gateway.domain.route import ProviderConfig, Secret
+from gateway.ledger.clock import warn_if_ahead
 from gateway.ledger.deferred import DeferredSettlements
 from gateway.ledger.identity import is_known, remember
 from gateway.ledger.journal import Journal
@@ -103,8 +104,8 @@ class Application:
             store, settings.realm, lease=settings.lease, observer=self._observers, on_expired=self._observers.emit
         )
         self.settlements = DeferredSettlements(self.ledger, Journal(settings.data / "journal", settings.realm))
-        self.storing = storing = Storing(settings, lambda: self.policy, pepper, self._observers)
-        self.comparisons = ShadowsOnDisk(storing.folder / "shadows")
+        self.storing = storing = Storing(settings, lambda: self.policy, pepper, self._observers, store)
+        self.comparisons = ShadowsOnDisk(storing.folder / "shadows", now=storing.now)
         offline = OfflineLedger(self.ledger, self.settlements)
         self.shadows = Shadows(
             ledger=offline,
@@ -282,6 +283,7 @@ async def running_application(settings: Settings, policy: Policy, store_url: str
         epoch = await patiently(partial(application.ledger.open, create=not known))
         remember(settings.data, store.where, settings.realm, epoch)
         await patiently(application.keyring.load)
+        await patiently(partial(warn_if_ahead, store, settings.realm))
         tasks = [asyncio.create_task(work) for work in application.background()]
         try:
             yield application

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +23,8 @@ from gateway.domain.policy import Policy
 from gateway.images.answer_cache import AnswerCache
 from gateway.images.archive import Archives
 from gateway.images.linking import Linker
+from gateway.ledger.clock import earlier_time
+from gateway.ledger.store import Store
 from gateway.observe.event import NONE, Observer
 
 DAY = 86_400.0
@@ -51,21 +54,27 @@ class Where(Protocol):
 
 
 class Storing:
-    """`policy` returns the policy that serves now; links are signed with a key derived from `secret`."""
+    """`policy` returns the policy that serves now; links are signed with a key derived from `secret`.
 
-    def __init__(self, where: Where, policy: Callable[[], Policy], secret: bytes, observer: Observer) -> None:
+    What is too old is told by `now`, for which the clock of `store` counts too.
+    """
+
+    def __init__(
+        self, where: Where, policy: Callable[[], Policy], secret: bytes, observer: Observer, store: Store
+    ) -> None:
+        self.now = now = partial(earlier_time, store)
         self._policy = policy
         self._terms: tuple[str, Mapping[str, Terms]] = ("", {})
         self.folder = where.assets or where.data / "assets"
         self.answers: AnswersOnDisk | AnswersInBlobs
         if where.bucket is None:
-            self.blobs: BlobsOnDisk | BlobsInS3 = BlobsOnDisk(self.folder, keep_for=KEEP_FOR)
-            self.images = StoredImages(self.blobs, self._terms_now)
-            self.answers = AnswersOnDisk(self.folder / "answers")
+            self.blobs: BlobsOnDisk | BlobsInS3 = BlobsOnDisk(self.folder, keep_for=KEEP_FOR, now=now)
+            self.images = StoredImages(self.blobs, self._terms_now, now=now)
+            self.answers = AnswersOnDisk(self.folder / "answers", now=now)
         else:
             # A bucket has no end that a burst could reach, so quotas alone bound what is in it.
-            self.blobs = BlobsInS3(where.bucket, keep_for={**KEEP_FOR, FOLDER: DAY})
-            self.images = StoredImages(self.blobs, self._terms_now, most=None)
+            self.blobs = BlobsInS3(where.bucket, keep_for={**KEEP_FOR, FOLDER: DAY}, now=now)
+            self.images = StoredImages(self.blobs, self._terms_now, most=None, now=now)
             self.answers = AnswersInBlobs(self.blobs)
         self.linker = Linker(self.images, Signer(secret), public_url=where.public_url, observer=observer)
         cache = AnswerCache(self.blobs, self.linker, observer)

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gateway.domain.spend import NO_REQUEST, attempt_of
-from gateway.ledger.entries import Entry, read_entries, read_exported
+from gateway.ledger.entries import Entry, read_entries, readable
+from gateway.ledger.history import holds
 from gateway.ledger.names import Names
 from gateway.ledger.retold import Retold
 from gateway.ledger.segments import Export, ExportError
@@ -22,8 +23,13 @@ async def trimmed_until(store: Store, realm: str) -> datetime | None:
     Such were trimmed, or lost by a store that came back older and was rebuilt.
     """
     gone = await store.execute("HMGET", Names(realm).meta, "trimmed", "lost")
-    last = max((position(each) for each in gone if each), default=None)
-    return datetime.fromtimestamp(last[0] / 1000, UTC) if last else None
+    last = max((each for each in gone if each), key=position, default=None)
+    return _moment(last) if last else None
+
+
+def _moment(entry_id: str) -> datetime:
+    """Return the moment that an id tells; it may be later than the one in which its entry was booked."""
+    return datetime.fromtimestamp(position(entry_id)[0] / 1000, UTC)
 
 
 async def recorded_entries(
@@ -36,36 +42,50 @@ async def recorded_entries(
 ) -> AsyncIterator[Entry]:
     """Yield entries in order, `since` included and `until` not; raises LedgerUnavailable.
 
-    `export` are files or directories of an export; ExportError if it is not whole, of another realm, or ends before
-    what was trimmed. What a store lost and was told again counts as it was booked last.
+    `export` are files or directories of an export; ExportError, before any entry, if it is not whole, of another
+    realm or ledger, or ends before what was trimmed. What a store lost and was told again counts as it was booked
+    last.
     """
     if not export:
         async for entry in read_entries(store, realm, since=since, until=until):
             yield entry
         return
-    exported = _Exported(export, realm)
+    last, digest = await store.execute("HMGET", Names(realm).meta, "trimmed", "trimmed_hash")
+    exported = _Exported(export, realm, last or "", digest or "")
     retold = await _retold(_beside(exported.entries(), read_entries(store, realm)))
     trimmed = await trimmed_until(store, realm)
     if trimmed is not None and (exported.until is None or exported.until < trimmed):
         raise ExportError(f"entries up to {trimmed.isoformat()} were trimmed; the export does not reach so far")
+    if exported.untold:
+        raise ExportError(f"entry {exported.untold}, the last that was trimmed, is not in the export; {_FOREIGN}")
     async for entry in _beside(exported.entries(), read_entries(store, realm, until=until)):
         inside = (since is None or entry.time >= since) and (until is None or entry.time < until)
         if inside and retold.stands(attempt_of(entry), position(entry.id)):
             yield entry
 
 
+_FOREIGN = "it is the export of another ledger"
+
+
 class _Exported:
-    def __init__(self, paths: Sequence[Path], realm: str) -> None:
+    def __init__(self, paths: Sequence[Path], realm: str, trimmed: str, trimmed_hash: str) -> None:
         self._paths = paths
+        self._trimmed = trimmed, trimmed_hash
+        self.untold = trimmed
+        """The last entry that was trimmed, until it is read here as the store knows it."""
         self.until: datetime | None = None
         first = next(Export(paths).lines(), None)
         if first is not None and first.realm != realm:
             raise ExportError(f"{first.where}: this is an export of realm {first.realm!r}, not of {realm!r}")
 
     def entries(self) -> Iterator[Entry]:
-        for entry in read_exported(self._paths):
-            self.until = entry.time
-            yield entry
+        for line in Export(self._paths).lines():
+            if holds(line, *self._trimmed):
+                self.untold = ""
+            entry = readable(line.id, line.fields)
+            if entry is not None:
+                self.until = _moment(entry.id)
+                yield entry
 
 
 async def _retold(entries: AsyncIterator[Entry]) -> Retold:
@@ -84,14 +104,20 @@ async def _retold(entries: AsyncIterator[Entry]) -> Retold:
 
 
 async def _beside(exported: Iterator[Entry], live: AsyncIterator[Entry]) -> AsyncIterator[Entry]:
-    """Merge two ordered runs of entries; what is in both comes once."""
+    """Merge two ordered runs of entries; what is in both comes once. ExportError for a live one that an export lacks.
+
+    Exports are written in order: one that goes on beyond an entry without having it was never of this ledger.
+    """
     waiting = next(exported, None)
     async for entry in live:
-        here = position(entry.id)
+        here, known = position(entry.id), False
         while waiting is not None and position(waiting.id) <= here:
-            if position(waiting.id) < here:
+            known = position(waiting.id) == here
+            if not known:
                 yield waiting
             waiting = next(exported, None)
+        if waiting is not None and not known:
+            raise ExportError(f"entry {entry.id} is in the store and not in the export, which is beyond it; {_FOREIGN}")
         yield entry
     while waiting is not None:
         yield waiting

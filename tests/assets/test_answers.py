@@ -255,7 +255,7 @@ async def test_after_a_day_it_is_gone(answers: AnswersOnDisk, folder: Path) -> N
     for suffix in ("body", "json"):
         os.utime(folder / f"{ID}.{suffix}", (old, old))
     assert await answers.find(ID) is None
-    assert answers.sweep() == 2
+    assert answers.sweep(time.time()) == 2
     assert names(folder) == ["req_young.body", "req_young.json"]
     assert await content(await answers.find("req_young")) == b"young"
 
@@ -269,7 +269,7 @@ async def test_a_partial_file_of_a_dead_gateway_is_swept(answers: AnswersOnDisk,
     old = time.time() - ABANDONED - 1
     [dead] = [name for name in names(folder) if name.startswith("req_dead-")]
     os.utime(folder / dead, (old, old))
-    assert answers.sweep() == 1
+    assert answers.sweep(time.time()) == 1
     assert [name.partition("-")[0] for name in names(folder)] == ["req_alive"]
     await current.commit(200, HEADERS)
     assert await answers.find("req_alive") is not None

@@ -91,7 +91,7 @@ async def test_old_ones_are_swept(tmp_path: Path) -> None:
     for name in ("tasks/old", "other/old", "tasks/x-1.part"):
         os.utime(tmp_path / name, (time.time() - 7200,) * 2)
 
-    assert blobs.sweep() == 2
+    assert blobs.sweep(time.time()) == 2
 
     assert await blobs.get("tasks/old") is None
     assert await content(blobs, "tasks/new") == await content(blobs, "other/old") == b"x"

@@ -17,7 +17,9 @@ from gateway.domain.job import Size
 from gateway.domain.policy import Project
 from gateway.domain.price import Metered, PixelTier, Price
 from gateway.domain.repricing import Repricer
-from gateway.domain.route import Route, Views
+from gateway.domain.route import Quote, Route, Views
+from gateway.domain.settlement import Reading
+from gateway.steps.settle import settle
 from tests.builders import GPT_IMAGE_2, job, policy, rates, route
 
 USAGE = {"text_in": 20, "image_in": 0, "text_in_cached": 0, "image_in_cached": 0, "image_out": 1756, "text_out": 0}
@@ -278,6 +280,28 @@ def test_what_the_provider_reported_holds_by_any_catalog() -> None:
     repricer = Repricer(policy(per_image(40_000_000), project=TEAM))
     assert repricer.cost(Entry(source="reported")).route == BOOKED.route
     assert repricer.cost(Entry(request_id="r2", source="usage")).route == 40_000_000
+
+
+@pytest.mark.parametrize(
+    ("sold", "said"),
+    [
+        (None, Reading(reported=9_000_000)),
+        ("seconds", Reading(seconds=Fraction(3))),
+        ("units", Reading(units=Fraction(3))),
+        ("units", Reading()),
+    ],
+    ids=["reported", "seconds", "units", "nothing"],
+)
+def test_an_official_price_without_tokens_is_as_likely_as_when_it_was_booked(sold: str | None, said: Reading) -> None:
+    """The policy that it was booked by gives every view again, whether the route's own cost is known or estimated."""
+    own = route("main") if sold is None else route("main", prices=(SOLD[sold],))
+    asked = job(prompt_bytes=4_000, n=2, size="1024x1024", quality="medium", references=1)
+    official, price = pricing.prices_of(own, Entry.time.date())
+    quote = Quote(own, asked, {}, Views(10**9, 10**9, 10**9), official, price)
+    booked = settle("r1", 1, quote, replace(said, images=2, complete=True), TEAM.multiplier)
+    about = {"n": 2, "text_bytes": 4_000, "references": 1}
+    entry = Entry(cost=booked.cost, source=booked.source, usage=None, n=2, images=2, about=about, answer=booked.facts)
+    assert Repricer(policy(own, project=TEAM)).cost(entry) == booked.cost
 
 
 @pytest.mark.parametrize(("words", "each"), [(("succeeded", "moderated"), 40_000_000), (("succeeded",), 0)])

@@ -135,6 +135,16 @@ def test_an_adjustment_is_no_new_request_and_confirms_what_was_presumed() -> Non
     assert (total.route, total.unconfirmed, total.requests) == (120, 0, 1)
 
 
+def test_a_call_that_was_never_begun_is_none() -> None:
+    """One that was presumed and then given back counts for nothing, until it is known to have been made after all."""
+    presumed = Entry(same(100), kind="presume", source="presumed", images=0)
+    given_back = Entry(same(-100), kind="correct", source="void", images=0)
+    after_all = Entry(same(80), kind="correct", source="usage")
+    corrected = Entry(same(-20), kind="correct", source="usage")
+    histories = [[presumed], [presumed, given_back], [presumed, given_back, after_all], [presumed, corrected]]
+    assert [report(history, [])[1].requests for history in histories] == [1, 0, 1, 1]
+
+
 def test_an_adjustment_stands_where_the_answer_put_what_it_adjusts() -> None:
     """An invoice says nothing of quality and size: its differences go to the row of the attempt's own answer."""
     adjusted = Entry(same(5), kind="adjust", images=0, quality="auto", size="auto")

@@ -81,6 +81,14 @@ async def test_an_orphan_is_claimed_once(ledger: RedisLedger) -> None:
     assert isinstance(await ask(ledger, "c", CLAIM), Held)
 
 
+async def test_an_orphan_is_found_for_an_hour(ledger: RedisLedger, store: Store) -> None:
+    """No SDK's retry comes later; somebody's new request must not be answered with what another left."""
+    await ask(ledger, "a", CLAIM)
+    await ledger.orphan(CLAIM.name, "a")
+    left = int(await store.execute("TTL", ledger._names.binding(CLAIM.name)))
+    assert 3_500 < left <= 3_600
+
+
 async def test_an_orphan_that_came_to_nothing_is_not_claimed(ledger: RedisLedger) -> None:
     """Nobody waits for the answer of a request that was refused."""
     assert isinstance(await ask(ledger, "a", CLAIM), Held)

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from gateway.domain.route import Views
-from gateway.domain.settlement import CostSource, Settlement, Usage
+from gateway.domain.settlement import Adjustment, CostSource, Posting, Settlement, Usage
+from gateway.ledger.audit import audit
+from gateway.ledger.clock import warn_if_ahead
 from gateway.ledger.entries import read_entries
+from gateway.ledger.names import Names
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
+from gateway.ledger.stream import raw_page
 from tests.ledger.rules import ABOUT, budget, candidate, contents, entries, hold, settlement
 
 
@@ -80,3 +87,62 @@ async def test_hostile_text_comes_back_as_it_was(ledger: RedisLedger, store: Sto
     assert json.dumps(entry.tags) == json.dumps(about["tags"])
     assert json.dumps(record["about"]) == json.dumps(about)
     assert len(await contents(store, realm)) == 4
+
+
+async def booked_while_ahead(store: Store, realm: str, days: int) -> None:
+    """Book the first entry once more, as a store does whose clock is that far ahead: ids never go back from there."""
+    key = Names(realm).entries
+    [(_, fields)] = await raw_page(store, key, "-", "+", 1)
+    ahead = datetime.now(UTC) + timedelta(days=days)
+    pairs = [part for pair in fields.items() for part in pair]
+    await store.execute("XADD", key, f"{round(ahead.timestamp() * 1000)}-0", *pairs)
+
+
+async def test_entries_after_a_clock_that_was_ahead_say_when_they_were_booked(
+    ledger: RedisLedger, store: Store, realm: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever books them, they have the date of the day, and reports of that day have them."""
+    rule = budget(10**9)
+    for request in ("first", "settled", "voided", "lapsed", "adjusted"):
+        await hold(ledger, request, candidate((rule, 100), worst=100_000))
+    await ledger.settle(settlement("first", 100_000))
+    await ledger.settle(settlement("voided", 100_000, source=CostSource.PRESUMED))
+    await ledger.settle(settlement("adjusted", 100_000))
+    await warn_if_ahead(store, realm)
+    assert "ahead" not in caplog.text + "".join((await audit(store, realm)).notes)
+    await booked_while_ahead(store, realm, 400)
+
+    await ledger.settle(settlement("settled", 100_000))
+    await ledger.void("voided", 1, "failed")
+    await store.execute("ZADD", Names(realm).due, 1, "lapsed:1")
+    await ledger._leases.sweep()
+    await ledger.settle(settlement("lapsed", 70_000))
+    await ledger.adjust(Adjustment("a", "adjusted", 1, Views(90_000, 90_000, 90_000), "invoice"))
+    await ledger.post(Posting("p", Views(1, 1, 1), "invoice"))
+    booked = await entries(store, realm)
+    assert [each.kind for each in booked[4:]] == ["settle", "correct", "presume", "correct", "adjust", "adjust"]
+    now, hour = datetime.now(UTC), timedelta(hours=1)
+    assert [abs(each.time - now) < hour for each in booked] == [True] * 3 + [False] + [True] * 6
+    of_today = [each async for each in read_entries(store, realm, since=now - hour, until=now + hour, page=2)]
+    assert of_today == booked[:3] + booked[4:]
+    assert [each async for each in read_entries(store, realm, until=now - hour)] == []
+    assert [each async for each in read_entries(store, realm, since=now + hour)] == [booked[3]]
+
+    with caplog.at_level(logging.WARNING):
+        await warn_if_ahead(store, realm)
+    assert "the store's clock was ahead" in caplog.text
+    assert any("the store's clock was ahead" in note for note in (await audit(store, realm)).notes)
+
+
+async def test_holds_that_were_presumed_and_given_back_under_such_a_clock(
+    ledger: RedisLedger, store: Store, realm: str
+) -> None:
+    """The correction that taking another hold in its place books has its date too."""
+    offer = candidate((budget(10**9), 100), worst=100_000)
+    await hold(ledger, "r", offer)
+    await ledger.settle(settlement("r", 100_000, source=CostSource.PRESUMED))
+    await booked_while_ahead(store, realm, 400)
+    await ledger.choose_and_hold("r", [offer], about=ABOUT, release=1)
+    *_, correction = await entries(store, realm)
+    assert correction.kind == "correct"
+    assert abs(correction.time - datetime.now(UTC)) < timedelta(hours=1)

@@ -20,13 +20,15 @@ from gateway.domain.route import Views
 from gateway.domain.settlement import Adjustment, CostSource, Posting, Settlement, SettleResult
 from gateway.ledger.audit import audit
 from gateway.ledger.entries import read_entries, read_exported
+from gateway.ledger.errors import StoreError
 from gateway.ledger.export import export, export_lines
 from gateway.ledger.export_files import export_files
 from gateway.ledger.names import Names
 from gateway.ledger.rebuild import rebuild
 from gateway.ledger.redis_ledger import RedisLedger
-from gateway.ledger.segments import Export, ExportError, write_line
+from gateway.ledger.segments import GENESIS, Export, ExportError, write_line
 from gateway.ledger.store import Store
+from gateway.ledger.stream import raw_entries
 from gateway.reporting.recorded import recorded_entries
 from tests.ledger.older import copy
 from tests.ledger.rules import ABOUT, balances, budget, candidate, settlement
@@ -205,6 +207,55 @@ async def test_a_directory_of_another_ledger_is_refused(
         Export([tmp_path])
     with pytest.raises(ExportError, match="no such file"):
         Export([tmp_path / "nowhere"])
+
+
+async def test_the_export_of_another_ledger_changes_nothing(
+    ledger: RedisLedger, store: Store, server: str, realm: str, tmp_path: Path
+) -> None:
+    """Two ledgers of a realm's name, one after the other and each whole: neither takes the export of the other."""
+    await mixed(ledger, 6)
+    await export(store, realm, tmp_path / "older")
+    older = copy(server, realm)
+    await wipe(store)
+    newer = RedisLedger(store, realm)
+    await mixed(newer, 6, prefix="s")
+    await export(store, realm, tmp_path / "newer", keep=NOW)
+    await refused_without_change(store, realm, tmp_path / "older")
+    older.put_back()
+    await refused_without_change(store, realm, tmp_path / "newer")
+    await newer.aclose()
+
+
+async def refused_without_change(store: Store, realm: str, foreign: Path) -> None:
+    """No rebuild and no report takes this export, and everything stays as it is."""
+    before, spent = await audit(store, realm), await balances(store, realm)
+    assert before.findings == []
+    with pytest.raises(StoreError, match="this ledger's own export"):
+        await rebuild(store, realm, export=[foreign])
+    with pytest.raises(ExportError, match=r"another ledger|does not reach so far"):
+        assert [entry async for entry in recorded_entries(store, realm, export=[foreign])]
+    assert await balances(store, realm) == spent
+    assert (await audit(store, realm)).snapshot.base == before.snapshot.base
+
+
+async def test_what_was_trimmed_tells_an_export_by_its_hash(
+    ledger: RedisLedger, store: Store, realm: str, tmp_path: Path
+) -> None:
+    """Nothing is left in the stream to go by, and the other ledger went on for longer."""
+    await mixed(ledger, 6)
+    await export(store, realm, tmp_path / "own", keep=NOW)
+    other = RedisLedger(store, f"{realm}-2")
+    await mixed(other, 6)
+    lines, digest = [], GENESIS
+    async for entry_id, fields in raw_entries(store, Names(f"{realm}-2").entries):
+        line, digest = write_line(entry_id, realm, fields, digest)
+        lines.append(line + "\n")
+    foreign = tmp_path / "entries-1-1.jsonl"
+    foreign.write_text("".join(lines))
+    await refused_without_change(store, realm, foreign)
+    await agrees(store, realm, tmp_path / "own")
+    assert (await rebuild(store, realm, export=[tmp_path / "own"])).changes == []
+    await other.aclose()
 
 
 async def test_directories_that_take_turns(ledger: RedisLedger, store: Store, realm: str, tmp_path: Path) -> None:

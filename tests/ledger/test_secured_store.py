@@ -88,6 +88,8 @@ async def test_a_password_that_is_missing_is_said(tmp_path: Path) -> None:
         store = Store(server.url)
         with pytest.raises(StoreError, match=r"Authentication required.*Check the user, the password"):
             await store.check()
+        with pytest.raises(LedgerUnavailable, match="Authentication required"):
+            await store.execute("DEL", *map(str, range(20)))  # too long to be read before one is given
         await store.aclose()
 
 

@@ -646,3 +646,17 @@ async def test_names_of_workers_long_gone_are_forgotten(
     await asyncio.sleep(0.01)
     await later.take(9)
     assert [each[1] for each in await store.execute("XINFO", "CONSUMERS", queue, "workers")] == ["later"]
+
+
+async def test_a_look_that_a_clock_ahead_put_off_is_not_waited_for(
+    ledger: RedisLedger, tasks: RedisTasks, other: RedisTasks, store: Store, realm: str
+) -> None:
+    """The store's clock was six hours ahead when the project's first task was taken; its worker is silent by now."""
+    task_id = await queued(ledger, tasks)
+    await one(tasks)
+    await fall_silent(store, realm)
+    seconds, _ = await store.execute("TIME")
+    looks = Names(realm).task_looks
+    await store.execute("ZADD", looks, (int(seconds) + 6 * 3600) * 1000, "p")
+    assert id_of(await one(other)) == task_id
+    assert int((await store.execute("ZRANGE", looks, 0, -1, "WITHSCORES"))[1]) < (int(seconds) + 3600) * 1000

@@ -9,7 +9,7 @@ from gateway.domain.policy import Experiment, JobType, Shadow
 from gateway.observe.event import ShadowEnded
 from gateway.observe.labels import OTHER, LabelSets
 from tests.builders import policy, route
-from tests.observe.samples import FINISHED, HOLD_ENDED, JOB_TYPE, ROUTE, value
+from tests.observe.samples import FINISHED, HOLD_ENDED, JOB_TYPE, PRESUMED, ROUTE, value
 from tests.observe.scraped import scraped_after
 
 BETA = route("beta")
@@ -66,3 +66,11 @@ def test_shadows_are_counted_apart() -> None:
     assert round(value(scraped, "shadow_spend_usd_total", **where), 9) == 0.200000001
     assert b"gateway_spend_usd_total{" not in scraped
     assert b"gateway_images_total{" not in scraped
+
+
+def test_a_shadow_whose_cost_nobody_knows_is_counted_as_unconfirmed() -> None:
+    """Its worst case is booked as any other's is: whoever is told of such money is told of this too."""
+    scraped = scraped_after(replace(PRESUMED, shadow=True))
+
+    assert value(scraped, "unconfirmed_total") == 1
+    assert b"gateway_spend_usd_total{" not in scraped

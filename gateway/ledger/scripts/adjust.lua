@@ -10,7 +10,7 @@ local now = milliseconds()
 local nano = whole_views({ARGV[6], ARGV[7], ARGV[8]}, 'cost')
 local micro = {whole(ARGV[9], 'cost'), whole(ARGV[10], 'cost'), whole(ARGV[11], 'cost')}
 local reason, retention = ARGV[12], whole(ARGV[13], 'retention')
-require_types(due, entries)
+require_all(due, entries, now)
 local done = redis.call('HEXISTS', adjustments, adjustment) == 1
 local before = note(now)
 

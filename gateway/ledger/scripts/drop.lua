@@ -8,7 +8,7 @@ local _, balances, request, due, entries, task = unpack(KEYS)
 local _, _, token, id, reason, retention = unpack(ARGV)
 local now = milliseconds()
 retention = whole(retention, 'retention')
-require_types(due, entries)
+require_all(due, entries, now)
 local before = note(now)
 
 local known = redis.call('HMGET', request, 'attempts', 'token', 'held:' .. token)

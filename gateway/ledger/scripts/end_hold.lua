@@ -2,10 +2,11 @@
 
 local OF_ONE = 4
 local ended_members, writes = {}, {} -- of those that are due; commands, to be run once all that goes together was judged
+local forgettable = {} -- requests with no live hold left
 
 -- Of one hold: token, request id, terms (see `read_terms`), outcome. `opening` is how the text of how it ended begins, up
--- to its token, and `forgotten` when a request is that ends now (ms). Returns its reply.
-local function end_hold(from, request, opening, forgotten)
+-- to its token. Returns its reply.
+local function end_hold(from, request, opening)
   local token, id, told, outcome = unpack(ARGV, from, from + OF_ONE - 1)
   local terms = terms_by_text[told] or read_terms(told)
   local number = terms.number
@@ -32,11 +33,14 @@ local function end_hold(from, request, opening, forgotten)
   if booking.was then
     entry[#entry + 1], entry[#entry + 2] = 'was', booking.was
   end
+  if dated then
+    entry[#entry + 1], entry[#entry + 2] = 'at', dated
+  end
   writes[#writes + 1] = entry
   writes[#writes + 1] = {'HSET', request, 's' .. number, terms.source == 'presumed' and 'presumed' or 'settled', 'e' .. number,
     opening .. cjson.encode(token) .. booking.ended, 'o' .. number, outcome}
   if ends_with(request, number, count) then
-    writes[#writes + 1] = {'PEXPIREAT', request, forgotten}
+    forgettable[#forgettable + 1] = request
   end
   return live and 'DONE' or 'LATE'
 end

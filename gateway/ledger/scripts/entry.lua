@@ -20,5 +20,9 @@ local function append(key, request, attempt, entry)
   if entry.was then
     fields[#fields + 1], fields[#fields + 2] = 'was', table.concat(entry.was, ' ')
   end
+  if dated then
+    fields[#fields + 1], fields[#fields + 2] = 'at', dated
+  end
   redis.call('XADD', key, '*', unpack(fields))
+  note_dates(key)
 end

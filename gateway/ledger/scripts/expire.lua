@@ -7,7 +7,7 @@ local _, balances, request, due, entries = unpack(KEYS)
 local _, _, id, number, retention = unpack(ARGV)
 local now = milliseconds()
 retention = whole(retention, 'retention')
-require_types(due, entries)
+require_all(due, entries, now)
 local before = note(now)
 
 local member = id .. ':' .. number

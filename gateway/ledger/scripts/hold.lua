@@ -16,14 +16,17 @@ for from = 6, #ARGV, OF_ONE do
   key = key + (bound and 2 or 1)
 end
 local changes = changed_cells()
+if given then
+  write_given_back(given) -- whose rights were asked for
+end
+for i = 1, #lasting do
+  redis.call('PERSIST', lasting[i])
+end
 if #held_members > 0 then
   redis.call('ZADD', KEYS[4], unpack(held_members))
 end
 if #changes > 0 then
-  redis.call('HSET', KEYS[3], unpack(changes)) -- the first write of money
-end
-if given then
-  write_given_back(given)
+  redis.call('HSET', KEYS[3], unpack(changes)) -- what is refused was so before
 end
 for i = 1, #writes do
   redis.call(unpack(writes[i]))

@@ -28,7 +28,7 @@ local function give_back(request, id, release, token, now)
   if not earlier or not may_be_given_back(earlier) then
     return nil
   end
-  require_types(due, KEYS[5])
+  require_all(due, KEYS[5], now)
   whole(ARGV[4], 'retention')
   load_cells(KEYS[3], earlier.lines, now)
   local lasted = earlier.state == 'queued' and redis.call('ZSCORE', due, id .. ':' .. earlier.number)

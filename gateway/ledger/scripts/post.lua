@@ -8,7 +8,8 @@ local _, _, posting = unpack(ARGV)
 local now = milliseconds()
 local cost = {digits(signed(ARGV[4], 'cost')), digits(signed(ARGV[5], 'cost')), digits(signed(ARGV[6], 'cost'))}
 local about, reason = ARGV[8], ARGV[9]
-redis.call('XLEN', entries)
+date_entries(entries, now)
+require_rights(entries)
 local done = redis.call('HEXISTS', adjustments, posting) == 1
 local lines = {}
 for i, raw in ipairs(cjson.decode(ARGV[7])) do

@@ -14,6 +14,7 @@ end
 number, lease, index = whole(number, 'attempt'), whole(lease, 'lease'), whole(index, 'index')
 at = whole(at, 'held at', MAX_TOTAL) -- its windows are those of the moment in which it was held
 redis.call('ZCARD', due)
+require_rights(due)
 promised = whole(promised, 'promised at', MAX_TOTAL)
 local candidate = read_record(offered, at, promised > 0 and promised or at)
 local before = note(now)

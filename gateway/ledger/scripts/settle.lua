@@ -5,11 +5,11 @@
 -- Reply lines of text: the watermark, then of each DONE | LATE | SAME | GONE
 
 local now = milliseconds()
-redis.call('XLEN', KEYS[4]) -- fails on a key of another type, before anything is written
+date_entries(KEYS[4], now)
 local forgotten = digits(now + 1000 * whole(ARGV[3], 'retention'))
 local replies, count, opening = {note(now)}, 1, '{"at":"' .. digits(now) .. '","token":'
 for from = 4, #ARGV, OF_ONE do
-  replies[count + 1], count = end_hold(from, KEYS[count + 4], opening, forgotten), count + 1
+  replies[count + 1], count = end_hold(from, KEYS[count + 4], opening), count + 1
 end
 for i = 1, #bookings do
   change_cells(bookings[i])
@@ -18,10 +18,14 @@ local changes = changed_cells()
 if #ended_members > 0 then
   redis.call('ZREM', KEYS[3], unpack(ended_members)) -- fails on a key of another type too
 end
-if #changes > 0 then
-  redis.call('HSET', KEYS[2], unpack(changes)) -- the first write of money
+for i = 1, #forgettable do
+  redis.call('PEXPIREAT', forgettable[i], forgotten)
 end
 for i = 1, #writes do
-  redis.call(unpack(writes[i]))
+  redis.call(unpack(writes[i])) -- the first one is an entry, and the last command that may be refused
 end
+if #changes > 0 then
+  redis.call('HSET', KEYS[2], unpack(changes))
+end
+note_dates(KEYS[4])
 return table.concat(replies, '\n')

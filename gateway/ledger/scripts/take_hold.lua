@@ -3,6 +3,7 @@
 local OF_ONE = 5
 local held_members = {} -- of those that are due, each after the moment in which it lapses
 local writes, bindings, given = {}, {}, nil -- what is written once all that goes together was judged
+local lasting = {} -- requests that have a live hold again
 
 -- The reply to a hold that was made before, whose answer was lost.
 local function held_before(candidates, request, number, now)
@@ -67,7 +68,7 @@ local function take_hold(from, key, fresh, alone, now)
   writes[#writes + 1] = attempt_write(request, attempt, attempt, token, token, about, candidate.facts, fixed, terms.state,
     known[5] or at)
   if exists then
-    writes[#writes + 1] = {'PERSIST', request}
+    lasting[#lasting + 1] = request
   end
   if bound then
     bindings[#bindings + 1] = {KEYS[key + 1], id, terms.fingerprint, terms.claim, ARGV[5]}

@@ -36,24 +36,6 @@ local function take_returned(keys, taken, most)
   end
 end
 
--- Looks for silent workers where it is time to, a few projects each time.
-local function take_silent(keys, taken, most)
-  for _, project in ipairs(redis.call('ZRANGEBYSCORE', keys.looks, '-inf', digits(keys.now), 'LIMIT', 0, 20)) do
-    local queue, wanted = keys.queue .. project, most - #taken
-    local rows = redis.pcall('XPENDING', queue, GROUP, 'IDLE', keys.silence, '-', '+', math.max(wanted, 1))
-    if rows.err or redis.call('XPENDING', queue, GROUP)[1] == 0 then
-      redis.call('ZREM', keys.looks, project)
-    elseif wanted > 0 then
-      for _, row in ipairs(rows) do
-        claim(keys, taken, project, row[1], true)
-      end
-      forget_workers(queue, keys.gone)
-      local pause = #rows == wanted and 0 or math.ceil(keys.silence / 4)
-      redis.call('ZADD', keys.looks, digits(keys.now + pause), project)
-    end
-  end
-end
-
 -- Takes what nobody had yet, one of each project in turn; those in `passed` keep their turns.
 local function take_new(keys, taken, most, passed)
   local at = 0

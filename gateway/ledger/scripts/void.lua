@@ -7,7 +7,7 @@ local _, balances, request, due, entries = unpack(KEYS)
 local _, _, token, id, number, reason, retention = unpack(ARGV)
 local now = milliseconds()
 retention = whole(retention, 'retention')
-require_types(due, entries)
+require_all(due, entries, now)
 local before = note(now)
 
 local attempt = read_attempt(request, number)
