@@ -21,6 +21,7 @@ from gateway.ports.responses import Passing
 from gateway.responses.passing_through import Beyond
 from gateway.routing.decision import project_of
 from gateway.routing.explanation import record
+from gateway.steps.accept import accept, check_for_real
 from gateway.steps.authenticate import authenticate
 from gateway.tasks.service import Desk
 
@@ -103,6 +104,7 @@ class Service:
     async def cancel_task(self, headers: Mapping[str, str], task_id: str) -> tuple[dict[str, object], Headers]:
         """Cancel a task of the key's own project, and return it with headers for it."""
         project = await self._project(headers)
+        check_for_real(accept(headers))
         return await self._desk_here.cancel(project.name, task_id)
 
     @property
@@ -124,6 +126,7 @@ class Service:
     async def delete_asset(self, headers: Mapping[str, str], name: str) -> dict[str, object]:
         """Delete a stored image of the key's own project."""
         project = await self._project(headers)
+        check_for_real(accept(headers))
         return await deleted(self._linker_here, project.name, name)
 
     @property
@@ -137,6 +140,8 @@ class Service:
         project = await self._project(headers)
         if self._beyond is None:
             raise NotFound("No conversations are served here.", param="id")
+        if passing.method in ("DELETE", "POST"):
+            check_for_real(accept(headers))
         return await self._beyond.conversations.ask(project, response_id, passing)
 
     async def passed(self, headers: Mapping[str, str], passing: Passing, received: float) -> Outbound:
@@ -151,7 +156,7 @@ class Service:
             caller, policy = await authenticate(headers, self._keyring), self._current().policy
             return caller, project_of(caller, policy), policy
 
-        return await self._beyond.thoroughfare.send(passing, received, who)
+        return await self._beyond.thoroughfare.send(passing, headers, received, who)
 
     def hint(self, token: str) -> Take | None:
         """Return who waits for a provider's call."""
@@ -170,14 +175,14 @@ class Service:
         """Not be ready from now on, while everything is served as before."""
         self._leaving = True
 
-    async def ready(self) -> list[str]:
-        """Name what stands in the way of serving."""
+    async def ready(self, *, openly: bool = False) -> list[str]:
+        """Name what stands in the way of serving; where the store is and how it fails only `openly`."""
         if self._leaving or self._lifecycle.draining:
             return ["shutting down"]
         try:
             await self._ledger.ping()
         except LedgerUnavailable as error:
-            return [f"ledger: {error}"]
+            return [f"ledger: {error}" if openly else "the ledger is not available"]
         return []
 
     async def _project(self, headers: Mapping[str, str]) -> Project:

@@ -268,11 +268,13 @@ async def test_an_unknown_outcome_is_the_answer_from_then_on(rig: Rig) -> None:
     rig.painter.go_on.set()
     first, *joined = await asyncio.gather(*asking, return_exceptions=True)
     assert isinstance(first, UpstreamTimeout)
+    assert "X-Gateway-Cost" in dict(first.headers)
     later = [await rig.ask(rig.inbound("k")), await rig.beside().ask(rig.inbound("k"))]
     for got in (*joined, *later):
         assert isinstance(got, Got)
         assert (got.status, json.loads(got.body)) == (504, first.body())
         assert got.header("x-should-retry") == "false"
+        assert "X-Gateway-Cost" not in dict(got.headers), "a repeat costs nothing"
     assert rig.painter.calls == 1
 
 

@@ -27,11 +27,14 @@ async def test_two_that_follow_the_same_response_tell_of_its_cost_once(tmp_path:
     async with rigged(tmp_path) as rig:
         await hold(rig.ledger, "r", candidate((budget(10**9), 70), worst=WORST[0]))
         terms = {"attempt": 1, "route": "gone", "model": "m", "job": [1, "auto", "low"], "worst": WORST, "since": 0.0}
+        terms["upstream_request_id"] = "theirs"
         response = Remembered("resp_1", "team", "acme", "draft", "r", terms)
         for each in (follower(rig), follower(rig)):
             await each.responses.remember(response)
             each.follow(response)
             await each._see_to(_Following(response, 0.0))
         [ended] = [event for event in rig.events.seen if isinstance(event, HoldEnded)]
+        record = await rig.ledger.request("r")
         [balance] = await rig.ledger.balances([budget(10**9)])
     assert (ended.cost.route, balance.used, balance.held) == (70_000, 70, 0)
+    assert "theirs" in str(record), "by which an invoice names it"

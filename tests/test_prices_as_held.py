@@ -15,6 +15,7 @@ from gateway.domain.responses import TextRates
 from gateway.domain.route import Quote, Views
 from gateway.domain.settlement import Reading, Usage
 from gateway.domain.task import TaskRecord, TaskStatus
+from gateway.domain.task_profile import TaskProfile
 from gateway.ports import Inbound
 from gateway.ports.provider import Submitted
 from gateway.request.exchange import Admitted, Exchange
@@ -24,7 +25,7 @@ from gateway.steps.rank import Ranked
 from gateway.steps.settle import settle
 from gateway.tasks.past import past
 from gateway.tasks.submissions import NotedInQueue, settled_by
-from tests.builders import GPT_IMAGE_2, TODAY, job, policy, route
+from tests.builders import GPT_IMAGE_2, PROVIDER, TODAY, job, policy, route
 from tests.ledger.work import new_request, order
 from tests.providers.calls import MemoryBody
 from tests.test_conversation_cost import quote as of_conversation
@@ -74,15 +75,18 @@ class Queue:
 
 def taken_over(noted: dict[int, Any]) -> Quote:
     """What another gateway settles a task's call by, whose policy is fifty times as dear and has another multiplier."""
-    way = route("main", replace(GPT_IMAGE_2, prices=(DEARER,)))
+    account = replace(PROVIDER, kind="task", profile=TaskProfile())
+    way = route("main", replace(GPT_IMAGE_2, prices=(DEARER,)), provider=account)
     kind, project = JobType("draft", (way,)), Project("team", ("draft",), "draft", multiplier=Fraction(7))
     asked, body = job(quality="low", size="1024x1024"), MemoryBody({})
     quotes, _ = price(asked, kind, project, None, TODAY)
     exchange = Exchange(Inbound("req_x", Operation.GENERATE, None, {}, None, _never_read, 0.0))
-    admitted = Admitted(exchange, None, project, asked, kind, policy(way), Ranked(quotes, ()), body)  # type: ignore[arg-type]  # nobody asks who calls
+    rules = replace(policy(way), providers={account.name: account})
+    admitted = Admitted(exchange, None, project, asked, kind, rules, Ranked(quotes, ()), body)  # type: ignore[arg-type]  # nobody asks who calls
     record = TaskRecord(order(new_request()), TaskStatus.PROCESSING, attempt=2, submitted=noted)
     worst = {"official": str(HELD.official), "route": str(HELD.route), "internal": str(HELD.internal)}
-    facts = {"route": "main", "price_from": OLD.valid_from.isoformat(), "worst": worst}
+    went = {"route": "main", "provider": account.name, "upstream_model": way.upstream_model}
+    facts = {**went, "price_from": OLD.valid_from.isoformat(), "worst": worst}
     found = past(record, {"attempts": [{"attempt": 2, "state": "sent", "facts": facts}]})
     assert found is not None
     admitted = found.carried_on(admitted)

@@ -165,6 +165,22 @@ async def test_leaving_is_told_once() -> None:
     assert told == ["leaving"]
 
 
+@pytest.mark.parametrize("kind", ["text/event-stream; charset=utf-8", "application/json"])
+async def test_events_have_begun_once_the_client_has_taken_some(kind: str) -> None:
+    """Bytes that only wait, or are on their way, have not gone out; what is no event stream never counts."""
+    relay = Relay()
+    assert not relay.streaming
+    relay.open(200, [("content-type", kind)])
+    for chunk in (b"one", b"two"):
+        await relay.write(chunk)
+    for _ in range(2):
+        assert not relay.streaming
+        assert await anext(relay)
+    assert relay.streaming == kind.startswith("text/event-stream")
+    relay.leave()
+    assert relay.streaming == kind.startswith("text/event-stream")
+
+
 @pytest.mark.parametrize("how", ["taken", "left", "failed"])
 async def test_one_can_wait_until_the_client_has_everything(how: str) -> None:
     """The wait ends when the body was read to its end, when the client is gone, and when it got an error in place."""

@@ -9,28 +9,35 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.batch import BatchLine, BatchTerms
+from gateway.domain.batch import BatchLine, BatchTerms, Collecting
 from gateway.domain.caller import Caller
 from gateway.domain.errors import UpstreamError
 from gateway.domain.job import Operation, Wishes
-from gateway.domain.policy import JobType, OnUnknown, Project, Retry
+from gateway.domain.policy import JobType, OnUnknown, Policy, Project, Retry
 from gateway.domain.retry import RetryBudgets
-from gateway.domain.route import Views
+from gateway.domain.route import ProviderConfig, Route, Views
 from gateway.domain.settlement import Outcome
 from gateway.domain.task import TaskOrder, TaskRecord, TaskStatus
+from gateway.domain.task_profile import TaskProfile
 from gateway.ports import Body, Inbound
 from gateway.ports.provider import Call, UpstreamFailure
 from gateway.providers.fanout import calls_of
+from gateway.request.batching import by_batch
 from gateway.request.exchange import Admitted, Exchange
 from gateway.request.retrying import Course
 from gateway.steps.price import price
 from gateway.steps.rank import Ranked
-from gateway.tasks.past import past, recorded
+from gateway.tasks.past import Past, past, recorded
 from tests.builders import PROVIDER, TODAY, job, policy, route
 from tests.providers.calls import MemoryBody
 
 ORDER = TaskOrder("req_x", "team", "key_x", "generate", None, "m", {}, "application/json", "", 0.0, 1.0, 1)
 CHARGE = 7_000
+PLAIN = replace(PROVIDER, name="other")
+TAKES_WORK = replace(PROVIDER, kind="task", profile=TaskProfile())
+TAKES_LINES = replace(PROVIDER, batch=BatchTerms())
+WENT = {"route": "r1", "provider": PROVIDER.name, "upstream_model": "gpt-image-2-2026-04-21"}
+"""What is on record of a call by the route of that name."""
 
 
 def record(attempt: int) -> TaskRecord:
@@ -62,15 +69,15 @@ def test_a_refusal_that_was_charged_is_part_of_the_cost() -> None:
 @pytest.mark.parametrize(("held", "noted"), [(1, 1), (2, 1), (4, 2), (3, 3)])
 def test_work_is_followed_in_as_many_calls_as_it_was_held_for(held: int, noted: int, now: int) -> None:
     """However many images a route makes in one call by now: each of the calls that were sent is followed, no other."""
-    way = route("r1")
+    way = route("r1", provider=TAKES_WORK)
     way = replace(way, capabilities=replace(way.capabilities, n=now))
     kind, project = JobType("draft", (way,)), Project("team", ("draft",), "draft")
     asked, body = job(n=4, quality="low", size="1024x1024"), MemoryBody({})
     quotes, _ = price(asked, kind, project, None, TODAY)
     exchange = Exchange(_inbound())
-    rules, caller = policy(way, job_type=kind, project=project), Caller("key_x", "team", None)
+    rules, caller = at(TAKES_WORK, policy(way, job_type=kind, project=project)), Caller("key_x", "team", None)
     admitted = Admitted(exchange, caller, project, asked, kind, rules, Ranked(quotes, ()), body)
-    facts: dict[str, Any] = {"route": "r1", **({"calls": held} if held > 1 else {})}
+    facts: dict[str, Any] = {**WENT, **({"calls": held} if held > 1 else {})}
     submitted = {number: {"id": f"t{number}"} for number in range(noted)}
     found = past(replace(record(1), submitted=submitted), {"attempts": [{**attempt(1, "sent"), "facts": facts}]})
     assert found is not None
@@ -88,11 +95,11 @@ async def test_where_policy_admits_a_request_no_more_nothing_is_sent_after_the_c
     *, batch: bool
 ) -> None:
     """Not even into another batch: size and quality that a job type filled in before are known to nobody now."""
-    terms = BatchTerms()
-    way = route("r1", provider=replace(PROVIDER, batch=terms))
+    account = TAKES_LINES if batch else TAKES_WORK
+    way = route("r1", provider=account)
     asked, exchange = job(size="1024x1024", quality="low"), Exchange(_inbound())
-    rules, caller = policy(way), Caller("key_x", "team", None)
-    facts = {"route": "r1", "size": asked.size, "quality": asked.quality, **({"batch": "0.5"} if batch else {})}
+    rules, caller = at(account, policy(way)), Caller("key_x", "team", None)
+    facts = {**WENT, "size": asked.size, "quality": asked.quality, **({"batch": "0.5"} if batch else {})}
     kept = {"attempts": [{**attempt(1, "sent"), "facts": facts}], "about": {"job_type": "gone"}}
     found = past(replace(record(1), submitted={0: {"id": "batch_1"}}), kept)
     assert found is not None
@@ -102,13 +109,46 @@ async def test_where_policy_admits_a_request_no_more_nothing_is_sent_after_the_c
     resumed = found.resumed(admitted, TODAY, due=7.0)
     assert resumed is not None
     if batch:  # which is given up in time, whatever job types say of batches now
-        assert resumed.quote.batch == BatchLine(terms, 7.0)
+        assert resumed.quote.batch == BatchLine(BatchTerms(), 7.0)
     course = Course(admitted.ranked.quotes, admitted.job_type.retry, RetryBudgets(time.monotonic))
     [quote] = admitted.ranked.quotes
     assert (quote.batch is not None) is batch
     reason = "batch_expired" if batch else "status_5xx"
     course.failed(quote, UpstreamFailure(Outcome.REJECTED, reason, "not done"))
     assert course.next() is None
+
+
+@pytest.mark.parametrize("batch", [True, False])
+@pytest.mark.parametrize("admits", [True, False])
+@pytest.mark.parametrize("leads", ["to another account", "to another model"])
+def test_a_call_is_followed_at_the_account_that_took_it_on(*, batch: bool, admits: bool, leads: str) -> None:
+    """Wherever its route leads by now, and whether policy still admits such a request: it is asked there alone."""
+    account, other = (TAKES_LINES, replace(TAKES_LINES, name="other")) if batch else (TAKES_WORK, PLAIN)
+    way = route("r1", provider=other if leads == "to another account" else account, upstream_model="another")
+    found, admitted = under_way(way, account, batch=batch)
+    if not admits:
+        admitted = found.admitted(Exchange(_inbound()), admitted.caller, admitted.policy, admitted.body, TODAY)
+
+    resumed = found.resumed(admitted, TODAY, ORDER.not_after)
+
+    assert resumed is not None
+    asked = resumed.quote.route
+    assert (asked.name, asked.provider, asked.upstream_model) == ("r1", account, WENT["upstream_model"])
+    assert (resumed.quote.batch is not None) is batch
+
+
+@pytest.mark.parametrize("batch", [True, False])
+@pytest.mark.parametrize("now", ["gone", "only ever sent to"])
+def test_a_call_whose_account_cannot_be_asked_is_lost_sight_of(*, batch: bool, now: str) -> None:
+    """What its route leads to by now is sent nothing: the work may have been done, and would be paid for twice."""
+    account = replace(PLAIN, name="other" if now == "gone" else PROVIDER.name)
+    account = replace(account, batch=BatchTerms()) if batch and now == "gone" else account
+    found, admitted = under_way(route("r1", provider=account), account, batch=batch)
+
+    with pytest.raises(UpstreamError, match="worst case was booked"):
+        found.resumed(admitted, TODAY, ORDER.not_after)
+    with pytest.raises(UpstreamError, match="worst case was booked"):
+        found.admitted(Exchange(_inbound()), admitted.caller, admitted.policy, admitted.body, TODAY)
 
 
 @pytest.mark.parametrize(
@@ -172,6 +212,27 @@ async def test_a_call_by_batch_that_was_not_announced_was_not_sent(
     assert found is not None
     assert sorted(voided) == given_back
     assert [each["state"] for each in found["attempts"]] == ["settled", after]
+
+
+def at(account: ProviderConfig, rules: Policy) -> Policy:
+    """A policy in which this account is set up, too if it has not the name of the one that there is."""
+    return replace(rules, providers={PLAIN.name: PLAIN, account.name: account})
+
+
+def under_way(way: Route, account: ProviderConfig, *, batch: bool) -> tuple[Past, Admitted]:
+    """A call that was taken on, and its request as a policy admits it with this route and this account."""
+    kind, project = JobType("draft", (way,), batch=Collecting()), Project("team", ("draft",), "draft")
+    rules = at(account, policy(way, job_type=kind, project=project))
+    asked, body = job(size="1024x1024", quality="low"), MemoryBody({"prompt": "a cat"})
+    quotes, _ = price(asked, kind, project, None, TODAY)
+    caller = Caller("key_x", "team", None)
+    admitted = Admitted(Exchange(_inbound()), caller, project, asked, kind, rules, Ranked(quotes, ()), body)
+    admitted = by_batch(admitted, 3600.0 if batch else None)
+    facts = {**WENT, "size": asked.size, "quality": asked.quality, **({"batch": "0.5"} if batch else {})}
+    kept = {"attempts": [{**attempt(1, "sent"), "facts": facts}], "about": {"job_type": "draft"}}
+    found = past(replace(record(1), submitted={0: {"id": "work_1"}}), kept)
+    assert found is not None
+    return found, admitted
 
 
 def _inbound() -> Inbound:

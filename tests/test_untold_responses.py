@@ -72,7 +72,7 @@ async def test_it_is_remembered_when_the_store_is_back(tmp_path: Path) -> None:
         said = conversation(rig, responses, follows)
         await said.remember(UNDER_WAY)
         assert len(responses.tries) == 2
-        await said.hand_over("r", 1, quote(), UNDER_WAY)
+        await said.hand_over("r", 1, quote(), UNDER_WAY, "theirs")
         assert len(responses.tries) == 2
         running = asyncio.create_task(follows.run())
         try:
@@ -88,7 +88,7 @@ async def test_it_is_remembered_when_the_store_is_back(tmp_path: Path) -> None:
                 await running
         assert known.project == "team"
         assert known.terms is not None
-        assert known.terms["attempt"] == 1
+        assert (known.terms["attempt"], known.terms["upstream_request_id"]) == (1, "theirs")
         assert not follows.untold
 
 

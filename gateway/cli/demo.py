@@ -25,7 +25,7 @@ from gateway.cli.options import (
     log_level_option,
     store_options_at,
 )
-from gateway.cli.running import address, clear_errors, hidden, read_policy
+from gateway.cli.running import address, clear_errors, hidden, log_warnings, read_policy
 from gateway.config.shipped import shipped_policies
 from gateway.ledger.keys import Keys
 from gateway.ledger.pepper import VARIABLE, check_pepper, load_pepper
@@ -91,7 +91,8 @@ def demo(
             )
             sandbox_url = f"http://{address(sandbox.getsockname())}"
             environ = {"IMAGE_GATEWAY_SANDBOX_URL": sandbox_url, "IMAGE_GATEWAY_SANDBOX_KEY": DEFAULT_KEY}
-            policy = read_policy(shipped_policies() / "demo", environ)
+            policy, warnings = read_policy(shipped_policies() / "demo", environ)
+            log_warnings(warnings)
             settings = Settings(
                 data=data, realm=realm, pepper=hidden(VARIABLE), grace=5.0, public_url=_own_url(sockets.data)
             )

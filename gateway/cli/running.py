@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import ipaddress
+import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,7 +15,7 @@ import click
 
 from gateway.cli.options import EMBEDDED, Fatal, os_words
 from gateway.config.load import check_policy, load_policy
-from gateway.config.problems import did_you_mean, shown
+from gateway.config.problems import Problem, did_you_mean, shown, unmasked
 from gateway.domain.policy import Policy
 from gateway.domain.route import Secret
 from gateway.ledger.embedded import has_store
@@ -23,18 +24,25 @@ from gateway.ledger.store import store_url
 from gateway.ports import LedgerUnavailable
 from gateway.process.today import today
 
+log = logging.getLogger("gateway.policy")
+
 ADMIN_TOKEN = "IMAGE_GATEWAY_ADMIN_TOKEN"  # noqa: S105 - the name of a variable
 SHORTEST_TOKEN = 16
 
 
-def read_policy(directory: Path, environ: Mapping[str, str]) -> Policy:
-    """Return the policy; Fatal with every problem, a line each, if it does not check."""
+def read_policy(directory: Path, environ: Mapping[str, str]) -> tuple[Policy, Sequence[Problem]]:
+    """Return the policy, and what it warns of; Fatal with every problem, a line each, if it does not check."""
     loaded = load_policy(directory, environ=environ, secrets="required", today=today())
-    for warning in loaded.warnings:
-        click.echo(f"{warning} (warning)", err=True)
     if loaded.policy is None:
-        raise Fatal("\n".join(["the policy does not check:", *map(str, loaded.problems)]))
-    return loaded.policy
+        warnings = [f"{warning} (warning)" for warning in loaded.warnings]
+        raise Fatal("\n".join(["the policy does not check:", *map(str, loaded.problems), *warnings]))
+    return loaded.policy, loaded.warnings
+
+
+def log_warnings(warnings: Iterable[Problem]) -> None:
+    """Log what a policy warns of, a line each, as a reload does."""
+    for warning in warnings:
+        log.warning("policy warning: %s", unmasked(warning))
 
 
 def checked_policy(directory: Path) -> Policy:

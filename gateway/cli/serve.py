@@ -24,7 +24,16 @@ from gateway.cli.options import (
     store_options,
     together,
 )
-from gateway.cli.running import address, admin_token, clear_errors, hidden, read_policy, revealed, secrets_of
+from gateway.cli.running import (
+    address,
+    admin_token,
+    clear_errors,
+    hidden,
+    log_warnings,
+    read_policy,
+    revealed,
+    secrets_of,
+)
 from gateway.domain.policy import Policy
 from gateway.domain.web_address import BadUrl, read_web_address
 from gateway.ledger.address import without_secrets
@@ -32,7 +41,7 @@ from gateway.ledger.store import store_url
 from gateway.observe.redact import Redactor
 from gateway.process.app import Settings
 from gateway.process.serving import Serving, Sockets, serve_process
-from gateway.process.workers import ADMIN, DATA, Inheritance, Supervisor, inherited
+from gateway.process.workers import ADMIN, BEYOND_GRACE, DATA, Inheritance, Supervisor, inherited
 from gateway.web.limits import BodyLimits
 from gateway.web.server import listen
 from gateway.web.shedding import Capacity
@@ -169,9 +178,10 @@ def serve(
     pepper = hidden("IMAGE_GATEWAY_PEPPER")
     folder, bucket = _place(assets)
     settings = Settings(data=data, assets=folder, bucket=bucket, public_url=public_url, realm=realm, pepper=pepper)
+    checked, warnings = read_policy(policy, os.environ)
     serving = Serving(
         settings=replace(settings, lease=lease, grace=grace, store_timeout=store_timeout, requests=capacity.requests),
-        policy=read_policy(policy, os.environ),
+        policy=checked,
         directory=policy,
         limits=BodyLimits(total=max_body * MEGABYTE),
         capacity=capacity,
@@ -186,8 +196,8 @@ def serve(
         if (worker := inherited()) is not None:
             _run_worker(serving, worker)
             return
-        sockets = _listen((host, port), (admin_host, admin_port))
-        _run(serving, store, sockets, workers)
+        log_warnings(warnings)
+        _run(serving, store, _listen((host, port), (admin_host, admin_port)), workers)
 
 
 def _place(assets: str | None) -> tuple[Path | None, Bucket | None]:
@@ -225,7 +235,9 @@ def _run(serving: Serving, store: str, sockets: Sockets, workers: int) -> None:
             return
         assert sockets.data
         assert sockets.admin
-        raise SystemExit(Supervisor(workers, sockets.data, sockets.admin, url, ready=tell).run())
+        patience = serving.delay + serving.settings.grace + BEYOND_GRACE
+        supervisor = Supervisor(workers, sockets.data, sockets.admin, url, patience=patience, ready=tell)
+        raise SystemExit(supervisor.run())
 
 
 def _tell(policy: Policy, store: str, sockets: Sockets) -> None:

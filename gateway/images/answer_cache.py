@@ -63,9 +63,12 @@ class Hit(NamedTuple):
 
 
 class _Entry(NamedTuple):
+    """An earlier answer. `converted` tells that its images were to be converted to the format that was asked for."""
+
     request_id: str
     document: Mapping[str, Any]
     images: Sequence[str]
+    converted: bool
 
 
 class AnswerCache:
@@ -113,13 +116,15 @@ class AnswerCache:
         least = self._clock() + (_SHORTEST_LINK if isinstance(exchange.links, ProjectLinks) else 0.0)
         if len(images) < len(found) or any(image.until < least for image in images):
             return None
+        forms, wanted = [_FORMATS.get(image.media_type) for image in images], quote.job.wanted_format
+        if exchange.converter is not None and not entry.converted and any(form != wanted for form in forms if wanted):
+            return None  # made before policy had images converted
         exchange.cached, exchange.cost, exchange.quote = True, NOTHING, quote
         pieces = self._pieces(exchange, entry, images)
         length = sum(len(piece) if isinstance(piece, bytes) else encoded_length(piece.blob.length) for piece in pieces)
         own = [("content-type", "application/json"), ("content-length", str(length)), (CACHE, "hit")]
-        came = _FORMATS.get(images[0].media_type)
-        if came is not None and quote.job.wanted_format not in (None, came):
-            own.append((OUTPUT_FORMAT, came))
+        if forms[0] is not None and wanted not in (None, forms[0]):
+            own.append((OUTPUT_FORMAT, forms[0]))
 
         def ended(taken: bool, sent: int) -> None:
             self._observer.emit(exchange.finished(200, client_gone=not taken, bytes_out=sent))
@@ -139,7 +144,7 @@ class AnswerCache:
             return None
         try:
             told = json.loads(b"".join([chunk async for chunk in blob.chunks(0, blob.length)]))
-            return _Entry(told["request_id"], told["document"], told["images"])
+            return _Entry(told["request_id"], told["document"], told["images"], bool(told.get("converted")))
         except (ValueError, KeyError, TypeError) as error:
             log.warning("the cache's entry %s cannot be read: %s", name, error)
             return None
@@ -171,7 +176,12 @@ class AnswerCache:
             return
         items = document.get("data")
         told = {**document, "data": [_about(each) for each in items] if isinstance(items, list) else []}
-        entry = {"request_id": exchange.inbound.request_id, "document": told, "images": [each.name for each in kept]}
+        entry = {
+            "request_id": exchange.inbound.request_id,
+            "document": told,
+            "images": [each.name for each in kept],
+            "converted": exchange.converter is not None,
+        }
         try:
             await self._blobs.put(_name(exchange, quote), _once(json.dumps(entry).encode()), durable=False)
         except StorageUnavailable as error:

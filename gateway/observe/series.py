@@ -21,8 +21,10 @@ from prometheus_client.utils import floatToGoString
 
 from gateway.observe.metric_table import Kind, Metric
 
-WORKERS_DIR = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-"""The workers' own directory, if there are several; read once, as the library reads it."""
+WORKERS_VARIABLE = "IMAGE_GATEWAY_INTERNAL_METRICS"
+"""Our own, and not the library's `PROMETHEUS_MULTIPROC_DIR`, which is set where other programs use the library."""
+WORKERS_DIR = os.environ.get(WORKERS_VARIABLE)
+"""The workers' own directory, if there are several; read once."""
 
 Labels = tuple[str, ...]
 

@@ -59,11 +59,20 @@ class Talk(Protocol):
     def goes_on(self, reading: Reading) -> bool:
         """Tell whether the work goes on in the background: the answer says so, or it broke off before its end."""
 
-    async def hand_over(self, request_id: str, attempt: int, quote: Quote, reading: Reading) -> None:
-        """Have the work followed to its end and settled then; remember the response in any case. Raises nothing."""
+    async def hand_over(
+        self, request_id: str, attempt: int, quote: Quote, reading: Reading, upstream_request_id: str | None
+    ) -> None:
+        """Have the work followed to its end and settled then; remember the response in any case. Raises nothing.
+
+        `upstream_request_id` is the provider's own id of the request that began it.
+        """
 
     async def remember(self, reading: Reading) -> None:
         """Remember whose it is, at its end; raises nothing."""
+
+
+def _never_leaves(_left: Callable[[], None]) -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +80,17 @@ class Passing:
     """A request that goes to an account as it is. `path` is below the account's base URL, `query` is as it came.
 
     Headers are those that may be passed on. `body` is read once, after the key is known; None where there is none.
+    With it comes its fingerprint, hex SHA-256, the same for a form with another boundary; empty if none was taken.
+    What `spare` is given is called once its client is gone, as long as there is no answer.
     """
 
     method: str
     path: str
     query: str = ""
     headers: Headers = ()
-    body: Callable[[], Awaitable[Rendered]] | None = None
+    body: Callable[[], Awaitable[tuple[Rendered, str]]] | None = None
     request_id: str = ""
+    spare: Callable[[Callable[[], None]], None] = _never_leaves
 
 
 class Passed(Protocol):
@@ -95,6 +107,10 @@ class Passed(Protocol):
     @property
     def headers(self) -> Headers:
         """What may be passed to the client: no credentials, no cookies, nothing of the hop."""
+
+    @property
+    def upstream_request_id(self) -> str | None:
+        """The account's own id of the request, which its invoice goes by."""
 
     def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it comes, that of an error in the one shape; UpstreamFailure if it breaks off."""

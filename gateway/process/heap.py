@@ -13,7 +13,7 @@ BETWEEN_LOOKS = 20_000
 EVERY = 10.0
 """Seconds between two looks at how much memory the process has."""
 WORTH_IT = 64_000_000
-"""Bytes by which it must have grown since the start before what is free is sought: that takes some milliseconds."""
+"""Bytes by which it must have grown since the start before what is free is sought without need."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 KEPT = 32 * 1024 * 1024
 """Free bytes at the end of the heap that stay: pages given back are cleared and mapped anew for what comes next."""
@@ -32,11 +32,17 @@ def settle() -> None:
     gc.set_threshold(BETWEEN_LOOKS, 20, 20)
 
 
-async def give_back() -> None:
-    """Give the system what a busy time has left free, again and again: the C library may keep it for good."""
+def give_back() -> None:
+    """Give the system what is free: the C library may keep it for good. Each 100 MB of it take some 10 ms."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+    if trim is not None:
+        trim(0)
+
+
+async def keep_giving_back() -> None:
+    """Give back what a busy time has left free, again and again."""
     rest = resident_bytes()
-    while trim is not None:
+    while True:
         await asyncio.sleep(EVERY)
         if resident_bytes() >= rest + WORTH_IT:
-            trim(0)
+            give_back()

@@ -102,7 +102,7 @@ async def serve_process(
                 group.create_task(_serve_admin(application, serving, reloader, sockets.admin, shutdown))
             watching = group.create_task(reloader.run()) if reloader else None
             heap.settle()
-            tidying = group.create_task(heap.give_back())
+            tidying = group.create_task(heap.keep_giving_back())
             if ready is not None:
                 ready()
             if sockets.data is not None:
@@ -129,7 +129,7 @@ async def _serve_admin(
     admin = create_admin_app(
         metrics=application.scrape,
         token=token,
-        health=application.service.ready,
+        health=partial(application.service.ready, openly=True),
         views=admin_views(application, makes_calls=application.pulse.makes_calls)
         | callback_views(callbacks)
         | key_views(keys),
@@ -148,7 +148,7 @@ def _shedding(application: Application, capacity: Capacity) -> Shedding:
     def told(reason: str) -> None:
         application.lifecycle.means.observer.emit(RequestShed(reason))
 
-    return Shedding(capacity, told, resident_bytes)
+    return Shedding(capacity, told, resident_bytes, heap.give_back)
 
 
 def _reloader(application: Application, directory: Path | None, sockets: Sockets) -> PolicyReloader | None:

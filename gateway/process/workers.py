@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.observe.scrape import forget_worker
+from gateway.observe.series import WORKERS_VARIABLE
 from gateway.process.stopping import AT_ONCE
 
 log = logging.getLogger("gateway.process.workers")
@@ -25,11 +28,14 @@ ROLE, STORE = "IMAGE_GATEWAY_INTERNAL_ROLE", "IMAGE_GATEWAY_INTERNAL_STORE"
 SOCKET, LIFELINE = "IMAGE_GATEWAY_INTERNAL_SOCKET", "IMAGE_GATEWAY_INTERNAL_LIFELINE"
 PORTS, READY = "IMAGE_GATEWAY_INTERNAL_PORTS", "IMAGE_GATEWAY_INTERNAL_READY"
 SUPERVISOR = "IMAGE_GATEWAY_INTERNAL_SUPERVISOR"
-METRICS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 DATA, ADMIN = "data", "admin"
 POLL_SECONDS = 0.2
 RESTART_SECONDS = 1.0
 """A worker that dies at once is not started again in a tight loop."""
+BEYOND_GRACE = 30.0
+"""Seconds that a worker may take to its end, beside those in which it serves on and finishes what runs."""
+_FOLDERS, _LOCK = "igw-metrics-", "supervisor"
+"""How folders of numbers begin, and the file in each that its supervisor has locked while it lives."""
 _ASKED = {0, -signal.SIGTERM, -AT_ONCE}
 """Of a worker that ended as it was asked to: one that had not begun to serve ends by the signal itself."""
 
@@ -87,6 +93,7 @@ class Supervisor:
     """Starts the workers, starts one again when it dies, and passes on the signal to stop.
 
     The first starts alone, and `ready` is called once it serves: what keeps it from starting would keep them all.
+    A process that has not ended `patience` seconds after it was told to is killed.
     """
 
     def __init__(
@@ -96,9 +103,11 @@ class Supervisor:
         admin: socket.socket,
         store_url: str,
         *,
+        patience: float = BEYOND_GRACE,
         ready: Callable[[], None] = lambda: None,
     ) -> None:
         self._others = [DATA] * (workers - 1) + [ADMIN]
+        self._patience = patience
         self._ready = ready
         self._sockets = {DATA: data, ADMIN: admin}
         self._store_url = store_url
@@ -111,15 +120,15 @@ class Supervisor:
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, self._stop)
         signal.signal(signal.SIGHUP, self._pass_on)
-        with tempfile.TemporaryDirectory(prefix="igw-metrics-") as metrics:
-            environ = {**os.environ, METRICS_DIR: metrics}
+        with _folder() as metrics:
+            environ = {**os.environ, WORKERS_VARIABLE: str(metrics)}
             if self._serves_first(environ):
                 self._children += [self._start(role, environ) for role in self._others]
                 self._ready()
             elif not self._stopping:
                 return 1
             while not self._stopping:
-                self._restart_dead(environ, Path(metrics))
+                self._restart_dead(environ, metrics)
                 time.sleep(POLL_SECONDS)
             return self._wait()
 
@@ -147,7 +156,9 @@ class Supervisor:
         if ready is not None:
             own[READY] = str(ready)
             passed.append(ready)
-        command = [sys.executable, "-m", "gateway", *sys.argv[1:]]
+        # It imports from where this process does, and not first from the current directory, as -m by itself would.
+        own["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+        command = [sys.executable, "-P", "-m", "gateway", *sys.argv[1:]]
         before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as does the child, until it has read policy
         try:
             process = subprocess.Popen(command, env=own, pass_fds=passed)  # noqa: S603 - our own command line
@@ -181,9 +192,33 @@ class Supervisor:
             each.close()  # a port is closed once nobody has it open: whoever connects is refused then
         for role in (DATA, ADMIN):
             mine = [child.process for child in self._children if child.role == role]
+            deadline = time.monotonic() + self._patience
             for process in mine:
                 process.terminate()
             for process in mine:
-                process.wait()
+                _wait_for(process, deadline)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # its default would end what has nothing left to do
         return int(any(child.process.returncode not in _ASKED for child in self._children))
+
+
+def _wait_for(process: subprocess.Popen[bytes], deadline: float) -> None:
+    """Return once it has ended; one that stands still is killed at the deadline (monotonic seconds)."""
+    try:
+        process.wait(max(deadline - time.monotonic(), 0))
+    except subprocess.TimeoutExpired:
+        log.error("process %d did not end and is killed", process.pid)  # noqa: TRY400 - the traceback tells nothing
+        process.kill()
+        process.wait()
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """Yield a folder for the workers' numbers; those of supervisors that were killed are removed first."""
+    for lock in filter(Path.is_file, Path(tempfile.gettempdir()).glob(f"{_FOLDERS}*/{_LOCK}")):
+        with contextlib.suppress(OSError), lock.open("rb") as file:  # in use, somebody else's, or gone meanwhile
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(lock.parent, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=_FOLDERS) as name, Path(name, f"{_LOCK}.new").open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        Path(file.name).rename(Path(name, _LOCK))  # nobody finds it unlocked
+        yield Path(name)

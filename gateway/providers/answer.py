@@ -73,7 +73,7 @@ class StreamedAnswer:
         self.event_stream = event_stream
         self.status = response.status_code
         self.headers, self.rate_limits = _concerning(response)
-        self.upstream_request_id = _own_id(response)
+        self.upstream_request_id = id_of(response)
         self.content_length = _content_length(named.get("content-length"))
         self._framed = self.content_length is not None or "transfer-encoding" in named
         self._end = StreamEnd() if event_stream else None
@@ -149,7 +149,7 @@ def open_answer(
             return StreamedAnswer(response, event_stream=False, reader=document())
         reading = document().read(body)
         headers, limits = _concerning(response)
-        status, own_id = response.status_code, _own_id(response)
+        status, own_id = response.status_code, id_of(response)
         return WholeAnswer(status, headers, body, reading, upstream_request_id=own_id, rate_limits=limits)
     raise of_garbage(f"the answer is of type {kind[:40]!r}", response.status_code)
 
@@ -219,7 +219,7 @@ def _concern_of(names: tuple[str, ...]) -> _Concern:
     return made
 
 
-def _own_id(response: Incoming) -> str | None:
+def id_of(response: Incoming) -> str | None:
     """Return the provider's own id of the request, if it is a plain word."""
     told = response.named.get("x-request-id")
     return told if told is not None and _PLAIN_ID.fullmatch(told) else None

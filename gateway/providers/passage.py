@@ -13,7 +13,7 @@ from gateway.http1.message import Incoming
 from gateway.ports import Headers, Rendered
 from gateway.ports.provider import UpstreamFailure
 from gateway.ports.responses import Passing
-from gateway.providers.answer import MAX_WAIT, open_answer, read_body
+from gateway.providers.answer import MAX_WAIT, id_of, open_answer, read_body
 from gateway.providers.endpoint import BodyStream, Endpoint
 from gateway.providers.outcome import of_status, refusal
 from gateway.providers.response_reading import ResponseDocument, ResponseEvents
@@ -132,6 +132,11 @@ class PassedAnswer:
         if self._failure is None:
             return passed
         return [*self._failure.headers, *(header for header in passed if header[0] not in _OF_THE_BODY)]
+
+    @property
+    def upstream_request_id(self) -> str | None:
+        """The account's own id of the request, if it is a plain word."""
+        return id_of(self._response)
 
     def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it comes, however long, for nothing of it is kept; UpstreamFailure if it breaks off."""

@@ -140,7 +140,7 @@ class Arriving:
         """Give the client what there is of work that goes on; its hold lasts until that has ended."""
         reserved, answer, request_id = sent.reserved, sent.answer, self._admitted.request_id
         reading = answer.reading()
-        await talk.hand_over(request_id, reserved.held.attempt, reserved.quote, reading)
+        await talk.hand_over(request_id, reserved.held.attempt, reserved.quote, reading, answer.upstream_request_id)
         error = out_of_sight(reading, broken)
         if error is not None:
             self._means.upstream_failed(reserved.quote.route.name, [broken or garbage(error)])

@@ -11,10 +11,10 @@ from gateway.domain.errors import GatewayError, IdempotencyKeyReused, UpstreamTi
 from gateway.domain.idempotency import Binding
 from gateway.domain.record import record
 from gateway.observe.event import Observer
-from gateway.ports import Answers, Outbound
+from gateway.ports import Answers, Headers, Outbound
 from gateway.request.exchange import Admitted
 from gateway.request.keeping import Whole
-from gateway.steps.write import REPLAYED
+from gateway.steps.write import COST, REPLAYED
 
 
 @record(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Duplicates:
         def ended(taken: bool, sent: int) -> None:
             self._observer.emit(exchange.finished(answer.status, client_gone=not taken, bytes_out=sent))
 
-        return Outbound(answer.status, [*answer.headers, REPLAYED], Watched(answer.chunks, ended))
+        return Outbound(answer.status, _repeated(answer.headers), Watched(answer.chunks, ended))
 
     async def _find(self, request_id: str) -> Outbound | None:
         return await self._answers.find(request_id) if self._answers is not None else None
@@ -148,5 +148,10 @@ def not_kept(request_id: str) -> GatewayError:
 def once_more(error: GatewayError) -> GatewayError:
     """Return an error for one more request that it is the answer to."""
     again = copy.copy(error)
-    again.headers = [*error.headers, REPLAYED]
+    again.headers = _repeated(error.headers)
     return again
+
+
+def _repeated(headers: Headers) -> list[tuple[str, str]]:
+    """The headers of an answer for whoever repeats its request, which costs nothing."""
+    return [*(header for header in headers if header[0] != COST), REPLAYED]

@@ -17,7 +17,8 @@ from gateway.domain.job import AUTO, Job
 from gateway.domain.policy import JobType, Policy, Project, Retry
 from gateway.domain.price import Price
 from gateway.domain.pricing import NoPrice
-from gateway.domain.route import Quote, Route, Views
+from gateway.domain.route import ProviderConfig, Quote, Route, Views
+from gateway.domain.task_profile import TaskProfile
 from gateway.ports import Body
 from gateway.request.batching import batch_quote
 from gateway.request.exchange import Admitted, Exchange
@@ -31,14 +32,14 @@ Facts = Mapping[str, Any]
 def quote_as_held(facts: Facts, job: Job, policy: Policy, today: date) -> Quote | None:
     """Return the quote that an attempt was held on; None where policy has its route no more, or no price for it.
 
-    So it is where a line of a batch was held and the route's account takes no batches any more: nobody looks for them.
+    So it is where its account cannot be asked any more (`account_of`).
 
     `job` is the client's. What was held, and the words and pixels that were sent, are those on record; the price rows
     are those of the day of the hold, if policy has them still.
     """
     route = _route(facts, policy)
     prices = next(_prices(route, facts, today), None) if route is not None else None
-    if route is None or prices is None or ("batch" in facts and route.provider.batch is None):
+    if route is None or prices is None:
         return None
     degraded = {str(name): str(value) for name, value in (facts.get("degraded") or {}).items()}
     sent = replace(
@@ -73,13 +74,37 @@ def worst_of(facts: Facts) -> Views:
     return Views(*(int(worst.get(view, 0)) for view in ("official", "route", "internal")))
 
 
+def account_of(facts: Facts, policy: Policy) -> ProviderConfig | None:
+    """Return the account that took a call on, wherever its route leads by now; None where it cannot be asked any more.
+
+    So it is where policy has none of that name, or one that is only ever sent to: one of another kind by now, or one
+    that takes no batches any more where a line of a batch was held. Work that is under way must not be sent there.
+    """
+    account = policy.providers.get(str(facts.get("provider")))
+    if account is None:
+        return None
+    asked = account.batch is not None if "batch" in facts else isinstance(account.profile, TaskProfile)
+    return account if asked else None
+
+
+def leads_there(route: Route, facts: Facts) -> bool:
+    """Tell whether a route is the one that a call went by, and leads to where it went."""
+    way = route.name, route.provider.name, route.upstream_model
+    return way == (facts.get("route"), facts.get("provider"), facts.get("upstream_model"))
+
+
 def _route(facts: Facts, policy: Policy) -> Route | None:
-    """The route, or what serves in its place since its model has retired, if that is what the call went to."""
-    route = policy.routes.get(str(facts.get("route")))
+    """The route as the call went by it: to its account, and to what serves instead of a retired model if that did."""
+    route, account = policy.routes.get(str(facts.get("route"))), account_of(facts, policy)
     model = facts.get("model")
     while route is not None and model is not None and route.model.name != model and route.successor is not None:
         route = route.successor
-    return route
+    if route is None or account is None:
+        return None
+    if leads_there(route, facts):
+        return route
+    known = policy.models.get(str(model), route.model)
+    return replace(route, provider=account, model=known, upstream_model=str(facts.get("upstream_model")))
 
 
 def _prices(route: Route, facts: Facts, today: date) -> Iterator[tuple[Price, Price]]:

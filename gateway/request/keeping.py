@@ -49,8 +49,8 @@ class Keeping:
 
     Under an idempotency key an answer is kept wherever money may be spent on it, and so is a task's: whoever goes on
     with the task finds it. Without one only a client that was cut off asks again: what it has not got to the end is
-    kept, and the ledger is told that it was left behind. What a shadow is to be compared with is kept once the client
-    has it.
+    kept, and the ledger is told that it was left behind, but for events that had begun to arrive. What a shadow is to
+    be compared with is kept once the client has it.
     """
 
     __slots__ = (
@@ -101,7 +101,7 @@ class Keeping:
         The cost is left out: it is not booked yet, and a repetition costs nothing.
         """
         self._complete = (status, [header for header in headers if header[0] != COST])
-        if self._keyed or self._relay.client_gone:
+        if self._keyed or self._left:
             await self._commit()
 
     async def instead(self, answer: Whole) -> None:
@@ -127,7 +127,7 @@ class Keeping:
         try:
             if self._orphan_name is not None and self._complete is not None:
                 await self._relay.until_taken()
-                if self._relay.client_gone:
+                if self._left:
                     await self._commit()
             if self._compared:
                 await self._commit()
@@ -135,6 +135,11 @@ class Keeping:
             if self._recording is not None:
                 await self._recording.discard()
         await asyncio.gather(*self._orphaning)
+
+    @property
+    def _left(self) -> bool:
+        """Whether the client has left so that its library may ask again."""
+        return self._relay.client_gone and not self._relay.streaming
 
     async def _commit(self) -> None:
         if self._recording is not None and self._complete is not None:
@@ -150,6 +155,8 @@ class Keeping:
         """Let the next retry take over the request that this one stands for, unless nothing was held for it yet."""
         if self._request_id == self._own_id and not self._held:
             return  # it may end without an answer, for which the retry would wait in vain
+        if self._relay.streaming:
+            return  # the next retry by this name would be another request's
         self._orphaning.append(asyncio.create_task(self._orphan(self._request_id)))
 
     async def _orphan(self, request_id: str) -> None:

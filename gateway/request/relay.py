@@ -15,6 +15,8 @@ from gateway.ports import Headers, Outbound, Truncated
 CAPACITY = 128 * 1024
 """Bytes that may wait for a slow client, those included that it is just taking."""
 
+_EVENTS = "text/event-stream"
+
 
 @record(frozen=True, slots=True)
 class Written(Outbound):
@@ -112,6 +114,13 @@ class Relay(AsyncIterator[bytes]):
         self._taken = True  # the error is all there is
         self.answered, self._error = True, error
         self._changed()
+
+    @property
+    def streaming(self) -> bool:
+        """Whether some of an event stream has gone out, after which no client's library asks again by itself."""
+        if self._head is None or self.bytes_out <= self._size + self._passing:
+            return False
+        return any(name == "content-type" and value.startswith(_EVENTS) for name, value in self._head[1])
 
     @property
     def behind(self) -> bool:

@@ -38,6 +38,13 @@ def ties(
         headers.get("x-gateway-lane"),
     )
     fingerprint = digest(*asked, body.encoding, body.fingerprint, *(["later"] if later else []))
+    return tied(caller, fingerprint, key=key, retries=retries)
+
+
+def tied(caller: Caller, fingerprint: str, *, key: str | None, retries: int | None) -> Ties:
+    """Return the same for whatever has this fingerprint, which stands for all that is asked for."""
+    if key is None and retries is None:
+        return Ties(None, None)
     if key is not None:
         return Ties(Binding(digest(caller.project, caller.key_id, "key", key), fingerprint), None)
     name = digest(caller.project, caller.key_id, "retry", fingerprint)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from http import HTTPStatus
@@ -75,11 +75,17 @@ class Course:
 
 
 class Told(Through):
-    """An answer as it comes; its course ends once it is read, or let go of."""
+    """An answer as it comes; its course ends once it is read, or let go of.
 
-    def __init__(self, answer: Passed, body: Rendered | None, course: Course) -> None:
+    `leave` is called, once, if its client has lost it before its end and may ask again: of events nobody does.
+    """
+
+    def __init__(
+        self, answer: Passed, body: Rendered | None, course: Course, leave: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
         super().__init__(answer, body)
         self._course = course
+        self._leave = None if _header(answer, "content-type").startswith("text/event-stream") else leave
         self._status = answer.status
         self._length = _length_of(answer)
         self._sent = 0
@@ -92,6 +98,7 @@ class Told(Through):
             self._length = self._sent
             raise
         except Truncated:
+            await self._left()  # first: a retry comes as soon as the connection is cut
             self._end(UpstreamError.status, UpstreamError.default_code)
             raise
         self._sent += len(chunk)
@@ -99,10 +106,18 @@ class Told(Through):
 
     async def aclose(self) -> None:
         """Let go; whoever does so before the end has lost its client."""
+        gone = self._sent != self._length
         try:
             await super().aclose()
+            if gone:
+                await self._left()
         finally:
-            self._end(self._status, gone=self._sent != self._length)
+            self._end(self._status, gone=gone)
+
+    async def _left(self) -> None:
+        leave, self._leave = self._leave, None
+        if leave is not None:
+            await leave()
 
     def _end(self, status: int, code: str = "", *, gone: bool = False) -> None:
         self._course.know(bytes_out=self._sent)
@@ -113,5 +128,9 @@ def _length_of(answer: Passed) -> int | None:
     """Return how long its body is, for a body that has no bytes is never read; None if only its end will tell."""
     if answer.status in _BODILESS:
         return 0
-    told = next((value for name, value in answer.headers if name.lower() == "content-length"), "")
+    told = _header(answer, "content-length")
     return int(told) if told.isdecimal() else None
+
+
+def _header(answer: Passed, wanted: str) -> str:
+    return next((value for name, value in answer.headers if name.lower() == wanted), "")

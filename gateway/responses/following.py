@@ -237,12 +237,17 @@ class Follower:
     async def _settle(self, response: Remembered, reading: Reading) -> None:
         terms: Mapping[str, Any] = response.terms or {}
         quote, (experiment, arm) = quote_of(terms, self.policy()), terms.get("arm", (NONE, NONE))
+        own_id = terms.get("upstream_request_id")
         if quote is None:
             worst = Views(*terms["worst"])
             facts: dict[str, object] = {"reason": "route_gone", "response": response.id}
+            facts |= {"upstream_request_id": own_id} if own_id else {}
             settlement = Settlement(response.request_id, terms["attempt"], worst, CostSource.PRESUMED, 0, None, facts)
         else:
-            settlement = settle(response.request_id, terms["attempt"], quote, reading, Fraction(terms["multiplier"]))
+            multiplier = Fraction(terms["multiplier"])
+            settlement = settle(
+                response.request_id, terms["attempt"], quote, reading, multiplier, upstream_request_id=own_id
+            )
         if await self.settlements.settle(settlement) in (SettleResult.DONE, None):
             self.observer.emit(
                 HoldEnded(
@@ -279,7 +284,14 @@ async def remember(responses: Responses, response: Remembered) -> None:
 
 
 def followed(
-    response: Remembered, attempt: int, quote: Quote, multiplier: Fraction, arm: Arm | None = None
+    response: Remembered,
+    attempt: int,
+    quote: Quote,
+    multiplier: Fraction,
+    arm: Arm | None = None,
+    *,
+    upstream_request_id: str | None = None,
 ) -> Remembered:
-    """Return a response with what settling it later takes."""
-    return replace(response, terms=terms_of(attempt, quote, multiplier, arm))
+    """Return a response with what settling it later takes; `upstream_request_id` as the answer that began it said."""
+    terms = terms_of(attempt, quote, multiplier, arm)
+    return replace(response, terms={**terms, "upstream_request_id": upstream_request_id})

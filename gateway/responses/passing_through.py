@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -11,8 +11,9 @@ from gateway.domain import money
 from gateway.domain.budget import Budget, Candidate, Counted, Denied, Held, Line, Pressure, Quota, View
 from gateway.domain.caller import Caller
 from gateway.domain.denial import check_holdable, denial
-from gateway.domain.errors import ClientGone, GatewayError, InternalError, NotFound, Unavailable
-from gateway.domain.job import Operation
+from gateway.domain.errors import BudgetExceeded, ClientGone, GatewayError, InternalError, NotFound, Unavailable
+from gateway.domain.idempotency import Binding, Bound
+from gateway.domain.job import Operation, Wishes
 from gateway.domain.passing import METHODS, PassRules, read_path, remedy
 from gateway.domain.policy import Policy, Project
 from gateway.domain.pricing import views
@@ -20,10 +21,15 @@ from gateway.domain.route import Views
 from gateway.domain.settlement import CostSource, Outcome, Settlement, SettleResult
 from gateway.observe.event import NONE, HoldEnded, Observer, RequestDenied
 from gateway.ports import Ledger, LedgerUnavailable, Outbound, Rendered, Settlements
+from gateway.ports.envelope import Envelope
 from gateway.ports.provider import UpstreamFailure
-from gateway.ports.responses import Passages, Passing
+from gateway.ports.responses import Passages, Passed, Passing
+from gateway.request.duplicates import not_kept, reused
+from gateway.request.repetition import Ties, digest, tied
 from gateway.responses.conversations import FAILED, Conversations, unanswered
 from gateway.responses.course import Course, Told
+from gateway.responses.leaving import Leaving
+from gateway.steps.accept import check_for_real, envelope_of
 
 Asks = Callable[[Caller | None], Awaitable[tuple[Caller, Project, Policy]]]
 """Tells who asks, and by which policy: None is nobody who is known yet, anybody else is asked for again."""
@@ -41,16 +47,23 @@ class Thoroughfare:
     async def send(
         self,
         passing: Passing,
+        headers: Mapping[str, str],
         received: float,
         who: Asks,
     ) -> Outbound:
-        """Return the account's answer; NotFound where policy lets nothing by, or the error to show."""
+        """Return the account's answer; NotFound where policy lets nothing by, or the error to show.
+
+        `headers` are all of the client's.
+        """
         course = Course(self.observer, passing.request_id, received)
         try:
             caller, project, policy = await who(None)
             course.know(project=project.name, key_id=caller.key_id)
-            rules = _rules(passing, project)
-            return await self._sent(passing, _Who(rules, caller, project, policy), who, course)
+            rules = _rules(passing, project)  # an unknown path is unknown whatever its headers say
+            asked = envelope_of(headers)
+            _check(rules, asked.wishes)
+            course.know(tags=asked.wishes.tags)
+            return await self._sent(passing, _Who(rules, caller, project, policy, asked), who, course)
         except GatewayError as error:
             if error.status in (402, 403, 429):  # 404 is a path that nobody serves, which refuses nobody
                 self.observer.emit(RequestDenied(course.told.project, error.code))
@@ -67,55 +80,77 @@ class Thoroughfare:
     async def _sent(self, passing: Passing, who: _Who, again: Asks, course: Course) -> Outbound:
         course.know(route=who.rules.route)
         with course.elsewhere():
-            body = None if passing.body is None else await passing.body()
+            body, fingerprint = (None, "") if passing.body is None else await passing.body()
         try:
             if body is not None:  # while it came, key and policy may have become others
                 caller, project, policy = await again(who.caller)
-                who = _Who(_rules(passing, project), caller, project, policy)
+                who = _Who(_rules(passing, project), caller, project, policy, who.asked)
+                _check(who.rules, who.asked.wishes)
                 course.know(route=who.rules.route)
-            return await self._with_body(passing, body, who, course)
+            return await self._with_body(passing, body, who, _ties(passing, who, fingerprint), course)
         except BaseException:
             if body is not None:
                 await body.aclose()
             raise
 
-    async def _with_body(self, passing: Passing, body: Rendered | None, who: _Who, course: Course) -> Outbound:
-        rules, caller, project, policy = who
-        held = await self._hold(passing, rules, caller, project, policy)
-        below = passing.path.removeprefix("/v1")
+    async def _with_body(
+        self, passing: Passing, body: Rendered | None, who: _Who, tied: Ties, course: Course
+    ) -> Outbound:
+        rules, held = who.rules, await self._hold(passing, who, tied.binding)
+        leaving = Leaving(self.ledger, tied.orphan_name, passing.request_id)
+        if leaving.name is not None:
+            passing.spare(leaving.begin)
         course.know(attempts=1, estimate=rules.price)
+        try:
+            answer = await self._ask(passing, body, who, held, course)
+        except GatewayError:
+            raise
+        except BaseException:
+            await leaving.finish()
+            raise
+        headers = [*answer.headers, *course.headers(), ("x-request-id", passing.request_id)]
+        if answer.status >= FAILED and answer.refusal is None and not _may_repeat(passing, rules):
+            headers.append(("x-should-retry", "false"))
+        # It may begin before the upload ends. What was refused may be done again.
+        told = Told(answer, body, course, leaving.finish if answer.refusal is None else None)
+        return Outbound(answer.status, headers, told)
+
+    async def _ask(
+        self, passing: Passing, body: Rendered | None, who: _Who, held: Held | None, course: Course
+    ) -> Passed:
+        """Return the account's answer once what was held is booked or given back, or raise the error in its place."""
+        rules, below = who.rules, passing.path.removeprefix("/v1")
         try:
             with course.elsewhere():
                 answer = await self.passages.send(rules.provider, replace(passing, path=below), body)
         except UpstreamFailure as failure:
             if held is not None and failure.outcome is Outcome.UNKNOWN:
-                await self._settle(course, rules, project, held, CostSource.PRESUMED)
+                await self._settle(course, who, held, CostSource.PRESUMED)
             elif held is not None:
                 await self.settlements.void(passing.request_id, held.attempt, failure.reason)
             raise unanswered(failure, may_repeat=_may_repeat(passing, rules)) from failure
         except BaseException:
             if held is not None:
-                await self._settle(course, rules, project, held, CostSource.PRESUMED)
+                await self._settle(course, who, held, CostSource.PRESUMED)
             raise
         try:
             if held is not None and answer.refusal is not None:
                 await self.settlements.void(passing.request_id, held.attempt, answer.refusal)
             elif held is not None:
-                await self._settle(course, rules, project, held, CostSource.ESTIMATE)
+                await self._settle(course, who, held, CostSource.ESTIMATE, answer.upstream_request_id)
         except BaseException:
             await answer.aclose()
             raise
-        headers = [*answer.headers, *course.headers(), ("x-request-id", passing.request_id)]
-        if answer.status >= FAILED and answer.refusal is None and not _may_repeat(passing, rules):
-            headers.append(("x-should-retry", "false"))
-        return Outbound(answer.status, headers, Told(answer, body, course))  # may begin before the upload ends
+        return answer
 
-    async def _hold(
-        self, passing: Passing, rules: PassRules, caller: Caller, project: Project, policy: Policy
-    ) -> Held | None:
-        """Hold the price, if there is one, and count the request; None where no price, budget or quota is about it."""
+    async def _hold(self, passing: Passing, who: _Who, binding: Binding | None) -> Held | None:
+        """Hold the price, if there is one, and count the request; None where no price, budget or quota is about it.
+
+        What repeats a request that may have been done is refused.
+        """
+        rules, caller, project, policy, asked = who
         candidate = _candidate(rules, caller, project, policy)
-        if not candidate.lines and not rules.price:
+        if not candidate.lines and not rules.price and binding is None:
             return None
         about = {
             "project": project.name,
@@ -123,21 +158,27 @@ class Thoroughfare:
             "job_type": NONE,
             "operation": str(Operation.PASSTHROUGH),
             "method": passing.method,
+            "tags": dict(asked.wishes.tags),
         }
         try:
             answer = await self.ledger.choose_and_hold(
-                passing.request_id, [candidate], about=about, allowance=project.offline_allowance
+                passing.request_id, [candidate], about=about, binding=binding, allowance=project.offline_allowance
             )
         except LedgerUnavailable as error:
             raise Unavailable("The ledger does not answer.", code="ledger_unavailable", retry_after=2) from error
+        if isinstance(answer, Bound):
+            raise not_kept(answer.request_id) if answer.same else reused()
         if isinstance(answer, Denied):
             raise denial(answer, (), (), may_degrade=False)
-        assert isinstance(answer, Held)
         return answer
 
-    async def _settle(self, course: Course, rules: PassRules, project: Project, held: Held, source: CostSource) -> None:
+    async def _settle(
+        self, course: Course, who: _Who, held: Held, source: CostSource, own_id: str | None = None
+    ) -> None:
+        rules, project = who.rules, who.project
         cost = views(rules.price or 0, rules.price or 0, project.multiplier)
-        settlement = Settlement(course.told.request_id, held.attempt, cost, source, 0)
+        facts: dict[str, object] = {} if own_id is None else {"upstream_request_id": own_id}
+        settlement = Settlement(course.told.request_id, held.attempt, cost, source, 0, facts=facts)
         booked = await self.settlements.settle(settlement)
         if rules.price is not None:
             course.know(cost=cost.route, source=source)
@@ -161,6 +202,7 @@ class _Who(NamedTuple):
     caller: Caller
     project: Project
     policy: Policy
+    asked: Envelope
 
 
 class Beyond(NamedTuple):
@@ -173,6 +215,23 @@ class Beyond(NamedTuple):
 def _may_repeat(passing: Passing, rules: PassRules) -> bool:
     """Tell whether SDKs may repeat by themselves what may have been done: what changes nothing and costs nothing."""
     return passing.method == "GET" and not rules.price
+
+
+def _check(rules: PassRules, wishes: Wishes) -> None:
+    """Refuse what its client wants no more than a decision of, or not at its price."""
+    check_for_real(wishes)
+    if wishes.max_cost is not None and (rules.price or 0) > wishes.max_cost:
+        price, most = money.format_usd(rules.price or 0), money.format_usd(wishes.max_cost)
+        message = f"The request costs ${price}; X-Gateway-Max-Cost allows ${most}."
+        raise BudgetExceeded(message, code="max_cost_exceeded", param="X-Gateway-Max-Cost")
+
+
+def _ties(passing: Passing, who: _Who, fingerprint: str) -> Ties:
+    """Return how it may be repeated; what may be done any number of times is tied to nothing."""
+    if _may_repeat(passing, who.rules):
+        return Ties(None, None)
+    asked = digest(str(Operation.PASSTHROUGH), passing.method, passing.path, passing.query, fingerprint)
+    return tied(who.caller, asked, key=who.asked.idempotency_key, retries=who.asked.retries)
 
 
 def _rules(passing: Passing, project: Project) -> PassRules:

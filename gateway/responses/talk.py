@@ -56,12 +56,15 @@ class ResponseTalk:
             return False
         return said.status in UNDER_WAY and (reading.complete or self.background)
 
-    async def hand_over(self, request_id: str, attempt: int, quote: Quote, reading: Reading) -> None:
+    async def hand_over(
+        self, request_id: str, attempt: int, quote: Quote, reading: Reading, upstream_request_id: str | None
+    ) -> None:
         """Have the work followed to its end and settled then."""
         response = self._response(reading, quote.route.provider.name, request_id)
         if response is None:
             return
-        response = followed(response, attempt, quote, self.multiplier, self.exchange.arm)
+        arm = self.exchange.arm
+        response = followed(response, attempt, quote, self.multiplier, arm, upstream_request_id=upstream_request_id)
         await self._remember(response)
         self.follower.follow(response)
 

@@ -45,7 +45,9 @@ class Connection:
         self._transport.abort()
 
     def _linger_zero(self) -> None:
-        """Make close() on the socket answer RST: SO_LINGER with a time of zero."""
+        """Make close() on the socket, if it is open still, answer RST: SO_LINGER with a time of zero."""
+        if self._transport.is_closing():
+            return
         self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
 
 

@@ -16,7 +16,7 @@ from gateway.domain.policy import OnUnknown, Policy
 from gateway.domain.task import TaskRecord, task_of
 from gateway.ports import Body, LedgerUnavailable
 from gateway.request.exchange import Admitted, Exchange
-from gateway.request.following import followed, in_calls, quote_as_held, worst_of
+from gateway.request.following import account_of, followed, in_calls, leads_there, quote_as_held, worst_of
 from gateway.steps.reserve import Reserved
 from gateway.tasks.shop import NotHere, Workshop
 from gateway.tasks.submissions import quote_as_noted
@@ -87,13 +87,15 @@ class Past:
         """Return the hold and the quote of the call that is to be followed; None if there is none.
 
         One by batch is given up in time for when it is `due` (Unix seconds), whatever policy says of batches by now.
-        Raises the error to show where policy no longer has the route that took it on.
+        Raises the error to show where policy no longer has the route, or the account, that took it on.
         """
         if not self.follow:
             return None
         facts = self._facts
-        name, degraded = str(facts.get("route")), dict(facts.get("degraded") or {})
-        quotes = [quote for quote in admitted.ranked.quotes if quote.route.name == name]
+        if account_of(facts, admitted.policy) is None:
+            raise lost_sight()
+        degraded = dict(facts.get("degraded") or {})
+        quotes = [quote for quote in admitted.ranked.quotes if leads_there(quote.route, facts)]
         quotes = [quote for quote in quotes if (quote.batch is not None) is ("batch" in facts)]
         quote = next((quote for quote in quotes if dict(quote.degraded) == degraded), None)
         quote = quote or quote_as_held(facts, admitted.job, admitted.policy, today)
@@ -106,7 +108,7 @@ class Past:
     def admitted(self, exchange: Exchange, caller: Caller, policy: Policy, body: Body, today: date) -> Admitted:
         """Return the request whose call is to be followed although policy admits it no more; raises the error to show.
 
-        That is where policy no longer has the route that took it on.
+        That is where policy no longer has the route, or the account, that took it on.
         """
         found = followed(exchange, caller, policy, body, facts=self._facts, about=self.about, today=today)
         if found is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import random
 import time
@@ -30,6 +29,7 @@ from gateway.request.keeping import Whole
 from gateway.steps.accept import accept
 from gateway.steps.reserve import Reserved
 from gateway.tasks.adding import is_wanted
+from gateway.tasks.answer import read
 from gateway.tasks.document import told
 from gateway.tasks.ending import STORE_PAUSE as STORE_PAUSE
 from gateway.tasks.ending import end, in_the_end
@@ -255,14 +255,14 @@ class TaskRun:
         return quote is not None and quote.batch is not None
 
     def _passes(self, outcome: Whole | GatewayError, tried: _Tried) -> bool:
-        """Tell whether it is worth another try later: nothing was spent, and what stood in the way passes by itself."""
+        """Tell whether it is worth another try later: nothing was spent, and what stood in the way may pass."""
         if isinstance(outcome, GatewayError) and outcome.code == NOT_HERE:
             raise NotHere  # if its cancelling was asked for, whoever takes it next ends it so
         if isinstance(outcome, Whole) or tried.cost is not None:
             return False
         if outcome.code == "shutting_down":
             raise NotHere
-        return isinstance(outcome, RateLimited | Unavailable)
+        return isinstance(outcome, RateLimited | Unavailable) or self._shop.is_early(outcome, self._order)
 
     async def _finish(self, outcome: Whole | GatewayError) -> None:
         if isinstance(outcome, GatewayError):
@@ -270,7 +270,7 @@ class TaskRun:
             status = TaskStatus.FAILED if wanted else TaskStatus.CANCELLED
             await self._end(status, error=told(outcome) if wanted else None)
             return
-        said = json.loads(outcome.body)
+        said = read(outcome.body)
         if outcome.status == 200:  # noqa: PLR2004 - the one status of an answer with images
             await self._end(TaskStatus.COMPLETED, result=said)
         else:

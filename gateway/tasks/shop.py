@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 from gateway.domain.caller import Caller
+from gateway.domain.errors import GatewayError
 from gateway.domain.policy import Policy, Project
+from gateway.domain.task import TaskOrder
 from gateway.lifecycle import Setup
 from gateway.ports import Body
 from gateway.ports.storage import Blobs
@@ -18,6 +21,8 @@ from gateway.routing.decision import project_of
 
 ReadBody = Callable[[str, AsyncIterator[bytes]], Awaitable[Body]]
 """Reads a kept body again: its content type and its bytes."""
+ROLL_OUT = 900.0
+"""Seconds for which gateways may serve different policies, as alerts have it too."""
 
 
 class NotHere(Exception):
@@ -35,11 +40,18 @@ class Workshop:
     current: Callable[[], Setup]
     means: Means
     gates: Gates = field(default_factory=Gates)
+    met: set[str] = field(default_factory=set)
+    """Projects that this process's policy has had at some time."""
 
     async def project(self, caller: Caller, policy: Policy) -> Project:
         """Return the project of a task's caller; raises the error to show if it or the key is there no more."""
         entitlement = self.means.entitlement
         return project_of(caller, policy) if entitlement is None else await entitlement.project(caller, policy)
+
+    def is_early(self, error: GatewayError, order: TaskOrder) -> bool:
+        """Tell whether a task met with a policy that may only be about to have its project, as others have it."""
+        unmet = error.code == "project_not_found" and order.project not in self.met
+        return unmet and time.time() < order.created + ROLL_OUT
 
     async def serves(self, project: str, key_id: str) -> bool:
         """Tell whether work may be sent for a project and a key, by the policy of now; Unavailable if nobody can."""

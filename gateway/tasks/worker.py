@@ -54,6 +54,7 @@ class TaskWorker:
         self._passing: list[str] = []
         self._stopping = False
         self._policy = shop.current().policy
+        shop.met.update(self._policy.projects)
 
     @property
     def under_way(self) -> int:
@@ -175,6 +176,7 @@ class TaskWorker:
         """
         policy = self._shop.current().policy
         changed, self._policy = policy is not self._policy, policy
+        self._shop.met.update(policy.projects)
         for task, run in runs:
             try:
                 stays = run.parked if changed else True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from starlette.exceptions import HTTPException
@@ -13,13 +14,17 @@ from gateway.front import Gateway
 from gateway.ports import Inbound, Outbound, Rendered
 from gateway.ports.responses import Passing
 from gateway.spool import Spool
+from gateway.steps.accept import RETRY_COUNT
 from gateway.web.body import JSON, read_sent
 from gateway.web.context import RequestContext
 from gateway.web.limits import BodyLimits
+from gateway.web.raw_fingerprint import RawFingerprint
 from gateway.web.request_stream import body_chunks
 
 _PASSED = ("accept", "content-type", "content-encoding", "range")
 """Request headers that go through; credentials, cookies and those of the hop never do."""
+_REPEATED_BY = frozenset({"idempotency-key", RETRY_COUNT})
+"""Headers by which a client says that it may repeat its request; without one no fingerprint is taken."""
 
 
 class ResponseEndpoints:
@@ -82,23 +87,34 @@ class ResponseEndpoints:
             headers=[(name, context.headers[name]) for name in _PASSED if name in context.headers],
             body=partial(_spooled, context, self._limits) if has_body else None,
             request_id=context.request_id,
+            spare=partial(_spare, context),
         )
         return await self._gateway.passed(context.headers, passing, context.received)
 
 
-async def _spooled(context: RequestContext, limits: BodyLimits) -> Rendered:
+async def _spooled(context: RequestContext, limits: BodyLimits) -> tuple[Rendered, str]:
     """Read a body to its end, so that it can be sent again if a connection turns out to be dead."""
     context.expect_body(limits.total)
-    spool = Spool(limits.json_in_memory)
+    spool, content_type = Spool(limits.json_in_memory), context.headers.get("content-type", "")
+    prints = None if _REPEATED_BY.isdisjoint(context.headers) else RawFingerprint(content_type)
     try:
         async for chunk in body_chunks(context, limits):
             spool.write(chunk)
+            if prints is not None:
+                prints.update(chunk)
             await spool.drain()
     except BaseException:
         await spool.aclose()
         raise
-    content_type = context.headers.get("content-type", "")
-    return Rendered(content_type, spool.size, lambda: spool.read(0, spool.size), spool.aclose)
+    rendered = Rendered(content_type, spool.size, lambda: spool.read(0, spool.size), spool.aclose)
+    return rendered, "" if prints is None else prints.hexdigest()
+
+
+def _spare(context: RequestContext, left: Callable[[], None]) -> None:
+    if context.disconnected:
+        left()
+    else:
+        _ = context.spare(left)
 
 
 def _raw_path(context: RequestContext) -> str:

@@ -23,6 +23,8 @@ ALWAYS: Final = frozenset({"/healthz", "/readyz"})
 """Paths that are answered all the same: who asks wants to know whether the process lives."""
 _SAMPLED: Final = 0.25
 """Seconds for which a look at the memory holds."""
+_GIVEN_BACK: Final = 1.0
+"""Seconds between two attempts to have free memory given back: they take time, and may help nothing."""
 _FEW: Final = 8
 """Requests at once that memory never stands in the way of: a process may keep what it once used."""
 _LOG_SECONDS: Final = 10.0
@@ -51,7 +53,7 @@ class Shedding:
     """Counts what is being served; raises Unavailable for what it refuses.
 
     `told` is called with `requests`, `bodies` or `memory` for each request refused, `resident` returns how many bytes
-    of memory the process has.
+    of memory the process has, `give_back` lets go of those that it does not use.
     """
 
     def __init__(
@@ -59,16 +61,18 @@ class Shedding:
         capacity: Capacity,
         told: Callable[[str], None] = lambda _: None,
         resident: Callable[[], int] = lambda: 0,
+        give_back: Callable[[], None] = lambda: None,
     ) -> None:
         self._capacity, self._small = capacity, capacity.small
         self._told = told
         self._resident = resident
+        self._give_back = give_back
         self.requests = 0
         self.bodies = 0
         self._large = 0
         self._by_key: dict[str, int] = {}
         """Bytes of bodies in flight that are not small, as of all together in `_large`."""
-        self._look_again = 0.0
+        self._look_again = self._give_back_again = 0.0
         self._short_of_memory = False
         self._log_again = 0.0
         self._unsaid = 0
@@ -80,11 +84,19 @@ class Shedding:
         if self._capacity.memory and self.requests >= _FEW:
             if context.received >= self._look_again:
                 self._look_again = context.received + _SAMPLED
-                self._short_of_memory = self._resident() >= self._capacity.memory
+                self._short_of_memory = self._is_short(context.received)
             if self._short_of_memory:
                 raise self._refused(MEMORY)
         context.claim = self._claim
         self.requests += 1
+
+    def _is_short(self, now: float) -> bool:
+        """Whether it has too much memory, what a busy time left free not counted."""
+        limit = self._capacity.memory
+        if self._resident() >= limit and now >= self._give_back_again:
+            self._give_back_again = now + _GIVEN_BACK
+            self._give_back()
+        return self._resident() >= limit
 
     def leave(self, context: RequestContext) -> None:
         """Count it, and its body, no more."""

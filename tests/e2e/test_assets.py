@@ -9,6 +9,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -281,6 +282,8 @@ def test_a_project_sees_and_deletes_its_own_alone(stack: Stack) -> None:
     foreign = fetch(url, method="DELETE", headers={"authorization": f"Bearer {stack.key('team')}"})
     assert (foreign.status, foreign.error["code"]) == (404, "not_found")
     assert fetch(one["url"], method="DELETE").status == 401
+    dry = fetch(url, method="DELETE", headers={**key, "X-Gateway-Dry-Run": "true"})
+    assert (dry.status, dry.error["param"]) == (400, "X-Gateway-Dry-Run")
     assert fetch(url, method="DELETE", headers=key).json == {"id": one["id"], "object": "asset", "deleted": True}
     gone = [fetch(url, method="DELETE", headers=key), fetch(url, headers=key), fetch(one["url"])]
     assert [reply.status for reply in gone] == [404] * 3
@@ -332,6 +335,32 @@ def test_an_earlier_answer_says_its_format_too(
         assert reply.headers.get("x-gateway-output-format") == told
         assert reply.json["output_format"] == "jpeg"
     settled(stack)
+
+
+def test_an_earlier_answer_is_made_anew_once_policy_has_images_converted(tmp_path: Path, sandbox: Sandbox) -> None:
+    """One that is in the format asked for stays; so does what was made since, whatever came of converting it."""
+    headers = {"x-gateway-job-type": "foreign-cached"}
+    with running_gateway(tmp_path, POLICY, sandbox) as own:
+        for prompt, came in (("a lynx", "jpeg"), ("a stoat", "png")):
+            sandbox.fault("wrong_format", provider="evolink", format=came)
+            assets(own, ask(own, "frugal", headers, prompt=prompt, output_format="png"), "frugal", 1)
+        frugal = "default_job_type: cached\n"
+        assert POLICY.count(frugal) == 1
+        (own.policy / "policy.yaml").write_text(POLICY.replace(frugal, f"{frugal}    images: {{convert: true}}\n"))
+        assert fetch(f"http://127.0.0.1:{own.admin_port}/admin/reload", method="POST").status == 200
+
+        stays = ask(own, "frugal", headers, prompt="a stoat", output_format="png")
+        assert stays.headers["x-gateway-cache"] == "hit"
+        sandbox.fault("wrong_format", provider="evolink", format="jpeg")
+        anew = ask(own, "frugal", headers, prompt="a lynx", output_format="png")
+        assert "x-gateway-cache" not in anew.headers
+        assets(own, anew, "frugal", 1)
+        again = ask(own, "frugal", headers, prompt="a lynx", output_format="png")
+        assert again.headers["x-gateway-cache"] == "hit"
+        for reply in (stays, anew, again):
+            assert "x-gateway-output-format" not in reply.headers
+            assert format_of(inline(reply)[0]) == "png"
+        settled(own)
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,14 @@ def test_who_cannot_wait_is_not_batched(stack: Stack, sandbox: Sandbox) -> None:
     assert asked_for(sandbox, "/batches") == 0
 
 
+def test_a_maximum_is_held_against_the_price_of_a_call_of_its_own(stack: Stack) -> None:
+    """Whoever names one that a batch alone would keep to is told that its price does not count."""
+    headers = {"prefer": "respond-async", "x-gateway-job-type": "draft", "x-gateway-max-wait": "1h"}
+    reply = stack.post(GENERATE, {"prompt": "a lighthouse"}, headers={**headers, "x-gateway-max-cost": "0.004"})
+    assert (reply.status, reply.error["code"]) == (402, "max_cost_exceeded")
+    assert "batch" in reply.error["message"]
+
+
 def test_a_batch_goes_when_there_are_enough(stack: Stack, sandbox: Sandbox) -> None:
     """The third task of a job type that collects three sends all of them, long before the hour is over."""
     first = [ask(stack, "slow", wait="24h"), ask(stack, "slow", wait="24h")]

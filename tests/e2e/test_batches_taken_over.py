@@ -103,6 +103,23 @@ def test_a_batch_that_the_provider_has_is_found_long_before_its_creating_could_b
 
 
 @pytest.mark.slow
+def test_a_batch_is_looked_for_at_the_account_that_was_asked_for_it(fleet: Pair) -> None:
+    """Its route leads to another account by now, which has no such batch: nothing is made anew there."""
+    dying = fleet.gateway("first", "batch_created:kill:1")
+    asyncio.run(crowd([Ask({"prompt": "a lighthouse"}, headers=WAITING)], [dying], at_once=1))
+    wait_until(lambda: dying.process.poll() is not None, 60, "the kill")
+    with running_sandbox(SandboxOptions(latency=0, batch_seconds=4)) as other:
+        account = "  small:\n    kind: openai\n    base_url: "
+        elsewhere = HASTY.replace(f'{account}"${{SANDBOX_URL}}', f'{account}"{other.url}')
+        heir = fleet.gateway("second", policy=elsewhere.replace("main: {provider: main", "main: {provider: small"))
+        [task] = all_ended(heir, ENOUGH)
+        assert task["status"] == "completed"
+        settled(heir)
+        assert (booked(heir).route, booked(heir).unconfirmed) == (billed(fleet.sandbox), 0)
+        assert (batches(fleet.sandbox), batches(other), billed(other)) == (1, 0, 0)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("job_type", ["draft", "paid"])
 @pytest.mark.parametrize("failpoint", ["task_begun", "task_submitted"])
 def test_a_gateway_that_froze_while_it_made_a_batch(fleet: Pair, failpoint: str, job_type: str) -> None:

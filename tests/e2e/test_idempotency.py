@@ -25,8 +25,6 @@ PATH = "/v1/images/generations"
 BODY = {"model": "gpt-image-2", "prompt": "a lighthouse", "size": "1024x1024", "quality": "low"}
 LOW: Any = {"model": "gpt-image-2", "quality": "low", "size": "1024x1024"}
 KEY = {"Idempotency-Key": "order-17"}
-SDK_PAUSE = 0.375
-"""Seconds; the shortest that the SDK waits before its first retry."""
 OWN = {"x-request-id", "date", "idempotent-replayed"}
 
 
@@ -87,15 +85,34 @@ def test_an_upload_is_repeated_with_another_boundary_and_paid_once(stack: Stack,
     assert len(stack.sandbox.requests()) == 1
 
 
-def test_a_streaming_client_that_was_cut_off_finds_the_whole_stream(stack: Stack) -> None:
-    """The connection breaks in the middle of the events; the retry that the SDK would send gets all of them."""
+def test_a_streaming_client_that_was_cut_off_finds_the_whole_stream(stack: Stack, key: dict[str, str]) -> None:
+    """The connection breaks in the middle of the events; who asks again under the key gets all of them."""
     body = {**BODY, "prompt": "stream it", "stream": True, "partial_images": 2}
-    first = aiohttp_cut(stack, body, {"x-stainless-retry-count": "0"})
-    time.sleep(SDK_PAUSE)
-    again = stack.post(PATH, body, headers={"x-stainless-retry-count": "1"})
+    first = aiohttp_cut(stack, body, key)
+    again = stack.post(PATH, body, headers=key)
     assert again.headers["idempotent-replayed"] == "true"
     assert again.body.startswith(first)
     assert again.body.count(b"data: ") == 3
+    assert len(stack.sandbox.requests()) == 1
+
+
+def test_events_that_have_begun_are_left_to_nobody(stack: Stack) -> None:
+    """No SDK repeats a stream that it has the beginning of: a retry alike is another request's, refused meanwhile."""
+    body = {**BODY, "prompt": "leave it", "stream": True, "partial_images": 2}
+    aiohttp_cut(stack, body, {"x-stainless-retry-count": "0"})
+    wait_until(lambda: stack.metric("in_flight") == 0, what="the end of what was left")
+    settled(stack)
+    again = stack.post(PATH, body, headers={"x-stainless-retry-count": "1"})
+    assert (again.status, again.headers.get("idempotent-replayed")) == (200, None)
+    assert len(stack.sandbox.requests()) == 2
+
+
+def test_events_that_have_not_begun_are_found_by_the_retry(stack: Stack) -> None:
+    """The SDK gives up before the first event, and its retry gets them all: one upstream call."""
+    stack.sandbox.fault("slow", seconds=3, times=None)
+    with client(stack, timeout=2) as impatient:
+        events = list(impatient.images.generate(prompt="slow events", stream=True, partial_images=1, **LOW))
+    assert [event.type.rpartition(".")[2] for event in events] == ["partial_image", "completed"]
     assert len(stack.sandbox.requests()) == 1
 
 

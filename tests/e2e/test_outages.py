@@ -228,7 +228,11 @@ def test_a_lost_store_costs_no_image_and_no_money(tmp_path: Path, sandbox: Sandb
         refused = stack.post(PATH, BODY)
         assert (refused.status, refused.error["code"]) == (503, "ledger_unavailable")
         assert 1 <= int(refused.headers["retry-after"]) <= 60
-        assert readiness(stack) == 503
+        anybody, operator = (fetch(f"http://127.0.0.1:{port}/readyz") for port in (stack.port, stack.admin_port))
+        assert (anybody.status, operator.status) == (503, 503)
+        assert anybody.error["reasons"] == ["the ledger is not available"]
+        assert str(valkey.home) not in anybody.body.decode()
+        assert str(valkey.home) in operator.error["reasons"][0], "where it is, and how it fails"
         assert fetch(f"http://127.0.0.1:{stack.port}/healthz").status == 200
         assert len(sandbox.requests()) == 1
         valkey.start()

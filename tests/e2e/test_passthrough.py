@@ -93,6 +93,7 @@ def upstream() -> Iterator[Upstream]:
             self.send_header("Content-Length", str(len(told)))
             self.send_header("Set-Cookie", "secret=1")
             self.send_header("OpenAI-Organization", "org-secret")
+            self.send_header("X-Request-Id", f"theirs-{len(found.seen)}")
             self.end_headers()
             self.wfile.write(told)
 
@@ -263,6 +264,16 @@ def test_a_price_is_booked_where_nothing_limits_it(stack: Stack) -> None:
     settled(stack)
     after = booked(stack) - before
     assert (after.requests, after.route) == (2, 6_000_000)
+
+
+@pytest.mark.parametrize("status", [201, 504])
+def test_what_is_booked_has_the_accounts_own_id_of_the_request(stack: Stack, upstream: Upstream, status: int) -> None:
+    """An invoice goes by it: whatever the answer is that may have been charged."""
+    assert stack.post(f"/v1/embeddings?status={status}", {}, project="unlimited").status == status
+    settled(stack)
+    export = stack.command("ledger", "export")
+    last = json.loads(export.stdout.splitlines()[-1])
+    assert json.loads(last["fields"]["outcome"])["facts"] == {"upstream_request_id": f"theirs-{len(upstream.seen)}"}
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422, 429, 500, 503])

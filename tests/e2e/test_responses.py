@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import random
 import signal
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +228,18 @@ def test_a_cancelled_response_costs_what_the_provider_says(stack: Stack) -> None
     api.responses.delete(made.id)
     with pytest.raises(openai.NotFoundError):
         api.responses.retrieve(made.id)
+
+
+def test_a_dry_run_cancels_and_deletes_nothing(stack: Stack) -> None:
+    """There is nothing to decide about either: both are refused, and the work goes on to its end."""
+    api = client(stack)
+    made = api.responses.create(**ask(background=True))
+    for part, method in (("/cancel", "POST"), ("", "DELETE")):
+        headers = {"authorization": f"Bearer {stack.key()}", "X-Gateway-Dry-Run": "true"}
+        reply = fetch(f"{stack.url}/responses/{made.id}{part}", method=method, headers=headers)
+        assert (reply.status, reply.error["param"]) == (400, "X-Gateway-Dry-Run")
+    wait_until(lambda: api.responses.retrieve(made.id).status == "completed", what="its end")
+    settled(stack)
 
 
 def test_a_conversation_goes_on_at_its_account(stack: Stack) -> None:
@@ -502,3 +516,18 @@ def test_work_in_the_background_outlives_its_gateway(tmp_path: Path) -> None:
             assert booked(again).unconfirmed == 0
             shown = again.get(f"/v1/responses/{made.json['id']}")
             assert shown.json["status"] == "completed"
+
+
+def test_work_in_the_background_is_found_on_its_invoice(tmp_path: Path, sandbox: Sandbox) -> None:
+    """By the provider's id of the request that began it, whoever settles it: nothing is left to be put right."""
+    with running_gateway(tmp_path, POLICY % {"few": "1"}, sandbox) as stack:
+        for background in (True, True, False):
+            body = ask(background=background)
+            assert stack.post("/v1/responses", body, headers={"x-gateway-job-type": "chat"}).status == 200
+        settled(stack)
+        lines = [f"{line['request']},{line['amount_usd']},{line['at']}\n" for line in sandbox.bill()["lines"]]
+        (tmp_path / "bill.csv").write_text("request_id,cost_usd,timestamp\n" + "".join(lines))
+        period = ["--since", "2h", "--until", f"{datetime.now(UTC) + timedelta(hours=1):%FT%T}", "--edge", "0s"]
+        told = stack.command("reconcile", str(tmp_path / "bill.csv"), "--provider", "main", *period, "--format", "json")
+        assert told.returncode == 0, told.stdout
+        assert [(each["class"], each["count"]) for each in json.loads(told.stdout)["classes"]] == [("matched", 3)]

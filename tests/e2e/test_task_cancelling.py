@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
@@ -13,6 +14,7 @@ from gateway.ledger.names import Names
 from gateway.ledger.store import Store
 from gateway.sandbox.client import Sandbox
 from tests.e2e.accounting import billed, booked, settled
+from tests.e2e.receiver import receiving
 from tests.e2e.stack import Reply, Stack, running_gateway, wait_until
 from tests.e2e.task_policy import POLICY
 from tests.e2e.test_tasks_taken_over import POLICY as PAIR_POLICY
@@ -31,9 +33,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> Iterato
         yield running
 
 
-def made(stack: Stack, job_type: str, n: int = 1) -> dict[str, Any]:
+def made(stack: Stack, job_type: str, n: int = 1, **fields: str) -> dict[str, Any]:
     """Make a task."""
-    body = {"prompt": "a cat", "size": "1024x1024", "n": n, "async": True}
+    body = {"prompt": "a cat", "size": "1024x1024", "n": n, "async": True, **fields}
     reply = stack.post(GENERATE, body, headers={"x-gateway-job-type": job_type})
     assert reply.status == 202, reply.body
     told: dict[str, Any] = reply.json
@@ -88,12 +90,16 @@ def test_work_that_was_given_up_shows_one_attempt_and_no_fault(stack: Stack, san
 
 
 def test_a_run_that_is_cancelled_midway_costs_its_seconds(stack: Stack, sandbox: Sandbox) -> None:
-    """What is sold by the second is paid for as long as it ran, and the task and its headers say so."""
+    """What is sold by the second is paid for as long as it ran; the task, its headers and its call back say so."""
     before = booked(stack)
     sandbox.fault("stuck", provider="replicate")
-    task = made(stack, "sdxl")
-    reply = cancelled(stack, sandbox, task, in_state("running"))
-    assert check(stack, sandbox, reply, before) > 0
+    with receiving() as receiver:
+        task = made(stack, "sdxl", callback_url=receiver.url)
+        reply = cancelled(stack, sandbox, task, in_state("running"))
+        assert check(stack, sandbox, reply, before) > 0
+        wait_until(lambda: receiver.received, PATIENCE, "the call back")
+    [(_, body)] = receiver.received
+    assert json.loads(body)["cost"] == reply.json["cost"]
     assert reasons(stack, task) == [("settled", "cancelled")]
 
 

@@ -245,6 +245,8 @@ def test_a_waiting_task_is_cancelled_and_its_money_given_back(stack: Stack, sand
     wait_until(lambda: any("generations" in each["path"] for each in sandbox.requests()), what="the first call")
     second = create(stack, x_gateway_job_type="narrow").json["id"]
 
+    dry = stack.post(f"/v1/tasks/{second}/cancel", headers={"X-Gateway-Dry-Run": "true"})
+    assert (dry.status, dry.error["param"]) == (400, "X-Gateway-Dry-Run")
     reply = stack.post(f"/v1/tasks/{second}/cancel")
 
     assert (reply.status, reply.json["status"]) == (200, "cancelled"), reply.body

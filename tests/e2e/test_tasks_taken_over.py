@@ -17,7 +17,7 @@ from tests.e2e.accounting import Ask, billed, booked, crowd, settled
 from tests.e2e.heirs import PATIENCE, all_ended, heirs, tasks_of
 from tests.e2e.heirs import Pair as Pair
 from tests.e2e.heirs import dead as dead
-from tests.e2e.stack import wait_until
+from tests.e2e.stack import fetch, wait_until
 
 POLICY = """
 egress: {allow: ["127.0.0.0/8"]}
@@ -224,7 +224,7 @@ def test_work_that_a_provider_gives_up_is_cancelled(pair: Pair, sandbox: Sandbox
     assert look()["status"] == "cancelled"
 
 
-@pytest.mark.parametrize("change", ["price", _slow("project"), _slow("routes")])
+@pytest.mark.parametrize("change", ["price", "account", _slow("project"), _slow("routes")])
 def test_work_that_was_taken_on_is_followed_whatever_policy_says_by_now(
     pair: Pair, sandbox: Sandbox, change: str
 ) -> None:
@@ -238,7 +238,7 @@ def test_work_that_was_taken_on_is_followed_whatever_policy_says_by_now(
 
     settled(second)
     assert booked(second).unconfirmed == 0
-    assert len(images(sandbox, "evolink")) == 1
+    assert len(images(sandbox, "evolink")) == calls(sandbox) == 1
 
 
 def test_work_that_was_taken_on_is_settled_at_the_price_it_was_held_at(pair: Pair, sandbox: Sandbox) -> None:
@@ -264,4 +264,32 @@ def narrower(change: str) -> str:
         return POLICY.replace("  team:", "  others:")
     if change == "routes":
         return POLICY.replace("{routes: [evolink], defaults: {quality: low}}", "{routes: [replicate]}")
+    if change == "account":  # the route of that name leads to another, which only does what it is sent
+        return POLICY.replace("{provider: evolink, offer: evolink/gpt-image-2}", "{provider: main, model: gpt-image-2}")
     return POLICY.replace("evolink: {routes:", 'evolink: {max_cost_per_image: "0.002", routes:')
+
+
+def test_a_gateway_with_an_older_policy_fails_no_task_of_a_new_project(pair: Pair, sandbox: Sandbox) -> None:
+    """While a policy is rolled out it leaves such a task alone; the task is done once it is there."""
+    newer = POLICY + '  fresh: {job_types: [draft], budgets: [{window: total, limit: "100"}]}\n'
+    first = pair.gateway("first", "task_added:kill:1", policy=newer)
+    first.key("fresh")
+    with contextlib.suppress(OSError):
+        first.post(GENERATE, ASK.body, project="fresh")
+    dead(first)
+    second = pair.gateway("second")
+    second.keys.update(first.keys)
+    wait_until(lambda: "project_not_found" in second.log.read_text(), PATIENCE, "a look at the task")
+
+    (second.policy / "policy.yaml").write_text(newer)
+    reply = fetch(f"http://127.0.0.1:{second.admin_port}/admin/reload", method="POST")
+    assert reply.status == 200, reply.body
+
+    def ended() -> Any:
+        [task] = second.get("/v1/tasks", project="fresh").json["data"]
+        return task if task["status"] not in ("pending", "processing") else None
+
+    task = wait_until(ended, PATIENCE, "the end of the task")
+    assert task["status"] == "completed", task
+    settled(second)
+    assert (booked(second).route, booked(second).unconfirmed) == (billed(sandbox), 0)

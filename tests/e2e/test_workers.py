@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -125,6 +126,19 @@ async def test_a_killed_worker_is_started_again_and_its_holds_end(pair: Stack) -
     assert round(pair.metric("spend_usd_total", view="route") * NANO) == total.route
     assert pair.metric("unconfirmed_total") == 1
     assert pair.metric("in_flight") == 0
+
+
+def test_what_the_policy_warns_of_at_the_start_is_logged_once(tmp_path: Path, sandbox: Sandbox) -> None:
+    """However many processes read it, it is one line, in the format of all lines."""
+    policy = tight("500").replace('limit: "500"', 'limit: "0"')
+    with running_gateway(tmp_path, policy, sandbox, "--workers", "2") as stack:
+        wait_until(lambda: stack.metric("policy_reloads_total", result="ok") == 3, 30, "three that read it")
+        assert stack.stop() == 0
+    lines = stack.log.read_text().splitlines()
+    events = [json.loads(line)["event"] for line in lines if not line.startswith("image-gateway: policy ")]
+    warnings = [event for event in events if "a budget of 0 refuses everything it covers" in event]
+    assert len(warnings) == 1
+    assert warnings[0].startswith(f"policy warning: {stack.policy}/policy.yaml:")
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT], ids=["term", "int"])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.observe.scrape import Snapshot, new_registry, render_metrics
+from gateway.observe.series import WORKERS_VARIABLE
 from tests.observe.samples import HOLD_ENDED, JOB_TYPE, PROJECT, ROUTE, read, value
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +27,7 @@ def test_promtool_finds_nothing_to_object_to(scraped: bytes) -> None:
 
 def test_workers_are_summed_and_the_dead_forgotten(tmp_path: Path) -> None:
     """Two real processes' numbers add up; once one is dead its requests in flight are gone and its counts stay."""
-    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, WORKERS_VARIABLE: str(tmp_path), "PYTHONPATH": str(ROOT)}
 
     def start(requests: int) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "tests.observe.worker", str(requests)]
@@ -56,6 +57,19 @@ def test_workers_are_summed_and_the_dead_forgotten(tmp_path: Path) -> None:
     assert value(together, "policy_info", digest="0123456789abcdef") == 1
     assert value(one_dead, "in_flight", operation="generate") == 1
     assert value(one_dead, "requests_total", **labels) == 7
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["there", "absent"])
+def test_the_librarys_own_directory_is_not_ours(tmp_path: Path, there: bool) -> None:
+    """Where other programs of a machine share numbers by the library's variable, ours neither reads nor writes them."""
+    folder = tmp_path if there else tmp_path / "absent"
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(folder), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "tests.observe.worker", "1"]
+    counted = subprocess.run(
+        command, env=environment, cwd=ROOT, check=False, stdin=subprocess.DEVNULL, capture_output=True
+    )
+    assert (counted.returncode, counted.stdout, counted.stderr) == (0, b"counted\n", b"")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the library reads /proc")

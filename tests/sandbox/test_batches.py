@@ -7,6 +7,7 @@ import io
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import openai
@@ -150,6 +151,10 @@ def test_batches_and_files_are_listed_shown_and_deleted(client: openai.OpenAI) -
     listed = list(client.batches.list(limit=2))
     assert [each.id for each in listed] == [each.id for each in reversed(batches)]
     assert listed[0].metadata == {"mark": "m"}
+    files = [batch.input_file_id for batch in reversed(batches)]
+    for limit in (2, 10):  # the vendor's client asks on until it is told that there are no more
+        found = [file.id for file in islice(client.files.list(limit=limit), 50)]
+        assert [each for each in found if each in files] == files
     file = batches[0].input_file_id
     assert client.files.retrieve(file).purpose == "batch"
     assert client.files.delete(file).deleted

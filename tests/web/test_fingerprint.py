@@ -14,6 +14,7 @@ from gateway.web.body import FORM, JSON, read_body
 from gateway.web.json_body import read_json
 from gateway.web.limits import BodyLimits
 from gateway.web.multipart_body import read_multipart
+from gateway.web.raw_fingerprint import RawFingerprint
 from tests.web.forms import Item, write_form
 from tests.web.raw import connection, post, read_reply
 from tests.web.recording import RecordingGateway, in_pieces, serving_gateway
@@ -49,6 +50,32 @@ async def test_json_is_told_apart_by_its_bytes() -> None:
     raw = b'{"prompt": "' + b"x" * 500 + b'", "n": 1}'
     assert {await of_json(raw, piece) for piece in (1, 7, 10_000)} == {hashlib.sha256(raw).hexdigest()}
     assert await of_json(raw + b"\n") != await of_json(raw)
+
+
+def of_raw(raw: bytes, content_type: str, piece: int) -> str:
+    """The fingerprint of a body that is only sent on."""
+    prints = RawFingerprint(content_type)
+    for each in cut(raw, piece):
+        prints.update(each)
+    return prints.hexdigest()
+
+
+def test_a_form_that_is_only_sent_on_is_the_same_with_another_boundary() -> None:
+    """In whatever pieces it comes; any other change is another form."""
+
+    def of(items: list[Item], boundary: str, piece: int) -> str:
+        return of_raw(write_form(items, boundary), f'Multipart/Form-Data; boundary="{boundary}"', piece)
+
+    made = {of(FORM_ITEMS, boundary, piece) for boundary in ("b0undary", "another-1") for piece in (1, 7, 10_000)}
+    assert len(made) == 1
+    assert of([*FORM_ITEMS, Item("n", b"2")], "b0undary", 7) not in made
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "", "application/json; boundary=x"])
+def test_other_bodies_that_are_only_sent_on_are_told_apart_by_their_bytes(content_type: str) -> None:
+    """The digest is that of the bytes."""
+    raw = b"x" * 500
+    assert {of_raw(raw, content_type, piece) for piece in (1, 7, 1000)} == {hashlib.sha256(raw).hexdigest()}
 
 
 async def test_a_form_is_the_same_with_another_boundary() -> None:

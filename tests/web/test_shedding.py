@@ -5,18 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import platform
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from gateway import spool
+from gateway.domain.errors import Unavailable
 from gateway.ports import Outbound
 from gateway.process.memory import resident_bytes, usual_limit
 from gateway.sandbox.server import running_sandbox
 from gateway.spool import Spool
 from gateway.web.app import create_app
+from gateway.web.context import RequestContext
 from gateway.web.shedding import BODIES, MEMORY, REQUESTS, Capacity, Shedding
 from tests.e2e.policies import ONE_ACCOUNT
 from tests.e2e.stack import running_gateway, wait_until
@@ -229,6 +236,53 @@ async def test_short_of_memory_it_takes_on_only_a_few() -> None:
         for _ in range(9):
             await begin(stack, port, slow, post())
         assert told == []
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="gives back what is free by itself, or never")
+def test_memory_that_is_only_free_refuses_nobody() -> None:
+    """What a busy time has left free in the heap is given back first: with nothing else in flight there is room."""
+    done = subprocess.run([sys.executable, "-c", _AFTER_A_BUSY_TIME], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["kept", "nobody"], done.stderr
+
+
+# In a process of its own: what another's heap keeps depends on all that it did before.
+_AFTER_A_BUSY_TIME = """
+from types import SimpleNamespace
+from gateway.process import heap
+from gateway.process.memory import resident_bytes
+from gateway.web.shedding import Capacity, Shedding
+
+limit = resident_bytes() + 50_000_000
+kept = [small for _, small in [(bytearray(b"x") * 100_000, bytes(1000)) for _ in range(1500)]]
+print("kept" if resident_bytes() > limit else "gone")
+told = []
+shedding = Shedding(Capacity(memory=limit), told.append, resident_bytes, heap.give_back)
+for _ in range(9):
+    shedding.enter(SimpleNamespace(received=0.0))
+print(told or "nobody")
+"""
+
+
+def arriving(at: float) -> RequestContext:
+    """A request of this time, as far as it is looked at."""
+    return cast("RequestContext", SimpleNamespace(received=at))
+
+
+def test_memory_is_given_back_once_a_second_at_most() -> None:
+    """Where it helps nothing, those who are refused do not each wait for it."""
+    times = [0.0] * 8 + [10.0, 10.4, 10.8, 11.2, 11.6, 12.0, 12.4]
+    clock: list[float] = []
+    given: list[float] = []
+    shedding = Shedding(Capacity(memory=1), resident=lambda: 1, give_back=lambda: given.append(clock[-1]))
+    refused = 0
+    for now in times:
+        clock.append(now)
+        try:
+            shedding.enter(arriving(now))
+        except Unavailable:
+            refused += 1
+    assert refused == 7
+    assert given == [10.0, 11.2, 12.4]
 
 
 def test_the_memory_that_there_is_can_be_told() -> None:

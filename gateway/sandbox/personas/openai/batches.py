@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from starlette.datastructures import UploadFile
@@ -28,8 +28,10 @@ from gateway.sandbox.personas.openai.validation import EDIT, GENERATE, ImageJob,
 from gateway.sandbox.world import World
 
 _PIECE = 1024 * 1024
-_PAGE = 20
-_MOST_A_PAGE = 100
+_BATCHES_A_PAGE = (20, 100)
+"""How many a list has unless it is told, and at most."""
+_FILES_A_PAGE = (10_000, 10_000)
+"""Likewise."""
 
 
 class OpenAIWithBatches(OpenAIEndpoints):
@@ -74,9 +76,9 @@ class OpenAIWithBatches(OpenAIEndpoints):
         return self.json(request, self._account.keep(file).as_json())
 
     async def list_files(self, request: Request) -> Response:
-        """List all files."""
+        """List files, newest first."""
         self.check_key(request)
-        return self.json(request, {"object": "list", "data": [file.as_json() for file in self._account.files.values()]})
+        return self.json(request, _page(request, list(self._account.files.values()), *_FILES_A_PAGE))
 
     async def file(self, request: Request) -> Response:
         """Show a file, or delete it."""
@@ -126,15 +128,7 @@ class OpenAIWithBatches(OpenAIEndpoints):
     async def list_batches(self, request: Request) -> Response:
         """List batches, newest first."""
         self.check_key(request)
-        every, after = list(reversed(self._account.batches.values())), request.query_params.get("after")
-        limit = request.query_params.get("limit", str(_PAGE))
-        most = min(int(limit), _MOST_A_PAGE) if limit.isdigit() else _PAGE
-        ids = [batch.id for batch in every]
-        start = ids.index(after) + 1 if after in ids else 0
-        page = every[start : start + most]
-        ends = {"first_id": page[0].id if page else None, "last_id": page[-1].id if page else None}
-        told = {"object": "list", "data": [batch.as_json() for batch in page], **ends}
-        return self.json(request, {**told, "has_more": start + most < len(every)})
+        return self.json(request, _page(request, list(self._account.batches.values()), *_BATCHES_A_PAGE))
 
     async def batch(self, request: Request) -> Response:
         """Show a batch."""
@@ -207,6 +201,18 @@ class OpenAIWithBatches(OpenAIEndpoints):
         return self._world.faults.take_content(
             self.provider, Subject(operation, job.model.id, job.prompt, stream=False)
         )
+
+
+def _page(request: Request, every: Sequence[StoredFile | Batch], usual: int, most: int) -> Mapping[str, Any]:
+    """Return the part of a list that is asked for by `after` and `limit`, newest first; clients ask on by its end."""
+    newest, after = every[::-1], request.query_params.get("after")
+    limit = request.query_params.get("limit", "")
+    ids = [each.id for each in newest]
+    start = ids.index(after) + 1 if after in ids else 0
+    page = newest[start : start + (min(int(limit), most) if limit.isdecimal() else usual)]
+    ends = {"first_id": page[0].id if page else None, "last_id": page[-1].id if page else None}
+    told = {"object": "list", "data": [each.as_json() for each in page], **ends}
+    return {**told, "has_more": start + len(page) < len(every)}
 
 
 async def _object(request: Request) -> Mapping[str, Any]:

@@ -1,0 +1,30 @@
+"""Leaving: a client that has left may ask again for what may have been done; its next retry is to find that out."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from gateway.ports import Ledger
+from gateway.request.keeping import leave_behind
+
+
+@dataclass(slots=True)
+class Leaving:
+    """One request that goes through. `name` is what a retry calls it by; None where none could."""
+
+    ledger: Ledger
+    name: str | None
+    request_id: str
+    _task: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """Take note that its client is gone; harmless when repeated."""
+        if self.name is not None and self._task is None:
+            self._task = asyncio.create_task(leave_behind(self.ledger, self.name, self.request_id))
+
+    async def finish(self) -> None:
+        """Do the same, and return once the next retry finds it."""
+        self.begin()
+        if self._task is not None:
+            await self._task
