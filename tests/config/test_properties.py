@@ -43,7 +43,7 @@ def _load(data: bytes) -> Loaded:
         return load_policy(Path(directory), environ={"KEY": "k"}, today=TODAY)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(POLICIES)
 def test_any_tree_of_known_words_is_answered(tree: dict[str, object]) -> None:
     """Trees of the reader's own keys with any values under them yield either a policy or problems."""
@@ -52,7 +52,7 @@ def test_any_tree_of_known_words_is_answered(tree: dict[str, object]) -> None:
     assert (loaded.policy is None) == bool(loaded.problems)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(st.binary(max_size=200) | st.text(alphabet="abc: -{}[]&*!?|>'\"\n\t#%@,\x00\ud7ff", max_size=60).map(str.encode))
 def test_any_bytes_are_answered(data: bytes) -> None:
     """Bytes of any kind yield a policy or problems."""
@@ -61,7 +61,7 @@ def test_any_bytes_are_answered(data: bytes) -> None:
     assert (loaded.policy is None) == bool(loaded.problems)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_any_line_lost_from_a_sound_policy_is_answered(data: st.DataObject) -> None:
     """A policy with lines missing or swapped, as a slow writer leaves it, yields a policy or problems."""
