@@ -13,7 +13,6 @@ from gateway.domain.links import SIGNATURE
 from gateway.domain.policy import Policy, Project
 from gateway.domain.route import Model
 from gateway.images.archive import Archives
-from gateway.images.linking import Linker
 from gateway.images.stored_images import StoredImages, deleted, listing
 from gateway.lifecycle import Lifecycle, Setup
 from gateway.ports import Headers, Keyring, Ledger, LedgerUnavailable, Outbound
@@ -40,10 +39,10 @@ class Service:
         keyring: Keyring,
         ledger: Ledger,
         today: Callable[[], date],
-        archives: Archives | None = None,
-        hints: HintBoard | None = None,
-        desk: Desk | None = None,
-        beyond: Beyond | None = None,
+        archives: Archives,
+        hints: HintBoard,
+        desk: Desk,
+        beyond: Beyond,
     ) -> None:
         self._lifecycle = lifecycle
         self.handle = lifecycle.handle
@@ -53,6 +52,7 @@ class Service:
         self._ledger = ledger
         self._today = today
         self._archives = archives
+        self._linker = archives.linker
         self._hints = hints
         self._desk = desk
         self._beyond = beyond
@@ -94,60 +94,44 @@ class Service:
     async def task(self, headers: Mapping[str, str], task_id: str) -> tuple[dict[str, object], Headers]:
         """Return a task of the key's own project, and headers for it."""
         project = await self._project(headers)
-        return await self._desk_here.show(project.name, task_id)
+        return await self._desk.show(project.name, task_id)
 
     async def tasks(self, headers: Mapping[str, str], query: Mapping[str, str]) -> dict[str, object]:
         """List the tasks of the key's own project."""
         project = await self._project(headers)
-        return await self._desk_here.listing(project.name, query)
+        return await self._desk.listing(project.name, query)
 
     async def cancel_task(self, headers: Mapping[str, str], task_id: str) -> tuple[dict[str, object], Headers]:
         """Cancel a task of the key's own project, and return it with headers for it."""
         project = await self._project(headers)
         check_for_real(accept(headers))
-        return await self._desk_here.cancel(project.name, task_id)
-
-    @property
-    def _desk_here(self) -> Desk:
-        if self._desk is None:
-            raise NotFound("There are no tasks here.", param="id", code="task_not_found")
-        return self._desk
+        return await self._desk.cancel(project.name, task_id)
 
     async def asset(self, headers: Mapping[str, str], name: str, query: Mapping[str, str]) -> Outbound:
         """Return a stored image, by its signed link or by a key of its project."""
         project = None if SIGNATURE in query else (await self._project(headers)).name
-        return await self._linker_here.follow(name, query, project, headers)
+        return await self._linker.follow(name, query, project, headers)
 
     async def assets(self, headers: Mapping[str, str], query: Mapping[str, str]) -> dict[str, object]:
         """List the stored images of the key's own project."""
         project = await self._project(headers)
-        return await listing(self._linker_here, project.name, self._linker_here.base(headers), query)
+        return await listing(self._linker, project.name, self._linker.base(headers), query)
 
     async def delete_asset(self, headers: Mapping[str, str], name: str) -> dict[str, object]:
         """Delete a stored image of the key's own project."""
         project = await self._project(headers)
         check_for_real(accept(headers))
-        return await deleted(self._linker_here, project.name, name)
-
-    @property
-    def _linker_here(self) -> Linker:
-        if self._archives is None:
-            raise NotFound("No images are kept here.", param="id")
-        return self._archives.linker
+        return await deleted(self._linker, project.name, name)
 
     async def response(self, headers: Mapping[str, str], response_id: str, passing: Passing) -> Outbound:
         """Ask the account that made a response of the key's own project."""
         project = await self._project(headers)
-        if self._beyond is None:
-            raise NotFound("No conversations are served here.", param="id")
         if passing.method in ("DELETE", "POST"):
             check_for_real(accept(headers))
         return await self._beyond.conversations.ask(project, response_id, passing)
 
     async def passed(self, headers: Mapping[str, str], passing: Passing, received: float) -> Outbound:
         """Let a request go through as it is."""
-        if self._beyond is None:
-            raise NotFound(f"Unknown path: {passing.method} {passing.path[:100]}.")
 
         async def who(known: Caller | None) -> tuple[Caller, Project, Policy]:
             if known is not None:
@@ -160,7 +144,7 @@ class Service:
 
     def hint(self, token: str) -> Take | None:
         """Return who waits for a provider's call."""
-        return None if self._hints is None else self._hints.find(token)
+        return self._hints.find(token)
 
     async def variations(self, headers: Mapping[str, str]) -> None:
         """Refuse what the vendor no longer offers."""

@@ -55,7 +55,9 @@ VENDORS = re.compile(
 )
 
 VENDOR_WORDS = {
-    ("config/schema.py", "openai"): "the kind of provider, a word of the policy language",
+    ("config/profile_kinds.py", "openai"): "the kind of provider, a word of the policy language",
+    ("config/profile_kinds.py", "gemini"): "likewise",
+    ("config/schema.py", "openai"): "likewise",
     ("config/schema.py", "gemini"): "likewise",
     ("web/app.py", "/openai"): "a path that clients of deployment-style accounts send",
 }

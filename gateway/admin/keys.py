@@ -86,7 +86,7 @@ def key_actions(desk: KeyDesk) -> dict[str, View]:
 
 
 def told(made: NewKey) -> dict[str, str | None]:
-    """Return what is told of a new key, the only time that the key itself is among it."""
+    """Return a new key as JSON; only this response contains the secret itself."""
     return {**made.record.shown(), "key": made.secret}
 
 

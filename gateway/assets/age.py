@@ -1,4 +1,4 @@
-"""Age: by which moment it is judged what is too old to be kept."""
+"""Age: the clock by which expiry is judged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Place: where assets are kept: a directory, or a bucket that speaks S3, by URL."""
+"""Place: parses `--assets`: a directory or the URL of an S3-compatible bucket."""
 
 from __future__ import annotations
 

@@ -14,13 +14,12 @@ from rich.table import Table
 
 from gateway.admin.callbacks import MOST, told
 from gateway.cli.options import Fatal, example, format_option, json_option, policy_option, store_options, wants_json
-from gateway.cli.running import check_project, checked_policy, clear_errors, existing_store
+from gateway.cli.running import check_project, checked_policy, clear_errors, connected, existing_store
 from gateway.cli.tables import show
 from gateway.domain.webhook import derived_secret
 from gateway.ledger.callbacks import RedisCallbacks
 from gateway.ledger.pepper import VARIABLE, check_pepper, load_pepper
 from gateway.ledger.store import Store
-from gateway.ports import LedgerUnavailable
 
 Result = TypeVar("Result")
 
@@ -101,11 +100,5 @@ def _run(store: str, data: Path, work: Callable[[Store], Awaitable[Result]]) -> 
 
 
 async def _with_store(url: str, work: Callable[[Store], Awaitable[Result]]) -> Result:
-    connection = Store(url, deadline=5.0)
-    try:
-        await connection.check()
+    async with connected(url, deadline=5.0) as connection:
         return await work(connection)
-    except LedgerUnavailable as error:
-        raise Fatal(str(error)) from error
-    finally:
-        await connection.aclose()

@@ -15,13 +15,12 @@ from rich.console import JustifyMethod
 from rich.table import Table
 
 from gateway.cli.options import Fatal, example, format_option, policy_option, store_options
-from gateway.cli.running import check_project, checked_policy, clear_errors, existing_store
+from gateway.cli.running import check_project, checked_policy, clear_errors, connected, existing_store
 from gateway.cli.tables import show_fitted
 from gateway.config.problems import shown
 from gateway.domain.denial import span
 from gateway.domain.errors import GatewayError
 from gateway.ledger.redis_ledger import RedisLedger
-from gateway.ledger.store import Store
 from gateway.process.today import today
 from gateway.routing.explanation import explanation, explanation_now, refusal
 from gateway.routing.rehearsal import PAPER_KEY, Decided, Sketch, Undecided, rehearse
@@ -136,12 +135,8 @@ async def _sketch(
 
 def _told(decided: Decided, store: str, data: Path, realm: str) -> dict[str, object]:
     async def ask(url: str) -> dict[str, object]:
-        connected = Store(url, deadline=30.0, realm=realm)
-        try:
-            await connected.check(writes=False)
-            return await explanation_now(decided, RedisLedger(connected, realm).balances)
-        finally:
-            await connected.aclose()
+        async with connected(url, realm, writes=False) as connection:
+            return await explanation_now(decided, RedisLedger(connection, realm).balances)
 
     with clear_errors(), existing_store(store, data) as url:
         return asyncio.run(ask(url))

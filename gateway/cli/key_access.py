@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from gateway.cli.options import Fatal
-from gateway.cli.running import clear_errors
+from gateway.cli.running import clear_errors, connected
 from gateway.config.values import NAME, NAME_RULE
 from gateway.ledger.keys import Keys, UnknownKey
 from gateway.ledger.pepper import VARIABLE, check_pepper, load_pepper
-from gateway.ledger.store import Store
-from gateway.ports import LedgerUnavailable
 
 Result = TypeVar("Result")
 
@@ -45,13 +43,10 @@ def with_keys(
 
 
 async def _with_keys(url: str, data: Path, realm: str, work: Callable[[Keys], Awaitable[Result]]) -> Result:
-    connection = Store(url, deadline=5.0, realm=realm)
-    try:
-        await connection.check()
+    async with connected(url, realm, deadline=5.0) as connection:
         pepper = load_pepper(data, os.environ.get(VARIABLE))
         await check_pepper(connection, pepper, realm)
-        return await work(Keys(connection, pepper, realm))
-    except (UnknownKey, LedgerUnavailable) as error:
-        raise Fatal(str(error)) from error
-    finally:
-        await connection.aclose()
+        try:
+            return await work(Keys(connection, pepper, realm))
+        except UnknownKey as error:
+            raise Fatal(str(error)) from error

@@ -15,7 +15,7 @@ import click
 from gateway.cli.adjusting import adjusted
 from gateway.cli.options import example, filled, format_option, json_option, store_options, wants_json
 from gateway.cli.progress import NOTHING_CHANGED, quiet_option, watched
-from gateway.cli.running import clear_errors, existing_store
+from gateway.cli.running import clear_errors, connected, existing_store
 from gateway.domain import money
 from gateway.ledger.audit import Audit, audit
 from gateway.ledger.export import Exported, export_lines
@@ -29,8 +29,6 @@ Result = TypeVar("Result")
 
 STDOUT = "-"
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-SECONDS = 30.0
-"""How long one answer of the store may take: exports and audits ask for much at once."""
 
 
 @click.group(short_help="Verify, rebuild, export and adjust the ledger.")
@@ -232,16 +230,12 @@ def _with_store(
     prints: bool = False,
     writes: bool = True,
 ) -> Result:
-    async def connected(url: str) -> Result:
-        connection = Store(url, deadline=SECONDS)
-        try:
-            await connection.check(writes=writes)
+    async def run(url: str) -> Result:
+        async with connected(url, writes=writes) as connection:
             return await work(connection)
-        finally:
-            await connection.aclose()
 
     with clear_errors(), watched(left, prints=prints), existing_store(store, data) as url:
-        return asyncio.run(connected(url))
+        return asyncio.run(run(url))
 
 
 def _show_audit(found: Audit) -> None:

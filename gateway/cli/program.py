@@ -38,7 +38,7 @@ class Program(click.Group):
     def resolve_command(
         self, context: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command; a variable that nothing reads is told on stderr before it begins."""
+        """Find the command; first warn on stderr about IMAGE_GATEWAY_* variables that nothing reads."""
         if args[:1] == [_SERVE] and not context.resilient_parsing:
             signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it listens: loading the command alone takes a while
         found = super().resolve_command(context, args)

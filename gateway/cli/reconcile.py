@@ -13,7 +13,7 @@ import click
 from gateway.cli.differences import Outcome, print_outcome
 from gateway.cli.options import Fatal, Misused, example, export_option, format_option, store_options, together
 from gateway.cli.progress import NOTHING_CHANGED, quiet_option, watched
-from gateway.cli.running import clear_errors, existing_store
+from gateway.cli.running import clear_errors, connected, existing_store
 from gateway.config.problems import did_you_mean, shown
 from gateway.domain import money
 from gateway.domain.corrections import Source
@@ -105,9 +105,7 @@ class _Asked:
 
     async def run(self, url: str) -> Outcome:
         """Read the ledger, lay both side by side, and book the corrections if that is wanted."""
-        store = Store(url, deadline=30.0, realm=self.realm)
-        try:
-            await store.check(writes=self.applies)
+        async with connected(url, self.realm, writes=self.applies) as store:
             await warn_if_ahead(store, self.realm)
             provider = await self._only_provider(store) if self.provider is None else self.provider
             source = Source(provider, self.invoice)
@@ -120,8 +118,6 @@ class _Asked:
             findings = laid_side_by_side(self.match, booked, rows, self.terms, self.models)
             outcome = Outcome(self.match, self.terms, source, tuple(findings), self.read.unread)
             return replace(outcome, applied=await self._apply(store, outcome)) if self.applies else outcome
-        finally:
-            await store.aclose()
 
     async def _only_provider(self, store: Store) -> str:
         known, trimmed = await self._known(store)

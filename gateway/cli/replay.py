@@ -14,13 +14,12 @@ from rich.table import Table
 from gateway.cli.options import Fatal, Misused, example, export_option, format_option, policy_option, store_options
 from gateway.cli.progress import quiet_option, watched
 from gateway.cli.replay_page import page
-from gateway.cli.running import checked_policy, clear_errors, existing_store, write_whole
+from gateway.cli.running import checked_policy, clear_errors, connected, existing_store, write_whole
 from gateway.cli.tables import show
 from gateway.domain import money
 from gateway.domain.budget import Window
 from gateway.domain.policy import Policy
 from gateway.ledger.segments import ExportError
-from gateway.ledger.store import Store
 from gateway.reporting.replaying import NOTES, Line, Replay, replay
 from gateway.reporting.reports import NO_REQUESTS, Period, ReportError, UnknownName, period_of
 
@@ -103,12 +102,8 @@ def _write_chart(chart: Path, found: Replay) -> None:
 async def _play(
     url: str, realm: str, policy: Policy, period: Period, project: str | None, export: Sequence[Path]
 ) -> Replay:
-    connected = Store(url, deadline=30.0, realm=realm)
-    try:
-        await connected.check(writes=False)
-        return await replay(connected, realm, policy, period=period, project=project, export=export)
-    finally:
-        await connected.aclose()
+    async with connected(url, realm, writes=False) as store:
+        return await replay(store, realm, policy, period=period, project=project, export=export)
 
 
 def _print(found: Replay) -> None:

@@ -7,7 +7,7 @@ import errno
 import ipaddress
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,7 +20,7 @@ from gateway.domain.policy import Policy
 from gateway.domain.route import Secret
 from gateway.ledger.embedded import has_store
 from gateway.ledger.errors import StoreError
-from gateway.ledger.store import store_url
+from gateway.ledger.store import Store, store_url
 from gateway.ports import LedgerUnavailable
 from gateway.process.today import today
 
@@ -28,6 +28,8 @@ log = logging.getLogger("gateway.policy")
 
 ADMIN_TOKEN = "IMAGE_GATEWAY_ADMIN_TOKEN"  # noqa: S105 - the name of a variable
 SHORTEST_TOKEN = 16
+SECONDS = 30.0
+"""How long one answer of the store may take: exports, audits and reports ask for much at once."""
 
 
 def read_policy(directory: Path, environ: Mapping[str, str]) -> tuple[Policy, Sequence[Problem]]:
@@ -104,6 +106,19 @@ def existing_store(store: str, data: Path) -> Iterator[str]:
         raise Fatal(f"there is no store in {data}: nothing was served from there yet, or --data should be another")
     with store_url(store, data) as url:
         yield url
+
+
+@contextlib.asynccontextmanager
+async def connected(
+    url: str, realm: str = "main", *, deadline: float = SECONDS, writes: bool = True
+) -> AsyncIterator[Store]:
+    """Yield a connection to a store that was checked; `deadline` is seconds a call."""
+    store = Store(url, deadline=deadline, realm=realm)
+    try:
+        await store.check(writes=writes)
+        yield store
+    finally:
+        await store.aclose()
 
 
 @contextlib.contextmanager

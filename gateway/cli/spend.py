@@ -15,7 +15,7 @@ from rich.table import Table
 
 from gateway.cli.options import Misused, example, export_option, format_option, store_options, together
 from gateway.cli.progress import quiet_option, watched
-from gateway.cli.running import checked_policy, clear_errors, existing_store
+from gateway.cli.running import checked_policy, clear_errors, connected, existing_store
 from gateway.cli.tables import show
 from gateway.domain.budget import Window
 from gateway.domain.policy import Policy
@@ -65,15 +65,11 @@ class _Asked:
 
     async def read(self, url: str) -> Report:
         """Return the report from the store at this URL."""
-        store = Store(url, deadline=30.0, realm=self.realm)
-        try:
-            await store.check(writes=False)
+        async with connected(url, self.realm, writes=False) as store:
             found = await self._report(store)
             if self.project is not None and not found.table():
                 await check_project(store, self.realm, self.project, self.export)
             return found
-        finally:
-            await store.aclose()
 
     async def _report(self, store: Store) -> Report:
         period, project, export = self.period, self.project, self.export

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from gateway.config.batch_keys import BATCH_ENDPOINTS, JOB_TYPE_BATCH, PROVIDER_BATCH
 from gateway.config.documents import Node
 from gateway.config.fields import Fields
 from gateway.config.images import lasting
 from gateway.config.problems import Report
-from gateway.config.schema import BATCH_KIND
+from gateway.config.schema import BATCH_ENDPOINTS, BATCH_KIND, JOB_TYPE_BATCH, PROVIDER_BATCH
 from gateway.config.values import duration, multiplier, one_of, pause, text, whole
 from gateway.domain.batch import HOUR, BatchTerms, Collecting, IfLate
 from gateway.domain.job import Operation

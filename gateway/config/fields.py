@@ -22,9 +22,7 @@ class Fields:
         self._readable = isinstance(node, Table) or is_null(node)
         self._table = as_table(node, report)
         for name, name_place in self._table.keys.items():
-            if name in keys.unavailable:
-                report.problem(name_place, "is not available in this version; remove it")
-            elif name in keys.elsewhere:
+            if name in keys.elsewhere:
                 report.problem(name_place, keys.elsewhere[name])
             elif name not in keys.known:
                 report.problem(name_place, "unknown key" + did_you_mean(name, keys.known))

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys a map takes, those not available in this version, and those that belong elsewhere, with where."""
+    """The keys a map takes, and those that belong elsewhere, with where."""
 
     known: tuple[str, ...]
-    unavailable: tuple[str, ...] = ()
     elsewhere: Mapping[str, str] = field(default_factory=dict)

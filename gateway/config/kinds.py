@@ -6,13 +6,11 @@ from collections.abc import Iterable, Mapping
 
 from gateway.config.batch_kinds import BATCH_KINDS
 from gateway.config.json_refs import Schema, ref
-from gateway.config.offers import LANES
-from gateway.config.profile_kinds import PROFILE, PROFILE_KINDS
+from gateway.config.profile_kinds import PROFILE, PROFILE_KINDS, PROVIDER_KINDS
 from gateway.config.required import REQUIRED as REQUIRED
 from gateway.config.responses_kinds import PASSED, TALK_KINDS, TEXT_MODELS
-from gateway.config.schema import EVERY_MAP, PROVIDER_KINDS
 from gateway.config.task_kinds import TASK_KINDS
-from gateway.config.values import KEY_ID, NAME
+from gateway.config.values import KEY_ID, LANES, NAME
 from gateway.domain.budget import View, Window
 from gateway.domain.job import OF_MODELS, Operation
 from gateway.domain.policy import ClientModel, OnUnknown, Order, SplitBy, Store, WhenFull
@@ -154,12 +152,19 @@ KINDS: Mapping[str, Mapping[str, Schema]] = {
         "per_image": _PER_IMAGE,
         "buckets": _map_of(_whole(1)),
         "per_megapixel": ref("price[].per_megapixel"),
-        **dict.fromkeys(("per_second", "per_unit", "per_request", "multiplier", "reported_unit"), _DECIMAL),
-        **dict.fromkeys(("estimate_seconds", "most_seconds", "units_per_image", "most_units"), _COUNT),
+        "per_second": _DECIMAL,
+        "estimate_seconds": _COUNT,
+        "most_seconds": _COUNT,
+        "per_unit": _DECIMAL,
+        "units_per_image": _COUNT,
+        "most_units": _COUNT,
+        "per_request": _DECIMAL,
         "free": {"const": True},
         "add_ons": ref("price[].add_ons"),
+        "multiplier": _DECIMAL,
         "charged_for": _listed(_one_of(Charged)),
         "bills": _one_of(Bills),
+        "reported_unit": _DECIMAL,
     },
     "price[].per_megapixel": {
         **dict.fromkeys(("first", "more", "input"), _DECIMAL),
@@ -177,7 +182,9 @@ KINDS: Mapping[str, Mapping[str, Schema]] = {
         "price": _rows("price[]"),
     },
     "price[].source": {"url": _WORD, "read": _DAY},
-    "price[].tokens_per_million": dict.fromkeys(EVERY_MAP["price[].tokens_per_million"].known, _DECIMAL),
+    "price[].tokens_per_million": dict.fromkeys(
+        ("text_in", "text_in_cached", "image_in", "image_in_cached", "image_out", "text_out"), _DECIMAL
+    ),
     "tiers.NAME": _TIER,
     **PROFILE_KINDS,
     "providers.NAME": {

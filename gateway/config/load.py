@@ -78,9 +78,9 @@ def load_policy(
     )
 
 
-def check_policy(directory: Path, environ: Mapping[str, str], today: date, secrets: Secrets = "optional") -> Loaded:
-    """Validate a policy as `serve` would; by default on a machine that need not have its secrets."""
-    return load_policy(directory, environ=environ, secrets=secrets, today=today)
+def check_policy(directory: Path, environ: Mapping[str, str], today: date) -> Loaded:
+    """Validate a policy as `serve` would, on a machine that need not have its secrets."""
+    return load_policy(directory, environ=environ, secrets="optional", today=today)
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""The most that one request may cost: prices and multipliers at which nothing could be held are told as mistakes."""
+"""Rejects prices and multipliers at which the largest request would exceed what a hold can represent."""
 
 from __future__ import annotations
 

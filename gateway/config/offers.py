@@ -16,12 +16,9 @@ from gateway.config.prices import read_prices
 from gateway.config.problems import Report
 from gateway.config.schema import OFFER
 from gateway.config.sources import Entry
-from gateway.config.values import one_of, text
+from gateway.config.values import LANES, one_of, text
 from gateway.domain.price import Price
 from gateway.domain.route import Capabilities
-
-PRODUCTION = "production"
-LANES = (PRODUCTION, "testing")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from gateway.config.documents import Kind, Node, Table, Value
 from gateway.config.fields import Fields, as_table
 from gateway.config.plain import plain
 from gateway.config.problems import Report, shown
-from gateway.config.profile_keys import PARAMETER
+from gateway.config.schema import PARAMETER
 from gateway.config.values import described, listed, one_of, text, truth, whole
 from gateway.domain.job import Operation, parse_ratio
 from gateway.domain.profile import ImageForm, Parameter, Source

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gateway.config.json_refs import Schema, ref
-from gateway.config.schema import PROVIDER_KINDS
 from gateway.domain.job import Operation
 from gateway.domain.profile import ImageForm, Source
 
+PROVIDER_KINDS = ("openai", "task", "gemini")
+"""Wire formats that a provider may speak."""
 _WORD: Schema = {"type": "string"}
 _TRUTH: Schema = {"type": "boolean"}
 _NUMBER: Schema = {"type": "integer", "minimum": 0, "maximum": 100}

@@ -13,8 +13,7 @@ from gateway.config.fields import Fields
 from gateway.config.lookup import Known
 from gateway.config.parameters import OPERATIONS, read_parameters
 from gateway.config.problems import Report, did_you_mean, shown
-from gateway.config.profile_keys import AUTH, PRESET, PROFILE, REPORTED
-from gateway.config.schema import BARE_KINDS, PROVIDER_KINDS
+from gateway.config.schema import AUTH, BARE_KINDS, PRESET, PROFILE, PROVIDER_KINDS, REPORTED
 from gateway.config.sources import Entry
 from gateway.config.task_profiles import exact, path, read_task_profile
 from gateway.config.values import Reader, described, listed, one_of, text, truth

@@ -10,13 +10,12 @@ from gateway.config.fields import Fields
 from gateway.config.images import read_images
 from gateway.config.limits import LimitReader
 from gateway.config.lookup import Known
-from gateway.config.offers import LANES, PRODUCTION
 from gateway.config.problems import Place, Report, did_you_mean
 from gateway.config.responses import read_passthrough
 from gateway.config.schema import CHARGEBACK, PROJECT, WHILE_LEDGER_AWAY
 from gateway.config.secrets import Outside
 from gateway.config.sources import Entry
-from gateway.config.values import listed, micro_usd, multiplier, name, one_of
+from gateway.config.values import LANES, PRODUCTION, listed, micro_usd, multiplier, name, one_of
 from gateway.domain.money import ONE
 from gateway.domain.policy import ClientModel, Project
 from gateway.domain.route import ProviderConfig

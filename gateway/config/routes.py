@@ -11,7 +11,7 @@ from gateway.config.equivalents import read_quality_names
 from gateway.config.fields import Fields
 from gateway.config.lookup import Known
 from gateway.config.models import ModelEntry
-from gateway.config.offers import LANES, PRODUCTION, OfferEntry, check_prices
+from gateway.config.offers import OfferEntry, check_prices
 from gateway.config.prices import read_prices
 from gateway.config.problems import Report
 from gateway.config.profiles import within
@@ -19,7 +19,7 @@ from gateway.config.retirement import successor_of, tell_retirement
 from gateway.config.schema import ROUTE
 from gateway.config.sources import Entry
 from gateway.config.tiers import read_limits
-from gateway.config.values import one_of, text
+from gateway.config.values import LANES, PRODUCTION, one_of, text
 from gateway.domain.job import Job, Size
 from gateway.domain.pricing import tariff
 from gateway.domain.profile import Profile

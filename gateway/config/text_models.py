@@ -7,7 +7,7 @@ from datetime import date
 from gateway.config.fields import Fields
 from gateway.config.prices import check_cached, check_new_day, read_source
 from gateway.config.problems import Report
-from gateway.config.responses_keys import LONG_CONTEXT, TEXT_MODEL, TEXT_PRICE
+from gateway.config.schema import LONG_CONTEXT, TEXT_MODEL, TEXT_PRICE
 from gateway.config.sources import Entry
 from gateway.config.values import day, rate, whole
 from gateway.domain.responses import TextModel, TextPrice, TextRates

@@ -14,6 +14,9 @@ from gateway.domain.job import AUTO, Size, parse_ratio
 from gateway.domain.money import MAX_MICRO, NANO_PER_MICRO, parse_multiplier, parse_rate_per_million, parse_usd
 
 T = TypeVar("T")
+
+PRODUCTION = "production"
+LANES = (PRODUCTION, "testing")
 Reader = Callable[[Node, Report], T | None]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}", re.ASCII)

@@ -1,4 +1,4 @@
-"""Scene: what all pages of the console are made from, asked of the store once for all who look at the same time."""
+"""Scene: the data behind all console pages, queried once for all concurrent viewers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""About: what the ledger's record says of a request, made once for all that are alike."""
+"""About: the description of a request in its ledger record, shared by identical requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory: what was found lately and would be found again, up to a bound."""
+"""Memory: an LRU cache bounded by total weight."""
 
 from __future__ import annotations
 

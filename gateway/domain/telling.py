@@ -1,4 +1,4 @@
-"""Telling: which of a job's fields a route's provider never hears of, so that it chooses for itself."""
+"""Telling: which job fields are not sent to a route's provider, which then chooses the value itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contact: for how long one process has been in touch with the store without a break."""
+"""Contact: how long this process has been continuously connected to the store."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class Contact:
-    """Whoever was away itself cannot tell who else is silent: it must have been in touch for `seconds` first.
+    """A process that was cut off cannot judge whether others are silent until it has been connected for `seconds`.
 
     After an outage all workers are silent at once; none may take another's tasks before that one could be heard.
     """

@@ -34,7 +34,7 @@ AT_ONCE = 8
 """Attempts asked about in one call, and put back at the same time."""
 GUESSED = "guessed"
 OVERLAP_SECONDS = 1.0
-"""What was sent to the server that is gone has been answered by then, or never will be."""
+"""By then, anything sent to the lost server has been answered or never will be."""
 
 
 class Healing:
@@ -49,7 +49,7 @@ class Healing:
         self._lease = lease
         self._open_again = open_again
         self.needed = False
-        """Whether the store is still to be told something."""
+        """Whether something still has to be re-sent to the store."""
         self._work: asyncio.Task[None] | None = None
         self._again = False
         self._why = ""

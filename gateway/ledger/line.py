@@ -45,7 +45,7 @@ class Watch:
 
 
 class Lines:
-    """Those to one place; of those that are `free`, nobody's until they are taken out, any may be asked.
+    """The lines to one server. Any line in `free` may be used; taking it out of `free` reserves it.
 
     `on_broken` is called for one that was lost under way: with its generation, the error, how many replies are missing
     and who waits for them.
@@ -100,7 +100,7 @@ class Lines:
 
 
 class Line(asyncio.Protocol):
-    """An open connection, for one question at a time. One that fails or is late is closed: nobody gets its replies."""
+    """An open connection that serves one request at a time. Closed on failure or timeout; late replies are lost."""
 
     __slots__ = (
         "_count",

@@ -10,9 +10,9 @@ from gateway.domain.money import MAX_MICRO
 from gateway.ledger import wire
 
 FEW = 4
-"""Candidates that are offered before all are: nearly every request takes one of them, and of many each costs time."""
+"""Candidates offered before the full list: nearly every request takes one of them, and each further one costs time."""
 WARY = 16
-"""How often the first candidate must have been taken, since it last was not, to be offered alone again."""
+"""Consecutive times the first candidate must be taken before it is offered alone again."""
 _MOST_ROUTES = 4096
 OFFERS = 1024
 """Candidates of which it is kept how they are offered."""
@@ -22,7 +22,7 @@ _offers: dict[str, str] = {}  # by candidates as records have them
 
 
 class Firsts:
-    """Whether first candidates were taken lately, by their routes: while they are, one alone costs the least.
+    """Tracks by route whether the first candidate was taken lately; while it is, offering it alone costs least.
 
     It decides how many calls a hold takes, never what is held.
     """

@@ -1,4 +1,4 @@
-"""Operations that run to their end, whoever stops waiting for them."""
+"""Operations that run to completion even if the caller stops waiting."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 
 class Running:
-    """Keeps what was started until it has ended; its errors are those of whoever waits."""
+    """Holds references to started tasks until they end; errors go to the caller that awaits them."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Start it apart from whoever asks."""
+        """Start it as a task of its own, independent of the caller."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)

@@ -43,7 +43,7 @@ class Tally:
         return self._number
 
     def did(self, number: int, done: int, before: int) -> None:
-        """Take note of an operation that was done: what was `done` when it was asked for, and what the store had."""
+        """Record a completed operation. `done` was known when it was sent, `before` is the count the store had."""
         self.done = max(self.done, number)
         lost = self._losses.count
         if before < done:

@@ -282,4 +282,4 @@ def _body(body: bytes | None) -> str:
 
 
 def _nothing_to_tell(*, certainly: bool) -> None:
-    """What the store lost of tasks is told it again by `keep`, as far as it can be; money is the ledger's matter."""
+    """Restore nothing here: `keep` re-sends lost task data where it can, and the ledger restores money."""

@@ -1,4 +1,4 @@
-"""Together: scripts that are asked for while others are under way go to the store next, in one write.
+"""Batches script calls: those requested while a call is in flight are sent together in the next write.
 
 A store that writes to disk before it replies does so once for all of them. Scripts that do many at once, holds and
 settlements, go in one call, which reads and writes the balances once; it does all of them in their order, or none. What
@@ -81,7 +81,7 @@ class Call:
 
 
 class Together:
-    """Runs scripts of one realm that may be repeated. Whoever stops waiting leaves those that went with it alone.
+    """Batches the repeatable scripts of one realm. A caller that stops waiting does not affect the others in its batch.
 
     A call that was `put` has its reply at `reply`, or raises LedgerUnavailable; a reply that is an error means that
     nothing was done, or nobody knows, and that it is to be run `by_itself`.

@@ -1,4 +1,4 @@
-"""Later: what happens with every request is counted in groups, a moment afterwards.
+"""Later: defers per-request events and processes them in groups a moment later.
 
 No request waits for it then. And of what counting touches little is at hand after all else that a request does, while
 the second of two events that are counted one after the other takes a fraction of the time of the first.

@@ -1,4 +1,4 @@
-"""Preparing: what some providers can do for a call before it may be sent."""
+"""Preparing: an optional capability of providers: building a call before it may be sent."""
 
 from __future__ import annotations
 

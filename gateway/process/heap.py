@@ -1,4 +1,4 @@
-"""Heap: what was made at the start stays for good, and Python need not look through it for garbage again and again."""
+"""Heap: tunes garbage collection and malloc. Startup objects are frozen, so the collector skips them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAPPED = 4 * 1024 * 1024
 
 
 def settle() -> None:
-    """Take everything there is now for lasting; call it once, when a process is ready to serve."""
+    """Treat all current objects as permanent; call it once, when the process is ready to serve."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc's
     if mallopt is not None:
         mallopt(_M_TRIM_THRESHOLD, KEPT)
@@ -40,7 +40,7 @@ def give_back() -> None:
 
 
 async def keep_giving_back() -> None:
-    """Give back what a busy time has left free, again and again."""
+    """Return free memory to the system after load peaks, until cancelled."""
     rest = resident_bytes()
     while True:
         await asyncio.sleep(EVERY)

@@ -68,7 +68,7 @@ class Pulse:
                 await self.pulses.beat(self.instance, None, *self._taken())
 
     async def beat(self) -> None:
-        """Tell what is new, if anything is; what the store does not take is told later."""
+        """Publish what has changed, if anything; what the store does not accept is sent later."""
         word, now = self.word(), time.monotonic()
         counts, refusals = self.happenings.take()
         if not counts and word == self._told and now - self._beat < SILENCE:

@@ -1,4 +1,4 @@
-"""Standing: a route as it is now, by its health and by what is left of its limits."""
+"""Standing: a route's current availability, from its health and its remaining limits."""
 
 from __future__ import annotations
 

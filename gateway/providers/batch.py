@@ -10,7 +10,6 @@ from functools import partial
 from gateway.domain.route import ProviderConfig, Route
 from gateway.domain.settlement import Outcome
 from gateway.failpoint import reach
-from gateway.http1.transport import Transport
 from gateway.ports import LedgerUnavailable
 from gateway.ports.batches import Batches
 from gateway.ports.preparing import is_preparing
@@ -32,12 +31,12 @@ CUSTOM_ID = "custom_id"
 class BatchProvider:
     """Implements `ports.Provider` for calls that go by batch, for one account. Lines of one model share a batch."""
 
-    def __init__(self, config: ProviderConfig, outside: Outside, transport: Transport | None = None) -> None:
+    def __init__(self, config: ProviderConfig, outside: Outside) -> None:
         if config.batch is None or outside.batches is None:
             raise ValueError(f"provider {config.name}: it takes no batches here")
         self._terms, self._outside, self._profile = config.batch, outside, config.profile
         self._records: Batches = outside.batches
-        self._wire = BatchWire(config, transport)
+        self._wire = BatchWire(config)
         self._normaliser = Normaliser(config.profile, self._wire.endpoint, outside)
         told = partial(outside.batch_told, config.name)
         self._account = Account(self._wire, outside.batches, config.batch, told)

@@ -230,7 +230,7 @@ class Following:
 
 
 def _without_result(seen: Seen, *, lacking: bool) -> UpstreamFailure:
-    """Judge a line of which no result speaks: only of a batch that was done to its end nobody knows why."""
+    """Judge a line without a result; its outcome is unknown only if the batch ran to completion."""
     if lacking:
         return of_garbage("the batch was done, and its results cannot be had")
     if seen.status == "completed":
@@ -242,6 +242,6 @@ def _without_result(seen: Seen, *, lacking: bool) -> UpstreamFailure:
 
 
 def _retrieved(task: asyncio.Task[tuple[Seen, Results]]) -> None:
-    """Look at how it ended, should nobody wait for it: whoever does hears of it all the same."""
+    """Retrieve the outcome in case nobody awaits it; those who do still receive it."""
     if not task.cancelled():
         task.exception()

@@ -16,7 +16,6 @@ import httpx
 from gateway.domain.route import ProviderConfig
 from gateway.domain.settlement import Outcome
 from gateway.http1.message import Incoming
-from gateway.http1.transport import Transport
 from gateway.ports import Rendered
 from gateway.ports.provider import UpstreamFailure
 from gateway.providers.answer import read_body, read_limited
@@ -69,8 +68,8 @@ class Seen:
 class BatchWire:
     """Speaks to one account. Every method raises UpstreamFailure; what it says of money only `create` can mean."""
 
-    def __init__(self, config: ProviderConfig, transport: Transport | None = None) -> None:
-        self.endpoint = Endpoint(config, config.profile.auth, transport)
+    def __init__(self, config: ProviderConfig) -> None:
+        self.endpoint = Endpoint(config, config.profile.auth)
         """The account itself."""
         path, query = config.profile.generations, config.profile.query
         self.longest_call = 2 * config.timeout + config.connect_timeout + _SPARE

@@ -37,7 +37,7 @@ class Endpoint:
     Raises ValueError if the base URL is no http(s) URL or the key cannot stand in a header.
     """
 
-    def __init__(self, config: ProviderConfig, auth: Auth | None = None, transport: Transport | None = None) -> None:
+    def __init__(self, config: ProviderConfig, auth: Auth | None = None) -> None:
         base = httpx.URL(config.base_url)
         if base.scheme not in ("http", "https") or not base.host:
             raise ValueError(f"provider {config.name}: base_url must begin with https:// or http://")
@@ -56,7 +56,7 @@ class Endpoint:
         self._timeouts = Timeouts(config.connect_timeout, wait, wait)
         self._extensions = {"timeout": self._timeouts._asdict()}
         self._error_seconds = min(wait, _ERROR_BODY_SECONDS)
-        self.transport = Transport() if transport is None else transport
+        self.transport = Transport()
 
     @property
     def origin(self) -> str:

@@ -10,7 +10,6 @@ from gateway.domain.job import Operation
 from gateway.domain.profile import Auth
 from gateway.domain.route import ProviderConfig
 from gateway.http1.message import Incoming
-from gateway.http1.transport import Transport
 from gateway.ports import Rendered
 from gateway.ports.provider import Answer, Call, Outside, UpstreamFailure
 from gateway.providers.answer import open_answer
@@ -34,9 +33,9 @@ class GeminiProvider:
     Raises ValueError if the base URL is no http(s) URL or the key cannot stand in a header.
     """
 
-    def __init__(self, config: ProviderConfig, outside: Outside, transport: Transport | None = None) -> None:
+    def __init__(self, config: ProviderConfig, outside: Outside) -> None:
         own = config.profile.auth
-        self._endpoint = Endpoint(config, KEY_HEADER if own == Auth() else own, transport)
+        self._endpoint = Endpoint(config, KEY_HEADER if own == Auth() else own)
         self._outside = outside
 
     async def send(self, call: Call) -> Answer:

@@ -11,7 +11,6 @@ from gateway.domain.job import Operation
 from gateway.domain.route import ProviderConfig
 from gateway.domain.settlement import Outcome
 from gateway.http1.message import Incoming, Outgoing
-from gateway.http1.transport import Transport
 from gateway.ports.provider import Answer, Call, Outside, UpstreamFailure
 from gateway.providers.answer import open_answer
 from gateway.providers.endpoint import Endpoint, shown_headers
@@ -34,8 +33,8 @@ class OpenAIProvider:
     Raises ValueError if the base URL is no http(s) URL or the key cannot stand in a header.
     """
 
-    def __init__(self, config: ProviderConfig, outside: Outside, transport: Transport | None = None) -> None:
-        self._endpoint = Endpoint(config, transport=transport)
+    def __init__(self, config: ProviderConfig, outside: Outside) -> None:
+        self._endpoint = Endpoint(config)
         self._normaliser = Normaliser(config.profile, self._endpoint, outside)
         self._urls = {operation: self._endpoint.target(self._endpoint.url(path)) for operation, path in _PATHS.items()}
 

@@ -8,7 +8,6 @@ import httpx
 
 from gateway.domain.route import ProviderConfig
 from gateway.http1.message import Incoming
-from gateway.http1.transport import Transport
 from gateway.ports import Rendered
 from gateway.ports.provider import Answer, Call, Outside, UpstreamFailure
 from gateway.providers.answer import open_answer
@@ -26,10 +25,10 @@ class ProfiledProvider:
     Raises ValueError if the base URL is no http(s) URL or the key cannot stand in a header.
     """
 
-    def __init__(self, config: ProviderConfig, outside: Outside, transport: Transport | None = None) -> None:
+    def __init__(self, config: ProviderConfig, outside: Outside) -> None:
         self._profile = config.profile
         self._outside = outside
-        self._endpoint = Endpoint(config, config.profile.auth, transport)
+        self._endpoint = Endpoint(config, config.profile.auth)
         self._normaliser = Normaliser(config.profile, self._endpoint, outside)
 
     async def send(self, call: Call) -> Answer:

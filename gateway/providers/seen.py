@@ -1,4 +1,4 @@
-"""Seen: an answer whose images are looked at as they go by: how many, in what format, to be kept where policy says so.
+"""Seen: inspects images as an answer streams by: their number and format; stores them where policy says so.
 
 What is to be kept goes to a temporary file beside the answer's way. A disk that stays behind costs the images that they
 are kept, never the client its answer.

@@ -17,7 +17,6 @@ from gateway.domain.profile import Parameter, Source
 from gateway.domain.route import ProviderConfig, Route
 from gateway.domain.settlement import Outcome
 from gateway.domain.task_profile import TaskProfile, Told
-from gateway.http1.transport import Transport
 from gateway.ports.provider import Answer, Call, Expected, Outside, Submitted, UpstreamFailure
 from gateway.providers.outcome import LIMIT_HEADERS, of_garbage
 from gateway.providers.poller import Lane, Watch
@@ -45,7 +44,7 @@ class TaskProvider:
     Raises ValueError, with a message for the operator, if the configuration cannot be used.
     """
 
-    def __init__(self, config: ProviderConfig, outside: Outside, transport: Transport | None = None) -> None:
+    def __init__(self, config: ProviderConfig, outside: Outside) -> None:
         if not isinstance(config.profile, TaskProfile):
             raise ValueError(  # noqa: TRY004 - what an operator's mistake raises
                 f"provider {config.name}: kind task needs a preset, or a map `task` of its own"
@@ -53,7 +52,7 @@ class TaskProvider:
         self._profile = config.profile
         self._name = config.name
         self._outside = outside
-        self._wire = TaskWire(config, self._profile, transport)
+        self._wire = TaskWire(config, self._profile)
         words = Words(config.name, self._profile)
         self._account = Account(self._profile, self._wire, words, Lane(self._profile.poll))
         callback = self._profile.callback

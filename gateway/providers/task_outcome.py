@@ -125,5 +125,5 @@ def of_refusal(profile: TaskProfile, reply: Reply, secret: str | None) -> Upstre
 
 
 def lost(message: str, reason: str = "lost", reading: Reading | None = None) -> UpstreamFailure:
-    """Judge work of which nobody knows what became."""
+    """Return the failure of work whose outcome is unknown."""
     return UpstreamFailure(Outcome.UNKNOWN, reason, message, reading=reading and replace(reading, complete=False))

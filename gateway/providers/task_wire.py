@@ -17,7 +17,6 @@ from gateway.domain.route import ProviderConfig
 from gateway.domain.settlement import Outcome
 from gateway.domain.task_profile import TaskProfile, Told
 from gateway.http1.message import Incoming
-from gateway.http1.transport import Transport
 from gateway.ports import Headers, Rendered
 from gateway.ports.provider import Call, Submitted, UpstreamFailure
 from gateway.providers.answer import read_limited
@@ -62,8 +61,8 @@ class TaskWire:
     All methods that call raise UpstreamFailure if no status line came.
     """
 
-    def __init__(self, config: ProviderConfig, profile: TaskProfile, transport: Transport | None = None) -> None:
-        self._endpoint = Endpoint(config, profile.auth, transport)
+    def __init__(self, config: ProviderConfig, profile: TaskProfile) -> None:
+        self._endpoint = Endpoint(config, profile.auth)
         self._profile = profile
         self._origin = httpx.URL(self._endpoint.origin)
         self._seconds = config.timeout

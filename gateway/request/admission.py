@@ -53,7 +53,7 @@ class Admission:
     `entitlement` is asked each time that waiting has come to something.
     """
 
-    def __init__(self, ledger: Ledger, doors: Doors, entitlement: Entitlement | None = None) -> None:
+    def __init__(self, ledger: Ledger, doors: Doors, entitlement: Entitlement) -> None:
         self._ledger = ledger
         self._capacity = doors.capacity
         self.entitlement = entitlement
@@ -191,8 +191,7 @@ class Admission:
                 leaving.cancel()
 
     async def _check(self, admitted: Admitted) -> None:
-        if self.entitlement is not None:
-            await self.entitlement.check(admitted)
+        await self.entitlement.check(admitted)
 
     def _ask(
         self, admitted: Admitted, quotes: Sequence[Quote], release: Reserved | None, meanwhile: Meanwhile = None

@@ -1,4 +1,4 @@
-"""Arriving: what a flight does with a provider's answer: pass it on, settle it in between, keep it, or break it off."""
+"""Handles a provider's answer within a flight: passes it on, settles it, records it, or cuts it off."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Audience: whether anybody can still get a request's answer, so that further calls are worth their money."""
+"""Audience: whether anyone can still receive the answer; if not, no further calls are paid for."""
 
 from __future__ import annotations
 

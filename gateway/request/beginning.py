@@ -1,4 +1,4 @@
-"""Beginning: how many requests are brought to their holds at once, from when their bodies are in.
+"""Limits how many requests are processed at once between the end of their body and their hold.
 
 A process has one processor. Where hundreds of requests that came together take turns on it, step by step, none is
 answered before nearly all are, and what each has in hand is gone from the processor's caches when its turn comes. So
@@ -16,7 +16,7 @@ AT_ONCE = 32
 
 
 class Beginning:
-    """The places of one process."""
+    """A first-come, first-served semaphore for one process."""
 
     def __init__(self, places: int = AT_ONCE) -> None:
         self._free = places

@@ -1,4 +1,4 @@
-"""Errand: what the flight of a task needs that the flight of a request has not, or does otherwise."""
+"""Errand: the extra state of a flight that runs for a task instead of a waiting client."""
 
 from __future__ import annotations
 
@@ -36,5 +36,5 @@ class Errand:
 
 
 def cancelled() -> ClientGone:
-    """Return the error that ends a task at its client's wish; nobody but logs and metrics reads it."""
+    """Return the error that ends a task its client cancelled; only logs and metrics show it."""
     return ClientGone("The task was cancelled.", code=CANCELLED)

@@ -1,4 +1,4 @@
-"""Exhausted: the error to show for a request of which no call was of use."""
+"""Exhausted: the error for a request after all of its calls have failed."""
 
 from __future__ import annotations
 

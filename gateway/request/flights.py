@@ -32,7 +32,7 @@ class Flights:
     async def take_off(
         self, inbound: Inbound, admitted: Admitted, providers: Mapping[str, Provider], shared: Shared | None
     ) -> Outbound:
-        """Let a request fly until there is an answer to begin with; raises the error in its place."""
+        """Run a request until its answer begins, and return that; raises the error otherwise."""
         relay = Relay()
         flight = Flight(admitted, self._means, providers, relay, shared)
         task = inbound.spare(relay.leave) or asyncio.current_task()

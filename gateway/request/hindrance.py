@@ -1,4 +1,4 @@
-"""Hindrance: what keeps a request from a route for now, as far as waiting helps."""
+"""Hindrance: why a route is full for now, and when waiting for it may succeed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Means: what every flight of a process uses, and the headers that it tells of itself by."""
+"""Means: the collaborators that all flights of a process share, and the gateway's own response headers."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from gateway.steps.write import write
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What every flight of a process uses."""
+    """The collaborators that all flights of a process share."""
 
     ledger: Ledger
     settlements: Settlements
     observer: Observer
     today: Callable[[], date]
-    answers: Answers | None = None
-    budgets: RetryBudgets | None = None
-    shadows: Shadows | None = None
-    doors: Doors = field(default_factory=Doors)
-    entitlement: Entitlement | None = None
+    answers: Answers | None
+    budgets: RetryBudgets | None
+    shadows: Shadows | None
+    doors: Doors
+    entitlement: Entitlement
     admission: Admission = field(init=False)
 
     def __post_init__(self) -> None:

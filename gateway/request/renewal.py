@@ -15,10 +15,9 @@ class RenewedAttempts(Attempts):
 
     async def renewed(self, admitted: Admitted, superseded: Superseded) -> tuple[Admitted, Providers]:
         """Return the request as today's policy has it, and the providers, to begin anew; a task is told so."""
-        entitlement = self._means.entitlement
-        if entitlement is None or admitted.exchange.errand is not None:
+        if admitted.exchange.errand is not None:
             raise superseded
-        admitted, self._providers = await entitlement.renewed(admitted)
+        admitted, self._providers = await self._means.entitlement.renewed(admitted)
         self._latest, self.course = admitted, None
         return admitted, self._providers
 

@@ -1,4 +1,4 @@
-"""Spoiled: answers that came with a 2xx and are no answers, and the errors and failures that they stand for."""
+"""Spoiled: 2xx answers that are unusable (incomplete, or without an image), and the errors they become."""
 
 from __future__ import annotations
 

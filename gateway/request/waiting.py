@@ -271,6 +271,6 @@ class Place:
 
 
 def shutting_down() -> Unavailable:
-    """Return the error for whoever waits when the gateway stops."""
+    """Return the error for requests still waiting when the gateway stops."""
     message = "The gateway is shutting down; nothing was billed. Please try again."
     return Unavailable(message, code="shutting_down", retry_after=1.0)

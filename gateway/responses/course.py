@@ -1,4 +1,4 @@
-"""Course: what is known of one request that goes through, told once: when its last byte is out or nobody reads on."""
+"""Course: collects the facts of one passed-through request and reports them once, when its answer ends."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Course:
         return headers
 
     def end(self, status: int, code: str = "", *, gone: bool = False) -> None:
-        """Tell of it; whatever is said later is not heard."""
+        """Report the request as finished; later calls are ignored."""
         if self._ended:
             return
         self._ended = True

@@ -1,4 +1,4 @@
-"""Leaving: a client that has left may ask again for what may have been done; its next retry is to find that out."""
+"""Records that a client hung up, so that its next retry learns that the request may already have been done."""
 
 from __future__ import annotations
 

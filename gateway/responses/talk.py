@@ -1,4 +1,4 @@
-"""Responses talk: what is done with the answer to one request that leads a conversation."""
+"""Responses talk: remembers and follows the response to one Responses API request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recollection: a request that says what an earlier one said, but for its prompt's text, is understood as that one was.
+"""Recollection: caches decisions for requests that differ from an earlier one only in the prompt.
 
 All that has a say is in the question, or keeps the answer from being remembered. The prompt counts by its length alone:
 what a request comes to is remembered for each length, what it rests on for all of them.

@@ -1,4 +1,4 @@
-"""Rehearsal: what would become of a request that stands on paper alone. Nothing is read, held or called."""
+"""Rehearsal: decides a described request, for `explain` and policy tests. Nothing is read, held or called."""
 
 from __future__ import annotations
 

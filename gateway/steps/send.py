@@ -31,7 +31,7 @@ def send_call(providers: Mapping[str, Provider], call: Call) -> Coroutine[Any, A
 
 
 def prepare(providers: Mapping[str, Provider], call: Call) -> None:
-    """Have the provider make ready what it can, if it can, before the call may be sent; what is wrong is told then."""
+    """Let the provider prepare a call before it may be sent, if it can; errors surface when it is sent."""
     provider = providers.get(call.route.provider.name)
     if is_preparing(provider):
         provider.prepare(call)

@@ -1,4 +1,4 @@
-"""Handing: a task's first answer on its way to its client, and what remembers the task if the client leaves before.
+"""Delivers the answer that announces a task; records the task for a retry if the client leaves first.
 
 A library that repeats a request without a key says so; it is to find the task that its first try has made.
 """

@@ -1,4 +1,4 @@
-"""Task past: what an earlier worker did for a task, as the store and the disk tell, and what may follow it."""
+"""Task past: recovers what an earlier worker did for a task, and decides how to continue."""
 
 from __future__ import annotations
 

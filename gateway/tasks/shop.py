@@ -1,4 +1,4 @@
-"""Task shop: what every task of a process is worked on with."""
+"""Task shop: the collaborators that all tasks of a process share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from gateway.ports.tasks import Tasks
 from gateway.request.batching import Gates
 from gateway.request.means import Means
 from gateway.request.understanding import Understanding
-from gateway.routing.decision import project_of
 
 ReadBody = Callable[[str, AsyncIterator[bytes]], Awaitable[Body]]
 """Reads a kept body again: its content type and its bytes."""
@@ -31,7 +30,7 @@ class NotHere(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """What every task of a process is worked on with."""
+    """The collaborators that all tasks of a process share."""
 
     tasks: Tasks
     blobs: Blobs
@@ -45,8 +44,7 @@ class Workshop:
 
     async def project(self, caller: Caller, policy: Policy) -> Project:
         """Return the project of a task's caller; raises the error to show if it or the key is there no more."""
-        entitlement = self.means.entitlement
-        return project_of(caller, policy) if entitlement is None else await entitlement.project(caller, policy)
+        return await self.means.entitlement.project(caller, policy)
 
     def is_early(self, error: GatewayError, order: TaskOrder) -> bool:
         """Tell whether a task met with a policy that may only be about to have its project, as others have it."""
@@ -55,9 +53,7 @@ class Workshop:
 
     async def serves(self, project: str, key_id: str) -> bool:
         """Tell whether work may be sent for a project and a key, by the policy of now; Unavailable if nobody can."""
-        entitlement = self.means.entitlement
-        known = project in self.current().policy.projects
-        return known and (entitlement is None or await entitlement.still(key_id))
+        return project in self.current().policy.projects and await self.means.entitlement.still(key_id)
 
     async def holds(self, task_id: str, token: str) -> bool:
         """Tell whether a task is this worker's still; LedgerUnavailable if nobody can."""

@@ -38,15 +38,9 @@ class TaskWorker:
         self,
         shop: Workshop,
         *,
-        most: int = MOST,
-        waiting: int = WAITING,
-        look_every: float = LOOK_EVERY,
         keep_every: float = KEEP_EVERY,
     ) -> None:
         self._shop = shop
-        self._most = most
-        self._waiting = waiting
-        self._look_every = look_every
         self._keep_every = keep_every
         self._running: dict[asyncio.Task[None], TaskRun] = {}
         self._endings: set[asyncio.Task[None]] = set()
@@ -88,7 +82,7 @@ class TaskWorker:
             for each in taken:
                 self._start(TaskRun(self._shop, each, self._sent))
             if len(taken) < AT_ONCE:
-                await self._pause(self._look_every)
+                await self._pause(LOOK_EVERY)
 
     def _free(self) -> int:
         """Return how many more tasks may be taken now, and settle of which projects nothing new is.
@@ -98,10 +92,10 @@ class TaskWorker:
         """
         parked = sum(run.parked for run in self._running.values())
         waiting = Counter(run.project for run in self._running.values() if not (run.at_work or run.parked))
-        share = max(self._waiting // (len(waiting) + 1), 1)
+        share = max(WAITING // (len(waiting) + 1), 1)
         self._passing = [project for project, count in waiting.items() if count >= share]
         at_work = len(self._running) - waiting.total() - min(parked, MOST_PARKED)
-        return 0 if self._stopping else self._most - at_work
+        return 0 if self._stopping else MOST - at_work
 
     def _sent(self) -> None:
         """A task waits no longer: there is room for the next one of its project, if it was passed over."""

@@ -22,10 +22,3 @@ def test_each_key_is_documented_where_it_belongs(name: str, keys: Keys) -> None:
 def test_no_section_is_about_a_map_that_does_not_exist() -> None:
     """The reference documents no map that the reader does not know."""
     assert set(SECTIONS) == set(EVERY_MAP)
-
-
-def test_what_is_not_available_is_said() -> None:
-    """Each key that is refused for now is named in the reference."""
-    missing = [key for keys in EVERY_MAP.values() for key in keys.unavailable if f"`{key}`" not in REFERENCE]
-
-    assert missing == []
