@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +10,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from gateway.assets.blobs import make_folder
 
+_SCHEME = re.compile(r"[A-Za-z0-9+.-]+:")
+"""How a URL begins, and what is surely meant as one, such as `s3:/bucket`."""
 _OPTIONS = ("endpoint", "region", "virtual_hosted")
 _CREDENTIALS = "credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what else AWS_* names"
 
@@ -34,7 +37,9 @@ def place_of(text: str) -> Path | Bucket:
         raise PlaceError("it is empty; name a directory, or leave the option out")
     if "${" in text:
         raise PlaceError(f"no variables are read here; {_CREDENTIALS}")
-    if "://" not in text and not text.startswith("file:"):
+    if text.startswith("~"):
+        raise PlaceError("it begins with ~, which stands for no directory here; give the whole path")
+    if not _SCHEME.match(text):
         return Path(text)
     parts = urlsplit(text)
     if parts.scheme == "file":
@@ -42,7 +47,8 @@ def place_of(text: str) -> Path | Bucket:
             raise PlaceError("a file: URL names a directory of this machine, as file:///srv/assets")
         return Path(unquote(parts.path))
     if parts.scheme != "s3":
-        raise PlaceError(f"{parts.scheme[:20]}: is not a place that is known; give a directory, or s3://bucket/prefix")
+        hint = "give a directory (as ./NAME where there is a colon in it), or s3://bucket/prefix"
+        raise PlaceError(f"{text.partition(':')[0][:20]}: is not a place that is known; {hint}")
     if "@" in parts.netloc:
         raise PlaceError(f"the URL must not hold a user or password; {_CREDENTIALS}")
     if not parts.netloc or ":" in parts.netloc:

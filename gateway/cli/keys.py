@@ -10,13 +10,24 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from gateway.cli.key_access import check_label, check_name, with_keys
+from gateway.cli.key_access import check_label, check_name, check_output, with_keys
 from gateway.cli.keys_import import import_keys
-from gateway.cli.options import Seconds, example, format_option, json_option, store_options, wants_json
+from gateway.cli.options import (
+    Fatal,
+    Seconds,
+    example,
+    format_option,
+    json_option,
+    os_words,
+    store_options,
+    wants_json,
+)
+from gateway.cli.output import drop_output
 from gateway.cli.running import existing_store
 from gateway.cli.tables import show
 from gateway.ledger.keys import LONGEST_GRACE, KeyRecord, Keys, NewKey
 from gateway.ledger.store import store_url
+from gateway.ports import LedgerUnavailable
 
 
 def _policy_name(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
@@ -49,10 +60,13 @@ def keys() -> None:
 @store_options
 def create(project: str, name: str, job_type: str | None, store: str, data: Path, realm: str) -> None:
     """Make a key and print it, alone, on stdout."""
-    made = with_keys(
-        store_url(store, data), data, realm, lambda keys: keys.create(project, name=name, job_type=job_type)
-    )
-    _show(made, f"key {made.record.id} for project {project}; it is shown this once")
+
+    async def work(keys: Keys) -> None:
+        made = await keys.create(project, name=name, job_type=job_type)
+        await _show(keys, made, f"key {made.record.id} for project {project}; it is shown this once")
+
+    check_output()
+    with_keys(store_url(store, data), data, realm, work)
 
 
 @keys.command("list", epilog=example("keys list", "keys list --json"))
@@ -102,16 +116,17 @@ def rotate(key_id: str, grace: float, store: str, data: Path, realm: str) -> Non
     It has an id of its own: a budget or quota of policy with the old one as its `key` has to name the new one too.
     """
 
-    async def replace(keys: Keys) -> tuple[str, NewKey]:
+    async def work(keys: Keys) -> None:
         old = next((record for record in await keys.list() if record.id == key_id), None)
-        return _end_of(old, grace), await keys.rotate(key_id, grace=grace)
+        ends, made = _end_of(old, grace), await keys.rotate(key_id, grace=grace)
+        words = (
+            f"key {made.record.id} replaces {key_id}, which {ends}; it is shown this once\n"
+            f"where policy limits `key: {key_id}`, say the same of {made.record.id}: nothing does that by itself"
+        )
+        await _show(keys, made, words, besides=f", and {key_id} {ends}")
 
-    ends, made = with_keys(existing_store(store, data), data, realm, replace)
-    _show(
-        made,
-        f"key {made.record.id} replaces {key_id}, which {ends}; it is shown this once\n"
-        f"where policy limits `key: {key_id}`, say the same of {made.record.id}: nothing does that by itself",
-    )
+    check_output()
+    with_keys(existing_store(store, data), data, realm, work)
 
 
 def _end_of(old: KeyRecord | None, grace: float) -> str:
@@ -123,9 +138,19 @@ def _end_of(old: KeyRecord | None, grace: float) -> str:
     return f"ends in {left:.10g} s" if grace else "ends now"
 
 
-def _show(made: NewKey, words: str) -> None:
+async def _show(keys: Keys, made: NewKey, words: str, *, besides: str = "") -> None:
+    """Print a key, and words on stderr; one that could not be printed is revoked. `besides` is told then too."""
+    try:
+        click.echo(json.dumps({**made.record.shown(), "key": made.secret}, indent=2) if wants_json() else made.secret)
+    except OSError as error:
+        drop_output()
+        why = f"key {made.record.id} could not be printed: {os_words(error)}"
+        try:
+            await keys.revoke(made.record.id)
+        except LedgerUnavailable as away:
+            raise Fatal(f"{why}; it is live and to be revoked: {away}") from error
+        raise Fatal(f"{why}; it was revoked{besides}") from error
     click.echo(words, err=True)
-    click.echo(json.dumps({**made.record.shown(), "key": made.secret}, indent=2) if wants_json() else made.secret)
 
 
 keys.add_command(import_keys)

@@ -13,7 +13,7 @@ from typing import TypeVar
 import click
 
 from gateway.cli.adjusting import adjusted
-from gateway.cli.options import example, filled, format_option, json_option, store_options, wants_json
+from gateway.cli.options import check_folder, example, filled, format_option, json_option, store_options, wants_json
 from gateway.cli.progress import NOTHING_CHANGED, quiet_option, watched
 from gateway.cli.running import clear_errors, connected, existing_store
 from gateway.domain import money
@@ -113,9 +113,9 @@ def _duration(_context: click.Context, _option: click.Parameter, value: str) -> 
     return float(int(match[1]) * UNITS[match[2]])
 
 
-def _target(context: click.Context, option: click.Parameter, value: str) -> str:
-    """Return where entries go; an empty text would be the directory in which the command was started."""
-    target = filled(context, option, value)
+def _target(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    """Return where entries go."""
+    target = check_folder(value)
     if target != STDOUT and Path(target).exists() and not Path(target).is_dir():
         raise click.BadParameter(f"{target!r} is a file, and a directory is wanted")
     return target

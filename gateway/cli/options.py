@@ -62,9 +62,12 @@ class Seconds(click.FloatRange):
 
 
 def default_data() -> Path:
-    """Where data lies unless said otherwise: the user's data directory."""
-    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(base) / "image-gateway"
+    """Where data lies unless said otherwise: the user's data directory; below `~` if the user has no home."""
+    try:
+        home = Path.home()
+    except RuntimeError:
+        home = Path("~")  # which --data refuses
+    return Path(os.environ.get("XDG_DATA_HOME") or home / ".local" / "share") / "image-gateway"
 
 
 def demo_data() -> Path:
@@ -85,7 +88,7 @@ def together(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
 
 def log_level_option(default: str) -> Callable[[Command], Command]:
     """Return `--log-level` with a default."""
-    levels = click.Choice(["debug", "info", "warning", "error"])
+    levels = click.Choice(["debug", "info", "warning", "error"], case_sensitive=False)
     variable = "IMAGE_GATEWAY_LOG_LEVEL"
     return click.option("--log-level", default=default, show_default=True, envvar=variable, type=levels, help="Logs.")
 
@@ -98,12 +101,24 @@ def _realm(_context: click.Context, _option: click.Parameter, value: str) -> str
     return value
 
 
+def check_folder(text: str) -> str:
+    """Return the path of a directory, which may be none yet; BadParameter for one that was surely not meant.
+
+    An empty text would be the directory in which the command was started, and no shell puts a home in place of `~`
+    in a variable's file or behind a `=`.
+    """
+    if not text.strip():
+        raise click.BadParameter("it is empty")
+    if text.startswith("~"):
+        raise click.BadParameter(f"{text!r} begins with ~, which stands for no directory here: give the whole path")
+    return text
+
+
 class _Folder(click.Path):
-    """A directory, which may be none yet; an empty text would be the one in which the command was started."""
+    """A directory, which may be none yet."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value == "":
-            self.fail("it is empty", param, ctx)
+        check_folder(str(value))
         return super().convert(value, param, ctx)
 
 

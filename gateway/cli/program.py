@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
 from gateway.cli.options import Fatal, Stopped, os_words
+from gateway.cli.output import drop_output, open_output
 from gateway.cli.variables import unread, variable_of
 
 INTERRUPTED = 130
@@ -26,14 +26,14 @@ class Program(click.Group):
     """The group of all commands."""
 
     def main(self, args: Sequence[str] | None = None, *others: Any, **named: Any) -> Any:
-        """Run it. What the terminal's encoding lacks is written as an escape, instead of ending the command."""
-        # The interpreter has None for what a shell closed by `>&-`.
-        sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - it stays open
-        sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - it stays open
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="backslashreplace")
+        """Run it, with something to write to."""
+        open_output()
         return super().main(args, *others, **named)
+
+    def make_context(self, *given: Any, **named: Any) -> click.Context:
+        """Read the program's own options; `--help` and `--version` are printed here."""
+        with _in_one_line():
+            return super().make_context(*given, **named)
 
     def resolve_command(
         self, context: click.Context, args: list[str]
@@ -50,20 +50,27 @@ class Program(click.Group):
     def invoke(self, context: click.Context) -> Any:
         """Run a command; what ends it is one line on stderr, or none where nobody reads its output any more."""
         try:
-            try:
-                return super().invoke(context)
-            finally:
-                sys.stdout.flush()
+            with _in_one_line():
+                try:
+                    return super().invoke(context)
+                finally:
+                    sys.stdout.flush()
         except click.BadParameter as error:
             _name_variable(error)
             raise
         except KeyboardInterrupt as error:
             raise Stopped("stopped", INTERRUPTED) from error
-        except OSError as error:
-            _drop_output()
-            if error.errno == errno.EPIPE:
-                raise
-            raise Fatal(os_words(error)) from error
+
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        drop_output()
+        if error.errno == errno.EPIPE:
+            raise
+        raise Fatal(os_words(error)) from error
 
 
 def _name_variable(error: click.BadParameter) -> None:
@@ -73,13 +80,3 @@ def _name_variable(error: click.BadParameter) -> None:
         return
     if context.get_parameter_source(option.name) is ParameterSource.ENVIRONMENT:
         error.param_hint = f"{option.get_error_hint(context)} ({variable_of(option, context)})"
-
-
-def _drop_output() -> None:
-    """Let go of what stdout did not take, else the interpreter would try once more at its end, and complain."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)

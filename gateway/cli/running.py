@@ -136,7 +136,9 @@ def clear_errors() -> Iterator[None]:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file whole or not at all, by another name until it is whole; OSError if it cannot be."""
-    path = path.resolve()
+    path = Path(os.path.realpath(path))  # `resolve` has an error of its own for links in a circle
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
     if path.exists() and not path.is_file():  # a device or a pipe
         path.write_text(text, encoding="utf-8")
         return

@@ -197,8 +197,8 @@ def _base(found: Audit) -> Mapping[str, int]:
 def _judge_export(found: Audit, history: History) -> None:
     trimmed = found.snapshot.trimmed
     if _newer(trimmed, history.last):
-        ends = f"it ends with entry {history.last}" if history.last else "it is empty"
-        found.say(Kind.EXPORT, "", f"{ends}; those after it up to {trimmed} were trimmed and are not in it")
+        ends = f"it ends with entry {history.last}; those after it up to {trimmed} were trimmed and are not in it"
+        found.say(Kind.EXPORT, "", ends)
     elif history.untold:
         found.say(Kind.EXPORT, trimmed, "is the last that was trimmed, and not in the export as it was")
     for each in history.unexported:

@@ -104,7 +104,7 @@ def embedded_store(data_dir: Path, *, watched: bool = False) -> Iterator[str]:
     May be entered by any number of processes, and several times in one. A server left behind by killed users is
     joined again, and one that dies meanwhile is started again if it is `watched`.
     """
-    home = data_dir.resolve()
+    home = Path(os.path.realpath(data_dir))  # `resolve` has an error of its own for links in a circle
     try:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         users = (home / "valkey.users").open("a")

@@ -51,6 +51,7 @@ async def export(
         written, told = 0, position(snapshot.exported or "0-0")
         last, digest = _continued(snapshot, files.last)
         if files.last and files.last.place > told and (snapshot.last or snapshot.trimmed):
+            await _check_none_passed(store, names, snapshot.exported, files)
             await _tell(store, names, last, digest)  # the last export was killed before it did
         async for part in _parts(store, names, last, page):
             text = []
@@ -128,6 +129,19 @@ async def _check_same_ledger(store: Store, names: Names, snapshot: Snapshot, fil
             raise ExportError(f"{other}, or `ledger rebuild --from` it: the stream's first entry is not in it")
 
 
+async def _check_none_passed(store: Store, names: Names, told: str, files: ExportFiles) -> None:
+    """Refuse to go on from a line beyond entries that would never be exported: the store came back older."""
+    assert files.last is not None
+    lines, start = files.lines(position(told or "0-0")), f"({told}" if told else "-"
+    async for entry_id, _ in raw_entries(store, names.entries, start=start, end=files.last.id):
+        place = position(entry_id)
+        if next((line.place for line in lines if line.place >= place), None) != place:
+            raise ExportError(
+                f"{files.directory} goes beyond entry {entry_id} and does not have it: the store came back older; "
+                "`ledger rebuild --from` it first"
+            )
+
+
 def _trim_end(last: str, now: int, keep: float) -> str:
     """Return the bound of what may be trimmed: exported up to `last`, and `keep` seconds old."""
     cutoff = max(now - int(keep * 1000), 1)  # the store takes no bound that nothing can be before
@@ -161,7 +175,8 @@ def _exported_up_to(part: Sequence[Raw], lines: Iterator[Line]) -> Line:
         found = next((line for line in lines if line.place >= place), None)
         if found is None or found.place != place or dict(found.fields) != dict(fields):
             raise ExportError(
-                f"entry {entry_id} is not in the export as it is in the stream; nothing of it was trimmed"
+                f"entry {entry_id} is not in the export as it is in the stream; nothing of it was trimmed. "
+                "If the store came back older, `ledger rebuild --from` it first"
             )
     assert found is not None
     return found

@@ -109,9 +109,9 @@ def failure_of(error: Exception) -> Failure:
 
 
 def described(error: Exception) -> str:
-    """Return the error in one line, its code first."""
-    code, text = code_of(error), " ".join(str(error).split())
+    """Return the error in one line, its code first, without a full stop at its end."""
+    code, text = code_of(error), " ".join(str(error).split()).rstrip(".")
     if text.startswith("Protocol error: unauthenticated"):  # it reads no long command of whoever has not said who it is
-        return "NOAUTH Authentication required."
+        return "NOAUTH Authentication required"
     told = code is None or code in {"ERR", "NOAUTH"} or text.startswith(code)
     return (text if told else f"{code} {text}") or type(error).__name__

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gateway.domain.spend import NO_REQUEST
@@ -26,7 +26,9 @@ class History:
     `base` is the sum, micro-USD by cell, of the exported entries that the stream does not have. `trimmed` and
     `trimmed_hash` name the last exported line before the stream's first entry, `last` and `last_hash` the last of all.
     What the store had lost and was told again counts once, as it was booked last; the earlier entries are `repeated`.
-    `untold` is the last entry that was trimmed, if the export does not have it by the hash that the store knows.
+    `unexported` are entries of before its end that only the stream has, `passed` those with the later ones of their
+    attempts. `common` counts what both have alike, were it trimmed since. `untold` is the last entry that was trimmed,
+    if the export does not have it by the hash that the store knows.
     """
 
     lines: int = 0
@@ -37,15 +39,21 @@ class History:
     last_hash: str = ""
     lost: list[str] = field(default_factory=list)
     unexported: list[str] = field(default_factory=list)
+    passed: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     junk: list[str] = field(default_factory=list)
     repeated: int = 0
+    common: int = 0
     untold: str = ""
 
     @property
     def is_foreign(self) -> bool:
-        """Whether it is the export of another ledger: it lacks what was trimmed, or an entry of before its end."""
-        return bool(self.unexported or self.untold)
+        """Whether it is the export of another ledger: it lacks what was trimmed, or has nothing of the stream.
+
+        Lacking some entries of before its end it may be this ledger's own: where a clock was ahead, a store that came
+        back older goes on with lower ids.
+        """
+        return bool(self.untold or (self.unexported and not self.common))
 
 
 Beside = tuple[Line | None, Raw | None]
@@ -61,25 +69,33 @@ async def read_history(store: Store, names: Names, snapshot: Snapshot, export: E
     def stream() -> AsyncIterator[Raw]:
         return raw_entries(store, names.entries, end=snapshot.last or "0-0", page=page)
 
-    history = History(untold=snapshot.trimmed)
+    history, alone = History(untold=snapshot.trimmed), list[tuple[str, Attempt]]()
     retold = await _retold(_beside(export.lines(), stream()))
     stream_began = False
     async for line, raw in _beside(export.lines(), stream()):
         stream_began = stream_began or raw is not None
         if line is None:
             if raw is not None:
-                history.unexported.append(raw[0])
+                alone.append((raw[0], _attempt(raw[1])))
             continue
         if line.realm != names.realm:
             raise ExportError(f"{line.where}: this is an export of realm {line.realm!r}, not of {names.realm!r}")
         if holds(line, snapshot.trimmed, snapshot.trimmed_hash):
-            history.untold = ""
+            history.untold, history.common = "", history.common + 1
         _note(history, line, raw, stream_began=stream_began)
         if raw is None:
             _fold(history, line, snapshot, retold)
-    end = position(history.last or "0-0")
-    history.unexported = [each for each in history.unexported if position(each) < end]
+    _note_passed(history, alone)
     return history
+
+
+def _note_passed(history: History, alone: Sequence[tuple[str, Attempt]]) -> None:
+    """Tell which of the entries that the stream alone has the export went past."""
+    end = position(history.last or "0-0")
+    before = {entry_id: attempt for entry_id, attempt in alone if position(entry_id) < end}
+    attempts = {attempt for attempt in before.values() if attempt[0] != NO_REQUEST}
+    history.unexported = list(before)
+    history.passed = [entry_id for entry_id, attempt in alone if entry_id in before or attempt in attempts]
 
 
 def holds(line: Line, trimmed: str, trimmed_hash: str) -> bool:
@@ -92,8 +108,10 @@ def _note(history: History, line: Line, raw: Raw | None, *, stream_began: bool) 
     history.last, history.last_hash = line.id, line.hash
     if not stream_began:
         history.trimmed, history.trimmed_hash = line.id, line.hash
-    if raw is not None and dict(raw[1]) != dict(line.fields):
-        history.changed.append(line.id)
+    if raw is not None:
+        alike = dict(raw[1]) == dict(line.fields)
+        history.common += alike
+        history.changed += [] if alike else [line.id]
 
 
 def _fold(history: History, line: Line, snapshot: Snapshot, retold: Retold) -> None:

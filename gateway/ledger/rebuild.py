@@ -23,6 +23,8 @@ from gateway.ledger.wire import to_json
 
 CELLS = 100
 """Balances put right by one script."""
+ENTRIES = 100
+"""Entries moved by one."""
 ROUNDS = 5
 """How often balances that move all the time are tried."""
 LEASE_MS = 30_000
@@ -50,6 +52,9 @@ async def rebuild(
     names = Names(realm)
     done = Rebuilt(await audit(store, realm, export=export, thorough=True))
     _check(done.audit, export=bool(export), accept_loss=accept_loss)
+    if done.audit.history is not None and done.audit.history.passed:
+        await _move_behind(store, names, done.audit.history, done)
+        done.audit = await audit(store, realm, export=export, thorough=True)
     if done.audit.history is not None:
         await _restore(store, names, export, done)
     await _tidy(store, names, done)
@@ -78,6 +83,14 @@ def _check(found: Audit, *, export: bool, accept_loss: bool) -> None:
         raise StoreError(f"{why}: give this ledger's own export, all of it. Nothing was changed")
     if not export and any(finding.kind is Kind.BASE for finding in found.findings):
         raise StoreError("the sum of trimmed entries was changed by other hands: give the export with --from")
+
+
+async def _move_behind(store: Store, names: Names, history: History, done: Rebuilt) -> None:
+    """Move what the export went past behind its end, so that the next one has it, and it counts as booked last."""
+    for start in range(0, len(history.passed), ENTRIES):
+        part = history.passed[start : start + ENTRIES]
+        await store.run(script.MOVE_BEHIND, [names.meta, names.entries], [history.last, *part])
+    done.changes.append(f"entries: {len(history.passed)} that the export had gone past are behind its end now")
 
 
 async def _restore(store: Store, names: Names, export: Sequence[Path], done: Rebuilt) -> None:
@@ -116,7 +129,7 @@ async def _restore_attempt(store: Store, names: Names, entry: Entry) -> str:
     outcome = {"facts": entry.answer, "usage": entry.usage, "reason": entry.reason or None}
     milliseconds, number = position(entry.id)
     args = [f"{milliseconds:020d}-{number:020d}", member(entry.request_id, entry.attempt), str(entry.attempt)]
-    args += [str(entry.kind), str(milliseconds), entry.source]
+    args += [str(entry.kind), str(round(entry.time.timestamp() * 1000)), entry.source]
     args += [*cost, str(entry.images), to_json(outcome), to_json(dict(entry.about)), to_json(dict(entry.facts))]
     args += [to_json([str(worst.official), str(worst.route), str(worst.internal)]), to_json(lines)]
     was = " ".join(map(str, astuple(entry.was))) if entry.was else ""

@@ -106,18 +106,17 @@ class RedisLedger:
         allowance: int | None = None,  # noqa: ARG002 - what may be held without the store is `offline`'s business
         ahead: float | None = None,
         only_if_held: bool = False,
-        queued: bool = False,
         token: str | None = None,
         meanwhile: Meanwhile = None,
     ) -> Held | Denied | Bound:
         """Hold on the first candidate that every line allows; see `ports.Ledger`. ValueError for malformed amounts.
 
-        A `queued` hold is not sent yet and lapses to nothing. The same `token` again returns the hold made before.
-        Where the answer is lost the hold is given back as soon as the store answers again.
+        One that is held `ahead` is not sent yet and lapses to nothing. The same `token` again returns the hold made
+        before. Where the answer is lost the hold is given back as soon as the store answers again.
         """
-        if request_id in self._leases.dropped:  # a hold is known by its token only while it is the request's last one
+        if request_id in self._leases.dropped:  # what nobody heard of must not stand in the way of the next try
             await self._leases.give_back(request_id)
-        token, state = token or operation_token(), "queued" if queued or ahead is not None else "sent"
+        token, state = token or operation_token(), "sent" if ahead is None else "queued"
         lease = self._lease if ahead is None else str(round(ahead * 1000))
         told, bound = wire.about_json(about), () if binding is None else (self._names.binding(binding.name),)
         keys = (self._names.request(request_id), *bound)

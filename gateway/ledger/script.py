@@ -92,6 +92,7 @@ RELIST = _load("relist", "numbers", flags=_ALWAYS)
 REPAIR = _load("repair", "numbers", flags=_ALWAYS)
 TRIM = _load("trim", "numbers", flags=_ALWAYS)
 RESTORE_BASE = _load("restore_base", flags=_ALWAYS)
+MOVE_BEHIND = _load("move_behind", flags=_ALWAYS)
 RESTORE_ATTEMPT = _load("restore_attempt", "numbers", "signed", flags=_ALWAYS)
 
 _TASKS = ("numbers", "task_state")

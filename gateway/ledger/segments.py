@@ -46,7 +46,7 @@ class Line:
 
 def write_line(entry_id: str, realm: str, fields: Mapping[str, str], prev: str) -> tuple[str, str]:
     """Return the line of an entry, without its newline, and its hash."""
-    said = {"id": entry_id, "realm": realm, "time": _time(entry_id), "fields": dict(fields), "prev": prev}
+    said = {"id": entry_id, "realm": realm, "time": _time(entry_id, fields), "fields": dict(fields), "prev": prev}
     digest = _hash(said, prev)
     return _compact({**said, "hash": digest}), digest
 
@@ -54,7 +54,7 @@ def write_line(entry_id: str, realm: str, fields: Mapping[str, str], prev: str) 
 def read_line(raw: bytes, where: str) -> Line:
     """Read a line back; ExportError if it is none, or is not as it was written."""
     try:
-        said = json.loads(raw)
+        said = json.loads(raw.decode())
         digest = said.pop("hash")
         if digest != _hash(said, said["prev"]):
             raise ExportError(f"{where}: the line was changed: its hash does not fit")
@@ -68,7 +68,8 @@ class Export:
     """An export as it was when this was made: what is appended meanwhile is left for the next time."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
-        self._segments = [(path, path.stat().st_size) for path in segments(paths)]
+        self._paths = list(paths)
+        self._segments = [(path, path.stat().st_size) for path in segments(self._paths)]
         self.cut: str | None = None
         """Where the last line breaks off, once it was read: an export that was killed, or is being written."""
 
@@ -76,7 +77,7 @@ class Export:
         """Yield every line once, oldest first, from all segments, checking that none is missing.
 
         Exports that begin anew may overlap with those before them. ExportError names the file and line where the
-        chain breaks, and tells an export that does not begin at the beginning.
+        chain breaks, and tells an export that does not begin at the beginning, or has no line at all.
         """
         last: Line | None = None
         meter = Meter("exported lines", sum(size for _, size in self._segments))
@@ -92,6 +93,8 @@ class Export:
                     raise ExportError(f"{line.where}: the chain is broken: {_gap(last)}")
                 yield line
                 last = line
+        if last is None:  # an export of nothing, and whatever file was given by mistake, would bring back nothing
+            raise ExportError(f"{', '.join(str(path) for path in self._paths)}: there is no whole line of an export")
 
     def _read(self, path: Path, size: int, meter: Meter) -> Iterator[Line]:
         for raw, where in read_raw(path, size):
@@ -156,8 +159,9 @@ def _compact(said: Mapping[str, object]) -> str:
     return json.dumps(said, separators=(",", ":"), sort_keys=True)
 
 
-def _time(entry_id: str) -> str | None:
+def _time(entry_id: str, fields: Mapping[str, str]) -> str | None:
     try:
-        return datetime.fromtimestamp(position(entry_id)[0] / 1000, UTC).isoformat(timespec="milliseconds")
+        moment = int(fields["at"]) if "at" in fields else position(entry_id)[0]
+        return datetime.fromtimestamp(moment / 1000, UTC).isoformat(timespec="milliseconds")
     except (ValueError, OverflowError, OSError):
-        return None  # an id that was made up
+        return None  # an id, or a date, that was made up

@@ -52,13 +52,12 @@ async def recorded_entries(
         return
     last, digest = await store.execute("HMGET", Names(realm).meta, "trimmed", "trimmed_hash")
     exported = _Exported(export, realm, last or "", digest or "")
-    retold = await _retold(_beside(exported.entries(), read_entries(store, realm)))
+    retold = await _retold(exported.beside(read_entries(store, realm)))
     trimmed = await trimmed_until(store, realm)
     if trimmed is not None and (exported.until is None or exported.until < trimmed):
         raise ExportError(f"entries up to {trimmed.isoformat()} were trimmed; the export does not reach so far")
-    if exported.untold:
-        raise ExportError(f"entry {exported.untold}, the last that was trimmed, is not in the export; {_FOREIGN}")
-    async for entry in _beside(exported.entries(), read_entries(store, realm, until=until)):
+    exported.check()
+    async for entry in exported.beside(read_entries(store, realm, until=until)):
         inside = (since is None or entry.time >= since) and (until is None or entry.time < until)
         if inside and retold.stands(attempt_of(entry), position(entry.id)):
             yield entry
@@ -73,19 +72,49 @@ class _Exported:
         self._trimmed = trimmed, trimmed_hash
         self.untold = trimmed
         """The last entry that was trimmed, until it is read here as the store knows it."""
+        self.passed, self.common = "", False
+        """An entry that the store alone has, of before the export's end; whether any is in both, or was."""
         self.until: datetime | None = None
-        first = next(Export(paths).lines(), None)
-        if first is not None and first.realm != realm:
+        first = next(Export(paths).lines())
+        if first.realm != realm:
             raise ExportError(f"{first.where}: this is an export of realm {first.realm!r}, not of {realm!r}")
 
     def entries(self) -> Iterator[Entry]:
         for line in Export(self._paths).lines():
             if holds(line, *self._trimmed):
-                self.untold = ""
+                self.untold, self.common = "", True
             entry = readable(line.id, line.fields)
             if entry is not None:
                 self.until = _moment(entry.id)
                 yield entry
+
+    def check(self) -> None:
+        """Refuse, once all was read, the export of another ledger; see `History.is_foreign`."""
+        if self.untold:
+            raise ExportError(f"entry {self.untold}, the last that was trimmed, is not in the export; {_FOREIGN}")
+        if self.passed and not self.common:
+            raise ExportError(
+                f"entry {self.passed} is in the store and not in the export, which is beyond it; {_FOREIGN}"
+            )
+
+    async def beside(self, live: AsyncIterator[Entry]) -> AsyncIterator[Entry]:
+        """Merge both runs of entries, which are in order; what is in both comes once."""
+        exported = self.entries()
+        waiting = next(exported, None)
+        async for entry in live:
+            here, known = position(entry.id), False
+            while waiting is not None and position(waiting.id) <= here:
+                known = position(waiting.id) == here
+                self.common = self.common or waiting == entry
+                if not known:
+                    yield waiting
+                waiting = next(exported, None)
+            if waiting is not None and not known:
+                self.passed = entry.id
+            yield entry
+        while waiting is not None:
+            yield waiting
+            waiting = next(exported, None)
 
 
 async def _retold(entries: AsyncIterator[Entry]) -> Retold:
@@ -101,24 +130,3 @@ async def _retold(entries: AsyncIterator[Entry]) -> Retold:
             was = astuple(entry.was) if entry.was else None
             retold.corrected(attempt_of(entry), place, was, astuple(entry.cost))
     return retold
-
-
-async def _beside(exported: Iterator[Entry], live: AsyncIterator[Entry]) -> AsyncIterator[Entry]:
-    """Merge two ordered runs of entries; what is in both comes once. ExportError for a live one that an export lacks.
-
-    Exports are written in order: one that goes on beyond an entry without having it was never of this ledger.
-    """
-    waiting = next(exported, None)
-    async for entry in live:
-        here, known = position(entry.id), False
-        while waiting is not None and position(waiting.id) <= here:
-            known = position(waiting.id) == here
-            if not known:
-                yield waiting
-            waiting = next(exported, None)
-        if waiting is not None and not known:
-            raise ExportError(f"entry {entry.id} is in the store and not in the export, which is beyond it; {_FOREIGN}")
-        yield entry
-    while waiting is not None:
-        yield waiting
-        waiting = next(exported, None)

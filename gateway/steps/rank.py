@@ -84,7 +84,7 @@ def named(job: Job, job_type: JobType, project: Project, policy: Policy, today: 
     model = model_named(client_model, policy) or _sold_as(client_model, job_type)
     if model is None:
         message = f"The model {client_model[:100]!r} does not exist or you do not have access to it."
-        raise NotFound(message, param="model", code="model_not_found")
+        raise NotFound(f"{message} GET /v1/models lists yours.", param="model", code="model_not_found")
     alone = project.client_model is ClientModel.HONOUR
     names = tuple(each.name for each in in_place_of(model, policy, today))
     found = Named(client_model, model, names, alone, is_retired(model, today))

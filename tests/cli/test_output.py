@@ -57,6 +57,24 @@ def test_a_full_disk_behind_stdout(server: str, realm: str) -> None:
     assert (done.returncode, done.stderr) == (1, "image-gateway: No space left on device\n")
 
 
+@pytest.mark.skipif(not FULL.exists(), reason="no device that is always full")
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("spend", "--help")], ids=" ".join)
+def test_a_full_disk_behind_the_help(arguments: tuple[str, ...]) -> None:
+    """That of the program too, which is printed before any command begins."""
+    with FULL.open("w") as full:
+        done = subprocess.run(
+            [*COMMAND, *arguments],
+            env=environ(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+
+    assert (done.returncode, done.stderr) == (1, "image-gateway: No space left on device\n")
+
+
 async def test_a_full_disk_under_an_export(store: Store, server: str, realm: str, tmp_path: Path) -> None:
     """An export that has no more room says so in a line; with room again it goes on, and every entry is there once."""
     command = [*COMMAND, "ledger", "export", "--to", "export", "--realm", realm, "--store", server]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.cli.completion import VARIABLE
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
 from tests.cli.command import commands, within
@@ -21,6 +22,8 @@ job_types: {draft: {routes: [main/gpt-image-2]}}
 projects: {team: {job_types: [draft], budgets: [{window: day, limit: "10"}]}}
 """
 NOBODY = 65534
+STRANGER = 54_321
+"""A user of whom the system has no entry."""
 AWAY = "unix:///nowhere/at/all.sock"
 RECONCILE = ["reconcile", "invoice.csv", "--provider", "main"]
 REPLAY = ["replay", "--policy", "policy"]
@@ -39,6 +42,9 @@ WRONG = [
     ([*REPLAY, "--since", "someday"], "someday"),
     ([*REPLAY, "--chart", "nowhere/page.html"], "nowhere is no directory"),
     ([*REPLAY, "--chart", "."], "is a directory"),
+    ([*REPLAY, "--chart", "loop"], "cannot write loop: Too many levels of symbolic links"),
+    (["keys", "list", "--data", "~/gateway"], "'~/gateway' begins with ~, which stands for no directory here"),
+    (["ledger", "export", "--to", "~/exports"], "'~/exports' begins with ~, which stands for no directory here"),
     (["reconcile", "nowhere.csv", "--provider", "main"], "does not exist"),
     (["reconcile", "invoice.csv", "--until", "2026-11-03"], "with --provider: nothing is booked yet"),
     ([*RECONCILE, "--columns", "colour=x"], "colour"),
@@ -73,6 +79,8 @@ WRONG = [
 """Arguments that nobody can do anything with."""
 NOT_DONE = [
     (["spend", "--data", "elsewhere"], "there is no store in elsewhere"),
+    (["keys", "create", "--project", "team", "--data", "loop"], "/loop cannot be used: File exists"),
+    (["keys", "list", "--data", "loop"], "there is no store in loop"),
     (["spend", "--reprice", "broken"], "the policy does not check"),
     ([*REPLAY[:1], "--policy", "broken"], "the policy does not check"),
     (["explain", "request.json", "--policy", "broken", "--project", "team"], "the policy does not check"),
@@ -84,6 +92,14 @@ NOT_DONE = [
     (["keys", "import", "invoice.csv"], "column 'request_id' is unknown"),
     (["ledger", "verify", "--export", "policy"], "there is no export"),
     (["ledger", "rebuild", "--from", "invoice.csv"], "not a line of an export"),
+    (["ledger", "rebuild", "--from", "binary.jsonl"], "binary.jsonl:1: not a line of an export ('utf-8' codec"),
+    (["ledger", "rebuild", "--from", "request.json"], "request.json: there is no whole line of an export"),
+    (["ledger", "rebuild", "--from", "cut"], "cut: there is no whole line of an export"),
+    (["ledger", "verify", "--export", "empty.csv"], "empty.csv: there is no whole line of an export"),
+    (["ledger", "verify", "--export", "request.json"], "request.json: there is no whole line of an export"),
+    (["spend", "--export", "request.json"], "request.json: there is no whole line of an export"),
+    ([*REPLAY, "--export", "empty.csv"], "empty.csv: there is no whole line of an export"),
+    ([*RECONCILE, "--until", "2026-11-03", "--export", "empty.csv"], "empty.csv: there is no whole line of an export"),
     (["ledger", "adjust", "req_x", "--cost", "1", "--reason", "r"], "no request req_x is remembered"),
     (["keys", "revoke", "key_nope"], "there is no key of that id: ids begin with key_"),
     (["callbacks", "retry", "cb_nope"], "no call back cb_nope"),
@@ -116,7 +132,11 @@ def home(tmp_path: Path, server: str, realm: str, monkeypatch: pytest.MonkeyPatc
     Path("invoice.csv").write_text("request_id,cost_usd,timestamp\nreq_1,0.04,2026-11-02\n")
     Path("keys.csv").write_text("project,name\nteam,web\n")
     Path("binary.csv").write_bytes(b"\xff\xfe\x00\x00")
+    Path("binary.jsonl").write_bytes("a lighthouse\n".encode("utf-16"))
     Path("empty.csv").write_text("")
+    Path("loop").symlink_to("loop")
+    Path("cut").mkdir()
+    Path("cut/entries-1795418411605-0.jsonl").touch()
     Path("secret.csv").touch(mode=0)
     asyncio.run(opened(server, realm))
     return tmp_path
@@ -189,6 +209,33 @@ def test_a_file_that_may_not_be_read(home: Path, server: str, realm: str) -> Non
             status, out, err = ended(arguments, server, realm)
             assert (status, out) == (2, "")
             assert "secret.csv" in err.splitlines()[-1]
+    finally:
+        os.setresuid(0, 0, 0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_user_without_a_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container under any number for a user: data has no place by default, and the option is named."""
+    for variable in ("HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    asking = {
+        "keys create": ["--project", "team"],
+        "explain": ["-", "--policy", "policy", "--project", "team"],
+        "serve": ["--policy", "policy"],
+        "demo": [],
+    }
+    home.chmod(0o755)
+    os.setresuid(STRANGER, STRANGER, 0)
+    try:
+        for name, arguments in asking.items():
+            done = within(*name.split(), *arguments, "--store", AWAY)
+            assert (done.exit_code, done.stdout) == (2, ""), (name, done.stderr)
+            assert "Invalid value for '--data': '~/.local/share/image-gateway" in done.stderr.splitlines()[-1], name
+        asked = {"COMPLETE": "bash_complete", "COMP_WORDS": "image-gateway spend --form", "COMP_CWORD": "2"}
+        with monkeypatch.context() as shell:
+            for variable, text in asked.items():
+                shell.setenv(variable.replace("COMPLETE", VARIABLE), text)
+            assert within().stdout == "plain,--format\n"
     finally:
         os.setresuid(0, 0, 0)
 

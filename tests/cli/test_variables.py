@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from gateway.cli.main import main
-from gateway.cli.options import listen_options
+from gateway.cli.options import listen_options, log_level_option
 from gateway.cli.variables import PLAIN, PREFIX, read_by, unread
 from tests.cli.command import run
 
@@ -97,3 +97,17 @@ def test_a_port_that_a_cluster_sets_is_none(said: str, port: int, monkeypatch: p
     monkeypatch.setenv("IMAGE_GATEWAY_PORT", said)
     done = CliRunner().invoke(listen)
     assert (done.exit_code, done.output.strip()) == (0, str(port))
+
+
+@pytest.mark.parametrize("said", ["INFO", "Info", "info"])
+def test_a_log_level_in_any_case(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other programs' variables have it in capitals."""
+
+    @click.command()
+    @log_level_option("warning")
+    def tell(log_level: str) -> None:
+        click.echo(log_level)
+
+    monkeypatch.setenv("IMAGE_GATEWAY_LOG_LEVEL", said)
+    assert CliRunner().invoke(tell).output == "info\n"
+    assert CliRunner().invoke(tell, ["--log-level", said]).output == "info\n"

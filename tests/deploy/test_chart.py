@@ -228,3 +228,28 @@ def test_alerts_find_the_job_of_any_release(command: str, release: str, tmp_path
     (job,) = (name for name in names if name.endswith("-admin"))
     assert re.fullmatch(JOBS, job)
     assert all(len(name) <= LONGEST_NAME for name in names)
+
+
+def test_the_command_of_the_docs_gives_the_bucket_its_credentials(command: str, tmp_path: Path) -> None:
+    """As typed, but rendered in place of installed, it names a bucket and everything that it takes to write there."""
+    docs = (DEPLOY.parent / "docs" / "deployment.md").read_text()
+    [typed] = re.findall(r"^(helm install (?:.*\\\n)+.*)$", docs, re.MULTILINE)
+    (tmp_path / "helm").symlink_to(command)
+    (tmp_path / "deploy").symlink_to(DEPLOY)
+    (tmp_path / "policy.yaml").write_text("providers: {}\n")
+    done = subprocess.run(
+        ["sh", "-c", typed.replace("helm install", "./helm template")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=tmp_path,
+        env={"HOME": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr
+    manifests = [manifest for manifest in yaml.safe_load_all(done.stdout) if manifest]
+    (container,) = one(manifests, "Deployment", "images-image-gateway")["spec"]["template"]["spec"]["containers"]
+    names = {each["name"] for each in container["env"]}
+    assert names >= {"OPENAI_API_KEY", "IMAGE_GATEWAY_ASSETS", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+    secrets = set(re.findall(r"kubectl create secret generic (\S+)", docs))
+    assert {each["valueFrom"]["secretKeyRef"]["name"] for each in container["env"] if "valueFrom" in each} == secrets

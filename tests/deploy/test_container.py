@@ -31,6 +31,11 @@ SECRETS = dict.fromkeys(
     ("IMAGE_GATEWAY_PEPPER", "IMAGE_GATEWAY_ADMIN_TOKEN", "OPENAI_API_KEY", "GRAFANA_PASSWORD"),
     "a-secret-of-some-length",
 )
+SHOW_METRICS = """
+from gateway.observe.scrape import Snapshot, new_registry, render_metrics
+
+print(render_metrics(new_registry(), Snapshot())[0].decode())
+"""
 MOST_EXPOSED = 2.0
 """Of 10, by systemd's own reckoning; below 2 is its best class but one."""
 
@@ -177,6 +182,23 @@ def test_compose_itself_reads_the_file() -> None:
     assert any(name in bad.stderr for name in SECRETS)
 
 
+def test_compose_hands_further_variables_on(tmp_path: Path) -> None:
+    """What a policy of one's own names stands in a file beside the compose file, which need not be there."""
+    shutil.copy(COMPOSE, tmp_path)
+    command = [tool("docker-compose"), "--file", str(tmp_path / COMPOSE.name), "config", "--format", "json"]
+
+    def environment() -> dict[str, str]:
+        done = subprocess.run(
+            command, env=SECRETS | {"PATH": os.environ["PATH"]}, capture_output=True, text=True, timeout=60, check=True
+        )
+        found: dict[str, str] = json.loads(done.stdout)["services"]["gateway"]["environment"]
+        return found
+
+    before = environment()
+    (tmp_path / "gateway.env").write_text("# more\nEVOLINK_API_KEY=sk-more\nIMAGE_GATEWAY_STORE=redis://elsewhere\n")
+    assert environment() == {**before, "EVOLINK_API_KEY": "sk-more"}  # the file's own variables stay what they are
+
+
 def test_systemd_takes_the_unit_and_finds_it_confined(tmp_path: Path) -> None:
     """systemd-analyze verifies the unit, and its exposure score stays low."""
     analyze = tool("systemd-analyze")
@@ -199,6 +221,34 @@ def test_systemd_takes_the_unit_and_finds_it_confined(tmp_path: Path) -> None:
     score = re.search(r"Overall exposure level for \S+: ([\d.]+)", judged.stdout)
     assert score is not None, judged.stderr
     assert float(score[1]) <= MOST_EXPOSED
+
+
+def test_the_shipped_policy_takes_its_key_as_the_unit_hands_it_on(tmp_path: Path) -> None:
+    """The two steps of docs/deployment.md that put it in place leave a policy that reads systemd's file."""
+    steps = re.findall(r"^(?:cp policies|sed -i).*$", (ROOT / "docs" / "deployment.md").read_text(), re.MULTILINE)
+    assert len(steps) == 2
+    lines = "\n".join(steps).replace("/etc/image-gateway/policy", str(tmp_path))
+    subprocess.run(["sh", "-e"], input=lines, cwd=ROOT, text=True, timeout=60, check=True)
+    [credential] = re.findall(r"^LoadCredential=(\w+):", UNIT.read_text(), re.MULTILINE)
+
+    providers = yaml.safe_load((tmp_path / "providers.yaml").read_text())["providers"]
+    assert providers["openai"]["api_key"] == f"${{file:/run/credentials/{UNIT.name}/{credential}}}"
+    assert "${OPENAI_API_KEY}" not in "".join(path.read_text() for path in tmp_path.glob("*.yaml"))
+
+
+def test_the_unit_leaves_the_gateway_its_process_metrics() -> None:
+    """In a /proc as systemd mounts it for the unit, memory, time and open files are still known."""
+    settings = {"ProtectProc=invisible": "hidepid=2", "ProcSubset=pid": "subset=pid"}
+    options = ",".join(option for line, option in settings.items() if line in UNIT.read_text().splitlines())
+    mount = [tool("unshare"), "--mount", "--", "sh", "-c", 'mount -t proc -o "$0" proc /proc && exec "$@"', options]
+    if subprocess.run([*mount, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this user may not mount anything")
+    shown = subprocess.run(
+        [*mount, sys.executable, "-c", SHOW_METRICS], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+
+    for name in ("process_resident_memory_bytes", "process_cpu_seconds_total", "process_open_fds"):
+        assert re.search(rf"^{name} ", shown, re.MULTILINE)
 
 
 def test_the_unit_gives_time_to_stop() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
@@ -10,11 +11,12 @@ from gateway.domain.budget import Line
 from gateway.domain.route import Views
 from gateway.domain.settlement import CostSource, Settlement
 from gateway.ledger import offering, script, wire
+from gateway.ledger.audit import audit
 from gateway.ledger.errors import LedgerRefused
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
 from gateway.ports import LedgerUnavailable
-from tests.ledger.rules import ABOUT, budget, candidate, contents, hold, images, settlement
+from tests.ledger.rules import ABOUT, balances, budget, candidate, contents, hold, images, settlement
 
 JUNK = ["nan", "inf", "-5", "0.5", "1e3", " 5", "5 ", "", "0x10", "4503599627370497", "9007199254740993", "\u0661"]
 
@@ -97,13 +99,12 @@ async def test_junk_in_a_balance_stops_the_script_before_it_writes(
     assert await contents(store, realm) == before
 
 
-@pytest.mark.parametrize("key", ["due", "entries"])
 async def test_a_key_of_another_type_stops_the_script_before_it_writes(
-    key: str, ledger: RedisLedger, store: Store, realm: str
+    ledger: RedisLedger, store: Store, realm: str
 ) -> None:
-    """Something foreign under a name of ours is found before the balances are touched."""
+    """Something foreign where the entries were is found before the balances are touched."""
     await hold(ledger, "r", candidate((budget(100), 1)))
-    name = getattr(ledger._names, key)
+    name = ledger._names.entries
     await store.execute("DEL", name)
     await store.execute("SET", name, "junk")
     before = await contents(store, realm)
@@ -114,6 +115,23 @@ async def test_a_key_of_another_type_stops_the_script_before_it_writes(
         with pytest.raises(LedgerUnavailable, match="WRONGTYPE"):
             await attempt
     assert await contents(store, realm) == before
+
+
+async def test_a_settlement_is_booked_whole_where_holds_cannot_be_listed(
+    ledger: RedisLedger, store: Store, realm: str
+) -> None:
+    """Something foreign is where the deadlines were, the last that a settlement writes: it is booked, and once."""
+    await hold(ledger, "r", candidate((budget(100), 10)))
+    await store.execute("DEL", ledger._names.due)
+    await store.execute("SET", ledger._names.due, "junk")
+    with pytest.raises(LedgerUnavailable, match="WRONGTYPE"):
+        await ledger.choose_and_hold("s", [candidate((budget(100), 1))], about=ABOUT)
+    for _ in range(2):
+        with contextlib.suppress(LedgerUnavailable):
+            await ledger.settle(settlement("r", 5000), token="t")
+    await store.execute("DEL", ledger._names.due)
+    assert await balances(store, realm) == {f"{budget(100).meter}@total": (5, 0)}
+    assert (await audit(store, realm, thorough=True)).agrees
 
 
 async def test_a_foreign_member_does_not_stop_the_sweeper(ledger: RedisLedger, store: Store) -> None:

@@ -134,3 +134,15 @@ async def test_what_was_claimed_in_vain_can_be_claimed_again(ledger: RedisLedger
     assert await ask(ledger, "b", CLAIM) == Bound("a", same=True)
     await ledger.orphan(CLAIM.name, "a")
     assert await ask(ledger, "c", CLAIM) == Bound("a", same=True)
+
+
+async def test_a_retry_that_is_put_back_leaves_nothing_to_claim(ledger: RedisLedger, store: Store) -> None:
+    """A store that lost its hold is told of the hold alone: nobody has left it, so the next request is a new one."""
+    assert isinstance(await ask(ledger, "a", CLAIM), Held)
+    record = ledger.record_of("a", 1)
+    assert record is not None
+    await store.execute("DEL", ledger._names.request("a"), ledger._names.balances, ledger._names.due)
+    await store.execute("DEL", ledger._names.binding(CLAIM.name))
+    await ledger.put_back(record)
+    assert not await store.execute("EXISTS", ledger._names.binding(CLAIM.name))
+    assert isinstance(await ask(ledger, "b", CLAIM), Held)

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
-from gateway.domain.budget import Window
+from gateway.domain.budget import Held, Window
 from gateway.domain.idempotency import Binding, Bound
 from gateway.domain.settlement import CostSource, SettleResult
 from gateway.ledger import script
 from gateway.ledger.audit import audit
 from gateway.ledger.errors import StoreError
+from gateway.ledger.names import Names
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.script import Script
 from gateway.ledger.store import Store
 from gateway.ports import LedgerUnavailable
 from tests.ledger.older import copy, empty
-from tests.ledger.rules import ABOUT, budget, candidate, concurrent, entries, hold, images, settlement
+from tests.ledger.rules import ABOUT, balances, budget, candidate, concurrent, entries, hold, images, settlement
 
 RULE = budget(1000)
 DAY = budget(900, Window.DAY)
@@ -359,4 +362,84 @@ async def test_it_is_given_back_though_its_gateway_has_not_noticed_the_lapse(
     assert (await audit(store, realm, thorough=True)).agrees
     await ledger.choose_and_hold("r", [candidate((RULE, 2000))], about=ABOUT, release=2)
     assert await stand(ledger) == (0, 0)
+    await other.aclose()
+
+
+async def forgotten(store: Store, realm: str, *names: str) -> None:
+    """Have the store lose these requests, and everything that is counted."""
+    known = Names(realm)
+    await store.execute("DEL", known.balances, known.due, *map(known.request, names))
+
+
+async def test_a_hold_that_is_put_back_takes_a_shared_count_once(ledger: RedisLedger, store: Store, realm: str) -> None:
+    """A policy's quota and the route's own limit may count in one cell: at the larger amount, as when it was held."""
+    for rules in (((images(20), 1), (images(30), 3)), ((concurrent(9), 2), (concurrent(5), 1))):
+        await hold(ledger, "r", candidate(*rules))
+        [before] = await ledger.balances([rules[0][0]])
+        await forgotten(store, realm, "r")
+        await healed_by_hand(ledger)
+        [after] = await ledger.balances([rules[0][0]])
+        assert (after.used, after.held) == (before.used, before.held)
+        await ledger.void("r", 1, "test")
+        await forgotten(store, realm, "r")
+
+
+async def healed_by_hand(ledger: RedisLedger) -> None:
+    """Tell the store again, whatever it says of itself."""
+    ledger._healing.begin()
+    await ledger._healing.wait()
+
+
+async def test_a_hold_that_is_put_back_counts_in_the_day_on_which_it_was_taken(
+    ledger: RedisLedger, store: Store, realm: str
+) -> None:
+    """A failover after midnight does not move yesterday's money to today."""
+    await hold(ledger, "r", candidate((DAY, 100), (RULE, 100)))
+    record = ledger.record_of("r", 1)
+    assert record is not None
+    await forgotten(store, realm, "r")
+    yesterday = replace(record, at=record.at - 86_400_000)
+    await ledger.put_back(yesterday)
+    day = datetime.fromtimestamp(yesterday.at / 1000, UTC).date()
+    assert await balances(store, realm) == {f"{DAY.meter}@{day}": (0, 100), f"{RULE.meter}@total": (0, 100)}
+
+
+async def test_an_older_attempt_that_is_put_back_hides_no_newer_one(
+    ledger: RedisLedger, store: Store, realm: str
+) -> None:
+    """A hold whose answer was lost is found by its token, by earlier versions too, which know one token a request."""
+    offers = [candidate((RULE, 10))]
+    for name in ("one", "two"):
+        await ledger.choose_and_hold("r", offers, about=ABOUT, token=name)
+    records = [ledger.record_of("r", number) for number in (2, 1)]
+    await forgotten(store, realm, "r")
+    for record in records:
+        assert record is not None
+        await ledger.put_back(record)
+    assert await store.execute("HGET", Names(realm).request("r"), "token") == "two"
+    again = await ledger.choose_and_hold("r", offers, about=ABOUT, token="two")
+    assert isinstance(again, Held)
+    assert again.attempt == 2
+    assert await stand(ledger) == (0, 20)
+
+
+async def test_an_operation_that_arrives_late_sets_no_watermark_back(ledger: RedisLedger, store: Store) -> None:
+    """Or the next one would take the store for an older one."""
+    await hold(ledger, "r", candidate((RULE, 10)))
+    [(instance, noted)] = (await store.execute("HGETALL", ledger._names.instances)).items()
+    await store.execute("HSET", ledger._names.instances, instance, f"1000 {noted.split()[1]}")
+    await hold(ledger, "s", candidate((RULE, 10)))
+    assert (await store.execute("HGET", ledger._names.instances, instance)).split()[0] == "1000"
+
+
+async def test_a_hold_that_lapsed_is_not_renewed_any_more(ledger: RedisLedger, store: Store, realm: str) -> None:
+    """Another gateway presumed its cost; it is kept here, for its true cost may still be told."""
+    await hold(ledger, "a", candidate((RULE, 10)))
+    await hold(ledger, "b", candidate((RULE, 10)))
+    other = RedisLedger(store, realm)
+    await store.execute("ZADD", ledger._names.due, "XX", 1, "a:1")
+    await other._leases.sweep()
+    await ledger._leases.renew()
+    assert ledger._holds.due == ["b:1"]
+    assert ledger.record_of("a", 1) is not None
     await other.aclose()

@@ -235,8 +235,8 @@ async def test_many_keys_are_read_in_pages_and_only_what_changed_is_read_again(
 ) -> None:
     """With thousands of keys every one is known, a change to one is seen, and costs no look at all the others."""
     drafts = [drafted("team", name=str(number)) for number in range(5 * PAGE)]
-    for draft in drafts:
-        await keys.put(draft)
+    for start in range(0, len(drafts), 100):
+        await asyncio.gather(*(keys.put(draft) for draft in drafts[start : start + 100]))
     ring = RedisKeyring(store, PEPPER, realm)
     await ring.load()
     callers = [await ring.find(draft.secret) for draft in drafts]

@@ -171,7 +171,7 @@ def test_an_own_pause_uses_up_no_deadline(run: Callable[[Awaitable[None]], None]
 
     async def proof(url: str) -> None:
         store = Store(url, deadline=0.3, silence=0.3)
-        for turns in range(8):
+        for turns in (0, 1, 3, 7):
             asking = asyncio.create_task(store.execute_all([["PING"]]))
             for _ in range(turns):
                 await asyncio.sleep(0)

@@ -166,8 +166,8 @@ async def test_what_somebody_must_look_into_is_logged_with_its_request(
 async def test_a_queued_hold_lapses_to_nothing(ledger: RedisLedger, store: Store) -> None:
     """Money that cannot have been spent comes back by itself; what was sent does not."""
     rule = budget(100)
-    for request, queued in (("a", True), ("b", False)):
-        await ledger.choose_and_hold(request, [candidate((rule, 50))], about=ABOUT, queued=queued)
+    for request, ahead in (("a", 60.0), ("b", None)):
+        await ledger.choose_and_hold(request, [candidate((rule, 50))], about=ABOUT, ahead=ahead)
     await store.execute("ZADD", ledger._names.due, "XX", 1, "a:1", 1, "b:1")
     await ledger._leases.sweep()
     [balance] = await ledger.balances([rule])

@@ -108,6 +108,15 @@ async def test_money_opens_the_next_rung_even_where_a_quota_is_full_too(ledger: 
     assert answer.index == 1
 
 
+async def test_no_room_opens_all_rungs_also_beyond_one_whose_share_is_used(ledger: RedisLedger) -> None:
+    """At 60 % the one in between has had its share, and the smallest picture fits, though it begins at 90 %."""
+    rule = budget(10_000)
+    await use(ledger, rule, 6_000)
+    offers = [(4_001, Pressure(0)), (10, Pressure(0, 5_000)), (10, Pressure(9_000))]
+    answer = await hold(ledger, "r", *(replace(candidate((rule, price)), pressure=step) for price, step in offers))
+    assert answer.index == 2
+
+
 async def test_without_a_rung_above_a_request_with_room_is_refused_with_the_budget(ledger: RedisLedger) -> None:
     """Whoever forbids the change is told which budget is used so far, though the request itself would fit."""
     rule, other = budget(10_000, Window.DAY), budget(10_000, scope=Scope(project="p"))

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from gateway.domain.budget import Scope
-from gateway.domain.settlement import CostSource, SettleResult
+from gateway.domain.route import Views
+from gateway.domain.settlement import Adjustment, CostSource, Settlement, SettleResult, Usage
 from gateway.ledger.audit import audit
 from gateway.ledger.export import export
 from gateway.ledger.names import Names
-from gateway.ledger.rebuild import rebuild
+from gateway.ledger.rebuild import _restore_attempt, rebuild
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
-from tests.ledger.rules import balances, budget, candidate, hold, settlement
+from tests.ledger.older import copy
+from tests.ledger.rules import balances, budget, candidate, contents, entries, hold, settlement
 
 A, B = (budget(1000, scope=Scope(project=name)) for name in ("a", "b"))
 
@@ -59,3 +63,41 @@ async def test_a_running_gateway_tells_again_what_it_corrected(
     await ledger._healing.wait()
     assert await balances(store, realm) == before
     await other.aclose()
+
+
+async def test_a_correction_of_what_the_store_does_not_have_is_not_applied(
+    ledger: RedisLedger, store: Store, server: str, realm: str
+) -> None:
+    """The truth was told again after the store was read and before it was restored: the record stays as it is."""
+    await hold(ledger, "r", candidate((A, 100), worst=100_000))
+    await ledger.settle(settlement("r", 100_000, source=CostSource.PRESUMED, images=0))
+    old = copy(server, realm)
+    await ledger.settle(settlement("r", 30_000))
+    [_, correction] = await entries(store, realm)
+    old.put_back()
+    await RedisLedger(store, realm).settle(settlement("r", 40_000))
+    before = await contents(store, realm)
+    assert correction.was is not None
+    assert await _restore_attempt(store, Names(realm), correction) == "SAME"
+    assert await contents(store, realm) == before
+
+
+async def test_an_invoice_takes_nothing_from_what_the_provider_answered(
+    ledger: RedisLedger, store: Store, server: str, realm: str, tmp_path: Path
+) -> None:
+    """A record that is brought back has the cost by the invoice, and beside it the answer's own tokens and facts."""
+    usage = Usage(text_in=3, image_out=1000)
+    await ledger.open()
+    old = copy(server, realm)
+    await hold(ledger, "r", candidate((A, 100)))
+    cost = Views(50_000, 50_000, 50_000)
+    await ledger.settle(Settlement("r", 1, cost, CostSource.USAGE, 1, usage, {"quality": "low"}))
+    await ledger.adjust(Adjustment("a1", "r", 1, Views(60_000, 60_000, 60_000), "invoice"))
+    known: Any = await ledger.request("r")
+    await export(store, realm, tmp_path)
+    old.put_back()
+    await rebuild(store, realm, export=[tmp_path])
+    record: Any = await ledger.request("r")
+    [attempt] = record["attempts"]
+    assert (attempt["cost"].route, attempt["usage"], attempt["answer"]) == (60_000, asdict(usage), {"quality": "low"})
+    assert attempt["answer"] == known["attempts"][0]["answer"]

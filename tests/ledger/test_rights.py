@@ -152,6 +152,24 @@ async def test_what_is_refused_within_moves_no_money(server: Server, store: Stor
     await ledger.aclose()
 
 
+@pytest.mark.parametrize(("right", "spent"), [("xadd", 400), ("pexpireat", 400), ("zrem", 300)])
+async def test_a_hold_whose_settlement_was_refused_is_ended_by_whoever_comes(
+    server: Server, store: Store, realm: str, right: str, spent: int
+) -> None:
+    """Its gateway is gone for good: another finds it listed and presumes it, unless it was booked in full already."""
+    ledger, other = RedisLedger(store, realm, lease=0.001), RedisLedger(store, realm)
+    await hold(ledger, "r", candidate((RULE, 400), (MANY, 1), worst=400_000))
+    server.call("ACL", "SETUSER", "igw", f"-{right}")
+    with contextlib.suppress(LedgerUnavailable):
+        await ledger.settle(settlement("r", 300_000))
+    server.call("ACL", "SETUSER", "igw", f"+{right}")
+    await other._leases.sweep()
+    assert await balances(store, realm) == {f"{RULE.meter}@total": (spent, 0)}
+    assert [str(each) for each in (await audit(store, realm, thorough=True)).findings] == []
+    for each in (ledger, other):
+        await each.aclose()
+
+
 async def test_books_that_cannot_be_right_are_an_error(
     store: Store, realm: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -217,3 +218,14 @@ async def test_a_denial_waits_for_the_bucket_whose_end_makes_room(
     await cell.put("-30:4 -20:6 -10:5 0:5", off)
     waits = [(await denied(ledger, "s", candidate((HOUR, count)))).obstacles[0][0].wait for count in (4, 5, 10, 11)]
     assert [round((wait - waits[0]) / 60) for wait in waits] == [0, 10, 10, 20]
+
+
+async def test_a_hold_that_is_put_back_late_counts_as_the_newest(ledger: RedisLedger, cell: Cell, store: Store) -> None:
+    """Buckets stand in their order, so what was held ten minutes ago counts in the one that is there."""
+    record = ledger.record_of("r", 1)
+    assert record is not None
+    await store.execute("DEL", ledger._names.request("r"), ledger._names.due)
+    await cell.put("-1:5 0:2")
+    await ledger.put_back(replace(record, at=record.at - 600_000))
+    assert await cell.text() == "-1:5 0:5"
+    assert await cell.later("r") == -10

@@ -115,3 +115,12 @@ async def test_nothing_is_held_again_for_a_task_that_has_ended(ledger: RedisLedg
     await ledger._leases.give_back()
     assert (await states(ledger, request), await stand(ledger)) == (["void", "void"], (0, 0))
     assert (await audit(store, realm, thorough=True)).agrees
+
+
+async def test_the_next_try_has_room_though_the_answer_before_was_lost(ledger: RedisLedger) -> None:
+    """What nobody heard of is given back before the request holds again, not at some later sweep."""
+    await lost(ledger, "r", amount=600)
+    assert (await hold(ledger, "r", candidate((RULE, 600)))).attempt == 2
+    assert (await states(ledger, "r"), await stand(ledger)) == (["void", "sent"], (0, 600))
+    await ledger._leases.give_back()
+    assert await stand(ledger) == (0, 600)

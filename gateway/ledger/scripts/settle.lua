@@ -15,17 +15,17 @@ for i = 1, #bookings do
   change_cells(bookings[i])
 end
 local changes = changed_cells()
-if #ended_members > 0 then
-  redis.call('ZREM', KEYS[3], unpack(ended_members)) -- fails on a key of another type too
-end
 for i = 1, #forgettable do
-  redis.call('PEXPIREAT', forgettable[i], forgotten)
+  redis.call('PEXPIREAT', forgettable[i], forgotten) -- alone it does no harm: no hold lasts so long
 end
 for i = 1, #writes do
-  redis.call(unpack(writes[i])) -- the first one is an entry, and the last command that may be refused
+  redis.call(unpack(writes[i])) -- the first one is an entry; what may be refused behind it is not money
 end
 if #changes > 0 then
   redis.call('HSET', KEYS[2], unpack(changes))
 end
 note_dates(KEYS[4])
+if #ended_members > 0 then
+  redis.call('ZREM', KEYS[3], unpack(ended_members)) -- last: a hold that is listed is ended by whoever sweeps
+end
 return table.concat(replies, '\n')

@@ -1,0 +1,33 @@
+"""Output: what is done where stdout cannot be written, or is not there at all."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from pathlib import Path
+
+
+def open_output() -> None:
+    """Have both streams to write to. What the terminal's encoding lacks is written as an escape."""
+    # The interpreter has None for what a shell closed by `>&-`.
+    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - it stays open
+    sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - it stays open
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def is_closed() -> bool:
+    """Tell whether stdout is what `open_output` put in its place; the interpreter's own is named after no file."""
+    return getattr(sys.stdout, "name", None) == os.devnull
+
+
+def drop_output() -> None:
+    """Let go of what stdout did not take, else the interpreter would try once more at its end, and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

@@ -1,0 +1,91 @@
+"""A key is shown once: one that could not be printed is good for nobody, and its id is told."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import COMMAND, Done, environ, within
+
+FULL = Path("/dev/full")
+
+
+class Shell:
+    """Commands about keys, on a store of the test's own realm."""
+
+    def __init__(self, server: str, realm: str, data: Path) -> None:
+        self.place = ("--store", server, "--realm", realm, "--data", str(data))
+
+    def states(self) -> dict[str, str]:
+        """What `keys list` says of each key, by its id."""
+        return {each["id"]: each["state"] for each in json.loads(within("keys", "list", *self.place, "--json").stdout)}
+
+    def into_full(self, *arguments: str) -> Done:
+        """Run a command whose output goes to a full disk."""
+        with FULL.open("w") as full:
+            return subprocess.run(
+                [*COMMAND, *arguments, *self.place],
+                env=environ(),
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=100,
+                check=False,
+            )
+
+    def into_nothing(self, *arguments: str) -> Done:
+        """Run a command that was started without an output, as by `>&-`."""
+        command = ["sh", "-c", 'exec "$@" >&-', "sh", *COMMAND, *arguments, *self.place]
+        return subprocess.run(command, env=environ(), capture_output=True, text=True, timeout=100, check=False)
+
+
+@pytest.fixture
+def shell(server: str, realm: str, tmp_path: Path) -> Shell:
+    """A fresh realm."""
+    return Shell(server, realm, tmp_path)
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="no device that is always full")
+@pytest.mark.parametrize("form", [(), ("--json",)], ids=["text", "json"])
+def test_a_key_that_could_not_be_printed_is_revoked(shell: Shell, form: tuple[str, ...]) -> None:
+    """One line names it, alone."""
+    done = shell.into_full("keys", "create", "--project", "team", *form)
+
+    [(key_id, state)] = shell.states().items()
+    assert state == "revoked"
+    line = f"image-gateway: key {key_id} could not be printed: No space left on device; it was revoked\n"
+    assert (done.returncode, done.stderr) == (1, line)
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="no device that is always full")
+def test_a_rotated_key_that_could_not_be_printed_is_revoked(shell: Shell) -> None:
+    """What became of the old one is told too."""
+    old = json.loads(within("keys", "create", "--project", "team", *shell.place, "--json").stdout)["id"]
+    done = shell.into_full("keys", "rotate", old, "--grace", "600")
+
+    states = shell.states()
+    [new] = states.keys() - {old}
+    assert (states[old], states[new]) == ("live", "revoked")
+    said = f"key {new} could not be printed: No space left on device; it was revoked, and {old} ends in 600 s"
+    assert (done.returncode, done.stderr) == (1, f"image-gateway: {said}\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("keys", "create", "--project", "team"), ("keys", "rotate", "key_x"), ("keys", "import", "keys.csv")],
+    ids=["create", "rotate", "import"],
+)
+def test_no_key_is_made_where_there_is_no_output(
+    shell: Shell, arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is refused before anything is begun."""
+    monkeypatch.chdir(tmp_path)
+    Path("keys.csv").write_text("project,name\nteam,web\n")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    done = shell.into_nothing(*arguments)
+
+    assert (done.returncode, done.stderr) == (1, "image-gateway: stdout is closed: nobody would be shown the key\n")
+    assert shell.states() == {}
