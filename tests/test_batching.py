@@ -141,8 +141,9 @@ async def test_near_its_end_no_batch_begins() -> None:
     soon = time.time() + TERMS.spare - 1
     paid = await admitted(rules=replace(RULES, if_late=IfLate.SEND))
     assert routes_of(by_batch(paid, HOUR, soon)) == [("main", False)]
-    with pytest.raises(UpstreamError, match="No batch did this in the time"):
+    with pytest.raises(UpstreamError, match="No batch did this in the time") as late:
         by_batch(await admitted(), HOUR, soon)
+    assert late.value.code == "batch_late"
     assert routes_of(by_batch(await admitted(), HOUR, soon, under_way=True)) == [("main", True)]
 
 

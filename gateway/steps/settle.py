@@ -165,23 +165,25 @@ def _charges(quote: Quote, failure: UpstreamFailure, multiplier: Fraction) -> li
 def _charged(quote: Quote, word: str, said: Reading, multiplier: Fraction) -> _Priced:
     """What a refusal of this kind costs; `quote` is that of its call alone.
 
-    A bill that was told counts whatever the row says. Without one a view costs the price of an image where its row
-    charges for such; and what a bill would say that is missing, or cannot be believed, nobody knows.
+    A bill that was told counts whatever the row says. Without one a view costs what was announced, or the price of an
+    image, where its row charges for such; and what a bill would say that is missing, or cannot be believed, nobody
+    knows.
     """
     one, charges = replace(quote, job=replace(quote.job, n=1)), word in quote.route_price.charged_for
+    if said.announced and (said.units is not None or is_metered(quote.route_price, said)):
+        said = replace(said, reported=None, announced=False)
     weighed = believed(one, said)
     reading, (amounts, source) = weighed.reading, cost(one, weighed, multiplier)
     official = amounts.official if word in quote.official_price.charged_for else 0
     metered = is_metered(quote.route_price, reading)
     if not (charges or metered or _tells_bill(said)) or (reading.units == 0 and not metered):
         return _Priced(one.job, Views(official, 0, 0), CostSource.REPORTED, reading, word)
-    bill = metered or (reading.reported is not None and not reading.announced)
-    if not bill and (_tells_bill(said) or _would_tell(quote, reading)):
+    if reading.reported is None and not metered and (_tells_bill(said) or _would_tell(quote, reading)):
         return _Priced(quote.job, quote.worst, CostSource.PRESUMED, reading)
     if not charges:
         source = CostSource.REPORTED  # by the provider's word alone, which no other row would change
-    elif source is CostSource.USAGE and reading == Reading():
-        source = CostSource.ESTIMATE  # it said nothing: the price of an image is our own reading of the row
+    elif said.announced or (source is CostSource.USAGE and reading == Reading()):
+        source = CostSource.ESTIMATE  # it said nothing of its cost: that it costs this is our own reading of the row
     return _Priced(one.job, replace(amounts, official=official), source, reading, word)
 
 
@@ -191,9 +193,9 @@ def _tells_bill(reading: Reading) -> bool:
 
 
 def _would_tell(quote: Quote, reading: Reading) -> bool:
-    """Tell whether what a refusal costs is told where it costs anything, and here it was not."""
+    """Tell whether what a refusal costs is told where it costs anything: here no amount was."""
     price = quote.route_price
-    if reading.reported is not None or (price.tokens is not None and reading.usage is not None):
+    if price.tokens is not None and reading.usage is not None:
         return False
     metered = price.seconds or price.units or price.reported_unit or price.tokens
     return metered is not None or quote.route.provider.profile.reported is not None

@@ -26,7 +26,7 @@ from tests.e2e.stack import Stack, wait_until
 
 log = logging.getLogger(__name__)
 
-DELAY, GRACE = 2.0, 60.0
+DELAY, GRACE = 1.0, 60.0
 """Seconds that a gateway serves on after SIGTERM, and that what runs may take after that."""
 LOOK_SECONDS = 0.1
 BODY = {"prompt": "a lighthouse", "size": "1024x1024", "quality": "low"}

@@ -24,7 +24,6 @@ from gateway.observe.happenings import MOST_REFUSALS, Happenings, Refusal, secon
 from tests.ledger.conftest import realm, server, store  # noqa: F401 - fixtures of a real server
 
 NOON = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
-HOUR_MS = 3_600_000
 MILLION = 1_000_000
 
 

@@ -121,8 +121,8 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory, stack: Stack) -> Iterat
     if shutil.which("prometheus") is None:
         pytest.skip("prometheus is needed")
     home, port = tmp_path_factory.mktemp("prometheus"), free_port()
-    for path in RULE_FILES:
-        shutil.copy(path, home)
+    for path in RULE_FILES:  # a group that has an interval of its own is not waited for either
+        (home / path.name).write_text(path.read_text().replace("interval: 30s", "interval: 1s"))
     (home / "prometheus.yaml").write_text(CONFIGURATION % stack.admin_port)
     options = (f"--config.file={home}/prometheus.yaml", f"--storage.tsdb.path={home}/data")
     with (home / "log").open("wb") as log:

@@ -101,6 +101,25 @@ def test_an_unknown_quality_is_held_at_the_dearest_one() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("model", "size"), [(GPT_IMAGE_25, "2048x2048"), (GPT_IMAGE_15, "1024x1024")], ids=["grid", "table"]
+)
+def test_an_unknown_quality_among_known_ones_is_the_dearest_too(model: Model, size: str) -> None:
+    """Of several that are left open the one nobody knows may be dearer than those that are known."""
+    dearest = pricing.output_tokens(model, [size_of(size)], ())
+
+    assert pricing.output_tokens(model, [size_of(size)], ("low", "ultra")) == dearest
+    assert pricing.output_tokens(model, [size_of(size)], ("low",)) < dearest
+
+
+def test_an_unknown_size_among_known_ones_is_the_dearest_too() -> None:
+    """A table says nothing of a size that it does not have: its dearest row counts, whatever else is left open."""
+    sizes = [size_of("1024x1024"), size_of("640x480")]
+
+    assert pricing.output_tokens(GPT_IMAGE_15, sizes, ("high",)) == 6240
+    assert pricing.output_tokens(GPT_IMAGE_15, sizes[:1], ("high",)) < 6240
+
+
 def test_ten_high_images_hold_at_least_two_dollars_eleven() -> None:
     """The example that other proxies hold at $0.0001."""
     assert worst(GPT_IMAGE_2, n=10, size="1024x1024", quality="high") >= parse_usd("2.11")

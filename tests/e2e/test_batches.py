@@ -239,8 +239,8 @@ def test_what_no_batch_does_is_sent_where_policy_pays_for_it(stack: Stack, sandb
 def test_money_is_held_for_as_long_as_a_batch_takes(tmp_path: Path) -> None:
     """Holds outlive their lease by far while their batch is followed, and nothing is presumed on the way."""
     with (
-        running_sandbox(SandboxOptions(latency=0, batch_seconds=9)) as slow,
-        running_gateway(tmp_path, POLICY, slow, "--lease", "3") as stack,
+        running_sandbox(SandboxOptions(latency=0, batch_seconds=6)) as slow,
+        running_gateway(tmp_path, POLICY, slow, "--lease", "2") as stack,
     ):
         made = [ask(stack, prompt=f"slow {number}") for number in range(3)]
         assert {ended(stack, each)["status"] for each in made} == {"completed"}

@@ -53,7 +53,7 @@ def test_a_task_that_was_taken_over_is_not_held_on_the_allowance(
         wait_until(sandbox.requests, PATIENCE, "the call")
         first.stop(signal.SIGKILL)
         second = pair.gateway("second")
-        sandbox.fault("slow", seconds=12, match={"prompt_contains": "in the way"})
+        sandbox.fault("slow", seconds=9, match={"prompt_contains": "in the way"})
         other = {"x-gateway-job-type": "two"}
         blocking = threading.Thread(target=lambda: second.post(PATH, {"prompt": "in the way"}, headers=other))
         blocking.start()

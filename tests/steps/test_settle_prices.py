@@ -107,13 +107,27 @@ def test_without_a_count_it_costs_what_it_usually_does(price: Price, usual: str)
     assert made.cost.route < asked.worst.route
 
 
-@pytest.mark.parametrize("count", [Fraction(0), Fraction(-1), Fraction(601)])
-def test_a_count_that_nobody_would_bill_is_not_believed(count: Fraction) -> None:
-    """No time at all for an image, or ten times the most: the estimate is booked."""
-    made = settle("r", 1, on(BY_SECOND), whole(seconds=count), ONE)
+@pytest.mark.parametrize(("price", "most"), [(BY_SECOND, 600), (BY_UNIT, 40)], ids=["seconds", "units"])
+@pytest.mark.parametrize("beyond", [0, -1, None], ids=["none", "negative", "too many"])
+def test_a_count_that_nobody_would_bill_is_not_believed(price: Price, most: int, beyond: int | None) -> None:
+    """Nothing at all for an image, less than nothing, or more than ten times the most: the estimate is booked."""
+    count = Fraction(most + 1 if beyond is None else beyond)
+    said = {"seconds" if price is BY_SECOND else "units": count}
+    made = settle("r", 1, on(price), whole(1, **said), ONE)
 
     assert (made.source, made.facts["usage_problem"]) == (CostSource.ESTIMATE, "absurd")
-    assert "billed_seconds" not in made.facts
+    assert made.cost == settle("r", 1, on(price), whole(), ONE).cost
+    assert not {"billed_seconds", "billed_units"} & made.facts.keys()
+
+
+@pytest.mark.parametrize("price", [BY_SECOND, BY_UNIT], ids=["seconds", "units"])
+@pytest.mark.parametrize("count", [Fraction(-1), Fraction(-1, 10**12)], ids=["-1", "hardly"])
+def test_a_negative_count_of_work_without_an_image_is_not_believed(price: Price, count: Fraction) -> None:
+    """Nothing may have been made, and yet no budget gets money back for it: nobody knows what it cost."""
+    asked = on(price)
+    made = settle("r", 1, asked, whole(0, **{"seconds" if price is BY_SECOND else "units": count}), ONE)
+
+    assert (made.cost, made.source, made.facts["usage_problem"]) == (asked.worst, CostSource.PRESUMED, "absurd")
 
 
 @pytest.mark.parametrize("price", [BY_IMAGE, BY_MEGAPIXEL], ids=["by the image", "by the megapixel"])
@@ -127,6 +141,17 @@ def test_work_that_nobody_would_bill_is_not_believed(price: Price, said: dict[st
     assert made.cost.route <= asked.worst.route
     if price is BY_MEGAPIXEL or "images" in said:
         assert made.facts["usage_problem"] == "absurd"
+
+
+@pytest.mark.parametrize("said", [{"size": "99999x99999"}, {"size": "99999x99999", "reported": EACH}], ids=str)
+def test_no_absurd_amount_is_what_the_vendor_would_have_charged(said: dict[str, object]) -> None:
+    """On a cheap route by the image, of a model that its vendor sells by the megapixel: no such savings are shown."""
+    model = replace(GPT_IMAGE_2, prices=(BY_MEGAPIXEL,))
+    asked = quote(LOW, route("own", model=model, prices=(BY_IMAGE,)))
+    made = settle("r", 1, asked, replace(whole(), **said), ONE)  # type: ignore[arg-type]  # fields of Reading
+
+    assert (made.cost.route, made.facts["usage_problem"]) == (EACH, "absurd")
+    assert made.cost.official <= asked.worst.official
 
 
 @pytest.mark.parametrize(("word", "cost"), [("draft", "0.01"), ("fine", "0.05"), ("superb", "0.01")])
@@ -267,14 +292,70 @@ def test_a_refusal_that_is_charged_and_not_told_is_presumed(price: Price) -> Non
     assert (made.cost, made.source, made.facts) == (asked.worst, CostSource.PRESUMED, {"reason": "status_4xx"})
 
 
-def test_what_was_announced_is_no_bill_of_work_that_failed() -> None:
-    """A cost that was told when the work began counts where the row charges for the failure, and nowhere else."""
+@pytest.mark.parametrize(
+    "price", [BY_IMAGE, BY_SECOND, BY_UNIT, replace(BY_IMAGE, reported_unit=EACH)], ids=["image", "s", "u", "table"]
+)
+def test_what_was_announced_is_no_bill_of_work_that_failed(price: Price) -> None:
+    """A cost that was told when the work began counts where the row charges for the failure, and is not sure then."""
     said = Reading(reported=5_000_000, announced=True)
-    charged = charge("r", 1, on(replace(BY_IMAGE, charged_for=REFUSED)), refusal(reading=said), ONE)
+    charged = charge("r", 1, on(replace(price, charged_for=REFUSED)), refusal(reading=said), ONE)
 
-    assert charge("r", 1, on(BY_IMAGE), refusal(reading=said), ONE) is None
+    assert charge("r", 1, on(price), refusal(reading=said), ONE) is None
     assert charged is not None
-    assert (charged.cost.route, charged.source) == (5_000_000, CostSource.REPORTED)
+    assert (charged.cost.route, charged.source) == (5_000_000, CostSource.ESTIMATE)
+
+
+@pytest.mark.parametrize("row", [REFUSED, BY_IMAGE.charged_for], ids=["charges", "does not"])
+@pytest.mark.parametrize(
+    ("price", "said", "cost"),
+    [
+        (BY_SECOND, {"seconds": Fraction("2.9")}, parse_usd("0.0028275")),
+        (BY_SECOND, {"seconds": Fraction(0)}, None),
+        (BY_UNIT, {"units": Fraction(1, 2)}, EACH // 2),
+        (BY_UNIT, {"units": Fraction(0)}, None),
+        (BY_IMAGE, {"units": Fraction(0)}, None),
+    ],
+    ids=["seconds", "no seconds", "units", "no units", "no units of an image"],
+)
+def test_a_bill_of_work_that_failed_goes_before_what_was_announced(
+    price: Price, said: dict[str, Fraction], cost: int | None, row: frozenset[Charged]
+) -> None:
+    """What the failure itself says that it took is what it costs: nothing, if it never began."""
+    reading = replace(Reading(reported=5_000_000, announced=True), **said)  # type: ignore[arg-type]  # fields of Reading
+    made = charge("r", 1, on(replace(price, charged_for=row)), refusal(reading=reading), ONE)
+
+    assert (made and made.cost.route) == cost
+
+
+@pytest.mark.parametrize("row", [REFUSED, BY_IMAGE.charged_for], ids=["charges", "does not"])
+def test_a_bill_that_cannot_be_read_is_not_what_was_announced(row: frozenset[Charged]) -> None:
+    """Units that the row has no price for: the worst case, unconfirmed."""
+    asked = on(replace(BY_IMAGE, charged_for=row), replace(LOW, n=4))
+    made = charge("r", 1, asked, refusal(reading=Reading(reported=5_000_000, announced=True, units=ONE)), ONE)
+
+    assert made is not None
+    assert (made.cost, made.source) == (asked.worst, CostSource.PRESUMED)
+
+
+def test_an_announced_cost_that_nobody_would_bill_is_not_believed() -> None:
+    """The price of an image is what such a refusal costs then."""
+    said = Reading(reported=100 * EACH, announced=True)
+    made = charge("r", 1, on(replace(BY_IMAGE, charged_for=REFUSED)), refusal(reading=said), ONE)
+
+    assert made is not None
+    assert (made.cost.route, made.source) == (EACH, CostSource.ESTIMATE)
+
+
+def test_a_refusal_whose_tokens_were_counted_costs_those() -> None:
+    """Where a row by tokens charges for it; without a count nobody knows."""
+    asked = on(replace(GPT_IMAGE_2.prices[0], charged_for=REFUSED))
+    counted = charge("r", 1, asked, refusal(reading=Reading(usage=Usage(text_in=10))), ONE)
+    untold = charge("r", 1, asked, refusal(), ONE)
+
+    assert counted is not None
+    assert (counted.cost.route, counted.source) == (10 * 5_000, CostSource.USAGE)
+    assert untold is not None
+    assert (untold.cost, untold.source) == (asked.worst, CostSource.PRESUMED)
 
 
 def test_refusals_beside_calls_of_unknown_outcome_are_each_judged() -> None:

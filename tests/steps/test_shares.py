@@ -158,3 +158,12 @@ def test_refusals_whose_bills_nobody_told_are_presumed_within_the_hold() -> None
 
     assert made is not None
     assert (made.cost, made.source) == (asked.worst, CostSource.PRESUMED)
+
+
+def test_more_calls_than_were_held_for_are_presumed_within_the_hold() -> None:
+    """Policy allowed the route fewer images a call meanwhile: three images by two calls were held, and three made."""
+    asked = quote(replace(FEE, charged_for=frozenset({Charged.SUCCEEDED, Charged.MODERATED})), 3, 2)
+    failed = gone()
+    failed.images, failed.others = 2, [gone(), refused()]
+
+    assert presume("r", 1, asked, failed, Fraction(1)).cost.route == asked.worst.route
