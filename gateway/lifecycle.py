@@ -238,7 +238,7 @@ class Lifecycle:
             await admitted.body.aclose()
             raise InvalidRequest("Answers that come later are not to be had here.", code="unsupported_parameter")
         answer = await self._desk.create(admitted, terms)
-        self._observer.emit(admitted.exchange.finished(answer.status))
+        self._observer.emit(admitted.exchange.finished(answer.status, bytes_out=len(answer.whole or b"")))
         return answer
 
     def _no_room(self) -> Unavailable:
@@ -253,7 +253,8 @@ class Lifecycle:
         if exchange.job_type is not None and all(name.lower() != "x-gateway-job-type" for name, _ in error.headers):
             error.headers += [("X-Gateway-Job-Type", exchange.job_type.name), ("X-Gateway-Attempts", "0")]
         gone = error.status == CLIENT_GONE
-        self._observer.emit(exchange.finished(error.status, code=error.code, client_gone=gone))
+        length = 0 if gone else len(error.written())
+        self._observer.emit(exchange.finished(error.status, code=error.code, client_gone=gone, bytes_out=length))
 
     async def _explain(self, admitted: Admitted, terms: Later | None) -> Outbound:
         """Answer a dry run: the decision, and where budgets stand; nothing is held and nothing is sent."""
@@ -267,7 +268,7 @@ class Lifecycle:
         admitted.exchange.quote = admitted.ranked.quotes[chosen if isinstance(chosen, int) else 0]
         body = json.dumps(told, indent=2).encode() + b"\n"
         headers = [("content-type", "application/json"), ("content-length", str(len(body)))]
-        self._observer.emit(admitted.exchange.finished(200))
+        self._observer.emit(admitted.exchange.finished(200, bytes_out=len(body)))
         own = own_headers(admitted, self._today)
         if chosen is None:  # no route would be called, so none is told of
             own = [(name, value) for name, value in own if name not in OF_THE_ROUTE]

@@ -18,8 +18,8 @@ from gateway.domain.route import Quote, Views
 from gateway.domain.settlement import CostSource, Settlement
 from gateway.ports.responses import Remembered
 from gateway.providers.response_reading import ResponseEvents, read_response
-from gateway.responses.following import followed, quote_of
 from gateway.responses.settle import settle
+from gateway.responses.terms import followed, quote_of
 from tests.builders import GPT_IMAGE_2, GPT_IMAGE_25, job, policy, route
 
 PLAIN, LONG = TextRates(50, 5, 60, 300), TextRates(100, 10, 120, 450)

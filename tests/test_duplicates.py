@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -299,9 +299,11 @@ async def test_the_answer_is_on_disk_before_it_is_booked(rig: Rig) -> None:
     found: list[bool] = []
 
     class Looking(DeferredSettlements):
-        async def settle(self, settlement: Settlement, meanwhile: Meanwhile = None) -> SettleResult | None:
+        async def settle(
+            self, settlement: Settlement, meanwhile: Meanwhile = None, ended: Callable[[], None] | None = None
+        ) -> SettleResult | None:
             found.append(await rig.answers.find(settlement.request_id) is not None)
-            return await super().settle(settlement, meanwhile)
+            return await super().settle(settlement, meanwhile, ended)
 
     rig.lifecycle = rig.open(Looking(rig.ledger))
     rig.painter.script.append(LARGE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,11 +43,13 @@ class Slow(DeferredSettlements):
     asked: asyncio.Event
     done = 0
 
-    async def settle(self, settlement: Settlement, meanwhile: Meanwhile = None) -> SettleResult | None:
+    async def settle(
+        self, settlement: Settlement, meanwhile: Meanwhile = None, ended: Callable[[], None] | None = None
+    ) -> SettleResult | None:
         """Settle when it is time."""
         self.asked.set()
         await self.may.wait()
-        result = await super().settle(settlement, meanwhile)
+        result = await super().settle(settlement, meanwhile, ended)
         self.done += 1
         return result
 
@@ -86,10 +88,12 @@ async def test_a_short_answer_is_at_hand_in_one_piece(rig: Rig) -> None:
 class Silent(DeferredSettlements):
     """Settlements that never say when the store is at work."""
 
-    async def settle(self, settlement: Settlement, meanwhile: Meanwhile = None) -> SettleResult | None:
+    async def settle(
+        self, settlement: Settlement, meanwhile: Meanwhile = None, ended: Callable[[], None] | None = None
+    ) -> SettleResult | None:
         """Settle, and leave alone what may be done meanwhile."""
         assert meanwhile is not None
-        return await super().settle(settlement)
+        return await super().settle(settlement, ended=ended)
 
 
 async def test_the_head_of_a_short_answer_is_written_while_its_money_is_settled(rig: Rig) -> None:

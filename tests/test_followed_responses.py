@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gateway.ledger.deferred import DeferredSettlements
 from gateway.ledger.responses import RedisResponses
-from gateway.observe.event import HoldEnded
+from gateway.observe.event import HoldEnded, UpstreamFailed
 from gateway.ports.responses import Remembered
 from gateway.providers.passage import Passages
 from gateway.responses.following import Follower, _Following
@@ -38,3 +38,5 @@ async def test_two_that_follow_the_same_response_tell_of_its_cost_once(tmp_path:
         [balance] = await rig.ledger.balances([budget(10**9)])
     assert (ended.cost.route, balance.used, balance.held) == (70_000, 70, 0)
     assert "theirs" in str(record), "by which an invoice names it"
+    [failed] = [event for event in rig.events.seen if isinstance(event, UpstreamFailed)]
+    assert (failed.route, failed.reason) == ("gone", "lost"), "once too"

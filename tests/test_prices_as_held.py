@@ -19,7 +19,7 @@ from gateway.domain.task_profile import TaskProfile
 from gateway.ports import Inbound
 from gateway.ports.provider import Submitted
 from gateway.request.exchange import Admitted, Exchange
-from gateway.responses.following import quote_of, terms_of
+from gateway.responses.terms import quote_of, terms_of
 from gateway.steps.price import price
 from gateway.steps.rank import Ranked
 from gateway.steps.settle import settle

@@ -25,7 +25,7 @@ from gateway.domain.trial import SHADOW_SUFFIX, is_sampled
 from gateway.ledger.entries import read_entries
 from gateway.ledger.store import Store, store_url
 from gateway.lifecycle import Lifecycle, Setup
-from gateway.observe.event import HoldEnded, ShadowEnded
+from gateway.observe.event import HoldEnded, ShadowEnded, UpstreamFailed, UpstreamFinished
 from gateway.ports import Inbound, Settlements
 from gateway.ports.provider import UpstreamFailure
 from gateway.request.admission import Doors
@@ -352,3 +352,30 @@ async def test_the_oldest_comparisons_go_first(tmp_path: Path) -> None:
     assert left() == ["req_4", "req_5"]
     with pytest.raises(ValueError, match="not a request id"):
         store.record("../x", "shadow")
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (Painted(b"{}", images=0), "garbage"),
+        (Painted(b"{}", broken=UpstreamFailure(Outcome.UNKNOWN, "reset", "the provider broke off")), "reset"),
+        (UpstreamFailure(Outcome.REJECTED, "status_5xx", "the provider is broken"), "status_5xx"),
+    ],
+    ids=["no image", "broken off", "refused"],
+)
+async def test_a_shadows_call_that_fails_is_counted(
+    tmp_path: Path, answer: Painted | UpstreamFailure, reason: str
+) -> None:
+    """Its route's calls are counted whoever makes them: the failure, and what stands beside it."""
+    other = UpstreamFailure(Outcome.REJECTED, "status_429", "the provider is full")
+    if isinstance(answer, UpstreamFailure):
+        answer.others = [other]
+    async with shadowed(tmp_path) as rig:
+        rig.beta.script.append(answer)
+        rig.beta.go_on.set()
+        await rig.one()
+        assert await rig.ended() == ["failed"]
+        failed = [event.reason for event in rig.events.seen if isinstance(event, UpstreamFailed)]
+        good = [event.route for event in rig.events.seen if isinstance(event, UpstreamFinished)]
+    assert failed == [reason, *([other.reason] if isinstance(answer, UpstreamFailure) else [])]
+    assert good == ["main"]

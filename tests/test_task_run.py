@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
@@ -12,14 +13,16 @@ from typing import Any
 import pytest
 
 from gateway.assets.blobs import BlobsOnDisk
-from gateway.domain.budget import Held
+from gateway.domain.budget import Counted, Held, Quota, Scope
 from gateway.domain.policy import OnUnknown, Retry
 from gateway.domain.settlement import Outcome
 from gateway.domain.task import TaskOrder, TaskStatus, task_of
 from gateway.ledger.tasks import RedisTasks
 from gateway.lifecycle import Setup
+from gateway.observe.event import RequestDenied, RequestStarted
 from gateway.ports.provider import UpstreamFailure
 from gateway.ports.tasks import Taken
+from gateway.tasks.adding import NOT_QUEUED
 from gateway.tasks.ending import end
 from gateway.tasks.past import recorded
 from gateway.tasks.run import NotHere, TaskRun
@@ -29,6 +32,8 @@ from gateway.tasks.worker import TaskWorker
 from gateway.web.body import read_kept
 from tests.ledger.rules import ABOUT, candidate
 from tests.ledger.work import fall_silent, held_ahead, new_request, order, watchful
+from tests.observe.samples import value
+from tests.observe.scraped import scraped_after
 from tests.rig import BUDGET, PATIENCE, Rig, rigged, team
 
 REALM = "main"
@@ -113,6 +118,44 @@ async def test_a_task_that_cannot_be_followed_tells_what_is_held_for_it(tmp_path
     assert (rig.painter.calls, ended.status, ended.cost) == (0, TaskStatus.FAILED, WORST * 1000)
 
 
+async def test_a_call_whose_body_is_lost_is_one_that_may_be_billed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A provider has taken its work on, and what it was to make is gone: it does not say that nothing was sent."""
+    blobs = BlobsOnDisk(tmp_path / "blobs")
+    async with rigged(tmp_path / "gateway") as rig:
+        task = await left(rig, blobs, submitted={"id": "work_1"})
+        await blobs.delete(body_name(task.order.request_id))
+        await TaskRun(task.shop, task.second).run()
+        ended = await task.shop.tasks.find(task.name)
+    assert ended is not None
+    assert ended.error is not None
+    assert (rig.painter.calls, ended.status, ended.cost) == (0, TaskStatus.FAILED, WORST * 1000)
+    assert "may have been done and billed" in str(ended.error["message"])
+    assert f"the body of task {task.name} is not here" in caplog.text
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+async def test_only_of_a_task_that_was_made_is_a_lost_body_an_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, *, wanted: bool
+) -> None:
+    """One whose making is just being taken back is let go of, and nobody is told to change where bodies lie."""
+    async with rigged(tmp_path / "gateway") as rig:
+        tasks, request = watchful(RedisTasks(rig.store, worker="one")), new_request()
+        hold = await held_ahead(rig.ledger, request, candidate((BUDGET, WORST)))
+        await tasks.add(order(request, "team", hold=hold))
+        [taken] = await tasks.take(1)
+        setup, lifecycle = Setup(rig.rules, {"acme": rig.painter}), rig.lifecycle
+        blobs = BlobsOnDisk(tmp_path / "blobs")
+        shop = Workshop(tasks, blobs, read_kept, lifecycle.understanding, lambda: setup, lifecycle.means)
+        await rig.ledger.void(request, hold, "for another reason" if wanted else NOT_QUEUED)
+        with contextlib.suppress(NotHere):
+            await TaskRun(shop, taken).run()
+        ended = await tasks.find(task_of(request))
+    assert (ended is not None) == wanted
+    assert ("is not here: gateways on one store need one --assets" in caplog.text) == wanted
+
+
 async def test_who_lost_a_task_leaves_its_body_to_whoever_has_it(tmp_path: Path) -> None:
     """A worker that comes back too late can neither fail the task nor take away what it is to make."""
     blobs = BlobsOnDisk(tmp_path / "blobs")
@@ -189,3 +232,35 @@ async def test_a_worker_that_stops_waits_for_no_task_between_two_tries(tmp_path:
         working.cancel()
         [again] = await RedisTasks(rig.store, worker="third").take(1)
         assert (again.record.status, again.record.attempt) == (TaskStatus.PROCESSING, 3)
+
+
+async def test_tries_that_go_back_to_rest_are_no_requests_that_ended(tmp_path: Path) -> None:
+    """A task that waits for its project's quota ends once, is refused nothing, and is in flight while it is tried."""
+    quota = Quota(Scope(project="team"), Counted.REQUESTS, 1, seconds=1)
+    rules = team()
+    rules = replace(rules, projects={"team": replace(rules.projects["team"], quotas=(quota,))})
+    async with rigged(tmp_path / "gateway", rules) as rig:
+        rig.painter.go_on.set()
+        blobs, tasks = BlobsOnDisk(tmp_path / "blobs"), RedisTasks(rig.store, worker="one")
+        request = new_request()
+        made = order(request, "team", hold=await held_ahead(rig.ledger, request, candidate((BUDGET, WORST))))
+
+        async def body() -> AsyncIterator[bytes]:
+            yield BODY
+
+        await blobs.put(body_name(request), body())
+        await tasks.add(made)
+        [taken] = await tasks.take(1)
+        setup = Setup(rig.rules, {"acme": rig.painter})
+        shop = Workshop(tasks, blobs, read_kept, rig.lifecycle.understanding, lambda: setup, rig.lifecycle.means)
+        assert (await rig.ask(rig.inbound())).status == 200  # the quota's one request
+        async with asyncio.timeout(PATIENCE):
+            await TaskRun(shop, taken).run()
+        ended = await tasks.find(task_of(request))
+        assert ended is not None
+        assert ended.status is TaskStatus.COMPLETED
+    started = [event for event in rig.events.seen if isinstance(event, RequestStarted) and event.task]
+    assert len(started) > 1
+    assert [each.status for each in rig.events.finished() if each.request_id == request] == [200]
+    assert not [event for event in rig.events.seen if isinstance(event, RequestDenied)]
+    assert value(scraped_after(*rig.events.seen), "in_flight", operation="generate") == 0

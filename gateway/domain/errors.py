@@ -23,6 +23,7 @@ GatewayError                       status  type                   code
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 MAX_RETRY_AFTER = 60.0
@@ -61,6 +62,10 @@ class GatewayError(Exception):
         """Return the JSON object that the caller gets."""
         error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
         return {"error": {**error, **self.details}}
+
+    def written(self) -> bytes:
+        """Return it as it is sent."""
+        return json.dumps(self.body()).encode()
 
 
 class InvalidRequest(GatewayError):

@@ -119,7 +119,7 @@ class AnswerCache:
         forms, wanted = [_FORMATS.get(image.media_type) for image in images], quote.job.wanted_format
         if exchange.converter is not None and not entry.converted and any(form != wanted for form in forms if wanted):
             return None  # made before policy had images converted
-        exchange.cached, exchange.cost, exchange.quote = True, NOTHING, quote
+        exchange.cached, exchange.cost, exchange.quote, exchange.images = True, NOTHING, quote, len(images)
         pieces = self._pieces(exchange, entry, images)
         length = sum(len(piece) if isinstance(piece, bytes) else encoded_length(piece.blob.length) for piece in pieces)
         own = [("content-type", "application/json"), ("content-length", str(length)), (CACHE, "hit")]

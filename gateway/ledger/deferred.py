@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import random
 import time
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from functools import partial
 from typing import Any
 
 from gateway import failpoint
@@ -39,6 +41,7 @@ class DeferredSettlements:
         self._ledger = ledger
         self._journal = journal
         self._waiting: dict[str, Untold] = {}
+        self._endings: dict[str, Callable[[], object]] = {}
         self._teller: asyncio.Task[None] | None = None
         self._away = False
         self._closing = False
@@ -57,9 +60,11 @@ class DeferredSettlements:
         """Tell whether the store is still to be told what has this token."""
         return token in self._waiting
 
-    def settle(self, settlement: Settlement, meanwhile: Meanwhile = None) -> Coroutine[Any, Any, SettleResult | None]:
+    def settle(
+        self, settlement: Settlement, meanwhile: Meanwhile = None, ended: Callable[[], None] | None = None
+    ) -> Coroutine[Any, Any, SettleResult | None]:
         """Settle; None if the store does not answer: it is in the journal, and will be done in the background."""
-        return self._now_or_later(settlement, meanwhile)
+        return self._now_or_later(settlement, meanwhile, ended)
 
     def void(self, request_id: str, attempt: int, reason: str) -> Coroutine[Any, Any, SettleResult | None]:
         """Void; None if the store does not answer: it is in the journal, and will be done in the background."""
@@ -81,25 +86,34 @@ class DeferredSettlements:
             self._wait_for_store([untold])
         return on_disk
 
-    async def _now_or_later(self, what: Settlement | Void, meanwhile: Meanwhile = None) -> SettleResult | None:
+    async def _now_or_later(
+        self, what: Settlement | Void, meanwhile: Meanwhile = None, ended: Callable[[], None] | None = None
+    ) -> SettleResult | None:
         token = operation_token()
         if not self._away:
             try:
                 if isinstance(what, Settlement):
-                    return await self._ledger.settle(what, token=token, meanwhile=meanwhile)
+                    result = await self._ledger.settle(what, token=token, meanwhile=meanwhile)
+                    if ended is not None and result is SettleResult.DONE:
+                        ended()
+                    return result
                 return await self._ledger.void(what.request_id, what.attempt, what.reason, token=token)
             except LedgerUnavailable as error:
                 self._away = not isinstance(error, LedgerRefused)
                 log.warning("a settlement waits for the store: %s", error)
             except asyncio.CancelledError:
-                _ = self._keep(what, token)  # the operation goes on, but nobody would see it fail
+                _ = self._keep(what, token, ended)  # the operation goes on, but nobody would see it fail
                 raise
-        kept = self._keep(what, token)
+        kept = self._keep(what, token, ended)
         if kept is not None and await kept:
             failpoint.reach("journal_written")
         return None
 
-    def _keep(self, what: Settlement | Void, token: str) -> asyncio.Future[bool] | None:
+    def _keep(
+        self, what: Settlement | Void, token: str, ended: Callable[[], None] | None
+    ) -> asyncio.Future[bool] | None:
+        if ended is not None:
+            self._endings[token] = partial(contextvars.copy_context().run, ended)  # it is told in its own trace
         hold = self._ledger.record_of(what.request_id, what.attempt)  # as long as the store was not heard, it is known
         untold = Untold(token, _now(), what, hold)
         kept = self._journal.append(untold) if self._journal is not None else None
@@ -147,9 +161,13 @@ class DeferredSettlements:
             elif isinstance(result, BaseException):
                 log.error("the store cannot be told of %s before the next start", untold.member, exc_info=result)
                 self._waiting.pop(untold.token, None)
+                self._endings.pop(untold.token, None)
             else:
                 self._away = False
                 self._forget(untold)
+                ended = self._endings.pop(untold.token, None)
+                if ended is not None and result is SettleResult.DONE:
+                    ended()
         return not any(isinstance(result, BaseException) for result in results)
 
     async def run(self) -> None:
@@ -180,6 +198,7 @@ class DeferredSettlements:
         left = len(self._waiting)
         on_disk = await self._journal.aclose() if self._journal is not None else 0
         self._waiting.clear()
+        self._endings.clear()
         if on_disk:
             log.warning("%d settlements stay in the journal for the next start", on_disk)
         if left > on_disk:

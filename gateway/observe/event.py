@@ -33,7 +33,8 @@ class RequestFinished:
     """An image request ended: its last byte is out, or the client is gone and the money is settled.
 
     `status` is what the client got (or would have got). `overhead` is `duration` less the wait for providers and, where
-    the answer of an earlier request is `replayed`, for that one.
+    the answer of an earlier request is `replayed`, for that one. `error_type` is a bounded word for what went wrong,
+    where `code` is a provider's own.
     """
 
     request_id: str
@@ -64,8 +65,16 @@ class RequestFinished:
     """What of `duration` was spent in a queue for a slot on a route."""
     began: str = ""
     """The operation that it began as, where its body made another of it."""
+    error_type: str = ""
     at: float = field(default_factory=time.time, init=False, compare=False)
     """When it ended, Unix seconds."""
+
+
+@record(frozen=True, slots=True)
+class TaskRested:
+    """A try of a task's work ended, as `ended` tells, and the task did not: another try follows, here or elsewhere."""
+
+    ended: RequestFinished
 
 
 @record(frozen=True, slots=True)
@@ -235,6 +244,7 @@ class RequestShed:
 Event = (
     RequestStarted
     | RequestFinished
+    | TaskRested
     | UpstreamFinished
     | UpstreamFailed
     | FellBack
@@ -283,9 +293,5 @@ class Patient(Selective, Protocol):
 def taker_of(observer: Observer, kind: type[Event]) -> Callable[[Any], None]:
     """Return what passes events of one type on to an observer, for whoever tells of many."""
     if isinstance(observer, Selective):
-        return observer.takers.get(kind, _nobody)
+        return observer.takers.get(kind, lambda _: None)
     return observer.emit
-
-
-def _nobody(_: Event) -> None:
-    """Take no note of an event."""

@@ -12,8 +12,8 @@ from gateway.observe.event import NONE
 OTHER = "other"
 
 _STATUSES = frozenset(
-    {200, 202, 400, 401, 402, 403, 404, 405, 408, 409, 410, 413, 415, 422, 429, 499, 500, 502, 503, 504},
-)
+    {200, 201, 202, 204, 400, 401, 402, 403, 404, 405, 408, 409, 410, 413, 415, 422, 429, 499},
+).union(range(500, 600))
 _WORD = re.compile(r"[a-z][a-z0-9_]{0,39}", re.ASCII)
 
 
@@ -64,7 +64,7 @@ def bounded(value: str, known: frozenset[str]) -> str:
 
 
 def bounded_status(status: int) -> str:
-    """Return an HTTP status that the gateway gives as text, else "other" (a provider's own, passed on)."""
+    """Return an HTTP status as text: one that the gateway gives, any 5xx, else "other" (a provider's, passed on)."""
     return str(status) if status in _STATUSES else OTHER
 
 

@@ -21,6 +21,7 @@ from gateway.observe.event import (
     PolicyLoaded,
     RequestFinished,
     RouteEjected,
+    TaskRested,
     UpstreamFailed,
 )
 from gateway.observe.log_pipe import LogPipe
@@ -31,7 +32,7 @@ from gateway.observe.request_line import CLIENT_WORD_CHARS, RequestLines, millis
 
 _LOGGER = logging.getLogger("gateway.requests")
 
-_OTHERWISE = frozenset({"at", "began", "duration", "overhead", "waited", "estimate", "cost"})
+_OTHERWISE = frozenset({"at", "began", "duration", "overhead", "waited", "estimate", "cost", "error_type"})
 """Fields of a request that a line has in other units or forms, under other names."""
 _PLAIN_FIELDS = tuple(item.name for item in dataclasses.fields(RequestFinished) if item.name not in _OTHERWISE)
 _plain_of = attrgetter(*_PLAIN_FIELDS)
@@ -116,6 +117,7 @@ class LogObserver:
                 RequestFinished: self._request_finished,
                 UpstreamFailed: self._upstream_failed,
                 FellBack: self._fell_back,
+                TaskRested: self._task_rested,
                 RouteEjected: self._route_ejected,
                 HoldEnded: self._hold_ended,
                 CallbackSent: self._callback_sent,
@@ -143,6 +145,9 @@ class LogObserver:
 
     def _fell_back(self, event: FellBack) -> None:
         self._log(logging.INFO, "fell back", {"from": event.from_route, "to": event.to_route, "reason": event.reason})
+
+    def _task_rested(self, event: TaskRested) -> None:
+        self._log(logging.DEBUG, "task rests", {"request_id": event.ended.request_id, "code": event.ended.code})
 
     def _route_ejected(self, event: RouteEjected) -> None:
         self._log(logging.WARNING, "route ejected", {"route": event.route, "seconds": round(event.seconds, 1)})

@@ -11,7 +11,7 @@ from dataclasses import fields
 from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, TypeVar
+from typing import Any
 
 from prometheus_client import CollectorRegistry, disable_created_metrics
 
@@ -38,22 +38,18 @@ from gateway.observe.event import (
     RequestStarted,
     RouteEjected,
     ShadowEnded,
+    TaskRested,
     UpstreamFailed,
     UpstreamFinished,
 )
 from gateway.observe.labels import LabelSets, Vocabulary, bounded, bounded_status
 from gateway.observe.metric_table import EVENT_METRICS
-from gateway.observe.series import WORKERS_DIR, Distribution, Number, Table
-
-_Key = TypeVar("_Key")
-_Series = TypeVar("_Series")
+from gateway.observe.series import WORKERS_DIR, Distribution, Found, Number, Table
 
 _KNOWN_COSTS = frozenset({CostSource.REPORTED, CostSource.USAGE})
 SUCCESS = 200
 _TOKEN_KINDS = tuple(item.name for item in fields(Usage))
 _tokens_of: Callable[[Usage], tuple[int, ...]] = attrgetter(*_TOKEN_KINDS)
-_REMEMBERED: Final = 1_000
-"""Of names in events, whose series need not be looked for again; what events say is not bounded, labels are."""
 
 # The time a series began would double their number, and several workers cannot tell it.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library leaves it unannotated
@@ -81,11 +77,11 @@ class Metrics:
         self._estimate_error = table.distribution("estimate_error_ratio")
         self._savings = table.number("savings_usd_total")
         # Series of what events say over and over, by what they say.
-        self._in_flight = _Found(self._flights)
-        self._requests = _Found(self._requests_of)
-        self._calls = _Found(self._calls_of)
-        self._ledger = _Found(self._ledger_of)
-        self._spent = _Found(self._spent_by)
+        self._in_flight = Found(self._flights)
+        self._requests = Found(self._requests_of)
+        self._calls = Found(self._calls_of)
+        self._ledger = Found(self._ledger_of)
+        self._spent = Found(self._spent_by)
         self.labels = labels
         self.takers: Mapping[type[Event], Callable[[Any], None]] = MappingProxyType(self._takers())
 
@@ -109,6 +105,7 @@ class Metrics:
         return {
             RequestStarted: self._request_started,
             RequestFinished: self._request_finished,
+            TaskRested: self._task_rested,
             UpstreamFinished: self._upstream_finished,
             UpstreamFailed: self._upstream_failed,
             FellBack: self._fell_back,
@@ -136,6 +133,9 @@ class Metrics:
 
     def _flights(self, operation: str) -> Number:
         return self._table.number("in_flight", self._operations.bounded(operation))
+
+    def _task_rested(self, event: TaskRested) -> None:
+        self._in_flight[event.ended.began or event.ended.operation].value -= 1.0
 
     def _request_finished(self, event: RequestFinished) -> None:
         self._in_flight[event.began or event.operation].value -= 1.0
@@ -283,17 +283,3 @@ class _Spent:
     def _tokens_of_kind(self, index: int) -> Number:
         number = self._tokens[index] = self._table.number("tokens_total", self._route, _TOKEN_KINDS[index])
         return number
-
-
-class _Found(dict[_Key, _Series]):
-    """What `find` returns for each key, remembered; all is forgotten once that is too much."""
-
-    def __init__(self, find: Callable[[_Key], _Series]) -> None:
-        super().__init__()
-        self._find = find
-
-    def __missing__(self, key: _Key) -> _Series:
-        if len(self) >= _REMEMBERED:
-            self.clear()
-        found = self[key] = self._find(key)
-        return found

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
 from pathlib import Path
+from typing import Final, TypeVar
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.core import Metric as Family
@@ -27,6 +28,10 @@ WORKERS_DIR = os.environ.get(WORKERS_VARIABLE)
 """The workers' own directory, if there are several; read once."""
 
 Labels = tuple[str, ...]
+_Key = TypeVar("_Key")
+_Series = TypeVar("_Series")
+_REMEMBERED: Final = 1_000
+"""Of names in events, whose series need not be looked for again; what events say is not bounded, labels are."""
 
 _FILES = {Kind.COUNTER: "counter", Kind.GAUGE: "gauge_livesum", Kind.HISTOGRAM: "histogram"}
 """How files begin; only living workers have requests in flight, so gauges of the dead are left out of the sum."""
@@ -202,3 +207,17 @@ def _histogram(metric: Metric, series: Mapping[Labels, Distribution]) -> Family:
         buckets = list(zip(bounds, accumulate(one.counts), strict=True))
         family.add_metric(labels, buckets, one.total)
     return family
+
+
+class Found(dict[_Key, _Series]):
+    """What `find` returns for each key, remembered; all is forgotten once that is too much."""
+
+    def __init__(self, find: Callable[[_Key], _Series]) -> None:
+        super().__init__()
+        self._find = find
+
+    def __missing__(self, key: _Key) -> _Series:
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        found = self[key] = self._find(key)
+        return found

@@ -36,9 +36,10 @@ from gateway.observe.event import (
     RequestDenied,
     RequestFinished,
     RequestStarted,
+    TaskRested,
     UpstreamFailed,
 )
-from gateway.observe.traced import IN_ANSWER, TracedCallbacks, TracedProvider
+from gateway.observe.traced import TracedCallbacks, TracedProvider
 from gateway.observe.tracing import TracingUnavailable
 from gateway.ports.egress import Fetcher
 from gateway.ports.provider import Provider
@@ -168,6 +169,8 @@ def _note(span: Span, event: Event) -> None:
     match event:
         case RequestFinished():
             _finish(span, event)
+        case TaskRested():
+            _finish(span, event.ended)
         case HoldEnded():
             span.add_event("hold ended", _hold(event))
         case UpstreamFailed():
@@ -204,7 +207,7 @@ def _finish(span: Span, event: RequestFinished) -> None:
     if event.source:
         told["image_gateway.cost_source"] = str(event.source)
     if event.code:
-        told["error.type"] = event.code if event.status >= _FAULT else IN_ANSWER
+        told["error.type"] = event.error_type or event.code
     span.set_attributes(told)
     if event.status >= _SERVER_FAULT:
         span.set_status(Status(StatusCode.ERROR))

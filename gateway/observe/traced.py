@@ -16,12 +16,10 @@ from gateway.ports.egress import Fetched, Fetcher, Posted, Unfetchable
 from gateway.ports.preparing import is_preparing
 from gateway.ports.provider import Answer, Call, Cancellable, Provider, Submitted, UpstreamFailure
 from gateway.ports.tracing import TRACE_HEADERS
-from gateway.ports.wrapped import WrappedAnswer
+from gateway.ports.wrapped import IN_ANSWER, WrappedAnswer
 
 OPERATION: Final = "generate_content"
 """What the GenAI conventions call an operation that makes content of any kind."""
-IN_ANSWER: Final = "error_in_answer"
-"""Said of an error within an answer: what its provider calls it may be anything, even what it was sent."""
 
 
 class TracedProvider:
@@ -79,7 +77,10 @@ class TracedAnswer(WrappedAnswer):
     async def aclose(self) -> None:
         """Give the connection back, and end the span with what was read of the answer."""
         if self._span.is_recording():
-            self._span.set_attributes(_told(self._answer, self._answer.reading()))
+            reading = self._answer.reading()
+            self._span.set_attributes(_told(self._answer, reading))
+            if reading.error and not reading.images:
+                self._span.set_status(Status(StatusCode.ERROR))
             self._span.end()
         await super().aclose()
 

@@ -260,8 +260,14 @@ class Answers(Protocol):
 class Settlements(Protocol):
     """Ends holds for certain: at once if the store answers, else as soon as it does again."""
 
-    async def settle(self, settlement: Settlement, meanwhile: Meanwhile = None) -> SettleResult | None:
-        """Settle; None if it could not be done yet and will be. `meanwhile` is that of `Ledger.choose_and_hold`."""
+    async def settle(
+        self, settlement: Settlement, meanwhile: Meanwhile = None, ended: Callable[[], None] | None = None
+    ) -> SettleResult | None:
+        """Settle; None if it could not be done yet and will be. `meanwhile` is that of `Ledger.choose_and_hold`.
+
+        `ended` is called once this has ended the hold, at once or later; not if it had ended before. It is forgotten
+        with this process.
+        """
 
     async def void(self, request_id: str, attempt: int, reason: str) -> SettleResult | None:
         """Void; None if it could not be done yet and will be."""

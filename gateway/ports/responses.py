@@ -9,6 +9,7 @@ from typing import Protocol
 from gateway.domain.route import Quote
 from gateway.domain.settlement import Reading
 from gateway.ports import Headers, Rendered
+from gateway.ports.provider import Answer
 
 Write = Callable[[bytes], Awaitable[None]]
 
@@ -53,22 +54,39 @@ class Responses(Protocol):
 class Talk(Protocol):
     """What is done with the answer to one request that leads a conversation."""
 
-    def recording(self, reading: Callable[[], Reading], write: Write) -> Write:
-        """Return what takes the bytes of the answer: it remembers whose it is as soon as the answer says its id."""
+    def recording(self, attempt: int, quote: Quote, answer: Answer, write: Write) -> Write:
+        """Return what takes the bytes of an answer: it remembers whose it is as soon as the answer says its id.
+
+        With work in the background, from then on another gateway follows it should this one go.
+        """
 
     def goes_on(self, reading: Reading) -> bool:
         """Tell whether the work goes on in the background: the answer says so, or it broke off before its end."""
 
     async def hand_over(
-        self, request_id: str, attempt: int, quote: Quote, reading: Reading, upstream_request_id: str | None
+        self,
+        request_id: str,
+        attempt: int,
+        quote: Quote,
+        reading: Reading,
+        upstream_request_id: str | None,
+        *,
+        counted: bool = False,
     ) -> None:
         """Have the work followed to its end and settled then; remember the response in any case. Raises nothing.
 
-        `upstream_request_id` is the provider's own id of the request that began it.
+        `upstream_request_id` is the provider's own id of the request that began it; `counted` tells that its call
+        counts already, as one that failed.
         """
 
     async def remember(self, reading: Reading) -> None:
         """Remember whose it is, at its end; raises nothing."""
+
+    async def settled(self) -> None:
+        """Take note that what the answer cost is booked; raises nothing."""
+
+    def left(self) -> None:
+        """Take note that the answer is read no further; what is neither settled nor handed over is followed."""
 
 
 def _never_leaves(_left: Callable[[], None]) -> None:

@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 from gateway.ports import Headers
 from gateway.ports.provider import Answer, UpstreamFailure
 
+IN_ANSWER: Final = "error_in_answer"
+"""Reason of an error within an answer: what its provider calls it may be anything, even what it was sent."""
 
-def failed_calls(answer: Answer) -> Sequence[UpstreamFailure]:
-    """Return what became of each call of an answer that failed, those included that a repeat made good."""
-    told: Sequence[UpstreamFailure] = getattr(answer, "failed_calls", ())
+
+class Several(NamedTuple):
+    """The calls that an answer is made of, where they are several: what became of each.
+
+    `failed` has those too that a repeat made good, `seconds` how long each took that succeeded.
+    """
+
+    failed: Sequence[UpstreamFailure] = ()
+    seconds: Sequence[float] = ()
+
+
+ONE: Final = Several()
+"""Of an answer that is one call."""
+
+
+def several(answer: Answer) -> Several:
+    """Return what became of an answer's calls, each for itself."""
+    told: Several = getattr(answer, "several", ONE)
     return told
 
 
@@ -28,7 +46,7 @@ class WrappedAnswer:
         self.upstream_request_id = answer.upstream_request_id
         self.rate_limits = answer.rate_limits
         self.reading = answer.reading
-        self.failed_calls = failed_calls(answer)
+        self.several = several(answer)
 
     @property
     def headers(self) -> Headers:

@@ -18,6 +18,7 @@ from gateway.http1.message import Incoming
 from gateway.ports import Headers
 from gateway.ports.provider import UpstreamFailure
 from gateway.ports.whole import WholeAnswer
+from gateway.providers.masking import Mask
 from gateway.providers.outcome import LIMIT_HEADERS, of_garbage, of_transport
 from gateway.providers.reading import WHOLE, DocumentReader, EventReader, Reader
 from gateway.providers.stream_end import StreamEnd
@@ -28,8 +29,6 @@ MAX_BODY = 256 * 1024 * 1024
 
 MAX_WAIT = 1800.0
 """Seconds spent waiting for the provider over a whole body; the pause between two bytes is bounded by its timeout."""
-
-EVENT_END = b"\n\n"
 
 _PLAIN_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 
@@ -77,6 +76,7 @@ class StreamedAnswer:
         self.content_length = _content_length(named.get("content-length"))
         self._framed = self.content_length is not None or "transfer-encoding" in named
         self._end = StreamEnd() if event_stream else None
+        self._over = False
         if event_stream:  # what goes on may be shorter, or longer by an error
             self.headers = [header for header in self.headers if header[0] != "content-length"]
             self.content_length = None
@@ -87,31 +87,47 @@ class StreamedAnswer:
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it comes; raise UpstreamFailure (unknown outcome) if it breaks off or does not end."""
         while not self._ended:
-            began = time.monotonic()
+            began, failure = time.monotonic(), None
             try:
                 chunk = await self._response.read()
             except httpx.TransportError as error:
-                raise of_transport(error) from error
+                chunk, failure = b"", of_transport(error)
             self._patience -= time.monotonic() - began
             self._room -= len(chunk)
             if self._room < 0 or self._patience < 0:
                 await self.aclose()
                 reason = "too_large" if self._room < 0 else "timeout"
-                raise UpstreamFailure(Outcome.UNKNOWN, reason, "the answer does not end")
+                chunk, failure = b"", UpstreamFailure(Outcome.UNKNOWN, reason, "the answer does not end")
             if not chunk:
-                self._ended = True
-                self._reader.end(framed=self._framed)
-                if left := self._left():
+                if left := self._conclude(failure):
                     yield left
                 return
             self._reader.feed(chunk)
-            if self._end is None or (chunk := self._end.without(chunk)):
+            if self._end is None or (chunk := self._passed(chunk, self._end)):
                 yield chunk
 
-    def _left(self) -> bytes:
-        """Return what goes on at the end of a stream: what was held back, and the end of its last event."""
-        left = b"" if self._end is None else self._end.left()
-        return left + EVENT_END if self._reader.unended and self.reading().complete else left
+    def _passed(self, chunk: bytes, end: StreamEnd) -> bytes:
+        """Return what of a stream goes on: nothing behind a `[DONE]` that all images came before."""
+        if self._over:
+            return b""
+        self._over = self._reader.over
+        return end.without(chunk, last=self._over)
+
+    def _conclude(self, failure: UpstreamFailure | None) -> bytes:
+        """Take note of the body's end, and return what goes on there: what was held back, what the last event lacks.
+
+        Raises the failure that it ended by, unless the body is whole by what it says; a length that was told is heard.
+        """
+        self._ended = True
+        if failure is not None and self.content_length is not None:
+            raise failure
+        self._reader.end(framed=self._framed and failure is None)
+        complete = self.reading().complete
+        if failure is not None and not complete:
+            raise failure
+        if self._end is None or self._over:
+            return b""
+        return self._end.left() + self._reader.lacks if complete else self._end.left()
 
     def at_once(self) -> None:
         """Have it read by chunks."""
@@ -127,19 +143,21 @@ class StreamedAnswer:
 
 def open_answer(
     response: Incoming,
+    mask: Mask,
     *,
     document: Callable[[], DocumentReader] = DocumentReader,
     events: Callable[[], Reader] = EventReader,
 ) -> StreamedAnswer | WholeAnswer:
     """Wrap a 2xx answer; raises UpstreamFailure (garbage) if it is neither JSON nor an event stream, or encoded oddly.
 
-    `document` and `events` make what reads either form.
+    `mask` hides the account's secret; `document` and `events` make what reads either form.
     """
     encoding = response.named.get("content-encoding")
     if encoding is not None and (encoding := encoding.strip().lower()) not in ("", "identity"):
         if encoding not in PACKINGS:
             raise of_garbage(f"the answer is encoded as {encoding[:40]!r}", response.status_code)
         response = Unpacked(response)
+    response = mask.over(response)
     kind = _kind(response.named.get("content-type", ""))
     if kind == "text/event-stream":
         return StreamedAnswer(response, event_stream=True, reader=events())

@@ -150,7 +150,8 @@ class BatchWire:
         try:
             if not response.is_success:
                 raise await self._failure(response)
-            async for chunk in read_body(response, limit=MOST_RESULTS, seconds=_RESULTS_SECONDS):
+            masked = self.endpoint.mask.over(response)
+            async for chunk in read_body(masked, limit=MOST_RESULTS, seconds=_RESULTS_SECONDS):
                 yield chunk
         finally:
             await response.aclose()

@@ -14,6 +14,7 @@ from gateway.domain.price import Charged
 from gateway.domain.settlement import PartReading, Reading
 from gateway.ports import Headers
 from gateway.ports.provider import UpstreamFailure
+from gateway.ports.wrapped import ONE, Several
 from gateway.providers.part import Part
 from gateway.spool import Spool
 
@@ -102,10 +103,12 @@ class CollectedAnswer:
         return [part.failure for part in self._parts if part.failure]
 
     @property
-    def failed_calls(self) -> Sequence[UpstreamFailure]:
-        """What became of each call that failed, those included that a repeat made good."""
+    def several(self) -> Several:
+        """What became of each call, those included that a repeat made good."""
+        if len(self._parts) == 1:
+            return ONE
         repeated = [failure for part in self._parts for failure in part.repeated]
-        return [*repeated, *self.failures]
+        return Several([*repeated, *self.failures], [part.seconds for part in self._parts if part.failure is None])
 
     def at_once(self) -> None:
         """Have it read by chunks."""

@@ -18,6 +18,7 @@ from gateway.ports import Rendered
 from gateway.ports.tracing import TRACE_HEADERS
 from gateway.providers.answer import passed_headers, read_limited
 from gateway.providers.legible import legible
+from gateway.providers.masking import Mask
 from gateway.providers.outcome import of_transport
 
 MAX_ERROR_BODY: Final = 64 * 1024
@@ -44,6 +45,7 @@ class Endpoint:
         self.secret = None if config.api_key is None else config.api_key.reveal()
         if self.secret is not None and not (self.secret.isascii() and self.secret.isprintable()):
             raise ValueError(f"provider {config.name}: api_key has characters that cannot stand in a header")
+        self.mask = Mask(self.secret)
         self._base = base
         self._variables = config.variables
         self.traced = config.trace_context

@@ -54,7 +54,7 @@ class GeminiProvider:
         try:
             if not response.is_success:
                 raise await self._failure(response)
-            answer = open_answer(response)
+            answer = open_answer(response, self._endpoint.mask)
             if answer.event_stream:
                 raise of_garbage("the answer is a stream of events, which nobody asked for", response.status_code)
             return await put_in_shape(answer, call)

@@ -1,7 +1,8 @@
 """Normalised: answers of others put into the shape of the API that is served here, images from disk by range.
 
 What came as a data URI or with its prefix becomes plain `b64_json`. A link on the provider's own origin is fetched
-there; one elsewhere may die, so that it is fetched too, without credentials. What cannot be fetched stays a link.
+there; one elsewhere may die, so that it is fetched too, without credentials. What cannot be fetched stays a link, and
+so do those beyond the most images that a request can ask for.
 `created` and `output_format` are added where they are missing.
 """
 
@@ -41,6 +42,8 @@ log = logging.getLogger("gateway.providers")
 
 MAX_IMAGE: Final = 64 * 1024 * 1024
 """Bytes of an image that is fetched."""
+MOST: Final = 10
+"""How many images of one answer are fetched: as many as one request can ask for."""
 FETCH_SECONDS: Final = 60.0
 """Seconds that its bytes may take, pauses between them added up."""
 BLIND: Final = "blind"
@@ -56,11 +59,12 @@ _KEPT: Final = ("background", "output_format", "quality", "size")
 
 @dataclass(frozen=True, slots=True)
 class _Image:
-    """One image: its base64 by range, or the link that it stays; and what is said of it."""
+    """One image: its base64 by range, or its link; what is said of it; and where it can be fetched."""
 
     text: tuple[Spool, int, int] | None
     link: str
     about: Mapping[str, object]
+    url: httpx.URL | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +104,18 @@ class Normaliser:
         return reading if amount is None else with_amount(reading, amount, document, headers)
 
     async def _images(self, found: Sequence[tuple[Element, Mapping[str, object]]], part: Part) -> list[_Image]:
-        """Return the images in their order; those that must be fetched are, all at once."""
-        fetching = [self._image(place, item, part) for place, item in found]
-        return [image for image in await asyncio.gather(*fetching) if image is not None]
+        """Return the images in their order; those that must be fetched are, all at once, but no more than `MOST`."""
+        images = [image for place, item in found if (image := await self._image(place, item, part)) is not None]
+        linked = [number for number, image in enumerate(images) if image.url is not None]
+        if len(linked) > MOST:
+            log.warning("%d images of an answer stay links, for so many cannot be asked for", len(linked) - MOST)
+        fetching = [self._linked(images[number], part) for number in linked[:MOST]]
+        for number, image in zip(linked, await asyncio.gather(*fetching), strict=False):
+            images[number] = image
+        return images
 
     async def _image(self, place: Element, item: Mapping[str, object], part: Part) -> _Image | None:
+        """Return an image as it is told; None for what is none."""
         prompt = item.get("revised_prompt")
         about = {"revised_prompt": prompt} if isinstance(prompt, str) and prompt != ELIDED.decode() else {}
         text = await _inline(place, part.spool)
@@ -113,14 +124,16 @@ class Normaliser:
         link = await _written_at(place.link, part.spool) if place.link else ""
         url = self.endpoint.resolve(link) if link else None
         if url is not None:
-            return await self._linked(url, about, part)
+            return _Image(None, str(url), about, url)
         if not link.lower().startswith(_WEB):
             return None
         log.warning("an image of an answer stays a link, for its host cannot be read")
         return _Image(None, link, about)
 
-    async def _linked(self, url: httpx.URL, about: Mapping[str, object], part: Part) -> _Image:
+    async def _linked(self, image: _Image, part: Part) -> _Image:
         """Return an image that is told by link: fetched, unless that leads nowhere."""
+        url = image.url
+        assert url is not None
         own = origin_of(url) == self.endpoint.origin
         spool = Spool(IN_MEMORY)
         part.fetched.append(spool)
@@ -130,8 +143,8 @@ class Normaliser:
                 raise Unfetchable("no_image", "what it leads to is no image", sent=True)
         except (Unfetchable, UpstreamFailure, Unavailable) as error:
             log.warning("an image of an answer stays a link, for it cannot be fetched: %s", error)
-            return _Image(None, str(url), about)
-        return _Image((spool, 0, spool.size), "", about)
+            return image
+        return _Image((spool, 0, spool.size), "", image.about)
 
     async def _fetch(self, url: httpx.URL, spool: Spool, *, own: bool) -> None:
         """Fetch an image as base64; credentials go to the provider's own origin alone."""

@@ -60,9 +60,9 @@ class OpenAIProvider:
             if not response.is_success:
                 raise await self._failure(response)
             if call.job.operation is Operation.RESPOND:
-                answer = open_answer(response, document=ResponseDocument, events=ResponseEvents)
+                answer = open_answer(response, self._endpoint.mask, document=ResponseDocument, events=ResponseEvents)
             else:
-                opened = open_answer(response, events=partial(EventReader, call.job.n))
+                opened = open_answer(response, self._endpoint.mask, events=partial(EventReader, call.job.n))
                 answer = await without_links(opened, call, response.named, self._normaliser)
             return answer
         finally:

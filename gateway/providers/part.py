@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -45,6 +46,8 @@ class Part:
     """What became of it before, each time that it was done again."""
     fetched: list[Spool] = field(default_factory=list)
     """Images that were fetched from where the answer said, as base64."""
+    seconds: float = 0.0
+    """How long the call took, where it is one of several."""
     withheld: int = 0
     """How many images were made and, by content moderation, not given, beside those that were."""
 
@@ -81,11 +84,14 @@ class Part:
 
 async def fetch(provider: Provider, call: Call) -> Part:
     """Do one call to its end; whatever the provider does wrong is in the part, and nothing is raised for it."""
+    began = time.monotonic()
     try:
         answer = await provider.send(call)
     except UpstreamFailure as failure:
         return Part(call.job.n, failure, rate_limits=failure.rate_limits)
-    return await part_of(answer, call.job.n)
+    part = await part_of(answer, call.job.n)
+    part.seconds = time.monotonic() - began
+    return part
 
 
 async def part_of(answer: Answer, n: int) -> Part:

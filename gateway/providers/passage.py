@@ -55,7 +55,7 @@ class Passages:
         stream = None if body is None else BodyStream(body)
         response = await endpoint.pass_on(passing.method, url, headers, stream)
         if response.status_code < HTTPStatus.BAD_REQUEST:
-            return PassedAnswer(response)
+            return PassedAnswer(endpoint.mask.over(response))
         try:
             failure = await _failure(endpoint, response)
         finally:
@@ -71,7 +71,7 @@ class Passages:
         try:
             if not response.is_success:
                 raise await _failure(endpoint, response)
-            answer = open_answer(response, document=ResponseDocument, events=ResponseEvents)
+            answer = open_answer(response, endpoint.mask, document=ResponseDocument, events=ResponseEvents)
             async for _ in answer.chunks():
                 pass
             return answer.reading()
@@ -105,7 +105,7 @@ async def _failure(endpoint: Endpoint, response: Incoming) -> UpstreamFailure:
 
 
 class PassedAnswer:
-    """An answer on its way, whatever its status; of an error what its `failure` says, without the account's secret."""
+    """An answer on its way, whatever its status, without the account's secret; of an error what its `failure` says."""
 
     def __init__(self, response: Incoming, failure: UpstreamFailure | None = None) -> None:
         self._response = response

@@ -48,7 +48,7 @@ class ProfiledProvider:
         try:
             if not response.is_success:
                 raise await self._failure(response)
-            opened = open_answer(response, events=partial(EventReader, call.job.n))
+            opened = open_answer(response, self._endpoint.mask, events=partial(EventReader, call.job.n))
             if self._profile.reads and not opened.event_stream:
                 return await self._normaliser.normalised(opened, call, response.headers)
             answer = await without_links(opened, call, response.named, self._normaliser)

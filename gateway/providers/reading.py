@@ -28,6 +28,7 @@ _LONGEST_WORD = 64
 _RESOLVED = ("size", "quality", "output_format")
 _NOTHING = Reading()
 _DONE = b"[DONE]"
+_EVENT_END = b"\n\n"
 _SPACE = " \t\n\r"
 _scan = make_scanner(json.JSONDecoder())  # type: ignore[arg-type]  # typeshed names the wrong class
 
@@ -36,8 +37,12 @@ class Reader(Protocol):
     """Sees an answer go by."""
 
     @property
-    def unended(self) -> bool:
-        """Whether the last event came without the empty line that ends it, so that clients would pass it over."""
+    def lacks(self) -> bytes:
+        """What the last event came without, of the empty line that ends it: clients would pass it over."""
+
+    @property
+    def over(self) -> bool:
+        """Whether a stream said that it has ended once all images that were asked for were there."""
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the body."""
@@ -53,7 +58,8 @@ class DocumentReader:
     """Reads one JSON document; knows nothing before its end."""
 
     most_kept = MOST_KEPT
-    unended = False
+    lacks = b""
+    over = False
 
     def __init__(self) -> None:
         self._whole: bytes | None = b""
@@ -138,7 +144,8 @@ class EventReader:
         self._too_long = False
         self._concluded = False
         self._done = False
-        self.unended = False
+        self.lacks = b""
+        self.over = False
         self._reading = Reading()
 
     def feed(self, chunk: bytes) -> None:
@@ -163,13 +170,15 @@ class EventReader:
 
     def end(self, *, framed: bool) -> None:
         """Take the last event, should its empty line be missing; complete if an event says that nothing follows."""
-        if self._line:
-            self._take(self._line.rstrip(b"\r\n"))
-        self.unended = self._event.data not in (b"", _DONE)
+        within = self._line
+        if within:
+            self._take(within.rstrip(b"\r\n"))
+        unended = self._event.data.strip() not in (b"", _DONE)
+        self.lacks = b"" if not unended else _EVENT_END if within else b"\n"  # one more may be taken for an event
         before = self._reading.images
         self._take(b"")
         self._line = b""
-        last = not self.unended or self._reading.images > before  # whose JSON is whole is not cut
+        last = not unended or self._reading.images > before  # whose JSON is whole is not cut
         every = last and 0 < self._asked_for <= self._reading.images
         whole = (framed or self._done or every) and (self._concluded or self._too_long)
         self._reading = replace(self._reading, complete=whole)
@@ -192,8 +201,9 @@ class EventReader:
             self._dispatch(event)
 
     def _dispatch(self, event: _Event) -> None:
-        if event.data == _DONE:
+        if event.data.strip() == _DONE:
             self._done = True
+            self.over = self.over or 0 < self._asked_for <= self._reading.images
             self._reading = replace(self._reading, complete=self._concluded)  # however its connection ends
             return
         document = _parse(event.data) if event.data else None

@@ -30,6 +30,8 @@ from gateway.providers.event_content import EventContent
 from gateway.providers.picture import picture_of
 from gateway.spool import Spool
 
+UNFOUND: Final = "unread"
+"""Why images are not kept that came in a form in which they cannot be found."""
 BEHIND: Final = "behind"
 """Why images are not kept that the disk could not take as fast as they came."""
 MOST_WAITING: Final = 1024 * 1024
@@ -87,7 +89,13 @@ class SeenAnswer(WrappedAnswer):
             yield chunk
         if self._tap is not None:
             tap, self._tap = self._tap, None
-            tap.end()
+            tap.end(self._told())
+
+    def _told(self) -> int:
+        """Return how many images came, as far as that can be read; none of a conversation's, which are not kept."""
+        missing = sum(int(count) for name, count in self._answer.headers if name == MISSING)
+        reading = self.reading()
+        return min(self._n - missing, self._n if reading.unread else reading.images)
 
     def _look(self, chunk: bytes) -> None:
         self._sniffer = sniffer = self._sniffer or Sniffer()
@@ -202,13 +210,16 @@ class Tap:
         self._spool = None
         self._archive.take((), {}, partial(self._free, spool))
 
-    def end(self) -> None:
-        """Take note that the answer is whole."""
+    def end(self, told: int) -> None:
+        """Take note that the answer is whole, and how many images it told; those that are not found are lost."""
         spool = self._spool
         if spool is None:
             return
         document = self._content.document() or {}
-        ranges = [image.inline for image in self._content.images() if image.inline is not None]
+        found = self._content.images()
+        if told > len(found):
+            self._archive.lost(UNFOUND, told - len(found))
+        ranges = [image.inline for image in found if image.inline is not None]
         images = [partial(self._image, spool, start, end) for _, start, end in ranges]
         self._archive.take(images, document, partial(self._free, spool))
 

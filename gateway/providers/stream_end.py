@@ -10,8 +10,9 @@ from typing import Final
 
 _MARK: Final = b"data:[DONE]"
 _LONGEST: Final = 24
-"""Bytes of it as it is written, with a space and line ends."""
-_WITH_ITS_END: Final = re.compile(rb"(?<=[\r\n])data: ?\[DONE\](?:\r\n|\n|\r(?!\n|\Z)){2}")
+"""Bytes of it as it is written, with a space, blanks behind it, which readers pass over, and line ends."""
+_LINE: Final = re.compile(rb"data: ?\[DONE\][ \t]{0,8}[\r\n]*")
+_WITH_ITS_END: Final = re.compile(rb"(?<=[\r\n])data: ?\[DONE\][ \t]{0,8}(?:\r\n|\n|\r(?!\n|\Z)){2}")
 
 
 class StreamEnd:
@@ -21,28 +22,32 @@ class StreamEnd:
         self._held = b""
         self._at_line = True
 
-    def without(self, chunk: bytes) -> bytes:
-        """Take the next bytes, and return what may go on by now."""
+    def without(self, chunk: bytes, *, last: bool = False) -> bytes:
+        """Take the next bytes, and return what may go on by now; with `last` the mark is in, and all before it may."""
         if self._held:
             chunk, self._held, self._at_line = self._held + chunk, b"", True
         if b"[DONE]" in chunk:
-            chunk = self._cleared(chunk)
+            chunk = self._cleared(chunk, last=last)
         self._at_line = chunk.endswith((b"\n", b"\r")) if chunk else self._at_line
         tail = chunk[-_LONGEST:]
         text = tail.rstrip(b"\r\n")
         start = max(text.rfind(b"\n"), text.rfind(b"\r")) + 1
         line = text[start:].replace(b" ", b"", 1)
-        if not line or not (_MARK.startswith(line) if len(text) == len(tail) else line == _MARK):
+        begun = line and len(text) == len(tail) and _MARK.startswith(line)
+        if not begun and _LINE.fullmatch(tail, start) is None:
             return chunk
         self._held = tail[start:]
         return chunk[: -len(self._held)]
 
-    def _cleared(self, chunk: bytes) -> bytes:
+    def _cleared(self, chunk: bytes, *, last: bool) -> bytes:
         """Return the bytes without any mark whose empty line is in: more may follow it, be it a comment."""
         before = b"\n" if self._at_line else b""
-        cleared, marks = _WITH_ITS_END.subn(b"", before + chunk)
+        text = before + chunk
+        if last:
+            text = text[: max((mark.end() for mark in _WITH_ITS_END.finditer(text)), default=len(text))]
+        cleared, marks = _WITH_ITS_END.subn(b"", text)
         return cleared[len(before) :] if marks else chunk
 
     def left(self) -> bytes:
         """Return what goes on at the stream's end: what was held back and is not the mark."""
-        return b"" if self._held.rstrip(b"\r\n").replace(b" ", b"", 1) == _MARK else self._held
+        return b"" if _LINE.fullmatch(self._held) else self._held

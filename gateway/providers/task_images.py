@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -16,11 +17,15 @@ from gateway.ports.egress import Fetcher, Unfetchable
 from gateway.providers.picture import LEADING, Picture, picture_of
 from gateway.spool import Spool
 
+log = logging.getLogger("gateway.providers")
+
 MAX_IMAGE: Final = 64 * 1024 * 1024
 """Bytes; several times the largest picture that a model makes."""
 FETCH_SECONDS: Final = 120.0
 """The longest that one fetch may take."""
 TRIES: Final = 3
+MOST: Final = 10
+"""How many images of one task are fetched: as many as one request can ask for."""
 _PAUSE = 0.5
 _IN_MEMORY = 256 * 1024
 _PIECE = 64 * 1024
@@ -66,9 +71,14 @@ def links_of(profile: TaskProfile, document: object) -> list[str]:
 async def fetch_all(
     fetcher: Fetcher, links: Sequence[str], trusted: Collection[str], lifetime: float
 ) -> list[Image | NoImage]:
-    """Fetch all at once, each within the seconds that links live; a cancellation frees them all."""
+    """Fetch all at once, but those beyond `MOST`, each within the seconds that links live.
+
+    A cancellation frees them all.
+    """
+    if len(links) > MOST:
+        log.warning("%d images of a task are not fetched, for so many cannot be asked for", len(links) - MOST)
     seconds = min(FETCH_SECONDS, lifetime)
-    tasks = [asyncio.create_task(_fetch(fetcher, link, trusted, seconds)) for link in links]
+    tasks = [asyncio.create_task(_fetch(fetcher, link, trusted, seconds)) for link in links[:MOST]]
     try:
         return list(await asyncio.gather(*tasks))
     except BaseException:

@@ -91,6 +91,7 @@ def of_fault(fault: Fault, code: str, message: str, reading: Reading | None = No
         reason,
         told,
         status=HTTPStatus.BAD_REQUEST if shown else None,
+        code=code,
         headers=[("content-type", "application/json")] if shown else (),
         body=_shown(fault, code, message) if shown else b"",
         pass_on=shown,

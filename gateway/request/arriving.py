@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
 from gateway.domain.errors import GatewayError, UpstreamError
-from gateway.domain.settlement import CostSource
-from gateway.observe.event import UpstreamFinished
+from gateway.domain.settlement import CostSource, Reading, Settlement
+from gateway.ports import Meanwhile
 from gateway.ports.provider import Answer, Provider, UpstreamFailure
 from gateway.ports.responses import Talk, Write
-from gateway.ports.wrapped import failed_calls
+from gateway.ports.wrapped import IN_ANSWER
 from gateway.request.attempt import PassedOn, Sent
 from gateway.request.audience import Audience
 from gateway.request.delivery import Delivery
@@ -23,14 +23,20 @@ from gateway.request.means import Means, own_headers
 from gateway.request.relay import Relay
 from gateway.request.renewal import RenewedAttempts
 from gateway.request.spoiled import garbage, out_of_sight, spoiled
+from gateway.request.told_calls import failed, is_error, tell_answered
 from gateway.responses.settle import settle
+from gateway.steps.reserve import Reserved
 
 
 class Shown(NamedTuple):
-    """What the client got: a status, and the code of the error if it was one."""
+    """What the client got: a status, and the code of the error if it was one.
+
+    `error_type` is a bounded word for it, where the code is a provider's own.
+    """
 
     status: int
     code: str
+    error_type: str = ""
 
 
 GOOD = Shown(200, "")
@@ -39,10 +45,12 @@ Onward = Callable[[], Awaitable[Shown]]
 """Does what is left to be done for an answer while its client takes it."""
 
 
-def _failed(answer: Answer, failure: UpstreamFailure) -> Sequence[UpstreamFailure]:
-    """Return what became of the calls of an answer that failed as a whole, of which the failure may be one."""
-    calls = failed_calls(answer)
-    return calls if failure in calls else [failure, *calls]
+def _shown(answer: Answer, reading: Reading) -> Shown:
+    """Return what counts as shown of an answer that came to its end: events that led to nothing are a failure."""
+    if reading.error:
+        status = UpstreamError.status if answer.event_stream and is_error(reading) else answer.status
+        return Shown(status, reading.error, IN_ANSWER)
+    return Shown(answer.status, "") if answer.status != GOOD.status else GOOD
 
 
 async def _unkept(_chunk: bytes) -> None:
@@ -72,7 +80,7 @@ class Arriving:
         answer, talk, keeping = sent.answer, self._exchange.talk, self._keeping
         record: Write | None = keeping.write if keeping is not None else None
         if talk is not None:
-            record = talk.recording(answer.reading, record or _unkept)
+            record = talk.recording(sent.reserved.held.attempt, sent.reserved.quote, answer, record or _unkept)
         head = partial(own_headers, self._admitted, self._means.today, sent.reserved.held)
         delivery = Delivery(answer, self._relay, head, record)
         if delivery.at_hand():  # which leaves nothing to be closed
@@ -115,7 +123,7 @@ class Arriving:
             failure = broken or garbage(error)
             if not confirmed:
                 settlement.facts["reason"] = failure.reason
-            await self._attempts.book(admitted, reserved, settlement)
+            await self._book(reserved, settlement)
             return await self._break_off(sent, delivery, failure, error)
         if talk is not None:
             await talk.remember(reading)
@@ -123,16 +131,20 @@ class Arriving:
         if self._keeping is not None:
             await self._keeping.complete(answer.status, delivery.headers(cost))
         prepare = partial(delivery.prepare, admitted.request_id, cost)
-        await self._attempts.book(admitted, reserved, settlement, prepare)
+        await self._book(reserved, settlement, prepare)
         if self.shared is not None:
             self.shared.end(Ending(kept=admitted.request_id))
-        self._means.upstream_failed(reserved.quote.route.name, failed_calls(answer))
-        self._means.observer.emit(UpstreamFinished(reserved.quote.route.name, seconds))
+        tell_answered(self._means.observer, reserved.quote.route.name, answer, reading, seconds)
         if not delivery.give(cost):
             await delivery.finish(cost)
             exchange.client_seconds += delivery.client_seconds
-        told = reading.error or ""
-        return Shown(answer.status, told) if told or answer.status != GOOD.status else GOOD
+        return _shown(answer, reading)
+
+    async def _book(self, reserved: Reserved, settlement: Settlement, meanwhile: Meanwhile = None) -> None:
+        """Settle the hold; `meanwhile` is that of `Ledger.choose_and_hold`."""
+        await self._attempts.book(self._admitted, reserved, settlement, meanwhile)
+        if (talk := self._exchange.talk) is not None:
+            await talk.settled()
 
     async def _leave_to_follower(
         self, talk: Talk, sent: Sent, delivery: Delivery, broken: UpstreamFailure | None
@@ -140,10 +152,12 @@ class Arriving:
         """Give the client what there is of work that goes on; its hold lasts until that has ended."""
         reserved, answer, request_id = sent.reserved, sent.answer, self._admitted.request_id
         reading = answer.reading()
-        await talk.hand_over(request_id, reserved.held.attempt, reserved.quote, reading, answer.upstream_request_id)
-        error = out_of_sight(reading, broken)
+        error, quote = out_of_sight(reading, broken), reserved.quote
+        await talk.hand_over(
+            request_id, reserved.held.attempt, quote, reading, answer.upstream_request_id, counted=error is not None
+        )
         if error is not None:
-            self._means.upstream_failed(reserved.quote.route.name, [broken or garbage(error)])
+            self._means.upstream_failed(quote.route.name, [broken or garbage(error)])
             error.headers += own_headers(self._admitted, self._means.today, reserved.held)
             kept = error_answer(error)
             await self._keep_instead(kept)
@@ -175,7 +189,7 @@ class Arriving:
         self, sent: Sent, delivery: Delivery, failure: UpstreamFailure, error: GatewayError
     ) -> Shown | Sent | PassedOn:
         """End an answer that is booked and no use: by another one where policy says so, else by the error."""
-        self._means.upstream_failed(sent.reserved.quote.route.name, _failed(sent.answer, failure))
+        self._means.upstream_failed(sent.reserved.quote.route.name, failed(sent.answer, failure))
         if not delivery.opened:
             following = await self._attempts.after(self._admitted, sent.reserved, failure)
             if following is not None:
@@ -203,7 +217,7 @@ class Arriving:
         self._relay.open(status, headers)
         await self._relay.write(failure.body)
         self._relay.close()
-        return Shown(status, failure.reason)
+        return Shown(status, failure.code or failure.reason, failure.reason)
 
     async def _keep_error(self, error: GatewayError) -> None:
         """Keep an error after money may have been spent; where nothing was, who repeats the request begins anew."""

@@ -6,12 +6,13 @@ import asyncio
 import random
 import time
 from collections.abc import Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 from gateway.domain.errors import ClientGone, GatewayError, Unavailable
 from gateway.domain.record import record
 from gateway.domain.retry import RetryBudgets, jittered
-from gateway.domain.settlement import Outcome, Settlement, SettleResult
+from gateway.domain.settlement import Outcome, Settlement
 from gateway.failpoint import ARMED, reach
 from gateway.observe.event import Degraded, FellBack, Replaced
 from gateway.ports import LedgerUnavailable, Meanwhile
@@ -287,11 +288,10 @@ class Attempts:
         """
         if ARMED:
             reach("before_settle")
-        result = await self._means.settlements.settle(settlement, meanwhile)
+        ended = partial(admitted.tell_ended, self._means.observer, reserved.quote, settlement)
+        await self._means.settlements.settle(settlement, meanwhile, ended)
         if ARMED:
             reach("after_settle")
         self._means.doors.room.ended(reserved.quote)
         self._open = None
         admitted.exchange.booked(settlement)
-        if result in (SettleResult.DONE, None):
-            self._means.observer.emit(admitted.hold_ended(reserved.quote, settlement))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -194,7 +193,7 @@ class Delivery:
         if not self.opened:
             self._relay.fail(error)
         elif self._event_stream and self._between_events():
-            await self._write([*self._held, b"data: " + json.dumps(error.body()).encode() + EVENT_END])
+            await self._write([*self._held, b"data: " + error.written() + EVENT_END])
             self._relay.close()
         else:
             # Half an event cannot be unsaid: an error after it would read as part of it, so the connection breaks.

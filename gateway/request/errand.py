@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from gateway.domain.errors import ClientGone
+from gateway.observe.event import Event
 from gateway.ports.provider import Submissions
 from gateway.steps.reserve import Reserved
 
@@ -24,7 +25,8 @@ class Errand:
     on. It may wait for room until `until` (seconds of a monotonic clock), behind those whose clients wait. `begins` is
     asked before each call with what it is held on and the project's multiplier, and tells whether the task is still
     this process's to send. `unwanted` is asked after a call that failed, and tells whether its cancelling was asked
-    for. `resumed` is a call that another process sent, to be followed.
+    for. `resumed` is a call that another process sent, to be followed. `told` is what tells of this try's end, and is
+    true of the task only if no other try follows.
     """
 
     queued: int | None
@@ -33,6 +35,7 @@ class Errand:
     submissions: Submissions
     unwanted: Callable[[], Awaitable[bool]]
     resumed: Reserved | None = None
+    told: list[Event] = field(default_factory=list)
 
 
 def cancelled() -> ClientGone:

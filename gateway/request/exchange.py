@@ -16,7 +16,7 @@ from gateway.domain.record import record
 from gateway.domain.route import Quote, Views
 from gateway.domain.settlement import CostSource, Settlement
 from gateway.domain.trial import Arm, is_sampled
-from gateway.observe.event import NONE, Degraded, HoldEnded, Replaced, RequestFinished
+from gateway.observe.event import NONE, Degraded, HoldEnded, Observer, Replaced, RequestFinished
 from gateway.ports import Body, RequestFacts
 from gateway.ports.provider import Archive, Converter, Links
 from gateway.ports.responses import Talk
@@ -110,7 +110,7 @@ class Exchange:
         self.images += settlement.images
 
     def finished(
-        self, status: int, *, code: str = "", client_gone: bool = False, bytes_out: int = 0
+        self, status: int, *, code: str = "", error_type: str = "", client_gone: bool = False, bytes_out: int = 0
     ) -> RequestFinished:
         """Return the event that ends this request, which needs no place to begin in any more."""
         if self.leave_beginning is not None:
@@ -135,7 +135,7 @@ class Exchange:
             job.size if job else "",
             job.quality if job else "",
             self.images,
-            quote.worst.route if quote else None,
+            quote.worst.route if quote and not (self.cached or self.wishes.dry_run) else None,
             self.cost.route if self.cost else None,
             "cache" if self.cached else self.source or "",
             code,
@@ -147,6 +147,7 @@ class Exchange:
             arm.name if arm else NONE,
             self.waited,
             str(self.inbound.operation),
+            error_type,
         )
 
 
@@ -247,6 +248,10 @@ class Admitted:
         if self.exchange.failed:
             told["failed"] = list(self.exchange.failed)
         return told
+
+    def tell_ended(self, observer: Observer, quote: Quote, settlement: Settlement) -> None:
+        """Tell of a hold that was settled or presumed."""
+        observer.emit(self.hold_ended(quote, settlement))
 
     def hold_ended(self, quote: Quote, settlement: Settlement) -> HoldEnded:
         """Return the event of a hold that was settled or presumed."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from gateway.domain.errors import GatewayError, InternalError, Unavailable, UpstreamError
 from gateway.domain.idempotency import Bound
-from gateway.observe.event import RequestDenied
+from gateway.observe.event import RequestDenied, RequestFinished
 from gateway.ports import Outbound, Truncated
 from gateway.request.arriving import GOOD, Arriving, Onward, Shown
 from gateway.request.attempt import PassedOn, Sent
@@ -90,14 +90,24 @@ class Flight(Arriving):
     async def _land(self, shown: Shown) -> Rest | None:
         """Free what it had, and tell of it; what is kept of its answer takes as long as its client."""
         admitted, exchange, relay, shadows = self._admitted, self._exchange, self._relay, self._means.shadows
+        if exchange.talk is not None:
+            exchange.talk.left()
         if admitted.job_type.shadow is None or shown != GOOD or not exchange.sampled or exchange.replayed:
             shadows = None
         if shadows is None:
             await admitted.body.aclose()
         gone, sent = relay.client_gone, relay.bytes_out
-        ended = exchange.finished(shown.status, code=shown.code, client_gone=gone, bytes_out=sent)
-        self._means.observer.emit(ended)
+        status, code, error_type = shown
+        self._tell(exchange.finished(status, code=code, error_type=error_type, client_gone=gone, bytes_out=sent))
         return partial(self._keep_on, shadows) if shadows is not None or self._keeping is not None else None
+
+    def _tell(self, event: RequestDenied | RequestFinished) -> None:
+        """Tell how it ended, or let a task's worker do so: a task may be tried again."""
+        errand = self._exchange.errand
+        if errand is None:
+            self._means.observer.emit(event)
+        else:
+            errand.told.append(event)
 
     async def _keep_on(self, shadows: Shadows | None) -> None:
         """Keep the answer as long as it may be asked for, and have the request repeated by its shadow."""
@@ -194,6 +204,6 @@ class Flight(Arriving):
         cost = (exchange.cost.route if exchange.cost else 0) if exchange.quote else None
         error.headers += own_headers(self._admitted, self._means.today, cost=cost)
         if error.status in (402, 429) and exchange.quote is None:  # with a quote, it was a provider that refused
-            self._means.observer.emit(RequestDenied(self._admitted.project.name, error.code))
+            self._tell(RequestDenied(self._admitted.project.name, error.code))
         await self._keep_error(error)
         self._relay.fail(error)

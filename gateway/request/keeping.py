@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -39,7 +38,7 @@ async def _in_one_piece(body: bytes) -> AsyncIterator[bytes]:
 
 def error_answer(error: GatewayError) -> Whole:
     """Return the answer for an error after which money may be spent, as it shall be given to every repetition."""
-    body = json.dumps(error.body()).encode()
+    body = error.written()
     headers = [("content-type", "application/json"), ("content-length", str(len(body))), ("x-should-retry", "false")]
     return Whole(error.status, [*headers, *error.headers], body)
 

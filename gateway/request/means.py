@@ -8,13 +8,14 @@ from datetime import date
 
 from gateway.domain.budget import Held
 from gateway.domain.retry import RetryBudgets
-from gateway.observe.event import Observer, UpstreamFailed
+from gateway.observe.event import Observer
 from gateway.ports import Answers, Headers, Ledger, Settlements
 from gateway.ports.provider import UpstreamFailure
 from gateway.request.admission import Admission, Doors
 from gateway.request.entitlement import Entitlement
 from gateway.request.exchange import Admitted
 from gateway.request.shadow import Shadows
+from gateway.request.told_calls import tell_failed
 from gateway.steps.write import write
 
 
@@ -38,8 +39,7 @@ class Means:
 
     def upstream_failed(self, route: str, failures: Iterable[UpstreamFailure]) -> None:
         """Tell of calls that failed, each for itself."""
-        for failure in failures:
-            self.observer.emit(UpstreamFailed.of(route, failure))
+        tell_failed(self.observer, route, failures)
 
 
 def own_headers(

@@ -112,6 +112,8 @@ class Relay(AsyncIterator[bytes]):
             self.abort()
             return
         self._taken = True  # the error is all there is
+        if not self.client_gone:
+            self.bytes_out = len(error.written())
         self.answered, self._error = True, error
         self._changed()
 

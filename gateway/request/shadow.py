@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import partial
 
 from gateway.domain import money
 from gateway.domain.budget import Held
@@ -19,14 +20,15 @@ from gateway.domain.errors import GatewayError
 from gateway.domain.job import Wishes
 from gateway.domain.policy import ClientModel, Order, Shadow
 from gateway.domain.route import Quote
-from gateway.domain.settlement import Outcome, Settlement, SettleResult
+from gateway.domain.settlement import Outcome, Settlement
 from gateway.domain.trial import PRODUCTION, SHADOW_SUFFIX
-from gateway.observe.event import NONE, Observer, ShadowEnded, UpstreamFailed, UpstreamFinished
+from gateway.observe.event import NONE, Observer, ShadowEnded
 from gateway.ports import Answers, Headers, Ledger, LedgerUnavailable, Recording, Settlements
 from gateway.ports.provider import Answer, Provider, UpstreamFailure
 from gateway.request.admission import Doors
 from gateway.request.comparison import Comparisons, store_primary
 from gateway.request.exchange import Admitted
+from gateway.request.told_calls import failed, is_error, no_answer, tell_answered, tell_failed
 from gateway.routing.decision import Asked, decide
 from gateway.steps.reserve import shadow_candidate
 from gateway.steps.send import send
@@ -203,13 +205,13 @@ class Shadows:
         try:
             answer = await send(repetition.providers, repetition.request_id, quote, repetition.admitted.body)
         except UpstreamFailure as failure:
-            self._observer.emit(UpstreamFailed.of(quote.route.name, failure))
+            tell_failed(self._observer, quote.route.name, (failure, *failure.others))
             multiplier = repetition.admitted.project.multiplier
             end = presume if failure.outcome is Outcome.UNKNOWN else charge
             work.settlement = end(repetition.request_id, work.attempt, quote, failure, multiplier)
             work.unbilled = "" if work.settlement else failure.reason
             return
-        whole = await self._read(answer, work)
+        broken = await self._read(answer, work)
         reading, seconds = answer.reading(), time.monotonic() - began
         work.settlement = settle(
             repetition.request_id,
@@ -220,22 +222,24 @@ class Shadows:
             upstream_request_id=answer.upstream_request_id,
             seconds=seconds,
         )
-        if whole and reading.complete and reading.images:
-            self._observer.emit(UpstreamFinished(quote.route.name, seconds))
-            work.headers = answer.headers
+        if broken is None and reading.complete and (reading.images or is_error(reading)):
+            tell_answered(self._observer, quote.route.name, answer, reading, seconds)
+            work.headers = answer.headers if reading.images else None
+            return
+        whole = broken or no_answer("the answer is no answer")
+        tell_failed(self._observer, quote.route.name, failed(answer, whole))
 
-    async def _read(self, answer: Answer, work: _Work) -> bool:
-        """Read the answer to its end; False if it broke off."""
+    async def _read(self, answer: Answer, work: _Work) -> UpstreamFailure | None:
+        """Read the answer to its end; returns the failure if it broke off."""
         try:
             async for chunk in answer.chunks():
                 if work.recording is not None:
                     await work.recording.write(chunk)
         except UpstreamFailure as failure:
-            self._observer.emit(UpstreamFailed.of(work.quote.route.name, failure))
-            return False
+            return failure
         finally:
             await answer.aclose()
-        return True
+        return None
 
     async def _end(self, work: _Work) -> None:
         """End the hold, to the end of it even if the shadow is cancelled meanwhile."""
@@ -251,9 +255,10 @@ class Shadows:
             return
         settlement = work.settlement or presume(request_id, work.attempt, work.quote, "interrupted")
         work.cost = settlement.cost.route
-        if await self._settlements.settle(settlement) in (SettleResult.DONE, None):
-            ended = work.repetition.admitted.hold_ended(work.quote, settlement)
-            self._observer.emit(replace(ended, experiment=NONE, arm=NONE, shadow=True))
+        told = replace(
+            work.repetition.admitted.hold_ended(work.quote, settlement), experiment=NONE, arm=NONE, shadow=True
+        )
+        await self._settlements.settle(settlement, ended=partial(self._observer.emit, told))
 
     def _tell(self, repetition: Repetition, result: str) -> None:
         shadow = repetition.shadow

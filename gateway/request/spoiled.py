@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from gateway.domain.errors import GatewayError, UpstreamError
-from gateway.domain.settlement import Outcome, Reading
+from gateway.domain.settlement import Reading
 from gateway.ports.provider import UpstreamFailure
 from gateway.request.exhausted import unknown
+from gateway.request.told_calls import no_answer
 
 
 def spoiled(
@@ -35,4 +36,4 @@ def out_of_sight(reading: Reading, broken: UpstreamFailure | None) -> GatewayErr
 
 def garbage(error: GatewayError) -> UpstreamFailure:
     """Return the failure of a call that was answered with something that is no answer."""
-    return UpstreamFailure(Outcome.UNKNOWN, "garbage", error.message)
+    return no_answer(error.message)

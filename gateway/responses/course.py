@@ -15,7 +15,7 @@ from gateway.domain.job import Operation
 from gateway.observe.event import NONE, Observer, RequestFinished, RequestStarted
 from gateway.ports import Headers, Rendered, Truncated
 from gateway.ports.responses import Passed
-from gateway.responses.conversations import Through
+from gateway.responses.conversations import FAILED, Through
 
 _BODILESS: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
@@ -87,6 +87,7 @@ class Told(Through):
         self._course = course
         self._leave = None if _header(answer, "content-type").startswith("text/event-stream") else leave
         self._status = answer.status
+        self._code = "" if answer.status < FAILED else answer.refusal or f"status_{answer.status // 100}xx"
         self._length = _length_of(answer)
         self._sent = 0
         course.answered()
@@ -112,7 +113,7 @@ class Told(Through):
             if gone:
                 await self._left()
         finally:
-            self._end(self._status, gone=gone)
+            self._end(self._status, self._code, gone=gone)
 
     async def _left(self) -> None:
         leave, self._leave = self._leave, None

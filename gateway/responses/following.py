@@ -9,27 +9,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field, replace
-from datetime import date
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
-from gateway.domain.job import Job, Operation
 from gateway.domain.policy import Policy
-from gateway.domain.price import Price
-from gateway.domain.price_record import prices_of, records_of
-from gateway.domain.responses import ENDED, TextPrice, TextRates, TextTerms
-from gateway.domain.route import Quote, Route, Views
-from gateway.domain.settlement import CostSource, Reading, Settlement, SettleResult
-from gateway.domain.trial import Arm
-from gateway.observe.event import NONE, HoldEnded, Observer
+from gateway.domain.responses import ENDED
+from gateway.domain.route import Views
+from gateway.domain.settlement import CostSource, Reading, Settlement
+from gateway.observe.event import Observer
 from gateway.ports import LedgerUnavailable, Settlements
 from gateway.ports.provider import UpstreamFailure
 from gateway.ports.responses import Passages, Remembered, Responses
 from gateway.responses.settle import settle
+from gateway.responses.terms import quote_of
+from gateway.responses.told_response import tell
 
 log = logging.getLogger(__name__)
 
@@ -58,80 +57,6 @@ class _Following:
     looking: bool = False
 
 
-def terms_of(attempt: int, quote: Quote, multiplier: Fraction, arm: Arm | None = None) -> dict[str, object]:
-    """Return what settling a quote's call later takes, and telling of it, as JSON values."""
-    text, job = quote.text, quote.job
-    assert text is not None
-    price, rates = text.price, text.price.rates
-    return {
-        "attempt": attempt,
-        "route": quote.route.name,
-        "model": quote.route.model.name,
-        "job": [job.n, job.size, job.quality, job.references, job.mask, job.partial_images, job.prompt_bytes],
-        "prices": [quote.official_price.valid_from.isoformat(), quote.route_price.valid_from.isoformat()],
-        "rows": records_of(quote.official_price, quote.route_price),
-        "text": [text.model, text.most_in, text.most_out, rates.text_in, rates.text_in_cached, rates.text_out],
-        "rates": [astuple(rates), price.above, price.long and astuple(price.long)],
-        "worst": [quote.worst.official, quote.worst.route, quote.worst.internal],
-        "multiplier": str(multiplier),
-        "since": time.time(),
-        "arm": [arm.experiment, arm.name] if arm else [NONE, NONE],
-    }
-
-
-def quote_of(terms: Mapping[str, Any], policy: Policy) -> Quote | None:
-    """Return the quote again; None where policy has its model no more, or not the prices of an older version.
-
-    Its prices are with it, so any route of its model tells the rest where its own was renamed.
-    """
-    route = _route_of(terms, policy)
-    if route is None:
-        return None
-    official, own = prices_of(terms["rows"]) if "rows" in terms else _dated(route, terms["prices"])
-    if official is None or own is None:
-        return None
-    n, size, quality, references, mask, partial, prompt = terms["job"]
-    name, most_in, most_out, *older = terms["text"]
-    job = Job(
-        Operation.RESPOND,
-        None,
-        1,
-        prompt,
-        n=n,
-        size=size,
-        quality=quality,
-        references=references,
-        mask=mask,
-        partial_images=partial,
-    )
-    text = TextTerms(name, _text_price(terms.get("rates"), older), most_in, most_out)
-    return Quote(route, job, {}, Views(*terms["worst"]), official, own, text=text)
-
-
-def _route_of(terms: Mapping[str, Any], policy: Policy) -> Route | None:
-    own, others = policy.routes.get(terms["route"]), policy.routes.values() if "rows" in terms else ()
-    every = [own, own.successor, *others] if own is not None else [*others]
-    return next((route for route in every if route is not None and route.model.name == terms["model"]), None)
-
-
-def _text_price(told: Sequence[Any] | None, older: Sequence[int]) -> TextPrice:
-    """The text model's prices; `older` is all that a version knew which had one price for what is read."""
-    if told is None:
-        text_in, cached, text_out = older
-        return TextPrice(date.min, "", TextRates(text_in, cached, text_in, text_out))
-    rates, above, long = told
-    return TextPrice(date.min, "", TextRates(*rates), above, long and TextRates(*long))
-
-
-def _dated(route: Route, days: Sequence[str]) -> Sequence[Price | None]:
-    """The vendor's row of policy and the route's that are valid from these days: older versions kept no more."""
-    every = (route.model.prices, route.prices or route.model.prices)
-    return [
-        next((row for row in rows if row.valid_from.isoformat() == day), None)
-        for rows, day in zip(every, days, strict=True)
-    ]
-
-
 @dataclass(slots=True)
 class Follower:
     """Follows responses. One instance per process; `silence` is seconds after which others take over."""
@@ -150,6 +75,20 @@ class Follower:
     def follow(self, response: Remembered) -> None:
         """Follow a response from now on."""
         self._mine[response.id] = _Following(response, time.monotonic() + FIRST)
+
+    def watch(self, response: Remembered) -> None:
+        """Keep others from following a response whose answer is read here, until `follow` or `over`."""
+        self._mine[response.id] = _Following(response, math.inf)
+
+    async def over(self, response_id: str) -> None:
+        """Follow a response no more: it is settled."""
+        self._mine.pop(response_id, None)
+        if (untold := self.untold.get(response_id)) is not None:
+            self.untold[response_id] = replace(untold, terms=None)
+        try:
+            await self.responses.done(response_id)
+        except LedgerUnavailable as error:
+            log.warning("response %s will be looked at again: %s", response_id, error)
 
     def tell_later(self, response: Remembered) -> None:
         """Have the store remember a response as soon as it answers again."""
@@ -236,8 +175,7 @@ class Follower:
 
     async def _settle(self, response: Remembered, reading: Reading) -> None:
         terms: Mapping[str, Any] = response.terms or {}
-        quote, (experiment, arm) = quote_of(terms, self.policy()), terms.get("arm", (NONE, NONE))
-        own_id = terms.get("upstream_request_id")
+        quote, own_id = quote_of(terms, self.policy()), terms.get("upstream_request_id")
         if quote is None:
             worst = Views(*terms["worst"])
             facts: dict[str, object] = {"reason": "route_gone", "response": response.id}
@@ -248,27 +186,8 @@ class Follower:
             settlement = settle(
                 response.request_id, terms["attempt"], quote, reading, multiplier, upstream_request_id=own_id
             )
-        if await self.settlements.settle(settlement) in (SettleResult.DONE, None):
-            self.observer.emit(
-                HoldEnded(
-                    project=response.project,
-                    job_type=response.job_type,
-                    route=terms["route"],
-                    quality=str(settlement.facts.get("quality") or terms["job"][2]),
-                    cost=settlement.cost,
-                    estimate=Views(*terms["worst"]),
-                    source=settlement.source,
-                    images=settlement.images,
-                    usage=settlement.usage,
-                    experiment=experiment,
-                    arm=arm,
-                )
-            )
-        self._mine.pop(response.id, None)
-        try:
-            await self.responses.done(response.id)
-        except LedgerUnavailable as error:
-            log.warning("response %s will be looked at again: %s", response.id, error)
+        await self.settlements.settle(settlement, ended=partial(tell, self.observer, response, settlement, reading))
+        await self.over(response.id)
 
 
 def _has_ended(reading: Reading) -> bool:
@@ -281,17 +200,3 @@ async def remember(responses: Responses, response: Remembered) -> None:
     """Have the store remember a response; raises LedgerUnavailable."""
     if not await responses.remember(response):
         log.error("response %s is another project's already, or has no usable id", response.id)
-
-
-def followed(
-    response: Remembered,
-    attempt: int,
-    quote: Quote,
-    multiplier: Fraction,
-    arm: Arm | None = None,
-    *,
-    upstream_request_id: str | None = None,
-) -> Remembered:
-    """Return a response with what settling it later takes; `upstream_request_id` as the answer that began it said."""
-    terms = terms_of(attempt, quote, multiplier, arm)
-    return replace(response, terms={**terms, "upstream_request_id": upstream_request_id})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 from gateway.domain import money
@@ -18,7 +19,7 @@ from gateway.domain.passing import METHODS, PassRules, read_path, remedy
 from gateway.domain.policy import Policy, Project
 from gateway.domain.pricing import views
 from gateway.domain.route import Views
-from gateway.domain.settlement import CostSource, Outcome, Settlement, SettleResult
+from gateway.domain.settlement import CostSource, Outcome, Settlement
 from gateway.observe.event import NONE, HoldEnded, Observer, RequestDenied
 from gateway.ports import Ledger, LedgerUnavailable, Outbound, Rendered, Settlements
 from gateway.ports.envelope import Envelope
@@ -68,7 +69,9 @@ class Thoroughfare:
             if error.status in (402, 403, 429):  # 404 is a path that nobody serves, which refuses nobody
                 self.observer.emit(RequestDenied(course.told.project, error.code))
             error.headers += course.headers()
-            course.end(error.status, error.code, gone=error.status == ClientGone.status)
+            gone = error.status == ClientGone.status
+            course.know(bytes_out=0 if gone else len(error.written()))
+            course.end(error.status, error.code, gone=gone)
             raise
         except asyncio.CancelledError:
             course.end(ClientGone.status, ClientGone.default_code, gone=True)
@@ -179,22 +182,20 @@ class Thoroughfare:
         cost = views(rules.price or 0, rules.price or 0, project.multiplier)
         facts: dict[str, object] = {} if own_id is None else {"upstream_request_id": own_id}
         settlement = Settlement(course.told.request_id, held.attempt, cost, source, 0, facts=facts)
-        booked = await self.settlements.settle(settlement)
+        ended = HoldEnded(
+            project=project.name,
+            job_type=NONE,
+            route=rules.route,
+            quality="auto",
+            cost=cost,
+            estimate=cost,
+            source=source,
+            images=0,
+        )
+        # Without a price the hold was there for quotas alone: no money has ended.
+        await self.settlements.settle(settlement, ended=partial(self.observer.emit, ended) if rules.price else None)
         if rules.price is not None:
             course.know(cost=cost.route, source=source)
-        if booked in (SettleResult.DONE, None):
-            self.observer.emit(
-                HoldEnded(
-                    project=project.name,
-                    job_type=NONE,
-                    route=rules.route,
-                    quality="auto",
-                    cost=cost,
-                    estimate=cost,
-                    source=source,
-                    images=0,
-                )
-            )
 
 
 class _Who(NamedTuple):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -12,9 +11,11 @@ from gateway.domain.responses import UNDER_WAY
 from gateway.domain.route import Quote
 from gateway.domain.settlement import Reading
 from gateway.ports import LedgerUnavailable
+from gateway.ports.provider import Answer
 from gateway.ports.responses import Remembered, Responses, Write
 from gateway.request.exchange import Exchange
-from gateway.responses.following import Follower, followed, remember
+from gateway.responses.following import Follower, remember
+from gateway.responses.terms import followed
 
 log = logging.getLogger(__name__)
 
@@ -35,16 +36,32 @@ class ResponseTalk:
     background: bool = False
     """Whether its work goes on whether or not the answer arrives."""
     _known: str | None = None
+    _watched: Remembered | None = None
+    """Work in the background whose events are still read here, with what settling it takes."""
 
-    def recording(self, reading: Callable[[], Reading], write: Write) -> Write:
-        """Return what takes the bytes of the answer and remembers whose it is as soon as the answer says its id."""
+    def recording(self, attempt: int, quote: Quote, answer: Answer, write: Write) -> Write:
+        """Return what takes the bytes of an answer and remembers whose it is as soon as the answer says its id."""
+        self._known = None
 
         async def record(chunk: bytes) -> None:
             await write(chunk)
             if self._known is None:
-                await self.remember(reading())
+                await self._met(attempt, quote, answer)
 
         return record
+
+    async def _met(self, attempt: int, quote: Quote, answer: Answer) -> None:
+        """Remember it, once it has said its id; others can follow work in the background from then on."""
+        reading = answer.reading()
+        if self.background and (said := reading.said) is not None and said.status in UNDER_WAY:
+            response = self._response(reading, quote.route.provider.name, self.exchange.inbound.request_id)
+            if response is not None:
+                self._known = response.id
+                self._watched = response = self._followed(response, attempt, quote, answer.upstream_request_id)
+                self.follower.watch(response)
+                await self._remember(response)
+        else:
+            await self.remember(reading)
 
     def goes_on(self, reading: Reading) -> bool:
         """Tell whether the work goes on in the background: the answer says so, or it broke off before its end.
@@ -57,16 +74,35 @@ class ResponseTalk:
         return said.status in UNDER_WAY and (reading.complete or self.background)
 
     async def hand_over(
-        self, request_id: str, attempt: int, quote: Quote, reading: Reading, upstream_request_id: str | None
+        self,
+        request_id: str,
+        attempt: int,
+        quote: Quote,
+        reading: Reading,
+        upstream_request_id: str | None,
+        *,
+        counted: bool = False,
     ) -> None:
         """Have the work followed to its end and settled then."""
-        response = self._response(reading, quote.route.provider.name, request_id)
+        response = self._watched or self._response(reading, quote.route.provider.name, request_id)
         if response is None:
             return
-        arm = self.exchange.arm
-        response = followed(response, attempt, quote, self.multiplier, arm, upstream_request_id=upstream_request_id)
-        await self._remember(response)
+        if self._watched is None or counted:
+            response = self._followed(response, attempt, quote, upstream_request_id, counted=counted)
+            await self._remember(response)
         self.follower.follow(response)
+        self._watched = None
+
+    async def settled(self) -> None:
+        """Have it followed no more: what it cost is booked."""
+        if self._watched is not None:
+            await self.follower.over(self._watched.id)
+            self._watched = None
+
+    def left(self) -> None:
+        """Have it followed from now on, if it is neither settled nor handed over: its answer is read no further."""
+        if self._watched is not None:
+            self.follower.follow(self._watched)
 
     async def remember(self, reading: Reading) -> None:
         """Remember whose it is, once it has said its id."""
@@ -82,6 +118,18 @@ class ResponseTalk:
         if said is None or said.id is None:
             return None
         return Remembered(said.id, self.project, provider, self.job_type, request_id)
+
+    def _followed(
+        self,
+        response: Remembered,
+        attempt: int,
+        quote: Quote,
+        upstream_request_id: str | None,
+        *,
+        counted: bool = False,
+    ) -> Remembered:
+        arm, theirs = self.exchange.arm, upstream_request_id
+        return followed(response, attempt, quote, self.multiplier, arm, upstream_request_id=theirs, counted=counted)
 
     async def _remember(self, response: Remembered) -> None:
         """Remember it before its client goes on; where the store stays away, as soon as it is back."""

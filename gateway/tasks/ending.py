@@ -26,8 +26,12 @@ _TOO_LARGE = "The images were made and billed, but there is no room to keep them
 
 
 def in_the_end(before: Past | None, outcome: Whole | GatewayError) -> Whole | GatewayError:
-    """Return what becomes of a task that makes no further call: whatever stood in its way, one before may be billed."""
-    return lost_sight() if before is not None and before.unknown and isinstance(outcome, GatewayError) else outcome
+    """Return what becomes of a task that makes no further call: whatever stood in its way, one before may be billed.
+
+    So may one that could not be followed for it.
+    """
+    may_be_billed = before is not None and (before.unknown or before.follow)
+    return lost_sight() if may_be_billed and isinstance(outcome, GatewayError) else outcome
 
 
 async def end(shop: Workshop, ended: TaskRecord, token: str) -> None:

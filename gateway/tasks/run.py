@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
-from typing import NamedTuple
 
 from gateway.domain.caller import Caller
 from gateway.domain.errors import GatewayError, InternalError, RateLimited, Unavailable
@@ -18,8 +17,7 @@ from gateway.domain.task import TaskOrder, TaskStatus, task_of
 from gateway.failpoint import reach
 from gateway.lifecycle import Setup
 from gateway.observe.event import RequestStarted
-from gateway.ports import Body, LedgerUnavailable
-from gateway.ports.storage import StorageUnavailable
+from gateway.ports import LedgerUnavailable
 from gateway.ports.tasks import Taken
 from gateway.request.batching import by_batch
 from gateway.request.errand import CANCELLED, NOT_HERE, Errand, cancelled
@@ -34,26 +32,18 @@ from gateway.tasks.document import told
 from gateway.tasks.ending import STORE_PAUSE as STORE_PAUSE
 from gateway.tasks.ending import end, in_the_end
 from gateway.tasks.flight import Gathered, KeptRequest, flown, whole
+from gateway.tasks.kept_body import is_lost, kept_body
 from gateway.tasks.past import Past, past, recorded
 from gateway.tasks.promise import expired, within
-from gateway.tasks.service import BODY_LOST, body_name
 from gateway.tasks.shop import NotHere as NotHere
 from gateway.tasks.shop import Workshop as Workshop
 from gateway.tasks.submissions import NotedInQueue, settled_by
+from gateway.tasks.tried import Tried, tell
 
 log = logging.getLogger(__name__)
 
 LONGEST_REST = 60.0
 """Seconds of the longest pause between two tries of a task that a quota, or every provider, keeps waiting."""
-
-
-class _Tried(NamedTuple):
-    """What came of one try, its cost in nano-USD (route view), and what holds and counts still for the next one."""
-
-    outcome: Whole | GatewayError
-    cost: int | None
-    queued: int | None
-    before: Past | None
 
 
 class TaskRun:
@@ -100,10 +90,7 @@ class TaskRun:
             before, self._queued = tried.before, tried.queued
             self._spent += tried.cost or 0
             outcome = tried.outcome if isinstance(tried.outcome, Whole) else self._kept or tried.outcome
-            lost = isinstance(outcome, GatewayError) and outcome.code == BODY_LOST and self._record.attempt is None
-            if lost and not await is_wanted(self._shop.tasks, self._shop.means.ledger, self._order):
-                raise NotHere
-            if not self._passes(outcome, tried):
+            if await self._is_last(outcome, tried):
                 self._spent = before.cost if before is not None and before.follow else self._spent  # nobody follows it
                 await self._finish(outcome if tried.cost is not None else in_the_end(before, outcome))
                 return
@@ -111,6 +98,20 @@ class TaskRun:
             self.begun = False  # nothing is under way until the next call
             tries += 1
             await asyncio.sleep(self._pause(outcome, tries))
+
+    async def _is_last(self, outcome: Whole | GatewayError, tried: Tried) -> bool:
+        """Tell whether a try ends the task, and tell of the try; raises NotHere if another worker goes on."""
+        last = False
+        try:
+            lost, never_began = is_lost(outcome), self._record.attempt is None
+            if lost and never_began and not await is_wanted(self._shop.tasks, self._shop.means.ledger, self._order):
+                raise NotHere
+            if lost:
+                log.error("the body of task %s is not here: gateways on one store need one --assets", self.task_id)
+            last = not self._passes(outcome, tried)
+        finally:
+            tell(self._shop.means.observer, tried.told, last=last)
+        return last
 
     def _no_more(self, before: Past | None) -> GatewayError | None:
         """Return why no call may begin any more; None if one may, or one is to be followed."""
@@ -154,7 +155,7 @@ class TaskRun:
         await self._shop.gates.wait(admitted, self._order.created)
         self._gathered = True
 
-    async def _try(self, before: Past | None) -> _Tried:
+    async def _try(self, before: Past | None) -> Tried:
         """Decide by today's policy, hold, send, settle; whatever comes of it is returned."""
         shop, order = self._shop, self._order
         exchange, setup = Exchange(KeptRequest.of(self._order), spent_before=self._spent), shop.current()
@@ -163,22 +164,27 @@ class TaskRun:
         try:
             admitted = await self._admitted(exchange, setup, before)
         except GatewayError as error:
-            shop.means.observer.emit(exchange.finished(error.status, code=error.code))
-            return _Tried(error, None, self._queued, before)
-        except BaseException:
-            shop.means.observer.emit(exchange.finished(Unavailable.status, code="interrupted"))
+            return Tried(error, None, self._queued, before, [exchange.finished(error.status, code=error.code)])
+        except BaseException as error:
+            ended = exchange.finished(Unavailable.status, code="interrupted")
+            tell(shop.means.observer, [ended], last=not isinstance(error, asyncio.CancelledError))
             raise
         errand, self._exchange = exchange.errand, exchange
         assert errand is not None
         relay, self.parked = Gathered(), admitted.ranked.quotes[0].batch is not None
-        outcome = await flown(Flight(admitted, shop.means, setup.providers, relay, None), relay)
-        return _Tried(outcome, exchange.cost.route if exchange.cost else None, errand.queued, before and before.lasting)
+        try:
+            outcome = await flown(Flight(admitted, shop.means, setup.providers, relay, None), relay)
+        except BaseException as error:
+            tell(shop.means.observer, errand.told, last=not isinstance(error, asyncio.CancelledError))
+            raise
+        cost = exchange.cost.route if exchange.cost else None
+        return Tried(outcome, cost, errand.queued, before and before.lasting, errand.told)
 
     async def _admitted(self, exchange: Exchange, setup: Setup, before: Past | None) -> Admitted:
         order, linker, today = self._order, self._shop.understanding.linker, self._shop.means.today()
         exchange.wishes = accept(order.headers)
         exchange.caller = caller = Caller(order.key_id, order.project, order.key_job_type)
-        body = await self._body()
+        body = await kept_body(self._shop, order)
         try:
             try:
                 project = await self._shop.project(caller, setup.policy)
@@ -203,17 +209,6 @@ class TaskRun:
         until = time.monotonic() + patience
         exchange.errand = Errand(self._queued, until, self._begins, self._submissions, self._unwanted, resumed)
         return admitted
-
-    async def _body(self) -> Body:
-        try:
-            blob = await self._shop.blobs.get(body_name(self._order.request_id))
-            if blob is None:
-                log.error("the body of task %s is not here: gateways on one store need one --assets", self.task_id)
-                raise InternalError("What this task was to make is kept no more; nothing was sent.", code=BODY_LOST)
-            return await self._shop.read_body(self._order.content_type, blob.chunks(0, blob.length))
-        except StorageUnavailable as error:
-            log.warning("the body of task %s cannot be read: %s", self.task_id, error)
-            raise Unavailable("The storage does not answer.", code="storage_unavailable", retry_after=2) from error
 
     async def _begins(self, reserved: Reserved, multiplier: Fraction) -> bool:
         """Note that a call is about to be sent; False if it must not be."""
@@ -254,7 +249,7 @@ class TaskRun:
         quote = self._exchange.quote if self._exchange is not None else None
         return quote is not None and quote.batch is not None
 
-    def _passes(self, outcome: Whole | GatewayError, tried: _Tried) -> bool:
+    def _passes(self, outcome: Whole | GatewayError, tried: Tried) -> bool:
         """Tell whether it is worth another try later: nothing was spent, and what stood in the way may pass."""
         if isinstance(outcome, GatewayError) and outcome.code == NOT_HERE:
             raise NotHere  # if its cancelling was asked for, whoever takes it next ends it so

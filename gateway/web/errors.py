@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import NamedTuple
 
@@ -46,7 +45,7 @@ class ErrorAnswer(NamedTuple):
 
 def answer_for(error: GatewayError, request_id: str) -> ErrorAnswer:
     """Return status, headers (lower case) and JSON body; the error's own headers come last and replace none."""
-    body = json.dumps(error.body()).encode()
+    body = error.written()
     headers = {
         "content-type": "application/json",
         "content-length": str(len(body)),

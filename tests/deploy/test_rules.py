@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from gateway.observe.metric_table import METRICS, Kind
+from gateway.ports.wrapped import IN_ANSWER
 from gateway.providers.outcome import of_garbage, of_status, of_transport
 from tests.deploy.queries import (
     DASHBOARDS,
@@ -96,7 +97,7 @@ def test_reasons_in_runbooks_are_given_by_the_code() -> None:
     spent = b'{"error": {"code": "insufficient_quota"}}'
     failures = [of_status(status, {}, body) for status in range(300, 600) for body in (b"", spent)]
     failures += [of_transport(error("")) for error in (httpx.ConnectError, httpx.ReadTimeout, httpx.ReadError)]
-    given = {failure.reason for failure in [*failures, of_garbage("")]}
+    given = {failure.reason for failure in [*failures, of_garbage("")]} | {IN_ANSWER}
     text = (ROOT / "docs" / "runbooks.md").read_text()
     for name in ("ImageGatewayRouteEjected", "ImageGatewayUpstreamFails"):
         section = text.partition(f"## {name}\n")[2].partition("\n## ")[0]

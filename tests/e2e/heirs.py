@@ -28,13 +28,15 @@ class Pair:
     policy: str
     keys: dict[str, str] = field(default_factory=dict)
 
-    def gateway(self, name: str, failpoint: str | None = None, *, policy: str | None = None) -> Stack:
+    def gateway(
+        self, name: str, failpoint: str | None = None, *, policy: str | None = None, log_level: str = "info"
+    ) -> Stack:
         """Start one, which is to die at a failpoint."""
         environ = {"IMAGE_GATEWAY_STORE": self.store, "IMAGE_GATEWAY_PEPPER": "0123456789abcdef" * 4}
         environ |= {VARIABLE: failpoint} if failpoint else {}
         own = self.directory / name
         own.mkdir()
-        options = ("--lease", LEASE, "--assets", str(self.directory / "assets"))
+        options = ("--lease", LEASE, "--assets", str(self.directory / "assets"), "--log-level", log_level)
         running = running_gateway(own, policy or self.policy, self.sandbox, *options, environ=environ)
         stack = self.started.enter_context(running)
         stack.keys.update(self.keys)

@@ -311,6 +311,9 @@ def test_the_same_request_again_costs_nothing(stack: Stack, sandbox: Sandbox) ->
     same = ask(stack, "thrifty", prompt="a fox", n=2, quality="low", size="1024x1024", response_format="url")
     assert [digest(fetch(item["url"]).body) for item in same.json["data"]] == list(map(digest, inline(first)))
     assert (booked(stack), billed(sandbox)) == (before, bill)
+    mine = again.headers["x-request-id"]
+    [line] = [json.loads(line) for line in logged(stack, mine).splitlines() if f'"request_id":"{mine}"' in line]
+    assert (line["images"], line["estimate_usd"], line["cost_usd"]) == (2, None, "0.00")
     told = stack.record(again.headers["x-request-id"], project="thrifty")
     assert (told["state"], told["cost"]["route"], told["images"]) == ("cached", "0.00", 2)
     assert told["cache"] == {"of": first.headers["x-request-id"]}

@@ -42,6 +42,7 @@ projects:
     chargeback: {multiplier: "1.15"}
 """
 GENERATE = "/v1/images/generations"
+CALLS = ("upstream_duration_seconds_count", "upstream_errors_total")
 WORST = 32_000_000
 """Nano-USD; far more than one low image may cost."""
 
@@ -250,3 +251,14 @@ def test_large_answers_go_by_on_disk(stack: Stack, sandbox: Sandbox) -> None:
         Image.open(io.BytesIO(image)).load()
     assert json.loads(reply.body)["usage"]["output_tokens"] == 3 * 196
     settled(stack)
+
+
+def test_each_call_counts_for_itself(stack: Stack, sandbox: Sandbox) -> None:
+    """Of seven calls two fail: five counted as good, each with its own time, and two as failed."""
+    before = {name: stack.metric(name) for name in CALLS}
+    sandbox.fault(times=2, name="rate_limit", retry_after=1)
+    assert len(ask(stack, 5).json["data"]) == 5
+    settled(stack)
+    assert len(sandbox.requests()) == 7
+    until(lambda: stack.metric(CALLS[0]) >= before[CALLS[0]] + 5)
+    assert [stack.metric(name) - before[name] for name in CALLS] == [5, 2]

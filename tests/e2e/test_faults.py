@@ -463,3 +463,28 @@ async def test_fifty_clients_that_leave_at_once_leave_nothing_held(stack: Stack)
     cost = booked(stack) - before
     assert (cost.requests, cost.images, cost.unconfirmed) == (50, 50, 0)
     assert cost.route == billed(stack.sandbox)
+
+
+def _counted(stack: Stack) -> dict[str, float]:
+    """Requests by the status they count under, and calls by how they ended."""
+    return {
+        "502": stack.metric("requests_total", status="502"),
+        "200": stack.metric("requests_total", status="200"),
+        "good": stack.metric("upstream_duration_seconds_count"),
+        "garbage": stack.metric("upstream_errors_total", reason="garbage"),
+        "error_in_answer": stack.metric("upstream_errors_total", reason="error_in_answer"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"), [("truncated_stream", "garbage"), ("error_in_stream", "error_in_answer")], ids=str
+)
+def test_a_stream_without_an_image_counts_as_a_failure(stack: Stack, fault: str, reason: str) -> None:
+    """Cut off or ended by the provider's error, its client has no image: call and request failed."""
+    before = _counted(stack)
+    stack.sandbox.fault(fault)
+    assert stack.post(PATH, {**BODY, "stream": True, "partial_images": 1}).status == 200
+    settled(stack)
+    wait_until(lambda: sum(_counted(stack).values()) >= sum(before.values()) + 2, what="its count")
+    after = _counted(stack)
+    assert {name for name, count in after.items() if count != before[name]} == {"502", reason}

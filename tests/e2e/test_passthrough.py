@@ -52,6 +52,9 @@ projects:
     job_types: [draft]
     quotas: [{{requests: 2, per: hour}}]
     budgets: [{{window: total, limit: "10"}}]
+  frequent:
+    job_types: [draft]
+    quotas: [{{requests: 100, per: hour}}]
 passthrough:
   - {{provider: main, paths: [/v1/moderations]}}
   - {{provider: away, paths: [/v1/vector_stores]}}
@@ -391,6 +394,28 @@ def test_requests_count_in_quotas(stack: Stack) -> None:
     """Of two requests an hour the third is refused with 429."""
     statuses = [stack.post("/v1/moderations", {}, project="counted").status for _ in range(3)]
     assert statuses == [201, 201, 429]
+
+
+def test_a_path_without_a_price_leaves_no_money_unconfirmed(stack: Stack) -> None:
+    """Its hold is there for a quota alone: a connection that broke off behind it concerns nobody's money."""
+    before, logged = stack.metric("unconfirmed_total"), stack.log.read_text().count("hold presumed spent")
+    reply = stack.post("/v1/moderations?status=0", {}, project="frequent")
+    assert reply.status == 502
+    [line] = lines(stack, [reply])
+    settled(stack)
+    assert (line["cost_usd"], line["source"], line["bytes_out"]) == (None, "", len(reply.body))
+    assert stack.metric("unconfirmed_total") == before
+    assert stack.log.read_text().count("hold presumed spent") == logged
+
+
+def test_what_an_account_answers_is_counted_as_it_came(stack: Stack) -> None:
+    """An account behind another server has a 5xx that no table knows, and failing it is all the same."""
+    statuses = (201, 404, 520, 529, 204)
+    before = {status: stack.metric("requests_total", status=str(status)) for status in statuses}
+    told = lines(stack, [stack.post(f"/v1/files?status={status}", {}) for status in statuses])
+    assert [line["code"] for line in told] == ["", "account", "status_5xx", "status_5xx", ""]
+    wait_until(lambda: stack.metric("requests_total", status="204") > before[204], what="its count")
+    assert [stack.metric("requests_total", status=str(each)) - before[each] for each in statuses] == [1] * 5
 
 
 def test_an_account_that_is_away_is_told(stack: Stack) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import random
 import signal
@@ -204,7 +205,7 @@ def test_a_stream_comes_event_by_event_and_is_settled_by_its_end(stack: Stack) -
 
 def test_background_is_answered_at_once_and_settled_when_it_is_done(stack: Stack) -> None:
     """The hold lasts while the work goes on, polling goes to the account, and the end is booked as billed."""
-    before, api = booked(stack).route, client(stack)
+    before, api, calls = booked(stack).route, client(stack), stack.metric("upstream_duration_seconds_count")
     made = api.responses.create(**ask(background=True))
     assert made.status == "queued"
     assert stack.held() > 0
@@ -214,6 +215,7 @@ def test_background_is_answered_at_once_and_settled_when_it_is_done(stack: Stack
     assert any(item.type == "image_generation_call" for item in done.output)
     settled(stack)
     assert booked(stack).route - before == billed(stack.sandbox) > 0
+    wait_until(lambda: stack.metric("upstream_duration_seconds_count") == calls + 1, what="the call's count")
     assert list(api.responses.input_items.list(made.id))
 
 
@@ -426,12 +428,13 @@ def test_missing_usage_is_estimated_at_its_most(stack: Stack) -> None:
 
 def test_a_stream_that_ends_in_an_error_is_settled_by_what_it_says(stack: Stack) -> None:
     """A failed response reaches the client as the provider said it, and its cost covers the bill."""
-    before = booked(stack)
+    before, failed = booked(stack), stack.metric("upstream_errors_total", reason="error_in_answer")
     stack.sandbox.fault("error_in_stream")
     with client(stack).responses.create(**ask(stream=True)) as stream:
         kinds = [event.type for event in stream]
     assert kinds[-1] == "response.failed"
     settled(stack)
+    assert stack.metric("upstream_errors_total", reason="error_in_answer") == failed + 1
     assert (booked(stack) - before).route >= billed(stack.sandbox)
 
 
@@ -441,6 +444,7 @@ def test_a_stream_of_work_in_the_background_that_breaks_off_is_settled_by_its_re
 ) -> None:
     """The client is told that it broke off; the response is asked for by its id, and what it says is booked."""
     before, arrived = booked(stack), len(stack.sandbox.requests())
+    calls = {name: stack.metric(name) for name in ("upstream_duration_seconds_count", "upstream_errors_total")}
     stack.sandbox.fault(fault)
     kinds: list[str] = []
     with (
@@ -454,6 +458,7 @@ def test_a_stream_of_work_in_the_background_that_breaks_off_is_settled_by_its_re
     assert (after.route, after.unconfirmed) == (billed(stack.sandbox), 0)
     assert after.route > 0
     assert len(stack.sandbox.requests()) > arrived + 1
+    assert [stack.metric(name) - before for name, before in calls.items()] == [0, 1], "it failed, and counts once"
 
 
 async def test_a_budget_for_so_many_admits_so_many(stack: Stack) -> None:
@@ -516,6 +521,28 @@ def test_work_in_the_background_outlives_its_gateway(tmp_path: Path) -> None:
             assert booked(again).unconfirmed == 0
             shown = again.get(f"/v1/responses/{made.json['id']}")
             assert shown.json["status"] == "completed"
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "stopped"])
+def test_work_in_the_background_that_is_also_streamed_outlives_its_gateway(tmp_path: Path, how: signal.Signals) -> None:
+    """Its events end with the gateway, which is killed or stops within a short grace; the next one follows it."""
+    policy = POLICY % {"few": "1"}
+    with running_sandbox() as slow:
+        slow.fault("slow_body", seconds=120, pieces=200)
+        with running_gateway(tmp_path, policy, slow, "--lease", "3", "--grace", "1") as stack:
+            api = client(stack)
+            with (
+                contextlib.suppress(httpx.RemoteProtocolError),
+                api.responses.create(**ask(stream=True, background=True)) as stream,
+            ):
+                made = next(event.response.id for event in stream if event.type == "response.created")
+                stack.stop(how)
+        with running_gateway(tmp_path, policy, slow, "--lease", "3") as again:
+            wait_until(lambda: booked(again).route == billed(slow), 60, "the bill's amount")
+            settled(again)
+            after = booked(again)
+            assert (after.route, after.unconfirmed, after.requests) == (billed(slow), 0, 1)
+            assert again.get(f"/v1/responses/{made}").json["status"] == "completed"
 
 
 def test_work_in_the_background_is_found_on_its_invoice(tmp_path: Path, sandbox: Sandbox) -> None:

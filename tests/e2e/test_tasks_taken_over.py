@@ -277,9 +277,9 @@ def test_a_gateway_with_an_older_policy_fails_no_task_of_a_new_project(pair: Pai
     with contextlib.suppress(OSError):
         first.post(GENERATE, ASK.body, project="fresh")
     dead(first)
-    second = pair.gateway("second")
+    second = pair.gateway("second", log_level="debug")
     second.keys.update(first.keys)
-    wait_until(lambda: "project_not_found" in second.log.read_text(), PATIENCE, "a look at the task")
+    wait_until(lambda: '"code":"project_not_found"' in second.log.read_text(), PATIENCE, "a look at the task")
 
     (second.policy / "policy.yaml").write_text(newer)
     reply = fetch(f"http://127.0.0.1:{second.admin_port}/admin/reload", method="POST")

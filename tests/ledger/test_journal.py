@@ -14,6 +14,7 @@ import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -118,8 +119,7 @@ async def test_what_the_store_does_not_take_is_on_disk_and_reaches_it_once(
 async def test_many_settle_at_once_while_the_store_is_frozen(mortal: MortalServer, tmp_path: Path) -> None:
     """A frozen store takes nothing; what 300 requests cost is on disk with few writes, and is booked exactly."""
     async with gateway(mortal.url, tmp_path / "journal") as (ledger, settlements):
-        for number in range(300):
-            await hold(ledger, f"r{number}", candidate((RULE, 3)))
+        await asyncio.gather(*(hold(ledger, f"r{number}", candidate((RULE, 3))) for number in range(300)))
         mortal.freeze()
         results = await asyncio.gather(*(settlements.settle(settlement(f"r{n}", 2_000)) for n in range(300)))
         assert set(results) == {None}
@@ -450,3 +450,26 @@ async def test_an_impossible_cost_is_refused_at_once(server: str, realm: str, tm
             with pytest.raises(ValueError, match=r"cost|request id"):
                 await settlements.settle(wrong)
         assert settlements.pending == 0
+
+
+async def test_what_waited_is_told_of_once_it_is_booked_and_not_where_it_was_presumed(
+    mortal: MortalServer, tmp_path: Path
+) -> None:
+    """A settlement tells that it ended a hold at once or later; one whose hold had lapsed meanwhile corrects it."""
+    ended: list[str] = []
+    async with gateway(mortal.url, tmp_path / "journal") as (ledger, settlements):
+        for name in ("now", "later", "lapsed"):
+            await hold(ledger, name, candidate((RULE, 100)))
+        await settlements.settle(settlement("now", 50_000), ended=lambda: ended.append("now"))
+        assert ended == ["now"]
+        presumed = replace(settlement("lapsed", 100_000), source=CostSource.PRESUMED)
+        assert await ledger.settle(presumed) is SettleResult.DONE
+        mortal.freeze()
+        for name in ("later", "lapsed"):
+            again = settlement(name, 60_000)
+            assert await settlements.settle(again, ended=partial(ended.append, name)) is None
+        assert ended == ["now"]
+        mortal.thaw()
+        await told(settlements)
+        assert ended == ["now", "later"]
+        assert await stand(ledger) == (170, 0)

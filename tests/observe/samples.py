@@ -17,6 +17,7 @@ from gateway.observe.event import (
     RequestFinished,
     RequestShed,
     RequestStarted,
+    TaskRested,
     UpstreamFailed,
     UpstreamFinished,
 )
@@ -84,6 +85,8 @@ ONE_OF_EACH: tuple[Event, ...] = (
     UpstreamFinished(ROUTE, 12.4),
     UpstreamFailed(ROUTE, "timeout"),
     FellBack(ROUTE, OTHER_ROUTE, "status_429"),
+    RequestStarted("generate"),
+    TaskRested(FINISHED),
     RequestDenied(PROJECT, "project_spend_limit_exceeded"),
     RequestShed("memory"),
     HOLD_ENDED,

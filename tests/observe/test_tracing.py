@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from gateway.sandbox.client import Sandbox
 from gateway.sandbox.server import running_sandbox
@@ -309,5 +309,7 @@ def test_a_code_that_a_provider_makes_up_is_told_as_a_word_of_ours(
     calls = wait_until(
         lambda: [each for each in collector.named("generate_content") if each.parent == span.id], 60, "the call's span"
     )
-    assert calls[0].told["error.type"] == "error_in_answer"
+    for failed in (calls[0], span):
+        assert failed.told["error.type"] == "error_in_answer"
+        assert failed.span.status.code == Status.STATUS_CODE_ERROR
     assert sandbox.api_key.encode() not in b"".join(collector.raw)

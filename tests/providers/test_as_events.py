@@ -176,7 +176,7 @@ async def test_events_in_place_of_a_document_are_no_answer() -> None:
     assert [part.reading.usage for part in answer.reading().parts] == [READ]
 
 
-@pytest.mark.parametrize("mark", [b"data: [DONE]\n\n", b"data:[DONE]\r\n\r\n", b"data: [DONE]"])
+@pytest.mark.parametrize("mark", [b"data: [DONE]\n\n", b"data:[DONE]\r\n\r\n", b"data: [DONE]", b"data: [DONE] \n\n"])
 @pytest.mark.parametrize("framing", ["chunked", "length"])
 async def test_the_mark_after_which_sdks_stop_reading_is_not_passed_on(mark: bytes, framing: str) -> None:
     """An error may have to follow; so a length that the provider tells is not passed on either."""

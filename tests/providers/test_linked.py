@@ -14,6 +14,7 @@ from gateway.domain.profile import Profile
 from gateway.domain.settlement import Outcome
 from gateway.ports.provider import Outside, UpstreamFailure
 from gateway.providers.linked import MOST
+from gateway.providers.normalised import MOST as MOST_FETCHED
 from gateway.providers.registry import open_provider
 from tests.providers.calls import call, config, read_all
 from tests.providers.raw_server import Connection, serving
@@ -106,6 +107,18 @@ async def test_all_else_goes_on_as_it_came(body: dict[str, object]) -> None:
     """Byte for byte, and nothing is fetched."""
     document, _, server = await answer_to(body, PLAIN)
     assert (document, len(server.requests)) == (body, 1)
+
+
+@pytest.mark.parametrize("profile", [PLAIN, PROFILED], ids=["plain", "profiled"])
+async def test_so_many_links_as_nobody_can_ask_for_are_not_all_followed(profile: Profile) -> None:
+    """An answer of them would take every connection of the gateway, or call a stranger's host a thousand times."""
+    links = [{"url": f"/pictures/{number}"} for number in range(300)]
+    document, reading, server = await answer_to({"data": links, "usage": USAGE}, profile)
+    assert document["data"][:MOST_FETCHED] == [{"b64_json": ENCODED}] * MOST_FETCHED
+    assert document["data"][MOST_FETCHED:] == [
+        {"url": f"{server.url}/pictures/{number}"} for number in range(MOST_FETCHED, 300)
+    ]
+    assert (len(server.requests) - 1, reading.images) == (MOST_FETCHED, 300)
 
 
 async def test_links_that_come_in_pieces_are_fetched_and_images_are_passed_on_before_their_end() -> None:

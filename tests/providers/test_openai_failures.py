@@ -21,7 +21,7 @@ from gateway.providers.registry import open_provider
 from tests.providers.accounts import answering, failure_of, provider_of
 from tests.providers.calls import SECRET, call, config, read_all
 from tests.providers.raw_server import Connection, Script, forever, serving
-from tests.providers.test_reading import document
+from tests.providers.test_reading import READ_USAGE, document
 
 
 def broken(rest: bytes) -> Script:
@@ -39,6 +39,36 @@ def broken(rest: bytes) -> Script:
 async def test_half_an_answer(part: int) -> None:
     """An answer that breaks off may have been billed, wherever it breaks."""
     failure = await failure_of(broken(document()[:part]))
+    assert (failure.outcome, failure.reason) == (Outcome.UNKNOWN, "reset")
+
+
+def torn(body: bytes) -> Script:
+    """A script that sends JSON in chunks, and hangs up where the last chunk belongs."""
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+        await connection.send(head + b"%x\r\n%b\r\n" % (len(body), body))
+
+    return script
+
+
+@pytest.mark.parametrize("length", [4, 300_000])
+async def test_a_document_that_is_whole_but_for_its_last_chunk(length: int) -> None:
+    """Its JSON proves that nothing of it is missing, as that of one does which ends with its connection."""
+    body = document(data=[{"b64_json": "A" * length}])
+    async with provider_of(torn(body)) as (provider, _):
+        answer = await provider.send(call())
+        assert await read_all(answer) == body
+        await answer.aclose()
+    assert (answer.reading().images, answer.reading().complete, answer.reading().usage) == (1, True, READ_USAGE)
+    failure = await failure_of(torn(body[:-1]))
+    assert failure.outcome is Outcome.UNKNOWN
+
+
+async def test_a_document_shorter_than_it_was_said_to_be() -> None:
+    """The client was told that length: it must not wait for what never comes."""
+    failure = await failure_of(broken(document()))
     assert (failure.outcome, failure.reason) == (Outcome.UNKNOWN, "reset")
 
 

@@ -176,6 +176,7 @@ def test_a_completed_event_without_an_image(image: str | None) -> None:
         (event("image_generation.completed"), True, True),
         (event("image_generation.completed"), False, False),
         (event("image_generation.completed") + b"data: [DONE]\n\n", False, True),
+        (event("image_generation.completed") + b"data: [DONE] \t\n\n", False, True),
         (event("image_generation.completed").rstrip(b"\n"), True, True),
         (b"<html>hello</html>", True, False),
     ],

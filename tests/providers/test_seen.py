@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
+from gateway.domain.job import Operation
 from gateway.domain.settlement import Outcome, Reading
 from gateway.ports.provider import Answer, Call, UpstreamFailure
 from gateway.ports.whole import WholeAnswer
+from gateway.providers.reading import EventReader
 from gateway.providers.seen import MOST_WAITING, seen
 from tests.builders import job, route
 from tests.e2e.clients import picture
@@ -124,6 +126,49 @@ async def test_whole_images_of_a_stream_are_taken(size: int) -> None:
     body, taken = body + b"data: [DONE]\n\n", Taken()
     assert await passed(chopped(body, size, event_stream=True), taken) == body
     assert taken.images == [PNG, JPEG]
+
+
+FORMS: dict[str, Callable[[bytes], bytes]] = {
+    "carriage returns": lambda event: event.replace(b"\r\n", b"\r"),
+    "line feeds": lambda event: event.replace(b"\r\n", b"\n"),
+    "lines": lambda event: event.replace(b", ", b",\r\ndata:   ").replace(b'"b64_json": ', b'"b64_json":\r\ndata: '),
+    "lines between": lambda event: event.replace(b", ", b",\r\nid: 7\r\n:\r\ndata:"),
+    "its name alone": lambda event: event.replace(b'"type"', b'"kind"'),
+    "its name behind": lambda event: (
+        b"data"
+        + event.partition(b"data")[2].replace(b'"type"', b'"kind"').removesuffix(b"\r\n")
+        + event.partition(b"data")[0]
+        + b"\r\n"
+    ),
+    "no empty line": lambda event: event.removesuffix(b"\r\n"),
+    "no line end": lambda event: event.rstrip(b"\r\n"),
+}
+
+
+@pytest.mark.parametrize("size", [1, 7, 4096])
+@pytest.mark.parametrize("form", FORMS)
+async def test_images_are_taken_in_each_form_that_events_have(form: str, size: int) -> None:
+    """Those in which they are read and booked: the last one of a stream may lack its end."""
+    written, taken, end = FORMS[form], Taken(), b"" if form.startswith("no ") else b"data: [DONE]\r\n\r\n"
+    first = event("completed", PNG) if form.startswith("no ") else written(event("completed", PNG))
+    body = b": hello\r\n\r\n" + event("partial_image", JPEG) + first + written(event("completed", JPEG)) + end
+    reader = EventReader(2)
+    reader.feed(body)
+    reader.end(framed=True)
+    assert reader.reading().images == 2
+    assert await passed(chopped(body, size, event_stream=True, images=2), taken, n=2) == body
+    assert (taken.images, taken.reasons) == ([PNG, JPEG], [])
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_image_that_came_and_is_not_found_is_counted(*, stream: bool) -> None:
+    """Whoever keeps images must know of each that is missing; no more of them than were asked for."""
+    body, taken = event("completed", PNG) if stream else document(PNG), Taken()
+    assert await passed(chopped(body, 4096, event_stream=stream, images=5), taken, n=3) == body
+    assert (taken.images, taken.reasons) == ([PNG], [("unread", 2)])
+    taken = Taken()
+    await passed(chopped(body, 4096, event_stream=stream, images=5), taken, n=3, operation=Operation.RESPOND)
+    assert not taken.reasons
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"data": 1}', b'{"data": [{"url": "https://x.example/a"}]}'])

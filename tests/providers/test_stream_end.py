@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.domain.profile import Profile
-from gateway.ports.provider import Outside
+from gateway.ports.provider import Outside, UpstreamFailure
 from gateway.providers.registry import open_provider
 from gateway.providers.stream_end import StreamEnd
 from tests.providers.accounts import provider_of
 from tests.providers.calls import config, read_all
 from tests.providers.raw_server import Connection, serving
 from tests.providers.test_as_events import completed, plain, sse
+from tests.providers.test_seen import Taken
 
 EVENT = b'event: image_generation.completed\ndata: {"b64_json": "dada"}\n\n'
 
@@ -32,7 +35,12 @@ def passed_on(body: bytes, cuts: Sequence[int]) -> bytes:
 
 @given(
     cuts=st.lists(st.integers(1, 40), min_size=1),
-    mark=st.sampled_from([b"data: [DONE]\n\n", b"data:[DONE]\n\n", b"data: [DONE]\r\n\r\n", b"data: [DONE]", b""]),
+    mark=st.sampled_from(
+        [
+            *(b"data: [DONE]\n\n", b"data:[DONE]\n\n", b"data: [DONE]\r\n\r\n", b"data: [DONE]", b""),
+            *(b"data: [DONE] \n\n", b"data: [DONE]\t \r\n\r\n", b"data:[DONE]        "),
+        ]
+    ),
     events=st.integers(0, 3),
 )
 def test_the_mark_goes_and_all_else_stays(cuts: list[int], mark: bytes, events: int) -> None:
@@ -42,7 +50,12 @@ def test_the_mark_goes_and_all_else_stays(cuts: list[int], mark: bytes, events: 
 
 @given(
     cuts=st.lists(st.integers(1, 40), min_size=1),
-    mark=st.sampled_from([b"data: [DONE]\n\n", b"data:[DONE]\n\n", b"data: [DONE]\r\n\r\n", b"data: [DONE]\r\r"]),
+    mark=st.sampled_from(
+        [
+            *(b"data: [DONE]\n\n", b"data:[DONE]\n\n", b"data: [DONE]\r\n\r\n", b"data: [DONE]\r\r"),
+            *(b"data: [DONE] \n\n", b"data:[DONE]\t \r\r"),
+        ]
+    ),
     before=st.sampled_from([b"", EVENT, b": hi\n\n", b": hi\r\r", b"event: done\n", b"id: 7\r\n"]),
     after=st.sampled_from([EVENT, b": bye\n\n", b": bye\r\r", b"data: x"]),
 )
@@ -81,6 +94,44 @@ async def test_an_image_whose_event_is_not_ended_reaches_its_client(end: bytes) 
     assert got.replace(b"\r\n", b"\n").replace(b"\r", b"\n").rstrip(b"\n") + b"\n\n" == completed("a")
     assert b"\n\n" in got.replace(b"\r\n", b"\n")
     assert (answer.reading().images, answer.reading().complete) == (1, True)
+
+
+@pytest.mark.parametrize(("end", "lacks"), [(b"", b"\n\n"), (b"\n", b"\n"), (b"\r\n", b"\n"), (b"\r", b"\n\n")])
+async def test_an_event_gets_no_more_than_it_lacks(end: bytes, lacks: bytes) -> None:
+    """SDKs keep its `id`, and would take one more empty line for an event that is no JSON."""
+    body = b"id: 1\n" + completed("a").rstrip(b"\n") + end
+    async with provider_of(sse(body)) as (provider, _):
+        answer = await provider.send(plain(1))
+        assert await read_all(answer) == body + lacks
+        await answer.aclose()
+
+
+@pytest.mark.parametrize(
+    "after", [b'data: {"x":\n\n', b'data: {"error": {"code": "late"}}\n\n', completed("b"), b"data: [DONE]\n\n", b""]
+)
+@pytest.mark.parametrize("pause", [False, True])
+async def test_nothing_follows_the_mark_once_all_images_are_there(after: bytes, *, pause: bool) -> None:
+    """SDKs that get the mark stop reading there: what is torn behind it, or an error, must not reach them without."""
+    first, mark, second = completed("a"), b"data: [DONE]\n\n", completed("b")
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + first + mark)
+        if pause:
+            await begun.wait()
+        await connection.send(second + mark + after)
+
+    begun = asyncio.Event()
+    async with serving(script) as server:
+        provider = open_provider(config(server.url), Outside())
+        answer = await provider.send(plain(2))
+        chunks = answer.chunks()
+        got = await anext(chunks)
+        begun.set()
+        assert got + b"".join([chunk async for chunk in chunks]) == first + second
+        await answer.aclose()
+        await provider.aclose()
+    assert answer.reading().complete
 
 
 async def test_so_it_does_where_the_stream_ends_with_its_connection() -> None:
@@ -124,3 +175,30 @@ async def test_a_stream_may_end_with_its_connection(profile: Profile, asked: int
         await answer.aclose()
         await provider.aclose()
     assert (answer.reading().images, answer.reading().complete) == (came, whole)
+
+
+@pytest.mark.parametrize(("asked", "came", "whole"), [(1, 1, True), (2, 2, True), (2, 1, False)])
+@pytest.mark.parametrize("mark", [b"", b"data: [DONE]\n\n"], ids=["no mark", "mark"])
+async def test_a_stream_of_chunks_may_end_without_the_last_one(
+    asked: int, came: int, mark: bytes, *, whole: bool
+) -> None:
+    """As one without chunks; images that are kept of it are kept, for the client has them."""
+    body, taken = completed("AAAA") * came + mark, Taken()
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+        await connection.send(head + b"%x\r\n%b\r\n" % (len(body), body))
+
+    async with serving(script) as server:
+        provider = open_provider(config(server.url), Outside())
+        answer = await provider.send(replace(plain(asked), archive=taken))
+        if whole or mark:
+            assert await read_all(answer) == completed("AAAA") * came
+        else:
+            with pytest.raises(UpstreamFailure):
+                await read_all(answer)
+        await answer.aclose()
+        await provider.aclose()
+    await asyncio.gather(*taken.work)
+    assert (len(taken.images), taken.reasons) == (came if whole or mark else 0, [])

@@ -19,6 +19,7 @@ from gateway.domain.settlement import Outcome
 from gateway.domain.task_profile import Told
 from gateway.ports.provider import Answer, Call, Cancellable, Outside, Provider, Submitted, UpstreamFailure
 from gateway.providers.registry import open_provider
+from gateway.providers.task_images import MOST
 from gateway.providers.task_wire import MAX_DOCUMENT
 from tests.providers.calls import SECRET, MemoryBody, read_all
 from tests.providers.task_vendor import (
@@ -32,6 +33,7 @@ from tests.providers.task_vendor import (
     task_config,
     vendor_of,
 )
+from tests.providers.test_seen import Taken
 
 
 @asynccontextmanager
@@ -114,6 +116,27 @@ async def test_fewer_images_than_asked_for_are_said() -> None:
             assert len(images_of(document)) == 2
             assert ("X-Gateway-Missing-Images", "1") in answer.headers
             assert answer.reading().images == 2
+
+
+async def test_an_image_that_is_missing_is_none_that_was_not_kept() -> None:
+    """It was made and is billed, but no client has it."""
+    async with vendor_of() as (vendor, provider):
+        vendor.task(done(vendor.image("a.png"), f"{vendor.server.url}/files/gone.png"))
+        taken = Taken()
+        async with answered(provider, replace(task_call(n=2), archive=taken)) as (answer, document):
+            assert (len(images_of(document)), answer.reading().images) == (1, 2)
+        await asyncio.gather(*taken.work)
+        assert (len(taken.images), taken.reasons) == (1, [])
+
+
+async def test_so_many_images_as_nobody_can_ask_for_are_not_all_fetched() -> None:
+    """They would take every connection of the gateway; what the work cost goes by all that are named."""
+    async with vendor_of() as (vendor, provider):
+        vendor.task(done(*[vendor.image(f"{number}.png") for number in range(300)]))
+        async with answered(provider) as (answer, document):
+            assert len(images_of(document)) == MOST
+            assert answer.reading().images == 300
+        assert sum(request.line.startswith("GET /files/") for request in vendor.server.requests) == MOST
 
 
 async def test_the_format_is_told_by_the_bytes() -> None:
@@ -481,6 +504,18 @@ async def test_work_that_failed_tells_its_charge_where_its_result_would_be() -> 
         vendor.says("GET /v1/tasks/t1/result", said({}, status="500 Internal Server Error"))
         failure = await failure_of(provider)
         assert (failure.charged_for, failure.reading and failure.reading.units) == ("invalid", None)
+
+
+async def test_a_cost_of_work_that_failed_is_known_as_announced() -> None:
+    """What was told at submission is so, whatever came of the work."""
+    profile = replace(PROFILE, submitted_cost=Amount(path="cost", usd=Fraction(1, 100)))
+    async with vendor_of(profile) as (vendor, provider):
+        vendor.says("POST /v1/create/m1", said({"id": "t1", "cost": 3.1}))
+        vendor.says("GET /v1/tasks/t1", said(failed(None, status="moderated")))
+        failure = await failure_of(provider)
+        assert failure.charged_for == "moderated"
+        assert failure.reading is not None
+        assert (failure.reading.reported, failure.reading.announced) == (31_000_000, True)
 
 
 async def test_a_refused_submission_is_told_in_shape() -> None:

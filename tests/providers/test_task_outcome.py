@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.domain.task_profile import Fault, TaskProfile
-from gateway.providers.task_outcome import fault_of
+from gateway.providers.task_outcome import fault_of, of_fault
 
 PROFILE = TaskProfile(
     faults={"busy": Fault.RETRYABLE},
@@ -30,3 +30,9 @@ def test_words_of_a_message_are_found_whole_and_after_codes(
 ) -> None:
     """A known code comes first; else words count in any case, but never as part of another word."""
     assert fault_of(PROFILE, message, code) is fault
+
+
+@pytest.mark.parametrize("fault", list(Fault), ids=str)
+def test_work_that_failed_has_its_providers_word(fault: Fault) -> None:
+    """Logs tell it, whatever the failure means."""
+    assert of_fault(fault, "content_policy_violation", "").code == "content_policy_violation"

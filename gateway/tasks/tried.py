@@ -1,0 +1,33 @@
+"""Tried: what came of one try of a task's work, and what is told of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from gateway.domain.errors import GatewayError
+from gateway.observe.event import Event, Observer, RequestFinished, TaskRested
+from gateway.request.keeping import Whole
+from gateway.tasks.past import Past
+
+
+class Tried(NamedTuple):
+    """What came of one try, its cost in nano-USD (route view), and what holds and counts still for the next one.
+
+    `told` is what is to be told of it if there is no next one.
+    """
+
+    outcome: Whole | GatewayError
+    cost: int | None
+    queued: int | None
+    before: Past | None
+    told: Sequence[Event]
+
+
+def tell(observer: Observer, told: Sequence[Event], *, last: bool) -> None:
+    """Tell how a try ended; one that is not the last refused nothing, and is no request that ended."""
+    for event in told:
+        if last:
+            observer.emit(event)
+        elif isinstance(event, RequestFinished):
+            observer.emit(TaskRested(event))
