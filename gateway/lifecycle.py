@@ -28,28 +28,28 @@ from gateway.observe.event import Observer, RequestDenied, RequestStarted, taker
 from gateway.ports import Answers, Body, Inbound, Keyring, Ledger, Outbound, Settlements
 from gateway.ports.provider import Conditions, Provider
 from gateway.ports.tracing import Choices
-from gateway.request.admission import Doors
+from gateway.request.admission import AdmissionState
+from gateway.request.answer_keeping import Whole
 from gateway.request.batching import by_batch
-from gateway.request.beginning import Beginning
+from gateway.request.concurrency import ConcurrencyLimiter
+from gateway.request.context import FlightContext, own_headers
 from gateway.request.duplicates import Duplicates
 from gateway.request.entitlement import Entitlement
 from gateway.request.exchange import Admitted, Exchange
 from gateway.request.flights import Flights
-from gateway.request.keeping import Whole
-from gateway.request.means import Means, own_headers
+from gateway.request.planning import RequestPlanner
 from gateway.request.repetition import ties
 from gateway.request.shadow import Shadows
-from gateway.request.understanding import Understanding
 from gateway.responses.body import ResponsesBody
-from gateway.responses.conversations import Talks
-from gateway.routing.asynchrony import Guard, Later, plain_guard
+from gateway.responses.conversations import ConversationPlanner
 from gateway.routing.decision import Asked, project_of
+from gateway.routing.dry_run import Decided
 from gateway.routing.explanation import Balances, explanation_now
-from gateway.routing.rehearsal import Decided
+from gateway.routing.task_terms import Guard, TaskTerms, plain_guard
 from gateway.steps.accept import accept, envelope_of
 from gateway.steps.authenticate import authenticate
 from gateway.steps.write import OF_THE_ROUTE
-from gateway.tasks.service import Desk
+from gateway.tasks.service import TaskService
 
 CLIENT_GONE = 499
 """The status of a request whose client left while it waited for somebody else's answer."""
@@ -75,11 +75,11 @@ class Lifecycle:
     """Runs image requests. One instance per process; `current` returns the setup that new requests use.
 
     `answers` keeps what may be asked for again; without it a repeated request is told that its answer is not kept.
-    `budgets` bound the retries of all requests together; without them each request has its own. `shadows` repeat
-    some requests for comparison. `conditions` tell how routes are doing, `balances` where budgets stand for whoever
-    asks without spending. `doors` hold who waits for a route. `archives` keep images for links to them. `desk` makes
-    tasks; without it none are to be had. `talks` serve conversations. `guard` judges the URLs that clients want to be
-    called. `choices` take the time of decisions, where they are traced.
+    `budgets` bound the retries of all requests together; without them each request has its own. `shadows` repeat some
+    requests for comparison. `conditions` tell how routes are doing, `balances` where budgets stand for whoever asks
+    without spending. `admissions` know who waits for a route. `archives` keep images for links to them. `task_service`
+    makes tasks; without it none are to be had. `conversations` plans those of the Responses API. `guard` judges the
+    URLs that clients want to be called. `choices` take the time of decisions, where they are traced.
     """
 
     def __init__(
@@ -97,18 +97,18 @@ class Lifecycle:
         conditions: Conditions | None = None,
         balances: Balances | None = None,
         limits: Limits | None = None,
-        doors: Doors | None = None,
+        admissions: AdmissionState | None = None,
         archives: Archives | None = None,
-        desk: Desk | None = None,
+        task_service: TaskService | None = None,
         guard: Guard = plain_guard,
-        talks: Talks | None = None,
+        conversations: ConversationPlanner | None = None,
         choices: Choices | None = None,
     ) -> None:
         self._current = current
         self._keyring = keyring
         self.entitlement = entitlement = Entitlement(current, keyring.lives, self._understood)
-        self._means = Means(
-            ledger, settlements, observer, today, answers, budgets, shadows, doors or Doors(), entitlement
+        self._context = FlightContext(
+            ledger, settlements, observer, today, answers, budgets, shadows, admissions or AdmissionState(), entitlement
         )
         self._duplicates = Duplicates(answers, observer)
         self._observer = observer
@@ -116,14 +116,14 @@ class Lifecycle:
         self._today = today
         self._conditions = conditions
         self._balances = balances
-        self._desk = desk
-        self._talks = talks
+        self._task_service = task_service
+        self._conversations = conversations
         self._archives = archives
         linker = archives.linker if archives is not None else None
-        self.understanding = Understanding(today, conditions, linker, archives, guard, choices)
+        self.planner = RequestPlanner(today, conditions, linker, archives, guard, choices)
         self._limits = limits or Limits()
-        self._flights = Flights(self._means)
-        self._beginning = Beginning()
+        self._flights = Flights(self._context)
+        self._concurrency = ConcurrencyLimiter()
         self._draining = False
 
     @property
@@ -159,7 +159,7 @@ class Lifecycle:
         shared = None if exchange.binding is None else self._duplicates.begin(exchange.binding)
         return await self._flights.take_off(inbound, admitted, providers, shared)
 
-    async def _without_flight(self, admitted: Admitted, terms: Later | None) -> Outbound | None:
+    async def _without_flight(self, admitted: Admitted, terms: TaskTerms | None) -> Outbound | None:
         """Answer what comes to no call now, or takes another's answer; None for what is to fly like any other."""
         exchange, cached = admitted.exchange, admitted.job_type.cache is not None
         if exchange.wishes.dry_run or terms is not None or cached:
@@ -178,7 +178,7 @@ class Lifecycle:
 
     async def _admit(
         self, inbound: Inbound, exchange: Exchange, policy: Policy, providers: Mapping[str, Provider]
-    ) -> tuple[Admitted, Later | None, Mapping[str, Provider]]:
+    ) -> tuple[Admitted, TaskTerms | None, Mapping[str, Provider]]:
         """Everything before money: who, what, where and at what price; and whether it is to be answered later."""
         keyring = self._keyring
         try:
@@ -203,8 +203,8 @@ class Lifecycle:
             if inbound.operation is Operation.RESPOND:  # which waits for its conversation meanwhile
                 admitted, terms = await self._understand(exchange, caller, project, policy, body)
             else:
-                exchange.leave_beginning = self._beginning.take() or await self._beginning.enter()
-                admitted, terms = self.understanding.admitted(exchange, caller, project, policy, body)
+                exchange.leave_limiter = self._concurrency.take() or await self._concurrency.enter()
+                admitted, terms = self.planner.admitted(exchange, caller, project, policy, body)
             if terms is not None:
                 admitted = by_batch(admitted, terms.max_wait)
             key, retries = envelope.idempotency_key, envelope.retries
@@ -219,11 +219,11 @@ class Lifecycle:
 
     async def _understand(
         self, exchange: Exchange, caller: Caller, project: Project, policy: Policy, body: Body
-    ) -> tuple[Admitted, Later | None]:
+    ) -> tuple[Admitted, TaskTerms | None]:
         """Classify, compatibility, experiment, price and rank."""
-        if exchange.inbound.operation is Operation.RESPOND and self._talks is not None:
-            return await self._talks.admitted(exchange, caller, project, policy, body), None
-        return self.understanding.admitted(exchange, caller, project, policy, body)
+        if exchange.inbound.operation is Operation.RESPOND and self._conversations is not None:
+            return await self._conversations.admitted(exchange, caller, project, policy, body), None
+        return self.planner.admitted(exchange, caller, project, policy, body)
 
     async def _understood(
         self, exchange: Exchange, caller: Caller, project: Project, policy: Policy, body: Body
@@ -233,11 +233,11 @@ class Lifecycle:
         admitted, _ = await self._understand(exchange, caller, project, policy, whole)
         return admitted
 
-    async def _create_task(self, admitted: Admitted, terms: Later) -> Outbound:
-        if self._desk is None:
+    async def _create_task(self, admitted: Admitted, terms: TaskTerms) -> Outbound:
+        if self._task_service is None:
             await admitted.body.aclose()
             raise InvalidRequest("Answers that come later are not to be had here.", code="unsupported_parameter")
-        answer = await self._desk.create(admitted, terms)
+        answer = await self._task_service.create(admitted, terms)
         self._observer.emit(admitted.exchange.finished(answer.status, bytes_out=len(answer.whole or b"")))
         return answer
 
@@ -256,7 +256,7 @@ class Lifecycle:
         length = 0 if gone else len(error.written())
         self._observer.emit(exchange.finished(error.status, code=error.code, client_gone=gone, bytes_out=length))
 
-    async def _explain(self, admitted: Admitted, terms: Later | None) -> Outbound:
+    async def _explain(self, admitted: Admitted, terms: TaskTerms | None) -> Outbound:
         """Answer a dry run: the decision, and where budgets stand; nothing is held and nothing is sent."""
         await admitted.body.aclose()
         job, wishes, today = admitted.job, admitted.exchange.wishes, self._today()
@@ -275,14 +275,14 @@ class Lifecycle:
         return Whole(200, [*headers, *own], body).outbound()
 
     @property
-    def means(self) -> Means:
+    def flight_context(self) -> FlightContext:
         """What flights use here, those of tasks too."""
-        return self._means
+        return self._context
 
     def refuse_new_work(self) -> None:
         """Answer new requests, and those that wait for a route, with 503 from now on."""
         self._draining = True
-        self._means.doors.room.close()
+        self._context.admissions.room.close()
 
     async def drain(self, seconds: float) -> int:
         """Take no new work and wait for what runs; the rest is presumed spent after `seconds`, and counted."""

@@ -16,13 +16,13 @@ from gateway.images.archive import Archives
 from gateway.images.stored_images import StoredImages, deleted, listing
 from gateway.lifecycle import Lifecycle, Setup
 from gateway.ports import Headers, Keyring, Ledger, LedgerUnavailable, Outbound
-from gateway.ports.responses import Passing
-from gateway.responses.passing_through import Beyond
+from gateway.ports.responses import PassthroughRequest
+from gateway.responses.passthrough import OtherEndpoints
 from gateway.routing.decision import project_of
 from gateway.routing.explanation import record
 from gateway.steps.accept import accept, check_for_real
 from gateway.steps.authenticate import authenticate
-from gateway.tasks.service import Desk
+from gateway.tasks.service import TaskService
 
 VARIATIONS_RETIRED = date(2026, 5, 12)
 """The endpoint served dall-e-2 alone, which was shut down that day (the vendor's SDK, `types/image_model.py`)."""
@@ -41,8 +41,8 @@ class Service:
         today: Callable[[], date],
         archives: Archives,
         hints: HintBoard,
-        desk: Desk,
-        beyond: Beyond,
+        task_service: TaskService,
+        other_endpoints: OtherEndpoints,
     ) -> None:
         self._lifecycle = lifecycle
         self.handle = lifecycle.handle
@@ -54,8 +54,8 @@ class Service:
         self._archives = archives
         self._linker = archives.linker
         self._hints = hints
-        self._desk = desk
-        self._beyond = beyond
+        self._task_service = task_service
+        self._other_endpoints = other_endpoints
         self._leaving = False
 
     async def models(self, headers: Mapping[str, str]) -> list[dict[str, object]]:
@@ -94,18 +94,18 @@ class Service:
     async def task(self, headers: Mapping[str, str], task_id: str) -> tuple[dict[str, object], Headers]:
         """Return a task of the key's own project, and headers for it."""
         project = await self._project(headers)
-        return await self._desk.show(project.name, task_id)
+        return await self._task_service.show(project.name, task_id)
 
     async def tasks(self, headers: Mapping[str, str], query: Mapping[str, str]) -> dict[str, object]:
         """List the tasks of the key's own project."""
         project = await self._project(headers)
-        return await self._desk.listing(project.name, query)
+        return await self._task_service.listing(project.name, query)
 
     async def cancel_task(self, headers: Mapping[str, str], task_id: str) -> tuple[dict[str, object], Headers]:
         """Cancel a task of the key's own project, and return it with headers for it."""
         project = await self._project(headers)
         check_for_real(accept(headers))
-        return await self._desk.cancel(project.name, task_id)
+        return await self._task_service.cancel(project.name, task_id)
 
     async def asset(self, headers: Mapping[str, str], name: str, query: Mapping[str, str]) -> Outbound:
         """Return a stored image, by its signed link or by a key of its project."""
@@ -123,14 +123,14 @@ class Service:
         check_for_real(accept(headers))
         return await deleted(self._linker, project.name, name)
 
-    async def response(self, headers: Mapping[str, str], response_id: str, passing: Passing) -> Outbound:
+    async def response(self, headers: Mapping[str, str], response_id: str, passing: PassthroughRequest) -> Outbound:
         """Ask the account that made a response of the key's own project."""
         project = await self._project(headers)
         if passing.method in ("DELETE", "POST"):
             check_for_real(accept(headers))
-        return await self._beyond.conversations.ask(project, response_id, passing)
+        return await self._other_endpoints.conversations.ask(project, response_id, passing)
 
-    async def passed(self, headers: Mapping[str, str], passing: Passing, received: float) -> Outbound:
+    async def passed(self, headers: Mapping[str, str], passing: PassthroughRequest, received: float) -> Outbound:
         """Let a request go through as it is."""
 
         async def who(known: Caller | None) -> tuple[Caller, Project, Policy]:
@@ -140,7 +140,7 @@ class Service:
             caller, policy = await authenticate(headers, self._keyring), self._current().policy
             return caller, project_of(caller, policy), policy
 
-        return await self._beyond.thoroughfare.send(passing, headers, received, who)
+        return await self._other_endpoints.passthrough.send(passing, headers, received, who)
 
     def hint(self, token: str) -> Take | None:
         """Return who waits for a provider's call."""

@@ -14,7 +14,7 @@ LAYERS = (
     {"cli"},
     {"process", "admin", "console", "reporting"},
     {"web", "providers", "ledger", "config", "sandbox", "assets", "egress"},
-    {"service", "lifecycle", "tasks", "responses", "images", "callbacks", "request", "front"},
+    {"service", "lifecycle", "tasks", "responses", "images", "callbacks", "request", "facade"},
     {"routing"},
     {"steps", "observe"},
     {"ports", "spool", "base64_stream", "http1"},
@@ -68,7 +68,7 @@ BROAD_EXCEPTS: dict[str, str] = {
     "http1/upload.py:run": "whatever keeps a body from being read, the request is not whole, and its error says so",
     "tasks/flight.py:flown": "a flight has logged its fault, and told its relay what stands for it",
     "request/flights.py:take_off": "likewise",
-    "observe/later.py:flush": "an event that cannot be counted is logged, and is no fault of those behind it",
+    "observe/deferred_events.py:flush": "an event that cannot be counted is logged, and is no fault of those behind it",
     "ledger/store.py:_open_and_ask": "whatever keeps a line from being opened, whoever asked hears of it",
 }
 """`file:function` that may catch everything without raising it again, with the reason."""

@@ -26,7 +26,7 @@ from gateway.lifecycle import Lifecycle, Limits, Setup
 from gateway.observe.event import Event, RequestFinished
 from gateway.ports import Body, Headers, Inbound, Outbound, Settlements
 from gateway.ports.provider import Answer, Call, UpstreamFailure
-from gateway.request.admission import Doors
+from gateway.request.admission import AdmissionState
 from tests.builders import TODAY, policy, route
 from tests.steps.test_classify import FieldsOnly
 
@@ -174,7 +174,7 @@ class Rig:
     events: Events = field(default_factory=Events)
     limits: Limits = field(default_factory=Limits)
     numbers: list[int] = field(default_factory=lambda: [0])
-    doors: Doors = field(default_factory=Doors)
+    admissions: AdmissionState = field(default_factory=AdmissionState)
 
     def __post_init__(self) -> None:
         self.ledger = RedisLedger(self.store)
@@ -192,7 +192,7 @@ class Rig:
             today=lambda: TODAY,
             answers=self.answers,
             limits=self.limits,
-            doors=self.doors,
+            admissions=self.admissions,
         )
 
     def beside(self) -> Rig:

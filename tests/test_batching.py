@@ -27,8 +27,8 @@ from gateway.ports import Body, Inbound
 from gateway.ports.provider import UpstreamFailure
 from gateway.request.batching import Gates, by_batch
 from gateway.request.exchange import Admitted, Exchange
-from gateway.request.retrying import Course
-from gateway.request.understanding import Understanding
+from gateway.request.planning import RequestPlanner
+from gateway.request.retrying import RetryPlan
 from gateway.steps.accept import accept
 from gateway.tasks.promise import promised, within
 from gateway.web.body import read_kept
@@ -67,7 +67,7 @@ async def admitted(
     inbound = Inbound(f"req_{1:032x}", Operation.GENERATE, None, {}, None, read, time.monotonic())
     exchange = Exchange(inbound, wishes=accept({"prefer": "respond-async"}))
     caller = Caller("key", "team", None)
-    found, _ = Understanding(lambda: date(2026, 11, 20)).admitted(
+    found, _ = RequestPlanner(lambda: date(2026, 11, 20)).admitted(
         exchange, caller, policy.projects["team"], policy, body
     )
     return found
@@ -128,9 +128,9 @@ async def test_after_a_batch_that_is_followed_comes_nothing_beyond_the_promise(r
     changed = by_batch(await admitted(rules=rules), 24 * HOUR, due, under_way=True, most=most)
     found = within(changed, most, under_way)
     assert (routes_of(found), promised(found.ranked.quotes)) == ([("main", True)], most)
-    course = Course(found.ranked.quotes, found.job_type.retry, RetryBudgets(time.monotonic))
-    course.failed(under_way, UpstreamFailure(Outcome.REJECTED, "batch_expired", "not done"))
-    again = course.next()
+    plan = RetryPlan(found.ranked.quotes, found.job_type.retry, RetryBudgets(time.monotonic))
+    plan.failed(under_way, UpstreamFailure(Outcome.REJECTED, "batch_expired", "not done"))
+    again = plan.next()
     assert (again is None) is (rules is None)
     enough = [2 * each for each in most]
     assert within(changed, enough, under_way) == changed

@@ -20,7 +20,7 @@ from gateway.ledger.deferred import DeferredSettlements
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ports import Body, Inbound
 from gateway.ports.provider import Answer, Call, UpstreamFailure
-from gateway.request.admission import Doors
+from gateway.request.admission import AdmissionState
 from tests.builders import route
 from tests.rig import Got, Painter, Rig, rigged, team
 from tests.steps.test_classify import FieldsOnly
@@ -84,7 +84,7 @@ async def test_the_call_that_was_made_ready_is_sent(tmp_path: Path) -> None:
 async def test_another_route_gets_a_call_of_its_own(tmp_path: Path) -> None:
     """Where the hold was taken on the second route, nothing of what was made ready for the first is sent."""
     async with rigged(tmp_path) as rig:
-        rig.doors = Doors(capacity=Small({"main": (Counted.IMAGES, 1, 60)}))
+        rig.admissions = AdmissionState(capacity=Small({"main": (Counted.IMAGES, 1, 60)}))
         rig.lifecycle, painter = rig.open(DeferredSettlements(rig.ledger)), painting(rig)
         assert [(await ask(rig)).header("X-Gateway-Route") for _ in range(2)] == ["main", "spare"]
         assert [call.route.name for call in painter.ready] == ["main", "main"]

@@ -105,8 +105,8 @@ def test_usage_of_one_of_two_images_is_not_believed() -> None:
     assert short.cost.route >= whole.cost.route
     one = settled(answer(LOW, image_out=190))
     assert one.source is CostSource.USAGE
-    untold = settled(answer({**LOW, "size": "auto"}, {**LOW, "quality": "ultra"}, image_out=196))
-    assert untold.source is CostSource.USAGE
+    unsaved = settled(answer({**LOW, "size": "auto"}, {**LOW, "quality": "ultra"}, image_out=196))
+    assert unsaved.source is CostSource.USAGE
 
 
 @pytest.mark.parametrize("status", ["completed", "failed", "incomplete", "cancelled"])

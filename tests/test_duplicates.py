@@ -30,7 +30,7 @@ from gateway.ledger.store import Store
 from gateway.lifecycle import Limits
 from gateway.ports import Meanwhile
 from gateway.ports.provider import UpstreamFailure
-from gateway.request.earlier import Earlier
+from gateway.request.earlier_answer import EarlierAnswers
 from gateway.request.repetition import ties
 from tests.rig import PATIENCE, Got, Painted, Rig, cut_off, leave, rigged, team
 
@@ -317,7 +317,7 @@ async def test_nobody_waits_for_ever(rig: Rig) -> None:
     first = await begin(rig)
     running = f"req_{rig.numbers[0]:032x}"
     with pytest.raises(UpstreamTimeout, match="still running"):
-        await Earlier(rig.ledger, rig.answers, patience=0.2).answer(running, claimed=False)
+        await EarlierAnswers(rig.ledger, rig.answers, patience=0.2).answer(running, claimed=False)
     rig.painter.go_on.set()
     await first
 

@@ -15,7 +15,7 @@ from gateway.domain.route import Quote, Views
 from gateway.domain.settlement import Outcome
 from gateway.ports.provider import UpstreamFailure
 from gateway.request.exhausted import failed
-from gateway.request.retrying import Course
+from gateway.request.retrying import RetryPlan
 from tests.builders import GPT_IMAGE_2, job, route
 
 ROW = GPT_IMAGE_2.prices[0]
@@ -35,12 +35,12 @@ EXPIRED, FULL, LIMITED = failure("batch_expired"), failure("batch_full", 50.0), 
 Calls = Sequence[tuple[Quote, UpstreamFailure]]
 
 
-def after(calls: Calls) -> Course:
+def after(calls: Calls) -> RetryPlan:
     """A course on which these calls failed."""
-    course = Course([], Retry(), RetryBudgets(lambda: 0.0), clock=lambda: 0.0, draw=lambda: 0.0)
+    plan = RetryPlan([], Retry(), RetryBudgets(lambda: 0.0), clock=lambda: 0.0, draw=lambda: 0.0)
     for quote, what in calls:
-        course.failed(quote, what)
-    return course
+        plan.failed(quote, what)
+    return plan
 
 
 @pytest.mark.parametrize(

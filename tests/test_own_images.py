@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.assets.blobs import BlobsOnDisk
-from gateway.assets.images import StoredImages
+from gateway.assets.images import ImageStore
 from gateway.domain.errors import InvalidRequest
 from gateway.domain.links import Signer, name_of
 from gateway.images.linking import PATH, Linker
@@ -25,9 +25,9 @@ def link(name: str = NAME, expires: int = NOW + 60, base: str = BASE, signer: Si
     return f"{base}{PATH}{name}?{signer.query(name, expires)}"
 
 
-def images(folder: Path) -> StoredImages:
+def images(folder: Path) -> ImageStore:
     """Return where images would be stored."""
-    return StoredImages(BlobsOnDisk(folder), dict)
+    return ImageStore(BlobsOnDisk(folder), dict)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from gateway.responses.terms import quote_of, terms_of
 from gateway.steps.price import price
 from gateway.steps.rank import Ranked
 from gateway.steps.settle import settle
-from gateway.tasks.past import past
+from gateway.tasks.recovery import earlier_attempts
 from gateway.tasks.submissions import NotedInQueue, settled_by
 from tests.builders import GPT_IMAGE_2, PROVIDER, TODAY, job, policy, route
 from tests.ledger.work import new_request, order
@@ -87,7 +87,7 @@ def taken_over(noted: dict[int, Any]) -> Quote:
     worst = {"official": str(HELD.official), "route": str(HELD.route), "internal": str(HELD.internal)}
     went = {"route": "main", "provider": account.name, "upstream_model": way.upstream_model}
     facts = {**went, "price_from": OLD.valid_from.isoformat(), "worst": worst}
-    found = past(record, {"attempts": [{"attempt": 2, "state": "sent", "facts": facts}]})
+    found = earlier_attempts(record, {"attempts": [{"attempt": 2, "state": "sent", "facts": facts}]})
     assert found is not None
     admitted = found.carried_on(admitted)
     resumed = found.resumed(admitted, TODAY, record.order.not_after)

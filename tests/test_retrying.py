@@ -12,7 +12,7 @@ from gateway.domain.retry import RetryBudget, RetryBudgets
 from gateway.domain.route import ProviderConfig, Quote, Views
 from gateway.domain.settlement import Outcome
 from gateway.ports.provider import UpstreamFailure
-from gateway.request.retrying import LONGEST_WAIT, Course, Step
+from gateway.request.retrying import LONGEST_WAIT, RetryPlan, Step
 from tests.builders import GPT_IMAGE_2, job, route
 
 
@@ -48,7 +48,7 @@ class Trip:
 
     def __post_init__(self) -> None:
         self.budgets = RetryBudgets(lambda: self.now)
-        self.course = Course(
+        self.plan = RetryPlan(
             self.quotes,
             self.retry,
             self.budgets,
@@ -59,19 +59,19 @@ class Trip:
 
     def fail(self, quote: Quote, what: UpstreamFailure) -> Step | None:
         """Call this route, which must be on offer, and fail; then say what comes next. The clock goes with a pause."""
-        step = self.course.next()
+        step = self.plan.next()
         assert step is not None
         assert quote in step.quotes
         self.now += step.pause
-        self.course.chosen(quote)
-        self.course.failed(quote, what)
-        self.course.end_step()
+        self.plan.chosen(quote)
+        self.plan.failed(quote, what)
+        self.plan.end_step()
         return self.peek()
 
     def peek(self) -> Step | None:
         """What comes next, were it asked for now."""
-        step = self.course.next()
-        self.course.end_step()
+        step = self.plan.next()
+        self.plan.end_step()
         return step
 
 
@@ -166,7 +166,7 @@ def test_a_wait_that_is_too_long_is_left_to_the_client() -> None:
     trip = Trip()
     trip.fail(A, failure("status_429", retry_after=LONGEST_WAIT * 3))
     assert trip.fail(B, failure("status_429", retry_after=LONGEST_WAIT * 2)) is None
-    assert trip.course.retry_after() == pytest.approx(LONGEST_WAIT * 2.2)
+    assert trip.plan.retry_after() == pytest.approx(LONGEST_WAIT * 2.2)
 
 
 def test_what_a_route_said_before_is_over() -> None:
@@ -175,7 +175,7 @@ def test_what_a_route_said_before_is_over() -> None:
     assert trip.fail(A, failure("status_429", retry_after=1)) is not None
     trip.now += 1
     assert trip.fail(A, failure("status_429", retry_after=30)) is None
-    assert trip.course.retry_after() == pytest.approx(30)
+    assert trip.plan.retry_after() == pytest.approx(30)
 
 
 @pytest.mark.parametrize("policy", [OnUnknown.HOLD, OnUnknown.FAIL])
@@ -183,7 +183,7 @@ def test_what_may_have_been_billed_ends_it(policy: OnUnknown) -> None:
     """Unless policy says otherwise nothing is tried after it, though a route and calls are left."""
     trip = Trip(retry=Retry(attempts=10, on_unknown=policy))
     assert trip.fail(A, LOST) is None
-    assert trip.course.presumed
+    assert trip.plan.presumed
 
 
 def test_where_policy_goes_on_only_untried_routes_are_left() -> None:
@@ -192,7 +192,7 @@ def test_where_policy_goes_on_only_untried_routes_are_left() -> None:
     trip.fail(A, BUSY)
     assert trip.fail(B, LOST) == Step([C])
     assert trip.fail(C, BUSY) is None
-    assert trip.course.presumed
+    assert trip.plan.presumed
 
 
 def test_routes_without_room_are_out() -> None:
@@ -200,10 +200,10 @@ def test_routes_without_room_are_out() -> None:
     trip = Trip()
     step = trip.fail(A, BUSY)
     assert step is not None
-    trip.course.denied(step)
+    trip.plan.denied(step)
     again = trip.peek()
     assert again == Step([A], 0.5)
-    trip.course.denied(again)
+    trip.plan.denied(again)
     assert trip.peek() is None
 
 
@@ -234,7 +234,7 @@ def test_a_route_without_room_is_out_on_every_rung() -> None:
     trip = Trip((a, b, cheap_a, cheap_b))
     step = trip.fail(a, BUSY)
     assert step == Step([b, cheap_b])
-    trip.course.denied(step)
+    trip.plan.denied(step)
     assert trip.peek() == Step([a, cheap_a], 0.5)
 
 
@@ -244,12 +244,12 @@ def test_what_is_not_paid_for_is_left_out_and_its_range_goes_to_the_next_rung() 
     batch_a, batch_b = (replace(each, pressure=Pressure(8_000), expected=1) for each in (a, b))
     dear = {id(b), id(batch_b)}
     trip = Trip((batch_a, batch_b, a, b, cheap_a, cheap_b))
-    trip.course = Course(trip.quotes, trip.retry, trip.budgets, pays_for=lambda quote: id(quote) not in dear)
+    trip.plan = RetryPlan(trip.quotes, trip.retry, trip.budgets, pays_for=lambda quote: id(quote) not in dear)
 
     assert trip.fail(a, ACCOUNT) == Step([replace(cheap_b, pressure=Pressure(0))])
-    assert not trip.course.too_dear
+    assert not trip.plan.too_dear
     dear.add(id(cheap_b))
-    assert (trip.peek(), trip.course.too_dear) == (None, True)
+    assert (trip.peek(), trip.plan.too_dear) == (None, True)
 
 
 def test_a_provider_without_budget_is_as_if_it_were_not_there() -> None:
@@ -281,14 +281,14 @@ def test_no_reservation_outlives_its_step() -> None:
     """However many requests come and go, a budget whose calls all succeed stays whole."""
     budgets = RetryBudgets(lambda: 0.0)
     for _ in range(200):
-        course = Course((A, B, C), Retry(), budgets, clock=lambda: 0.0)
-        assert course.next() == Step((A, B, C))
-        course.chosen(A)
-        course.failed(A, BUSY)
-        course.end_step()
-        assert course.next() == Step([B, C])
-        course.chosen(C)
-        course.succeeded(C)
-        course.end_step()
+        plan = RetryPlan((A, B, C), Retry(), budgets, clock=lambda: 0.0)
+        assert plan.next() == Step((A, B, C))
+        plan.chosen(A)
+        plan.failed(A, BUSY)
+        plan.end_step()
+        assert plan.next() == Step([B, C])
+        plan.chosen(C)
+        plan.succeeded(C)
+        plan.end_step()
     for name in "abc":
         assert sum(budgets.of(name).reserve(repeat=True) for _ in range(50)) == RetryBudget.CAP

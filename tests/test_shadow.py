@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.assets.shadows import Limits, ShadowsOnDisk
+from gateway.assets.shadows import ShadowLimits, ShadowsOnDisk
 from gateway.domain.budget import Budget, Scope, Window
 from gateway.domain.policy import DegradeStep, JobType, Policy, Project, Shadow
 from gateway.domain.settlement import Outcome
@@ -28,7 +28,7 @@ from gateway.lifecycle import Lifecycle, Setup
 from gateway.observe.event import HoldEnded, ShadowEnded, UpstreamFailed, UpstreamFinished
 from gateway.ports import Inbound, Settlements
 from gateway.ports.provider import UpstreamFailure
-from gateway.request.admission import Doors
+from gateway.request.admission import AdmissionState
 from gateway.request.shadow import Shadows
 from tests.builders import PROVIDER, TODAY, policy, route
 from tests.rig import BUDGET, PATIENCE, SMALL_BODY, ByName, Got, Painted, Painter, Rig
@@ -49,7 +49,7 @@ class Shadowed(Rig):
 
     beta: Painter = field(default_factory=Painter)
     at_once: int = 16
-    doors: Doors = field(default_factory=Doors)
+    admissions: AdmissionState = field(default_factory=AdmissionState)
 
     def open(self, settlements: Settlements) -> Lifecycle:
         """A core that repeats requests."""
@@ -62,7 +62,7 @@ class Shadowed(Rig):
             today=lambda: TODAY,
             answers=self.answers,
             comparisons=self.comparisons,
-            doors=self.doors,
+            admissions=self.admissions,
             at_once=self.at_once,
         )
         return Lifecycle(
@@ -286,7 +286,7 @@ async def test_a_degraded_request_is_not_compared(tmp_path: Path) -> None:
 async def test_a_route_that_is_full_is_left_to_clients(tmp_path: Path) -> None:
     """The provider has said that its account is full: no shadow is sent, nothing is held."""
     async with shadowed(tmp_path) as rig:
-        rig.doors.capacity.refused("beta", 60.0)
+        rig.admissions.capacity.refused("beta", 60.0)
         _, got = await rig.one()
         assert (got.status, await rig.ended(), rig.beta.calls) == (200, ["denied"], 0)
         assert await rig.own() == (0, 0)
@@ -344,11 +344,11 @@ async def test_the_oldest_comparisons_go_first(tmp_path: Path) -> None:
     def left() -> list[str]:
         return sorted(folder.name for folder in day.iterdir())
 
-    assert ShadowsOnDisk(tmp_path / "shadows", Limits(comparisons=5)).sweep(time.time()) == 1
+    assert ShadowsOnDisk(tmp_path / "shadows", ShadowLimits(comparisons=5)).sweep(time.time()) == 1
     assert left() == ["req_1", "req_2", "req_3", "req_4", "req_5"]
-    assert ShadowsOnDisk(tmp_path / "shadows", Limits(size=3500)).sweep(time.time()) == 2
+    assert ShadowsOnDisk(tmp_path / "shadows", ShadowLimits(size=3500)).sweep(time.time()) == 2
     assert left() == ["req_3", "req_4", "req_5"]
-    assert ShadowsOnDisk(tmp_path / "shadows", Limits(seconds=2.5 * 3600)).sweep(time.time()) == 1
+    assert ShadowsOnDisk(tmp_path / "shadows", ShadowLimits(seconds=2.5 * 3600)).sweep(time.time()) == 1
     assert left() == ["req_4", "req_5"]
     with pytest.raises(ValueError, match="not a request id"):
         store.record("../x", "shadow")

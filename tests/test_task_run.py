@@ -23,11 +23,11 @@ from gateway.observe.event import RequestDenied, RequestStarted
 from gateway.ports.provider import UpstreamFailure
 from gateway.ports.tasks import Taken
 from gateway.tasks.adding import NOT_QUEUED
+from gateway.tasks.context import TaskContext
 from gateway.tasks.ending import end
-from gateway.tasks.past import recorded
+from gateway.tasks.recovery import recorded
 from gateway.tasks.run import NotHere, TaskRun
 from gateway.tasks.service import body_name
-from gateway.tasks.shop import Workshop
 from gateway.tasks.worker import TaskWorker
 from gateway.web.body import read_kept
 from tests.ledger.rules import ABOUT, candidate
@@ -48,7 +48,7 @@ class Left:
     order: TaskOrder
     first: Taken
     second: Taken
-    shop: Workshop
+    context: TaskContext
 
     @property
     def name(self) -> str:
@@ -79,8 +79,8 @@ async def left(
     [second] = await other.take(1)
     lifecycle = rig.lifecycle
     setup = Setup(rig.rules, {"acme": rig.painter})
-    shop = Workshop(other, blobs, read_kept, lifecycle.understanding, lambda: setup, lifecycle.means)
-    return Left(made, first, second, shop)
+    context = TaskContext(other, blobs, read_kept, lifecycle.planner, lambda: setup, lifecycle.flight_context)
+    return Left(made, first, second, context)
 
 
 async def test_a_call_of_unknown_outcome_is_not_made_again_after_the_storage_was_away(
@@ -93,7 +93,7 @@ async def test_a_call_of_unknown_outcome_is_not_made_again_after_the_storage_was
         task = await left(rig, BlobsOnDisk(folder))
         (folder / "tasks").rename(folder / "elsewhere")
         (folder / "tasks").write_bytes(b"no folder")
-        running = asyncio.create_task(TaskRun(task.shop, task.second).run())
+        running = asyncio.create_task(TaskRun(task.context, task.second).run())
         async with asyncio.timeout(PATIENCE):
             while "cannot be read" not in caplog.text:  # noqa: ASYNC110 - a log tells nobody
                 await asyncio.sleep(0.02)
@@ -101,7 +101,7 @@ async def test_a_call_of_unknown_outcome_is_not_made_again_after_the_storage_was
         (folder / "elsewhere").rename(folder / "tasks")
         async with asyncio.timeout(PATIENCE):
             await running
-        ended = await task.shop.tasks.find(task.name)
+        ended = await task.context.tasks.find(task.name)
     assert ended is not None
     assert (rig.painter.calls, ended.status) == (0, TaskStatus.FAILED)
     assert ended.error is not None
@@ -112,8 +112,8 @@ async def test_a_task_that_cannot_be_followed_tells_what_is_held_for_it(tmp_path
     """Policy has no longer the route that took its work on: its worst case is what will be booked, and its cost."""
     async with rigged(tmp_path / "gateway") as rig:
         task = await left(rig, BlobsOnDisk(tmp_path / "blobs"), "gone", {"id": "work_1"})
-        await TaskRun(task.shop, task.second).run()
-        ended = await task.shop.tasks.find(task.name)
+        await TaskRun(task.context, task.second).run()
+        ended = await task.context.tasks.find(task.name)
     assert ended is not None
     assert (rig.painter.calls, ended.status, ended.cost) == (0, TaskStatus.FAILED, WORST * 1000)
 
@@ -126,8 +126,8 @@ async def test_a_call_whose_body_is_lost_is_one_that_may_be_billed(
     async with rigged(tmp_path / "gateway") as rig:
         task = await left(rig, blobs, submitted={"id": "work_1"})
         await blobs.delete(body_name(task.order.request_id))
-        await TaskRun(task.shop, task.second).run()
-        ended = await task.shop.tasks.find(task.name)
+        await TaskRun(task.context, task.second).run()
+        ended = await task.context.tasks.find(task.name)
     assert ended is not None
     assert ended.error is not None
     assert (rig.painter.calls, ended.status, ended.cost) == (0, TaskStatus.FAILED, WORST * 1000)
@@ -147,10 +147,10 @@ async def test_only_of_a_task_that_was_made_is_a_lost_body_an_error(
         [taken] = await tasks.take(1)
         setup, lifecycle = Setup(rig.rules, {"acme": rig.painter}), rig.lifecycle
         blobs = BlobsOnDisk(tmp_path / "blobs")
-        shop = Workshop(tasks, blobs, read_kept, lifecycle.understanding, lambda: setup, lifecycle.means)
+        context = TaskContext(tasks, blobs, read_kept, lifecycle.planner, lambda: setup, lifecycle.flight_context)
         await rig.ledger.void(request, hold, "for another reason" if wanted else NOT_QUEUED)
         with contextlib.suppress(NotHere):
-            await TaskRun(shop, taken).run()
+            await TaskRun(context, taken).run()
         ended = await tasks.find(task_of(request))
     assert (ended is not None) == wanted
     assert ("is not here: gateways on one store need one --assets" in caplog.text) == wanted
@@ -162,9 +162,9 @@ async def test_who_lost_a_task_leaves_its_body_to_whoever_has_it(tmp_path: Path)
     async with rigged(tmp_path / "gateway") as rig:
         task = await left(rig, blobs)
         failed = replace(task.first.record, status=TaskStatus.FAILED, error={"message": "too late"})
-        await end(task.shop, failed, task.first.token)
+        await end(task.context, failed, task.first.token)
         assert await blobs.get(body_name(task.order.request_id)) is not None
-        await end(task.shop, failed, task.second.token)
+        await end(task.context, failed, task.second.token)
         assert await blobs.get(body_name(task.order.request_id)) is None
 
 
@@ -176,13 +176,13 @@ async def test_who_lost_a_task_while_it_looked_gives_nothing_back(tmp_path: Path
         third = watchful(RedisTasks(rig.store, worker="third"))
         await fall_silent(rig.store, REALM)
         [taken] = await third.take(1)
-        shop = replace(task.shop, tasks=third)
-        assert await recorded(shop, taken.record, taken.token, 0.0) is not None
+        context = replace(task.context, tasks=third)
+        assert await recorded(context, taken.record, taken.token, 0.0) is not None
         held = await rig.ledger.choose_and_hold(request, [candidate((BUDGET, WORST), worst=WORST)], about=ABOUT)
         assert isinstance(held, Held)
         assert await third.began(task.name, taken.token, route="main", attempt=held.attempt)
         with pytest.raises(NotHere):
-            await recorded(task.shop, task.second.record, task.second.token, 0.0)
+            await recorded(task.context, task.second.record, task.second.token, 0.0)
         known = await rig.ledger.request(request)
         assert known is not None
         attempts: Any = known["attempts"]
@@ -203,8 +203,8 @@ async def test_what_may_be_billed_is_told_whatever_kept_another_call_from_being_
         record = task.second.record
         record = replace(record, order=replace(record.order, **changed.get(why, {})))
         record = replace(record, cancel_asked=why == "it was cancelled")
-        await TaskRun(task.shop, replace(task.second, record=record)).run()
-        ended = await task.shop.tasks.find(task.name)
+        await TaskRun(task.context, replace(task.second, record=record)).run()
+        ended = await task.context.tasks.find(task.name)
     assert ended is not None
     assert ended.error is not None
     assert (rig.painter.calls, ended.status, ended.cost) == (0, TaskStatus.FAILED, WORST * 1000)
@@ -220,8 +220,8 @@ async def test_a_worker_that_stops_waits_for_no_task_between_two_tries(tmp_path:
         rig.painter.go_on.set()
         task = await left(rig, blobs)
         await rig.ledger.void(task.order.request_id, 2, "refused")
-        await task.shop.tasks.give_back(task.name, task.second.token)
-        worker = TaskWorker(task.shop)
+        await task.context.tasks.give_back(task.name, task.second.token)
+        worker = TaskWorker(task.context)
         working = asyncio.create_task(worker.run())
         async with asyncio.timeout(PATIENCE):
             while (running := next(iter(worker._running.values()), None)) is None or not rig.painter.calls:  # noqa: ASYNC110
@@ -252,10 +252,12 @@ async def test_tries_that_go_back_to_rest_are_no_requests_that_ended(tmp_path: P
         await tasks.add(made)
         [taken] = await tasks.take(1)
         setup = Setup(rig.rules, {"acme": rig.painter})
-        shop = Workshop(tasks, blobs, read_kept, rig.lifecycle.understanding, lambda: setup, rig.lifecycle.means)
+        context = TaskContext(
+            tasks, blobs, read_kept, rig.lifecycle.planner, lambda: setup, rig.lifecycle.flight_context
+        )
         assert (await rig.ask(rig.inbound())).status == 200  # the quota's one request
         async with asyncio.timeout(PATIENCE):
-            await TaskRun(shop, taken).run()
+            await TaskRun(context, taken).run()
         ended = await tasks.find(task_of(request))
         assert ended is not None
         assert ended.status is TaskStatus.COMPLETED

@@ -22,8 +22,8 @@ from gateway.ledger.deferred import DeferredSettlements
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
 from gateway.ports.provider import Answer, Call, UpstreamFailure
-from gateway.request.admission import Doors
-from gateway.request.hindrance import Hindrance, soonest
+from gateway.request.admission import AdmissionState
+from gateway.request.wait_reason import WaitReason, soonest
 from gateway.request.waiting import Place, Room, Turn
 from gateway.routing.capacity import Capacity
 from tests.builders import GPT_IMAGE_2, job, policy, rates, route
@@ -50,7 +50,7 @@ async def turn(place: Place) -> Turn:
 def queued(room: Room, project: str, *routes: Route, due: float = 0.0, bound: float = 1e9, late: bool = False) -> Place:
     """A place in the queue for these routes."""
     gates = frozenset(Scope(route=each.name).label() for each in routes)
-    return room.place(map(quote, routes), project, "draft", Hindrance(due, due, gates), bound, late=late)
+    return room.place(map(quote, routes), project, "draft", WaitReason(due, due, gates), bound, late=late)
 
 
 async def test_projects_take_turns_and_each_is_served_in_order() -> None:
@@ -102,7 +102,7 @@ async def test_a_request_overtakes_tasks_that_wait_and_they_take_nobodys_place()
 async def test_room_that_comes_while_the_head_asks_is_not_missed() -> None:
     """Whoever is denied by what was so before a request in flight ended asks once more, and nobody is sent away."""
     room, one = Room(), quote(MAIN)
-    full = Hindrance(1e12, 1e12, frozenset((Scope(route="main").label(),)), live=True)
+    full = WaitReason(1e12, 1e12, frozenset((Scope(route="main").label(),)), live=True)
     bound = room.clock() + PATIENCE
     with queued(room, "a", MAIN, bound=bound) as place:
         assert await turn(place) is Turn.ASK
@@ -121,7 +121,7 @@ async def test_only_the_head_asks_and_keeps_its_place_when_denied() -> None:
         for _ in range(3):
             assert await turn(first) is Turn.ASK
             assert not asked.done()
-            first.denied(Hindrance(0, 0, frozenset()))
+            first.denied(WaitReason(0, 0, frozenset()))
         asked.cancel()
 
 
@@ -131,7 +131,7 @@ async def test_all_whose_time_is_up_before_the_next_slot_are_told_at_once() -> N
     soon = room.clock() + PATIENCE
     with queued(room, "a", MAIN) as head, queued(room, "a", MAIN, bound=soon) as hasty:
         assert await turn(head) is Turn.ASK
-        head.denied(Hindrance(soon + 1, soon + 1, frozenset()))
+        head.denied(WaitReason(soon + 1, soon + 1, frozenset()))
         assert await turn(hasty) is Turn.TOO_LATE
 
 
@@ -158,8 +158,8 @@ async def test_the_end_of_a_request_wakes_those_who_wait_for_it_alone() -> None:
     """Where requests in flight fill a route its end is a slot; elsewhere only time makes one."""
     room = Room()
     never = 1e12
-    live = Hindrance(never, never, frozenset({"route:main"}), live=True)
-    by_the_minute = Hindrance(never, never, frozenset({"route:spare"}))
+    live = WaitReason(never, never, frozenset({"route:main"}), live=True)
+    by_the_minute = WaitReason(never, never, frozenset({"route:spare"}))
     with (
         room.place([quote(MAIN)], "a", "draft", live, never) as one,
         room.place([quote(SPARE)], "a", "draft", by_the_minute, never) as other,
@@ -189,7 +189,7 @@ async def test_a_room_that_closes_sends_away_whoever_asks_as_well() -> None:
         assert await turn(head) is Turn.ASK
         await asyncio.sleep(0.01)
         room.close()
-        head.denied(Hindrance(0, 0, frozenset()))
+        head.denied(WaitReason(0, 0, frozenset()))
         assert await turn(head) is Turn.CLOSED
         assert await turn(called) is Turn.CLOSED
 
@@ -202,14 +202,14 @@ async def test_a_room_holds_so_many() -> None:
         with pytest.raises(RateLimited) as caught:
             queued(room, "c", MAIN, due=due)
         assert caught.value.retry_after == pytest.approx(30, abs=PATIENCE)
-        room.place([quote(MAIN)], "c", "hero", Hindrance(due, due, frozenset()), 1e9).__exit__()
+        room.place([quote(MAIN)], "c", "hero", WaitReason(due, due, frozenset()), 1e9).__exit__()
 
 
 async def test_who_would_be_overtaken_is_known_by_route_and_account() -> None:
     """A route of the same account is in the way too, another one is not."""
     room = Room()
     assert room.ahead(quote(MAIN)) is None
-    account = Hindrance(5, 7, frozenset({"provider:acme"}))
+    account = WaitReason(5, 7, frozenset({"provider:acme"}))
     elsewhere = route("elsewhere", provider=replace(MAIN.provider, name="other"))
     with room.place([quote(MAIN)], "a", "draft", account, 1e9):
         assert room.ahead(quote(SPARE)) == account
@@ -218,8 +218,8 @@ async def test_who_would_be_overtaken_is_known_by_route_and_account() -> None:
 
 def test_several_hindrances_are_one() -> None:
     """The first slot of any counts, and all that is full is in the way."""
-    one, other = Hindrance(5, 9, frozenset("a")), Hindrance(6, 7, frozenset("b"), live=True)
-    assert soonest([one, other]) == Hindrance(5, 7, frozenset("ab"), live=True)
+    one, other = WaitReason(5, 9, frozenset("a")), WaitReason(6, 7, frozenset("b"), live=True)
+    assert soonest([one, other]) == WaitReason(5, 7, frozenset("ab"), live=True)
     assert soonest([]) is None
 
 
@@ -339,12 +339,12 @@ async def standing(
     """A gateway with an empty ledger, whose provider answers at once."""
     async with rigged(directory, policy) as rig:
         room = Hearing()
-        rig.doors = Doors(room, Small(quotas))
+        rig.admissions = AdmissionState(room, Small(quotas))
         ledger, book = Asked(rig.store), Book()
         rig.ledger, rig.painter = ledger, book
         book.go_on.set()
         rig.lifecycle = rig.open(DeferredSettlements(ledger))
-        yield Stand(rig, book, ledger, room, rig.doors.capacity)
+        yield Stand(rig, book, ledger, room, rig.admissions.capacity)
 
 
 async def refused(asking: asyncio.Task[Got], kind: type[GatewayError] = RateLimited) -> GatewayError:

@@ -14,7 +14,7 @@ from gateway.ledger.responses import RedisResponses
 from gateway.ports import LedgerUnavailable
 from gateway.ports.responses import Remembered
 from gateway.responses.following import Follower
-from gateway.responses.talk import ResponseTalk
+from gateway.responses.response_tracker import StoredResponseTracker
 from tests.rig import Rig, rigged
 from tests.test_conversation_cost import quote
 from tests.test_followed_responses import follower
@@ -39,10 +39,10 @@ class Counted(RedisResponses):
         return await super().remember(response)
 
 
-async def begun(rig: Rig, responses: Counted, follows: Follower, *, background: bool = True) -> ResponseTalk:
+async def begun(rig: Rig, responses: Counted, follows: Follower, *, background: bool = True) -> StoredResponseTracker:
     """A talk whose answer has said its id, and goes on."""
     exchange: Any = SimpleNamespace(quote=quote(), inbound=rig.inbound(), arm=None)
-    talk = ResponseTalk(responses, follows, exchange, "team", "draft", Fraction(1), background=background)
+    talk = StoredResponseTracker(responses, follows, exchange, "team", "draft", Fraction(1), background=background)
     kept: list[bytes] = []
 
     async def write(chunk: bytes) -> None:
@@ -102,11 +102,11 @@ async def test_what_the_store_is_told_later_is_followed_by_nobody_if_it_was_sett
     tmp_path: Path, monkeypatch: Any
 ) -> None:
     """The store was away from its id to its end: whose it is has still to be told, and nothing else."""
-    monkeypatch.setattr("gateway.responses.talk.PAUSES", (0.0,))
+    monkeypatch.setattr("gateway.responses.response_tracker.PAUSES", (0.0,))
     async with rigged(tmp_path) as rig:
         responses, follows = Counted(rig), follower(rig)
         responses.away = True
         talk = await begun(rig, responses, follows)
-        assert follows.untold["resp_1"].terms is not None
+        assert follows.unsaved["resp_1"].terms is not None
         await talk.settled()
-        assert follows.untold["resp_1"].terms is None
+        assert follows.unsaved["resp_1"].terms is None

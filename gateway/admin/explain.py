@@ -12,8 +12,8 @@ from gateway.domain.job import OF_MODELS, Operation
 from gateway.domain.spelling import meant
 from gateway.process.app import Application
 from gateway.process.today import today
+from gateway.routing.dry_run import PAPER_KEY, Sketch, Undecided, dry_run
 from gateway.routing.explanation import explanation_now, refusal
-from gateway.routing.rehearsal import PAPER_KEY, Sketch, Undecided, rehearse
 
 _HEADERS = {name.lower(): name for name in (*HEADERS, "X-Gateway-Dry-Run")}
 FIELDS = ("project", "request", "operation", "headers", "key", "key_job_type", "date")
@@ -30,7 +30,7 @@ async def explain(application: Application, asked: Mapping[str, object]) -> dict
     except ValueError as error:
         raise InvalidRequest("date must be a day such as 2026-11-20.", param="date") from error
     try:
-        decided = rehearse(sketch, application.policy, on)
+        decided = dry_run(sketch, application.policy, on)
     except Undecided as undecided:
         return {"project": sketch.project, **refusal(undecided)}
     # Budgets stand where they stand today, which says nothing of another day's windows.

@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
-class KeyDesk:
+class KeyAdministration:
     """Does what it is asked with keys. InvalidRequest, NotFound, LedgerUnavailable."""
 
     application: Application
@@ -55,32 +55,32 @@ class KeyDesk:
         return await _known(self.keys.revoke, asked)
 
 
-def key_views(desk: KeyDesk) -> dict[str, View]:
+def key_views(administration: KeyAdministration) -> dict[str, View]:
     """Return the views by their names under `/admin/`."""
 
     async def every(_: Mapping[str, str]) -> object:
-        return [record.shown() for record in reversed(await desk.keys.list())]
+        return [record.shown() for record in reversed(await administration.keys.list())]
 
     return {"keys": every}
 
 
-def key_questions(desk: KeyDesk) -> dict[str, Question]:
+def key_questions(administration: KeyAdministration) -> dict[str, Question]:
     """Return what is done with keys by a JSON object, by its name under `/admin/`."""
 
     async def create(asked: Mapping[str, object]) -> object:
-        return told(await desk.create(asked))
+        return told(await administration.create(asked))
 
     async def rotate(asked: Mapping[str, object]) -> object:
-        return told(await desk.rotate(asked))
+        return told(await administration.rotate(asked))
 
     return {"keys": create, "keys/{id}/rotate": rotate}
 
 
-def key_actions(desk: KeyDesk) -> dict[str, View]:
+def key_actions(administration: KeyAdministration) -> dict[str, View]:
     """Return what is done with keys by their ids alone, by its name under `/admin/`."""
 
     async def revoke(query: Mapping[str, str]) -> object:
-        return (await desk.revoke(query)).shown()
+        return (await administration.revoke(query)).shown()
 
     return {"keys/{id}/revoke": revoke}
 

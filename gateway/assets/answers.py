@@ -17,8 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from gateway.assets.age import Now, own_time
 from gateway.assets.batches import batches, read_batch
+from gateway.assets.clock import Now, own_time
 from gateway.assets.recording import FOLDER_MODE, DiskRecording
 from gateway.ports import Headers, Outbound
 

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from gateway.assets.age import Now, own_time
+from gateway.assets.clock import Now, own_time
 from gateway.assets.recording import FILE_MODE, FOLDER_MODE
 from gateway.ports.storage import AWAY, FULL, Blob, StorageUnavailable, Stored
 

@@ -14,10 +14,10 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from gateway.assets.age import Now, own_time
+from gateway.assets.clock import Now, own_time
 from gateway.domain.image_type import type_of
 from gateway.domain.links import digest_of, is_name, mark_of, mark_of_name, name_of
-from gateway.images.linking import Found, Kept
+from gateway.images.linking import Found, KeptImage
 from gateway.ports.storage import SLOW, Blob, Blobs, StorageUnavailable, Stored
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Terms(NamedTuple):
     quota: int | None = None
 
 
-class StoredImages:
+class ImageStore:
     """Implements `gateway.images.linking.Images`. `terms` are those of each project now, by its mark in names.
 
     `most` is how many bytes there may be of all projects together (None: any number). A look for what may go begins
@@ -79,7 +79,7 @@ class StoredImages:
         """Bytes of each project's images, by its name, as they were at the last look."""
         return self._held
 
-    async def keep(self, project: str, content: AsyncIterator[bytes]) -> Kept:
+    async def keep(self, project: str, content: AsyncIterator[bytes]) -> KeptImage:
         """Keep an image; raises what `content` raises, or StorageUnavailable. Nothing stays behind then."""
         start, digest = bytearray(), hashlib.sha256()
 
@@ -102,7 +102,7 @@ class StoredImages:
             self._written = 0
             self._full.set()
         name = name_of(project, digest.hexdigest())
-        return Kept(name, length, type_of(bytes(start)), time.time() + self._of(mark_of(project)).kept_for)
+        return KeptImage(name, length, type_of(bytes(start)), time.time() + self._of(mark_of(project)).kept_for)
 
     async def kept_until(self, name: str) -> float | None:
         """Return the Unix time until which an image is kept; None if there is none by that name (any more)."""
@@ -127,18 +127,18 @@ class StoredImages:
         """Delete an image, and tell whether there was one."""
         return is_name(name) and await self._blobs.delete(_blob(name))
 
-    async def listing(self, project: str, *, after: str, most: int) -> list[Kept]:
+    async def listing(self, project: str, *, after: str, most: int) -> list[KeptImage]:
         """Return images of a project in the order of their names, from the one that follows `after` on.
 
         Their type is not looked up.
         """
-        mark, found = mark_of(project), list[Kept]()
+        mark, found = mark_of(project), list[KeptImage]()
         kept_for, now = self._of(mark).kept_for, time.time()
         follows = _blob(after) if is_name(after) else ""
         async with contextlib.aclosing(self._blobs.list(f"{_FOLDER}/{mark}", after=follows)) as stored:
             async for each in stored:
                 if each.modified + kept_for >= now and is_name(name := _name(each.name)):
-                    found.append(Kept(name, each.length, "", each.modified + kept_for))
+                    found.append(KeptImage(name, each.length, "", each.modified + kept_for))
                     if len(found) == most:
                         break
         return found

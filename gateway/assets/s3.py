@@ -10,8 +10,8 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from gateway.assets.age import Now, own_time
-from gateway.assets.place import Bucket
+from gateway.assets.clock import Now, own_time
+from gateway.assets.location import Bucket
 from gateway.domain.errors import Unavailable
 from gateway.on_demand import OnDemand
 from gateway.ports.storage import AWAY, FULL, SLOW, Blob, StorageUnavailable, Stored

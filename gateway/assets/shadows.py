@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from gateway.assets.age import Now, own_time
+from gateway.assets.clock import Now, own_time
 from gateway.assets.recording import FOLDER_MODE, DiskRecording
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ SWEEP_AFTER = 500
 """Comparisons after which one looks at once, so that a burst cannot fill a disk meanwhile."""
 
 
-class Limits(NamedTuple):
+class ShadowLimits(NamedTuple):
     """What may be kept: seconds, comparisons, bytes."""
 
     seconds: float = KEEP
@@ -49,10 +49,10 @@ class ShadowsOnDisk:
     `now` tells when the time for which something may be kept is over.
     """
 
-    def __init__(self, folder: Path, limits: Limits | None = None, *, now: Now = own_time) -> None:
+    def __init__(self, folder: Path, limits: ShadowLimits | None = None, *, now: Now = own_time) -> None:
         self._now = now
         self._folder = folder
-        self._limits = limits or Limits()
+        self._limits = limits or ShadowLimits()
         self._begun = 0
         self._full = asyncio.Event()
 

@@ -10,7 +10,7 @@ import click
 
 from gateway.cli.options import together
 from gateway.process.memory import usual_limit
-from gateway.web.shedding import Capacity
+from gateway.web.shedding import ProcessLimits
 
 MEGABYTE = 1_000_000
 Result = TypeVar("Result")
@@ -51,7 +51,7 @@ def capacity_options(command: Callable[..., Result]) -> Callable[..., Result]:
         *arguments: Any, max_requests: int, max_bodies: int, max_memory: int | None, workers: int, **others: Any
     ) -> Result:
         memory = usual_limit(workers) if max_memory is None else max_memory * MEGABYTE
-        capacity = Capacity(requests=max_requests, bodies=max_bodies * MEGABYTE, memory=memory)
+        capacity = ProcessLimits(requests=max_requests, bodies=max_bodies * MEGABYTE, memory=memory)
         return command(*arguments, capacity=capacity, workers=workers, **others)
 
     return _options(combined)

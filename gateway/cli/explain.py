@@ -22,8 +22,8 @@ from gateway.domain.denial import span
 from gateway.domain.errors import GatewayError
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.process.today import today
+from gateway.routing.dry_run import PAPER_KEY, Decided, Sketch, Undecided, dry_run
 from gateway.routing.explanation import explanation, explanation_now, refusal
-from gateway.routing.rehearsal import PAPER_KEY, Decided, Sketch, Undecided, rehearse
 from gateway.web.json_body import read_json
 from gateway.web.limits import BodyLimits
 
@@ -96,7 +96,7 @@ def explain(
     rules = checked_policy(policy)
     check_project(envelope["project"], rules)
     try:
-        decided = rehearse(asyncio.run(_sketch(request.read(), **envelope)), rules, on)
+        decided = dry_run(asyncio.run(_sketch(request.read(), **envelope)), rules, on)
     except Undecided as undecided:
         told = {"project": envelope["project"], **refusal(undecided)}
     else:

@@ -20,7 +20,7 @@ from gateway.domain import money
 from gateway.domain.budget import Window
 from gateway.domain.policy import Policy
 from gateway.ledger.segments import ExportError
-from gateway.reporting.replaying import NOTES, Line, Replay, replay
+from gateway.reporting.replaying import NOTES, Replay, ReplayRow, replay
 from gateway.reporting.reports import NO_REQUESTS, Period, ReportError, UnknownName, period_of
 
 
@@ -141,7 +141,7 @@ def _print_tables(found: Replay) -> None:
         click.echo(found.total.left_out())
 
 
-def _figures(row: Line) -> list[str]:
+def _figures(row: ReplayRow) -> list[str]:
     before = f"{row.degraded_before} → {row.degraded}" if row.degraded_before != row.degraded else str(row.degraded)
     then, now = row.recorded.route, row.replayed.route
     usd = map(money.format_usd, (then, now, now - then))

@@ -9,7 +9,7 @@ from html import escape
 from itertools import accumulate
 
 from gateway.domain import money
-from gateway.reporting.replaying import NOTES, Line, Replay
+from gateway.reporting.replaying import NOTES, Replay, ReplayRow
 from gateway.reporting.reports import NO_REQUESTS
 
 WIDTH, HEIGHT, LEFT, BOTTOM, BAR = 860, 300, 70, 30, 16
@@ -42,7 +42,7 @@ def page(found: Replay) -> str:
     return f"<!doctype html><html lang=en><meta charset=utf-8>{title}<style>{_STYLE}</style>{''.join(parts)}</html>\n"
 
 
-def _headline(total: Line) -> str:
+def _headline(total: ReplayRow) -> str:
     then, now = total.recorded.route, total.replayed.route
     recorded, replayed = f"<b class=then>Recorded {_usd(then)}</b>", f"<b class=now>replayed {_usd(now)}</b>"
     requests = f"{total.requests} request{'' if total.requests == 1 else 's'}"
@@ -100,7 +100,7 @@ def _line(points: Sequence[tuple[float, float]], colour: str, name: str, radius:
     return f"<polyline {drawn}><title>{name}</title></polyline>"
 
 
-def _bars(rows: Sequence[Line]) -> str:
+def _bars(rows: Sequence[ReplayRow]) -> str:
     top = max((max(row.recorded.route, row.replayed.route) for row in rows), default=0) or 1
     left, step = 260, 2 * BAR + 14
     drawn = []
@@ -134,7 +134,7 @@ def _table(found: Replay) -> str:
     return f"<table><tr>{words}{''.join(f'<th>{head}</th>' for head in heads)}</tr>{''.join(rows)}</table>"
 
 
-def _row(words: Iterable[str], row: Line, *, kind: str = "row") -> str:
+def _row(words: Iterable[str], row: ReplayRow, *, kind: str = "row") -> str:
     then, now = row.recorded.route, row.replayed.route
     figures = [row.requests, row.denied, row.degraded, row.moved, row.repriced]
     cells = [*map(str, figures), *map(money.format_usd, (then, now, now - then))]

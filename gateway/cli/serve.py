@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import uvloop
 
-from gateway.assets.place import Bucket, PlaceError, place_of, usable
+from gateway.assets.location import Bucket, LocationError, location_of, usable
 from gateway.cli.callers import caller_options
 from gateway.cli.capacity import MEGABYTE, capacity_options
 from gateway.cli.observing import Observing, observing_options
@@ -44,7 +44,7 @@ from gateway.process.serving import Serving, Sockets, serve_process
 from gateway.process.workers import ADMIN, BEYOND_GRACE, DATA, Inheritance, Supervisor, inherited
 from gateway.web.limits import BodyLimits
 from gateway.web.server import listen
-from gateway.web.shedding import Capacity
+from gateway.web.shedding import ProcessLimits
 from gateway.web.wrong_keys import WrongKeys
 
 _DAY = 86_400
@@ -166,7 +166,7 @@ def serve(
     assets: str | None,
     public_url: str | None,
     max_body: int,
-    capacity: Capacity,
+    capacity: ProcessLimits,
     wrong_keys: WrongKeys,
     observing: Observing,
 ) -> None:
@@ -202,9 +202,9 @@ def serve(
 
 def _place(assets: str | None) -> tuple[Path | None, Bucket | None]:
     try:
-        place = place_of(assets) if assets is not None else None
+        place = location_of(assets) if assets is not None else None
         return (None, place) if isinstance(place, Bucket) else (place and usable(place), None)
-    except PlaceError as error:
+    except LocationError as error:
         raise Fatal(f"--assets: {error}") from error
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from gateway.config.problems import did_you_mean
 from gateway.domain.job import Operation, Size, parse_ratio
-from gateway.domain.making import lists_ratio, parsed
 from gateway.domain.naming import quality_on
 from gateway.domain.route import Capabilities, Model, Route
+from gateway.domain.size_choice import lists_ratio, parsed
 from gateway.domain.sizing import closest, of_ratio
 
 

@@ -6,7 +6,7 @@ from gateway.config.documents import Node
 from gateway.config.fields import Fields
 from gateway.config.problems import Report
 from gateway.config.schema import CALLBACKS
-from gateway.config.secrets import Outside
+from gateway.config.secrets import SecretSources
 from gateway.config.values import listed
 from gateway.domain.route import Secret
 from gateway.domain.webhook import key_of
@@ -15,14 +15,14 @@ _MOST = 10
 """A message carries one signature by each."""
 
 
-def read_callbacks(owner: Fields, outside: Outside, report: Report) -> tuple[Secret, ...]:
+def read_callbacks(owner: Fields, secret_sources: SecretSources, report: Report) -> tuple[Secret, ...]:
     """Read the map under `callbacks`; no secrets if it is left out, or where they are missing."""
     fields = owner.within("callbacks", CALLBACKS)
     if fields is None:
         return ()
 
     def secret(node: Node, report: Report) -> Secret | None:
-        found = outside.secret(node, report)
+        found = secret_sources.secret(node, report)
         if found is None:
             return None
         try:

@@ -10,25 +10,25 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from gateway.config.cost_ceiling import check_cost_ceiling
 from gateway.config.egress import read_egress
 from gateway.config.job_types import read_job_type
 from gateway.config.limits import LimitReader
 from gateway.config.lookup import Known
 from gateway.config.models import ModelEntry, check_model, check_words, read_model
-from gateway.config.most import check_most
 from gateway.config.offers import read_offer
 from gateway.config.problems import Place, Problem, Report
 from gateway.config.profiles import read_preset
 from gateway.config.projects import read_project
 from gateway.config.providers import read_provider
-from gateway.config.reach import check_matches, warn_of_dead, warn_of_lanes, warn_unreached
 from gateway.config.responses import Talkers, read_passthrough
 from gateway.config.routes import read_route
-from gateway.config.secrets import Outside
+from gateway.config.secrets import SecretSources
 from gateway.config.shipped import shipped_policies
 from gateway.config.sources import Entry, Sources, read_sources
 from gateway.config.text_models import read_text_model
 from gateway.config.tiers import read_tier
+from gateway.config.unreachable import check_matches, warn_of_dead, warn_of_lanes, warn_unreached
 from gateway.domain.budget import Budget
 from gateway.domain.naming import serving
 from gateway.domain.passing import PassRules
@@ -66,8 +66,8 @@ def load_policy(
     digest = hashlib.sha256()
     catalog = read_sources(shipped_policies() / "catalog", "catalog", digest, report)
     sources = read_sources(directory, "policy", digest, report)
-    outside = Outside(environ, required=secrets == "required")
-    reader = _Reader(sources, catalog, outside, today or datetime.now(UTC).date(), report)
+    secret_sources = SecretSources(environ, required=secrets == "required")
+    reader = _Reader(sources, catalog, secret_sources, today or datetime.now(UTC).date(), report)
     policy = reader.policy(digest.hexdigest()[:_DIGEST_DIGITS])
     if sources.complete and not sources.named["projects"]:
         report.warn(Place(str(directory), 1, ""), "defines no project, so nobody can use it")
@@ -87,7 +87,7 @@ def check_policy(directory: Path, environ: Mapping[str, str], today: date) -> Lo
 class _Reader:
     sources: Sources
     catalog: Sources
-    outside: Outside
+    secret_sources: SecretSources
     today: date
     report: Report
 
@@ -98,7 +98,9 @@ class _Reader:
         presets = self._with_shipped("presets", lambda name, entry: read_preset(name, entry, report))
         providers = self._each(
             "providers",
-            lambda name, entry: read_provider(name, entry, self.outside, tiers=tiers, presets=presets, report=report),
+            lambda name, entry: read_provider(
+                name, entry, self.secret_sources, tiers=tiers, presets=presets, report=report
+            ),
         )
         offers = self._with_shipped("offers", lambda _, entry: read_offer(entry, models, self.today))
         for name in self.sources.named["offers"]:
@@ -119,7 +121,7 @@ class _Reader:
         limits = LimitReader(job_types, routes, report)
         projects = self._each(
             "projects",
-            lambda name, entry: read_project(name, entry, limits, self.outside, report, providers=providers),
+            lambda name, entry: read_project(name, entry, limits, self.secret_sources, report, providers=providers),
         )
         passed = read_passthrough(self.sources.maps["passthrough"], providers, report)
         self._check_reach(_present(job_types), _present(projects))
@@ -135,7 +137,7 @@ class _Reader:
             digest=digest,
         )
         if not report.problems:
-            check_most(self.sources.named, policy, report)
+            check_cost_ceiling(self.sources.named, policy, report)
         return policy
 
     def _with_shipped(self, section: str, read: Callable[[str, Entry], T | None]) -> Known[T]:

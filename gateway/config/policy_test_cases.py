@@ -8,7 +8,7 @@ from datetime import date
 from gateway.config.problems import Place, Problem
 from gateway.config.schema import Keys
 from gateway.domain.budget import View, Window
-from gateway.routing.rehearsal import Sketch
+from gateway.routing.dry_run import Sketch
 
 FILE = Keys(("tests",))
 TEST = Keys(("name", "project", "key", "key_job_type", "request", "budget_used", "full", "date", "expect"))

@@ -16,7 +16,7 @@ from gateway.domain.choosing import WHOLE, Choice, Stands
 from gateway.domain.errors import GatewayError
 from gateway.domain.policy import Policy
 from gateway.domain.route import Quote, Refusal
-from gateway.routing.rehearsal import Decided, Undecided, rehearse
+from gateway.routing.dry_run import Decided, Undecided, dry_run
 from gateway.steps.reserve import limits_of
 
 
@@ -60,7 +60,7 @@ def _failures(case: Case, policy: Policy, today: date) -> Iterator[Problem]:
 
 def _outcome(case: Case, policy: Policy, today: date) -> _Outcome:
     try:
-        decided = rehearse(case.sketch, policy, case.date or today)
+        decided = dry_run(case.sketch, policy, case.date or today)
     except Undecided as undecided:
         return _Outcome(undecided.job_type.name if undecided.job_type else None, error=undecided.error)
     choice = _choice(case, decided)

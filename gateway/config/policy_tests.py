@@ -43,7 +43,7 @@ from gateway.domain.budget import View, Window
 from gateway.domain.job import OF_MODELS, Operation
 from gateway.domain.policy import JobType, Policy
 from gateway.domain.route import Route
-from gateway.routing.rehearsal import PAPER_KEY, Sketch
+from gateway.routing.dry_run import PAPER_KEY, Sketch
 
 FOLDER = "tests"
 _STATUSES = tuple(dict.fromkeys(map(str, ERRORS.values())))

@@ -13,7 +13,7 @@ from gateway.config.lookup import Known
 from gateway.config.problems import Place, Report, did_you_mean
 from gateway.config.responses import read_passthrough
 from gateway.config.schema import CHARGEBACK, PROJECT, WHILE_LEDGER_AWAY
-from gateway.config.secrets import Outside
+from gateway.config.secrets import SecretSources
 from gateway.config.sources import Entry
 from gateway.config.values import LANES, PRODUCTION, listed, micro_usd, multiplier, name, one_of
 from gateway.domain.money import ONE
@@ -25,7 +25,7 @@ def read_project(
     project: str,
     entry: Entry,
     limits: LimitReader,
-    outside: Outside,
+    secret_sources: SecretSources,
     report: Report,
     *,
     providers: Known[ProviderConfig],
@@ -53,7 +53,7 @@ def read_project(
         quotas=tuple(filter(None, quotas)),
         multiplier=_multiplier(fields, report),
         offline_allowance=_offline_allowance(fields, report),
-        callback_secrets=read_callbacks(fields, outside, report),
+        callback_secrets=read_callbacks(fields, secret_sources, report),
         images=read_images(fields),
         passthrough=read_passthrough(_given(fields, "passthrough"), providers, report),
     )

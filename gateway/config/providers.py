@@ -12,7 +12,7 @@ from gateway.config.lookup import Known
 from gateway.config.problems import Report, shown
 from gateway.config.profiles import TASK, Preset, check_variables, read_preset_of, read_profile, read_variables
 from gateway.config.schema import BARE_KINDS, PROVIDER
-from gateway.config.secrets import Outside
+from gateway.config.secrets import SecretSources
 from gateway.config.sources import Entry
 from gateway.config.tiers import read_limits
 from gateway.config.values import duration, truth
@@ -27,7 +27,7 @@ _VERSION = re.compile(r"v[0-9]{1,3}")
 def read_provider(
     name: str,
     entry: Entry,
-    outside: Outside,
+    secret_sources: SecretSources,
     *,
     tiers: Known[RouteLimits],
     presets: Known[Preset],
@@ -42,7 +42,7 @@ def read_provider(
     preset, variables = read_preset_of(fields, presets), read_variables(fields)
     profile = read_profile(fields, preset.profile, preset.kind, report)
     check_variables(fields, profile, variables, report)
-    base_url = fields.required("base_url", outside.base_url) or ""
+    base_url = fields.required("base_url", secret_sources.base_url) or ""
     _check_doubled(fields, base_url, profile.generations, report)
     usual = preset.kind not in {TASK, *BARE_KINDS} and profile.generations == Profile().generations
     if usual and fields.node("kind") is not None and fields.node("preset") is None:
@@ -51,7 +51,7 @@ def read_provider(
         name=name,
         kind=preset.kind,
         base_url=base_url,
-        api_key=fields.read("api_key", outside.secret),
+        api_key=fields.read("api_key", secret_sources.secret),
         timeout=timeout,
         connect_timeout=connect_timeout,
         limits=read_limits(fields, tiers),

@@ -25,7 +25,7 @@ from gateway.domain.pricing import tariff
 from gateway.domain.profile import Profile
 from gateway.domain.route import AfterRetirement, Capabilities, ProviderConfig, Route, RouteLimits
 from gateway.domain.sizing import nearest, of_ratio
-from gateway.domain.telling import QUALITY, SIZE, untold
+from gateway.domain.unsent_fields import QUALITY, SIZE, unsent
 
 _NOTHING = OfferEntry(None)
 _VENDORS_PATH = Profile().generations
@@ -108,7 +108,7 @@ def _check_told(route: Route, fields: Fields, found: ModelEntry) -> None:
     can, model = route.capabilities, route.model
     masks = (False, True) if can.mask else (False,)
     jobs = [Job(each, None, 0, 0, mask=masked) for each in can.operations for masked in masks]
-    missing = frozenset[str]().union(*(untold(job, route) for job in jobs))
+    missing = frozenset[str]().union(*(unsent(job, route) for job in jobs))
     if not missing or not found.sound:
         return
     rule = model.capabilities.sizes

@@ -28,7 +28,7 @@ def files_named(text: str) -> set[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Outside:
+class SecretSources:
     """Where values come from. A missing one is a problem when `required`, otherwise a warning."""
 
     environ: Mapping[str, str]

@@ -9,9 +9,9 @@ from functools import partial
 
 from gateway.admin.callbacks import callback_actions, callback_views
 from gateway.admin.explain import explain
-from gateway.admin.keys import KeyDesk, text_field
+from gateway.admin.keys import KeyAdministration, text_field
 from gateway.console.attention import retirements
-from gateway.console.scene import Scene
+from gateway.console.page_data import PageData
 from gateway.domain.task import TaskStatus
 from gateway.ledger.keys import KeyRecord, NewKey
 from gateway.ledger.names import Names
@@ -26,13 +26,13 @@ MOST_TASKS = 50
 class Administration:
     """Of one process. Views raise LedgerUnavailable, actions InvalidRequest and NotFound too."""
 
-    scene: Scene
-    keys: KeyDesk
+    data: PageData
+    keys: KeyAdministration
     reloader: PolicyReloader | None
 
     async def policy(self, _: Mapping[str, str]) -> dict[str, object]:
         """Return what is loaded where and since when, what was wrong with the last reload, and what is in it."""
-        policy, words = self.scene.policy, await self.scene.words.now()
+        policy, words = self.data.policy, await self.data.words.now()
         return {
             "digest": policy.digest,
             "can_reload": self.reloader is not None,
@@ -40,7 +40,7 @@ class Administration:
                 {name: word.get(name) for name in _SHOWN} | {"reload_failed": word.get("reload_failed")}
                 for word in words
             ],
-            "retirements": retirements(self.scene),
+            "retirements": retirements(self.data),
             "job_types": [
                 {
                     "name": name,
@@ -64,21 +64,21 @@ class Administration:
 
     async def tasks(self, query: Mapping[str, str]) -> dict[str, object]:
         """Return how many tasks there are, the newest of one project or of all, and dead call backs."""
-        queue, wanted = self.scene.application.tasking.queue, query.get("project")
-        ids = await self._newest([wanted] if wanted else list(self.scene.policy.projects))
+        queue, wanted = self.data.application.tasks.queue, query.get("project")
+        ids = await self._newest([wanted] if wanted else list(self.data.policy.projects))
         found = await asyncio.gather(*(queue.find(task_id) for task_id in ids))
         counts = await queue.counts()
-        callbacks = callback_views(self.scene.application.outgoing.callbacks)["callbacks"]
+        callbacks = callback_views(self.data.application.egress.callbacks)["callbacks"]
         return {
             "counts": {str(status): counts.get(status, 0) for status in TaskStatus},
             "tasks": [{**document(task), "project": task.order.project} for task in found if task is not None],
             "callbacks": await callbacks({"project": wanted} if wanted else {}),
-            "projects": sorted(self.scene.policy.projects),
+            "projects": sorted(self.data.policy.projects),
         }
 
     async def _newest(self, projects: Sequence[str]) -> list[str]:
         """Return ids of the newest tasks of all these projects, newest first, by the numbers that they got in turn."""
-        store, names = self.scene.application.store, Names(self.scene.application.realm)
+        store, names = self.data.application.store, Names(self.data.application.realm)
 
         async def numbered(some: Sequence[str], most: int) -> list[tuple[float, str, str]]:
             asked = [("ZREVRANGE", names.tasks_of(project), 0, most - 1, "WITHSCORES") for project in some]
@@ -97,13 +97,13 @@ class Administration:
         records = await self.keys.keys.list()
         return {
             "keys": [_shown(each) for each in reversed(records)],
-            "job_types": {name: sorted(each.job_types) for name, each in sorted(self.scene.policy.projects.items())},
+            "job_types": {name: sorted(each.job_types) for name, each in sorted(self.data.policy.projects.items())},
         }
 
     def actions(self) -> dict[str, Question]:
         """Return what the console does, by name; each takes a JSON object."""
         done: dict[str, Question] = {
-            "explain": partial(explain, self.scene.application),
+            "explain": partial(explain, self.data.application),
             "keys/create": self._create,
             "keys/rotate": self._rotate,
             "keys/revoke": self._revoke,
@@ -121,13 +121,13 @@ class Administration:
         return {"key": _shown(await self.keys.revoke(asked))}
 
     async def _retry(self, asked: Mapping[str, object]) -> object:
-        retry = callback_actions(self.scene.application.outgoing.callbacks)["callbacks/{id}/retry"]
+        retry = callback_actions(self.data.application.egress.callbacks)["callbacks/{id}/retry"]
         return await retry({"id": text_field(asked, "id")})
 
     async def _reload(self, _: Mapping[str, object]) -> object:
         assert self.reloader is not None
         answer = await self.reloader.answer({})
-        self.scene.words.stale()
+        self.data.words.stale()
         return answer
 
 

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from functools import partial
 from urllib.parse import parse_qsl
 
-from gateway.admin.keys import KeyDesk
+from gateway.admin.keys import KeyAdministration
 from gateway.assets.thumbnails import thumbnail
 from gateway.console import budgets, figures, requests, routes
 from gateway.console.administration import Administration
 from gateway.console.files import SAFE, send_file
-from gateway.console.scene import Scene, Views
+from gateway.console.page_data import CachedViews, PageData
 from gateway.console.sessions import Sessions, cookie, cookie_name, secret_in
 from gateway.domain.errors import Forbidden, InvalidApiKey, NotFound, RateLimited, Unavailable
 from gateway.domain.links import is_name
@@ -42,16 +42,16 @@ class Console:
 
     def __init__(
         self,
-        scene: Scene,
-        keys: KeyDesk,
+        data: PageData,
+        keys: KeyAdministration,
         reloader: PolicyReloader | None,
         token: str | None,
         closing: asyncio.Event,
         *,
         wrong_keys: WrongKeys,
     ) -> None:
-        self._scene = scene
-        self._administration = Administration(scene, keys, reloader)
+        self._data = data
+        self._administration = Administration(data, keys, reloader)
         self._guard = AdminGuard(token)
         self._sessions = Sessions()
         self._wrong_keys = wrong_keys
@@ -60,19 +60,19 @@ class Console:
 
     async def run(self) -> None:
         """Keep up with the ledger, once somebody has looked, until cancelled."""
-        await self._scene.follower.run()
+        await self._data.follower.run()
 
     def pages(self) -> list[Page]:
         """Return all that is answered below `/console`."""
-        scene, found = self._scene, self._administration
+        data, found = self._data, self._administration
         views: dict[str, View] = {
-            "overview": Views(scene, figures.overview).show,
-            "spend": Views(scene, figures.spend).show,
-            "budgets": Views(scene, budgets.budgets).show,
-            "budget": Views(scene, budgets.burning).show,
-            "routes": Views(scene, routes.routes).show,
-            "requests": Views(scene, requests.requests).show,
-            "request": partial(requests.request, scene),
+            "overview": CachedViews(data, figures.overview).show,
+            "spend": CachedViews(data, figures.spend).show,
+            "budgets": CachedViews(data, budgets.budgets).show,
+            "budget": CachedViews(data, budgets.burning).show,
+            "routes": CachedViews(data, routes.routes).show,
+            "requests": CachedViews(data, requests.requests).show,
+            "request": partial(requests.request, data),
             "tasks": found.tasks,
             "policy": found.policy,
             "keys": found.all_keys,
@@ -97,7 +97,7 @@ class Console:
     def _guarded(self, handler: Handler) -> Handler:
         async def check(context: RequestContext) -> Outbound | None:
             self._check(context)
-            self._scene.follower.watch()
+            self._data.follower.watch()
             return await handler(context)
 
         return with_store(check)
@@ -120,7 +120,7 @@ class Console:
         if not self._is_known(context):
             await _redirect(context, LOGIN)
             return
-        self._scene.follower.watch()
+        self._data.follower.watch()
         await send_file(context, "console.html")
 
     async def _to_home(self, context: RequestContext) -> None:
@@ -148,7 +148,7 @@ class Console:
             if wait is None:
                 raise InvalidApiKey("This is not the token of the admin plane.")
             raise RateLimited("Too many wrong tokens; please wait a minute.", code=CODE, retry_after=wait)
-        self._scene.follower.watch()
+        self._data.follower.watch()
         await self._set_cookie(context, self._sessions.begin())
 
     async def _session(self, _: Mapping[str, str]) -> dict[str, object]:
@@ -167,7 +167,7 @@ class Console:
     async def _image(self, context: RequestContext) -> None:
         name = context.path_params["name"]
         try:
-            found = await self._scene.application.storing.images.find(name) if is_name(name) else None
+            found = await self._data.application.storage.images.find(name) if is_name(name) else None
             small = None if found is None else await thumbnail(found.blob)
         except StorageUnavailable as error:
             raise Unavailable("The storage does not answer.", code="storage_unavailable", retry_after=2) from error
@@ -195,7 +195,7 @@ class Console:
                 task.cancel()
 
     async def _tell(self, context: RequestContext, gone: asyncio.Task[None], closing: asyncio.Task[bool]) -> None:
-        follower, secret, version = self._scene.follower, self._secret(context), -1
+        follower, secret, version = self._data.follower, self._secret(context), -1
         while not (gone.done() or closing.done()):
             follower.watch()
             version = follower.version

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from gateway.console.scene import Scene
+from gateway.console.page_data import PageData
 from gateway.steps.write import RETIREMENT_NOTICE
 
 BAD, WARN = "bad", "warn"
@@ -18,18 +18,18 @@ Notice = tuple[str, str, str]
 
 
 def attention(
-    scene: Scene, budgets: Sequence[Mapping[str, object]], words: Sequence[Word], dead: int
+    data: PageData, budgets: Sequence[Mapping[str, object]], words: Sequence[Word], dead: int
 ) -> list[dict[str, str]]:
     """Return what somebody should look at, worst first."""
     found: list[Notice] = []
-    if scene.follower.trouble:
-        found.append((BAD, f"The store does not answer: {scene.follower.trouble}", "overview"))
+    if data.follower.trouble:
+        found.append((BAD, f"The store does not answer: {data.follower.trouble}", "overview"))
     found += [*_of_policy(words), *_of_budgets(budgets), *_of_routes(words)]
-    if unconfirmed := len(scene.follower.rollup.presumptions.open):
+    if unconfirmed := len(data.follower.rollup.presumptions.open):
         found.append((WARN, f"{_counted(unconfirmed, 'booking')} presumed, not confirmed", "overview"))
     if dead:
         found.append((WARN, f"{_counted(dead, 'call back')} that nobody took", "tasks"))
-    soon = [each for each in retirements(scene) if each["soon"]]
+    soon = [each for each in retirements(data) if each["soon"]]
     found += [(WARN, f"Model {each['model']} retires on {each['retires']}", "policy") for each in soon]
     unique = dict.fromkeys(sorted(found, key=lambda each: each[0] != BAD))
     return [{"level": level, "text": text, "page": page} for level, text, page in unique][:MOST]
@@ -63,9 +63,9 @@ def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def retirements(scene: Scene) -> list[dict[str, object]]:
+def retirements(data: PageData) -> list[dict[str, object]]:
     """Return models in use that their vendor will retire, or has, soonest first, and who uses them."""
-    today, policy = scene.clock().date(), scene.policy
+    today, policy = data.clock().date(), data.policy
     found: dict[str, tuple[date, set[str], str | None]] = {}
     for route in policy.routes.values():
         if route.model.retires is not None:

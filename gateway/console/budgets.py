@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from gateway.console.forecast import burn_down, forecast, iso
+from gateway.console.page_data import PageData
 from gateway.console.rollup import Rollup
-from gateway.console.scene import Scene
 from gateway.domain import money
 from gateway.domain.budget import Budget
 from gateway.domain.errors import NotFound
@@ -23,15 +23,15 @@ def budget_rows(stands: Sequence[tuple[Budget, Balance]], rollup: Rollup, now: d
     return sorted(rows, key=lambda row: (-float(str(row["share"])), str(row["scope"])))
 
 
-async def budgets(scene: Scene, _: Mapping[str, str]) -> dict[str, object]:
+async def budgets(data: PageData, _: Mapping[str, str]) -> dict[str, object]:
     """Return all budgets; LedgerUnavailable."""
-    return {"budgets": budget_rows(await scene.budgets.now(), scene.follower.rollup, scene.clock())}
+    return {"budgets": budget_rows(await data.budgets.now(), data.follower.rollup, data.clock())}
 
 
-async def burning(scene: Scene, query: Mapping[str, str]) -> dict[str, object]:
+async def burning(data: PageData, query: Mapping[str, str]) -> dict[str, object]:
     """Return one budget and its course since the window began; NotFound, LedgerUnavailable."""
-    now, rollup = scene.clock(), scene.follower.rollup
-    for budget, balance in await scene.budgets.now():
+    now, rollup = data.clock(), data.follower.rollup
+    for budget, balance in await data.budgets.now():
         if budget.meter == query.get("id"):
             booked = rollup.cell(cell_of(budget, now))
             course = forecast(budget.window, budget.limit, balance.used, booked, now)

@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 
 from gateway.console.attention import attention, retirements
 from gateway.console.budgets import budget_rows
+from gateway.console.event_summary import causes
 from gateway.console.forecast import iso
-from gateway.console.happened import causes
+from gateway.console.page_data import PageData
 from gateway.console.rollup import DAY, DIMENSIONS, HOUR, HOURS_KEPT, Rollup, bucket_of, month_start
-from gateway.console.scene import Scene
 from gateway.console.selection import Only, Sums, selected
 from gateway.domain import money
 from gateway.domain.errors import InvalidRequest
@@ -27,47 +27,47 @@ MOST_BUDGETS = 8
 MOST_ROWS = 1000
 
 
-async def overview(scene: Scene, query: Mapping[str, str]) -> dict[str, object]:
+async def overview(data: PageData, query: Mapping[str, str]) -> dict[str, object]:
     """Return what an operator looks at first; LedgerUnavailable."""
-    now, rollup = scene.clock(), scene.follower.rollup
-    budgets = budget_rows(await scene.budgets.now(), rollup, now)
-    snapshot, words = await scene.snapshot.now(), await scene.words.now()
-    happened = await scene.happened.now()
+    now, rollup = data.clock(), data.follower.rollup
+    budgets = budget_rows(await data.budgets.now(), rollup, now)
+    snapshot, words = await data.snapshot.now(), await data.words.now()
+    happened = await data.happened.now()
     by = query.get("by", "project")
     return {
-        **state(scene),
+        **state(data),
         "sums": _sums(rollup, now),
         "spend": spend_series(rollup, now, _dimension(by), _range(query.get("range", "30d"))),
         "budgets": budgets[:MOST_BUDGETS],
         "budgets_in_all": len(budgets),
-        "attention": attention(scene, budgets, words, snapshot.callbacks_dead or 0),
+        "attention": attention(data, budgets, words, snapshot.callbacks_dead or 0),
         "happened": causes(happened),
-        "retirements": retirements(scene),
+        "retirements": retirements(data),
         "unconfirmed": [_unconfirmed(*each) for each in rollup.unconfirmed()[:MOST_UNCONFIRMED]],
     }
 
 
-async def spend(scene: Scene, query: Mapping[str, str]) -> dict[str, object]:
+async def spend(data: PageData, query: Mapping[str, str]) -> dict[str, object]:
     """Return spend by one dimension over a range, of all or of a project, a job type or both; InvalidRequest."""
     by, span = _dimension(query.get("by", "project")), _range(query.get("range", "30d"))
-    now, sums = scene.clock(), selected(scene.follower.rollup, Only.of(query))
+    now, sums = data.clock(), selected(data.follower.rollup, Only.of(query))
     size, since = _since(span, now)
     rows = sorted(sums.sums(by, size, since).values(), key=lambda row: (-row.route, row.group))
     return {
-        **state(scene),
+        **state(data),
         "spend": spend_series(sums, now, by, span),
         "rows": [told(row) | {"name": row.group[0]} for row in rows[:MOST_ROWS]],
         "total": told(sums.total(size, since)),
-        "projects": sorted(scene.policy.projects),
-        "job_types": sorted(scene.policy.job_types),
+        "projects": sorted(data.policy.projects),
+        "job_types": sorted(data.policy.job_types),
     }
 
 
-def state(scene: Scene) -> dict[str, object]:
+def state(data: PageData) -> dict[str, object]:
     """Return how far the figures reach."""
-    follower = scene.follower
+    follower = data.follower
     return {
-        "at": iso(scene.clock()),
+        "at": iso(data.clock()),
         "version": follower.version,
         "entries": follower.rollup.entries,
         "read": round(follower.progress(), 3),

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
-from gateway.console.parts import Parts
+from gateway.console.grouped_sums import GroupedSums
 from gateway.domain.budget import Window
 from gateway.domain.spend import Calls, Presumptions, Row, attempt_of, is_shadow
 from gateway.ledger.entries import Entry
@@ -43,7 +43,7 @@ class Rollup:
         self._spans: dict[int, dict[str, dict[int, Rows]]] = {
             span: {dimension: {} for dimension in DIMENSIONS} for span in (HOUR, DAY)
         }
-        self.parts = {HOUR: Parts(), DAY: Parts()}
+        self.parts = {HOUR: GroupedSums(), DAY: GroupedSums()}
         self._newest: dict[tuple[str, str], deque[str]] = {}
         self._cells: dict[str, dict[int, int]] = {}
 

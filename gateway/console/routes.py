@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 
+from gateway.console.event_summary import of_routes
 from gateway.console.figures import told
-from gateway.console.happened import of_routes
+from gateway.console.page_data import PageData
 from gateway.console.rollup import DAY, bucket_of
-from gateway.console.scene import Scene
 from gateway.domain.spend import Row
 
 WELL = {"circuit": "closed"}
 _WORST = ("open", "half_open", "slow_start", "closed")
 
 
-async def routes(scene: Scene, _: Mapping[str, str]) -> dict[str, object]:
+async def routes(data: PageData, _: Mapping[str, str]) -> dict[str, object]:
     """Return every route of the policy; LedgerUnavailable."""
-    snapshot, words = await scene.snapshot.now(), await scene.words.now()
-    doing = of_routes(await scene.happened.now())
-    today = scene.follower.rollup.sums("route", DAY, bucket_of(scene.clock(), DAY))
+    snapshot, words = await data.snapshot.now(), await data.words.now()
+    doing = of_routes(await data.happened.now())
+    today = data.follower.rollup.sums("route", DAY, bucket_of(data.clock(), DAY))
     states = {state.route: state for state in snapshot.routes}
     callers = [word for word in words if word.get("makes_calls")]
     shown = []
-    for name, route in scene.policy.routes.items():
+    for name, route in data.policy.routes.items():
         healths = [{"host": word["host"], "pid": word["pid"], **word["routes"].get(name, WELL)} for word in callers]
         circuits = [str(health["circuit"]) for health in healths]
         state = states.get(name)

@@ -8,10 +8,10 @@ from datetime import date
 
 from gateway.domain.errors import InvalidRequest
 from gateway.domain.job import AUTO, Job, Size, parse_ratio
-from gateway.domain.making import lists_ratio, made, open_sizes, parsed, unsized
 from gateway.domain.naming import nearest_quality, quality_on, serving, speaker_of, translated
 from gateway.domain.policy import JobType
 from gateway.domain.route import Capabilities, Model, Refusal, Route
+from gateway.domain.size_choice import lists_ratio, made, open_sizes, parsed, unsized
 from gateway.domain.sizing import closest, nearest_listed
 
 _NO_ALPHA = frozenset({"jpeg", "jpg"})

@@ -10,11 +10,11 @@ from fractions import Fraction
 from gateway.domain.addresses import Egress
 from gateway.domain.batch import Collecting
 from gateway.domain.budget import Budget, Quota
-from gateway.domain.memory import Memory
 from gateway.domain.money import ONE
 from gateway.domain.passing import PassRules
 from gateway.domain.responses import ResponsesRules, TextModel
 from gateway.domain.route import Model, ProviderConfig, Route, Secret
+from gateway.domain.weighted_cache import WeightedCache
 
 
 class ClientModel(StrEnum):
@@ -231,5 +231,5 @@ class Policy:
     """What callers' URLs may lead to beyond public addresses."""
     marks: dict[tuple[str, str], str] = field(default_factory=dict, compare=False, repr=False)
     """What `domain.mark` has worked out, by project and job type."""
-    memory: Memory = field(default_factory=Memory, init=False, repr=False, compare=False)
+    memory: WeightedCache = field(default_factory=WeightedCache, init=False, repr=False, compare=False)
     """What was decided under it lately; another policy, also one made from this, begins with none."""

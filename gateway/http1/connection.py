@@ -13,7 +13,7 @@ import httpx
 
 from gateway.http1.peer import Peer
 from gateway.http1.received import Received
-from gateway.http1.within import within
+from gateway.http1.timeout import within
 
 _TICK = 0.001
 """Seconds; event loops measure no shorter times."""

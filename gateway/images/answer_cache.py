@@ -19,13 +19,13 @@ from gateway.domain.errors import GatewayError
 from gateway.domain.image_type import OUTPUT_FORMAT
 from gateway.domain.links import mark_of
 from gateway.domain.route import NOTHING, Quote
-from gateway.images.linking import Found, Kept, Linker, ProjectLinks
+from gateway.images.linking import Found, KeptImage, Linker, ProjectLinks
 from gateway.observe.event import CacheAsked, Observer
 from gateway.ports import Body, InputImage, Outbound, Truncated
 from gateway.ports.storage import Blobs, StorageUnavailable
+from gateway.request.context import own_headers
 from gateway.request.duplicates import Watched
 from gateway.request.exchange import Admitted, Exchange
-from gateway.request.means import own_headers
 from gateway.request.repetition import digest
 from gateway.routing.explanation import in_usd
 
@@ -163,13 +163,13 @@ class AnswerCache:
             about = abouts[number] if number < len(abouts) else {}
             start = ("," if number else "") + json.dumps(about, separators=(",", ":"))[:-1] + ("," if about else "")
             if isinstance(links, ProjectLinks):
-                url = links.link_to(Kept(name, image.blob.length, image.media_type, image.until))
+                url = links.link_to(KeptImage(name, image.blob.length, image.media_type, image.until))
                 pieces.append(f'{start}"url":{json.dumps(url)}}}'.encode())
             else:
                 pieces += [f'{start}"b64_json":"'.encode(), image, b'"}']
         return [*pieces, b"]}"]
 
-    async def keep(self, exchange: Exchange, document: Mapping[str, Any], kept: Sequence[Kept]) -> None:
+    async def keep(self, exchange: Exchange, document: Mapping[str, Any], kept: Sequence[KeptImage]) -> None:
         """Let an answer be found again, if it is all that was asked for; what cannot be kept is logged."""
         quote = exchange.quote
         if quote is None or len(kept) != quote.job.n or not document:

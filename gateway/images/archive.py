@@ -17,7 +17,7 @@ from typing import Any
 
 from gateway.domain.policy import JobType, Project, Store
 from gateway.images.answer_cache import AnswerCache
-from gateway.images.linking import Kept, Linker, NoLinks, ProjectLinks
+from gateway.images.linking import KeptImage, Linker, NoLinks, ProjectLinks
 from gateway.ports import Outbound
 from gateway.ports.provider import Converter
 from gateway.ports.storage import Blobs, StorageUnavailable
@@ -184,7 +184,7 @@ class RequestArchive:
 
     async def _keep(
         self,
-        linked: Sequence[Kept],
+        linked: Sequence[KeptImage],
         images: Sequence[Image],
         document: Document,
         free: Free,
@@ -211,7 +211,7 @@ class RequestArchive:
             raise
         await self._note(kept)
 
-    async def _note(self, kept: Sequence[Kept]) -> None:
+    async def _note(self, kept: Sequence[KeptImage]) -> None:
         told = [{"id": each.name, "bytes": each.length, "type": each.media_type} for each in kept]
         await self.archives.note(self.exchange.inbound.request_id, {"project": self.project, "assets": told})
 

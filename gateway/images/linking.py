@@ -29,7 +29,7 @@ NEVER, NOT_AN_IMAGE = "never", "not_an_image"
 _HOST = re.compile(r"[A-Za-z0-9._~:\[\]-]{1,255}", re.ASCII)
 
 
-class Kept(NamedTuple):
+class KeptImage(NamedTuple):
     """An image that is kept: its name, bytes and media type, and the Unix time until which it stays."""
 
     name: str
@@ -49,7 +49,7 @@ class Found(NamedTuple):
 class Images(Protocol):
     """Images of projects, kept as policy says. Every method raises StorageUnavailable."""
 
-    async def keep(self, project: str, content: AsyncIterator[bytes]) -> Kept:
+    async def keep(self, project: str, content: AsyncIterator[bytes]) -> KeptImage:
         """Keep an image; also raises what `content` raises."""
 
     async def kept_until(self, name: str) -> float | None:
@@ -61,7 +61,7 @@ class Images(Protocol):
     async def delete(self, name: str) -> bool:
         """Delete an image, and tell whether there was one."""
 
-    async def listing(self, project: str, *, after: str, most: int) -> list[Kept]:
+    async def listing(self, project: str, *, after: str, most: int) -> list[KeptImage]:
         """Return images of a project in the order of their names, without their types."""
 
 
@@ -107,7 +107,7 @@ class Linker:
         host = headers.get("host", "")
         return f"http://{host}" if _HOST.fullmatch(host) else ""
 
-    async def keep(self, project: str, content: AsyncIterator[bytes]) -> Kept:
+    async def keep(self, project: str, content: AsyncIterator[bytes]) -> KeptImage:
         """Keep an image; raises StorageUnavailable, or ValueError if it is none. Either is counted."""
         try:
             return await self.images.keep(project, content)
@@ -124,7 +124,7 @@ class Linker:
         if self._observer is not None:
             self._observer.emit(AssetNotKept(reason, images))
 
-    def link(self, base: str, kept: Kept) -> str:
+    def link(self, base: str, kept: KeptImage) -> str:
         """Return the link to an image, good for as long as it is kept."""
         return f"{base}{PATH}{kept.name}?{self._signer.query(kept.name, int(kept.until))}"
 
@@ -154,7 +154,7 @@ class Linker:
         except StorageUnavailable as error:
             log.warning("nobody can tell whether image %s is kept: %s", name, error)
             return url
-        return url if until is None else self.link(base, Kept(name, 0, "", until))
+        return url if until is None else self.link(base, KeptImage(name, 0, "", until))
 
     async def follow(
         self, name: str, query: Mapping[str, str], project: str | None, headers: Mapping[str, str]
@@ -187,7 +187,7 @@ class ProjectLinks:
         self._base = base
         self._patience = patience
         self._until: float | None = None
-        self.kept: list[Kept] = []
+        self.kept: list[KeptImage] = []
 
     async def keep(self, content: AsyncIterator[bytes]) -> str:
         """Keep an image and return its URL; raises StorageUnavailable, or ValueError if it is none."""
@@ -202,7 +202,7 @@ class ProjectLinks:
         self.kept.append(kept)
         return self.link_to(kept)
 
-    def link_to(self, kept: Kept) -> str:
+    def link_to(self, kept: KeptImage) -> str:
         """Return the link to an image that is kept."""
         return self._linker.link(self._base, kept)
 

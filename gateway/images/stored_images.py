@@ -10,7 +10,7 @@ from gateway.domain.links import belongs_to
 from gateway.domain.page import page_limit
 from gateway.domain.policy import Policy, Project, Store
 from gateway.images.archive import Archives
-from gateway.images.linking import Kept, Linker, away, not_found
+from gateway.images.linking import KeptImage, Linker, away, not_found
 from gateway.ports.storage import StorageUnavailable
 
 
@@ -72,6 +72,6 @@ class StoredImages:
         return {"assets": await self.archives.kept(self.project.name, request_id, base)}
 
 
-def _told(linker: Linker, base: str, kept: Kept) -> dict[str, object]:
+def _told(linker: Linker, base: str, kept: KeptImage) -> dict[str, object]:
     url, until = linker.link(base, kept), int(kept.until)
     return {"id": kept.name, "object": "asset", "bytes": kept.length, "expires_at": until, "url": url}

@@ -8,13 +8,13 @@ import time
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from gateway.domain.fresh import fresh_names
+from gateway.domain.random_names import random_names
 from gateway.ledger.errors import LedgerRefused
 from gateway.ledger.names import Names
+from gateway.ledger.operation_counter import OnDoubt, OperationCounter
 from gateway.ledger.script import Script
+from gateway.ledger.script_batching import ScriptBatcher, ScriptCall, What
 from gateway.ledger.store import Store
-from gateway.ledger.tally import OnDoubt, Tally
-from gateway.ledger.together import Call, Together, What
 from gateway.observe.event import LedgerCalled, LedgerFailed, Observer, taker_of
 from gateway.ports import Meanwhile
 
@@ -28,17 +28,17 @@ _RIGHTS = "the store's user lacks a right, and this is refused until it has it a
 _GRAVE = {"less is ": _BOOKS, "NOPERM": _RIGHTS, "can't run this command": _RIGHTS, "has no permissions": _RIGHTS}
 """What is to be said as an error, by words of the refusal."""
 
-token = fresh_names(12)
+token = random_names(12)
 """Returns a name that nothing else has, for one operation or one instance."""
 
 
 class Calls:
-    """Runs scripts for one instance; `on_doubt` is that of its `Tally`."""
+    """Runs scripts for one instance; `on_doubt` is that of its `OperationCounter`."""
 
     def __init__(self, store: Store, names: Names, observer: Observer | None, on_doubt: OnDoubt) -> None:
         self._store = store
-        self._tally = Tally(names.instances, token(), store.losses, on_doubt)
-        self._together = Together(store, self._tally)
+        self._counter = OperationCounter(names.instances, token(), store.losses, on_doubt)
+        self._batcher = ScriptBatcher(store, self._counter)
         self._observer = observer
         self._answered = taker_of(observer, LedgerCalled) if observer is not None else None
         self._said: set[str] = set()
@@ -57,21 +57,21 @@ class Calls:
         """Run a script that notes this instance's operations; raises LedgerUnavailable.
 
         Though whoever waits leaves it is done, surely if it must go `to_end`; `alone` and `meanwhile` are those of a
-        `Call`.
+        `ScriptCall`.
         """
-        call, together = Call(what, keys, args, alone=alone, meanwhile=meanwhile), operation in _TOGETHER
+        call, together = ScriptCall(what, keys, args, alone=alone, meanwhile=meanwhile), operation in _TOGETHER
         began = time.monotonic()
         try:
             if together:
-                self._together.put(call)
+                self._batcher.put(call)
                 reply = await call.reply
                 if isinstance(reply, Exception):
-                    reply = await self._together.by_itself(call)
+                    reply = await self._batcher.by_itself(call)
             else:
-                reply = await self._together.by_itself(call)
+                reply = await self._batcher.by_itself(call)
         except asyncio.CancelledError:
             if to_end and together:
-                self._together.to_end(call)
+                self._batcher.to_end(call)
             raise
         except Exception as error:
             self._failed(operation, began, error)
@@ -82,7 +82,7 @@ class Calls:
 
     async def wait(self) -> None:
         """Return once what goes together has been told the store, or could not be."""
-        await self._together.wait()
+        await self._batcher.wait()
 
     async def read(self, what: Script, keys: Sequence[str], args: Sequence[str]) -> Any:
         """Run a script that writes nothing; raises LedgerUnavailable."""
@@ -98,7 +98,7 @@ class Calls:
 
     def start_over(self) -> None:
         """Forget how far the operations got: the store is known to be another one, or older."""
-        self._tally.done = 0
+        self._counter.done = 0
 
     async def _timed(self, operation: str, call: Coroutine[Any, Any, Any]) -> Any:
         began = time.monotonic()

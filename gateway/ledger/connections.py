@@ -14,7 +14,7 @@ from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
 from gateway.ledger.address import Endpoint, StoreAddress
 from gateway.ledger.errors import StoreError
-from gateway.ledger.line import Line, Lines, Losses, Wire
+from gateway.ledger.line import Losses, StoreLine, StoreLines, Wire
 
 Command = Sequence[str | int]
 
@@ -98,7 +98,7 @@ class Connections:
     whoever answers next may be another server.
     """
 
-    def __init__(self, opening: Opening, heard: Callable[[], None], losses: Losses, lines: Lines) -> None:
+    def __init__(self, opening: Opening, heard: Callable[[], None], losses: Losses, lines: StoreLines) -> None:
         self.lines = lines
         self._opening = opening
         self._heard = heard
@@ -139,7 +139,7 @@ class Connections:
         await self._give_back(wire, generation)
         return reply
 
-    async def line(self) -> Line:
+    async def line(self) -> StoreLine:
         """Return a line of the caller's own; RedisError or OSError if there is none."""
         wire, generation = await self.take()
         return self.lines.add(wire, generation, last=generation != self._generation)

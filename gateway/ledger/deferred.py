@@ -15,7 +15,7 @@ from gateway import failpoint
 from gateway.domain.settlement import Settlement, SettleResult
 from gateway.ledger.errors import LedgerRefused
 from gateway.ledger.journal import Journal
-from gateway.ledger.journal_lines import Untold, Void
+from gateway.ledger.journal_lines import PendingWrite, Void
 from gateway.ledger.own_holds import HoldRecord
 from gateway.ledger.redis_ledger import RedisLedger, operation_token
 from gateway.ports import LedgerUnavailable, Meanwhile
@@ -40,7 +40,7 @@ class DeferredSettlements:
     def __init__(self, ledger: RedisLedger, journal: Journal | None = None) -> None:
         self._ledger = ledger
         self._journal = journal
-        self._waiting: dict[str, Untold] = {}
+        self._waiting: dict[str, PendingWrite] = {}
         self._endings: dict[str, Callable[[], object]] = {}
         self._teller: asyncio.Task[None] | None = None
         self._away = False
@@ -54,7 +54,7 @@ class DeferredSettlements:
     @property
     def voids(self) -> set[str]:
         """Holds, as `request id:attempt`, that are to end for nothing as soon as the store is back."""
-        return {untold.member for untold in self._waiting.values() if isinstance(untold.what, Void)}
+        return {pending.member for pending in self._waiting.values() if isinstance(pending.what, Void)}
 
     def waits(self, token: str) -> bool:
         """Tell whether the store is still to be told what has this token."""
@@ -74,16 +74,16 @@ class DeferredSettlements:
         """Keep a hold that the store is to be told of; tells whether it is on disk. If not, nothing is kept."""
         if self._journal is None:
             return False
-        untold = Untold(record.token, _now(), None, record)
+        pending = PendingWrite(record.token, _now(), None, record)
         on_disk = False
         try:
-            on_disk = await self._journal.append(untold)
+            on_disk = await self._journal.append(pending)
         finally:
             if not on_disk:
-                self._journal.done(untold.token)
+                self._journal.done(pending.token)
         if on_disk:
             self._ledger.restore(record)
-            self._wait_for_store([untold])
+            self._wait_for_store([pending])
         return on_disk
 
     async def _now_or_later(
@@ -115,29 +115,29 @@ class DeferredSettlements:
         if ended is not None:
             self._endings[token] = partial(contextvars.copy_context().run, ended)  # it is told in its own trace
         hold = self._ledger.record_of(what.request_id, what.attempt)  # as long as the store was not heard, it is known
-        untold = Untold(token, _now(), what, hold)
-        kept = self._journal.append(untold) if self._journal is not None else None
-        self._wait_for_store([untold])
+        pending = PendingWrite(token, _now(), what, hold)
+        kept = self._journal.append(pending) if self._journal is not None else None
+        self._wait_for_store([pending])
         return kept
 
-    def _wait_for_store(self, untold: Iterable[Untold]) -> None:
-        self._waiting |= {each.token: each for each in untold if each.token not in self._waiting}
+    def _wait_for_store(self, pending: Iterable[PendingWrite]) -> None:
+        self._waiting |= {each.token: each for each in pending if each.token not in self._waiting}
         if self._waiting and (self._teller is None or self._teller.done()):
             self._teller = asyncio.create_task(self._until_done())
 
-    def _forget(self, untold: Untold) -> None:
-        self._waiting.pop(untold.token, None)
+    def _forget(self, pending: PendingWrite) -> None:
+        self._waiting.pop(pending.token, None)
         if self._journal is not None:
-            self._journal.done(untold.token)
+            self._journal.done(pending.token)
 
-    async def _tell(self, untold: Untold) -> SettleResult | None:
-        what = untold.what
+    async def _tell(self, pending: PendingWrite) -> SettleResult | None:
+        what = pending.what
         if isinstance(what, Settlement):
-            return await self._ledger.settle(what, token=untold.token)
+            return await self._ledger.settle(what, token=pending.token)
         if what is not None:
-            return await self._ledger.void(what.request_id, what.attempt, what.reason, token=untold.token)
-        assert untold.hold is not None
-        await self._ledger.put_back(untold.hold)
+            return await self._ledger.void(what.request_id, what.attempt, what.reason, token=pending.token)
+        assert pending.hold is not None
+        await self._ledger.put_back(pending.hold)
         return None
 
     async def _until_done(self) -> None:
@@ -154,18 +154,18 @@ class DeferredSettlements:
         """Tell some; return whether the store took them all."""
         some = list(self._waiting.values())[:most]
         results = await asyncio.gather(*map(self._tell, some), return_exceptions=True)
-        for untold, result in zip(some, results, strict=True):
+        for pending, result in zip(some, results, strict=True):
             if isinstance(result, LedgerUnavailable):
-                self._waiting[untold.token] = self._waiting.pop(untold.token, untold)
+                self._waiting[pending.token] = self._waiting.pop(pending.token, pending)
                 self._away = not isinstance(result, LedgerRefused)
             elif isinstance(result, BaseException):
-                log.error("the store cannot be told of %s before the next start", untold.member, exc_info=result)
-                self._waiting.pop(untold.token, None)
-                self._endings.pop(untold.token, None)
+                log.error("the store cannot be told of %s before the next start", pending.member, exc_info=result)
+                self._waiting.pop(pending.token, None)
+                self._endings.pop(pending.token, None)
             else:
                 self._away = False
-                self._forget(untold)
-                ended = self._endings.pop(untold.token, None)
+                self._forget(pending)
+                ended = self._endings.pop(pending.token, None)
                 if ended is not None and result is SettleResult.DONE:
                     ended()
         return not any(isinstance(result, BaseException) for result in results)
@@ -183,9 +183,9 @@ class DeferredSettlements:
         found = await self._journal.take_over()
         if self._closing:  # they are in the own file, and stay there
             return
-        for untold in found:
-            if untold.what is not None and untold.hold is not None:
-                self._ledger.restore(untold.hold)
+        for pending in found:
+            if pending.what is not None and pending.hold is not None:
+                self._ledger.restore(pending.hold)
         self._wait_for_store(found)
 
     async def aclose(self, timeout: float) -> int:  # noqa: ASYNC109 - how long to drain, not a deadline of one call

@@ -13,7 +13,7 @@ from gateway.ledger.errors import LedgerRefused
 from gateway.ledger.export_files import SEGMENT_BYTES, ExportFiles, export_files
 from gateway.ledger.names import Names
 from gateway.ledger.progress import tell
-from gateway.ledger.segments import GENESIS, ExportError, Line, write_line
+from gateway.ledger.segments import GENESIS, ExportError, ExportLine, write_line
 from gateway.ledger.snapshot import Snapshot, take_snapshot
 from gateway.ledger.store import Store
 from gateway.ledger.stream import PAGE, Raw, after, position, raw_entries, raw_page
@@ -79,7 +79,7 @@ async def export_lines(store: Store, realm: str) -> AsyncIterator[str]:
         yield line
 
 
-def _continued(snapshot: Snapshot, last: Line | None) -> tuple[str, str]:
+def _continued(snapshot: Snapshot, last: ExportLine | None) -> tuple[str, str]:
     """Return the entry and the hash that the next line follows."""
     if last is not None:
         return last.id, last.hash
@@ -167,9 +167,9 @@ async def _trim(store: Store, names: Names, files: ExportFiles, end: str, page: 
         tell("entries trimmed", count)
 
 
-def _exported_up_to(part: Sequence[Raw], lines: Iterator[Line]) -> Line:
+def _exported_up_to(part: Sequence[Raw], lines: Iterator[ExportLine]) -> ExportLine:
     """Return the line of the last of these entries; ExportError unless each is in the export as it is."""
-    found: Line | None = None
+    found: ExportLine | None = None
     for entry_id, fields in part:
         place = position(entry_id)
         found = next((line for line in lines if line.place >= place), None)

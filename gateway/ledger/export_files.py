@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gateway.ledger.segments import ExportError, Line, first_id, read_line, read_raw, segment_name
+from gateway.ledger.segments import ExportError, ExportLine, first_id, read_line, read_raw, segment_name
 
 SEGMENT_BYTES = 64_000_000
 LOCK = ".lock"
@@ -20,7 +20,7 @@ class ExportFiles:
 
     def __init__(self, directory: Path, segment_bytes: int) -> None:
         self.directory = directory
-        self.last: Line | None = None
+        self.last: ExportLine | None = None
         self.cut: str | None = None
         self._segment_bytes = segment_bytes
         self._current: Path | None = None
@@ -45,11 +45,11 @@ class ExportFiles:
             path.unlink()
             self._sync_directory()
 
-    def line(self, entry_id: tuple[int, int]) -> Line | None:
+    def line(self, entry_id: tuple[int, int]) -> ExportLine | None:
         """Return the line of an entry; None if there is none. ExportError for a line that was changed."""
         return next((line for line in self.lines(entry_id) if line.place == entry_id), None)
 
-    def lines(self, start: tuple[int, int]) -> Iterator[Line]:
+    def lines(self, start: tuple[int, int]) -> Iterator[ExportLine]:
         """Yield lines in order, from the one of an entry, or from before it, on."""
         every = self.segments()
         first = max((i for i, path in enumerate(every) if (first_id(path) or start) <= start), default=0)

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from gateway.domain.spend import NO_REQUEST
 from gateway.ledger.entries import JunkEntry, decode
 from gateway.ledger.names import Names
-from gateway.ledger.retold import Amounts, Retold
-from gateway.ledger.segments import Export, ExportError, Line
+from gateway.ledger.segments import Export, ExportError, ExportLine
 from gateway.ledger.snapshot import Snapshot
 from gateway.ledger.store import Store
 from gateway.ledger.stream import PAGE, Raw, position, raw_entries
+from gateway.ledger.superseded_entries import Amounts, SupersededEntries
 
 Attempt = tuple[str, str]
 """A request's id and the number of one of its attempts."""
@@ -56,7 +56,7 @@ class History:
         return bool(self.untold or (self.unexported and not self.common))
 
 
-Beside = tuple[Line | None, Raw | None]
+Beside = tuple[ExportLine | None, Raw | None]
 """An exported line, the entry of the stream with the same id, or both."""
 
 
@@ -70,7 +70,7 @@ async def read_history(store: Store, names: Names, snapshot: Snapshot, export: E
         return raw_entries(store, names.entries, end=snapshot.last or "0-0", page=page)
 
     history, alone = History(untold=snapshot.trimmed), list[tuple[str, Attempt]]()
-    retold = await _retold(_beside(export.lines(), stream()))
+    superseded = await _superseded(_beside(export.lines(), stream()))
     stream_began = False
     async for line, raw in _beside(export.lines(), stream()):
         stream_began = stream_began or raw is not None
@@ -84,7 +84,7 @@ async def read_history(store: Store, names: Names, snapshot: Snapshot, export: E
             history.untold, history.common = "", history.common + 1
         _note(history, line, raw, stream_began=stream_began)
         if raw is None:
-            _fold(history, line, snapshot, retold)
+            _fold(history, line, snapshot, superseded)
     _note_passed(history, alone)
     return history
 
@@ -98,12 +98,12 @@ def _note_passed(history: History, alone: Sequence[tuple[str, Attempt]]) -> None
     history.passed = [entry_id for entry_id, attempt in alone if entry_id in before or attempt in attempts]
 
 
-def holds(line: Line, trimmed: str, trimmed_hash: str) -> bool:
+def holds(line: ExportLine, trimmed: str, trimmed_hash: str) -> bool:
     """Tell whether a line is that of the last trimmed entry, whose hash the store knows: each hash is of all before."""
     return line.id == trimmed and line.hash == (trimmed_hash or line.hash)
 
 
-def _note(history: History, line: Line, raw: Raw | None, *, stream_began: bool) -> None:
+def _note(history: History, line: ExportLine, raw: Raw | None, *, stream_began: bool) -> None:
     history.lines += 1
     history.last, history.last_hash = line.id, line.hash
     if not stream_began:
@@ -114,8 +114,8 @@ def _note(history: History, line: Line, raw: Raw | None, *, stream_began: bool) 
         history.changed += [] if alike else [line.id]
 
 
-def _fold(history: History, line: Line, snapshot: Snapshot, retold: Retold) -> None:
-    if not retold.stands(_attempt(line.fields), line.place):
+def _fold(history: History, line: ExportLine, snapshot: Snapshot, superseded: SupersededEntries) -> None:
+    if not superseded.stands(_attempt(line.fields), line.place):
         history.repeated += 1
         return
     if position(line.id) > position(snapshot.trimmed or "0-0"):
@@ -129,23 +129,23 @@ def _fold(history: History, line: Line, snapshot: Snapshot, retold: Retold) -> N
         history.base[cell] = history.base.get(cell, 0) + micro
 
 
-async def _retold(beside: AsyncIterator[Beside]) -> Retold:
+async def _superseded(beside: AsyncIterator[Beside]) -> SupersededEntries:
     """Return what is known of entries that were lost and told again."""
-    retold = Retold()
+    superseded = SupersededEntries()
     async for line, raw in beside:
         entry_id, fields = raw or ((line.id, line.fields) if line else ("0-0", {}))
         if fields.get("kind") in ("settle", "presume"):
-            retold.booked(_attempt(fields), position(entry_id))
+            superseded.booked(_attempt(fields), position(entry_id))
             continue
         try:
             if fields["request"] == NO_REQUEST:
-                retold.posted(json.loads(fields["outcome"])["id"], position(entry_id))
+                superseded.posted(json.loads(fields["outcome"])["id"], position(entry_id))
             else:
                 was = _amounts(fields["was"]) if "was" in fields else None
-                retold.corrected(_attempt(fields), position(entry_id), was, _amounts(fields["cost"]))
+                superseded.corrected(_attempt(fields), position(entry_id), was, _amounts(fields["cost"]))
         except (KeyError, ValueError, TypeError):
             continue  # junk, of which whoever decodes it tells
-    return retold
+    return superseded
 
 
 def _amounts(text: str) -> Amounts:
@@ -157,7 +157,7 @@ def _attempt(fields: Mapping[str, str]) -> Attempt:
     return str(fields.get("request")), str(fields.get("attempt"))
 
 
-async def _beside(lines: Iterator[Line], stream: AsyncIterator[Raw]) -> AsyncIterator[Beside]:
+async def _beside(lines: Iterator[ExportLine], stream: AsyncIterator[Raw]) -> AsyncIterator[Beside]:
     """Yield both in order, those with the same id together."""
     line, raw = next(lines, None), await anext(stream, None)
     while line is not None or raw is not None:

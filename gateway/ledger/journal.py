@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gateway.ledger.journal_file import SUFFIX, JournalFile
-from gateway.ledger.journal_lines import Damaged, Untold, read_lines, to_line
+from gateway.ledger.journal_lines import Damaged, PendingWrite, read_lines, to_line
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Journal:
         self._directory = directory
         self._realm = realm
         self._file: JournalFile | None = None
-        self._live: dict[str, Untold] = {}
+        self._live: dict[str, PendingWrite] = {}
         self._unwritten: dict[str, bytes] = {}
         self._lines = 0
         self._commit: asyncio.Task[bool] | None = None
@@ -61,14 +61,14 @@ class Journal:
         """The own file, once there is one."""
         return self._file.path if self._file else None
 
-    def append(self, untold: Untold) -> asyncio.Future[bool]:
+    def append(self, pending: PendingWrite) -> asyncio.Future[bool]:
         """Keep it; the future tells whether it is on disk, or in memory alone.
 
         What is appended while the disk is busy is written together, with one fsync for all. ValueError for what the
         ledger would refuse.
         """
-        self._unwritten[untold.token] = to_line(untold, self._realm)
-        self._live[untold.token] = untold
+        self._unwritten[pending.token] = to_line(pending, self._realm)
+        self._live[pending.token] = pending
         if self._commit is None:
             self._commit = self._start(self._write())
         return asyncio.shield(self._commit)
@@ -83,7 +83,7 @@ class Journal:
     def _mostly_done(self, file: JournalFile) -> bool:
         return file.size > LARGE and self._lines > 2 * len(self._live)
 
-    async def take_over(self) -> list[Untold]:
+    async def take_over(self) -> list[PendingWrite]:
         """Return what dead processes left behind; it is in the own file now. Nothing, for now, if that cannot be."""
         self._write_the_rest()
         return await asyncio.shield(self._start(self._take_over()))  # to its end, or lines were copied unnoticed
@@ -131,7 +131,7 @@ class Journal:
 
     async def _tidy(self) -> None:
         async with self._disk:
-            file, kept = self._file, [untold for token, untold in self._live.items() if token not in self._unwritten]
+            file, kept = self._file, [pending for token, pending in self._live.items() if token not in self._unwritten]
             try:
                 if file is not None and not self._live:
                     await asyncio.to_thread(self._empty, file)
@@ -153,24 +153,24 @@ class Journal:
             file.empty()
         self._lines = 0
 
-    def _write_anew(self, file: JournalFile, kept: Sequence[Untold]) -> None:
+    def _write_anew(self, file: JournalFile, kept: Sequence[PendingWrite]) -> None:
         fresh = JournalFile.create(self._directory, self._realm)
         try:
-            fresh.append(b"".join(to_line(untold, self._realm) for untold in kept))
+            fresh.append(b"".join(to_line(pending, self._realm) for pending in kept))
         except OSError:
             fresh.remove()
             raise
         self._file, self._lines = fresh, len(kept)
         file.remove()
 
-    async def _take_over(self) -> list[Untold]:
+    async def _take_over(self) -> list[PendingWrite]:
         async with self._disk:
             found = await asyncio.to_thread(self._copy_orphans)
-            self._live |= {untold.token: untold for untold in found}
+            self._live |= {pending.token: pending for pending in found}
         return found
 
-    def _copy_orphans(self) -> list[Untold]:
-        found: list[Untold] = []
+    def _copy_orphans(self) -> list[PendingWrite]:
+        found: list[PendingWrite] = []
         try:
             for path in sorted(self._directory.glob(f"{self._realm}.*{SUFFIX}")):
                 if path != self.path and path not in self._left_alone:
@@ -179,7 +179,7 @@ class Journal:
             self._disk_fails(error)
         return found
 
-    def _copy_orphan(self, path: Path) -> list[Untold]:
+    def _copy_orphan(self, path: Path) -> list[PendingWrite]:
         try:
             file = JournalFile.take(path)
         except OSError as error:  # it may pass: out of open files, say
@@ -189,7 +189,7 @@ class Journal:
             return []
         if file is None:
             return []
-        found: list[Untold] = []
+        found: list[PendingWrite] = []
         damaged: list[Damaged] = []
         try:
             for each in read_lines(file.read(), self._realm, round(time.time() * 1000)):
@@ -197,7 +197,7 @@ class Journal:
                     damaged.append(each)
                 else:
                     found.append(each)
-            self._append([to_line(untold, self._realm) for untold in found])
+            self._append([to_line(pending, self._realm) for pending in found])
         except OSError:
             file.close()
             raise

@@ -35,7 +35,7 @@ class Void:
 
 
 @dataclass(frozen=True, slots=True)
-class Untold:
+class PendingWrite:
     """One thing that the store is still to be told: how a hold ends, or (`what` is None) that it was taken.
 
     `token` makes it happen once; `at` is Unix milliseconds. `hold` is there unless it is not known here.
@@ -64,9 +64,9 @@ class Damaged:
     why: str
 
 
-def check(untold: Untold, realm: str) -> None:
+def check(pending: PendingWrite, realm: str) -> None:
     """Raise ValueError for what the ledger would refuse: ids, amounts, a hold of another attempt."""
-    names, what, hold = Names(realm), untold.what, untold.hold
+    names, what, hold = Names(realm), pending.what, pending.hold
     for of in (what, hold):
         if of is not None:
             names.request(of.request_id)
@@ -74,45 +74,45 @@ def check(untold: Untold, realm: str) -> None:
                 raise ValueError("an attempt counts from 1")
     if what is None and hold is None:
         raise ValueError("it is about no hold")
-    if what is not None and hold is not None and hold.member != untold.member:
+    if what is not None and hold is not None and hold.member != pending.member:
         raise ValueError("its hold is another one")
     if isinstance(what, Settlement):
         wire.settlement_args(what)
 
 
-def to_line(untold: Untold, realm: str) -> bytes:
+def to_line(pending: PendingWrite, realm: str) -> bytes:
     """Return the line, with its line break; ValueError as from `check`."""
-    check(untold, realm)
-    what = untold.what
-    said: dict[str, object] = {"op": _HOLD, "realm": realm, "token": untold.token, "at": untold.at}
+    check(pending, realm)
+    what = pending.what
+    said: dict[str, object] = {"op": _HOLD, "realm": realm, "token": pending.token, "at": pending.at}
     if isinstance(what, Settlement):
         said |= {"op": _SETTLE, "settlement": asdict(what)}
     elif what is not None:
         said |= {"op": _VOID, "void": asdict(what)}
-    said["hold"] = untold.hold.to_dict() if untold.hold is not None else None
+    said["hold"] = pending.hold.to_dict() if pending.hold is not None else None
     body = wire.to_json(said).encode("ascii")
     return b"%08x %s\n" % (zlib.crc32(body), body)
 
 
-def from_line(line: bytes, realm: str, now: int) -> Untold:
+def from_line(line: bytes, realm: str, now: int) -> PendingWrite:
     """Read a line without its line break; ValueError says why it may not be believed. `now` is Unix milliseconds."""
     crc, space, body = line[:_CRC_DIGITS], line[_CRC_DIGITS : _CRC_DIGITS + 1], line[_CRC_DIGITS + 1 :]
     if space != b" " or crc != b"%08x" % zlib.crc32(body):
         raise ValueError("cut off, or its checksum is wrong")
     try:
         said = json.loads(body)
-        untold, whose = _untold(said), said["realm"]
-        check(untold, realm)
+        pending, whose = _pending(said), said["realm"]
+        check(pending, realm)
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"not an entry: {error!r}") from error
     if whose != realm:
         raise ValueError(f"it belongs to realm {whose!r}")
-    if untold.at < now - OLDEST_DAYS * _DAY_MS:
+    if pending.at < now - OLDEST_DAYS * _DAY_MS:
         raise ValueError(f"it is older than {OLDEST_DAYS} days")
-    return untold
+    return pending
 
 
-def _untold(said: Mapping[str, Any]) -> Untold:
+def _pending(said: Mapping[str, Any]) -> PendingWrite:
     operation, hold = said["op"], said["hold"]
     record = HoldRecord.from_json(json.dumps(hold)) if hold is not None else None
     if record is not None:
@@ -129,7 +129,7 @@ def _untold(said: Mapping[str, Any]) -> Untold:
     token, at = said["token"], said["at"]
     if not isinstance(token, str) or not token or type(at) is not int:
         raise ValueError("it has no token or no time")
-    return Untold(token, at, what, record)
+    return PendingWrite(token, at, what, record)
 
 
 def _check_hold(record: HoldRecord) -> None:
@@ -151,7 +151,7 @@ def _settlement(said: Mapping[str, Any]) -> Settlement:
     return Settlement(**told | {"facts": dict(said["facts"])})
 
 
-def read_lines(data: bytes, realm: str, now: int) -> Iterator[Untold | Damaged]:
+def read_lines(data: bytes, realm: str, now: int) -> Iterator[PendingWrite | Damaged]:
     """Yield what a file's lines say, in order; a line whose break alone is missing is whole."""
     lines = data.split(b"\n")
     if not lines[-1]:
@@ -159,7 +159,7 @@ def read_lines(data: bytes, realm: str, now: int) -> Iterator[Untold | Damaged]:
     bad: Damaged | None = None
     for number, line in enumerate(lines, 1):
         try:
-            untold = from_line(line, realm, now)
+            pending = from_line(line, realm, now)
         except ValueError as error:
             why = bad.why if bad else str(error)
             bad = Damaged(bad.first if bad else number, number, (bad.data if bad else b"") + line + b"\n", why)
@@ -167,6 +167,6 @@ def read_lines(data: bytes, realm: str, now: int) -> Iterator[Untold | Damaged]:
         if bad is not None:
             yield bad
             bad = None
-        yield untold
+        yield pending
     if bad is not None:
         yield bad

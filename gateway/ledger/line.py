@@ -17,7 +17,7 @@ from redis.exceptions import ConnectionError as StoreConnectionError
 from redis.exceptions import RedisError
 
 from gateway.ledger.failures import failure_of
-from gateway.ledger.silence import Silence
+from gateway.ledger.stall_detector import StallDetector
 from gateway.ports import LedgerUnavailable
 
 Wire = Any
@@ -37,14 +37,14 @@ class Losses:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """How long lines wait: `deadline` seconds for all replies, then it is `too_late`; `silence` hears what happens."""
+    """How long lines wait: `deadline` seconds for all replies, then it is `too_late`; `stall_detector` is told."""
 
-    silence: Silence
+    stall_detector: StallDetector
     deadline: float
     too_late: Callable[[], LedgerUnavailable]
 
 
-class Lines:
+class StoreLines:
     """The lines to one server. Any line in `free` may be used; taking it out of `free` reserves it.
 
     `on_broken` is called for one that was lost under way: with its generation, the error, how many replies are missing
@@ -53,14 +53,14 @@ class Lines:
 
     def __init__(self, watch: Watch, losses: Losses, on_broken: Callable[[int, Exception, int, Told], None]) -> None:
         self.watch = watch
-        self.free: list[Line] = []
+        self.free: list[StoreLine] = []
         self._losses = losses
         self._on_broken = on_broken
-        self._open: set[Line] = set()
+        self._open: set[StoreLine] = set()
 
-    def add(self, wire: Wire, generation: int, *, last: bool) -> Line:
+    def add(self, wire: Wire, generation: int, *, last: bool) -> StoreLine:
         """Return a line to ask, which has taken an open connection over; closed after its `last` question."""
-        line = Line(self, wire, generation, last=last)
+        line = StoreLine(self, wire, generation, last=last)
         self._open.add(line)
         return line
 
@@ -71,7 +71,7 @@ class Lines:
         while self.free:
             self.close(self.free.pop())
 
-    def close(self, line: Line) -> None:
+    def close(self, line: StoreLine) -> None:
         """Close one."""
         self._open.discard(line)
         line.hang_up()
@@ -86,7 +86,7 @@ class Lines:
         for line in self._open:
             line.postpone(seconds)
 
-    def lost(self, line: Line, error: Exception, told: Told | None, count: int) -> None:
+    def lost(self, line: StoreLine, error: Exception, told: Told | None, count: int) -> None:
         """Its other end is gone, or was given up."""
         self._losses.count += 1
         self.close(line)
@@ -99,7 +99,7 @@ class Lines:
             self._on_broken(line.generation, error, count, told)
 
 
-class Line(asyncio.Protocol):
+class StoreLine(asyncio.Protocol):
     """An open connection that serves one request at a time. Closed on failure or timeout; late replies are lost."""
 
     __slots__ = (
@@ -119,7 +119,7 @@ class Line(asyncio.Protocol):
         "last",
     )
 
-    def __init__(self, lines: Lines, wire: Wire, generation: int, *, last: bool) -> None:
+    def __init__(self, lines: StoreLines, wire: Wire, generation: int, *, last: bool) -> None:
         self.generation = generation
         self.last = last
         self._lines = lines
@@ -140,7 +140,7 @@ class Line(asyncio.Protocol):
         """Send so many packed commands; `told` is called with their replies, never before this returns."""
         watch = self._lines.watch
         self._told, self._count = told, count
-        watch.silence.begin()
+        watch.stall_detector.begin()
         self._due = self._loop.time() + watch.deadline
         if self._timer is None:
             self._wind(self._due)
@@ -164,12 +164,17 @@ class Line(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what the store says; asyncio calls this."""
-        told, parser, replies, silence = self._told, self._parser, self._replies, self._lines.watch.silence
+        told, parser, replies, stall_detector = (
+            self._told,
+            self._parser,
+            self._replies,
+            self._lines.watch.stall_detector,
+        )
         parser.feed(data)
         try:
             while len(replies) < self._count:
                 if (reply := parser.gets()) is NOT_ENOUGH_DATA:
-                    silence.heard()
+                    stall_detector.heard()
                     return
                 if isinstance(reply, StoreConnectionError):  # it says that it is loading, say
                     raise reply
@@ -177,14 +182,14 @@ class Line(asyncio.Protocol):
                     self.last = True  # whoever says so has the data no more
                 replies.append(reply)
         except (RedisError, ValueError) as error:  # garbled, or no text
-            silence.heard()
+            stall_detector.heard()
             self._fail(error)
             return
         if told is None or parser.has_data():
             self._fail(StoreConnectionError("the store said what nobody asked for"))
             return
         self._told, self._replies, self._count = None, [], 0
-        silence.answered()
+        stall_detector.answered()
         if self.last:
             self._lines.close(self)
         else:
@@ -224,7 +229,7 @@ class Line(asyncio.Protocol):
             return
         told, self._told = self._told, None
         if told is not None:
-            self._lines.watch.silence.end()
+            self._lines.watch.stall_detector.end()
         self._lines.lost(self, error, told, self._count)
 
     def _wind(self, when: float) -> None:
@@ -237,7 +242,7 @@ class Line(asyncio.Protocol):
             return
         now = self._loop.time()
         late = now - self._strikes
-        if late >= self._lines.watch.silence.tick:  # this process stood still, and replies may lie unread
+        if late >= self._lines.watch.stall_detector.tick:  # this process stood still, and replies may lie unread
             self.postpone(late)
         if now < self._due:
             self._wind(self._due)

@@ -198,7 +198,7 @@ class Names:
         return self._name("responses:followed")
 
     @cached_property
-    def pulses(self) -> str:
+    def heartbeats(self) -> str:
         """HASH: the last word of each process, by its name; nothing of money depends on it."""
         return self._name("pulses")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from gateway.domain.idempotency import Binding
 from gateway.domain.record import record
-from gateway.ledger.together import What
+from gateway.ledger.script_batching import What
 
 KEPT_SECONDS = 60.0
 """How long an ended hold can be told again; a replica that lags behind longer than this loses some for good."""

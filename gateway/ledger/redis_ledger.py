@@ -16,14 +16,14 @@ from gateway.domain.task import TaskStatus, task_of
 from gateway.ledger import calls, script, wire
 from gateway.ledger.calls import Calls
 from gateway.ledger.errors import LedgerRefused, StoreError
-from gateway.ledger.healing import BINDING_SECONDS, LEFT_BEHIND_SECONDS, Healing
+from gateway.ledger.hold_candidates import FirstChoiceStats
 from gateway.ledger.leases import Leases
 from gateway.ledger.names import Names
-from gateway.ledger.offering import Firsts
 from gateway.ledger.own_holds import Ending, HoldRecord, OwnHolds
+from gateway.ledger.resync import BINDING_SECONDS, LEFT_BEHIND_SECONDS, Resync
+from gateway.ledger.script_batching import SharedArguments, What
 from gateway.ledger.server_check import told_rights
 from gateway.ledger.store import Store
-from gateway.ledger.together import Shared, What
 from gateway.ledger.wire import Balance
 from gateway.observe.event import HoldEnded, Observer
 from gateway.ports import LedgerUnavailable, Meanwhile
@@ -63,14 +63,14 @@ class RedisLedger:
     ) -> None:
         self._names = names = Names(realm)
         self._retention = str(round(retention))
-        self._holding: Shared | None = None  # its first argument is the epoch, once that is known
-        self._ending = Shared(script.SETTLE, (names.balances, names.due, names.entries), (self._retention,))
-        self._holds, self._firsts = OwnHolds(), Firsts()
+        self._holding: SharedArguments | None = None  # its first argument is the epoch, once that is known
+        self._ending = SharedArguments(script.SETTLE, (names.balances, names.due, names.entries), (self._retention,))
+        self._holds, self._first_choices = OwnHolds(), FirstChoiceStats()
         self.record_of, self.newest = self._holds.find, self._holds.newest
         """Tell what it takes to put back a hold that has not ended here, and the highest attempt taken here lately."""
         self._calls = Calls(store, names, observer, self._may_be_older)
         self._lease, again = str(round(lease * 1000)), partial(self.open, create=False)
-        self._healing = Healing(self._calls, names, self._holds, lease=self._lease, open_again=again)
+        self._resync = Resync(self._calls, names, self._holds, lease=self._lease, open_again=again)
         self._leases = Leases(
             self._calls, names, self._holds, lease=lease, retention=self._retention, on_expired=on_expired
         )
@@ -88,12 +88,14 @@ class RedisLedger:
         if schema != SCHEMA:
             raise StoreError(f"the store's ledger has schema {schema}, not {SCHEMA}: run the version that wrote it")
         names, args = self._names, [str(epoch), self._retention, BINDING_SECONDS]
-        self._holding = Shared(script.HOLD, (names.meta, names.balances, names.due, names.entries), tuple(args))
+        self._holding = SharedArguments(
+            script.HOLD, (names.meta, names.balances, names.due, names.entries), tuple(args)
+        )
         return str(epoch)
 
     def _may_be_older(self, *, certainly: bool) -> None:
         if self._holding is not None:
-            (self._healing.begin if certainly else self._healing.suspect)()
+            (self._resync.begin if certainly else self._resync.suspect)()
 
     async def choose_and_hold(
         self,
@@ -124,13 +126,13 @@ class RedisLedger:
         asked, alone = (token, request_id, terms, told), release is not None
         hold = partial(self._hold, keys, asked, alone=alone, aside=[meanwhile])
         try:
-            reply = await self._firsts.ask(candidates, hold, only_if_held=only_if_held)
+            reply = await self._first_choices.ask(candidates, hold, only_if_held=only_if_held)
         except (asyncio.CancelledError, LedgerUnavailable):
             self._leases.drop(token, request_id)
             raise
-        if self._healing.needed:  # it was judged by balances that lack what the store has lost
+        if self._resync.needed:  # it was judged by balances that lack what the store has lost
             self._leases.drop(token, request_id)
-            raise LedgerUnavailable(self._healing.reason)
+            raise LedgerUnavailable(self._resync.reason)
         if reply[0] == "DROPPED":
             raise LedgerUnavailable("the hold was given up before it was made")
         if reply[0] == "BOUND":
@@ -147,10 +149,10 @@ class RedisLedger:
     async def _hold(
         self, keys: Words, asked: Words, offered: str, only_if_held: str, *, alone: bool, aside: list[Meanwhile]
     ) -> Any:
-        if self._healing.needed:
-            raise LedgerUnavailable(self._healing.reason)
+        if self._resync.needed:
+            raise LedgerUnavailable(self._resync.reason)
         shared, former, (token, request_id, terms, told) = self._holding or await self._known(), "", asked
-        what = Shared(script.HOLD_IN_PLACE, shared.keys, shared.args) if alone else shared
+        what = SharedArguments(script.HOLD_IN_PLACE, shared.keys, shared.args) if alone else shared
         while True:
             args = (token, request_id, f"{terms},{only_if_held},{former}", told, offered)
             try:
@@ -158,13 +160,13 @@ class RedisLedger:
                 reply = (await self._calls.write("hold", what, keys, args, alone=alone, meanwhile=meanwhile)).split()
             except LedgerRefused as error:
                 if any(word in str(error) for word in _LOST):
-                    self._healing.begin()
+                    self._resync.begin()
                 raise
             if reply[0] != "BOUND" or reply[1] == former or not await self._came_to_nothing(reply[1]):
                 return reply
             former = reply[1]
 
-    async def _known(self) -> Shared:
+    async def _known(self) -> SharedArguments:
         try:
             if self._holding is None:
                 await self.open()
@@ -230,7 +232,7 @@ class RedisLedger:
         An earlier one of the request whose answer was lost is given back first: only its newest can be found.
         """
         await self._leases.give_back(record.request_id)
-        await self._healing.reassert(record, (await self._known()).args[0])
+        await self._resync.reassert(record, (await self._known()).args[0])
         if self._holds.find(record.request_id, record.attempt):  # a renewal may have found it missing, and given it up
             self._holds.add(record)
 
@@ -273,8 +275,8 @@ class RedisLedger:
         lacking = await self._calls.read(script.MAY_WRITE, [], [self._names.meta])
         if lacking:
             raise LedgerRefused(told_rights(lacking, self._names.meta))
-        if self._healing.needed:
-            raise LedgerUnavailable(self._healing.reason)
+        if self._resync.needed:
+            raise LedgerUnavailable(self._resync.reason)
 
     async def run(self) -> None:
         """Keep this instance's holds alive and end lapsed ones of any instance, until cancelled."""
@@ -282,7 +284,7 @@ class RedisLedger:
 
     async def aclose(self) -> None:
         """Wait for operations under way, and give back what nobody waited for; the store is the caller's."""
-        await self._healing.aclose()
+        await self._resync.aclose()
         await self._calls.wait()
         with contextlib.suppress(LedgerUnavailable):  # then they lapse
             await self._leases.give_back()

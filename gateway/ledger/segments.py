@@ -28,7 +28,7 @@ class ExportError(StoreError):
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ExportLine:
     """An entry as it was exported; `where` is its file and line."""
 
     id: str
@@ -51,7 +51,7 @@ def write_line(entry_id: str, realm: str, fields: Mapping[str, str], prev: str) 
     return _compact({**said, "hash": digest}), digest
 
 
-def read_line(raw: bytes, where: str) -> Line:
+def read_line(raw: bytes, where: str) -> ExportLine:
     """Read a line back; ExportError if it is none, or is not as it was written."""
     try:
         said = json.loads(raw.decode())
@@ -59,7 +59,7 @@ def read_line(raw: bytes, where: str) -> Line:
         if digest != _hash(said, said["prev"]):
             raise ExportError(f"{where}: the line was changed: its hash does not fit")
         position(said["id"])
-        return Line(said["id"], said["realm"], dict(said["fields"]), said["prev"], digest, where)
+        return ExportLine(said["id"], said["realm"], dict(said["fields"]), said["prev"], digest, where)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ExportError(f"{where}: not a line of an export ({error})") from error
 
@@ -73,16 +73,16 @@ class Export:
         self.cut: str | None = None
         """Where the last line breaks off, once it was read: an export that was killed, or is being written."""
 
-    def lines(self) -> Iterator[Line]:
+    def lines(self) -> Iterator[ExportLine]:
         """Yield every line once, oldest first, from all segments, checking that none is missing.
 
         Exports that begin anew may overlap with those before them. ExportError names the file and line where the
         chain breaks, and tells an export that does not begin at the beginning, or has no line at all.
         """
-        last: Line | None = None
+        last: ExportLine | None = None
         meter = Meter("exported lines", sum(size for _, size in self._segments))
         for path, size in self._segments:
-            before: Line | None = None
+            before: ExportLine | None = None
             for line in self._read(path, size, meter):
                 if before is not None and (line.prev != before.hash or line.place <= before.place):
                     raise ExportError(f"{line.where}: the chain is broken: it does not continue the line before it")
@@ -96,7 +96,7 @@ class Export:
         if last is None:  # an export of nothing, and whatever file was given by mistake, would bring back nothing
             raise ExportError(f"{', '.join(str(path) for path in self._paths)}: there is no whole line of an export")
 
-    def _read(self, path: Path, size: int, meter: Meter) -> Iterator[Line]:
+    def _read(self, path: Path, size: int, meter: Meter) -> Iterator[ExportLine]:
         for raw, where in read_raw(path, size):
             meter.add(len(raw))
             if raw.endswith(b"\n"):
@@ -105,7 +105,7 @@ class Export:
                 self.cut = where
 
 
-def _gap(last: Line | None) -> str:
+def _gap(last: ExportLine | None) -> str:
     if last is None:
         return "an export begins before this line; give that too"
     return f"it does not continue {last.where} (entry {last.id})"

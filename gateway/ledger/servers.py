@@ -15,10 +15,10 @@ from gateway.ledger.address import Endpoint, StoreAddress, Topology
 from gateway.ledger.connections import Command, Connections, Dialer, Opening, ask_once
 from gateway.ledger.errors import LedgerRefused
 from gateway.ledger.failures import FAULTS, described, failure_of
-from gateway.ledger.line import Line, Lines, Losses, Told, Watch
+from gateway.ledger.line import Losses, StoreLine, StoreLines, Told, Watch
 from gateway.ledger.locate import ClusterNodes, Locator, Sentinels, Shared, shown, slot_of
 from gateway.ledger.primary_watch import PrimaryWatch
-from gateway.ledger.running import Running
+from gateway.ledger.shielded_tasks import ShieldedTasks
 from gateway.ports import LedgerUnavailable
 
 REPEATS = 2
@@ -52,7 +52,7 @@ class Servers:
             self._locator = ClusterNodes(address, self._dialer)
         self._places: dict[int, Connections] = {}
         self._watch: PrimaryWatch | None = None
-        self._running = Running()
+        self._shielded = ShieldedTasks()
         self.losses = Losses()
         """How often a connection's other end was gone, or was given up."""
 
@@ -82,12 +82,12 @@ class Servers:
             repeats += 1
             await asyncio.sleep(BACKOFF * repeats * random.random())  # noqa: S311 - jitter, not a secret
 
-    def free_line(self, command: Command) -> Line | None:
+    def free_line(self, command: Command) -> StoreLine | None:
         """Return an open line to whoever has a command's data; None if one must be opened."""
         place = self._places.get(self._slot(command) if self._slotted else _EVERYTHING)
         return place.lines.free.pop() if place is not None and place.lines.free else None
 
-    async def line(self, command: Command, *, on_away: Callable[[str], None]) -> Line:
+    async def line(self, command: Command, *, on_away: Callable[[str], None]) -> StoreLine:
         """Open a line to whoever has a command's data; LedgerUnavailable, after `on_away`, if that cannot be."""
         slot = self._slot(command)
         try:
@@ -100,7 +100,7 @@ class Servers:
                 on_away(described(error))
             raise failure.error(f"store {self._where}: {described(error)}") from error
 
-    def lines(self) -> list[Lines]:
+    def lines(self) -> list[StoreLines]:
         """Return those of every place."""
         return [place.lines for place in self._places.values()]
 
@@ -146,7 +146,7 @@ class Servers:
         if self._watch is not None:
             await self._watch.aclose()
         await self.drop()
-        await self._running.wait()
+        await self._shielded.wait()
 
     async def _call(self, place: Connections, wire: Any, generation: int, command: Command) -> Any:
         try:
@@ -166,7 +166,7 @@ class Servers:
 
     def _broke(self, slot: int, generation: int, error: Exception, count: int, told: Told) -> None:
         """A line was lost under way, and nobody knows what became of its commands."""
-        _ = self._running.start(self._after_break(slot, generation, error, count, told))
+        _ = self._shielded.start(self._after_break(slot, generation, error, count, told))
 
     async def _after_break(self, slot: int, generation: int, error: Exception, count: int, told: Told) -> None:
         try:
@@ -188,7 +188,7 @@ class Servers:
                 self._watch = PrimaryWatch(locate, self.drop)
                 locate = self._watch.locate
             opening = Opening(self._dialer, locate, primary=self._topology is Topology.SENTINEL)
-            lines = Lines(self._line_watch, self.losses, partial(self._broke, slot))
-            heard = self._line_watch.silence.heard
+            lines = StoreLines(self._line_watch, self.losses, partial(self._broke, slot))
+            heard = self._line_watch.stall_detector.heard
             place = self._places[slot] = Connections(opening, heard, self.losses, lines)
         return place

@@ -18,11 +18,11 @@ from gateway.ledger.embedded import embedded_store, is_at_work, is_embedded
 from gateway.ledger.errors import LedgerRefused, StoreError
 from gateway.ledger.line import Told, Watch
 from gateway.ledger.names import Names
-from gateway.ledger.running import Running
 from gateway.ledger.script import Script
 from gateway.ledger.server_check import check_servers
 from gateway.ledger.servers import Servers
-from gateway.ledger.silence import Silence
+from gateway.ledger.shielded_tasks import ShieldedTasks
+from gateway.ledger.stall_detector import StallDetector
 from gateway.ports import LedgerUnavailable
 
 EMBEDDED = "embedded:"
@@ -80,8 +80,8 @@ class Store:
         self._quiet = silence if silence is not None and silence < deadline else deadline
         self._free = asyncio.Semaphore(connections)
         on_silence = self._heard_nothing if self._quiet < deadline else None
-        self._silence = Silence(self._quiet, on_silence, self._stood_still)
-        self._servers = Servers(address, realm=realm, watch=Watch(self._silence, deadline, self._too_late))
+        self._stall_detector = StallDetector(self._quiet, on_silence, self._stood_still)
+        self._servers = Servers(address, realm=realm, watch=Watch(self._stall_detector, deadline, self._too_late))
         self.losses = self._servers.losses
         """How often a connection was lost: whoever answers next may be another server, and know less."""
         self._calls: set[asyncio.Timeout] = set()
@@ -89,7 +89,7 @@ class Store:
         self._breaker = Breaker(self.where, self._probe, partial(_end, self._queue))
         self._verdict: asyncio.Handle | None = None
         self._dropping: asyncio.Task[None] | None = None
-        self._running = Running()
+        self._shielded = ShieldedTasks()
 
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[str], *, repeatable: bool = False) -> Any:
         """Run a script in one round trip (two if the server does not have it yet); raises LedgerUnavailable."""
@@ -124,7 +124,7 @@ class Store:
         if line is not None:
             line.ask(data, len(commands), told)
         else:
-            _ = self._running.start(self._open_and_ask(commands, data, told))
+            _ = self._shielded.start(self._open_and_ask(commands, data, told))
 
     async def execute_all(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands as `ask` does and return what it tells; raises LedgerUnavailable."""
@@ -159,11 +159,11 @@ class Store:
             self._refuse_if_away()
             async with asyncio.timeout(self._deadline) as scope:
                 self._calls.add(scope)
-                self._silence.begin()
+                self._stall_detector.begin()
                 try:
                     reply = await sending
                 finally:
-                    self._silence.end()
+                    self._stall_detector.end()
                     self._calls.discard(scope)
                 self._breaker.was_well = True
                 return reply
@@ -193,11 +193,11 @@ class Store:
 
     async def aclose(self) -> None:
         """Close every connection."""
-        self._silence.close()
+        self._stall_detector.close()
         if self._verdict is not None:
             self._verdict.cancel()
         await self._breaker.aclose()
-        await self._running.wait()
+        await self._shielded.wait()
         if self._dropping is not None:
             await self._dropping
         await self._servers.aclose()
@@ -208,7 +208,7 @@ class Store:
             return await self._servers.send(command, repeatable=True, on_away=_no_matter)
 
     def _too_late(self) -> LedgerUnavailable:
-        if self._embedded and self._silence.lasts:  # its disk was waited for
+        if self._embedded and self._stall_detector.lasts:  # its disk was waited for
             self._breaker.open(f"no answer in {self._deadline:g} s")
         return LedgerUnavailable(self._breaker.reason or f"store {self.where}: no answer in {self._deadline:g} s")
 
@@ -236,7 +236,7 @@ class Store:
         self._verdict = asyncio.get_running_loop().call_later(LAST_LOOK, self._let_be_away, TURNS)
 
     def _let_be_away(self, turns: int) -> None:
-        if not self._silence.lasts:
+        if not self._stall_detector.lasts:
             return  # it had just said something
         if turns:
             self._verdict = asyncio.get_running_loop().call_soon(self._let_be_away, turns - 1)

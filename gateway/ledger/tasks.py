@@ -25,7 +25,7 @@ from gateway.ledger.task_fields import Holding, bounded, pairs, read_record
 from gateway.ledger.wire import to_json
 from gateway.observe.event import Observer
 from gateway.ports import LedgerUnavailable
-from gateway.ports.tasks import Kept, Taken
+from gateway.ports.tasks import KeepResult, Taken
 
 DAY = 86_400
 AFTER_ITS_TIME = 60
@@ -133,7 +133,7 @@ class RedisTasks:
         token = str(Holding(self._worker, deliveries, entry, project))
         return Taken(read_record(pairs(record)), token, again=bool(again))
 
-    async def keep(self, tokens: Mapping[str, str]) -> Kept:
+    async def keep(self, tokens: Mapping[str, str]) -> KeepResult:
         """Say that this worker still has these tasks; see `ports.tasks.Tasks`. Call it with none, too: it is heard."""
         answers: dict[str, int] = {}
         for batch in batches(tokens):
@@ -153,7 +153,7 @@ class RedisTasks:
         lost = tuple(task_id for task_id, answer in answers.items() if answer == 0)
         for task_id in lost:
             self._begun.pop(tokens[task_id], None)
-        return Kept(
+        return KeepResult(
             lost=lost,
             cancelled=tuple(task_id for task_id, answer in answers.items() if answer > 1),
         )

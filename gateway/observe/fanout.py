@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, get_args
 
+from gateway.observe.deferred_events import DeferredEvents
 from gateway.observe.event import Event, Observer, Patient, Selective
-from gateway.observe.later import Later
 
 
 class Observers:
@@ -20,7 +20,7 @@ class Observers:
         there = [observer for observer in observers if observer is not None]
         kinds: tuple[type[Event], ...] = get_args(Event)
         patient = {kind: [each for each in there if _has_time(each, kind)] for kind in kinds}
-        later = Later({kind: tuple(_takers(patient[kind], kind)) for kind in kinds})
+        later = DeferredEvents({kind: tuple(_takers(patient[kind], kind)) for kind in kinds})
         self.flush = later.flush
         """Pass on now what the patient ones have not heard yet."""
         self._takers = {

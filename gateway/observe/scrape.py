@@ -13,7 +13,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.registry import Collector
 
 from gateway.domain.money import MICRO_PER_USD
-from gateway.observe.later import TOGETHER_SECONDS
+from gateway.observe.deferred_events import TOGETHER_SECONDS
 from gateway.observe.metric_table import SNAPSHOT_METRICS
 from gateway.observe.series import WORKERS_DIR
 from gateway.ports import LedgerUnavailable

@@ -2,7 +2,7 @@
 
 They are counted by one thread (the event loop's) and may be read by another. With several workers each number stands
 in a file of the library's own kind as soon as it changes, so that those of a worker that is killed are not lost, but
-for what happened in its last 20 ms (`later.py`).
+for what happened in its last 20 ms (`deferred_events.py`).
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ class Expected(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Outside:
+class ProviderServices:
     """What kinds of providers may need besides their own endpoint; None where a gateway has it not."""
 
     fetcher: Fetcher | None = None

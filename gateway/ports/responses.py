@@ -51,7 +51,7 @@ class Responses(Protocol):
         """Follow it no more: it is settled."""
 
 
-class Talk(Protocol):
+class ResponseTracker(Protocol):
     """What is done with the answer to one request that leads a conversation."""
 
     def recording(self, attempt: int, quote: Quote, answer: Answer, write: Write) -> Write:
@@ -94,7 +94,7 @@ def _never_leaves(_left: Callable[[], None]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Passing:
+class PassthroughRequest:
     """A request that goes to an account as it is. `path` is below the account's base URL, `query` is as it came.
 
     Headers are those that may be passed on. `body` is read once, after the key is known; None where there is none.
@@ -111,7 +111,7 @@ class Passing:
     spare: Callable[[Callable[[], None]], None] = _never_leaves
 
 
-class Passed(Protocol):
+class PassthroughAnswer(Protocol):
     """An answer on its way, whatever its status."""
 
     @property
@@ -137,10 +137,10 @@ class Passed(Protocol):
         """Give the connection back."""
 
 
-class Passages(Protocol):
+class PassthroughAccounts(Protocol):
     """Ways to accounts, under their own secrets."""
 
-    async def send(self, provider: str, passing: Passing, body: Rendered | None = None) -> Passed:
+    async def send(self, provider: str, passing: PassthroughRequest, body: Rendered | None = None) -> PassthroughAnswer:
         """Return once a status line is in; UpstreamFailure if none came, or if the account refuses the gateway.
 
         An account that policy names no more is asked by what was last known of it; UpstreamFailure without that.

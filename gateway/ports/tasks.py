@@ -22,7 +22,7 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class KeepResult:
     """What came of `keep`: ids of tasks that this worker has no longer, and of those whose cancelling is asked for."""
 
     lost: Sequence[str] = ()
@@ -59,7 +59,7 @@ class Tasks(Protocol):
         Of the projects in `passing` nothing is taken that nobody had yet; they keep their turns.
         """
 
-    async def keep(self, tokens: Mapping[str, str]) -> Kept:
+    async def keep(self, tokens: Mapping[str, str]) -> KeepResult:
         """Say that this worker still has these tasks (id: token), and learn which it has lost or is to cancel."""
 
     async def began(self, task_id: str, token: str, *, route: str, attempt: int) -> bool:

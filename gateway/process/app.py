@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from gateway.assets.place import Bucket
+from gateway.assets.location import Bucket
 from gateway.assets.shadows import ShadowsOnDisk
 from gateway.domain.budget import Budget
 from gateway.domain.policy import Policy
@@ -19,12 +19,12 @@ from gateway.domain.retry import RetryBudgets
 from gateway.domain.route import ProviderConfig, Secret
 from gateway.ledger.clock import warn_if_ahead
 from gateway.ledger.deferred import DeferredSettlements
+from gateway.ledger.heartbeats import Heartbeats
 from gateway.ledger.identity import is_known, remember
 from gateway.ledger.journal import Journal
 from gateway.ledger.keyring import RedisKeyring
 from gateway.ledger.offline import OfflineLedger
 from gateway.ledger.pepper import load_pepper
-from gateway.ledger.pulses import Pulses
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
 from gateway.lifecycle import Lifecycle, Limits, Setup
@@ -38,20 +38,20 @@ from gateway.observe.tracing import Tracing
 from gateway.ports import Ledger, LedgerUnavailable
 from gateway.ports.provider import Provider
 from gateway.process.background import kept_running
-from gateway.process.outgoing import Outgoing
-from gateway.process.pulse import Pulse
-from gateway.process.standing import route_state
-from gateway.process.storing import Storing
-from gateway.process.talking import Books, Talking
-from gateway.process.tasking import Tasking
+from gateway.process.egress_wiring import EgressWiring
+from gateway.process.heartbeat import Heartbeat
+from gateway.process.responses_wiring import Books, ResponsesWiring
+from gateway.process.route_state import route_state
+from gateway.process.storage_wiring import StorageWiring
+from gateway.process.task_wiring import TaskWiring
 from gateway.process.today import today
 from gateway.providers import open_provider, with_batches
-from gateway.request.admission import Doors
+from gateway.request.admission import AdmissionState
 from gateway.request.shadow import Shadows
 from gateway.routing.health import Health, RouteHealth, Times
 from gateway.routing.watched import WatchedProvider
 from gateway.service import Service
-from gateway.tasks.service import Desk
+from gateway.tasks.service import TaskService
 
 Result = TypeVar("Result")
 
@@ -91,12 +91,12 @@ class Application:
         self.realm = settings.realm
         self.registry = new_registry()
         self._metrics = Metrics(self.registry, LabelSets.from_policy(policy))
-        self.pulse = Pulse(Pulses(store, settings.realm), self._healths)
+        self.heartbeat = Heartbeat(Heartbeats(store, settings.realm), self._healths)
         self._tracing, self._adopting = settings.tracing, settings.adopting
-        self._observers = Observers([self._tracing, self._metrics, LogObserver(), self.pulse.happenings])
-        self.doors = Doors()
-        self.health = Health(self._observers, times=settings.health, capacity=self.doors.capacity)
-        self.outgoing = Outgoing(settings, lambda: self.policy, store, pepper, self._observers)
+        self._observers = Observers([self._tracing, self._metrics, LogObserver(), self.heartbeat.event_counts])
+        self.admissions = AdmissionState()
+        self.health = Health(self._observers, times=settings.health, capacity=self.admissions.capacity)
+        self.egress = EgressWiring(settings, lambda: self.policy, store, pepper, self._observers)
         self._providers = {name: self._open(config) for name, config in policy.providers.items()}
         self._serving = Setup(policy, self._providers)
         self._former: list[Provider] = []
@@ -104,30 +104,32 @@ class Application:
             store, settings.realm, lease=settings.lease, observer=self._observers, on_expired=self._observers.emit
         )
         self.settlements = DeferredSettlements(self.ledger, Journal(settings.data / "journal", settings.realm))
-        self.storing = storing = Storing(settings, lambda: self.policy, pepper, self._observers, store)
-        self.comparisons = ShadowsOnDisk(storing.folder / "shadows", now=storing.now)
+        self.storage = storage = StorageWiring(settings, lambda: self.policy, pepper, self._observers, store)
+        self.comparisons = ShadowsOnDisk(storage.folder / "shadows", now=storage.now)
         offline = OfflineLedger(self.ledger, self.settlements)
         self.shadows = Shadows(
             ledger=offline,
             settlements=self.settlements,
             observer=self._observers,
             today=today,
-            answers=storing.answers,
+            answers=storage.answers,
             comparisons=self.comparisons,
-            doors=self.doors,
+            admissions=self.admissions,
         )
         self.keyring = RedisKeyring(store, pepper, settings.realm)
         observers, silence = self._observers, settings.lease
-        self.tasking = Tasking(store, settings.realm, storing.blobs, self._setup, observers, silence=silence)
-        desk = self.tasking.desk(offline, self.settlements, today, storing.linker, self.health, answers=storing.answers)
+        self.tasks = TaskWiring(store, settings.realm, storage.blobs, self._setup, observers, silence=silence)
+        task_service = self.tasks.task_service(
+            offline, self.settlements, today, storage.linker, self.health, answers=storage.answers
+        )
         books = Books(offline, self.settlements, observers)
-        self.talking = Talking(store, settings.realm, lambda: self.policy, books, today, self.health, silence)
-        self.lifecycle = self._lifecycle(offline, desk, Limits(settings.requests))
-        self.tasking.employ(self.lifecycle)
-        self.service = self._service(offline, desk)
+        self.responses = ResponsesWiring(store, settings.realm, lambda: self.policy, books, today, self.health, silence)
+        self.lifecycle = self._lifecycle(offline, task_service, Limits(settings.requests))
+        self.tasks.start_worker(self.lifecycle)
+        self.service = self._service(offline, task_service)
         self._observers.emit(PolicyLoaded(policy.digest, ok=True))
 
-    def _lifecycle(self, ledger: Ledger, desk: Desk, limits: Limits) -> Lifecycle:
+    def _lifecycle(self, ledger: Ledger, task_service: TaskService, limits: Limits) -> Lifecycle:
         return Lifecycle(
             current=self._setup,
             keyring=self.keyring,
@@ -135,31 +137,31 @@ class Application:
             settlements=self.settlements,
             observer=self._observers,
             today=today,
-            answers=self.storing.answers,
+            answers=self.storage.answers,
             budgets=RetryBudgets(time.monotonic),
             shadows=self.shadows,
             conditions=self.health,
             balances=self.ledger.balances,
             limits=limits,
-            doors=self.doors,
-            archives=self.storing.archives,
-            desk=desk,
-            guard=self.outgoing.guard.refusal,
-            talks=self.talking.conversations,
+            admissions=self.admissions,
+            archives=self.storage.archives,
+            task_service=task_service,
+            guard=self.egress.guard.refusal,
+            conversations=self.responses.conversations,
             choices=self._tracing,
         )
 
-    def _service(self, ledger: Ledger, desk: Desk) -> Service:
+    def _service(self, ledger: Ledger, task_service: TaskService) -> Service:
         return Service(
             lifecycle=self.lifecycle,
             current=self._setup,
             keyring=self.keyring,
             ledger=ledger,
             today=today,
-            archives=self.storing.archives,
-            hints=self.outgoing.hints,
-            desk=desk,
-            beyond=self.talking.beyond,
+            archives=self.storage.archives,
+            hints=self.egress.hints,
+            task_service=task_service,
+            other_endpoints=self.responses.other_endpoints,
         )
 
     def _healths(self) -> dict[str, RouteHealth]:
@@ -169,9 +171,9 @@ class Application:
         return self._serving
 
     def _open(self, config: ProviderConfig) -> Provider:
-        provider = open_provider(config, self.outgoing.outside)
-        opened: Provider = WatchedProvider(provider, self.health, self.doors.capacity)
-        opened = opened if config.batch is None else with_batches(opened, config, self.outgoing.outside)
+        provider = open_provider(config, self.egress.services)
+        opened: Provider = WatchedProvider(provider, self.health, self.admissions.capacity)
+        opened = opened if config.batch is None else with_batches(opened, config, self.egress.services)
         return opened if self._tracing is None else self._tracing.provider(opened)
 
     def adopt(self, policy: Policy) -> None:
@@ -184,7 +186,7 @@ class Application:
         }
         self._former += [provider for provider in kept.values() if provider not in self._providers.values()]
         self.health.adopt(before.routes, policy.routes)
-        self.doors.adopt(before.routes, policy.routes)
+        self.admissions.adopt(before.routes, policy.routes)
         self.policy = policy
         self._serving = Setup(policy, self._providers)
         self._observers.flush()  # what has happened is counted by the names it happened under
@@ -202,12 +204,12 @@ class Application:
     async def snapshot(self) -> Snapshot:
         """Return budgets, routes and retirements as they are now; raises LedgerUnavailable."""
         budgets = budgets_of(self.policy)
-        limits = {name: self.doors.capacity.limits(route) for name, route in self.policy.routes.items()}
+        limits = {name: self.admissions.capacity.limits(route) for name, route in self.policy.routes.items()}
         balances = await self.ledger.balances([*budgets, *(limit for own in limits.values() for limit in own)])
         room = iter(balances[len(budgets) :])
         return Snapshot(
             policy_digest=self.policy.digest,
-            last_reload_successful=self.pulse.happenings.reload_failed is None,
+            last_reload_successful=self.heartbeat.event_counts.reload_failed is None,
             budgets=tuple(
                 BudgetState(rule.scope.label(), rule.window, rule.limit, balance.used, balance.held, rule.view)
                 for rule, balance in zip(budgets, balances, strict=False)
@@ -221,9 +223,9 @@ class Application:
                 for model in {route.model.name: route.model for route in self.policy.routes.values()}.values()
                 if model.retires is not None
             ),
-            tasks={str(status): count for status, count in (await self.tasking.counts()).items()},
-            assets=self.storing.held(),
-            callbacks_dead=(await self.outgoing.callbacks.callback_counts())["dead"],
+            tasks={str(status): count for status, count in (await self.tasks.counts()).items()},
+            assets=self.storage.held(),
+            callbacks_dead=(await self.egress.callbacks.callback_counts())["dead"],
         )
 
     def background(self) -> list[Coroutine[None, None, None]]:
@@ -233,21 +235,21 @@ class Application:
             self.keyring,
             self.settlements,
             self.comparisons,
-            self.storing,
-            self.outgoing,
-            self.tasking,
-            self.talking,
-            self.pulse,
+            self.storage,
+            self.egress,
+            self.tasks,
+            self.responses,
+            self.heartbeat,
         )
         return [kept_running(part) for part in parts]
 
     async def aclose(self, grace: float) -> None:
         """Finish what runs, within `grace` seconds, settle what is settled, and let go of providers."""
-        await asyncio.gather(self.lifecycle.drain(grace), self.tasking.aclose(grace))
-        await asyncio.gather(self.shadows.aclose(), self.storing.aclose(grace))
+        await asyncio.gather(self.lifecycle.drain(grace), self.tasks.aclose(grace))
+        await asyncio.gather(self.shadows.aclose(), self.storage.aclose(grace))
         await self.settlements.aclose(grace)
         await self.ledger.aclose()
-        await self.talking.aclose()
+        await self.responses.aclose()
         for provider in (*self._providers.values(), *self._former):
             await provider.aclose()
 
@@ -292,6 +294,6 @@ async def running_application(settings: Settings, policy: Policy, store_url: str
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await application.outgoing.aclose()
+            await application.egress.aclose()
     finally:
         await store.aclose()

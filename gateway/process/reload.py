@@ -84,7 +84,7 @@ class PolicyReloader:
                 )
             self._application.adopt(loaded.policy)
         else:
-            self._application.pulse.problems = list(map(str, loaded.problems))
+            self._application.heartbeat.problems = list(map(str, loaded.problems))
             self._application.keep_policy()
         for problem in loaded.problems:
             log.error("policy problem: %s", unmasked(problem))

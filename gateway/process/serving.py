@@ -13,10 +13,10 @@ from pathlib import Path
 
 from gateway.admin.callbacks import callback_actions, callback_views
 from gateway.admin.explain import explain
-from gateway.admin.keys import KeyDesk, key_actions, key_questions, key_views
+from gateway.admin.keys import KeyAdministration, key_actions, key_questions, key_views
 from gateway.admin.views import admin_views
 from gateway.console.app import Console
-from gateway.console.scene import Scene
+from gateway.console.page_data import PageData
 from gateway.domain.policy import Policy
 from gateway.domain.route import Secret
 from gateway.ledger.keys import Keys
@@ -32,7 +32,7 @@ from gateway.web.admin import create_admin_app
 from gateway.web.app import create_app
 from gateway.web.limits import BodyLimits
 from gateway.web.server import serve_app
-from gateway.web.shedding import Capacity, Shedding
+from gateway.web.shedding import ProcessLimits, Shedding
 from gateway.web.wrong_keys import WrongKeys
 
 WORDS_SECONDS = 2.0
@@ -48,7 +48,7 @@ class Serving:
     directory: Path | None = None
     """Where the policy is read again from; None if it cannot change."""
     limits: BodyLimits = field(default_factory=BodyLimits)
-    capacity: Capacity = field(default_factory=Capacity)
+    capacity: ProcessLimits = field(default_factory=ProcessLimits)
     wrong_keys: WrongKeys = field(default_factory=WrongKeys)
     admin_token: Secret | None = None
     delay: float = 0.0
@@ -79,9 +79,9 @@ async def serve_process(
 ) -> None:
     """Serve until SIGTERM or SIGINT and the delay after it, then take no new work, finish what runs and settle it."""
     async with running_application(serving.settings, serving.policy, store_url) as application:
-        application.outgoing.guard.keep_from(sockets.ports())
+        application.egress.guard.keep_from(sockets.ports())
         if sockets.data is None:
-            application.tasking.rest()
+            application.tasks.rest()
         # A process without the data plane has no client to wait for: its supervisor stops it when the others are gone.
         stopping = Stopping(serving.delay if sockets.data is not None else 0.0)
         stopping.follow_signals(sockets.lifeline)
@@ -98,7 +98,7 @@ async def serve_process(
                     serve_app(app, sockets.data, shutdown=shutdown, grace=grace + WORDS_SECONDS, leaving=leaving)
                 )
             if sockets.admin is not None:
-                application.pulse.makes_calls = sockets.data is not None
+                application.heartbeat.makes_calls = sockets.data is not None
                 group.create_task(_serve_admin(application, serving, reloader, sockets.admin, shutdown))
             watching = group.create_task(reloader.run()) if reloader else None
             heap.settle()
@@ -108,7 +108,7 @@ async def serve_process(
             if sockets.data is not None:
                 notify(READY)
             await stopping.run(application.service.leave)
-            await asyncio.gather(application.lifecycle.drain(grace), application.tasking.aclose(grace))
+            await asyncio.gather(application.lifecycle.drain(grace), application.tasks.aclose(grace))
             tidying.cancel()
             if watching is not None:
                 watching.cancel()
@@ -121,16 +121,16 @@ async def _serve_admin(
     sock: socket.socket,
     shutdown: asyncio.Event,
 ) -> None:
-    callbacks = application.outgoing.callbacks
+    callbacks = application.egress.callbacks
     pepper = load_pepper(serving.settings.data, serving.settings.pepper)
-    keys = KeyDesk(application, Keys(application.store, pepper, application.realm))
+    keys = KeyAdministration(application, Keys(application.store, pepper, application.realm))
     token = serving.admin_token.reveal() if serving.admin_token is not None else None
-    console = Console(Scene(application), keys, reloader, token, shutdown, wrong_keys=serving.wrong_keys)
+    console = Console(PageData(application), keys, reloader, token, shutdown, wrong_keys=serving.wrong_keys)
     admin = create_admin_app(
         metrics=application.scrape,
         token=token,
         health=partial(application.service.ready, openly=True),
-        views=admin_views(application, makes_calls=application.pulse.makes_calls)
+        views=admin_views(application, makes_calls=application.heartbeat.makes_calls)
         | callback_views(callbacks)
         | key_views(keys),
         actions=({"reload": reloader.answer} if reloader else {}) | callback_actions(callbacks) | key_actions(keys),
@@ -144,9 +144,9 @@ async def _serve_admin(
         following.cancel()
 
 
-def _shedding(application: Application, capacity: Capacity) -> Shedding:
+def _shedding(application: Application, capacity: ProcessLimits) -> Shedding:
     def told(reason: str) -> None:
-        application.lifecycle.means.observer.emit(RequestShed(reason))
+        application.lifecycle.flight_context.observer.emit(RequestShed(reason))
 
     return Shedding(capacity, told, resident_bytes, heap.give_back)
 

@@ -18,11 +18,11 @@ from gateway.http1.message import Incoming
 from gateway.ports import Headers
 from gateway.ports.provider import UpstreamFailure
 from gateway.ports.whole import WholeAnswer
+from gateway.providers.decompression import PACKINGS, Decompressed
 from gateway.providers.masking import Mask
 from gateway.providers.outcome import LIMIT_HEADERS, of_garbage, of_transport
 from gateway.providers.reading import WHOLE, DocumentReader, EventReader, Reader
 from gateway.providers.stream_end import StreamEnd
-from gateway.providers.unpacked import PACKINGS, Unpacked
 
 MAX_BODY = 256 * 1024 * 1024
 """Bytes; ten of the largest images in base64 are below it."""
@@ -156,7 +156,7 @@ def open_answer(
     if encoding is not None and (encoding := encoding.strip().lower()) not in ("", "identity"):
         if encoding not in PACKINGS:
             raise of_garbage(f"the answer is encoded as {encoding[:40]!r}", response.status_code)
-        response = Unpacked(response)
+        response = Decompressed(response)
     response = mask.over(response)
     kind = _kind(response.named.get("content-type", ""))
     if kind == "text/event-stream":

@@ -13,8 +13,8 @@ from gateway.failpoint import reach
 from gateway.ports import LedgerUnavailable
 from gateway.ports.batches import Batches
 from gateway.ports.preparing import is_preparing
-from gateway.ports.provider import Answer, Call, Cancellable, Outside, Provider, Submitted, UpstreamFailure
-from gateway.providers.batch_following import Account, Following
+from gateway.ports.provider import Answer, Call, Cancellable, Provider, ProviderServices, Submitted, UpstreamFailure
+from gateway.providers.batch_following import BatchAccount, Following
 from gateway.providers.batch_lines import Full, line_body
 from gateway.providers.batch_making import STORE_PAUSE, Making
 from gateway.providers.batch_wire import BatchWire
@@ -31,15 +31,15 @@ CUSTOM_ID = "custom_id"
 class BatchProvider:
     """Implements `ports.Provider` for calls that go by batch, for one account. Lines of one model share a batch."""
 
-    def __init__(self, config: ProviderConfig, outside: Outside) -> None:
-        if config.batch is None or outside.batches is None:
+    def __init__(self, config: ProviderConfig, services: ProviderServices) -> None:
+        if config.batch is None or services.batches is None:
             raise ValueError(f"provider {config.name}: it takes no batches here")
-        self._terms, self._outside, self._profile = config.batch, outside, config.profile
-        self._records: Batches = outside.batches
+        self._terms, self._services, self._profile = config.batch, services, config.profile
+        self._records: Batches = services.batches
         self._wire = BatchWire(config)
-        self._normaliser = Normaliser(config.profile, self._wire.endpoint, outside)
-        told = partial(outside.batch_told, config.name)
-        self._account = Account(self._wire, outside.batches, config.batch, told)
+        self._normaliser = Normaliser(config.profile, self._wire.endpoint, services)
+        told = partial(services.batch_told, config.name)
+        self._account = BatchAccount(self._wire, services.batches, config.batch, told)
         self._open: dict[tuple[str, str], Making] = {}
         self._following: dict[str, Following] = {}
 
@@ -75,7 +75,7 @@ class BatchProvider:
         endpoint = self._terms.endpoints.get(call.job.operation)
         if endpoint is None:
             raise UpstreamFailure(Outcome.NOT_SENT, "unsupported", f"no batch takes {call.job.operation}")
-        body = await line_body(call, self._outside, self._profile)
+        body = await line_body(call, self._services, self._profile)
         try:
             for _ in range(3):
                 making = self._making(endpoint, call.route.upstream_model)

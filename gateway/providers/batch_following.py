@@ -19,7 +19,7 @@ from gateway.ports import LedgerUnavailable
 from gateway.ports.batches import Batches
 from gateway.ports.provider import Answer, UpstreamFailure
 from gateway.providers.batch_making import STORE_PAUSE, Making, looked_up
-from gateway.providers.batch_results import Line, Results
+from gateway.providers.batch_results import ResultLine, Results
 from gateway.providers.batch_wire import BatchWire, Seen, full
 from gateway.providers.outcome import error_code, of_garbage, of_status
 
@@ -36,7 +36,7 @@ _UNDONE = frozenset({"batch_expired", "batch_cancelled"})
 completed before a batch expired or was cancelled is charged)."""
 
 
-class Account(NamedTuple):
+class BatchAccount(NamedTuple):
     """What batches of one account are made and followed with. `told` hears what became of one, of how many requests."""
 
     wire: BatchWire
@@ -48,7 +48,7 @@ class Account(NamedTuple):
 class Following:
     """One batch. `wait` for a line; the looking is one coroutine however many wait."""
 
-    def __init__(self, account: Account, key: str, making: Making | None) -> None:
+    def __init__(self, account: BatchAccount, key: str, making: Making | None) -> None:
         self._wire, self._records, self._terms, self._told = account
         self.key = key
         self._making = making
@@ -85,7 +85,7 @@ class Following:
         finally:
             self._waiting -= 1
 
-    async def _judged(self, line: Line, results: Results) -> Answer:
+    async def _judged(self, line: ResultLine, results: Results) -> Answer:
         """Return the answer of a line that has one; raises what became of any other."""
         response, error = line.document.get("response"), line.document.get("error")
         if isinstance(response, dict):

@@ -14,7 +14,7 @@ from gateway.domain.job import Operation
 from gateway.domain.profile import ImageForm, Parameter, Profile, Source
 from gateway.domain.settlement import Outcome
 from gateway.ports import Rendered
-from gateway.ports.provider import Call, Outside, UpstreamFailure
+from gateway.ports.provider import Call, ProviderServices, UpstreamFailure
 from gateway.ports.storage import StorageUnavailable
 from gateway.providers.profiled_body import changed_fields, refuse_misread
 from gateway.providers.upstream_json import upstream_json
@@ -80,7 +80,7 @@ class LineFile:
         await self._spool.aclose()
 
 
-async def line_body(call: Call, outside: Outside, profile: Profile) -> Rendered:
+async def line_body(call: Call, services: ProviderServices, profile: Profile) -> Rendered:
     """Return the JSON that a line carries; `aclose` it once it was written. UpstreamFailure if there is no such form.
 
     It is what the profile makes of a call of its own, with the model even where a path names it otherwise: lines have
@@ -89,7 +89,7 @@ async def line_body(call: Call, outside: Outside, profile: Profile) -> Rendered:
     """
     refuse_misread(profile, call)
     if profile.parameters:
-        return await upstream_json(call, profile.parameters, outside)
+        return await upstream_json(call, profile.parameters, services)
     changes = changed_fields(replace(profile, send_model=True), call)
     fields, renamed = call.body.fields, profile.rename
     as_it_is = call.job.operation is not Operation.EDIT or ("images" in fields and not _IMAGES & renamed.keys())
@@ -105,7 +105,7 @@ async def line_body(call: Call, outside: Outside, profile: Profile) -> Rendered:
     ]
     for name, source in (("images", Source.IMAGES), ("mask", Source.MASK)):
         parameters.append(Parameter(renamed.get(name, name), source, form=ImageForm.DATA_URL, wrap="image_url"))
-    return await upstream_json(call, parameters, outside)
+    return await upstream_json(call, parameters, services)
 
 
 def _meant(name: str, value: object) -> object:

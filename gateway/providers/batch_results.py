@@ -33,7 +33,7 @@ _DEEP = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ResultLine:
     """One line of results: what it says without long strings, and where the body of its response lies, if anywhere."""
 
     document: Mapping[str, Any]
@@ -55,9 +55,9 @@ class LineScan:
         self._string = bytearray()
         self._inside = self._escaped = False
 
-    def feed(self, chunk: bytes) -> list[Line]:
+    def feed(self, chunk: bytes) -> list[ResultLine]:
         """Take the next bytes, and return the lines that they end."""
-        lines: list[Line] = []
+        lines: list[ResultLine] = []
         at = kept = 0
         end = _end_of_line(chunk, 0)
         while at < len(chunk):
@@ -85,7 +85,7 @@ class LineScan:
         self._at += len(chunk)
         return lines
 
-    def end(self) -> list[Line]:
+    def end(self) -> list[ResultLine]:
         """Return the last line, should its line break be missing."""
         return self._ended()
 
@@ -111,14 +111,14 @@ class LineScan:
             self._copy += copy
             self._too_long = len(self._copy) > MOST_KEPT
 
-    def _ended(self) -> list[Line]:
+    def _ended(self) -> list[ResultLine]:
         copy, start, end, whole = bytes(self._copy), self._start, self._end, not self._too_long
         self._begin()
         try:
             document = json.loads(copy) if whole and copy.strip() else None
         except (ValueError, RecursionError):
             return []
-        return [Line(document, start, end)] if isinstance(document, dict) else []
+        return [ResultLine(document, start, end)] if isinstance(document, dict) else []
 
 
 def _end_of_line(chunk: bytes, at: int) -> int:
@@ -131,7 +131,7 @@ class Results:
 
     def __init__(self) -> None:
         self._spool = Spool(IN_MEMORY)
-        self._lines: dict[str, Line] = {}
+        self._lines: dict[str, ResultLine] = {}
         self.lacking = False
         """Whether a file of them could not be had: what is not here may be there."""
         self._readers = asyncio.Semaphore(AT_ONCE)
@@ -146,27 +146,27 @@ class Results:
             await self._spool.drain()
         self._add(scan.end())
 
-    def _add(self, lines: list[Line]) -> None:
+    def _add(self, lines: list[ResultLine]) -> None:
         for line in lines:
             named = line.document.get("custom_id")
             if isinstance(named, str):
                 self._lines.setdefault(named, line)
 
-    def line(self, custom_id: str) -> Line | None:
+    def line(self, custom_id: str) -> ResultLine | None:
         """Return what came of a request; None if nothing is said of it."""
         return self._lines.get(custom_id)
 
-    async def answer(self, line: Line) -> LineAnswer:
+    async def answer(self, line: ResultLine) -> LineAnswer:
         """Return the answer in a line, once few enough others are being read."""
         self._borrowed += 1
         await self._readers.acquire()
         return LineAnswer(self, line)
 
-    def read(self, line: Line) -> AsyncIterator[bytes]:
+    def read(self, line: ResultLine) -> AsyncIterator[bytes]:
         """Yield the body of a line's response."""
         return self._spool.read(line.start, line.end)
 
-    async def text(self, line: Line, most: int) -> bytes:
+    async def text(self, line: ResultLine, most: int) -> bytes:
         """Return the body of a line's response, cut at so many bytes."""
         return b"".join([chunk async for chunk in self._spool.read(line.start, min(line.end, line.start + most))])
 
@@ -182,7 +182,7 @@ class Results:
 class LineAnswer:
     """Implements `ports.Answer` over a line of results."""
 
-    def __init__(self, results: Results, line: Line) -> None:
+    def __init__(self, results: Results, line: ResultLine) -> None:
         self._results: Results | None = results
         self._line = line
         self._reader = DocumentReader()

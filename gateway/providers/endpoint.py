@@ -17,9 +17,9 @@ from gateway.http1.transport import AT_ONCE, Transport
 from gateway.ports import Rendered
 from gateway.ports.tracing import TRACE_HEADERS
 from gateway.providers.answer import passed_headers, read_limited
-from gateway.providers.legible import legible
 from gateway.providers.masking import Mask
 from gateway.providers.outcome import of_transport
+from gateway.providers.text_decoding import decoded_text
 
 MAX_ERROR_BODY: Final = 64 * 1024
 _ERROR_BODY_SECONDS: Final = 10.0
@@ -151,7 +151,7 @@ class Endpoint:
     async def error_body(self, response: Incoming) -> bytes:
         """Return the body of an answer that is no success, cut at a limit, in UTF-8 even where it came otherwise."""
         body = await read_limited(response, limit=MAX_ERROR_BODY, seconds=self._error_seconds)
-        return legible(body, response.named.get("content-encoding", ""), limit=MAX_ERROR_BODY)
+        return decoded_text(body, response.named.get("content-encoding", ""), limit=MAX_ERROR_BODY)
 
     async def aclose(self) -> None:
         """Close connections."""

@@ -19,15 +19,15 @@ from gateway.domain.route import Route
 from gateway.domain.settlement import Outcome
 from gateway.ports.preparing import is_preparing
 from gateway.ports.provider import Answer, Call, Cancellable, Provider, Submitted, UpstreamFailure
-from gateway.providers.as_asked import as_asked, wanted_of
 from gateway.providers.as_events import events
 from gateway.providers.as_links import link
 from gateway.providers.as_response import as_response
 from gateway.providers.collected import CollectedAnswer, Piece
+from gateway.providers.format_conversion import convert_formats, wanted_of
+from gateway.providers.image_inspection import inspected
 from gateway.providers.outcome import of_garbage
 from gateway.providers.part import Part, fetch, part_of
 from gateway.providers.repeating import made_good
-from gateway.providers.seen import seen
 
 log = logging.getLogger("gateway.providers")
 
@@ -52,19 +52,19 @@ class FanOut:
         if call.prepared is not None or _is_plain(call):
             answer = await self._provider.send(call)
             if answer.event_stream is call.job.stream:
-                return seen(answer, call)
+                return inspected(answer, call)
             if call.job.operation is Operation.RESPOND:
-                return seen(await as_response(answer, call), call)
+                return inspected(await as_response(answer, call), call)
             return await _in_the_form_asked_for(answer, call)
         calls = calls_of(call)
         parts = [await fetch(self._provider, calls[0])] if len(calls) == 1 else await self._fetch(calls)
         try:
             if call.repeats is not None and len(parts) > 1:
                 await made_good(self._provider, calls, parts, call.repeats)
-            await as_asked(parts, wanted_of(call), call.converter)
+            await convert_formats(parts, wanted_of(call), call.converter)
             if call.links is not None and not _streams(call):
                 await link(parts, call.links)
-            return seen(put_together(parts, call), call)
+            return inspected(put_together(parts, call), call)
         except BaseException:
             await _close(parts)
             raise
@@ -97,8 +97,8 @@ async def _in_the_form_asked_for(answer: Answer, call: Call) -> Answer:
     """
     parts = [await part_of(answer, call.job.n)]
     try:
-        await as_asked(parts, wanted_of(call), None)
-        return seen(put_together(parts, call), call)
+        await convert_formats(parts, wanted_of(call), None)
+        return inspected(put_together(parts, call), call)
     except BaseException:
         await _close(parts)
         raise

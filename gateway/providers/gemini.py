@@ -11,7 +11,7 @@ from gateway.domain.profile import Auth
 from gateway.domain.route import ProviderConfig
 from gateway.http1.message import Incoming
 from gateway.ports import Rendered
-from gateway.ports.provider import Answer, Call, Outside, UpstreamFailure
+from gateway.ports.provider import Answer, Call, ProviderServices, UpstreamFailure
 from gateway.providers.answer import open_answer
 from gateway.providers.endpoint import Endpoint, shown_headers
 from gateway.providers.gemini_answer import put_in_shape
@@ -33,17 +33,17 @@ class GeminiProvider:
     Raises ValueError if the base URL is no http(s) URL or the key cannot stand in a header.
     """
 
-    def __init__(self, config: ProviderConfig, outside: Outside) -> None:
+    def __init__(self, config: ProviderConfig, services: ProviderServices) -> None:
         own = config.profile.auth
         self._endpoint = Endpoint(config, KEY_HEADER if own == Auth() else own)
-        self._outside = outside
+        self._services = services
 
     async def send(self, call: Call) -> Answer:
         """Send the job and return its answer once all of it is here; UpstreamFailure if it holds no image."""
         if call.job.operation not in _MAKES:
             raise unsupported(f"this route has no endpoint for {call.job.operation}")
         url = self._endpoint.url(_PATH, model=call.route.upstream_model)
-        body = await gemini_body(call, self._outside)
+        body = await gemini_body(call, self._services)
         try:
             return await self._send(call, url, body)
         finally:

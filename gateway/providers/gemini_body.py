@@ -14,7 +14,7 @@ from gateway.base64_stream import encoded, encoded_length
 from gateway.domain.job import Size
 from gateway.domain.tiers import Tiers
 from gateway.ports import InputImage, Rendered
-from gateway.ports.provider import Call, Outside
+from gateway.ports.provider import Call, ProviderServices
 from gateway.providers.input_images import InputImages, content_of
 from gateway.providers.unsupported import unsupported
 
@@ -28,9 +28,9 @@ _INPUTS: Final = frozenset({"image/png", "image/jpeg", "image/webp"})
 Piece = bytes | InputImage
 
 
-async def gemini_body(call: Call, outside: Outside) -> Rendered:
+async def gemini_body(call: Call, services: ProviderServices) -> Rendered:
     """Return the body for a job; `aclose` it once it was sent. UpstreamFailure (not sent) if it cannot be told so."""
-    images = InputImages(call, outside)
+    images = InputImages(call, services)
     try:
         pieces = await _pieces(call, images)
         length = sum(len(piece) if isinstance(piece, bytes) else encoded_length(piece.length) for piece in pieces)

@@ -9,7 +9,7 @@ from gateway.domain.errors import GatewayError, Unavailable
 from gateway.domain.image_type import NEEDED, PHOTOS, type_of
 from gateway.ports import InputImage, Inputs
 from gateway.ports.egress import Unfetchable
-from gateway.ports.provider import Call, Outside
+from gateway.ports.provider import Call, ProviderServices
 from gateway.ports.storage import StorageUnavailable
 from gateway.providers.unsupported import unsupported
 from gateway.spool import Spool
@@ -25,7 +25,7 @@ class InputImages:
     """Gives the input images of one call in another form; what it fetched lies in spools until `aclose`."""
 
     call: Call
-    outside: Outside
+    services: ProviderServices
     _spools: list[Spool] = field(default_factory=list)
     _inputs: Inputs | None = None
 
@@ -64,12 +64,12 @@ class InputImages:
         if image.url is None or image.content is not None:
             content_of(image)
             return image
-        if self.outside.fetcher is None:
+        if self.services.fetcher is None:
             raise unsupported("this route takes no input images by URL; upload them")
         spool = Spool(_IN_MEMORY)
         self._spools.append(spool)
         try:
-            answer = await self.outside.fetcher.get(image.url, seconds=FETCH_SECONDS, limit=MAX_BYTES)
+            answer = await self.services.fetcher.get(image.url, seconds=FETCH_SECONDS, limit=MAX_BYTES)
             try:
                 if not 200 <= answer.status < 300:  # noqa: PLR2004 - success, as HTTP has it
                     raise unsupported(f"an input image cannot be fetched: its server answered {answer.status}")

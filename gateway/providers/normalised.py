@@ -26,7 +26,7 @@ from gateway.domain.price import Charged
 from gateway.domain.profile import Amount, Profile
 from gateway.domain.settlement import Outcome, Reading
 from gateway.ports.egress import Unfetchable
-from gateway.ports.provider import Answer, Call, Outside, UpstreamFailure
+from gateway.ports.provider import Answer, Call, ProviderServices, UpstreamFailure
 from gateway.providers.amounts import nano, told
 from gateway.providers.answer import read_body
 from gateway.providers.collected import CollectedAnswer, Piece
@@ -73,7 +73,7 @@ class Normaliser:
 
     profile: Profile
     endpoint: Endpoint
-    outside: Outside
+    services: ProviderServices
 
     async def normalised(self, answer: Answer, call: Call, headers: Mapping[str, str]) -> CollectedAnswer:
         """Read an answer to its end and return it in shape; UpstreamFailure if it is none, or a refusal in a 200.
@@ -149,9 +149,9 @@ class Normaliser:
     async def _fetch(self, url: httpx.URL, spool: Spool, *, own: bool) -> None:
         """Fetch an image as base64; credentials go to the provider's own origin alone."""
         if not own:
-            if self.outside.fetcher is None:
+            if self.services.fetcher is None:
                 raise Unfetchable("unavailable", "the gateway fetches no links")
-            answer = await self.outside.fetcher.get(str(url), seconds=FETCH_SECONDS, limit=MAX_IMAGE)
+            answer = await self.services.fetcher.get(str(url), seconds=FETCH_SECONDS, limit=MAX_IMAGE)
             try:
                 await _keep(answer.chunks(), spool, answer.status)
             finally:

@@ -11,7 +11,7 @@ from gateway.domain.job import Operation
 from gateway.domain.route import ProviderConfig
 from gateway.domain.settlement import Outcome
 from gateway.http1.message import Incoming, Outgoing
-from gateway.ports.provider import Answer, Call, Outside, UpstreamFailure
+from gateway.ports.provider import Answer, Call, ProviderServices, UpstreamFailure
 from gateway.providers.answer import open_answer
 from gateway.providers.endpoint import Endpoint, shown_headers
 from gateway.providers.linked import without_links
@@ -33,9 +33,9 @@ class OpenAIProvider:
     Raises ValueError if the base URL is no http(s) URL or the key cannot stand in a header.
     """
 
-    def __init__(self, config: ProviderConfig, outside: Outside) -> None:
+    def __init__(self, config: ProviderConfig, services: ProviderServices) -> None:
         self._endpoint = Endpoint(config)
-        self._normaliser = Normaliser(config.profile, self._endpoint, outside)
+        self._normaliser = Normaliser(config.profile, self._endpoint, services)
         self._urls = {operation: self._endpoint.target(self._endpoint.url(path)) for operation, path in _PATHS.items()}
 
     def prepare(self, call: Call) -> None:

@@ -9,7 +9,7 @@ import httpx
 from gateway.domain.route import ProviderConfig
 from gateway.http1.message import Incoming
 from gateway.ports import Rendered
-from gateway.ports.provider import Answer, Call, Outside, UpstreamFailure
+from gateway.ports.provider import Answer, Call, ProviderServices, UpstreamFailure
 from gateway.providers.answer import open_answer
 from gateway.providers.endpoint import Endpoint, shown_headers
 from gateway.providers.linked import without_links
@@ -25,17 +25,17 @@ class ProfiledProvider:
     Raises ValueError if the base URL is no http(s) URL or the key cannot stand in a header.
     """
 
-    def __init__(self, config: ProviderConfig, outside: Outside) -> None:
+    def __init__(self, config: ProviderConfig, services: ProviderServices) -> None:
         self._profile = config.profile
-        self._outside = outside
+        self._services = services
         self._endpoint = Endpoint(config, config.profile.auth)
-        self._normaliser = Normaliser(config.profile, self._endpoint, outside)
+        self._normaliser = Normaliser(config.profile, self._endpoint, services)
 
     async def send(self, call: Call) -> Answer:
         """Send the job; return once a 2xx status line is in, or the whole answer where it must be put into shape."""
         profile = self._profile
         url = self._endpoint.url(path_of(profile, call), profile.query, model=call.route.upstream_model)
-        body = await profiled_body(profile, call, self._outside)
+        body = await profiled_body(profile, call, self._services)
         try:
             return await self._send(call, url, body)
         finally:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from gateway.domain.job import Operation
 from gateway.domain.profile import Profile
 from gateway.ports import Rendered
-from gateway.ports.provider import Call, Outside
+from gateway.ports.provider import Call, ProviderServices
 from gateway.providers.unsupported import unsupported
 from gateway.providers.upstream_form import form_of_fields, upstream_form
 from gateway.providers.upstream_json import upstream_json
@@ -27,18 +27,18 @@ def path_of(profile: Profile, call: Call) -> str:
     return profile.generations if profile.edits is None else profile.edits
 
 
-async def profiled_body(profile: Profile, call: Call, outside: Outside) -> Rendered:
+async def profiled_body(profile: Profile, call: Call, services: ProviderServices) -> Rendered:
     """Return the body to send; `aclose` it then. UpstreamFailure (not sent) for what the provider would misread."""
     refuse_misread(profile, call)
     as_form = call.job.operation in profile.forms
     if profile.parameters:
         build = upstream_form if as_form else upstream_json
-        return await build(call, profile.parameters, outside)
+        return await build(call, profile.parameters, services)
     changes = changed_fields(profile, call)
     renamed = _IMAGE_FIELDS & profile.rename.keys()
     if as_form and (call.body.encoding == "json" or renamed):
         fields = {name: value for name, value in call.body.fields.items() if name not in _IMAGE_FIELDS}
-        return await form_of_fields(call, {**fields, **changes}, profile.rename, outside)
+        return await form_of_fields(call, {**fields, **changes}, profile.rename, services)
     return call.body.render(changes)
 
 

@@ -17,7 +17,7 @@ from gateway.domain.profile import Parameter, Source
 from gateway.domain.route import ProviderConfig, Route
 from gateway.domain.settlement import Outcome
 from gateway.domain.task_profile import TaskProfile, Told
-from gateway.ports.provider import Answer, Call, Expected, Outside, Submitted, UpstreamFailure
+from gateway.ports.provider import Answer, Call, Expected, ProviderServices, Submitted, UpstreamFailure
 from gateway.providers.outcome import LIMIT_HEADERS, of_garbage
 from gateway.providers.poller import Lane, Watch
 from gateway.providers.task_callback import Verifier
@@ -25,7 +25,7 @@ from gateway.providers.task_cost import told_at_once
 from gateway.providers.task_outcome import lost, of_refusal
 from gateway.providers.task_result import TaskResult
 from gateway.providers.task_wire import Reply, TaskWire
-from gateway.providers.task_work import SENT, Account, Finished, Words, Work
+from gateway.providers.task_work import SENT, Finished, TaskAccount, Words, Work
 from gateway.providers.upstream_json import upstream_json
 
 log = logging.getLogger("gateway.providers")
@@ -44,24 +44,24 @@ class TaskProvider:
     Raises ValueError, with a message for the operator, if the configuration cannot be used.
     """
 
-    def __init__(self, config: ProviderConfig, outside: Outside) -> None:
+    def __init__(self, config: ProviderConfig, services: ProviderServices) -> None:
         if not isinstance(config.profile, TaskProfile):
             raise ValueError(  # noqa: TRY004 - what an operator's mistake raises
                 f"provider {config.name}: kind task needs a preset, or a map `task` of its own"
             )
         self._profile = config.profile
         self._name = config.name
-        self._outside = outside
+        self._services = services
         self._wire = TaskWire(config, self._profile)
         words = Words(config.name, self._profile)
-        self._account = Account(self._profile, self._wire, words, Lane(self._profile.poll))
+        self._account = TaskAccount(self._profile, self._wire, words, Lane(self._profile.poll))
         callback = self._profile.callback
         self._watches: dict[str, Watch[Finished]] = {}
-        self._verifier = None if callback is None else Verifier(callback, self._wire, outside.fetcher)
+        self._verifier = None if callback is None else Verifier(callback, self._wire, services.fetcher)
 
     async def send(self, call: Call) -> Answer:
         """Submit the job, follow it to its end and fetch its images; raises UpstreamFailure."""
-        fetcher = self._outside.fetcher
+        fetcher = self._services.fetcher
         if fetcher is None:
             raise UpstreamFailure(Outcome.NOT_SENT, "unconfigured", "the gateway has no way to fetch images by link")
         known = None if call.submissions is None else call.submissions.known
@@ -92,7 +92,7 @@ class TaskProvider:
 
     async def _hint(self) -> _Hint | None:
         """Open a URL for the provider to call, where it may and what it says can be judged."""
-        hints, verifier = self._outside.hints, self._verifier
+        hints, verifier = self._services.hints, self._verifier
         if hints is None or verifier is None:
             return None
         hint = _Hint(verifier, verifier.new_secret())
@@ -118,7 +118,7 @@ class TaskProvider:
                 constant = Parameter(callback.secret_field, Source.CONSTANT, constant=hint.secret)
                 parameters = (*parameters, constant)
         url = None if hint is None else hint.expected.url
-        body = await upstream_json(call, parameters, self._outside, callback=url)
+        body = await upstream_json(call, parameters, self._services, callback=url)
         try:
             reply = await self._wire.submit(call, body, query)
         finally:

@@ -14,7 +14,7 @@ from gateway.ports.provider import Call, Submitted, UpstreamFailure
 from gateway.providers.task_answer import TaskAnswer
 from gateway.providers.task_cost import reading_of
 from gateway.providers.task_images import Image, NoImage, fetch_all, links_of
-from gateway.providers.task_work import Account, Finished
+from gateway.providers.task_work import Finished, TaskAccount
 from gateway.providers.usage import MISSING, read_usage
 
 _PLAIN_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
@@ -25,7 +25,7 @@ class TaskResult:
 
     __slots__ = ("_call", "_fetcher", "_profile", "_submitted", "_wire")
 
-    def __init__(self, account: Account, fetcher: Fetcher, call: Call, submitted: Submitted) -> None:
+    def __init__(self, account: TaskAccount, fetcher: Fetcher, call: Call, submitted: Submitted) -> None:
         self._profile, self._wire, self._fetcher = account.profile, account.wire, fetcher
         self._call = call
         self._submitted = submitted

@@ -21,8 +21,8 @@ from gateway.ports import Headers, Rendered
 from gateway.ports.provider import Call, Submitted, UpstreamFailure
 from gateway.providers.answer import read_limited
 from gateway.providers.endpoint import Endpoint, origin_of, shown_headers
-from gateway.providers.legible import legible
 from gateway.providers.profiled_body import path_of
+from gateway.providers.text_decoding import decoded_text
 
 MAX_DOCUMENT: Final = 8 * 1024 * 1024
 """Bytes of a document about work, beside what it repeats of its request; a longer one is cut, and is no JSON then."""
@@ -145,7 +145,7 @@ async def _whole(response: Incoming, seconds: float, sent: int) -> Reply:
         await response.aclose()
     headers = dict(reversed(response.headers.multi_items()))  # one that is there twice counts as first given
     if encoding := headers.get("content-encoding"):
-        content = legible(content, encoding, limit=limit)
+        content = decoded_text(content, encoding, limit=limit)
     document, cut = parsed(content), len(content) >= limit
     return Reply(response.status_code, headers, content, document, shown_headers(response), sent, cut)
 

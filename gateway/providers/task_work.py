@@ -61,7 +61,7 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class TaskAccount:
     """What all work at one account has in common."""
 
     profile: TaskProfile
@@ -75,7 +75,7 @@ class Work:
 
     __slots__ = ("_call", "_lane", "_misses", "_profile", "_progress", "_sent", "_submitted", "_wire", "_words")
 
-    def __init__(self, account: Account, call: Call, submitted: Submitted) -> None:
+    def __init__(self, account: TaskAccount, call: Call, submitted: Submitted) -> None:
         self._profile, self._wire = account.profile, account.wire
         self._words, self._lane = account.words, account.lane
         self._call = call

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from gateway.domain.profile import Parameter, Source
 from gateway.ports import InputImage, Rendered
-from gateway.ports.provider import Call, Outside
+from gateway.ports.provider import Call, ProviderServices
 from gateway.providers.input_images import InputImages, content_of
 from gateway.providers.upstream_values import IMAGE_SOURCES, Asked, refuse_spooled
 
@@ -19,12 +19,12 @@ _Piece = bytes | tuple[Callable[[], AsyncIterator[bytes]], int]
 """Bytes, or what yields them, and how many."""
 
 
-async def upstream_form(call: Call, parameters: Sequence[Parameter], outside: Outside) -> Rendered:
+async def upstream_form(call: Call, parameters: Sequence[Parameter], services: ProviderServices) -> Rendered:
     """Return the form that the parameters describe, images as uploads; `aclose` it once it was sent.
 
     UpstreamFailure (not sent, `unsupported`) as `upstream_json` has it. Images named by URL are fetched.
     """
-    asked, images = Asked(call), InputImages(call, outside)
+    asked, images = Asked(call), InputImages(call, services)
     fields: list[tuple[str, object]] = []
     files: list[tuple[str, InputImage]] = []
     try:
@@ -41,9 +41,11 @@ async def upstream_form(call: Call, parameters: Sequence[Parameter], outside: Ou
         raise
 
 
-async def form_of_fields(call: Call, fields: Mapping[str, object], names: Names, outside: Outside) -> Rendered:
+async def form_of_fields(
+    call: Call, fields: Mapping[str, object], names: Names, services: ProviderServices
+) -> Rendered:
     """Return a form of these fields and of all images that came with the request; `aclose` it once it was sent."""
-    images = InputImages(call, outside)
+    images = InputImages(call, services)
     try:
         every = await images.every()
         image = names.get("image", "image[]" if len(every.images) > 1 else "image")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from gateway.base64_stream import encoded, encoded_length
 from gateway.domain.profile import ImageForm, Parameter, Source
 from gateway.ports import InputImage, Rendered
-from gateway.ports.provider import Call, Outside
+from gateway.ports.provider import Call, ProviderServices
 from gateway.providers.input_images import InputImages, content_of
 from gateway.providers.upstream_values import IMAGE_SOURCES, Asked
 
@@ -29,14 +29,14 @@ _Piece = bytes | _Encoded
 
 
 async def upstream_json(
-    call: Call, parameters: Sequence[Parameter], outside: Outside, *, callback: str | None = None
+    call: Call, parameters: Sequence[Parameter], services: ProviderServices, *, callback: str | None = None
 ) -> Rendered:
     """Return the JSON body that the parameters describe; `aclose` it once it was sent.
 
     `callback` is the URL that the provider may call. UpstreamFailure (not sent, `unsupported`) says in words for the
     caller what of the job this provider has no way to be told; an image that must be fetched and cannot be is such too.
     """
-    asked, images = Asked(call, callback), InputImages(call, outside)
+    asked, images = Asked(call, callback), InputImages(call, services)
     document: dict[str, object] = {}
     try:
         for parameter in parameters:

@@ -11,10 +11,10 @@ from gateway.domain.spend import NO_REQUEST, attempt_of
 from gateway.ledger.entries import Entry, read_entries, readable
 from gateway.ledger.history import holds
 from gateway.ledger.names import Names
-from gateway.ledger.retold import Retold
 from gateway.ledger.segments import Export, ExportError
 from gateway.ledger.store import Store
 from gateway.ledger.stream import position
+from gateway.ledger.superseded_entries import SupersededEntries
 
 
 async def trimmed_until(store: Store, realm: str) -> datetime | None:
@@ -52,14 +52,14 @@ async def recorded_entries(
         return
     last, digest = await store.execute("HMGET", Names(realm).meta, "trimmed", "trimmed_hash")
     exported = _Exported(export, realm, last or "", digest or "")
-    retold = await _retold(exported.beside(read_entries(store, realm)))
+    superseded = await _superseded(exported.beside(read_entries(store, realm)))
     trimmed = await trimmed_until(store, realm)
     if trimmed is not None and (exported.until is None or exported.until < trimmed):
         raise ExportError(f"entries up to {trimmed.isoformat()} were trimmed; the export does not reach so far")
     exported.check()
     async for entry in exported.beside(read_entries(store, realm, until=until)):
         inside = (since is None or entry.time >= since) and (until is None or entry.time < until)
-        if inside and retold.stands(attempt_of(entry), position(entry.id)):
+        if inside and superseded.stands(attempt_of(entry), position(entry.id)):
             yield entry
 
 
@@ -117,16 +117,16 @@ class _Exported:
             waiting = next(exported, None)
 
 
-async def _retold(entries: AsyncIterator[Entry]) -> Retold:
+async def _superseded(entries: AsyncIterator[Entry]) -> SupersededEntries:
     """Return what is known of entries that were lost and told again."""
-    retold = Retold()
+    superseded = SupersededEntries()
     async for entry in entries:
         place = position(entry.id)
         if entry.kind.books:
-            retold.booked(attempt_of(entry), place)
+            superseded.booked(attempt_of(entry), place)
         elif entry.request_id == NO_REQUEST:
-            retold.posted(entry.adjustment, place)
+            superseded.posted(entry.adjustment, place)
         else:
             was = astuple(entry.was) if entry.was else None
-            retold.corrected(attempt_of(entry), place, was, astuple(entry.cost))
-    return retold
+            superseded.corrected(attempt_of(entry), place, was, astuple(entry.cost))
+    return superseded

@@ -15,10 +15,10 @@ from gateway.domain.route import NOTHING, Views
 from gateway.domain.spend import is_booking, is_shadow
 from gateway.ledger.entries import Entry
 from gateway.ledger.store import Store
-from gateway.reporting.hindsight import Hindsight
+from gateway.reporting.policy_replay import PolicyReplay
 from gateway.reporting.recorded import recorded_entries, trimmed_until
+from gateway.reporting.replay_costs import Fate, Verdict
 from gateway.reporting.reports import Period, UnknownName, window_start
-from gateway.reporting.restating import Fate, Verdict
 
 NOTES = (
     "Shadow requests are left out, as `spend` leaves them out: they stay what they were.",
@@ -31,7 +31,7 @@ _LEFT = "paths that went through, and conversations without usage on record or a
 
 
 @dataclass(slots=True)
-class Line:
+class ReplayRow:
     """One project's requests of one job type. Costs are nano-USD by view; the counts are of bookings."""
 
     project: str
@@ -93,17 +93,17 @@ class Replay:
 
     digest: str
     period: Period
-    lines: dict[tuple[str, str], Line] = field(default_factory=dict)
+    lines: dict[tuple[str, str], ReplayRow] = field(default_factory=dict)
     moves: Counter[tuple[str, ...]] = field(default_factory=Counter)
     denials: Counter[tuple[str, ...]] = field(default_factory=Counter)
     hours: dict[datetime, tuple[int, int]] = field(default_factory=dict)
-    total: Line = field(default_factory=lambda: Line("", ""))
+    total: ReplayRow = field(default_factory=lambda: ReplayRow("", ""))
     trimmed: datetime | None = None
 
     def add(self, entry: Entry, verdict: Verdict) -> None:
         """Add an entry and what it comes to."""
         key = (entry.project or "-", entry.job_type or "-")
-        for line in (self.lines.setdefault(key, Line(*key)), self.total):
+        for line in (self.lines.setdefault(key, ReplayRow(*key)), self.total):
             line.add(entry, verdict)
         hour = entry.time.replace(minute=0, second=0, microsecond=0)
         then, now = self.hours.get(hour, (0, 0))
@@ -114,7 +114,7 @@ class Replay:
             self.denials[*key, verdict.reason] += 1
 
     @property
-    def rows(self) -> list[Line]:
+    def rows(self) -> list[ReplayRow]:
         """The lines, dearest first."""
         return sorted(self.lines.values(), key=lambda line: (-line.recorded.route, line.project, line.job_type))
 
@@ -169,16 +169,16 @@ async def replay(
     if neither the policy nor what was read knows the project.
     """
     projects = set(policy.projects)
-    hindsight, found = Hindsight(policy), Replay(policy.digest, period)
+    policy_replay, found = PolicyReplay(policy), Replay(policy.digest, period)
     start = _reading_from(policy, period)
     async for entry in recorded_entries(store, realm, since=start, until=period.until, export=export):
         projects.add(entry.project)
         if is_shadow(entry):
             continue
         if period.since is not None and entry.time < period.since:
-            hindsight.remember(entry)
+            policy_replay.remember(entry)
             continue
-        verdict = hindsight.judge(entry)
+        verdict = policy_replay.judge(entry)
         if project is None or entry.project == project:
             found.add(entry, verdict)
     if project is not None and project not in projects:

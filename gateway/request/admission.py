@@ -16,7 +16,7 @@ from gateway.domain.route import Quote, Route
 from gateway.ports import Ledger, Meanwhile
 from gateway.request.entitlement import Entitlement, Superseded
 from gateway.request.exchange import Admitted
-from gateway.request.hindrance import Hindrance, soonest, waited_for
+from gateway.request.wait_reason import WaitReason, soonest, waited_for
 from gateway.request.waiting import Room, Turn, shutting_down
 from gateway.routing.capacity import Capacity
 from gateway.steps.reserve import AlreadyBound, Reserved, candidates
@@ -34,7 +34,7 @@ Leaving = Callable[[], Coroutine[None, None, None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Doors:
+class AdmissionState:
     """What the admissions of a process share: who waits, and what is known of the providers' limits."""
 
     room: Room = field(default_factory=Room)
@@ -53,11 +53,11 @@ class Admission:
     `entitlement` is asked each time that waiting has come to something.
     """
 
-    def __init__(self, ledger: Ledger, doors: Doors, entitlement: Entitlement) -> None:
+    def __init__(self, ledger: Ledger, admissions: AdmissionState, entitlement: Entitlement) -> None:
         self._ledger = ledger
-        self._capacity = doors.capacity
+        self._capacity = admissions.capacity
         self.entitlement = entitlement
-        self._room = doors.room
+        self._room = admissions.room
 
     def reserve(
         self,
@@ -111,15 +111,15 @@ class Admission:
         meanwhile: Meanwhile = None,
     ) -> Reserved:
         """Hold on one of the quotes, or wait for them; `refused` are asked for again, but not waited for."""
-        late = admitted.exchange.errand is not None
+        late = admitted.exchange.task is not None
         wait = admitted.job_type.throttled.wait or late
         offered, error = quotes, None
-        hindrances: list[Hindrance] = []
+        wait_reasons: list[WaitReason] = []
         if self._room.queues:
-            offered, hindrances = self._unclaimed(quotes, late=late)
+            offered, wait_reasons = self._unclaimed(quotes, late=late)
         if wait:
             offered, resting = self._awake(offered)
-            hindrances += resting
+            wait_reasons += resting
         if offered:
             offered = [*refused, *offered] if refused else offered
             try:
@@ -129,25 +129,25 @@ class Admission:
             answer = self._heard(admitted, offered, release, told)
             if isinstance(answer, Reserved):
                 return answer
-            full = self._room.hindrance(answer)
+            full = self._room.wait_reason(answer)
             error = _refusal(answer, offered, admitted)
-            if _is_final(answer) if hindrances else full is None:
+            if _is_final(answer) if wait_reasons else full is None:
                 raise error
-            hindrances += [full] if full else []
-        hindrance = soonest(hindrances)
-        assert hindrance is not None
+            wait_reasons += [full] if full else []
+        wait_reason = soonest(wait_reasons)
+        assert wait_reason is not None
         if not offered:
             await give_back(admitted)
         bound = self._until(admitted)
-        if not wait or admitted.exchange.failed or hindrance.due > bound:
-            raise error if isinstance(error, RateLimited) else self._full(hindrance)
-        return await self._wait(admitted, quotes, hindrance, bound, refused=refused, left=left)
+        if not wait or admitted.exchange.failed or wait_reason.due > bound:
+            raise error if isinstance(error, RateLimited) else self._full(wait_reason)
+        return await self._wait(admitted, quotes, wait_reason, bound, refused=refused, left=left)
 
     async def _wait(
         self,
         admitted: Admitted,
         quotes: Sequence[Quote],
-        hindrance: Hindrance,
+        wait_reason: WaitReason,
         bound: float,
         *,
         refused: Sequence[Quote],
@@ -160,9 +160,9 @@ class Admission:
             project, job_type, late = (
                 admitted.project.name,
                 admitted.job_type.name,
-                admitted.exchange.errand is not None,
+                admitted.exchange.task is not None,
             )
-            with self._room.place(quotes, project, job_type, hindrance, bound, late=late) as place:
+            with self._room.place(quotes, project, job_type, wait_reason, bound, late=late) as place:
                 await self._check(admitted)  # what changed before it had a place nobody has told it
                 while True:
                     began = self._room.clock()
@@ -171,7 +171,7 @@ class Admission:
                     admitted.exchange.waited += waited
                     admitted.exchange.upstream_seconds += waited
                     if turn is not Turn.ASK:
-                        raise self._in_vain(turn, place.hindrance)
+                        raise self._in_vain(turn, place.wait_reason)
                     await self._check(admitted)
                     offered, resting = self._awake(quotes)
                     if offered:
@@ -181,11 +181,11 @@ class Admission:
                         if isinstance(answer, Reserved):
                             place.served()
                             return answer
-                        full = self._room.hindrance(answer)
+                        full = self._room.wait_reason(answer)
                         if _is_final(answer) if resting else full is None:
                             raise _refusal(answer, offered, admitted)
                         resting += [full] if full else []
-                    place.denied(soonest(resting) or hindrance)
+                    place.denied(soonest(resting) or wait_reason)
         finally:
             if leaving is not None:
                 leaving.cancel()
@@ -198,9 +198,9 @@ class Admission:
     ) -> Awaitable[Held | Denied | Bound]:
         """Ask the ledger for a hold on the first quote that fits."""
         exchange, about = admitted.exchange, admitted.about()
-        errand = exchange.errand
-        queued = errand.queued if errand is not None and release is None else None
-        allowance = admitted.project.offline_allowance if errand is None else None  # a task begins by the store alone
+        task = exchange.task
+        queued = task.queued if task is not None and release is None else None
+        allowance = admitted.project.offline_allowance if task is None else None  # a task begins by the store alone
         return self._ledger.choose_and_hold(
             exchange.inbound.request_id,
             candidates(quotes, admitted, about, self._capacity.limits),
@@ -222,17 +222,17 @@ class Admission:
             self._room.ended(release.quote)
         if isinstance(told, Denied):
             return told
-        if admitted.exchange.errand is not None:
-            admitted.exchange.errand.queued = None
+        if admitted.exchange.task is not None:
+            admitted.exchange.task.queued = None
         return Reserved(quotes[told.index], told)
 
-    def _unclaimed(self, quotes: Sequence[Quote], *, late: bool) -> tuple[Sequence[Quote], list[Hindrance]]:
+    def _unclaimed(self, quotes: Sequence[Quote], *, late: bool) -> tuple[Sequence[Quote], list[WaitReason]]:
         """Return the quotes whose routes nobody waits for who comes first, and what is known of the others."""
         ahead = [self._room.ahead(quote, late=late) for quote in quotes]
-        free = [quote for quote, hindrance in zip(quotes, ahead, strict=True) if hindrance is None]
-        return free, [hindrance for hindrance in ahead if hindrance is not None]
+        free = [quote for quote, wait_reason in zip(quotes, ahead, strict=True) if wait_reason is None]
+        return free, [wait_reason for wait_reason in ahead if wait_reason is not None]
 
-    def _awake(self, quotes: Sequence[Quote]) -> tuple[Sequence[Quote], list[Hindrance]]:
+    def _awake(self, quotes: Sequence[Quote]) -> tuple[Sequence[Quote], list[WaitReason]]:
         """Return the quotes whose accounts may have room, by their own word, and until when the others rest."""
         routes = routes_of(quotes)
         known = [place for place, route in enumerate(routes) if self._capacity.knows(route)]
@@ -243,37 +243,37 @@ class Admission:
         resting = [quotes[place] for place in known if routes[place] in rests]
         return awake, [self._rest(quote, rests[quote.route.name]) for quote in resting]
 
-    def _rest(self, quote: Quote, until: float) -> Hindrance:
-        return Hindrance(until, until + self._room.lag(A_REST), frozenset((Scope(route=quote.route.name).label(),)))
+    def _rest(self, quote: Quote, until: float) -> WaitReason:
+        return WaitReason(until, until + self._room.lag(A_REST), frozenset((Scope(route=quote.route.name).label(),)))
 
     def _until(self, admitted: Admitted) -> float:
         """Until when the request may wait: policy's time from the first wait on, or the client's if that ends first."""
         exchange = admitted.exchange
-        if exchange.errand is not None:
-            return exchange.errand.until
+        if exchange.task is not None:
+            return exchange.task.until
         if exchange.waits_until is None:
             exchange.waits_until = self._room.clock() + admitted.job_type.throttled.wait
             if (deadline := exchange.wishes.deadline) is not None:
                 exchange.waits_until = min(exchange.waits_until, exchange.inbound.received + deadline - FOR_THE_ANSWER)
         return exchange.waits_until
 
-    def _full(self, hindrance: Hindrance) -> RateLimited:
-        seconds = max(hindrance.slot - self._room.clock(), 0.0)
-        gates = ", ".join(sorted(hindrance.gates))
+    def _full(self, wait_reason: WaitReason) -> RateLimited:
+        seconds = max(wait_reason.slot - self._room.clock(), 0.0)
+        gates = ", ".join(sorted(wait_reason.gates))
         message = f"Rate limit reached for {gates}: others wait for the next slot. Please try again in {seconds:.1f}s."
         return RateLimited(message, retry_after=seconds, should_retry=True)
 
-    def _in_vain(self, turn: Turn, hindrance: Hindrance) -> GatewayError:
+    def _in_vain(self, turn: Turn, wait_reason: WaitReason) -> GatewayError:
         if turn is Turn.LEFT:
             return ClientGone("The client left while its request waited for a route; nothing was billed.")
         if turn is Turn.CHANGED:
             return Superseded()
-        return shutting_down() if turn is Turn.CLOSED else self._full(hindrance)
+        return shutting_down() if turn is Turn.CLOSED else self._full(wait_reason)
 
 
 def _refusal(denied: Denied, quotes: Sequence[Quote], admitted: Admitted) -> GatewayError:
-    purse = admitted.purse
-    return denial(denied, quotes, purse.job_type.degrade, may_degrade=purse.may_degrade)
+    payer = admitted.payer
+    return denial(denied, quotes, payer.job_type.degrade, may_degrade=payer.may_degrade)
 
 
 def _is_final(denied: Denied) -> bool:

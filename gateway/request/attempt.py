@@ -17,14 +17,14 @@ from gateway.failpoint import ARMED, reach
 from gateway.observe.event import Degraded, FellBack, Replaced
 from gateway.ports import LedgerUnavailable, Meanwhile
 from gateway.ports.provider import Answer, Provider, UpstreamFailure
-from gateway.request.audience import Audience
-from gateway.request.calling import Ahead, call_of, suits
-from gateway.request.errand import NOT_HERE, cancelled
+from gateway.request.answer_keeping import AnswerKeeper
+from gateway.request.calling import PreparedCall, call_of, suits
+from gateway.request.context import FlightContext
 from gateway.request.exchange import Admitted
 from gateway.request.exhausted import failed, ledger_unavailable
-from gateway.request.keeping import Keeping
-from gateway.request.means import Means
-from gateway.request.retrying import Course, Step
+from gateway.request.flight_task import NOT_HERE, cancelled
+from gateway.request.retrying import RetryPlan, Step
+from gateway.request.waiters import Waiters
 from gateway.steps.accept import RETRY_COUNT, retry_count
 from gateway.steps.reserve import AlreadyBound, Reserved
 from gateway.steps.send import send_call
@@ -52,22 +52,22 @@ class PassedOn:
 class Attempts:
     """Tries the routes of one admitted request; every hold it takes is ended here or handed on in `Sent`.
 
-    Nothing follows a failed call once the `audience` is gone. Without budgets of the process it has full ones itself.
+    No call follows a failed one once the `waiters` left. Without budgets of the process it has full ones itself.
     """
 
-    __slots__ = ("_ahead", "_audience", "_budgets", "_keeping", "_means", "_open", "_providers", "_unbilled", "course")
+    __slots__ = ("_ahead", "_budgets", "_context", "_keeper", "_open", "_providers", "_unbilled", "_waiters", "plan")
 
     def __init__(
-        self, means: Means, providers: Mapping[str, Provider], audience: Audience, keeping: Keeping | None
+        self, context: FlightContext, providers: Mapping[str, Provider], waiters: Waiters, keeper: AnswerKeeper | None
     ) -> None:
-        self._means = means
+        self._context = context
         self._providers = providers
-        self._audience = audience
-        self._keeping = keeping
-        self._budgets = means.budgets or RetryBudgets(time.monotonic)
-        self.course: Course | None = None
+        self._waiters = waiters
+        self._keeper = keeper
+        self._budgets = context.budgets or RetryBudgets(time.monotonic)
+        self.plan: RetryPlan | None = None
         self._open: Reserved | None = None
-        self._ahead: Ahead | None = None
+        self._ahead: PreparedCall | None = None
         self._unbilled = ""  # why the open hold may be given back, once that is sure
 
     def first_that_works(self, admitted: Admitted) -> Coroutine[Any, Any, Sent | PassedOn | None]:
@@ -75,17 +75,17 @@ class Attempts:
 
         Called again after AlreadyBound it goes on where it was, so that all calls together keep to policy's bound.
         """
-        if self.course is None:
+        if self.plan is None:
             headers = admitted.exchange.inbound.headers
             counts = RETRY_COUNT in headers and retry_count(headers) is not None
             quotes, retry, pays_for = admitted.ranked.quotes, admitted.job_type.retry, admitted.pays_for
-            self.course = Course(quotes, retry, self._budgets, client_repeats=counts, pays_for=pays_for)
-        return self._go_on(admitted, self.course)
+            self.plan = RetryPlan(quotes, retry, self._budgets, client_repeats=counts, pays_for=pays_for)
+        return self._go_on(admitted, self.plan)
 
     def exhausted(self) -> NoReturn:
         """Raise the error to show where no answer is any use."""
-        assert self.course is not None
-        raise failed(self.course) from self.course.failures[-1].failure
+        assert self.plan is not None
+        raise failed(self.plan) from self.plan.failures[-1].failure
 
     async def after(self, admitted: Admitted, reserved: Reserved, failure: UpstreamFailure) -> Sent | PassedOn | None:
         """Go on after an answer that is booked and no use, if policy says so; None if it does not, or nothing is left.
@@ -93,56 +93,56 @@ class Attempts:
         `failure` says what became of it; its outcome is unknown. Only for an answer of which nothing was passed on.
         Raises the error to show if going on failed too, or if more than this answer may have been billed.
         """
-        assert self.course is not None
-        course, exchange, before = self.course, admitted.exchange, admitted.exchange.attempts
-        course.failed(reserved.quote, failure)
+        assert self.plan is not None
+        plan, exchange, before = self.plan, admitted.exchange, admitted.exchange.attempts
+        plan.failed(reserved.quote, failure)
         exchange.failed += (reserved.quote.route.name,)
-        result = await self._go_on(admitted, course)
-        if result is None and (exchange.attempts > before or course.times_presumed > 1):
-            raise failed(course) from failure
+        result = await self._go_on(admitted, plan)
+        if result is None and (exchange.attempts > before or plan.times_presumed > 1):
+            raise failed(plan) from failure
         return result
 
-    async def _go_on(self, admitted: Admitted, course: Course) -> Sent | PassedOn | None:
+    async def _go_on(self, admitted: Admitted, plan: RetryPlan) -> Sent | PassedOn | None:
         """Do step after step; None if no usable answer came of any. A task that nobody wants any more ends here."""
-        errand = admitted.exchange.errand
+        task = admitted.exchange.task
         while True:
-            if course.failures and errand is not None and await errand.unwanted():
+            if plan.failures and task is not None and await task.unwanted():
                 await self._give_back(admitted)
                 raise cancelled()
-            if (course.failures and self._audience.gone()) or (step := course.next()) is None:
+            if (plan.failures and self._waiters.gone()) or (step := plan.next()) is None:
                 await self._give_back(admitted)
                 return None
             try:
                 if step.pause and not await self._pause(admitted, step.pause):
                     return None
-                resumed = self._resumed(admitted, course) if errand is not None and errand.resumed is not None else None
-                reserved = resumed or await self._reserve(admitted, course, step)
+                resumed = self._resumed(admitted, plan) if task is not None and task.resumed is not None else None
+                reserved = resumed or await self._reserve(admitted, plan, step)
                 if reserved is None:
                     continue
                 result = await self._send(admitted, reserved, resumed=resumed is not None)
                 if isinstance(result, Sent):
-                    course.succeeded(reserved.quote)
+                    plan.succeeded(reserved.quote)
                     return result
                 if result.pass_on:
-                    course.succeeded(reserved.quote)
+                    plan.succeeded(reserved.quote)
                     return await self._pass_on(admitted, reserved, result)
-                course.failed(reserved.quote, result)
+                plan.failed(reserved.quote, result)
                 admitted.exchange.failed += (reserved.quote.route.name,)
                 if resumed is not None:
                     await self._give_back(admitted)  # its lease may have lapsed: the next hold would leave it as it is
             finally:
-                if course.reserved:
-                    course.end_step()
+                if plan.reserved:
+                    plan.end_step()
 
-    def _resumed(self, admitted: Admitted, course: Course) -> Reserved:
+    def _resumed(self, admitted: Admitted, plan: RetryPlan) -> Reserved:
         """Take over the hold of a call that another process has sent."""
-        exchange, errand = admitted.exchange, admitted.exchange.errand
-        assert errand is not None
-        assert errand.resumed is not None
-        self._open, errand.resumed = errand.resumed, None
+        exchange, task = admitted.exchange, admitted.exchange.task
+        assert task is not None
+        assert task.resumed is not None
+        self._open, task.resumed = task.resumed, None
         exchange.attempts += 1
         exchange.quote = self._open.quote
-        course.chosen(self._open.quote)
+        plan.chosen(self._open.quote)
         return self._open
 
     async def _pause(self, admitted: Admitted, seconds: float) -> bool:
@@ -157,18 +157,18 @@ class Attempts:
             raise Unavailable(message, code="shutting_down", retry_after=jittered(1.0, random.random)) from error
         finally:
             admitted.exchange.upstream_seconds += time.monotonic() - began
-        return not self._audience.gone()
+        return not self._waiters.gone()
 
-    async def _reserve(self, admitted: Admitted, course: Course, step: Step) -> Reserved | None:
+    async def _reserve(self, admitted: Admitted, plan: RetryPlan, step: Step) -> Reserved | None:
         """Hold on the first quote that fits, giving back the attempt before it in the same step; None if none fits."""
         admitted.exchange.attempts += 1
         if ARMED:
             reach("before_hold")
         likeliest = step.quotes[0]
-        self._ahead = ahead = Ahead(admitted, likeliest, self._providers) if suits(admitted, likeliest) else None
+        self._ahead = ahead = PreparedCall(admitted, likeliest, self._providers) if suits(admitted, likeliest) else None
         try:
-            reserved = await self._means.admission.reserve(
-                admitted, step.quotes, self._open, self._give_back, self._audience.left, meanwhile=ahead
+            reserved = await self._context.admission.reserve(
+                admitted, step.quotes, self._open, self._give_back, self._waiters.left, meanwhile=ahead
             )
         except AlreadyBound:
             admitted.exchange.attempts -= 1
@@ -178,39 +178,39 @@ class Attempts:
             # A hold whose answer was lost the ledger gives back by itself; the attempt before it may still be held.
             admitted.exchange.attempts -= 1
             await self._give_back(admitted)
-            raise (failed(course) if course.presumed else ledger_unavailable()) from error
+            raise (failed(plan) if plan.presumed else ledger_unavailable()) from error
         except GatewayError as error:
             admitted.exchange.attempts -= 1
             self._open = None  # an earlier attempt was given back in the same step
-            if not course.failures or (isinstance(error, Unavailable | ClientGone) and not course.presumed):
+            if not plan.failures or (isinstance(error, Unavailable | ClientGone) and not plan.presumed):
                 raise
-            course.denied(step)
+            plan.denied(step)
             return None
         exchange, quote = admitted.exchange, reserved.quote
-        self._open, self._unbilled = reserved, "not_begun" if exchange.errand is not None else ""
-        if self._keeping is not None:
-            self._keeping.held()
+        self._open, self._unbilled = reserved, "not_begun" if exchange.task is not None else ""
+        if self._keeper is not None:
+            self._keeper.held()
         if ARMED:
             reach("after_hold")
         exchange.quote = quote
-        if course.failures or quote.degraded or quote.replaced is not None:
-            self._tell(course, exchange.changed(quote), quote.route.name)
-        course.chosen(quote)
+        if plan.failures or quote.degraded or quote.replaced is not None:
+            self._tell(plan, exchange.changed(quote), quote.route.name)
+        plan.chosen(quote)
         return reserved
 
-    def _tell(self, course: Course, changes: Sequence[Degraded | Replaced], route: str) -> None:
+    def _tell(self, plan: RetryPlan, changes: Sequence[Degraded | Replaced], route: str) -> None:
         """Tell of what policy changed, and that the request fell back on another route."""
         for told in changes:
-            self._means.observer.emit(told)
-        if course.failures and (last := course.failures[-1]).quote.route.name != route:
-            self._means.observer.emit(FellBack(last.quote.route.name, route, last.failure.reason))
+            self._context.observer.emit(told)
+        if plan.failures and (last := plan.failures[-1]).quote.route.name != route:
+            self._context.observer.emit(FellBack(last.quote.route.name, route, last.failure.reason))
 
     async def _may_begin(self, admitted: Admitted, reserved: Reserved) -> None:
         """Ask whether a task is still to be sent from here; its hold is given back if it is not."""
-        errand = admitted.exchange.errand
-        assert errand is not None
+        task = admitted.exchange.task
+        assert task is not None
         try:
-            if await errand.begins(reserved, admitted.project.multiplier):
+            if await task.begins(reserved, admitted.project.multiplier):
                 self._unbilled = ""
                 return
         except GatewayError:
@@ -222,7 +222,7 @@ class Attempts:
     async def _send(self, admitted: Admitted, reserved: Reserved, *, resumed: bool = False) -> Sent | UpstreamFailure:
         """Call the provider; what may have been billed is booked at once."""
         exchange, quote = admitted.exchange, reserved.quote
-        if exchange.errand is not None and not resumed:
+        if exchange.task is not None and not resumed:
             await self._may_begin(admitted, reserved)
         began = time.monotonic()
         try:
@@ -230,13 +230,13 @@ class Attempts:
                 reach("before_send")
             ahead, self._ahead = self._ahead, None
             call = ahead.call if ahead is not None and ahead.quote is quote else None
-            call = call or call_of(admitted, quote, self._budgets, self._audience.gone)
+            call = call or call_of(admitted, quote, self._budgets, self._waiters.gone)
             answer = await send_call(self._providers, call)
             if ARMED:
                 reach("answer_begun")
             return Sent(reserved, answer, time.monotonic() - began)
         except UpstreamFailure as failure:
-            self._means.upstream_failed(reserved.quote.route.name, (failure, *failure.others))
+            self._context.upstream_failed(reserved.quote.route.name, (failure, *failure.others))
             if failure.outcome is Outcome.UNKNOWN:
                 await self._presume(admitted, reserved, failure)
             elif due := charge(admitted.request_id, reserved.held.attempt, quote, failure, admitted.project.multiplier):
@@ -257,9 +257,9 @@ class Attempts:
         """End the hold of the last call, which was surely not billed, if it is still there."""
         if self._open is not None:
             reach("before_void")
-            await self._means.settlements.void(admitted.request_id, self._open.held.attempt, self._unbilled)
+            await self._context.settlements.void(admitted.request_id, self._open.held.attempt, self._unbilled)
             reach("after_void")
-            self._means.doors.room.ended(self._open.quote)
+            self._context.admissions.room.ended(self._open.quote)
             self._open = None
 
     async def interrupted(self, admitted: Admitted, error: GatewayError | None = None) -> None:
@@ -288,10 +288,10 @@ class Attempts:
         """
         if ARMED:
             reach("before_settle")
-        ended = partial(admitted.tell_ended, self._means.observer, reserved.quote, settlement)
-        await self._means.settlements.settle(settlement, meanwhile, ended)
+        ended = partial(admitted.tell_ended, self._context.observer, reserved.quote, settlement)
+        await self._context.settlements.settle(settlement, meanwhile, ended)
         if ARMED:
             reach("after_settle")
-        self._means.doors.room.ended(reserved.quote)
+        self._context.admissions.room.ended(reserved.quote)
         self._open = None
         admitted.exchange.booked(settlement)

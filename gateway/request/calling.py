@@ -12,7 +12,7 @@ from gateway.request.part_repeats import repeats_for
 from gateway.steps.send import prepare
 
 
-class Ahead:
+class PreparedCall:
     """What makes a call ready before its hold is there, if it is called then; `call` is None until it was.
 
     Nothing of it is sent, and it holds nothing but memory: to forget it is to be done with it.
@@ -40,7 +40,7 @@ def suits(admitted: Admitted, quote: Quote) -> bool:
     exchange = admitted.exchange
     if admitted.body.likeness is None:  # what has one is short, and in memory
         return False
-    return exchange.errand is None and exchange.links is None and quote.calls == 1 and quote.batch is None
+    return exchange.task is None and exchange.links is None and quote.calls == 1 and quote.batch is None
 
 
 def call_of(
@@ -63,7 +63,7 @@ def call_of(
         quote.as_events,
         exchange.links,
         uploads=exchange.uploads,
-        submissions=exchange.errand.submissions if exchange.errand is not None else None,
+        submissions=exchange.task.submissions if exchange.task is not None else None,
         archive=exchange.archive,
         converter=exchange.converter,
         batch=quote.batch,

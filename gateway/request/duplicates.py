@@ -12,8 +12,8 @@ from gateway.domain.idempotency import Binding
 from gateway.domain.record import record
 from gateway.observe.event import Observer
 from gateway.ports import Answers, Headers, Outbound
+from gateway.request.answer_keeping import Whole
 from gateway.request.exchange import Admitted
-from gateway.request.keeping import Whole
 from gateway.steps.write import COST, REPLAYED
 
 

@@ -19,10 +19,10 @@ from gateway.domain.trial import Arm, is_sampled
 from gateway.observe.event import NONE, Degraded, HoldEnded, Observer, Replaced, RequestFinished
 from gateway.ports import Body, RequestFacts
 from gateway.ports.provider import Archive, Converter, Links
-from gateway.ports.responses import Talk
-from gateway.request.errand import Errand
+from gateway.ports.responses import ResponseTracker
+from gateway.request.flight_task import FlightTask
 from gateway.steps.rank import Ranked, maximum
-from gateway.steps.reserve import Purse
+from gateway.steps.reserve import PayerDetails
 
 _NOTHING = Wishes()
 
@@ -53,13 +53,13 @@ class Exchange:
     """What it says, as a digest, if its answer may be given again."""
     cached: bool = False
     """Whether an earlier request's images answered it."""
-    talk: Talk | None = None
+    tracker: ResponseTracker | None = None
     """What is done with its answer, if it leads a conversation."""
-    errand: Errand | None = None
+    task: FlightTask | None = None
     """If it is a task's, which began without a client that waits."""
     arm: Arm | None = None
     """Of an experiment, if the request is in one."""
-    leave_beginning: Callable[[], None] | None = None
+    leave_limiter: Callable[[], None] | None = None
     """Gives back its place among those that are brought to their holds, while it has one."""
     quote: Quote | None = None
     changes_told: tuple[str, ...] = ()
@@ -81,7 +81,7 @@ class Exchange:
 
     def begun(self) -> None:
         """Take note that it has asked for its hold, or waits for something else: others may begin."""
-        leave, self.leave_beginning = self.leave_beginning, None
+        leave, self.leave_limiter = self.leave_limiter, None
         if leave is not None:
             leave()
 
@@ -113,7 +113,7 @@ class Exchange:
         self, status: int, *, code: str = "", error_type: str = "", client_gone: bool = False, bytes_out: int = 0
     ) -> RequestFinished:
         """Return the event that ends this request, which needs no place to begin in any more."""
-        if self.leave_beginning is not None:
+        if self.leave_limiter is not None:
             self.begun()
         duration = time.monotonic() - self.inbound.received
         overhead = duration - self.upstream_seconds - self.client_seconds
@@ -170,9 +170,9 @@ class Admitted:
         return self.exchange.inbound.request_id
 
     @property
-    def purse(self) -> Purse:
+    def payer(self) -> PayerDetails:
         """Whose money it draws on, as far as policy alone limits what a route may do."""
-        return Purse(self.caller, self.project, self.job_type, self.policy, self.exchange.wishes.degrade)
+        return PayerDetails(self.caller, self.project, self.job_type, self.policy, self.exchange.wishes.degrade)
 
     def pays_for(self, quote: Quote) -> bool:
         """Tell whether one more call, with all it has cost, keeps to what client and policy let the request cost."""

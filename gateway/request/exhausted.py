@@ -15,7 +15,7 @@ from gateway.domain.errors import (
 )
 from gateway.domain.retry import jittered
 from gateway.ports.provider import UpstreamFailure
-from gateway.request.retrying import Course, Failed
+from gateway.request.retrying import Failed, RetryPlan
 
 LEDGER_RETRY_AFTER = 2.0
 """Seconds a client is asked to wait when the store does not answer."""
@@ -31,27 +31,27 @@ def ledger_unavailable() -> Unavailable:
     )
 
 
-def failed(course: Course) -> GatewayError:
+def failed(plan: RetryPlan) -> GatewayError:
     """Return the error for a request whose calls all failed. Once any may have been billed it must not be repeated."""
-    error = _failed(course)
-    bounded(course, error)
+    error = _failed(plan)
+    bounded(plan, error)
     return error
 
 
-def bounded(course: Course | None, error: GatewayError) -> None:
+def bounded(plan: RetryPlan | None, error: GatewayError) -> None:
     """Let an error say so where nothing but its cost keeps a request from another call."""
-    if course is not None and course.too_dear:
+    if plan is not None and plan.too_dear:
         error.message += " Another call would exceed the maximum that the request may cost."
 
 
-def _failed(course: Course) -> GatewayError:
-    if course.presumed:
-        return _presumed(course.failures)
-    told, failures = _told(course.failures), [failed.failure for failed in course.failures]
-    passing = [failed for failed in course.failures if failed.failure.reason in _PASSING]
-    if passing and all(failed in passing or _is_undone(failed) for failed in course.failures):
+def _failed(plan: RetryPlan) -> GatewayError:
+    if plan.presumed:
+        return _presumed(plan.failures)
+    told, failures = _told(plan.failures), [failed.failure for failed in plan.failures]
+    passing = [failed for failed in plan.failures if failed.failure.reason in _PASSING]
+    if passing and all(failed in passing or _is_undone(failed) for failed in plan.failures):
         message = f"Every route is at its provider's rate limit ({told}). Nothing was billed; please try again."
-        return RateLimited(message, retry_after=course.retry_after(passing), should_retry=True)
+        return RateLimited(message, retry_after=plan.retry_after(passing), should_retry=True)
     if all(failure.reason == "unsupported" for failure in failures):
         return UnsupportedByEveryRoute(f"No route can do this ({told}). Nothing was billed.")
     lasting = all(failure.reason.startswith("account") for failure in failures)
@@ -61,7 +61,7 @@ def _failed(course: Course) -> GatewayError:
     named = all(failure.retry_after is not None for failure in failures)
     return UpstreamError(
         f"Every route failed ({told}). {billed}.",
-        retry_after=course.retry_after() if named and not final else None,
+        retry_after=plan.retry_after() if named and not final else None,
         should_retry=False if final else None,
     )
 

@@ -17,12 +17,12 @@ from gateway.domain.errors import GatewayError, InternalError, Unavailable, Upst
 from gateway.domain.idempotency import Bound
 from gateway.observe.event import RequestDenied, RequestFinished
 from gateway.ports import Outbound, Truncated
-from gateway.request.arriving import GOOD, Arriving, Onward, Shown
+from gateway.request.answer_handling import GOOD, AnswerHandler, Onward, Shown
 from gateway.request.attempt import PassedOn, Sent
+from gateway.request.context import own_headers
 from gateway.request.duplicates import Ending, reused
-from gateway.request.earlier import Earlier
+from gateway.request.earlier_answer import EarlierAnswers
 from gateway.request.entitlement import Superseded
-from gateway.request.means import own_headers
 from gateway.request.shadow import Shadows
 from gateway.steps.reserve import AlreadyBound
 from gateway.steps.write import REPLAYED
@@ -36,7 +36,7 @@ Rest = Callable[[], Awaitable[None]]
 """Does what is left of a flight while its client takes the answer, or afterwards."""
 
 
-class Flight(Arriving):
+class Flight(AnswerHandler):
     """One request from its hold to its end. `shared` is what others wait for that repeat it meanwhile."""
 
     __slots__ = ()
@@ -89,9 +89,9 @@ class Flight(Arriving):
 
     async def _land(self, shown: Shown) -> Rest | None:
         """Free what it had, and tell of it; what is kept of its answer takes as long as its client."""
-        admitted, exchange, relay, shadows = self._admitted, self._exchange, self._relay, self._means.shadows
-        if exchange.talk is not None:
-            exchange.talk.left()
+        admitted, exchange, relay, shadows = self._admitted, self._exchange, self._relay, self._context.shadows
+        if exchange.tracker is not None:
+            exchange.tracker.left()
         if admitted.job_type.shadow is None or shown != GOOD or not exchange.sampled or exchange.replayed:
             shadows = None
         if shadows is None:
@@ -99,21 +99,21 @@ class Flight(Arriving):
         gone, sent = relay.client_gone, relay.bytes_out
         status, code, error_type = shown
         self._tell(exchange.finished(status, code=code, error_type=error_type, client_gone=gone, bytes_out=sent))
-        return partial(self._keep_on, shadows) if shadows is not None or self._keeping is not None else None
+        return partial(self._keep_on, shadows) if shadows is not None or self._keeper is not None else None
 
     def _tell(self, event: RequestDenied | RequestFinished) -> None:
         """Tell how it ended, or let a task's worker do so: a task may be tried again."""
-        errand = self._exchange.errand
-        if errand is None:
-            self._means.observer.emit(event)
+        task = self._exchange.task
+        if task is None:
+            self._context.observer.emit(event)
         else:
-            errand.told.append(event)
+            task.told.append(event)
 
     async def _keep_on(self, shadows: Shadows | None) -> None:
         """Keep the answer as long as it may be asked for, and have the request repeated by its shadow."""
         try:
-            if self._keeping is not None:
-                await self._keeping.end()
+            if self._keeper is not None:
+                await self._keeper.end()
         except BaseException:
             if shadows is not None:
                 await self._admitted.body.aclose()
@@ -164,20 +164,22 @@ class Flight(Arriving):
         """Wait for the answer of the request that this one repeats; None if nothing came of that."""
         if not bound.same:
             raise reused()
-        keeping = self._keeping
-        assert keeping is not None, "whoever is bound, by a key or by a claim, may be repeated"
-        keeping.follow(bound.request_id)
+        keeper = self._keeper
+        assert keeper is not None, "whoever is bound, by a key or by a claim, may be repeated"
+        keeper.follow(bound.request_id)
         binding, began = self._exchange.binding, time.monotonic()
         claimed = binding is not None and binding.claim
         try:
-            answer = await Earlier(self._means.ledger, self._means.answers).answer(bound.request_id, claimed=claimed)
+            answer = await EarlierAnswers(self._context.ledger, self._context.answers).answer(
+                bound.request_id, claimed=claimed
+            )
         except BaseException:
             if claimed:
-                keeping.leave_behind()  # whoever asks next is to find what this one waited for
+                keeper.leave_behind()  # whoever asks next is to find what this one waited for
             raise
         self._exchange.upstream_seconds += time.monotonic() - began
         if answer is None:
-            keeping.follow(self._admitted.request_id)
+            keeper.follow(self._admitted.request_id)
         return answer
 
     def _replay(self, request_id: str, answer: Outbound) -> Onward:
@@ -202,7 +204,7 @@ class Flight(Arriving):
         exchange = self._exchange
         await self._attempts.interrupted(self._admitted, error)
         cost = (exchange.cost.route if exchange.cost else 0) if exchange.quote else None
-        error.headers += own_headers(self._admitted, self._means.today, cost=cost)
+        error.headers += own_headers(self._admitted, self._context.today, cost=cost)
         if error.status in (402, 429) and exchange.quote is None:  # with a quote, it was a provider that refused
             self._tell(RequestDenied(self._admitted.project.name, error.code))
         await self._keep_error(error)

@@ -10,21 +10,21 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.observe.later import TOGETHER_SECONDS
+from gateway.observe.deferred_events import TOGETHER_SECONDS
 from gateway.ports import Inbound, Outbound
 from gateway.ports.provider import Provider
+from gateway.request.context import FlightContext
 from gateway.request.duplicates import Shared
 from gateway.request.exchange import Admitted
 from gateway.request.flight import Flight, Rest
-from gateway.request.means import Means
 from gateway.request.relay import Relay
 
 
 class Flights:
     """Knows what runs. Only `drain` cuts a flight short; its client leaves it to itself."""
 
-    def __init__(self, means: Means) -> None:
-        self._means = means
+    def __init__(self, context: FlightContext) -> None:
+        self._context = context
         self.running: dict[Flight, asyncio.Task[Any] | None] = {}
         """Those under way, with the task that each is in; None between two."""
         self._changed: asyncio.Event | None = None
@@ -34,7 +34,7 @@ class Flights:
     ) -> Outbound:
         """Run a request until its answer begins, and return that; raises the error otherwise."""
         relay = Relay()
-        flight = Flight(admitted, self._means, providers, relay, shared)
+        flight = Flight(admitted, self._context, providers, relay, shared)
         task = inbound.spare(relay.leave) or asyncio.current_task()
         assert task is not None
         self._enter(flight, task)

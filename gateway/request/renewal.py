@@ -15,10 +15,10 @@ class RenewedAttempts(Attempts):
 
     async def renewed(self, admitted: Admitted, superseded: Superseded) -> tuple[Admitted, Providers]:
         """Return the request as today's policy has it, and the providers, to begin anew; a task is told so."""
-        if admitted.exchange.errand is not None:
+        if admitted.exchange.task is not None:
             raise superseded
-        admitted, self._providers = await self._means.entitlement.renewed(admitted)
-        self._latest, self.course = admitted, None
+        admitted, self._providers = await self._context.entitlement.renewed(admitted)
+        self._latest, self.plan = admitted, None
         return admitted, self._providers
 
     async def interrupted(self, admitted: Admitted, error: GatewayError | None = None) -> None:

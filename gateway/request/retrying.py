@@ -60,7 +60,7 @@ class Step:
     pause: float = 0.0
 
 
-class Course:
+class RetryPlan:
     """The calls of one request: what failed, and what may be tried next.
 
     Routes not tried yet come first, at once. When there is none left, those whose fault may pass are tried again after

@@ -25,7 +25,7 @@ from gateway.domain.trial import PRODUCTION, SHADOW_SUFFIX
 from gateway.observe.event import NONE, Observer, ShadowEnded
 from gateway.ports import Answers, Headers, Ledger, LedgerUnavailable, Recording, Settlements
 from gateway.ports.provider import Answer, Provider, UpstreamFailure
-from gateway.request.admission import Doors
+from gateway.request.admission import AdmissionState
 from gateway.request.comparison import Comparisons, store_primary
 from gateway.request.exchange import Admitted
 from gateway.request.told_calls import failed, is_error, no_answer, tell_answered, tell_failed
@@ -111,7 +111,7 @@ class Shadows:
         today: Callable[[], date],
         answers: Answers | None = None,
         comparisons: Comparisons | None = None,
-        doors: Doors | None = None,
+        admissions: AdmissionState | None = None,
         at_once: int = AT_ONCE,
     ) -> None:
         self._ledger = ledger
@@ -120,7 +120,7 @@ class Shadows:
         self._today = today
         self._answers = answers
         self._comparisons = comparisons
-        self._doors = doors or Doors()
+        self._admissions = admissions or AdmissionState()
         self._at_once = at_once
         self._running: set[asyncio.Task[None]] = set()
         self._endings: set[asyncio.Task[None]] = set()
@@ -156,7 +156,7 @@ class Shadows:
         quote = self._quote(repetition)
         if quote is None:
             return "unable"
-        room, capacity = self._doors.room, self._doors.capacity
+        room, capacity = self._admissions.room, self._admissions.capacity
         if room.ahead(quote) is not None or capacity.rests(quote):
             return "denied"  # clients wait for the route, or its account has said that it is full
         candidate = shadow_candidate(quote, repetition.shadow, capacity.limits)
@@ -188,7 +188,7 @@ class Shadows:
                 await self._call(work)
             finally:
                 await self._end(work)
-                self._doors.room.ended(work.quote)
+                self._admissions.room.ended(work.quote)
             if work.headers is None:
                 return "failed"
             if self._comparisons is not None and work.recording is not None:

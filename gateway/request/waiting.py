@@ -20,7 +20,7 @@ from typing import Self
 from gateway.domain.budget import Counted, Denied, Obstacle, Quota
 from gateway.domain.errors import RateLimited, Unavailable
 from gateway.domain.route import Quote
-from gateway.request.hindrance import Hindrance, gates_of, soonest, waited_for
+from gateway.request.wait_reason import WaitReason, gates_of, soonest, waited_for
 
 MOST = 1000
 """Requests of one job type that may wait at once."""
@@ -42,10 +42,10 @@ class Turn(Enum):
 class _Queue:
     """Those who wait for the same routes. `asking` has the turn; nobody else asks meanwhile."""
 
-    def __init__(self, first: Hindrance) -> None:
+    def __init__(self, first: WaitReason) -> None:
         self.projects: OrderedDict[str, dict[Place, None]] = OrderedDict()
         self.late: OrderedDict[str, dict[Place, None]] = OrderedDict()
-        self.hindrance = first
+        self.wait_reason = first
         self.due = first.due
         self.asking: Place | None = None
         self.missed: frozenset[str] = frozenset()  # where a request ended while somebody asked
@@ -89,27 +89,27 @@ class Room:
         """Return how many wait."""
         return self._waiting.total()
 
-    def ahead(self, quote: Quote, *, late: bool = False) -> Hindrance | None:
+    def ahead(self, quote: Quote, *, late: bool = False) -> WaitReason | None:
         """Return what those wait for who would be overtaken if the quote's route were taken now; None if nobody is.
 
         Those who wait `late` may be overtaken by whoever does not.
         """
         gates, queues = gates_of(quote), self.queues.values()
-        return soonest(q.hindrance for q in queues if gates & q.hindrance.gates and (late or q.projects))
+        return soonest(q.wait_reason for q in queues if gates & q.wait_reason.gates and (late or q.projects))
 
-    def hindrance(self, denied: Denied) -> Hindrance | None:
+    def wait_reason(self, denied: Denied) -> WaitReason | None:
         """Return what to wait for after a denial; None if waiting for routes and accounts does not help."""
         ways = [way for way in denied.obstacles if way and all(map(waited_for, way))]
         return soonest(map(self._way, ways))
 
-    def _way(self, obstacles: Sequence[Obstacle]) -> Hindrance:
+    def _way(self, obstacles: Sequence[Obstacle]) -> WaitReason:
         now, slot, due, live = self.clock(), 0.0, 0.0, False
         for obstacle in obstacles:
             rule = obstacle.line.rule
             slot = max(slot, obstacle.wait)
             due = max(due, obstacle.wait + self.lag(rule.seconds if isinstance(rule, Quota) else 0))
             live = live or (isinstance(rule, Quota) and rule.counted is Counted.CONCURRENT)
-        return Hindrance(now + slot, now + due, frozenset(each.line.rule.scope.label() for each in obstacles), live)
+        return WaitReason(now + slot, now + due, frozenset(each.line.rule.scope.label() for each in obstacles), live)
 
     def lag(self, window: float) -> float:
         """Return by how many seconds a slot is asked for late, whose limit is by so many seconds."""
@@ -120,7 +120,7 @@ class Room:
         quotes: Iterable[Quote],
         project: str,
         job_type: str,
-        hindrance: Hindrance,
+        wait_reason: WaitReason,
         bound: float,
         *,
         late: bool = False,
@@ -134,11 +134,11 @@ class Room:
             raise shutting_down()
         if not late and self._waiting[job_type] >= self._most:
             message = f"{self._most} requests of job type {job_type!r} wait for a route already; please try again."
-            raise RateLimited(message, retry_after=hindrance.slot - self.clock(), should_retry=True)
+            raise RateLimited(message, retry_after=wait_reason.slot - self.clock(), should_retry=True)
         key = frozenset(quote.route.name for quote in quotes)
         queue = self.queues.get(key)
         if queue is None:
-            queue = self.queues[key] = _Queue(hindrance)
+            queue = self.queues[key] = _Queue(wait_reason)
         place = Place(self, key, project, job_type, bound, late=late)
         queue.line(late=late).setdefault(project, {})[place] = None
         self._waiting[job_type] += not late
@@ -153,7 +153,7 @@ class Room:
         for queue in self.queues.values():
             if queue.asking is not None:
                 queue.missed |= gates
-            if queue.hindrance.live and gates & queue.hindrance.gates:
+            if queue.wait_reason.live and gates & queue.wait_reason.gates:
                 queue.due = self.clock()
                 self._schedule(queue)
 
@@ -184,18 +184,18 @@ class Room:
         queue.asking, queue.missed = queue.head, frozenset()
         queue.asking.call(Turn.ASK)
 
-    def hindrance_of(self, place: Place) -> Hindrance:
+    def wait_reason_of(self, place: Place) -> WaitReason:
         """Return what keeps the queue of a place waiting."""
-        return self.queues[place.key].hindrance
+        return self.queues[place.key].wait_reason
 
-    def denied(self, place: Place, hindrance: Hindrance) -> None:
+    def denied(self, place: Place, wait_reason: WaitReason) -> None:
         """The head found no room. All whose time is up before there will be any are told now."""
         queue = self.queues[place.key]
-        if hindrance.live and hindrance.gates & queue.missed:  # it was judged before that one ended
-            hindrance = replace(hindrance, due=self.clock())
-        queue.asking, queue.hindrance, queue.due = None, hindrance, hindrance.due
+        if wait_reason.live and wait_reason.gates & queue.missed:  # it was judged before that one ended
+            wait_reason = replace(wait_reason, due=self.clock())
+        queue.asking, queue.wait_reason, queue.due = None, wait_reason, wait_reason.due
         for each in queue.places():
-            if self._closed or each.bound < hindrance.due:
+            if self._closed or each.bound < wait_reason.due:
                 each.call(Turn.CLOSED if self._closed else Turn.TOO_LATE)
         self._schedule(queue)
 
@@ -240,9 +240,9 @@ class Place:
         self._room.leave(self, served=self._served)
 
     @property
-    def hindrance(self) -> Hindrance:
+    def wait_reason(self) -> WaitReason:
         """What the head of its queue was last told."""
-        return self._room.hindrance_of(self)
+        return self._room.wait_reason_of(self)
 
     def call(self, turn: Turn) -> None:
         """Tell it what comes next; only the first call counts until it is denied."""
@@ -260,10 +260,10 @@ class Place:
             return Turn.LEFT
         return self._called.result() if self._called.done() else Turn.TOO_LATE
 
-    def denied(self, hindrance: Hindrance) -> None:
+    def denied(self, wait_reason: WaitReason) -> None:
         """There was no room; wait on, first of its project still."""
         self._called = asyncio.get_running_loop().create_future()
-        self._room.denied(self, hindrance)
+        self._room.denied(self, wait_reason)
 
     def served(self) -> None:
         """There was room."""

@@ -13,16 +13,16 @@ from gateway.domain.policy import Policy, Project
 from gateway.domain.settlement import Outcome
 from gateway.ports import Body, LedgerUnavailable, Outbound, Rendered, Truncated
 from gateway.ports.provider import Conditions, UpstreamFailure
-from gateway.ports.responses import Passages, Passed, Passing, Remembered, Responses
+from gateway.ports.responses import PassthroughAccounts, PassthroughAnswer, PassthroughRequest, Remembered, Responses
 from gateway.request.exchange import Admitted, Exchange
 from gateway.responses.body import Document, ResponsesBody
 from gateway.responses.following import Follower
 from gateway.responses.request import converse, job_of, of_tool
-from gateway.responses.talk import ResponseTalk
+from gateway.responses.response_tracker import StoredResponseTracker
 from gateway.routing.decision import Asked
 
 
-class Talks(Protocol):
+class ConversationPlanner(Protocol):
     """What the path of a request needs of conversations."""
 
     async def admitted(
@@ -36,7 +36,7 @@ class Conversations:
     """What every conversation of a process is served with."""
 
     responses: Responses
-    passages: Passages
+    accounts: PassthroughAccounts
     follower: Follower
     today: Callable[[], date]
     conditions: Conditions | None = None
@@ -57,7 +57,7 @@ class Conversations:
             asked = Asked(job_of(document), exchange.wishes, caller, project, policy, today, self.conditions, seed)
             found = converse(asked, document, previous)
         exchange.job, exchange.job_type, exchange.arm = found.job, found.job_type, found.ranked.arm
-        exchange.talk = ResponseTalk(
+        exchange.tracker = StoredResponseTracker(
             self.responses,
             self.follower,
             exchange,
@@ -68,12 +68,12 @@ class Conversations:
         )
         return Admitted(exchange, caller, project, found.job, found.job_type, policy, found.ranked, found.body)
 
-    async def ask(self, project: Project, response_id: str, passing: Passing) -> Outbound:
+    async def ask(self, project: Project, response_id: str, passing: PassthroughRequest) -> Outbound:
         """Ask the account that made a response; NotFound for an unknown one, and for any other project's."""
         known = await self._find(response_id, project, "id")
         if passing.method == "DELETE" and known.terms is not None:
             await self.follower.settle_if_ended(known)  # nobody can ask for it afterwards
-        answer = await _sent(self.passages, known.provider, passing)
+        answer = await _sent(self.accounts, known.provider, passing)
         if passing.method == "DELETE" and answer.status < FAILED:
             try:
                 await self.responses.forget(response_id)
@@ -109,9 +109,9 @@ def _ledger_gone() -> Unavailable:
     return Unavailable("The ledger does not answer.", code="ledger_unavailable", retry_after=2)
 
 
-async def _sent(passages: Passages, provider: str, passing: Passing) -> Passed:
+async def _sent(accounts: PassthroughAccounts, provider: str, passing: PassthroughRequest) -> PassthroughAnswer:
     try:
-        return await passages.send(provider, passing)
+        return await accounts.send(provider, passing)
     except UpstreamFailure as failure:
         raise unanswered(failure) from failure
 
@@ -136,7 +136,7 @@ class Through(AsyncIterator[bytes]):
     Closing it lets go of the answer and of the request's body, even before anything was read: a generator would not.
     """
 
-    def __init__(self, answer: Passed, body: Rendered | None = None) -> None:
+    def __init__(self, answer: PassthroughAnswer, body: Rendered | None = None) -> None:
         self._answer = answer
         self._body = body
         self._chunks = answer.chunks()

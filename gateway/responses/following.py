@@ -25,7 +25,7 @@ from gateway.domain.settlement import CostSource, Reading, Settlement
 from gateway.observe.event import Observer
 from gateway.ports import LedgerUnavailable, Settlements
 from gateway.ports.provider import UpstreamFailure
-from gateway.ports.responses import Passages, Remembered, Responses
+from gateway.ports.responses import PassthroughAccounts, Remembered, Responses
 from gateway.responses.settle import settle
 from gateway.responses.terms import quote_of
 from gateway.responses.told_response import tell
@@ -45,7 +45,7 @@ FORGOTTEN = 60.0
 """Seconds before an account that does not know a response is believed: one just made may not be everywhere yet."""
 AGAIN = 1.0
 """Seconds between the tries to have the store remember responses that it could not be told of."""
-MOST_UNTOLD = 10_000
+MOST_UNSAVED = 10_000
 """Responses kept for that; what comes beyond them takes the place of the oldest."""
 
 
@@ -62,14 +62,14 @@ class Follower:
     """Follows responses. One instance per process; `silence` is seconds after which others take over."""
 
     responses: Responses
-    passages: Passages
+    accounts: PassthroughAccounts
     settlements: Settlements
     observer: Observer
     policy: Callable[[], Policy]
     silence: float = 30.0
     _mine: dict[str, _Following] = field(default_factory=dict)
     _looks: set[asyncio.Task[None]] = field(default_factory=set)
-    untold: dict[str, Remembered] = field(default_factory=dict)
+    unsaved: dict[str, Remembered] = field(default_factory=dict)
     """What the store could not be told of, oldest first: their clients have the ids and will ask for them."""
 
     def follow(self, response: Remembered) -> None:
@@ -83,8 +83,8 @@ class Follower:
     async def over(self, response_id: str) -> None:
         """Follow a response no more: it is settled."""
         self._mine.pop(response_id, None)
-        if (untold := self.untold.get(response_id)) is not None:
-            self.untold[response_id] = replace(untold, terms=None)
+        if (unsaved := self.unsaved.get(response_id)) is not None:
+            self.unsaved[response_id] = replace(unsaved, terms=None)
         try:
             await self.responses.done(response_id)
         except LedgerUnavailable as error:
@@ -92,9 +92,9 @@ class Follower:
 
     def tell_later(self, response: Remembered) -> None:
         """Have the store remember a response as soon as it answers again."""
-        self.untold[response.id] = response
-        if len(self.untold) > MOST_UNTOLD:
-            del self.untold[next(iter(self.untold))]
+        self.unsaved[response.id] = response
+        if len(self.unsaved) > MOST_UNSAVED:
+            del self.unsaved[next(iter(self.unsaved))]
 
     async def run(self) -> None:
         """Look at what is due, tell the store, and take over from others, until cancelled."""
@@ -138,10 +138,10 @@ class Follower:
         while True:
             await asyncio.sleep(AGAIN)
             with contextlib.suppress(LedgerUnavailable):
-                for response in list(self.untold.values()):
+                for response in list(self.unsaved.values()):
                     await remember(self.responses, response)
-                    if self.untold.get(response.id) is response:
-                        del self.untold[response.id]
+                    if self.unsaved.get(response.id) is response:
+                        del self.unsaved[response.id]
 
     async def _see_to(self, each: _Following) -> None:
         try:
@@ -161,7 +161,7 @@ class Follower:
         age = time.time() - since if isinstance(since, float) else 0.0
         over = age > PATIENCE
         try:
-            reading = await self.passages.look(response.provider, response.id)
+            reading = await self.accounts.look(response.provider, response.id)
         except UpstreamFailure as failure:
             return Reading() if over or (failure.status == NOT_FOUND and age > FORGOTTEN) else None
         return reading if over or _has_ended(reading) else None
@@ -169,7 +169,7 @@ class Follower:
     async def settle_if_ended(self, response: Remembered) -> None:
         """Settle a response by what its account says of it now, if it has ended; else nothing changes."""
         with contextlib.suppress(UpstreamFailure):
-            reading = await self.passages.look(response.provider, response.id)
+            reading = await self.accounts.look(response.provider, response.id)
             if _has_ended(reading):
                 await self._settle(response, reading)
 

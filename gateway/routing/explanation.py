@@ -17,8 +17,8 @@ from gateway.domain.policy import JobType
 from gateway.domain.route import Quote, Route, Views
 from gateway.domain.settlement import CostSource
 from gateway.ports import LedgerUnavailable
-from gateway.routing.asynchrony import Later
-from gateway.routing.rehearsal import Decided, Undecided
+from gateway.routing.dry_run import Decided, Undecided
+from gateway.routing.task_terms import TaskTerms
 from gateway.steps.classify import holds
 from gateway.steps.write import RETIREMENT_NOTICE
 
@@ -62,7 +62,7 @@ def explanation(decided: Decided, state: State | None = None) -> dict[str, objec
         "route": None if chosen is None else quotes[chosen].route.name,
         "chosen": chosen,
         "live": state is not None,
-        "task": _task(decided.later),
+        "task": _task(decided.task_terms),
         "experiment": {"name": arm.experiment, "arm": arm.name} if arm else None,
         "candidates": [
             {**_candidate(quote), **_held_on(candidate, state), **_verdict(index, candidate, choice, state)}
@@ -77,7 +77,7 @@ def explanation(decided: Decided, state: State | None = None) -> dict[str, objec
     return told
 
 
-def _task(terms: Later | None) -> dict[str, object] | None:
+def _task(terms: TaskTerms | None) -> dict[str, object] | None:
     """Return the terms of the task that a request becomes; None where it is answered when it is done."""
     return None if terms is None else {"callback_url": terms.callback_url, "max_wait_seconds": terms.max_wait}
 

@@ -19,7 +19,7 @@ from gateway.domain.price import Price
 from gateway.domain.pricing import NoPrice, Tariff
 from gateway.domain.route import NOTHING, Model, Quote, Refusal, Route
 from gateway.domain.sizing import nearest
-from gateway.domain.telling import QUALITY, SIZE, untold
+from gateway.domain.unsent_fields import QUALITY, SIZE, unsent
 
 Priced = tuple[list[Quote], list[Refusal]]
 _Rows = tuple[Price, Price]
@@ -185,7 +185,7 @@ def _most(fitted: Fitted, row: Price) -> Tariff:
 
 def _as_told(fitted: Fitted) -> Fitted:
     """The job as the provider hears of it: what it is not told may become anything that its model makes."""
-    missing = untold(fitted.job, fitted.route)
+    missing = unsent(fitted.job, fitted.route)
     if QUALITY in missing:
         every = fitted.route.model.capabilities.quality
         fitted = replace(fitted, job=replace(fitted.job, quality=AUTO), qualities=every)

@@ -78,7 +78,7 @@ class Payer(Protocol):
 
 
 @record(frozen=True, slots=True)
-class Purse:
+class PayerDetails:
     """A `Payer` by itself; `may_degrade` is whether the client allows changes."""
 
     caller: Caller

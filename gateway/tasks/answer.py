@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.ports import Answers, Truncated
-from gateway.request.keeping import Whole
+from gateway.request.answer_keeping import Whole
 from gateway.tasks.flight import whole
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from gateway.domain.errors import GatewayError, UpstreamError
 from gateway.domain.job import Operation
 from gateway.domain.task import TaskOrder
 from gateway.ports import Headers, Outbound
+from gateway.request.answer_keeping import Whole
 from gateway.request.flight import Flight
-from gateway.request.keeping import Whole
 from gateway.request.relay import Relay
 
 

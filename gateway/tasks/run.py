@@ -19,24 +19,24 @@ from gateway.lifecycle import Setup
 from gateway.observe.event import RequestStarted
 from gateway.ports import LedgerUnavailable
 from gateway.ports.tasks import Taken
+from gateway.request.answer_keeping import Whole
 from gateway.request.batching import by_batch
-from gateway.request.errand import CANCELLED, NOT_HERE, Errand, cancelled
 from gateway.request.exchange import Admitted, Exchange
 from gateway.request.flight import Flight
-from gateway.request.keeping import Whole
+from gateway.request.flight_task import CANCELLED, NOT_HERE, FlightTask, cancelled
 from gateway.steps.accept import accept
 from gateway.steps.reserve import Reserved
 from gateway.tasks.adding import is_wanted
 from gateway.tasks.answer import read
+from gateway.tasks.context import NotHere as NotHere
+from gateway.tasks.context import TaskContext as TaskContext
 from gateway.tasks.document import told
 from gateway.tasks.ending import STORE_PAUSE as STORE_PAUSE
 from gateway.tasks.ending import end, in_the_end
 from gateway.tasks.flight import Gathered, KeptRequest, flown, whole
 from gateway.tasks.kept_body import is_lost, kept_body
-from gateway.tasks.past import Past, past, recorded
 from gateway.tasks.promise import expired, within
-from gateway.tasks.shop import NotHere as NotHere
-from gateway.tasks.shop import Workshop as Workshop
+from gateway.tasks.recovery import EarlierAttempts, earlier_attempts, recorded
 from gateway.tasks.submissions import NotedInQueue, settled_by
 from gateway.tasks.tried import Tried, tell
 
@@ -53,8 +53,8 @@ class TaskRun:
     each that begins. `parked` tells that it waits for a batch, or in one, and takes no room.
     """
 
-    def __init__(self, shop: Workshop, taken: Taken, sent: Callable[[], None] = lambda: None) -> None:
-        self._shop = shop
+    def __init__(self, context: TaskContext, taken: Taken, sent: Callable[[], None] = lambda: None) -> None:
+        self._context = context
         self._sent = sent
         self._record = taken.record
         self._order: TaskOrder = taken.record.order
@@ -68,7 +68,7 @@ class TaskRun:
         self._spent = 0
         self._kept: Whole | None = None
         self._again = taken.again
-        self._submissions = NotedInQueue(shop.tasks, self.task_id, self.token, taken.record.submitted or None)
+        self._submissions = NotedInQueue(context.tasks, self.task_id, self.token, taken.record.submitted or None)
 
     async def run(self) -> None:
         """Do the work and end the task; raises NotHere if that is up to somebody else."""
@@ -104,16 +104,20 @@ class TaskRun:
         last = False
         try:
             lost, never_began = is_lost(outcome), self._record.attempt is None
-            if lost and never_began and not await is_wanted(self._shop.tasks, self._shop.means.ledger, self._order):
+            if (
+                lost
+                and never_began
+                and not await is_wanted(self._context.tasks, self._context.flight_context.ledger, self._order)
+            ):
                 raise NotHere
             if lost:
                 log.error("the body of task %s is not here: gateways on one store need one --assets", self.task_id)
             last = not self._passes(outcome, tried)
         finally:
-            tell(self._shop.means.observer, tried.told, last=last)
+            tell(self._context.flight_context.observer, tried.told, last=last)
         return last
 
-    def _no_more(self, before: Past | None) -> GatewayError | None:
+    def _no_more(self, before: EarlierAttempts | None) -> GatewayError | None:
         """Return why no call may begin any more; None if one may, or one is to be followed."""
         if before is not None and before.follow:
             return None
@@ -126,15 +130,15 @@ class TaskRun:
         chance = random.uniform(0, min(2.0**tries, LONGEST_REST))  # noqa: S311 - jitter, not a secret
         return min((error.retry_after or STORE_PAUSE) + chance, max(self._order.not_after - time.time(), STORE_PAUSE))
 
-    async def _before(self) -> Past | None:
+    async def _before(self) -> EarlierAttempts | None:
         """Find out what an earlier worker did; a task whose answer is kept ends by it.
 
         Where its cost was not booked and the work can be followed, that is done first, for what it says of the cost.
         """
-        answers = self._shop.means.answers
+        answers = self._context.flight_context.answers
         answer = await answers.find(self._order.request_id) if answers is not None else None
-        kept = await recorded(self._shop, self._record, self.token, STORE_PAUSE)
-        found = past(self._record, kept) if self._record.attempt is not None else None
+        kept = await recorded(self._context, self._record, self.token, STORE_PAUSE)
+        found = earlier_attempts(self._record, kept) if self._record.attempt is not None else None
         if answer is None:
             return found
         self._kept = await whole(answer)
@@ -147,48 +151,48 @@ class TaskRun:
     async def _gather(self) -> None:
         """Wait for others with which it may go by a batch, if it may."""
         try:
-            admitted = await self._admitted(Exchange(KeptRequest.of(self._order)), self._shop.current(), None)
+            admitted = await self._admitted(Exchange(KeptRequest.of(self._order)), self._context.current(), None)
         except GatewayError:
             return  # the try tells it
         await admitted.body.aclose()
         self.parked = admitted.ranked.quotes[0].batch is not None
-        await self._shop.gates.wait(admitted, self._order.created)
+        await self._context.gates.wait(admitted, self._order.created)
         self._gathered = True
 
-    async def _try(self, before: Past | None) -> Tried:
+    async def _try(self, before: EarlierAttempts | None) -> Tried:
         """Decide by today's policy, hold, send, settle; whatever comes of it is returned."""
-        shop, order = self._shop, self._order
-        exchange, setup = Exchange(KeptRequest.of(self._order), spent_before=self._spent), shop.current()
+        context, order = self._context, self._order
+        exchange, setup = Exchange(KeptRequest.of(self._order), spent_before=self._spent), context.current()
         self._exchange = None
-        shop.means.observer.emit(RequestStarted(order.operation, exchange.inbound, task=True))
+        context.flight_context.observer.emit(RequestStarted(order.operation, exchange.inbound, task=True))
         try:
             admitted = await self._admitted(exchange, setup, before)
         except GatewayError as error:
             return Tried(error, None, self._queued, before, [exchange.finished(error.status, code=error.code)])
         except BaseException as error:
             ended = exchange.finished(Unavailable.status, code="interrupted")
-            tell(shop.means.observer, [ended], last=not isinstance(error, asyncio.CancelledError))
+            tell(context.flight_context.observer, [ended], last=not isinstance(error, asyncio.CancelledError))
             raise
-        errand, self._exchange = exchange.errand, exchange
-        assert errand is not None
+        task, self._exchange = exchange.task, exchange
+        assert task is not None
         relay, self.parked = Gathered(), admitted.ranked.quotes[0].batch is not None
         try:
-            outcome = await flown(Flight(admitted, shop.means, setup.providers, relay, None), relay)
+            outcome = await flown(Flight(admitted, context.flight_context, setup.providers, relay, None), relay)
         except BaseException as error:
-            tell(shop.means.observer, errand.told, last=not isinstance(error, asyncio.CancelledError))
+            tell(context.flight_context.observer, task.told, last=not isinstance(error, asyncio.CancelledError))
             raise
         cost = exchange.cost.route if exchange.cost else None
-        return Tried(outcome, cost, errand.queued, before and before.lasting, errand.told)
+        return Tried(outcome, cost, task.queued, before and before.lasting, task.told)
 
-    async def _admitted(self, exchange: Exchange, setup: Setup, before: Past | None) -> Admitted:
-        order, linker, today = self._order, self._shop.understanding.linker, self._shop.means.today()
+    async def _admitted(self, exchange: Exchange, setup: Setup, before: EarlierAttempts | None) -> Admitted:
+        order, linker, today = self._order, self._context.planner.linker, self._context.flight_context.today()
         exchange.wishes = accept(order.headers)
         exchange.caller = caller = Caller(order.key_id, order.project, order.key_job_type)
-        body = await kept_body(self._shop, order)
+        body = await kept_body(self._context, order)
         try:
             try:
-                project = await self._shop.project(caller, setup.policy)
-                admitted, _ = self._shop.understanding.admitted(exchange, caller, project, setup.policy, body)
+                project = await self._context.project(caller, setup.policy)
+                admitted, _ = self._context.planner.admitted(exchange, caller, project, setup.policy, body)
             except GatewayError:
                 if before is None or not before.follow:
                     raise
@@ -207,7 +211,7 @@ class TaskRun:
             self._goes_out()
         patience = max(order.not_after - time.time(), 0.0)
         until = time.monotonic() + patience
-        exchange.errand = Errand(self._queued, until, self._begins, self._submissions, self._unwanted, resumed)
+        exchange.task = FlightTask(self._queued, until, self._begins, self._submissions, self._unwanted, resumed)
         return admitted
 
     async def _begins(self, reserved: Reserved, multiplier: Fraction) -> bool:
@@ -216,8 +220,8 @@ class TaskRun:
         self._submissions.begin(attempt, partial(settled_by, quote.official_price, quote.route_price, multiplier))
         route = quote.route.name
         try:
-            mine = await self._shop.serves(self.project, self.key_id)
-            mine = mine and await self._shop.tasks.began(self.task_id, self.token, route=route, attempt=attempt)
+            mine = await self._context.serves(self.project, self.key_id)
+            mine = mine and await self._context.tasks.began(self.task_id, self.token, route=route, attempt=attempt)
         except LedgerUnavailable as error:
             log.warning("task %s cannot begin: %s", self.task_id, error)
             raise Unavailable("The ledger does not answer.", code="ledger_unavailable", retry_after=2) from error
@@ -232,7 +236,7 @@ class TaskRun:
         """Tell whether the task's cancelling was asked for, as far as anybody can tell."""
         if not self.cancelled:
             try:
-                known = await self._shop.tasks.find(self.task_id)
+                known = await self._context.tasks.find(self.task_id)
             except LedgerUnavailable as error:
                 log.warning("whether task %s is still wanted is not known: %s", self.task_id, error)
                 return False
@@ -257,7 +261,7 @@ class TaskRun:
             return False
         if outcome.code == "shutting_down":
             raise NotHere
-        return isinstance(outcome, RateLimited | Unavailable) or self._shop.is_early(outcome, self._order)
+        return isinstance(outcome, RateLimited | Unavailable) or self._context.is_early(outcome, self._order)
 
     async def _finish(self, outcome: Whole | GatewayError) -> None:
         if isinstance(outcome, GatewayError):
@@ -286,9 +290,9 @@ class TaskRun:
         """End the task for good, its callback with it; waits for a store that is away."""
         reach("before_task_end")
         ended = replace(self._record, status=status, result=result, error=error, cost=self._spent)
-        await end(self._shop, ended, self.token)
+        await end(self._context, ended, self.token)
 
     async def give_back(self) -> None:
         """Let another worker have it at once."""
         self._submissions.close()
-        await self._shop.tasks.give_back(self.task_id, self.token)
+        await self._context.tasks.give_back(self.task_id, self.token)

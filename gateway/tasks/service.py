@@ -27,20 +27,20 @@ from gateway.ports.provider import Conditions
 from gateway.ports.storage import Blobs, StorageUnavailable
 from gateway.ports.tasks import Tasks
 from gateway.ports.tracing import TRACE_HEADERS
+from gateway.request.answer_keeping import Whole
+from gateway.request.context import own_headers
 from gateway.request.duplicates import reused
 from gateway.request.exchange import Admitted
 from gateway.request.exhausted import ledger_unavailable
-from gateway.request.keeping import Whole
-from gateway.request.means import own_headers
-from gateway.routing.asynchrony import Later
+from gateway.routing.task_terms import TaskTerms
 from gateway.steps.accept import LONGEST_WAIT
 from gateway.steps.reserve import candidate
 from gateway.steps.write import REPLAYED
 from gateway.tasks.adding import NOT_QUEUED, add, take_back
+from gateway.tasks.announcement import TaskAnnouncement
 from gateway.tasks.answer import joined
 from gateway.tasks.cancelling import Cancelling
 from gateway.tasks.document import Document, document, headers_of, linked
-from gateway.tasks.handing import Handing
 from gateway.tasks.promise import promised
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def body_name(request_id: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class TaskService:
     """What tasks are made with and looked up by. `added` is told of each new one. One instance per process."""
 
     tasks: Tasks
@@ -82,29 +82,29 @@ class Desk:
     added: Callable[[], None] = lambda: None
     answers: Answers | None = None
 
-    async def create(self, admitted: Admitted, terms: Later) -> Outbound:
+    async def create(self, admitted: Admitted, terms: TaskTerms) -> Outbound:
         """Make a task of a request and return its answer; raises the error to show, and then nothing stays behind.
 
         It is done to its end even if its client leaves meanwhile. The request's body is freed.
         """
-        handing = Handing(self.ledger, admitted.exchange.orphan_name)
+        announcement = TaskAnnouncement(self.ledger, admitted.exchange.orphan_name)
         try:
-            answer = await asyncio.shield(asyncio.create_task(self._create(admitted, terms, handing)))
+            answer = await asyncio.shield(asyncio.create_task(self._create(admitted, terms, announcement)))
         except asyncio.CancelledError:
-            handing.left()
+            announcement.left()
             raise
-        return handing.handed(answer)
+        return announcement.handed(answer)
 
-    async def _create(self, admitted: Admitted, terms: Later, handing: Handing) -> Outbound:
+    async def _create(self, admitted: Admitted, terms: TaskTerms, announcement: TaskAnnouncement) -> Outbound:
         try:
             held = await self._hold(admitted)
-            handing.known(held.request_id if isinstance(held, Bound) else admitted.request_id)
+            announcement.known(held.request_id if isinstance(held, Bound) else admitted.request_id)
             if isinstance(held, Bound):
                 return await self._again(admitted, held, terms)
             try:
                 order = await self._order(admitted, terms, held)
             except BaseException:
-                handing.known(None)
+                announcement.known(None)
                 await self._undo(admitted, held)
                 raise
         finally:
@@ -120,7 +120,7 @@ class Desk:
     async def _hold(self, admitted: Admitted) -> Held | Bound:
         """Hold the money alone: quotas and limits of routes count what is sent, not what waits."""
         exchange, quotes = admitted.exchange, admitted.ranked.quotes
-        every = [candidate(quote, admitted.purse, asked=admitted.about()) for quote in quotes]
+        every = [candidate(quote, admitted.payer, asked=admitted.about()) for quote in quotes]
         never = tuple(tuple(_never_fits(each)) for each in every)
         answer: Held | Bound | Denied = Denied(never)
         if not all(never):
@@ -135,13 +135,13 @@ class Desk:
             except LedgerUnavailable as error:
                 raise ledger_unavailable() from error
         if isinstance(answer, Denied):
-            purse = admitted.purse
-            raise denial(answer, quotes, purse.job_type.degrade, may_degrade=purse.may_degrade)
+            payer = admitted.payer
+            raise denial(answer, quotes, payer.job_type.degrade, may_degrade=payer.may_degrade)
         if isinstance(answer, Held):
             exchange.quote = quotes[answer.index]
         return answer
 
-    async def _order(self, admitted: Admitted, terms: Later, held: Held) -> TaskOrder:
+    async def _order(self, admitted: Admitted, terms: TaskTerms, held: Held) -> TaskOrder:
         """Keep the body and put the task in the queue."""
         inbound, caller, now = admitted.exchange.inbound, admitted.caller, time.time()
         rendered, quote = admitted.body.render({}), admitted.exchange.quote
@@ -190,7 +190,7 @@ class Desk:
         except StorageUnavailable as error:
             log.warning("the body of request %s stays behind: %s", request_id, error)
 
-    async def _again(self, admitted: Admitted, bound: Bound, terms: Later) -> Outbound:
+    async def _again(self, admitted: Admitted, bound: Bound, terms: TaskTerms) -> Outbound:
         """Answer by the task that an earlier request with the same key has made."""
         if not bound.same:
             raise reused()
@@ -271,7 +271,7 @@ def _never_fits(offered: Candidate) -> Iterator[Obstacle]:
             yield Obstacle(line, 0, 0, 0.0)
 
 
-def _answer(told: Document, terms: Later, own: Headers) -> Outbound:
+def _answer(told: Document, terms: TaskTerms, own: Headers) -> Outbound:
     """Return the answer that makes a task known: 202, or 200 for clients that expect it of every request."""
     body = json.dumps(told).encode()
     headers = [

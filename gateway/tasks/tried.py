@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from gateway.domain.errors import GatewayError
 from gateway.observe.event import Event, Observer, RequestFinished, TaskRested
-from gateway.request.keeping import Whole
-from gateway.tasks.past import Past
+from gateway.request.answer_keeping import Whole
+from gateway.tasks.recovery import EarlierAttempts
 
 
 class Tried(NamedTuple):
@@ -20,7 +20,7 @@ class Tried(NamedTuple):
     outcome: Whole | GatewayError
     cost: int | None
     queued: int | None
-    before: Past | None
+    before: EarlierAttempts | None
     told: Sequence[Event]
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from gateway.domain.errors import Unavailable
 from gateway.ports import LedgerUnavailable
-from gateway.tasks.run import STORE_PAUSE, NotHere, TaskRun, Workshop
+from gateway.tasks.run import STORE_PAUSE, NotHere, TaskContext, TaskRun
 
 log = logging.getLogger(__name__)
 
@@ -36,19 +36,19 @@ class TaskWorker:
 
     def __init__(
         self,
-        shop: Workshop,
+        context: TaskContext,
         *,
         keep_every: float = KEEP_EVERY,
     ) -> None:
-        self._shop = shop
+        self._context = context
         self._keep_every = keep_every
         self._running: dict[asyncio.Task[None], TaskRun] = {}
         self._endings: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._passing: list[str] = []
         self._stopping = False
-        self._policy = shop.current().policy
-        shop.met.update(self._policy.projects)
+        self._policy = context.current().policy
+        context.met.update(self._policy.projects)
 
     @property
     def under_way(self) -> int:
@@ -74,13 +74,13 @@ class TaskWorker:
             self._wake.clear()
             free = self._free()
             try:
-                taken = await self._shop.tasks.take(min(free, AT_ONCE), passing=self._passing) if free > 0 else ()
+                taken = await self._context.tasks.take(min(free, AT_ONCE), passing=self._passing) if free > 0 else ()
             except LedgerUnavailable as error:
                 log.warning("tasks wait for the store: %s", error)
                 await asyncio.sleep(STORE_PAUSE)
                 continue
             for each in taken:
-                self._start(TaskRun(self._shop, each, self._sent))
+                self._start(TaskRun(self._context, each, self._sent))
             if len(taken) < AT_ONCE:
                 await self._pause(LOOK_EVERY)
 
@@ -148,7 +148,7 @@ class TaskWorker:
             await asyncio.sleep(self._keep_every * random.uniform(0.8, 1.0))  # noqa: S311 - jitter, not a secret
             runs = {run.task_id: (task, run) for task, run in self._running.items()}
             try:
-                kept = await self._shop.tasks.keep({name: run.token for name, (_, run) in runs.items()})
+                kept = await self._context.tasks.keep({name: run.token for name, (_, run) in runs.items()})
             except LedgerUnavailable as error:
                 log.warning("tasks cannot be kept, the store does not answer: %s", error)
                 continue
@@ -168,13 +168,13 @@ class TaskWorker:
 
         Taken again, they are decided anew. Those that gather for a batch are when it begins.
         """
-        policy = self._shop.current().policy
+        policy = self._context.current().policy
         changed, self._policy = policy is not self._policy, policy
-        self._shop.met.update(policy.projects)
+        self._context.met.update(policy.projects)
         for task, run in runs:
             try:
                 stays = run.parked if changed else True
-                stays = run.begun or (stays and await self._shop.serves(run.project, run.key_id))
+                stays = run.begun or (stays and await self._context.serves(run.project, run.key_id))
             except Unavailable as error:
                 log.warning("task %s waits on, nobody can tell for whom: %s", run.task_id, error)
                 continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.routing import Route, Router
 
 from gateway.domain.errors import Unavailable
-from gateway.front import Gateway
+from gateway.facade import Gateway
 from gateway.web.assets import AssetEndpoints
 from gateway.web.boundary import STALL_SECONDS, ErrorBoundary
 from gateway.web.context import Endpoint, Handler, RequestContext, by_method

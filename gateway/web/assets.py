@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import parse_qsl
 
-from gateway.front import Gateway
+from gateway.facade import Gateway
 from gateway.ports import Outbound
 from gateway.request.answer_head import end_to_end
 from gateway.web.context import RequestContext

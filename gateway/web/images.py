@@ -7,7 +7,7 @@ from functools import partial
 
 from gateway.domain.errors import NotFound
 from gateway.domain.job import Operation
-from gateway.front import Gateway
+from gateway.facade import Gateway
 from gateway.ports import Inbound, Outbound
 from gateway.web.body import FORM, JSON, read_sent
 from gateway.web.context import Handler, RequestContext

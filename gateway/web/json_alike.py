@@ -14,8 +14,8 @@ from types import NoneType
 from typing import Literal, Protocol
 
 from gateway.domain.errors import GatewayError
-from gateway.domain.fresh import fresh_hex
-from gateway.domain.memory import Memory
+from gateway.domain.random_names import random_hex
+from gateway.domain.weighted_cache import WeightedCache
 from gateway.ports import Body, Inputs, Rendered
 from gateway.web.form_fields import IMAGE_URLS
 from gateway.web.json_scan import is_plain, sound_inside
@@ -24,7 +24,7 @@ from gateway.web.limits import BodyLimits
 CONTENT_TYPE = "application/json"
 PROMPT = "prompt"
 
-_MARKER = f"prompt-{fresh_hex()}"
+_MARKER = f"prompt-{random_hex()}"
 _BEFORE_PROMPT = re.compile(rb'"prompt"[ \t\n\r]*:[ \t\n\r]*"')
 _RENDERINGS = 16
 """That are remembered of bodies that are alike, for different routes."""
@@ -133,7 +133,7 @@ async def _one(data: bytes) -> AsyncIterator[bytes]:
     yield data
 
 
-_known = Memory(2 * 1024 * 1024)
+_known = WeightedCache(2 * 1024 * 1024)
 """By what stands before the prompt and after it, and the limits that it was read under; bytes, about."""
 
 

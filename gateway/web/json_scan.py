@@ -10,7 +10,7 @@ import re
 from typing import NamedTuple, NoReturn
 
 from gateway.domain.errors import InvalidRequest, RequestTooLarge
-from gateway.domain.fresh import fresh_hex
+from gateway.domain.random_names import random_hex
 from gateway.web.limits import BodyLimits
 
 _QUOTE, _BACKSLASH, _SPACE = b'"'[0], b"\\"[0], 0x20
@@ -73,7 +73,7 @@ class Scanner:
     def __init__(self, limits: BodyLimits) -> None:
         self.text = bytearray()
         self.long_strings: list[LongString] = []
-        self.marker_prefix = f"spooled-{fresh_hex()}-"
+        self.marker_prefix = f"spooled-{random_hex()}-"
         self._limits = limits
         self._plain: bytes | None = b""
         self._most_plain = min(limits.data_url, limits.json_text, _SHORT)

@@ -10,9 +10,9 @@ from starlette.exceptions import HTTPException
 from gateway.domain.errors import InvalidRequest, NotFound
 from gateway.domain.job import Operation
 from gateway.domain.passing import read_path
-from gateway.front import Gateway
+from gateway.facade import Gateway
 from gateway.ports import Inbound, Outbound, Rendered
-from gateway.ports.responses import Passing
+from gateway.ports.responses import PassthroughRequest
 from gateway.spool import Spool
 from gateway.steps.accept import RETRY_COUNT
 from gateway.web.body import JSON, read_sent
@@ -66,7 +66,7 @@ class ResponseEndpoints:
 
     async def _ask(self, context: RequestContext, part: str) -> Outbound:
         response_id = context.path_params["id"]
-        passing = Passing(
+        passing = PassthroughRequest(
             method=context.scope["method"],
             path=f"/responses/{response_id}{part}",
             query=_query(context),
@@ -80,7 +80,7 @@ class ResponseEndpoints:
         if read_path(path) is None:
             raise HTTPException(404)
         has_body = bool(context.content_length) or "transfer-encoding" in context.headers
-        passing = Passing(
+        passing = PassthroughRequest(
             method=context.scope["method"],
             path=path,
             query=_query(context),

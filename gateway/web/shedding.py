@@ -36,7 +36,7 @@ _WORDS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Capacity:
+class ProcessLimits:
     """What one process takes on at once. Sizes are bytes."""
 
     requests: int = 10_000
@@ -58,7 +58,7 @@ class Shedding:
 
     def __init__(
         self,
-        capacity: Capacity,
+        capacity: ProcessLimits,
         told: Callable[[str], None] = lambda _: None,
         resident: Callable[[], int] = lambda: 0,
         give_back: Callable[[], None] = lambda: None,

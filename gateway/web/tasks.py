@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from urllib.parse import parse_qsl
 
-from gateway.front import Gateway
+from gateway.facade import Gateway
 from gateway.ports import Headers
 from gateway.web.context import RequestContext
 

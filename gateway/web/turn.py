@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from gateway.domain.errors import ClientGone
-from gateway.domain.fresh import fresh_hex
+from gateway.domain.random_names import random_hex
 from gateway.ports import Headers
 from gateway.web.channel import Channel
 from gateway.web.head import Head
@@ -41,7 +41,7 @@ class Turn:
         self.headers: Mapping[str, str] = head.headers
         self.keep_alive = head.keep_alive
         self.asked_first = head.asks_first
-        self.request_id = f"req_{fresh_hex()}"
+        self.request_id = f"req_{random_hex()}"
         self.received = time.monotonic()
         self._data: bytes | bytearray = body or b""
         self.body_ended = body is not None

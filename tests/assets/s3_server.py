@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.assets.place import Bucket
+from gateway.assets.location import Bucket
 from tests.ports import free_port
 
 ACCESS, SECRET, REGION, BUCKET = "AKIAGATEWAYTESTS", "a-secret-of-the-tests", "eu-central-1", "pictures"

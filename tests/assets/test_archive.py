@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from gateway.assets.blobs import BlobsOnDisk
-from gateway.assets.images import StoredImages
+from gateway.assets.images import ImageStore
 from gateway.domain.links import Signer
 from gateway.images.answer_cache import AnswerCache
 from gateway.images.archive import MOST_WAITING, Archives, RequestArchive
@@ -35,7 +35,7 @@ class Deaf:
 async def test_what_finds_too_much_waiting_is_let_go_of(tmp_path: Path) -> None:
     """A note that cannot be written in time is never begun, and nothing of it is left over."""
     blobs = BlobsOnDisk(tmp_path)
-    linker = Linker(StoredImages(blobs, dict), Signer(b"s" * 32))
+    linker = Linker(ImageStore(blobs, dict), Signer(b"s" * 32))
     archives = Archives(linker, blobs, AnswerCache(blobs, linker, Deaf()))
     may_end = asyncio.Event()
     for _ in range(MOST_WAITING):
@@ -67,7 +67,7 @@ class NeverKeeps(AnswerCache):
 
 def keeping_one(blobs: BlobsOnDisk) -> Archives:
     """Archives that keep an image of `req_1`, whose cache is never done."""
-    linker = Linker(StoredImages(blobs, dict), Signer(b"s" * 32))
+    linker = Linker(ImageStore(blobs, dict), Signer(b"s" * 32))
     archives = Archives(linker, blobs, NeverKeeps(blobs, linker, Deaf()))
     exchange: Any = SimpleNamespace(links=None, cache_key="x", inbound=SimpleNamespace(request_id="req_1"))
     RequestArchive(archives, exchange, "team", cached=True).take([image], {"data": [{}]}, free)

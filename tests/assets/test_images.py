@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway.assets.blobs import BlobsOnDisk
-from gateway.assets.images import DAY, StoredImages, Terms
+from gateway.assets.images import DAY, ImageStore, Terms
 from gateway.domain.image_type import type_of
 from gateway.domain.links import belongs_to, digest_of, is_name, mark_of, mark_of_name
 from gateway.images.linking import Found
@@ -33,9 +33,9 @@ TERMS = {
 }
 
 
-def stored(storage: Storage, *, most: int | None = None) -> StoredImages:
+def stored(storage: Storage, *, most: int | None = None) -> ImageStore:
     """The images under test."""
-    return StoredImages(storage.blobs, lambda: TERMS, most=most)
+    return ImageStore(storage.blobs, lambda: TERMS, most=most)
 
 
 async def pieces(content: bytes, *, size: int = 100_000, error: Exception | None = None) -> AsyncIterator[bytes]:
@@ -46,7 +46,7 @@ async def pieces(content: bytes, *, size: int = 100_000, error: Exception | None
         raise error
 
 
-async def keep(images: StoredImages, content: bytes, project: str = "team") -> str:
+async def keep(images: ImageStore, content: bytes, project: str = "team") -> str:
     """Keep an image and return its name."""
     return (await images.keep(project, pieces(content))).name
 
@@ -82,7 +82,7 @@ async def test_an_image_comes_back_as_it_was(storage: Storage, content: bytes) -
 
 async def test_on_disk_nobody_else_can_read_them(tmp_path: Path) -> None:
     """Files and folders are the gateway's own."""
-    images = StoredImages(BlobsOnDisk(tmp_path / "assets"), lambda: TERMS)
+    images = ImageStore(BlobsOnDisk(tmp_path / "assets"), lambda: TERMS)
     name = await keep(images, PNG)
     found = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "assets").rglob("*")}
     assert found == {"coming": 0o700, "images": 0o700, mark_of("team"): 0o700, digest_of(name): 0o600}
@@ -128,7 +128,7 @@ async def test_a_cancellation_leaves_nothing_behind(storage: Storage) -> None:
 
 async def test_one_that_takes_too_long_is_given_up(storage: Storage) -> None:
     """Whoever waits for a link waits for so long and no longer."""
-    images = StoredImages(storage.blobs, lambda: TERMS, patience=0.05)
+    images = ImageStore(storage.blobs, lambda: TERMS, patience=0.05)
 
     async def slow() -> AsyncIterator[bytes]:
         yield PNG
@@ -197,7 +197,7 @@ async def test_several_gateways_sweep_at_once(storage: Storage) -> None:
 
 async def test_a_burst_is_swept_at_once(tmp_path: Path) -> None:
     """After so many new bytes nobody waits for the next regular sweep."""
-    images = StoredImages(BlobsOnDisk(tmp_path), lambda: TERMS, most=3_000, sweep_after=6_000)
+    images = ImageStore(BlobsOnDisk(tmp_path), lambda: TERMS, most=3_000, sweep_after=6_000)
     sweeping = asyncio.create_task(images.run())
     try:
         for number in range(6):
@@ -251,7 +251,7 @@ async def test_an_image_that_goes_away_while_it_is_read(storage: Storage) -> Non
 async def test_what_a_power_loss_left_empty_is_no_image(tmp_path: Path) -> None:
     """A file whose bytes never came to the disk is not there, until the image is made again."""
     blobs = BlobsOnDisk(tmp_path)
-    images = StoredImages(blobs, lambda: TERMS)
+    images = ImageStore(blobs, lambda: TERMS)
     name = await keep(images, PNG)
     (tmp_path / place(name)).write_bytes(b"")
     assert (await images.find(name), await images.kept_until(name)) == (None, None)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.assets.answers_in_blobs import AnswersInBlobs
-from gateway.assets.place import Bucket
+from gateway.assets.location import Bucket
 from gateway.assets.s3 import BlobsInS3
 from gateway.ports import Outbound
 from gateway.ports.storage import AWAY, SLOW, Blob, StorageUnavailable

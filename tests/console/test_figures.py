@@ -10,17 +10,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from gateway.console.event_summary import of_routes
 from gateway.console.follower import Follower
 from gateway.console.forecast import burn_down, forecast, window_of
-from gateway.console.happened import of_routes
 from gateway.console.rollup import DAY, DIMENSIONS, HOUR, Rollup
 from gateway.domain.budget import Window
 from gateway.domain.spend import report
 from gateway.ledger.entries import Entry, decode
-from gateway.ledger.pulses import Pulses
+from gateway.ledger.heartbeats import Heartbeats
 from gateway.ledger.store import Store
 from gateway.observe.event import Degraded, FellBack, RequestDenied, UpstreamFailed, UpstreamFinished
-from gateway.observe.happenings import MOST_REFUSALS, Happenings, Refusal, seconds_of, step_of
+from gateway.observe.event_counts import MOST_REFUSALS, EventCounts, Refusal, seconds_of, step_of
 from tests.ledger.conftest import realm, server, store  # noqa: F401 - fixtures of a real server
 
 NOON = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
@@ -103,7 +103,7 @@ def test_what_is_confirmed_is_so_where_it_was_presumed(hours: int) -> None:
 
 def test_calls_that_failed_are_calls() -> None:
     """A route that nobody reaches has as many calls as failures, and no time that they took."""
-    happened = Happenings()
+    happened = EventCounts()
     for event in (UpstreamFailed("away", "connect"), UpstreamFailed("main", "timeout"), UpstreamFinished("main", 2.0)):
         happened.emit(event)
     routes = of_routes(happened.take()[0])
@@ -223,16 +223,16 @@ async def test_a_store_that_lost_its_newest_and_went_on_is_read_anew(store: Stor
 
 async def test_counts_of_all_processes_add_up(store: Store, realm: str) -> None:  # noqa: F811
     """Two processes' counts of the same thing are one sum; refusals are kept newest first; a process ends its word."""
-    pulses = Pulses(store, realm)
+    heartbeats = Heartbeats(store, realm)
     hour = datetime.now(UTC).strftime("%Y-%m-%dT%H")
     for instance in ("one", "two"):
-        await pulses.beat(instance, {"started": 1.0, "host": "h"}, {"denied\tteam\tx": 2}, [{"n": instance}])
-    found = await pulses.happened(hour)
+        await heartbeats.beat(instance, {"started": 1.0, "host": "h"}, {"denied\tteam\tx": 2}, [{"n": instance}])
+    found = await heartbeats.happened(hour)
     assert found.get("denied\tteam\tx") == 4 or hour != datetime.now(UTC).strftime("%Y-%m-%dT%H")
-    assert [each["n"] for each in await pulses.refused(10)] == ["two", "one"]
-    assert [word["instance"] for word in await pulses.words()] == ["one", "two"]
-    await pulses.beat("one", None, {}, [])
-    assert [word["instance"] for word in await pulses.words()] == ["two"]
+    assert [each["n"] for each in await heartbeats.refused(10)] == ["two", "one"]
+    assert [word["instance"] for word in await heartbeats.words()] == ["one", "two"]
+    await heartbeats.beat("one", None, {}, [])
+    assert [word["instance"] for word in await heartbeats.words()] == ["two"]
 
 
 def test_a_duration_is_counted_in_the_first_step_that_it_does_not_exceed() -> None:
@@ -245,7 +245,7 @@ def test_a_duration_is_counted_in_the_first_step_that_it_does_not_exceed() -> No
 
 def test_what_could_not_be_told_is_told_later() -> None:
     """Counts that were taken in vain are added to what came meanwhile, and refusals keep their bound and order."""
-    seen = Happenings()
+    seen = EventCounts()
     for event in (RequestDenied("team", "x"), Degraded("draft", "quality=low"), FellBack("a", "b", "reset")):
         seen.emit(event)
     counts, refusals = seen.take()

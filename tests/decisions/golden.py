@@ -30,7 +30,7 @@ from gateway.domain.job import Job, Operation
 from gateway.domain.policy import Order, Policy
 from gateway.domain.route import Quote
 from gateway.routing.decision import Asked
-from gateway.routing.rehearsal import Decided, Shape, Undecided, settle_on
+from gateway.routing.dry_run import Decided, Shape, Undecided, decide_asked
 from gateway.steps.accept import accept
 from gateway.steps.classify import classify
 from gateway.steps.compatibility import modernized
@@ -85,7 +85,7 @@ def policy_of(content: Mapping[str, Any]) -> Policy:
 def outcome(case: Mapping[str, Any], policy: Policy) -> dict[str, object]:
     """Decide a case, and return what came of it in a form to be read."""
     try:
-        decided = settle_on(_asked(case, policy))
+        decided = decide_asked(_asked(case, policy))
     except Undecided as undecided:
         return _error(undecided.error)
     except GatewayError as error:

@@ -16,7 +16,7 @@ from gateway.domain.policy import DegradeStep, JobType, Order, Project
 from gateway.domain.route import RouteLimits
 from gateway.ports import Body
 from gateway.routing.decision import Asked
-from gateway.routing.rehearsal import Undecided, settle_on
+from gateway.routing.dry_run import Undecided, decide_asked
 from gateway.steps.classify import classify
 from gateway.web.json_body import read_json
 from gateway.web.limits import BodyLimits
@@ -85,7 +85,7 @@ async def decided(body: Body) -> tuple[Job | None, object]:
     job = None
     try:
         job = classify(Operation.EDIT, None, body)
-        ranked = settle_on(Asked(job, Wishes(), Caller("key_1", "team"), TEAM, RULES, TODAY)).ranked
+        ranked = decide_asked(Asked(job, Wishes(), Caller("key_1", "team"), TEAM, RULES, TODAY)).ranked
         return job, (tuple(ranked.quotes), ranked.refusals)
     except Undecided as undecided:
         return job, (undecided.error.status, undecided.error.code, undecided.error.message)

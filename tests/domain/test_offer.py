@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from gateway.domain import pricing
 from gateway.domain.caller import Caller
 from gateway.domain.job import Job, Wishes
-from gateway.domain.memory import Memory
 from gateway.domain.policy import JobType, Order, Project
 from gateway.domain.price import PixelTier, Price
+from gateway.domain.weighted_cache import WeightedCache
 from gateway.routing.decision import Asked, decide
 from gateway.steps.price import price
 from gateway.steps.rank import Ranked
@@ -97,7 +97,7 @@ def test_quotes_are_a_sequence_like_any_other() -> None:
 
 def test_memory_lets_go_of_what_was_unused_longest() -> None:
     """Its weight stays within the bound, and what was looked at last stays longest."""
-    memory = Memory(most=10)
+    memory = WeightedCache(most=10)
     memory.keep("a", 1, 4)
     memory.keep("b", 2, 4)
     assert memory.find("a") == 1

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.domain.job import Job, Operation, Size, parse_ratio
-from gateway.domain.making import made
 from gateway.domain.route import SizeRule
+from gateway.domain.size_choice import made
 from gateway.domain.sizing import nearest, of_ratio
 from gateway.domain.tiers import SLACK, Tiers, sold_as
 from tests.builders import FREE_SIZES

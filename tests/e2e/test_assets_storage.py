@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from gateway.assets.blobs import BlobsOnDisk
-from gateway.assets.images import StoredImages
+from gateway.assets.images import ImageStore
 from gateway.domain.links import Signer
 from gateway.images.linking import Linker
 from gateway.ports.storage import SLOW, StorageUnavailable
@@ -157,7 +157,7 @@ async def test_one_clients_patience_is_for_all_its_images(tmp_path: Path) -> Non
         yield b"x"
         await asyncio.Event().wait()
 
-    images = StoredImages(BlobsOnDisk(tmp_path), dict)
+    images = ImageStore(BlobsOnDisk(tmp_path), dict)
     links = Linker(images, Signer(b"secret"), patience=0.5).links_at("team", "")
     for _ in range(10):
         with pytest.raises(StorageUnavailable) as caught:

@@ -20,8 +20,8 @@ from gateway.sandbox.server import running_sandbox
 from tests.e2e.accounting import Ask, billed, booked, crowd, nano, settled
 from tests.e2e.batch_policy import POLICY
 from tests.e2e.clients import picture
-from tests.e2e.heirs import Pair, all_ended, heirs
 from tests.e2e.stack import wait_until
+from tests.e2e.takeover import Pair, all_ended, heirs
 
 GENERATE, EDIT = "/v1/images/generations", "/v1/images/edits"
 HASTY = POLICY.replace('api_key: "${SANDBOX_KEY}"', 'api_key: "${SANDBOX_KEY}"\n    timeout: 2s')

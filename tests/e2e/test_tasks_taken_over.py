@@ -14,10 +14,10 @@ from _pytest.mark import ParameterSet
 
 from gateway.sandbox.client import Sandbox
 from tests.e2e.accounting import Ask, billed, booked, crowd, settled
-from tests.e2e.heirs import PATIENCE, all_ended, heirs, tasks_of
-from tests.e2e.heirs import Pair as Pair
-from tests.e2e.heirs import dead as dead
 from tests.e2e.stack import fetch, wait_until
+from tests.e2e.takeover import PATIENCE, all_ended, heirs, tasks_of
+from tests.e2e.takeover import Pair as Pair
+from tests.e2e.takeover import dead as dead
 
 POLICY = """
 egress: {allow: ["127.0.0.0/8"]}

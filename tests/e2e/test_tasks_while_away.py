@@ -11,8 +11,8 @@ from typing import Any
 
 from gateway.sandbox.client import Sandbox
 from tests.e2e.accounting import billed, booked, nano, settled
-from tests.e2e.heirs import PATIENCE, Pair
 from tests.e2e.stack import Stack, wait_until
+from tests.e2e.takeover import PATIENCE, Pair
 from tests.e2e.test_outages import PATH, Valkey, valkey
 
 __all__ = ["valkey"]

@@ -18,7 +18,7 @@ import pytest
 from starlette.routing import Route
 
 from gateway.domain.links import mark_of
-from gateway.front import Gateway
+from gateway.facade import Gateway
 from gateway.sandbox.client import Sandbox
 from gateway.web.app import create_app
 from tests.e2e.stack import Reply, Stack, fetch, running_gateway, wait_until

@@ -309,7 +309,7 @@ class LedgerModel(RuleBasedStateMachine):
         store.put_back()
         for gateway in self.gateways.values():
             self.do(gateway._leases.renew())
-            self.do(gateway._healing.wait())
+            self.do(gateway._resync.wait())
         self.kept = {
             name: after
             for name, now in self.kept.items()

@@ -10,7 +10,7 @@ import pytest
 from gateway.domain.budget import Line
 from gateway.domain.route import Views
 from gateway.domain.settlement import CostSource, Settlement
-from gateway.ledger import offering, script, wire
+from gateway.ledger import hold_candidates, script, wire
 from gateway.ledger.audit import audit
 from gateway.ledger.errors import LedgerRefused
 from gateway.ledger.redis_ledger import RedisLedger
@@ -41,7 +41,7 @@ async def test_the_hold_script_refuses_before_it_writes(
     """The last of several lines is malformed, and nothing at all is written."""
     await hold(ledger, "first", candidate((budget(100), 1), (images(5), 1)))
     before = await contents(store, realm)
-    offered = offering.offer_arg(candidate((budget(100), 1), (images(5), 77)))
+    offered = hold_candidates.offer_arg(candidate((budget(100), 1), (images(5), 77)))
     names = ledger._names
     keys = [names.meta, names.balances, names.due, names.entries, names.request("r")]
     for bad in (offered.replace(",77,5]", f",{number},5]"), offered.replace(",77,5]", f",77,{number}]")):

@@ -16,7 +16,7 @@ from gateway.assets.shadows import ShadowsOnDisk
 from gateway.ledger.clock import earlier_time
 from gateway.ledger.store import Store
 from gateway.observe.fanout import Observers
-from gateway.process.storing import Storing
+from gateway.process.storage_wiring import StorageWiring
 from tests.builders import policy
 
 DAYS = 7 * 86_400.0 + 1
@@ -33,26 +33,26 @@ async def test_a_gateway_whose_clock_is_ahead_deletes_nothing(
     """Kept answers, images, bodies of tasks and comparisons are others' too, and none of them is too old."""
     where = SimpleNamespace(data=tmp_path, assets=tmp_path / "assets", bucket=None, public_url=None)
     current = policy()
-    storing = Storing(where, lambda: current, b"secret", Observers([]), store)
-    assert isinstance(storing.answers, AnswersOnDisk)
-    assert isinstance(storing.blobs, BlobsOnDisk)
-    recording = storing.answers.record("req_1")
+    storage = StorageWiring(where, lambda: current, b"secret", Observers([]), store)
+    assert isinstance(storage.answers, AnswersOnDisk)
+    assert isinstance(storage.blobs, BlobsOnDisk)
+    recording = storage.answers.record("req_1")
     await recording.write(b"answer")
     await recording.commit(200, [])
-    await storing.blobs.put("tasks/task_1", some(b"body"))
-    await storing.images.keep("p", some(b"image"))
-    comparisons = ShadowsOnDisk(storing.folder / "shadows", now=storing.now)
+    await storage.blobs.put("tasks/task_1", some(b"body"))
+    await storage.images.keep("p", some(b"image"))
+    comparisons = ShadowsOnDisk(storage.folder / "shadows", now=storage.now)
     compared = comparisons.record("req_1", "primary")
     await compared.write(b"answer")
     await compared.commit(200, [])
-    files = {path for path in storing.folder.rglob("*") if path.is_file()}
+    files = {path for path in storage.folder.rglob("*") if path.is_file()}
     ahead = time.time() + DAYS
     monkeypatch.setattr(time, "time", lambda: ahead)
-    for sweep in (storing.answers.sweep, storing.blobs.sweep, comparisons.sweep):
-        assert await asyncio.to_thread(sweep, await storing.now()) == 0
-    assert await storing.images.sweep() == 0
-    assert {path for path in storing.folder.rglob("*") if path.is_file()} == files
-    for sweep in (storing.answers.sweep, storing.blobs.sweep, comparisons.sweep):
+    for sweep in (storage.answers.sweep, storage.blobs.sweep, comparisons.sweep):
+        assert await asyncio.to_thread(sweep, await storage.now()) == 0
+    assert await storage.images.sweep() == 0
+    assert {path for path in storage.folder.rglob("*") if path.is_file()} == files
+    for sweep in (storage.answers.sweep, storage.blobs.sweep, comparisons.sweep):
         assert await asyncio.to_thread(sweep, ahead)
 
 

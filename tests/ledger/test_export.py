@@ -475,7 +475,7 @@ async def test_reports_over_an_export_count_what_was_told_again_once(
     await export(store, realm, tmp_path)
     old.put_back()
     await ledger._leases.renew()
-    await ledger._healing.wait()
+    await ledger._resync.wait()
     told = [entry.cost.route async for entry in recorded_entries(store, realm, export=[tmp_path])]
     [balance] = await ledger.balances([rule])
     assert (sum(told), balance.used) == (90_000, 90)

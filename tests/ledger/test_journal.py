@@ -23,7 +23,7 @@ from gateway.domain.settlement import CostSource, Settlement, SettleResult, Usag
 from gateway.ledger.deferred import DeferredSettlements
 from gateway.ledger.journal import LARGE, Journal
 from gateway.ledger.journal_file import JournalFile
-from gateway.ledger.journal_lines import Damaged, Untold, Void, from_line, read_lines, to_line
+from gateway.ledger.journal_lines import Damaged, PendingWrite, Void, from_line, read_lines, to_line
 from gateway.ledger.own_holds import HoldRecord
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
@@ -80,13 +80,13 @@ def files(journal: Path) -> dict[str, bytes]:
     return {path.name.partition(".")[2].partition(".")[2]: path.read_bytes() for path in journal.iterdir()}
 
 
-def untold(number: int, realm: str = "main") -> Untold:
+def unsaved(number: int, realm: str = "main") -> PendingWrite:
     """A settlement with everything that one can have, and its hold."""
     usage = Usage(text_in=number, image_out=196)
     cost = settlement(f"r{number}", 1000).cost
     what = Settlement(f"r{number}", 1, cost, CostSource.USAGE, 1, usage, {"size": "1024x1024", "wörds": "…"})
     record = HoldRecord(f"r{number}", 1, f"hold{number}", "sent", NOW, '{"project":"p"}', '[["1","1","1"],"{}",[]]')
-    return Untold(f"token{number}", NOW, what, record)
+    return PendingWrite(f"token{number}", NOW, what, record)
 
 
 async def test_what_the_store_does_not_take_is_on_disk_and_reaches_it_once(
@@ -228,16 +228,16 @@ async def test_a_shutdown_leaves_the_rest_for_the_next_start(
 
 def test_a_line_says_what_was_written() -> None:
     """Settlements, voids and holds come back as they were."""
-    first = untold(1)
+    first = unsaved(1)
     assert first.hold is not None
     promised = replace(first.hold, promised_at=NOW - 86_400_000)
     assert b"promised_at" not in to_line(first, "main")  # which an earlier version could not read
     for each in (
         first,
-        Untold("t", NOW, None, promised),
-        Untold("t", NOW, Void("r1", 1, "status_429"), first.hold),
-        Untold("t", NOW, Void("r1", 2, "x"), None),
-        Untold("t", NOW, None, first.hold),
+        PendingWrite("t", NOW, None, promised),
+        PendingWrite("t", NOW, Void("r1", 1, "status_429"), first.hold),
+        PendingWrite("t", NOW, Void("r1", 2, "x"), None),
+        PendingWrite("t", NOW, None, first.hold),
     ):
         line = to_line(each, "main")
         assert line.count(b"\n") == 1
@@ -246,7 +246,7 @@ def test_a_line_says_what_was_written() -> None:
 
 def test_a_cut_at_any_byte_loses_the_last_line_alone() -> None:
     """Wherever a crash cut the last line, those before it are read, and the cut is told of with its number."""
-    whole = [untold(number) for number in range(3)]
+    whole = [unsaved(number) for number in range(3)]
     *_, last = lines = [to_line(each, "main") for each in whole]
     before = b"".join(lines[:2])
     for cut in range(len(last)):
@@ -261,7 +261,7 @@ def test_a_cut_at_any_byte_loses_the_last_line_alone() -> None:
 
 def with_crc(**said: object) -> bytes:
     """A line whose checksum is right, whatever it says."""
-    kept = json.loads(to_line(untold(1), "main")[9:]) | said
+    kept = json.loads(to_line(unsaved(1), "main")[9:]) | said
     body = json.dumps(kept).encode()
     return b"%08x %s" % (zlib.crc32(body), body)
 
@@ -271,7 +271,7 @@ DAMAGE = {
     "zeros": (b"\0" * 40, "checksum"),
     "junk": (b"\xff\xfe\x00{}|", "checksum"),
     "empty line": (b"", "checksum"),
-    "wrong checksum": (b"0" * 8 + to_line(untold(1), "main")[8:-1], "checksum"),
+    "wrong checksum": (b"0" * 8 + to_line(unsaved(1), "main")[8:-1], "checksum"),
     "no JSON": (b"%08x %s" % (zlib.crc32(b"{"), b"{"), "Expecting"),
     "no map": (b"%08x %s" % (zlib.crc32(b"[]"), b"[]"), "not an entry"),
     "no text": (b"%08x %s" % (zlib.crc32(b"\xff"), b"\xff"), "decode"),
@@ -281,7 +281,7 @@ DAMAGE = {
     "no time": (with_crc(at=None), "no time"),
     "no token": (with_crc(token=""), "no token"),
     "no hold": (with_crc(op="hold", hold=None), "about no hold"),
-    "another hold": (with_crc(settlement=json.loads(to_line(untold(2), "main")[9:])["settlement"]), "another one"),
+    "another hold": (with_crc(settlement=json.loads(to_line(unsaved(2), "main")[9:])["settlement"]), "another one"),
     "forged name": (with_crc(op="void", void={"request_id": "a}b", "attempt": 1, "reason": "x"}, hold=None), "a}b"),
     "attempt 0": (with_crc(op="void", void={"request_id": "a", "attempt": 0, "reason": "x"}, hold=None), "from 1"),
     "reason": (with_crc(op="void", void={"request_id": "a", "attempt": 1, "reason": 7}, hold=None), "no text"),
@@ -295,7 +295,7 @@ async def test_damage_is_reported_and_kept_aside(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, line: bytes, why: str
 ) -> None:
     """A line that cannot be believed is named with file, number and reason; the good ones around it are told."""
-    good = [untold(2), untold(3)]
+    good = [unsaved(2), unsaved(3)]
     first, last = (to_line(each, "main") for each in good)
     (tmp_path / "main.gone.jsonl").write_bytes(first + line + b"\n" + last)
     (tmp_path / "main.killed.jsonl").touch()
@@ -324,17 +324,17 @@ async def test_a_heap_of_junk_is_one_report(tmp_path: Path, caplog: pytest.LogCa
 async def test_files_of_other_realms_and_of_the_living_are_left_alone(tmp_path: Path) -> None:
     """A process takes what is its realm's and nobody's; links and directories of such a name are no files of ours."""
     living, other = Journal(tmp_path), Journal(tmp_path, "main-2")
-    assert await living.append(untold(1))
+    assert await living.append(unsaved(1))
     (tmp_path / "main.dir.jsonl").mkdir()
     (tmp_path / "main.link.jsonl").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "main-2.gone.jsonl").write_bytes(to_line(untold(2), "main-2"))
+    (tmp_path / "main-2.gone.jsonl").write_bytes(to_line(unsaved(2), "main-2"))
     journal = Journal(tmp_path)
     assert await journal.take_over() == []
-    assert await other.take_over() == [untold(2)]
+    assert await other.take_over() == [unsaved(2)]
     assert living._file is not None
     living._file.close()  # as its death would
     living._file = None
-    assert await journal.take_over() == [untold(1)]
+    assert await journal.take_over() == [unsaved(1)]
     for each in (living, journal, other):
         await each.aclose()
 
@@ -347,15 +347,15 @@ async def test_a_file_that_cannot_be_opened_for_a_while_is_taken_over_later(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A process that is out of open files says so once, and looks again: what stands there is booked all the same."""
-    (tmp_path / "main.gone.jsonl").write_bytes(to_line(untold(1), "main"))
+    (tmp_path / "main.gone.jsonl").write_bytes(to_line(unsaved(1), "main"))
     journal = Journal(tmp_path)
-    assert await journal.take_over() == [untold(1)]  # a thread is at hand from here on
-    (tmp_path / "main.late.jsonl").write_bytes(to_line(untold(2), "main"))
+    assert await journal.take_over() == [unsaved(1)]  # a thread is at hand from here on
+    (tmp_path / "main.late.jsonl").write_bytes(to_line(unsaved(2), "main"))
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(os, "open", _out_of_files)
         assert [await journal.take_over() for _ in range(3)] == [[], [], []]
     assert caplog.text.count("cannot be taken over yet") == 1
-    assert await journal.take_over() == [untold(2)]
+    assert await journal.take_over() == [unsaved(2)]
     await journal.aclose()
 
 
@@ -364,14 +364,14 @@ async def test_a_disk_that_takes_nothing_is_told_of_once(tmp_path: Path, caplog:
     place = tmp_path / "journal"
     place.write_text("a file where the directory should be")
     journal = Journal(place)
-    assert not await journal.append(untold(1))
-    assert not await journal.append(untold(2))
+    assert not await journal.append(unsaved(1))
+    assert not await journal.append(unsaved(2))
     assert journal.unwritten == 2
     assert caplog.text.count("cannot be written") == 1
     place.unlink()
-    assert await journal.append(untold(3))
+    assert await journal.append(unsaved(3))
     assert journal.unwritten == 0
-    assert list(read_lines(files(place)["jsonl"], "main", NOW)) == [untold(1), untold(2), untold(3)]
+    assert list(read_lines(files(place)["jsonl"], "main", NOW)) == [unsaved(1), unsaved(2), unsaved(3)]
     assert await journal.aclose() == 3
 
 
@@ -381,13 +381,13 @@ async def test_what_the_disk_did_not_take_is_written_once_it_does(tmp_path: Path
     place = tmp_path / "journal"
     place.write_text("a file where the directory should be")
     journal = Journal(place)
-    assert not await journal.append(untold(1))
+    assert not await journal.append(unsaved(1))
     place.unlink()
     if not closing:
         assert await journal.take_over() == []
-        assert list(read_lines(files(place)["jsonl"], "main", NOW)) == [untold(1)]
+        assert list(read_lines(files(place)["jsonl"], "main", NOW)) == [unsaved(1)]
     assert await journal.aclose() == 1
-    assert list(read_lines(files(place)["jsonl"], "main", NOW)) == [untold(1)]
+    assert list(read_lines(files(place)["jsonl"], "main", NOW)) == [unsaved(1)]
 
 
 async def test_a_full_disk_leaves_whole_lines_alone(tmp_path: Path) -> None:
@@ -410,7 +410,7 @@ async def test_a_full_disk_leaves_whole_lines_alone(tmp_path: Path) -> None:
     )
     printed, _ = await process.communicate()
     data = files(tmp_path)["jsonl"]
-    kept = [each.token for each in read_lines(data, "main", NOW) if isinstance(each, Untold)]
+    kept = [each.token for each in read_lines(data, "main", NOW) if isinstance(each, PendingWrite)]
     assert 0 < len(kept) < 5
     assert kept == [f"token{number}" for number in range(data.count(b"\n"))]
     assert printed.decode().split() == f"{[n < len(kept) for n in range(5)]} {5 - len(kept)}".split()
@@ -419,15 +419,15 @@ async def test_a_full_disk_leaves_whole_lines_alone(tmp_path: Path) -> None:
 async def test_a_file_does_not_grow_while_one_entry_is_stuck(tmp_path: Path) -> None:
     """One line that the store refuses for ever does not keep ten thousand others on disk."""
     journal = Journal(tmp_path)
-    assert await journal.append(untold(0))
+    assert await journal.append(unsaved(0))
     for start in range(1, 5_000, 250):
-        await asyncio.gather(*(journal.append(untold(number)) for number in range(start, start + 250)))
+        await asyncio.gather(*(journal.append(unsaved(number)) for number in range(start, start + 250)))
         for number in range(start, start + 250):
             journal.done(f"token{number}")
     await until(lambda: not journal._tasks)
     [data] = files(tmp_path).values()
     assert len(data) < 2 * LARGE
-    assert untold(0) in read_lines(data, "main", NOW)
+    assert unsaved(0) in read_lines(data, "main", NOW)
     assert await journal.aclose() == 1
 
 

@@ -23,8 +23,8 @@ from gateway.domain.budget import Held
 from gateway.ledger.embedded import embedded_store
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.script import Script
+from gateway.ledger.script_batching import ScriptBatcher, ScriptCall
 from gateway.ledger.store import Store
-from gateway.ledger.together import Call, Together
 from gateway.ports import LedgerUnavailable
 from tests.ledger.fake_server import OK, Command, Reply, fake_server
 from tests.ledger.rules import ABOUT, budget, candidate, settlement
@@ -248,7 +248,7 @@ def test_lines_go_through_tls(run: Callable[[Awaitable[None]], None], tmp_path: 
 
 
 @asynccontextmanager
-async def together(says: Callable[[Command], Reply]) -> AsyncIterator[Together]:
+async def together(says: Callable[[Command], Reply]) -> AsyncIterator[ScriptBatcher]:
     """Calls that go to a server which says what it is told to."""
     async with fake_server(says, usual=DONE) as fake:
         store = Store(fake.url, deadline=PATIENT, silence=PATIENT)
@@ -262,8 +262,8 @@ async def test_meanwhile_something_else_is_done() -> None:
     async with together(lambda _: 0.05) as calls:
         for _ in range(2):  # the first opens the connection
             told.clear()
-            asked = [Call(ADD, ["k"], [name], meanwhile=partial(told.append, name)) for name in "ab"]
-            for call in (*asked, plain := Call(ADD, ["k"], ["c"])):
+            asked = [ScriptCall(ADD, ["k"], [name], meanwhile=partial(told.append, name)) for name in "ab"]
+            for call in (*asked, plain := ScriptCall(ADD, ["k"], ["c"])):
                 call.reply.add_done_callback(lambda _: told.append("reply"))
                 calls.put(call)
             assert told == []

@@ -11,8 +11,8 @@ import uvloop
 
 from gateway.ledger.errors import LedgerRefused
 from gateway.ledger.script import Script
+from gateway.ledger.script_batching import ScriptCall, SharedArguments
 from gateway.ledger.store import Store
-from gateway.ledger.together import Call, Shared
 from tests.ledger.fake_server import OK, read_command
 from tests.ledger.tallied import DONE, tallied
 
@@ -60,7 +60,7 @@ def test_a_greeting_that_is_no_text(loop: Callable[[], asyncio.AbstractEventLoop
         async with asyncio.timeout(PATIENT), serving(says) as store:
             calls = tallied(store)
             for name in "ab":
-                call = Call(ADD, ["k"], [name])
+                call = ScriptCall(ADD, ["k"], [name])
                 calls.put(call)
                 await asyncio.wait_for(call.reply, 5)
 
@@ -83,8 +83,8 @@ async def test_a_reply_that_is_none_to_what_was_asked(reply: bytes) -> None:
 
     async with asyncio.timeout(PATIENT), serving(says) as store:
         calls = tallied(store)
-        both = Shared(ADD, ("k",), ("a",))
-        group = [Call(both, [f"k{number}"], ["a"]) for number in range(2)]
+        both = SharedArguments(ADD, ("k",), ("a",))
+        group = [ScriptCall(both, [f"k{number}"], ["a"]) for number in range(2)]
         for call in group:
             calls.put(call)
         for call in group:
@@ -92,7 +92,7 @@ async def test_a_reply_that_is_none_to_what_was_asked(reply: bytes) -> None:
             with pytest.raises(LedgerRefused, match="none to what was asked"):
                 await calls.by_itself(call)
         faulty.clear()
-        calls.put(after := Call(ADD, ["k"], ["a"]))
+        calls.put(after := ScriptCall(ADD, ["k"], ["a"]))
         assert await after.reply == "OK"
 
 
@@ -108,7 +108,7 @@ async def test_a_line_to_a_former_primary_is_given_up() -> None:
     async with serving(says) as store:
         calls, refused = tallied(store), 0
         for _ in range(6):
-            call = Call(ADD, ["igw:{main}:k"], ["a"])
+            call = ScriptCall(ADD, ["igw:{main}:k"], ["a"])
             calls.put(call)
             if isinstance(await call.reply, Exception):
                 refused += 1

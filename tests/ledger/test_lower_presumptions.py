@@ -137,7 +137,7 @@ async def test_a_loss_leaves_the_lowest_whoever_tells_the_store_first(
     gateways = [ledger, other]
     for each in (gateways[first], gateways[1 - first]):
         await each._leases.renew()
-        await each._healing.wait()
+        await each._resync.wait()
     assert await books(ledger, store, realm) == before
     await other.aclose()
 

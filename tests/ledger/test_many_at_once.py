@@ -11,7 +11,7 @@ import pytest
 from gateway.domain.budget import Denied, Held
 from gateway.domain.idempotency import Binding, Bound
 from gateway.domain.settlement import CostSource, Settlement, SettleResult
-from gateway.ledger import offering, script
+from gateway.ledger import hold_candidates, script
 from gateway.ledger.errors import LedgerRefused
 from gateway.ledger.line import Told
 from gateway.ledger.redis_ledger import RedisLedger
@@ -170,7 +170,7 @@ async def test_the_script_refuses_to_give_back_among_others(ledger: RedisLedger,
     """Whoever asked for that would have the next one judged by room that is not there."""
     await hold(ledger, "a", candidate((RULE, 600)))
     before = await contents(store, realm)
-    names, offered = ledger._names, offering.offer_arg(candidate((RULE, 1)))
+    names, offered = ledger._names, hold_candidates.offer_arg(candidate((RULE, 1)))
     keys = [names.meta, names.balances, names.due, names.entries, names.request("a"), names.request("b")]
     args = [await ledger.open(), "60", "60"]
     for request, release in (("a", "1"), ("b", "")):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.domain.budget import Held, Pressure, Scope
-from gateway.ledger.offering import FEW, WARY, Firsts
+from gateway.ledger.hold_candidates import FEW, WARY, FirstChoiceStats
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
 from tests.ledger.rules import ABOUT, budget, candidate, denied, hold
@@ -37,7 +37,7 @@ async def test_a_route_that_was_full_is_offered_with_others(ledger: RedisLedger,
         calls.append(await _calls(store) - before)
     assert (taken, calls) == ([0, 1, 1, 1], [1, 2, 1, 1])
 
-    firsts, full = Firsts(), candidate((FULL, 1)).route
+    firsts, full = FirstChoiceStats(), candidate((FULL, 1)).route
     firsts.told(full, ["DENIED"])
     for _ in range(WARY):
         assert firsts.few(full) == FEW

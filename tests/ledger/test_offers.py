@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.domain.budget import Budget, Pressure, Quota, Scope, View, Window
-from gateway.ledger import offering
+from gateway.ledger import hold_candidates
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
 from tests.ledger.rules import balances, budget, candidate, concurrent, entries, hold, images, settlement
@@ -65,7 +65,9 @@ async def test_any_name_is_settled_as_it_was_held(name: str, ledger: RedisLedger
 
 def test_an_offer_says_what_the_script_reads() -> None:
     """Figures, facts and the attempt with its gaps, a line each; a negative limit admits nothing."""
-    figures, facts, attempt, rest = offering.offer_arg(candidate((budget(-1), 3), (images(5), 1), worst=9)).split("\n")
+    figures, facts, attempt, rest = hold_candidates.offer_arg(
+        candidate((budget(-1), 3), (images(5), 1), worst=9)
+    ).split("\n")
     assert json.loads(figures) == [2, "total", "usd|everything|route|total", 3, 0, 60, "images|everything|60", 1, 5]
     assert json.loads(facts)["route"] == "r"
     assert json.loads(attempt % (1, "123", "total", "456", "")) == {
@@ -84,4 +86,4 @@ def test_an_offer_tells_of_its_range_and_of_lines_that_are_taken_otherwise() -> 
     """Of two lines of one meter the first takes the larger amount, and the second nothing."""
     made = candidate((images(5), 1), (images(9), 4))
     object.__setattr__(made, "pressure", Pressure(at_least=8000, below=9500))
-    assert json.loads(offering.offer_arg(made).split("\n")[0])[9:] == [8000, 9500, 1, 4, 2, -1]
+    assert json.loads(hold_candidates.offer_arg(made).split("\n")[0])[9:] == [8000, 9500, 1, 4, 2, -1]

@@ -308,7 +308,7 @@ async def test_a_store_that_is_told_what_it_lost_is_away_too(server: str, realm:
         old.put_back()
         assert (await one.hold("c", 40)).remaining == ()
         await one.told()
-        await one.inner._healing.wait()
+        await one.inner._resync.wait()
         await one.inner._leases.sweep()
         assert await one.stand() == (0, 70)
         assert await one.settlements.settle(settlement("c", 30_000, attempt=2)) is SettleResult.DONE

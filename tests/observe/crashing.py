@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NoReturn
 
 from gateway.cli.main import main
-from gateway.request import arriving
+from gateway.request import answer_handling
 
 
 def mistake(*asked: object, **more: object) -> NoReturn:
@@ -19,5 +19,5 @@ def mistake(*asked: object, **more: object) -> NoReturn:
 
 
 if __name__ == "__main__":
-    setattr(arriving, "settle", mistake)  # noqa: B010 - the name is nobody else's to see, so mypy would object
+    setattr(answer_handling, "settle", mistake)  # noqa: B010 - the name is nobody else's to see, so mypy would object
     main(prog_name="image-gateway")

@@ -161,8 +161,8 @@ def test_what_a_line_has_from_an_earlier_one_is_what_it_says_itself() -> None:
         "arm": "new",
         "waited": 1.5,
     }
-    untold = {"at", "began", "error_type"}
-    assert set(others) == {field.name for field in fields(RequestFinished)} - untold
+    unsaved = {"at", "began", "error_type"}
+    assert set(others) == {field.name for field in fields(RequestFinished)} - unsaved
     same = replace(FINISHED, tags={})
     redactor = Redactor()
     kept = RequestLines(redactor)

@@ -12,7 +12,7 @@ from gateway.domain.batch import BatchLine, BatchTerms
 from gateway.domain.profile import Profile
 from gateway.ledger.batches import RedisBatches
 from gateway.ledger.store import Store
-from gateway.ports.provider import Call, Outside
+from gateway.ports.provider import Call, ProviderServices
 from gateway.providers.batch import BatchProvider
 from tests import builders
 from tests.providers.calls import MemoryBody, config
@@ -86,12 +86,12 @@ class Vendor:
 
 @asynccontextmanager
 async def account(
-    vendor: Vendor, store: Store, realm: str, profile: Profile | None = None, outside: Outside | None = None
+    vendor: Vendor, store: Store, realm: str, profile: Profile | None = None, services: ProviderServices | None = None
 ) -> AsyncIterator[tuple[BatchProvider, RawServer]]:
     """The account's provider, and the server behind it."""
     async with serving(vendor.serve) as server:
         terms = replace(config(server.url), batch=TERMS, profile=profile or Profile())
-        known = outside or Outside(batches=RedisBatches(store, realm))
+        known = services or ProviderServices(batches=RedisBatches(store, realm))
         provider = BatchProvider(terms, known)
         try:
             yield provider, server

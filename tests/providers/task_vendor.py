@@ -17,7 +17,7 @@ from gateway.domain.route import ProviderConfig, Secret
 from gateway.domain.task_profile import Fault, PollTimes, TaskProfile, TaskState, Told
 from gateway.egress.fetcher import SafeFetcher
 from gateway.egress.guard import Guard
-from gateway.ports.provider import Call, Hints, Outside, Provider, Submitted, UpstreamFailure
+from gateway.ports.provider import Call, Hints, Provider, ProviderServices, Submitted, UpstreamFailure
 from gateway.providers.registry import open_provider
 from tests import builders
 from tests.providers.calls import SECRET, MemoryBody
@@ -177,7 +177,7 @@ async def vendor_of(
         vendor.server = server
         vendor.says("POST /v1/create/m1", said({"id": "t1", "status": "pending"}))
         fetcher = SafeFetcher(Guard(Egress))
-        provider = open_provider(task_config(server.url, profile), Outside(fetcher, hints))
+        provider = open_provider(task_config(server.url, profile), ProviderServices(fetcher, hints))
         try:
             yield vendor, provider
         finally:

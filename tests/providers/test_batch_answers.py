@@ -18,7 +18,7 @@ from gateway.domain.profile import Amount, Profile
 from gateway.domain.settlement import Outcome
 from gateway.ledger.batches import RedisBatches
 from gateway.ledger.store import Store
-from gateway.ports.provider import Outside, Submitted, UpstreamFailure
+from gateway.ports.provider import ProviderServices, Submitted, UpstreamFailure
 from gateway.providers import batch_making
 from gateway.providers.batch import CUSTOM_ID
 from gateway.providers.batch_wire import FULL_REST
@@ -103,7 +103,7 @@ async def test_a_batch_that_cannot_be_given_up_is_not_asked_for_without_a_pause(
     records, key = Late(store, realm), f"batch_{secrets.token_hex(16)}"
     await records.begin(key, 3600.0)
     known = Submitted(key, facts={CUSTOM_ID: "req_1"})
-    async with account(Vendor(), store, realm, outside=Outside(batches=records)) as (provider, _):
+    async with account(Vendor(), store, realm, services=ProviderServices(batches=records)) as (provider, _):
         waiting = asyncio.create_task(provider.send(replace(line(), submissions=Kept({0: known}))))
         await asyncio.sleep(1)
         waiting.cancel()

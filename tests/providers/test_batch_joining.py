@@ -15,7 +15,7 @@ from gateway.domain.settlement import Outcome
 from gateway.ledger.batches import RedisBatches
 from gateway.ledger.store import Store
 from gateway.ports import LedgerUnavailable
-from gateway.ports.provider import Call, Outside, Submitted, UpstreamFailure
+from gateway.ports.provider import Call, ProviderServices, Submitted, UpstreamFailure
 from gateway.providers import batch_following
 from gateway.providers.batch import CUSTOM_ID, BatchProvider
 from gateway.providers.batch_wire import FULL_REST, BatchWire, Seen
@@ -68,7 +68,7 @@ async def test_what_cannot_be_announced_is_not_written(
     with running_sandbox(SandboxOptions(latency=0, batch_seconds=0)) as sandbox:
         account = config("http://unused", base_url=sandbox.openai_url, api_key=Secret(sandbox.api_key))
         account = replace(account, batch=TERMS)
-        provider = BatchProvider(account, Outside(batches=RedisBatches(store, realm)))
+        provider = BatchProvider(account, ProviderServices(batches=RedisBatches(store, realm)))
         answer, failure = await asyncio.gather(
             provider.send(line("req_1", kept)), provider.send(line("req_2", refused)), return_exceptions=True
         )
@@ -101,7 +101,7 @@ async def test_a_line_waits_for_a_store_that_is_away(
     kept = Back()
     with running_sandbox(SandboxOptions(latency=0, batch_seconds=0)) as sandbox:
         account = config("http://unused", base_url=sandbox.openai_url, api_key=Secret(sandbox.api_key))
-        provider = BatchProvider(replace(account, batch=TERMS), Outside(batches=RedisBatches(store, realm)))
+        provider = BatchProvider(replace(account, batch=TERMS), ProviderServices(batches=RedisBatches(store, realm)))
         answer = await provider.send(replace(line("req_1", kept), batch=BatchLine(TERMS, time.time() + 3600)))
         await read_all(answer)
         await answer.aclose()
@@ -127,7 +127,7 @@ async def test_where_the_account_has_no_room_for_a_line_it_is_not_asked_again_so
     """Room comes as other batches end, in minutes or hours, and says nothing of what goes by itself."""
     with running_sandbox(SandboxOptions(latency=0, batch_seconds=0)) as sandbox:
         account = config("http://unused", base_url=sandbox.openai_url, api_key=Secret(sandbox.api_key))
-        provider = BatchProvider(replace(account, batch=TERMS), Outside(batches=RedisBatches(store, realm)))
+        provider = BatchProvider(replace(account, batch=TERMS), ProviderServices(batches=RedisBatches(store, realm)))
         sandbox.fault(fault, **how)
         with pytest.raises(UpstreamFailure) as caught:
             await provider.send(line("req_1", Kept()))
@@ -175,7 +175,7 @@ async def test_a_batch_that_cannot_be_looked_at_is_cancelled_once_it_is_late(
     terms = replace(TERMS, spare=0.5)
     with running_sandbox(SandboxOptions(latency=0, batch_seconds=600)) as sandbox:
         account = config("http://unused", base_url=sandbox.openai_url, api_key=Secret(sandbox.api_key))
-        provider = BatchProvider(replace(account, batch=terms), Outside(batches=RedisBatches(store, realm)))
+        provider = BatchProvider(replace(account, batch=terms), ProviderServices(batches=RedisBatches(store, realm)))
         async with asyncio.timeout(30):
             with pytest.raises(UpstreamFailure) as caught:
                 await provider.send(replace(line("req_1", Kept()), batch=BatchLine(terms, time.time() + 5)))

@@ -16,7 +16,7 @@ from gateway.assets.blobs import BlobsOnDisk
 from gateway.domain.profile import Auth, ImageForm, Parameter, Profile, Source
 from gateway.domain.settlement import Outcome
 from gateway.ports import Inputs, Rendered
-from gateway.ports.provider import Call, Outside, UpstreamFailure
+from gateway.ports.provider import Call, ProviderServices, UpstreamFailure
 from gateway.providers.batch_lines import LineFile, line_body
 from gateway.providers.batch_wire import BatchWire
 from tests.providers import calls
@@ -28,7 +28,7 @@ IMAGE = "data:image/png;base64," + base64.b64encode(PNG).decode()
 
 async def line(call: Call, profile: Profile) -> Any:
     """The JSON of a line."""
-    body = await line_body(call, Outside(), profile)
+    body = await line_body(call, ProviderServices(), profile)
     text = b"".join([chunk async for chunk in body.chunks()])
     await body.aclose()
     assert len(text) == body.length
@@ -76,7 +76,7 @@ async def test_a_drawing_over_an_uploaded_image_is_not_left_out() -> None:
     call = asking({"prompt": "a cat"}, Inputs((uploaded(),), markup=uploaded()), form=True)
 
     with pytest.raises(UpstreamFailure, match="markup") as caught:
-        await line_body(call, Outside(), Profile())
+        await line_body(call, ProviderServices(), Profile())
     assert caught.value.outcome is Outcome.NOT_SENT
 
 
@@ -98,7 +98,7 @@ async def test_what_the_provider_would_misread_is_in_no_line() -> None:
     profile = Profile(refuse={"seed": "it is ignored"}, prompt_refuses={"<lora": "it would be carried out"})
     for fields in ({"prompt": "a cat", "seed": 7}, {"prompt": "a <LoRA:x> cat"}):
         with pytest.raises(UpstreamFailure, match=r"ignored|carried out"):
-            await line_body(asking(fields), Outside(), profile)
+            await line_body(asking(fields), ProviderServices(), profile)
 
 
 @pytest.mark.parametrize("status", ["200 OK", "404 Not Found", "500 Internal Server Error"])

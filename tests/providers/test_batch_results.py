@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.domain.settlement import Usage
-from gateway.providers.batch_results import AT_ONCE, Line, LineScan, Results
+from gateway.providers.batch_results import AT_ONCE, LineScan, ResultLine, Results
 
 IMAGE = "iVBOR" + "A" * 5000
 USAGE = {
@@ -49,7 +49,7 @@ def cut(text: bytes, seed: int) -> list[bytes]:
     return [text[start:end] for start, end in itertools.pairwise(places)]
 
 
-def found(pieces: list[bytes]) -> dict[object, Line]:
+def found(pieces: list[bytes]) -> dict[object, ResultLine]:
     """What a scan finds, by name."""
     scan = LineScan()
     lines = [each for piece in pieces for each in scan.feed(piece)]

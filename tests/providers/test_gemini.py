@@ -22,7 +22,7 @@ from gateway.domain.settlement import Outcome, Usage
 from gateway.domain.tiers import Tiers
 from gateway.ports import InputImage, Inputs
 from gateway.ports.egress import Fetched, Posted, Unfetchable
-from gateway.ports.provider import Answer, Call, Outside, UpstreamFailure
+from gateway.ports.provider import Answer, Call, ProviderServices, UpstreamFailure
 from gateway.providers.gemini_body import MAX_REQUEST
 from gateway.providers.gemini_usage import told
 from gateway.providers.long_strings import LongStrings
@@ -88,12 +88,12 @@ def call_of(
 
 @asynccontextmanager
 async def sent(
-    script: Script, call: Call | None = None, outside: Outside | None = None, **changes: object
+    script: Script, call: Call | None = None, services: ProviderServices | None = None, **changes: object
 ) -> AsyncIterator[tuple[Answer, RawServer]]:
     """The answer to a call, and the server that gave it."""
     async with serving(script) as server:
         kind = {"kind": "gemini", "base_url": f"{server.url}/v1beta", **changes}
-        provider = open_provider(config(server.url, **kind), outside)
+        provider = open_provider(config(server.url, **kind), services)
         try:
             got = await provider.send(call or call_of())
             try:
@@ -104,9 +104,9 @@ async def sent(
             await provider.aclose()
 
 
-async def request_of(call: Call, outside: Outside | None = None) -> dict[str, Any]:
+async def request_of(call: Call, services: ProviderServices | None = None) -> dict[str, Any]:
     """What is sent for a call."""
-    async with sent(answering(answer(inline())), call, outside) as (_, server):
+    async with sent(answering(answer(inline())), call, services) as (_, server):
         [request] = server.requests
     assert request.header("content-length") == str(len(request.body))
     document = json.loads(request.body)
@@ -124,10 +124,12 @@ async def document_of(body: bytes) -> tuple[dict[str, Any], Answer]:
         return document, got
 
 
-async def failure_of(script: Script, call: Call | None = None, outside: Outside | None = None) -> UpstreamFailure:
+async def failure_of(
+    script: Script, call: Call | None = None, services: ProviderServices | None = None
+) -> UpstreamFailure:
     """How a call fails."""
     with pytest.raises(UpstreamFailure) as caught:
-        async with sent(script, call, outside):
+        async with sent(script, call, services):
             pass
     return caught.value
 
@@ -224,32 +226,36 @@ class Page:
 async def test_an_image_by_url_is_fetched_and_sent_inline() -> None:
     """The vendor fetches no URLs."""
     web = Web(JPEG)
-    request = await request_of(call_of(InputImage(url="https://example.com/a.png")), Outside(fetcher=web))
+    request = await request_of(call_of(InputImage(url="https://example.com/a.png")), ProviderServices(fetcher=web))
     assert request["contents"][0]["parts"][1] == {"inlineData": {"mimeType": "image/jpeg", "data": b64(JPEG)}}
     assert web.asked == ["https://example.com/a.png"]
 
 
 LARGE = PNG + bytes(MAX_REQUEST * 3 // 8)
-UNTELLABLE: dict[str, tuple[Call, Outside, str]] = {
-    "file id": (call_of(InputImage(file_id="file-1")), Outside(), "no file ids"),
-    "no fetcher": (call_of(InputImage(url="https://example.com/a")), Outside(), "by URL"),
-    "not fetched": (call_of(InputImage(url="https://example.com/a")), Outside(fetcher=Web(b"")), "not public"),
-    "not found": (call_of(InputImage(url="https://example.com/a")), Outside(fetcher=Web(PNG, 404)), "404"),
-    "no image": (call_of(InputImage(url="https://example.com/a")), Outside(fetcher=Web(b"<html>")), "no image"),
-    "gif": (call_of(image(b"GIF89a", "image/gif")), Outside(), "image/gif"),
-    "mask": (call_of(image(), mask=image()), Outside(), "no mask"),
-    "too large": (call_of(image(LARGE), image(LARGE)), Outside(), "at most 20 MB"),
-    "ratio": (call_of(size="1024x512"), Outside(), "1:1, 3:2, 16:9"),
-    "variation": (call_of(operation=Operation.VARIATION), Outside(), "variation"),
+UNTELLABLE: dict[str, tuple[Call, ProviderServices, str]] = {
+    "file id": (call_of(InputImage(file_id="file-1")), ProviderServices(), "no file ids"),
+    "no fetcher": (call_of(InputImage(url="https://example.com/a")), ProviderServices(), "by URL"),
+    "not fetched": (call_of(InputImage(url="https://example.com/a")), ProviderServices(fetcher=Web(b"")), "not public"),
+    "not found": (call_of(InputImage(url="https://example.com/a")), ProviderServices(fetcher=Web(PNG, 404)), "404"),
+    "no image": (
+        call_of(InputImage(url="https://example.com/a")),
+        ProviderServices(fetcher=Web(b"<html>")),
+        "no image",
+    ),
+    "gif": (call_of(image(b"GIF89a", "image/gif")), ProviderServices(), "image/gif"),
+    "mask": (call_of(image(), mask=image()), ProviderServices(), "no mask"),
+    "too large": (call_of(image(LARGE), image(LARGE)), ProviderServices(), "at most 20 MB"),
+    "ratio": (call_of(size="1024x512"), ProviderServices(), "1:1, 3:2, 16:9"),
+    "variation": (call_of(operation=Operation.VARIATION), ProviderServices(), "variation"),
 }
 
 
 @pytest.mark.parametrize("name", UNTELLABLE)
 async def test_what_cannot_be_asked_for_is_not_sent(name: str) -> None:
     """The failure says why, nothing left, and it says nothing of the route."""
-    call, outside, words = UNTELLABLE[name]
+    call, services, words = UNTELLABLE[name]
     async with serving(answering(b"")) as server:
-        provider = open_provider(config(server.url, kind="gemini"), outside)
+        provider = open_provider(config(server.url, kind="gemini"), services)
         with pytest.raises(UpstreamFailure) as caught:
             await provider.send(call)
         await provider.aclose()

@@ -12,7 +12,7 @@ import pytest
 
 from gateway.domain.profile import Profile
 from gateway.domain.settlement import Outcome
-from gateway.ports.provider import Outside, UpstreamFailure
+from gateway.ports.provider import ProviderServices, UpstreamFailure
 from gateway.providers.linked import MOST
 from gateway.providers.normalised import MOST as MOST_FETCHED
 from gateway.providers.registry import open_provider
@@ -31,7 +31,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 async def test_a_link_is_fetched_whatever_the_provider_is(profile: Profile, url: str) -> None:
     """On its own host or elsewhere, and however long a signature makes it; the answer is settled as it says."""
     body: dict[str, Any] = {"created": 7, "data": [{"url": url, "b64_json": None, "revised_prompt": "x"}]}
-    document, reading, _ = await answer_to(body | {"usage": USAGE}, profile, outside=Outside(Elsewhere()))
+    document, reading, _ = await answer_to(body | {"usage": USAGE}, profile, services=ProviderServices(Elsewhere()))
     assert document["data"] == [{"revised_prompt": "x", "b64_json": ENCODED}]
     assert (document["created"], document["usage"]) == (7, USAGE)
     assert (reading.images, reading.complete, reading.output_format) == (1, True, "png")

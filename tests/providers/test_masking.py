@@ -14,9 +14,9 @@ from gateway.domain.job import Operation
 from gateway.domain.profile import Profile
 from gateway.http1.message import Incoming
 from gateway.ports.provider import Call
-from gateway.ports.responses import Passing
+from gateway.ports.responses import PassthroughRequest
 from gateway.providers.masking import SHORTEST, Mask
-from gateway.providers.passage import Passages
+from gateway.providers.passthrough import AccountPassthrough
 from tests.providers.accounts import answering, provider_of
 from tests.providers.calls import SECRET, call, config, read_all
 from tests.providers.raw_server import Connection, serving
@@ -131,8 +131,8 @@ async def test_what_goes_through_does_not_tell_it() -> None:
         await connection.send(body[half:])
 
     async with serving(script) as server:
-        passages = Passages(lambda: {"acme": config(server.url)})
-        answer = await passages.send("acme", Passing(method="GET", path="/files", request_id="req_1"))
+        passages = AccountPassthrough(lambda: {"acme": config(server.url)})
+        answer = await passages.send("acme", PassthroughRequest(method="GET", path="/files", request_id="req_1"))
         chunks = answer.chunks()
         got = await anext(chunks)
         read.set()

@@ -19,7 +19,7 @@ from gateway.domain.route import Quote, Views
 from gateway.domain.settlement import CostSource, Outcome, Reading
 from gateway.ports import InputImage, Inputs
 from gateway.ports.egress import Fetched, Posted, Unfetchable
-from gateway.ports.provider import Call, Outside, UpstreamFailure
+from gateway.ports.provider import Call, ProviderServices, UpstreamFailure
 from gateway.providers.registry import open_provider
 from gateway.providers.unsupported import UNSUPPORTED
 from gateway.steps.settle import settle
@@ -53,12 +53,12 @@ def answering(*bodies: bytes, headers: str = JSON, status: str = "200 OK") -> Sc
 
 
 async def answer_to(
-    body: object, profile: Profile, job: Call | None = None, outside: Outside | None = None, **more: Any
+    body: object, profile: Profile, job: Call | None = None, services: ProviderServices | None = None, **more: Any
 ) -> tuple[Any, Reading, RawServer]:
     """Send one call; what came of it as JSON, what was read of it, and the server."""
     text = body if isinstance(body, bytes) else json.dumps(body).encode()
     async with serving(answering(text, **more)) as server:
-        provider = open_provider(config(server.url, profile=profile), outside)
+        provider = open_provider(config(server.url, profile=profile), services)
         try:
             answer = await provider.send(job or call())
             try:
@@ -244,7 +244,7 @@ LINKS = {"data": [{"url": "https://cdn.example.com/1.png"}, {"url": "https://cdn
 async def test_links_elsewhere_are_fetched_without_credentials() -> None:
     """A link that may die is told as base64; one that is dead stays, absolute, so that nothing is lost."""
     fetcher = Elsewhere()
-    document, reading, server = await answer_to(LINKS, NORMAL, outside=Outside(fetcher))
+    document, reading, server = await answer_to(LINKS, NORMAL, services=ProviderServices(fetcher))
     assert document["data"] == [{"b64_json": ENCODED}, {"url": "https://cdn.example.com/dead.png"}]
     assert [headers for _, headers in fetcher.asked] == [None, None]
     assert (reading.images, len(server.requests)) == (2, 1)
@@ -255,7 +255,7 @@ async def test_a_client_that_asked_for_links_gets_none_that_will_die() -> None:
     fetcher = Elsewhere()
     body = {"data": [*LINKS["data"], {"url": "/pictures/1"}, {"url": "/gone"}]}
     job = asked({"prompt": "a cat", "response_format": "url"})
-    document, _, server = await answer_to(body, NORMAL, job, Outside(fetcher))
+    document, _, server = await answer_to(body, NORMAL, job, ProviderServices(fetcher))
     assert [item for item in document["data"] if "b64_json" in item] == [{"b64_json": ENCODED}] * 2
     assert document["data"][3]["url"] == f"{server.url}/gone"
 

@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.domain.profile import Profile
-from gateway.ports.provider import Outside, UpstreamFailure
+from gateway.ports.provider import ProviderServices, UpstreamFailure
 from gateway.providers.registry import open_provider
 from gateway.providers.stream_end import StreamEnd
 from tests.providers.accounts import provider_of
 from tests.providers.calls import config, read_all
 from tests.providers.raw_server import Connection, serving
 from tests.providers.test_as_events import completed, plain, sse
-from tests.providers.test_seen import Taken
+from tests.providers.test_image_inspection import Taken
 
 EVENT = b'event: image_generation.completed\ndata: {"b64_json": "dada"}\n\n'
 
@@ -123,7 +123,7 @@ async def test_nothing_follows_the_mark_once_all_images_are_there(after: bytes, 
 
     begun = asyncio.Event()
     async with serving(script) as server:
-        provider = open_provider(config(server.url), Outside())
+        provider = open_provider(config(server.url), ProviderServices())
         answer = await provider.send(plain(2))
         chunks = answer.chunks()
         got = await anext(chunks)
@@ -142,7 +142,7 @@ async def test_so_it_does_where_the_stream_ends_with_its_connection() -> None:
         await connection.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + completed("a")[:-1])
 
     async with serving(script) as server:
-        provider = open_provider(config(server.url), Outside())
+        provider = open_provider(config(server.url), ProviderServices())
         answer = await provider.send(plain(1))
         assert (await read_all(answer)).rstrip(b"\n") + b"\n\n" == completed("a")
         await answer.aclose()
@@ -169,7 +169,7 @@ async def test_a_stream_may_end_with_its_connection(profile: Profile, asked: int
         await connection.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + completed("a") * came)
 
     async with serving(script) as server:
-        provider = open_provider(config(server.url, profile=profile), Outside())
+        provider = open_provider(config(server.url, profile=profile), ProviderServices())
         answer = await provider.send(plain(asked))
         assert await read_all(answer) == completed("a") * came
         await answer.aclose()
@@ -191,7 +191,7 @@ async def test_a_stream_of_chunks_may_end_without_the_last_one(
         await connection.send(head + b"%x\r\n%b\r\n" % (len(body), body))
 
     async with serving(script) as server:
-        provider = open_provider(config(server.url), Outside())
+        provider = open_provider(config(server.url), ProviderServices())
         answer = await provider.send(replace(plain(asked), archive=taken))
         if whole or mark:
             assert await read_all(answer) == completed("AAAA") * came

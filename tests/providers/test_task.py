@@ -17,7 +17,7 @@ import pytest
 from gateway.domain.profile import Amount, Profile
 from gateway.domain.settlement import Outcome
 from gateway.domain.task_profile import Told
-from gateway.ports.provider import Answer, Call, Cancellable, Outside, Provider, Submitted, UpstreamFailure
+from gateway.ports.provider import Answer, Call, Cancellable, Provider, ProviderServices, Submitted, UpstreamFailure
 from gateway.providers.registry import open_provider
 from gateway.providers.task_images import MOST
 from gateway.providers.task_wire import MAX_DOCUMENT
@@ -33,7 +33,7 @@ from tests.providers.task_vendor import (
     task_config,
     vendor_of,
 )
-from tests.providers.test_seen import Taken
+from tests.providers.test_image_inspection import Taken
 
 
 @asynccontextmanager
@@ -596,7 +596,7 @@ async def test_a_lost_image_of_a_call_with_links_leaves_its_cost_known() -> None
 
 async def test_without_a_fetcher_nothing_is_sent() -> None:
     """Images that could not be fetched are not ordered."""
-    provider = open_provider(task_config("http://127.0.0.1:1"), Outside())
+    provider = open_provider(task_config("http://127.0.0.1:1"), ProviderServices())
     failure = await failure_of(provider)
     assert (failure.outcome, failure.reason) == (Outcome.NOT_SENT, "unconfigured")
     await provider.aclose()

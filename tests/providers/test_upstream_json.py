@@ -16,7 +16,7 @@ from gateway.domain.profile import ImageForm, Parameter, Source
 from gateway.domain.settlement import Outcome
 from gateway.ports import InputImage, Inputs, Rendered
 from gateway.ports.egress import Fetched, Posted, Unfetchable
-from gateway.ports.provider import Call, Outside, UpstreamFailure
+from gateway.ports.provider import Call, ProviderServices, UpstreamFailure
 from gateway.providers.unsupported import UNSUPPORTED
 from gateway.providers.upstream_form import form_of_fields, upstream_form
 from gateway.providers.upstream_json import upstream_json
@@ -71,15 +71,15 @@ async def sent(rendered: Rendered) -> bytes:
     return whole
 
 
-async def as_json(call: Call, *parameters: Parameter, outside: Outside | None = None) -> Any:
+async def as_json(call: Call, *parameters: Parameter, services: ProviderServices | None = None) -> Any:
     """The body as its reader parses it."""
-    return json.loads(await sent(await upstream_json(call, parameters, outside or Outside())))
+    return json.loads(await sent(await upstream_json(call, parameters, services or ProviderServices())))
 
 
-async def refusal(call: Call, *parameters: Parameter, outside: Outside | None = None) -> str:
+async def refusal(call: Call, *parameters: Parameter, services: ProviderServices | None = None) -> str:
     """Why nothing is sent."""
     with pytest.raises(UpstreamFailure) as caught:
-        await upstream_json(call, parameters, outside or Outside())
+        await upstream_json(call, parameters, services or ProviderServices())
     assert (caught.value.outcome, caught.value.reason) == (Outcome.NOT_SENT, UNSUPPORTED)
     return caught.value.message
 
@@ -90,7 +90,7 @@ async def test_a_markup_is_not_left_out_in_silence() -> None:
     parameters = (IMAGES, Parameter("mask", Source.MASK))
     assert "markup" in await refusal(call, *parameters)
     with pytest.raises(UpstreamFailure, match="markup"):
-        await upstream_form(call, parameters, Outside())
+        await upstream_form(call, parameters, ProviderServices())
 
 
 async def test_each_field_comes_from_where_its_parameter_says() -> None:
@@ -111,7 +111,7 @@ async def test_each_field_comes_from_where_its_parameter_says() -> None:
         Parameter("mode", Source.CONSTANT, constant={"fast": True}),
         Parameter("hook", Source.CALLBACK),
     )
-    rendered = await upstream_json(call, parameters, Outside(), callback="https://gw.example.com/h/1")
+    rendered = await upstream_json(call, parameters, ProviderServices(), callback="https://gw.example.com/h/1")
     assert json.loads(await sent(rendered)) == {
         "input": {"prompt": "a cat", "count": 3},
         "model": "upstream-name",
@@ -258,13 +258,13 @@ class Page:
 
 async def test_what_came_by_url_is_fetched_where_bytes_are_needed() -> None:
     """Fetched images are told as base64; what cannot be fetched, or is no image, is refused in words."""
-    outside = Outside(Pages({URL: (200, PNG), f"{URL}?gone": (404, b""), f"{URL}?page": (200, b"<html>")}))
+    services = ProviderServices(Pages({URL: (200, PNG), f"{URL}?gone": (404, b""), f"{URL}?page": (200, b"<html>")}))
     base64_form = replace(IMAGES, form=ImageForm.BASE64)
     call = asking(given=Inputs((InputImage(url=URL),)))
-    assert await as_json(call, base64_form, outside=outside) == {"images": [base64.b64encode(PNG).decode()]}
+    assert await as_json(call, base64_form, services=services) == {"images": [base64.b64encode(PNG).decode()]}
     for url, reason in ((f"{URL}?gone", "404"), (f"{URL}?page", "no image"), ("http://10.0.0.1/", "inside")):
         bad = asking(given=Inputs((InputImage(url=URL), InputImage(url=url))))
-        assert reason in await refusal(bad, base64_form, outside=outside)
+        assert reason in await refusal(bad, base64_form, services=services)
     assert "upload" in await refusal(call, base64_form)
 
 
@@ -283,7 +283,7 @@ def parts_of(rendered: Rendered, whole: bytes) -> list[tuple[str, str | None, st
 async def test_a_form_out_of_parameters() -> None:
     """Images become uploads under the provider's names, those by URL too; a field may depend on the mask."""
     given = Inputs((uploaded(), InputImage(url=URL)), mask=uploaded(b"\xff\xd8\xffmask"))
-    outside = Outside(Pages({URL: (200, PNG)}))
+    services = ProviderServices(Pages({URL: (200, PNG)}))
     parameters = (
         Parameter("prompt", Source.PROMPT),
         Parameter("n", Source.N),
@@ -291,7 +291,7 @@ async def test_a_form_out_of_parameters() -> None:
         Parameter("image[]", Source.IMAGES),
         Parameter("mask_image", Source.MASK),
     )
-    rendered = await upstream_form(asking({"prompt": 'a "cat"\r\n'}, given, n=2), parameters, outside)
+    rendered = await upstream_form(asking({"prompt": 'a "cat"\r\n'}, given, n=2), parameters, services)
     whole = await sent(rendered)
     assert parts_of(rendered, whole) == [
         ("prompt", None, None, b'a "cat"\r\n'),
@@ -306,7 +306,7 @@ async def test_a_form_out_of_the_clients_own_fields() -> None:
     """A JSON edit becomes the form that it would have been, with names of the provider's where they differ."""
     call = asking(given=Inputs((uploaded(),), mask=uploaded(), markup=uploaded()))
     fields = {"prompt": "a cat", "n": 2, "fast": True, "svg": {"model": "m"}, "gone": None}
-    rendered = await form_of_fields(call, fields, {"mask": "mask_image"}, Outside())
+    rendered = await form_of_fields(call, fields, {"mask": "mask_image"}, ProviderServices())
     whole = await sent(rendered)
     assert [(name, content) for name, _, _, content in parts_of(rendered, whole)] == [
         ("prompt", b"a cat"),
@@ -329,5 +329,5 @@ async def test_a_field_that_was_left_on_disk_is_not_sent_as_its_marker() -> None
     call, controls = replace(asking(), body=body), Parameter("controls", Source.FIELD, client_field="controls")
     assert "controls is too long" in await refusal(call, controls)
     with pytest.raises(UpstreamFailure):
-        await form_of_fields(call, body.fields, {}, Outside())
+        await form_of_fields(call, body.fields, {}, ProviderServices())
     await body.aclose()

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from starlette.routing import Route
 
-from gateway.front import Gateway
+from gateway.facade import Gateway
 from gateway.web.admin import create_admin_app
 from gateway.web.app import create_app
 from gateway.web.openapi import describe, encoded

@@ -29,7 +29,7 @@ from gateway.domain.policy import Project, Shadow
 from gateway.domain.route import Quote, RouteLimits
 from gateway.ledger.wire import candidate_arg
 from gateway.steps.price import price
-from gateway.steps.reserve import Purse, candidate, limits_of, shadow_candidate
+from gateway.steps.reserve import PayerDetails, candidate, limits_of, shadow_candidate
 from tests.builders import PROVIDER, TODAY, job, policy, route
 
 TEAM = Scope(project="team")
@@ -50,8 +50,8 @@ def full(rule: Quota = MINUTE, amount: int = 3, wait: float = 12.0) -> Obstacle:
     return Obstacle(Line(rule, amount), rule.limit, 0, wait)
 
 
-def quoted(n: int = 2, multiplier: str = "1.15", **limits: int) -> tuple[Quote, Purse]:
-    """A quote for a job of `n` images and the purse of a project that has every kind of rule."""
+def quoted(n: int = 2, multiplier: str = "1.15", **limits: int) -> tuple[Quote, PayerDetails]:
+    """A quote for a job of `n` images and the payer details of a project that has every kind of rule."""
     own = route("main", limits=RouteLimits(**limits))
     project = Project(
         "team",
@@ -69,13 +69,13 @@ def quoted(n: int = 2, multiplier: str = "1.15", **limits: int) -> tuple[Quote, 
     rules = replace(rules, budgets=(Budget(Scope(), Window.MONTH, 7), Budget(Scope(route="other"), Window.MONTH, 7)))
     kind = rules.job_types["draft"]
     quotes, _ = price(job(n=n, quality="low", size="1024x1024"), kind, project, None, TODAY)
-    return quotes[0], Purse(Caller("key_1", "team"), project, kind, rules)
+    return quotes[0], PayerDetails(Caller("key_1", "team"), project, kind, rules)
 
 
 def test_a_hold_takes_every_line_that_covers_the_request() -> None:
     """Budgets of everything and of the project, quotas, and the route's own limits; never those of other scopes."""
-    quote, purse = quoted(images_per_minute=5, concurrent=20)
-    lines = candidate(quote, purse).lines
+    quote, payer = quoted(images_per_minute=5, concurrent=20)
+    lines = candidate(quote, payer).lines
     assert [line.rule.meter for line in lines] == [
         "usd|everything|route|month",
         "usd|project:team|route|month",
@@ -90,8 +90,8 @@ def test_a_hold_takes_every_line_that_covers_the_request() -> None:
 
 def test_budgets_count_their_view_rounded_up_and_quotas_images_or_requests() -> None:
     """Micro-USD of the budget's view, never rounded down; images count n, requests and slots count one."""
-    quote, purse = quoted(n=3)
-    by_meter = {line.rule.meter: line.amount for line in candidate(quote, purse).lines}
+    quote, payer = quoted(n=3)
+    by_meter = {line.rule.meter: line.amount for line in candidate(quote, payer).lines}
     assert by_meter["usd|project:team|route|month"] == money.micro_from_nano(quote.worst.route)
     assert by_meter["usd|project:team|internal|day"] == money.micro_from_nano(quote.worst.internal)
     assert by_meter["usd|project:team|internal|day"] * 1000 >= quote.worst.internal > quote.worst.route
@@ -102,12 +102,12 @@ def test_budgets_count_their_view_rounded_up_and_quotas_images_or_requests() -> 
 @pytest.mark.parametrize("view", ["official", "route", "internal"])
 def test_what_no_ledger_can_hold_is_told_as_money(view: str) -> None:
     """A request that may cost more than can be held is answered 402 with both amounts, not with the store's error."""
-    quote, purse = quoted()
+    quote, payer = quoted()
     most = replace(quote, worst=replace(quote.worst, **{view: money.MAX_REQUEST}))
-    assert candidate(most, purse).lines
+    assert candidate(most, payer).lines
     beyond = replace(quote, worst=replace(quote.worst, **{view: money.MAX_REQUEST + 1}))
     with pytest.raises(BudgetExceeded, match=r"main may cost \$450000\.000000001 .* more than \$450000\.00\.") as told:
-        candidate(beyond, purse)
+        candidate(beyond, payer)
     assert (told.value.status, told.value.code, told.value.should_retry) == (402, "max_cost_exceeded", False)
 
 
@@ -118,8 +118,8 @@ def test_ten_times_what_can_be_held_can_be_booked() -> None:
 
 def test_the_record_of_an_attempt_has_names_and_exact_amounts() -> None:
     """Route, model, provider and the worst case in nano-USD as text, so that the store keeps it exactly."""
-    quote, purse = quoted()
-    facts = candidate(quote, purse).facts
+    quote, payer = quoted()
+    facts = candidate(quote, payer).facts
     assert facts["route"] == "main"
     assert facts["worst"] == {
         "official": str(quote.worst.official),
@@ -130,28 +130,28 @@ def test_the_record_of_an_attempt_has_names_and_exact_amounts() -> None:
 
 def test_a_candidate_is_made_again_for_whatever_changes_it() -> None:
     """Requests that share a quote share its candidate; another policy, project, job type, limit or key gets its own."""
-    quote, purse = quoted(images_per_minute=5)
-    first = candidate(quote, purse)
-    assert candidate(quote, replace(purse, caller=Caller("key_2", "team"))) is first
+    quote, payer = quoted(images_per_minute=5)
+    first = candidate(quote, payer)
+    assert candidate(quote, replace(payer, caller=Caller("key_2", "team"))) is first
 
-    dearer = replace(purse.policy, budgets=(Budget(Scope(), Window.MONTH, 8),))
-    other = replace(purse.project, budgets=(TOTAL,))
-    kind = replace(purse.job_type, name="hero")
+    dearer = replace(payer.policy, budgets=(Budget(Scope(), Window.MONTH, 8),))
+    other = replace(payer.project, budgets=(TOTAL,))
+    kind = replace(payer.job_type, name="hero")
     fewer = Quota(Scope(route="main"), Counted.IMAGES, 3, 60)
     for changed, limits in (
-        (replace(purse, policy=dearer), limits_of),
-        (replace(purse, project=other), limits_of),
-        (replace(purse, job_type=kind), limits_of),
-        (purse, lambda _: (fewer,)),
-        (purse, limits_of),
+        (replace(payer, policy=dearer), limits_of),
+        (replace(payer, project=other), limits_of),
+        (replace(payer, job_type=kind), limits_of),
+        (payer, lambda _: (fewer,)),
+        (payer, limits_of),
     ):
         again = candidate(quote, changed, limits)
         assert again == candidate(replace(quote, worst=quote.worst), changed, limits)
-        assert (again == first) == (changed is purse and limits is limits_of)
+        assert (again == first) == (changed is payer and limits is limits_of)
 
-    keyed = replace(purse.project, budgets=(Budget(Scope(key="key_1"), Window.MONTH, 5),))
+    keyed = replace(payer.project, budgets=(Budget(Scope(key="key_1"), Window.MONTH, 5),))
     meters = [
-        [line.rule.meter for line in candidate(quote, replace(purse, project=keyed, caller=Caller(key, "team"))).lines]
+        [line.rule.meter for line in candidate(quote, replace(payer, project=keyed, caller=Caller(key, "team"))).lines]
         for key in ("key_1", "key_2", "key_1")
     ]
     assert [len([name for name in each if "key:" in name]) for each in meters] == [1, 0, 1]
@@ -159,21 +159,21 @@ def test_a_candidate_is_made_again_for_whatever_changes_it() -> None:
 
 def test_a_degraded_candidate_says_what_its_own_request_asked_for() -> None:
     """Its record is of one request alone, though the next one shares its quote."""
-    quote, purse = quoted()
+    quote, payer = quoted()
     quote = replace(quote, degraded={"size": "1024x1024"})
-    asked = [candidate(quote, purse, asked={"size": size}).facts["asked"] for size in ("2048x2048", "1536x1024")]
+    asked = [candidate(quote, payer, asked={"size": size}).facts["asked"] for size in ("2048x2048", "1536x1024")]
     assert asked == [{"size": "2048x2048"}, {"size": "1536x1024"}]
 
 
 def test_a_changed_quote_has_a_candidate_of_its_own() -> None:
     """What is kept with a quote is not carried over to another one that is made of it, nor told when it is written."""
-    quote, purse = quoted()
-    before = candidate(quote, purse)
+    quote, payer = quoted()
+    before = candidate(quote, payer)
     written = candidate_arg(before)
     assert candidate_arg(before) is written
     dearer = replace(quote, worst=replace(quote.worst, route=quote.worst.route + 1_000_000))
-    assert candidate(dearer, purse) != before
-    assert candidate_arg(candidate(dearer, purse)) != written
+    assert candidate(dearer, payer) != before
+    assert candidate_arg(candidate(dearer, payer)) != written
     assert candidate_arg(replace(before, lines=before.lines[:1])) != written
     assert quote == replace(quote, tokens=quote.tokens)
     assert "held" not in repr(quote)
@@ -183,9 +183,9 @@ def test_a_hold_counts_in_the_limits_of_the_account_too() -> None:
     """All routes of an account share its limits; tokens count the most that may be taken, calls as many as are made."""
     limits = RouteLimits(images_per_day=50, requests_per_minute=5, tokens_per_minute=9_000, concurrent=3)
     account = replace(PROVIDER, limits=limits)
-    quote, purse = quoted(n=4, tokens_per_minute=7_000)
+    quote, payer = quoted(n=4, tokens_per_minute=7_000)
     quote = replace(quote, route=replace(quote.route, provider=account), tokens=1234, calls=2)
-    lines = {line.rule.meter: (line.amount, line.rule.limit) for line in candidate(quote, purse).lines}
+    lines = {line.rule.meter: (line.amount, line.rule.limit) for line in candidate(quote, payer).lines}
     assert lines["tokens|route:main|60"] == (1234, 7_000)
     assert lines["images|provider:acme|86400"] == (4, 50)
     assert lines["requests|provider:acme|60"] == (2, 5)
@@ -196,36 +196,36 @@ def test_a_hold_counts_in_the_limits_of_the_account_too() -> None:
 
 def test_limits_may_be_other_than_policy_says() -> None:
     """What was learned of a provider replaces what is configured."""
-    quote, purse = quoted(images_per_minute=50)
+    quote, payer = quoted(images_per_minute=50)
     lower = Quota(Scope(route="main"), Counted.IMAGES, 5, 60)
-    lines = candidate(quote, purse, lambda _: (lower,)).lines
+    lines = candidate(quote, payer, lambda _: (lower,)).lines
     assert [line.rule for line in lines if line.rule.scope.route] == [lower]
 
 
 def test_what_covers_a_request_is_found_anew_where_anything_of_it_differs() -> None:
     """One policy object, and every part of a request in turn: none is given the rules of the one asked for before."""
-    quote, purse = quoted(images_per_minute=5)
+    quote, payer = quoted(images_per_minute=5)
     keyed = Budget(Scope(project="team", key="key_1"), Window.DAY, 3)
-    mine = replace(purse.policy, budgets=(keyed, *purse.policy.budgets))
-    purse = replace(purse, policy=mine)
+    mine = replace(payer.policy, budgets=(keyed, *payer.policy.budgets))
+    payer = replace(payer, policy=mine)
     other_route = replace(quote.route, name="other")
-    other_kind = replace(purse.job_type, name="hero")
-    changes: list[tuple[Quote, Purse]] = [
-        (quote, purse),
-        (quote, replace(purse, caller=Caller("key_2", "team"))),
-        (quote, replace(purse, project=replace(purse.project, name="rest"))),
-        (quote, replace(purse, project=replace(purse.project, quotas=()))),
-        (quote, replace(purse, job_type=other_kind)),
-        (replace(quote, route=other_route), purse),
-        (replace(quote, route=replace(quote.route, limits=RouteLimits(images_per_minute=6))), purse),
+    other_kind = replace(payer.job_type, name="hero")
+    changes: list[tuple[Quote, PayerDetails]] = [
+        (quote, payer),
+        (quote, replace(payer, caller=Caller("key_2", "team"))),
+        (quote, replace(payer, project=replace(payer.project, name="rest"))),
+        (quote, replace(payer, project=replace(payer.project, quotas=()))),
+        (quote, replace(payer, job_type=other_kind)),
+        (replace(quote, route=other_route), payer),
+        (replace(quote, route=replace(quote.route, limits=RouteLimits(images_per_minute=6))), payer),
         (
             replace(quote, route=replace(quote.route, provider=replace(PROVIDER, limits=RouteLimits(concurrent=1)))),
-            purse,
+            payer,
         ),
-        (quote, replace(purse, policy=replace(mine, budgets=()))),
+        (quote, replace(payer, policy=replace(mine, budgets=()))),
     ]
     found = [tuple(line.rule for line in candidate(*change).lines) for change in changes]
-    unlimited = tuple(line.rule for line in candidate(quote, purse, lambda _: ()).lines)
+    unlimited = tuple(line.rule for line in candidate(quote, payer, lambda _: ()).lines)
     assert len({unlimited, *found}) == len(changes) + 1
     assert keyed in found[0]
     assert keyed not in found[1]
@@ -234,11 +234,11 @@ def test_what_covers_a_request_is_found_anew_where_anything_of_it_differs() -> N
 
 def test_budgets_may_be_for_an_account_and_never_for_shadows() -> None:
     """A rule with a provider covers its routes alone; one for shadow requests covers no ordinary request."""
-    quote, purse = quoted()
+    quote, payer = quoted()
     mine, other = (Budget(Scope(provider=name), Window.DAY, 9) for name in ("acme", "other"))
     shadows = Budget(Scope(shadow="draft"), Window.DAY, 9)
-    rules = replace(purse.policy, budgets=(mine, other, shadows))
-    found = [line.rule for line in candidate(quote, replace(purse, policy=rules)).lines]
+    rules = replace(payer.policy, budgets=(mine, other, shadows))
+    found = [line.rule for line in candidate(quote, replace(payer, policy=rules)).lines]
     assert mine in found
     assert other not in found
     assert shadows not in found
@@ -262,10 +262,10 @@ def test_a_shadow_takes_its_own_budget_and_what_its_provider_limits() -> None:
 
 def test_a_degraded_quote_is_recorded_with_what_was_asked() -> None:
     """The record says what policy changed, and what the client wanted instead; the quote's range goes to the ledger."""
-    quote, purse = quoted()
-    assert not {"degraded", "asked", "n"} & candidate(quote, purse).facts.keys()
+    quote, payer = quoted()
+    assert not {"degraded", "asked", "n"} & candidate(quote, payer).facts.keys()
     changed = replace(quote, degraded={"quality": "low", "n": "2"}, pressure=Pressure(8_000, 9_500))
-    offer = candidate(changed, purse, asked={"quality": "high", "n": 4, "size": "auto"})
+    offer = candidate(changed, payer, asked={"quality": "high", "n": 4, "size": "auto"})
     assert offer.facts["degraded"] == {"quality": "low", "n": "2"}
     assert offer.facts["asked"] == {"quality": "high", "n": 4}
     assert offer.facts["n"] == 2

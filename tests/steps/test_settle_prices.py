@@ -350,12 +350,12 @@ def test_a_refusal_whose_tokens_were_counted_costs_those() -> None:
     """Where a row by tokens charges for it; without a count nobody knows."""
     asked = on(replace(GPT_IMAGE_2.prices[0], charged_for=REFUSED))
     counted = charge("r", 1, asked, refusal(reading=Reading(usage=Usage(text_in=10))), ONE)
-    untold = charge("r", 1, asked, refusal(), ONE)
+    unsaved = charge("r", 1, asked, refusal(), ONE)
 
     assert counted is not None
     assert (counted.cost.route, counted.source) == (10 * 5_000, CostSource.USAGE)
-    assert untold is not None
-    assert (untold.cost, untold.source) == (asked.worst, CostSource.PRESUMED)
+    assert unsaved is not None
+    assert (unsaved.cost, unsaved.source) == (asked.worst, CostSource.PRESUMED)
 
 
 def test_refusals_beside_calls_of_unknown_outcome_are_each_judged() -> None:

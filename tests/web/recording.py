@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from gateway.domain.errors import GatewayError, InvalidApiKey, NotFound, Retired
 from gateway.ports import Body, Headers, Inbound, Outbound
-from gateway.ports.responses import Passing
+from gateway.ports.responses import PassthroughRequest
 from gateway.web.app import create_app
 from gateway.web.boundary import ErrorBoundary
 from gateway.web.limits import BodyLimits, HeadLimits
@@ -157,13 +157,13 @@ class RecordingGateway:
         await self.models(headers)
         return {"id": name, "deleted": True}
 
-    async def response(self, headers: Mapping[str, str], response_id: str, passing: Passing) -> Outbound:
+    async def response(self, headers: Mapping[str, str], response_id: str, passing: PassthroughRequest) -> Outbound:
         """Every response is known to whoever has a key; it tells what was asked of it."""
         await self.models(headers)
         body = f"{passing.method} {response_id}".encode()
         return Outbound(200, [("content-length", str(len(body)))], in_pieces(body))
 
-    async def passed(self, headers: Mapping[str, str], passing: Passing, received: float) -> Outbound:  # noqa: ARG002 - the contract's
+    async def passed(self, headers: Mapping[str, str], passing: PassthroughRequest, received: float) -> Outbound:  # noqa: ARG002 - the contract's
         """Nothing goes through."""
         raise NotFound(f"Unknown path: {passing.method} {passing.path}. Check the base URL and the path for typos.")
 

@@ -17,7 +17,7 @@ from gateway.steps.accept import envelope_of
 from gateway.web.app import create_app
 from gateway.web.head import Again, Head, read_head
 from gateway.web.json_alike import AlikeBody, find_alike
-from gateway.web.shedding import Capacity, Shedding
+from gateway.web.shedding import ProcessLimits, Shedding
 from tests.web.raw import HOST, JSON_BODY, connection, post, read_reply
 from tests.web.recording import RecordingGateway, serving
 
@@ -159,7 +159,7 @@ async def test_what_is_too_long_or_too_much_is_refused_all_the_same() -> None:
         yield b"done"
 
     gateway = RecordingGateway()
-    shedding = Shedding(Capacity(bodies=1000, small=0), told.append)
+    shedding = Shedding(ProcessLimits(bodies=1000, small=0), told.append)
     async with serving(create_app(gateway, shedding=shedding)) as port, connection(port) as (reader, writer):
         for _ in range(2):
             writer.write(FIRST)

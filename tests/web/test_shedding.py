@@ -24,7 +24,7 @@ from gateway.sandbox.server import running_sandbox
 from gateway.spool import Spool
 from gateway.web.app import create_app
 from gateway.web.context import RequestContext
-from gateway.web.shedding import BODIES, MEMORY, REQUESTS, Capacity, Shedding
+from gateway.web.shedding import BODIES, MEMORY, REQUESTS, ProcessLimits, Shedding
 from tests.e2e.policies import ONE_ACCOUNT
 from tests.e2e.stack import running_gateway, wait_until
 from tests.web.malformed import LENGTH
@@ -51,7 +51,7 @@ class Slow:
 
 
 @contextlib.asynccontextmanager
-async def bounded(slow: Slow, capacity: Capacity, resident: int = 0) -> AsyncIterator[tuple[int, list[str]]]:
+async def bounded(slow: Slow, capacity: ProcessLimits, resident: int = 0) -> AsyncIterator[tuple[int, list[str]]]:
     """Serve it with this capacity; gives the port, and the reasons of what was refused."""
     told: list[str] = []
     shedding = Shedding(capacity, told.append, lambda: resident)
@@ -92,7 +92,7 @@ def check_refused(reply: Reply) -> None:
 async def test_requests_beyond_the_limit_are_refused_unread(caplog: pytest.LogCaptureFixture) -> None:
     """The third of two gets 503 before it has sent its body; the process is alive, and goes on when there is room."""
     slow = Slow()
-    async with bounded(slow, Capacity(requests=2)) as (port, told), contextlib.AsyncExitStack() as stack:
+    async with bounded(slow, ProcessLimits(requests=2)) as (port, told), contextlib.AsyncExitStack() as stack:
         for _ in range(2):
             await begin(stack, port, slow, post())
         with caplog.at_level(logging.WARNING, "gateway.web"):
@@ -118,7 +118,7 @@ async def test_bodies_beyond_the_limit_are_refused(chunked: bool) -> None:
     if chunked:
         chunk = b"%x\r\n%s\r\n0\r\n\r\n" % (size, JSON_BODY)
         second = post(extra=b"Transfer-Encoding: chunked\r\n", body=b"").replace(b"Content-Length: 0\r\n", b"") + chunk
-    capacity = Capacity(bodies=2 * size - 1, small=0)
+    capacity = ProcessLimits(bodies=2 * size - 1, small=0)
     async with bounded(slow, capacity) as (port, told), contextlib.AsyncExitStack() as stack:
         await begin(stack, port, slow, post(extra=b"api-key: another\r\n"))
         check_refused(await ask(port, second))
@@ -133,7 +133,10 @@ async def test_a_small_body_always_has_room() -> None:
     upload = post(extra=ASK_FIRST, body=b"").replace(b"Length: 0", b"Length: 1000")
     pieces = [b"%x\r\n%s\r\n" % (50, b"x" * 50) for _ in range(20)]
     chunked = post(extra=b"Transfer-Encoding: chunked\r\n", body=b"").replace(b"Content-Length: 0\r\n", b"")
-    async with bounded(slow, Capacity(bodies=1000, small=100)) as (port, told), contextlib.AsyncExitStack() as stack:
+    async with (
+        bounded(slow, ProcessLimits(bodies=1000, small=100)) as (port, told),
+        contextlib.AsyncExitStack() as stack,
+    ):
         reader, writer = await stack.enter_async_context(connection(port))
         writer.write(upload)
         assert b"100 Continue" in await reader.readline()
@@ -148,7 +151,10 @@ async def test_small_bodies_stand_in_nobodys_way() -> None:
     """However many a key has under way, and however they come, an upload has all the room there is."""
     slow, small = Slow(), JSON_BODY + b" " * 80
     chunked = post(extra=b"Transfer-Encoding: chunked\r\n", body=b"").replace(b"Content-Length: 0\r\n", b"")
-    async with bounded(slow, Capacity(bodies=1000, small=100)) as (port, told), contextlib.AsyncExitStack() as stack:
+    async with (
+        bounded(slow, ProcessLimits(bodies=1000, small=100)) as (port, told),
+        contextlib.AsyncExitStack() as stack,
+    ):
         for _ in range(15):
             await begin(stack, port, slow, post(body=small, extra=b"api-key: many\r\n"))
         await begin(stack, port, slow, post(body=JSON_BODY + b" " * 900))
@@ -162,7 +168,7 @@ async def test_small_bodies_stand_in_nobodys_way() -> None:
 async def test_what_is_too_large_is_told_so_whatever_else_is_under_way() -> None:
     """A body beyond the limit is a 413, not a 503 that asks its client to send it again: it never has room."""
     slow = Slow()
-    async with bounded(slow, Capacity(bodies=1, small=0)) as (port, _), contextlib.AsyncExitStack() as stack:
+    async with bounded(slow, ProcessLimits(bodies=1, small=0)) as (port, _), contextlib.AsyncExitStack() as stack:
         await begin(stack, port, slow, post())
         upload = post(extra=ASK_FIRST, body=b"").replace(b"Length: 0", b"Length: 200000000")
         reply = await ask(port, upload)
@@ -177,7 +183,7 @@ async def test_json_that_stays_in_memory_is_bounded(monkeypatch: pytest.MonkeyPa
     slow.go_on.set()
     body = b'{"prompt": "x", "user": [' + b",".join([b'"' + b"x" * 200_000 + b'"'] * 9)
     head = post(body=body + b"]}")[: -len(body) - 2]
-    async with bounded(slow, Capacity()) as (port, _), contextlib.AsyncExitStack() as stack:
+    async with bounded(slow, ProcessLimits()) as (port, _), contextlib.AsyncExitStack() as stack:
         kept = await stack.enter_async_context(connection(port))
         kept[1].write(head + body)
         async with asyncio.timeout(PATIENCE):
@@ -195,7 +201,10 @@ async def test_one_key_takes_half_of_the_room_for_bodies() -> None:
     """However much a key announces, another has room for its uploads, and itself again when one of them has ended."""
     slow, large = Slow(), JSON_BODY + b" " * 185
     mine, theirs = (b"Authorization: bearer  a\r\n", b"api-key: a \r\n"), b"Authorization: Bearer b\r\n"
-    async with bounded(slow, Capacity(bodies=900, small=100)) as (port, told), contextlib.AsyncExitStack() as stack:
+    async with (
+        bounded(slow, ProcessLimits(bodies=900, small=100)) as (port, told),
+        contextlib.AsyncExitStack() as stack,
+    ):
         for extra in mine:
             await begin(stack, port, slow, post(body=large, extra=extra))
         refused = await ask(port, post(body=large, extra=mine[0]))
@@ -212,7 +221,7 @@ async def test_one_body_alone_always_has_room() -> None:
     """A limit below a single body does not shut the gateway."""
     slow = Slow()
     slow.go_on.set()
-    async with bounded(slow, Capacity(bodies=1, small=0)) as (port, told):
+    async with bounded(slow, ProcessLimits(bodies=1, small=0)) as (port, told):
         async with contextlib.AsyncExitStack() as stack:
             assert b"200" in await (await begin(stack, port, slow, post())).readline()
         assert told == []
@@ -222,7 +231,7 @@ async def test_short_of_memory_it_takes_on_only_a_few() -> None:
     """Above the limit of memory a few requests at once are served, so that a process that stays large recovers."""
     slow = Slow()
     async with (
-        bounded(slow, Capacity(memory=1000), resident=1000) as (port, told),
+        bounded(slow, ProcessLimits(memory=1000), resident=1000) as (port, told),
         contextlib.AsyncExitStack() as stack,
     ):
         for _ in range(8):
@@ -230,7 +239,7 @@ async def test_short_of_memory_it_takes_on_only_a_few() -> None:
         check_refused(await ask(port, post()))
         assert told == [MEMORY]
     async with (
-        bounded(slow, Capacity(memory=1001), resident=1000) as (port, told),
+        bounded(slow, ProcessLimits(memory=1001), resident=1000) as (port, told),
         contextlib.AsyncExitStack() as stack,
     ):
         for _ in range(9):
@@ -273,7 +282,7 @@ def test_memory_is_given_back_once_a_second_at_most() -> None:
     times = [0.0] * 8 + [10.0, 10.4, 10.8, 11.2, 11.6, 12.0, 12.4]
     clock: list[float] = []
     given: list[float] = []
-    shedding = Shedding(Capacity(memory=1), resident=lambda: 1, give_back=lambda: given.append(clock[-1]))
+    shedding = Shedding(ProcessLimits(memory=1), resident=lambda: 1, give_back=lambda: given.append(clock[-1]))
     refused = 0
     for now in times:
         clock.append(now)

@@ -1,0 +1,126 @@
+"""Policy replay and its page: what was delivered where a request left it open, and money as people read it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from gateway.cli.replay_page import page
+from gateway.domain import pricing
+from gateway.domain.job import Size
+from gateway.domain.route import Model, Views
+from gateway.domain.settlement import Usage
+from gateway.ledger.entries import Entry, EntryKind
+from gateway.reporting.policy_replay import PolicyReplay
+from gateway.reporting.replay_costs import Fate, Verdict
+from gateway.reporting.replaying import Replay
+from gateway.reporting.reports import Period
+from tests.builders import GPT_IMAGE_2, GPT_IMAGE_15, PROVIDER, policy, route
+
+NOW = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
+TWIN = replace(GPT_IMAGE_2, name="twin", snapshot=None)
+"""Another model that makes the same pictures of as many tokens at the same price."""
+
+
+def entry(model: Model = GPT_IMAGE_2, **changes: object) -> Entry:
+    """A settled request for one picture of any size and quality, delivered in 1536x1024 medium."""
+    tokens = pricing.output_tokens(model, (Size(1536, 1024),), ("medium",)) if model.name != "unknown" else 900
+    usage = {"text_in": 11, "image_out": tokens}
+    rates = model.prices[0].tokens
+    assert rates is not None
+    nano = pricing.cost_of_usage(Usage(**usage), rates)
+    plain = Entry(
+        id="1-0",
+        time=NOW,
+        kind=EntryKind.SETTLE,
+        request_id="req_1",
+        attempt=1,
+        project="team",
+        key="key_1",
+        job_type="draft",
+        operation="generate",
+        route="main",
+        model=model.name,
+        provider=PROVIDER.name,
+        n=1,
+        size="1536x1024",
+        quality="medium",
+        images=1,
+        cost=Views(nano, nano, nano),
+        worst=Views(10 * nano, 10 * nano, 10 * nano),
+        source="usage",
+        tags={},
+        usage=usage,
+        lines={},
+        about={"text_bytes": 40, "n": 1},
+        facts={"size": "auto", "quality": "auto", "n": 1},
+        answer={"size": "1536x1024", "quality": "medium"},
+    )
+    return replace(plain, **changes)  # type: ignore[arg-type]  # fields are checked by the dataclass
+
+
+def judged(past: Entry, model: Model) -> Verdict:
+    """What becomes of it under a policy that has a route to this model alone."""
+    rules = policy(route("other", model))
+    known = {**rules.models, model.name: model}
+    return PolicyReplay(replace(rules, models=known)).judge(past)
+
+
+def test_an_open_size_that_moves_costs_what_was_delivered() -> None:
+    """On a model of the same pictures and prices the cost is the same to the nano-dollar, and told as an estimate."""
+    past = entry()
+    found = judged(past, TWIN)
+    assert (found.fate, found.cost, found.estimated) == (Fate.MOVED, past.cost, True)
+
+
+def test_without_usage_an_open_size_is_still_the_one_delivered() -> None:
+    """Where no usage is on record the expected cost is that of the delivered picture, not of the dearest."""
+    past = entry(usage=None)
+    found = judged(past, TWIN)
+    assert abs(found.cost.route - past.cost.route) < past.cost.route // 100
+    assert found.estimated
+
+
+def test_a_size_that_the_other_model_does_not_make_is_not_taken_over() -> None:
+    """Its own expectation stands where what was delivered says nothing of it."""
+    found = judged(entry(size="2048x1152", answer={"size": "2048x1152", "quality": "medium"}), GPT_IMAGE_15)
+    assert found.fate is Fate.MOVED
+    assert found.cost.route > 0
+    assert found.estimated
+
+
+def history(*spent: tuple[timedelta, int, Verdict]) -> Replay:
+    """A replay of requests so long after another, at so many nano-USD, and what became of them."""
+    found = Replay("0" * 16, Period(None))
+    for after, nano, verdict in spent:
+        found.add(entry(time=NOW + after, cost=Views(nano, nano, nano)), verdict)
+    return found
+
+
+def kept(nano: int, **changes: object) -> Verdict:
+    """A verdict at this cost."""
+    plain = Verdict(Fate.KEPT, Views(nano, nano, nano), "main")
+    return replace(plain, **changes)  # type: ignore[arg-type]  # fields are checked by the dataclass
+
+
+def test_the_headline_says_what_the_table_says_in_money_as_people_write_it() -> None:
+    """Denials and estimates stand beside the difference, with the sign before the currency."""
+    told = page(
+        history(
+            (timedelta(), 969_580_000, kept(0, fate=Fate.DENIED, reason="budget")),
+            (timedelta(hours=1), 100_000_000, kept(100_000_000, fate=Fate.MOVED, estimated=True)),
+        )
+    )
+    assert "a difference of -$0.97 over 2 requests, 1 denied. 1 of 2 costs are estimates" in told
+    assert "$0.10<" in told
+    assert "$-" not in told
+
+
+def test_a_short_history_is_drawn_by_the_hour_and_one_hour_as_a_point() -> None:
+    """One day has a line with its hours; one hour has a point for each; a longer history goes by the day."""
+    one = page(history((timedelta(), 5_000_000, kept(5_000_000))))
+    assert (one.count("<circle"), "2026-11-20 12:00 UTC" in one, "$0.0050<" in one) == (2, True, True)
+    day = page(history(*((timedelta(hours=hour), 10**9, kept(10**9)) for hour in range(3))))
+    assert (day.count("<polyline"), "2026-11-20 14:00 UTC" in day) == (2, True)
+    week = page(history(*((timedelta(days=days), 10**9, kept(10**9)) for days in range(7))))
+    assert (week.count("<polyline"), "UTC" in week, ">2026-11-26<" in week) == (2, False, True)
