@@ -259,13 +259,13 @@ _AFTER_A_BUSY_TIME = """
 from types import SimpleNamespace
 from gateway.process import heap
 from gateway.process.memory import resident_bytes
-from gateway.web.shedding import Capacity, Shedding
+from gateway.web.shedding import ProcessLimits, Shedding
 
 limit = resident_bytes() + 50_000_000
 kept = [small for _, small in [(bytearray(b"x") * 100_000, bytes(1000)) for _ in range(1500)]]
 print("kept" if resident_bytes() > limit else "gone")
 told = []
-shedding = Shedding(Capacity(memory=limit), told.append, resident_bytes, heap.give_back)
+shedding = Shedding(ProcessLimits(memory=limit), told.append, resident_bytes, heap.give_back)
 for _ in range(9):
     shedding.enter(SimpleNamespace(received=0.0))
 print(told or "nobody")
