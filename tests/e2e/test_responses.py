@@ -203,20 +203,22 @@ def test_a_stream_comes_event_by_event_and_is_settled_by_its_end(stack: Stack) -
     assert booked(stack).route - before == billed(stack.sandbox)
 
 
-def test_background_is_answered_at_once_and_settled_when_it_is_done(stack: Stack) -> None:
+def test_background_is_answered_at_once_and_settled_when_it_is_done(tmp_path: Path) -> None:
     """The hold lasts while the work goes on, polling goes to the account, and the end is booked as billed."""
-    before, api, calls = booked(stack).route, client(stack), stack.metric("upstream_duration_seconds_count")
-    made = api.responses.create(**ask(background=True))
-    assert made.status == "queued"
-    assert stack.held() > 0
-    done = wait_until(
-        lambda: (found := api.responses.retrieve(made.id)).status == "completed" and found, what="its end"
-    )
-    assert any(item.type == "image_generation_call" for item in done.output)
-    settled(stack)
-    assert booked(stack).route - before == billed(stack.sandbox) > 0
-    wait_until(lambda: stack.metric("upstream_duration_seconds_count") == calls + 1, what="the call's count")
-    assert list(api.responses.input_items.list(made.id))
+    policy = POLICY % {"few": "1"}
+    with running_sandbox(SandboxOptions(work_seconds=3)) as slow, running_gateway(tmp_path, policy, slow) as stack:
+        api = client(stack)
+        made = api.responses.create(**ask(background=True))
+        assert made.status == "queued"
+        wait_until(lambda: stack.held() > 0, what="the hold, in a gauge that is read anew each second")
+        done = wait_until(
+            lambda: (found := api.responses.retrieve(made.id)).status == "completed" and found, what="its end"
+        )
+        assert any(item.type == "image_generation_call" for item in done.output)
+        settled(stack)
+        assert booked(stack).route == billed(slow) > 0
+        wait_until(lambda: stack.metric("upstream_duration_seconds_count") == 1, what="the call's count")
+        assert list(api.responses.input_items.list(made.id))
 
 
 def test_a_cancelled_response_costs_what_the_provider_says(stack: Stack) -> None:
