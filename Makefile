@@ -25,7 +25,7 @@ demo: $(VENV)/.runtime ## gateway, simulated providers and store on this machine
 test: lint ## lint, then every test that is not slow, against real servers (ARGS="-k budget")
 	$(BIN)/pytest -m "not slow" -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-test-slow: $(VENV)/.dev ## the tests that take minutes each, an hour in all (ARGS="-k failover")
+test-slow: $(VENV)/.dev ## the tests that take minutes each, an hour or two in all (ARGS="-k failover")
 	$(BIN)/pytest -m slow $(ARGS)
 
 bench: $(VENV)/.dev ## the gateway beside others, and its own limits, in 20 minutes (ARGS=--quick: in two)
