@@ -1,4 +1,4 @@
-"""What the admin plane shows of call backs that nobody took, and does with them."""
+"""What the admin plane shows of callbacks that nobody took, and does with them."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def callback_actions(callbacks: Callbacks) -> dict[str, View]:
 
     async def retry(query: Mapping[str, str]) -> object:
         if not await callbacks.revive(query["id"]):
-            raise NotFound(f"There is no call back {query['id']!r} among those that nobody took.", param="id")
+            raise NotFound(f"There is no callback {query['id']!r} among those that nobody took.", param="id")
         return {"id": query["id"], "status": "waiting"}
 
     return {"callbacks/{id}/retry": retry}
 
 
 def told(callback: Callback) -> dict[str, object]:
-    """Return what is shown of a call back: not its body, which is the client's."""
+    """Return what is shown of a callback: not its body, which is the client's."""
     return {
         "id": callback.id,
         "project": callback.project,

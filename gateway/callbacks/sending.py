@@ -1,4 +1,4 @@
-"""Call backs: messages to clients, signed, delivered at least once, each receiver at its own speed."""
+"""Callbacks: messages to clients, signed, delivered at least once, each receiver at its own speed."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ class CallbackSender:
         try:
             await note
         except LedgerUnavailable as error:
-            log.warning("what came of a call back could not be noted, it will be sent again: %s", error)
+            log.warning("what came of a callback could not be noted, it will be sent again: %s", error)
 
 
 @dataclass(frozen=True, slots=True)

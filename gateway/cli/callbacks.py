@@ -26,27 +26,27 @@ Result = TypeVar("Result")
 _COLUMNS = ("id", "project", "task", "created", "tries", "error", "url")
 
 
-@click.group(short_help="List and repeat call backs that nobody took.")
+@click.group(short_help="List and repeat callbacks that nobody took.")
 def callbacks() -> None:
-    """List call backs that nobody took, send them again, show the secret of a project."""
+    """List callbacks that nobody took, send them again, show the secret of a project."""
 
 
 @callbacks.command(
-    "list", short_help="List call backs that nobody took.", epilog=example("callbacks list --project shop")
+    "list", short_help="List callbacks that nobody took.", epilog=example("callbacks list --project shop")
 )
 @click.option("--project", default=None, help="Those of one project.")
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(1, MOST), help="The newest so many.")
 @format_option("table", "json", envvar="IMAGE_GATEWAY_CALLBACKS_LIST_FORMAT")
 @store_options
 def list_callbacks(project: str | None, limit: int, form: str, store: str, data: Path, realm: str) -> None:
-    """List call backs that were given up after ten tries, or that the receiver answered with 410."""
+    """List callbacks that were given up after ten tries, or that the receiver answered with 410."""
     found = _run(store, data, lambda connection: RedisCallbacks(connection, realm).dead(project, limit))
     rows = [told(callback) for callback in found]
     if form == "json":
         click.echo(json.dumps(rows, indent=2))
         return
     if not rows:
-        click.echo(f"no call back{f' of project {project}' if project else ''} was given up", err=True)
+        click.echo(f"no callback{f' of project {project}' if project else ''} was given up", err=True)
         return
     table = Table()
     for name in _COLUMNS:
@@ -63,7 +63,7 @@ def list_callbacks(project: str | None, limit: int, form: str, store: str, data:
 def retry(callback_id: str, store: str, data: Path, realm: str) -> None:
     """Send one again, from its first try on."""
     if not _run(store, data, lambda connection: RedisCallbacks(connection, realm).revive(callback_id)):
-        raise Fatal(f"there is no call back {callback_id} among those that nobody took")
+        raise Fatal(f"there is no callback {callback_id} among those that nobody took")
     click.echo(f"{callback_id} will be sent again", err=True)
     if wants_json():
         click.echo(json.dumps({"id": callback_id, "state": "waiting"}))
@@ -73,7 +73,7 @@ def retry(callback_id: str, store: str, data: Path, realm: str) -> None:
     short_help="Print the secret that signs a project's.",
     epilog=example("callbacks secret --policy policy/ --project shop"),
 )
-@click.option("--project", required=True, help="The project whose call backs the receiver gets.")
+@click.option("--project", required=True, help="The project whose callbacks the receiver gets.")
 @json_option
 @policy_option
 @store_options
@@ -90,7 +90,7 @@ def secret(project: str, policy: Path, store: str, data: Path, realm: str) -> No
         return derived_secret(pepper, project)
 
     found = _run(store, data, derive)
-    click.echo(f"call backs of project {project} are signed with it", err=True)
+    click.echo(f"callbacks of project {project} are signed with it", err=True)
     click.echo(json.dumps({"project": project, "secret": found}) if wants_json() else found)
 
 

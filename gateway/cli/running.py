@@ -63,7 +63,7 @@ def check_project(name: str, policy: Policy) -> None:
 
 
 def secrets_of(policy: Policy) -> list[str]:
-    """Every secret of providers and of call backs, and where accounts are, so that logs can mask it."""
+    """Every secret of providers and of callbacks, and where accounts are, so that logs can mask it."""
     keys = [provider.api_key for provider in policy.providers.values()]
     signing = [secret for project in policy.projects.values() for secret in project.callback_secrets]
     hosts = {urlsplit(provider.base_url).hostname or "" for provider in policy.providers.values()}

@@ -1,4 +1,4 @@
-"""Call backs of a project: the secrets that its messages are signed with."""
+"""Callbacks of a project: the secrets that its messages are signed with."""
 
 from __future__ import annotations
 

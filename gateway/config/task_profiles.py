@@ -114,7 +114,7 @@ _NEEDED = {
     Verification.HMAC_SHA256: ("secret_field", "signature_header"),
     Verification.ED25519_JWKS: ("keys_url", "signature_header", "timestamp_header", "signed_headers"),
 }
-"""What each way to believe a call back cannot do without."""
+"""What each way to believe a callback cannot do without."""
 
 
 def _check_callback(fields: Fields, callback: CallbackProfile, report: Report) -> None:

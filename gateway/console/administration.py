@@ -1,4 +1,4 @@
-"""Administration: policy, tasks, call backs and keys as the console shows them, and what it does with them."""
+"""Administration: policy, tasks, callbacks and keys as the console shows them, and what it does with them."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Administration:
         }
 
     async def tasks(self, query: Mapping[str, str]) -> dict[str, object]:
-        """Return how many tasks there are, the newest of one project or of all, and dead call backs."""
+        """Return how many tasks there are, the newest of one project or of all, and dead callbacks."""
         queue, wanted = self.data.application.tasks.queue, query.get("project")
         ids = await self._newest([wanted] if wanted else list(self.data.policy.projects))
         found = await asyncio.gather(*(queue.find(task_id) for task_id in ids))

@@ -28,7 +28,7 @@ def attention(
     if unconfirmed := len(data.follower.rollup.presumptions.open):
         found.append((WARN, f"{_counted(unconfirmed, 'booking')} presumed, not confirmed", "overview"))
     if dead:
-        found.append((WARN, f"{_counted(dead, 'call back')} that nobody took", "tasks"))
+        found.append((WARN, f"{_counted(dead, 'callback')} that nobody took", "tasks"))
     soon = [each for each in retirements(data) if each["soon"]]
     found += [(WARN, f"Model {each['model']} retires on {each['retires']}", "policy") for each in soon]
     unique = dict.fromkeys(sorted(found, key=lambda each: each[0] != BAD))

@@ -209,7 +209,7 @@ class Project:
     asynchronous: bool = False
     """Whether every request becomes a task, asked for or not."""
     callback_secrets: tuple[Secret, ...] = ()
-    """What its call backs are signed with, each of them; none: with one that is derived."""
+    """What its callbacks are signed with, each of them; none: with one that is derived."""
     images: ImageRules = field(default_factory=ImageRules)
     passthrough: tuple[PassRules, ...] = ()
     """Paths that go through to a provider as they are, those of the top level included."""

@@ -52,7 +52,7 @@ class Told(StrEnum):
 
 
 class Verification(StrEnum):
-    """How a call back proves that it is the provider's."""
+    """How a callback proves that it is the provider's."""
 
     NONE = "none"
     """By its unguessable URL alone."""

@@ -1,4 +1,4 @@
-"""Call backs to clients as Standard Webhooks 1.0.0 has them: signatures, secrets, and when to try again.
+"""Callbacks to clients as Standard Webhooks 1.0.0 has them: signatures, secrets, and when to try again.
 
 The specification is at github.com/standard-webhooks/standard-webhooks, `spec/standard-webhooks.md`.
 """

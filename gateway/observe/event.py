@@ -175,7 +175,7 @@ class ShadowEnded:
 
 @record(frozen=True, slots=True)
 class CallbackSent:
-    """A call back was tried for the `tries`-th time: delivered, failed (and tried again later) or dead."""
+    """A callback was tried for the `tries`-th time: delivered, failed (and tried again later) or dead."""
 
     project: str
     callback_id: str

@@ -148,7 +148,7 @@ METRICS = (
     Metric(
         "callbacks_total",
         Kind.COUNTER,
-        "Tries to deliver a call back, by what came of them: delivered, failed (and tried again) or dead.",
+        "Tries to deliver a callback, by what came of them: delivered, failed (and tried again) or dead.",
         ("project", "result"),
     ),
     Metric(
@@ -177,7 +177,7 @@ METRICS = (
     Metric("budget_used_usd", Kind.SNAPSHOT, "What was spent of it, in USD.", ("scope", "window")),
     Metric("budget_held_usd", Kind.SNAPSHOT, "What is held of it for work under way, in USD.", ("scope", "window")),
     Metric("tasks", Kind.SNAPSHOT, "Tasks that are known, by where they are.", ("status",)),
-    Metric("callbacks_dead", Kind.SNAPSHOT, "Call backs that nobody took, kept for 30 days to be sent again."),
+    Metric("callbacks_dead", Kind.SNAPSHOT, "Callbacks that nobody took, kept for 30 days to be sent again."),
     Metric(
         "assets_bytes",
         Kind.SNAPSHOT,

@@ -22,7 +22,7 @@ _SECRET = re.compile(
       \bBearer(?:\s|\\[tnr]|%20)+[^\s"',;]+                         # a credential with its scheme
     | \b(?:x-)?(?:api[-_]?key|authorization)["']?\s*[:=]\s*["']?(?:(?:Basic|Key|Token)\s+)?[^\s"',;}&]+
     | (?<![A-Za-z0-9])(?:igw|sk)[_-][A-Za-z0-9_-]{4,}               # a key by its prefix, ours or a provider's
-    | (?<![A-Za-z0-9])whsec_[A-Za-z0-9+/_-]{4,}={0,2}               # what call backs are signed with
+    | (?<![A-Za-z0-9])whsec_[A-Za-z0-9+/_-]{4,}={0,2}               # what callbacks are signed with
     """,
     re.VERBOSE | re.IGNORECASE,
 )

@@ -86,7 +86,7 @@ class TracedAnswer(WrappedAnswer):
 
 
 class TracedCallbacks:
-    """Implements `ports.Fetcher` by another one. Where a call back goes is the client's business, and not told."""
+    """Implements `ports.Fetcher` by another one. Where a callback goes is the client's business, and not told."""
 
     def __init__(self, fetcher: Fetcher, tracer: Tracer) -> None:
         self._fetcher = fetcher

@@ -92,7 +92,7 @@ class Submissions(Protocol):
 
 
 class Hints(Protocol):
-    """Where providers call back. A call back is only a hint to look again: it changes nothing by itself."""
+    """Where providers call back. A callback is only a hint to look again: it changes nothing by itself."""
 
     def expect(self, take: Callable[[Mapping[str, str], bytes], bool]) -> Expected | None:
         """Open an unguessable URL; None where the gateway has no address that providers could reach.

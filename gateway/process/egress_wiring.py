@@ -64,7 +64,7 @@ class EgressWiring:
         self._observer.emit(BatchMoved(provider, status, requests))
 
     async def run(self) -> None:
-        """Deliver call backs, and share what providers say with other gateways, until cancelled."""
+        """Deliver callbacks, and share what providers say with other gateways, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._sender.run())
             group.create_task(self.hints.run())

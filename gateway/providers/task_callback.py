@@ -1,6 +1,6 @@
 """Task callback: whether a call to one of our URLs is the provider's, by its signature.
 
-A call back is a hint to look again and nothing more, so one that is not believed costs nothing but the wait for the
+A callback is a hint to look again and nothing more, so one that is not believed costs nothing but the wait for the
 next look. Keys are read when work is submitted, and kept for a day.
 """
 
@@ -46,7 +46,7 @@ _ED25519 = 32
 
 
 class Verifier:
-    """What one account's call backs are judged by. `clock` is Unix seconds."""
+    """What one account's callbacks are judged by. `clock` is Unix seconds."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Verifier:
         self._asked = float("-inf")
 
     async def ready(self) -> bool:
-        """Read what is needed to judge call backs if it is not here; return whether it is, or none is needed."""
+        """Read what is needed to judge callbacks if it is not here; return whether it is, or none is needed."""
         if not self._profile.keys_url:
             return True
         now = self._clock()
@@ -77,7 +77,7 @@ class Verifier:
         return bool(self._keys)
 
     def new_secret(self) -> str | None:
-        """Return a secret to send along with work, if that is how its call backs are signed."""
+        """Return a secret to send along with work, if that is how its callbacks are signed."""
         return secrets.token_hex(32) if self._profile.secret_field else None
 
     def believes(self, headers: Mapping[str, str], body: bytes, secret: str | None) -> bool:
@@ -123,11 +123,11 @@ class Verifier:
         try:
             document = await self._below(url) if url.startswith("/") else await self._elsewhere(url)
         except (UpstreamFailure, Unfetchable) as error:
-            log.warning("keys for call backs cannot be read from %s: %s", url, error)
+            log.warning("keys for callbacks cannot be read from %s: %s", url, error)
             return ()
         keys = keys_of(self._profile, document)
         if not keys:
-            log.warning("there are no keys for call backs at %s", url)
+            log.warning("there are no keys for callbacks at %s", url)
         return keys
 
     async def _below(self, path: str) -> object:

@@ -118,7 +118,7 @@ def dry_run(sketch: Sketch, policy: Policy, today: date, conditions: Conditions 
 
 
 def _refusal(egress: Egress, url: str) -> str | None:
-    """Say why policy lets no call back go to a URL; names are looked up only when it is called."""
+    """Say why policy lets no callback go to a URL; names are looked up only when it is called."""
     try:
         check_url(url, egress)
     except BadUrl as refused:

@@ -105,7 +105,7 @@ _OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("GET", "/admin/budgets"): _shown("Where each budget stands.", "Budgets"),
     ("GET", "/admin/routes"): _shown("How each route is doing, and what its limits leave.", "Routes"),
     ("GET", "/admin/callbacks"): _shown(
-        "Call backs that nobody took.",
+        "Callbacks that nobody took.",
         "Callbacks",
         query("project", text(), "Of one project alone."),
         query("limit", whole(1, 200), "How many at most."),

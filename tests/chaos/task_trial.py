@@ -1,4 +1,4 @@
-"""A trial of tasks: many of them, their call backs, and the provider that takes work on, while gateways die."""
+"""A trial of tasks: many of them, their callbacks, and the provider that takes work on, while gateways die."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.ports import free_port
 log = logging.getLogger(__name__)
 
 TELLING = 240.0
-"""Seconds: whoever took a call back and died leaves it to others after a minute, and some are refused at first."""
+"""Seconds: whoever took a callback and died leaves it to others after a minute, and some are refused at first."""
 
 POLICY = """
 egress: {allow: ["127.0.0.0/8"]}
@@ -93,7 +93,7 @@ class Heard:
 
 @contextlib.contextmanager
 def hearing(seed: int) -> Iterator[Heard]:
-    """Listen for call backs; one in fifty is told to come again, once."""
+    """Listen for callbacks; one in fifty is told to come again, once."""
     told, mood, refusals = Heard(), random.Random(seed), set[str]()
 
     def answer(body: bytes) -> int:
@@ -265,10 +265,10 @@ class TaskTrial:
     lease: float
 
     async def come_to_rest(self) -> dict[str, Any]:
-        """Wait for the end of every task and for every call back, and until nothing may be held any more."""
+        """Wait for the end of every task and for every callback, and until nothing may be held any more."""
         found = await self.clients.all_ended()
         log.warning("%s", Counter(task["status"] for task in found.values()))
-        await until(lambda: self.receiver.heard.keys() >= found.keys(), TELLING, "every call back")
+        await until(lambda: self.receiver.heard.keys() >= found.keys(), TELLING, "every callback")
         await asyncio.sleep(self.lease * 2 + SLACK_SECONDS)
         return found
 
@@ -300,7 +300,7 @@ async def task_trial(
     beside: Sequence[Program] = (),
     **fleet_options: Any,
 ) -> AsyncIterator[TaskTrial]:
-    """Run a fleet on one disk, a provider that takes work on, and a receiver of call backs; see `running_fleet`."""
+    """Run a fleet on one disk, a provider that takes work on, and a receiver of callbacks; see `running_fleet`."""
     seed = chosen_seed()
     work = WorkSandbox(directory, free_port(), work_seconds)
     environ.setenv("TASKS_URL", work.sandbox.url)

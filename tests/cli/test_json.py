@@ -53,7 +53,7 @@ class Shell:
 
 @pytest.fixture
 def shell(server: str, realm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
-    """A shell in a directory with a policy, on a store with a booked request and a call back that was given up."""
+    """A shell in a directory with a policy, on a store with a booked request and a callback that was given up."""
 
     async def begin() -> None:
         store = Store(server, deadline=10.0, patience=30.0)
@@ -152,7 +152,7 @@ def test_check(shell: Shell) -> None:
 
 
 def test_callbacks(shell: Shell) -> None:
-    """The secret of a project comes with the project, a call back that is sent again with its state."""
+    """The secret of a project comes with the project, a callback that is sent again with its state."""
     said = shell.said("callbacks", "secret", "--policy", "policy", "--project", "team")
 
     assert (said["project"], said["secret"].startswith("whsec_")) == ("team", True)

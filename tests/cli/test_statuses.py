@@ -102,7 +102,7 @@ NOT_DONE = [
     ([*RECONCILE, "--until", "2026-11-03", "--export", "empty.csv"], "empty.csv: there is no whole line of an export"),
     (["ledger", "adjust", "req_x", "--cost", "1", "--reason", "r"], "no request req_x is remembered"),
     (["keys", "revoke", "key_nope"], "there is no key of that id: ids begin with key_"),
-    (["callbacks", "retry", "cb_nope"], "no call back cb_nope"),
+    (["callbacks", "retry", "cb_nope"], "no callback cb_nope"),
 ]
 """What is well said and cannot be done."""
 STORED = {

@@ -158,7 +158,7 @@ def traffic(stack: Stack, sandbox: Sandbox) -> None:
     called = {"callback_url": f"{sandbox.url}/nowhere"}
     assert ask(stack, "hero", body=called, prefer="respond-async") == 202
     wait_until(lambda: stack.metric("tasks", status="completed") >= 1, 60, "the task")
-    wait_until(lambda: stack.metric("callbacks_total") >= 1, 60, "the call back")
+    wait_until(lambda: stack.metric("callbacks_total") >= 1, 60, "the callback")
     wait_until(lambda: stack.metric("shadow_requests_total") >= SHADOWS, 60, "the shadows")
     sandbox.fault("lost_response")
     assert ask(stack, "waited") >= 500

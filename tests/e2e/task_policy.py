@@ -5,7 +5,7 @@ from __future__ import annotations
 FAST = "{poll: {first: 50ms, every: 100ms, after: 20s, then: 500ms}}"
 HASTY = "{patience: 1s, poll: {first: 50ms, every: 100ms, after: 20s, then: 500ms}}"
 SELDOM = "{poll: {first: 1h, every: 1h, after: 20s, then: 1h}, patience: 2h}"
-"""Only a call back ends a wait in time."""
+"""Only a callback ends a wait in time."""
 FAL = f"{FAST[:-1]}, callback: {{keys_url: /.well-known/jwks.json}}}}"
 SLOW_FAL = f"{SELDOM[:-1]}, callback: {{keys_url: /.well-known/jwks.json}}}}"
 

@@ -1,4 +1,4 @@
-"""Call backs of a running gateway and URLs that it refuses, through commands, the admin plane and sockets."""
+"""Callbacks of a running gateway and URLs that it refuses, through commands, the admin plane and sockets."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_list_of_nothing_says_so(stack: Stack) -> None:
     done = stack.command("callbacks", "list", "--project", "signed")
 
     assert (done.returncode, done.stdout) == (0, "")
-    assert "no call back of project signed was given up" in done.stderr
+    assert "no callback of project signed was given up" in done.stderr
 
 
 def test_a_project_with_secrets_signs_with_each_of_them(stack: Stack) -> None:

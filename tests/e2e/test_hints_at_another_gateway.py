@@ -16,7 +16,7 @@ from tests.e2e.task_policy import POLICY
 from tests.ports import free_port
 
 SLOW = ("slow-evolink", "slow-fal", "slow-replicate", "slow-bfl")
-"""Job types whose work is looked at once an hour, so that only a call back ends the wait."""
+"""Job types whose work is looked at once an hour, so that only a callback ends the wait."""
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def _made(folder: Path) -> Path:
 
 
 async def test_a_call_back_at_one_gateway_wakes_the_other(pair: tuple[Stack, Stack], sandbox: Sandbox) -> None:
-    """Each provider's call back, by its own signature, arrives at the second and ends the wait at the first."""
+    """Each provider's callback, by its own signature, arrives at the second and ends the wait at the first."""
     first, _ = pair
     body = {"prompt": "a cat", "size": "1024x1024"}
     replies = await crowd([Ask({**body, "model": f"job:{name}"}) for name in SLOW], [first], at_once=len(SLOW))

@@ -90,14 +90,14 @@ def test_work_that_was_given_up_shows_one_attempt_and_no_fault(stack: Stack, san
 
 
 def test_a_run_that_is_cancelled_midway_costs_its_seconds(stack: Stack, sandbox: Sandbox) -> None:
-    """What is sold by the second is paid for as long as it ran; the task, its headers and its call back say so."""
+    """What is sold by the second is paid for as long as it ran; the task, its headers and its callback say so."""
     before = booked(stack)
     sandbox.fault("stuck", provider="replicate")
     with receiving() as receiver:
         task = made(stack, "sdxl", callback_url=receiver.url)
         reply = cancelled(stack, sandbox, task, in_state("running"))
         assert check(stack, sandbox, reply, before) > 0
-        wait_until(lambda: receiver.received, PATIENCE, "the call back")
+        wait_until(lambda: receiver.received, PATIENCE, "the callback")
     [(_, body)] = receiver.received
     assert json.loads(body)["cost"] == reply.json["cost"]
     assert reasons(stack, task) == [("settled", "cancelled")]

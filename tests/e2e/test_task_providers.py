@@ -245,7 +245,7 @@ async def at_once(stack: Stack, sandbox: Sandbox, job_types: Sequence[str], *fau
 
 
 async def test_a_call_back_wakes_the_look(stack: Stack, sandbox: Sandbox) -> None:
-    """Each provider's own call back, by its own signature, ends a wait that would last an hour."""
+    """Each provider's own callback, by its own signature, ends a wait that would last an hour."""
     await at_once(stack, sandbox, SLOW)
 
 

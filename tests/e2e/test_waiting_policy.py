@@ -103,7 +103,7 @@ def key_id(stack: Stack, name: str) -> str:
 
 
 def test_what_waits_for_a_key_that_is_revoked_is_not_sent(stack: Stack, sandbox: Sandbox) -> None:
-    """Its task fails with a call back and its money back, its request is refused; other keys' tasks wait on."""
+    """Its task fails with a callback and its money back, its request is refused; other keys' tasks wait on."""
     made = stack.command("keys", "create", "--project", "team", "--name", "leaked")
     stack.keys["leaked"] = made.stdout.strip()
     with receiving() as receiver, asking(stack, ("leaked", "leaked live", {})) as (reply,):
@@ -120,7 +120,7 @@ def test_what_waits_for_a_key_that_is_revoked_is_not_sent(stack: Stack, sandbox:
         told = ended(stack, leaked)
         assert (told["status"], told["error"]["code"]) == ("failed", "key_revoked")
         wait_until(lambda: stack.held() == held, PATIENCE, "the money back")
-        wait_until(lambda: receiver.received, PATIENCE, "the call back")
+        wait_until(lambda: receiver.received, PATIENCE, "the callback")
         body = json.loads(receiver.received[0][1])
         assert (body["id"], body["status"]) == (leaked, "failed")
         assert stack.get(f"/v1/tasks/{mine}").json["status"] in ("pending", "processing")
@@ -128,11 +128,11 @@ def test_what_waits_for_a_key_that_is_revoked_is_not_sent(stack: Stack, sandbox:
 
 
 def test_what_waits_for_a_project_that_is_removed_is_not_sent(stack: Stack, sandbox: Sandbox) -> None:
-    """Its task fails, with a call back, its money back, and the reason in the books of whoever comes back."""
+    """Its task fails, with a callback, its money back, and the reason in the books of whoever comes back."""
     with receiving() as receiver:
         removed = task(stack, "removed", "gone", callback_url=receiver.url)
         reload(stack, POLICY.replace("  gone:", "  come:"))
-        wait_until(lambda: receiver.received, PATIENCE, "the call back")
+        wait_until(lambda: receiver.received, PATIENCE, "the callback")
         body = json.loads(receiver.received[0][1])
         assert (body["id"], body["status"], body["error"]["code"]) == (removed, "failed", "project_not_found")
         wait_until(lambda: stack.held() == 0, PATIENCE, "the money back")

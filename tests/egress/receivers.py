@@ -1,4 +1,4 @@
-"""A receiver of call backs, and the sender that serves it, on a real store."""
+"""A receiver of callbacks, and the sender that serves it, on a real store."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOW = 1_795_132_800.0
 
 @dataclass
 class Seen:
-    """An observer that keeps what was told of call backs."""
+    """An observer that keeps what was told of callbacks."""
 
     results: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)

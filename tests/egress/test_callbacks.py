@@ -1,4 +1,4 @@
-"""Call backs delivered from a real store to real sockets: signatures, when they are tried again, and to whom."""
+"""Callbacks delivered from a real store to real sockets: signatures, when they are tried again, and to whom."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ FAULTS = (
 OF_ITS_CLIENT = {"response": ("prompt",)}
 """Answers that tell their own client what it asked for: a response has the prompt that its image was made of."""
 AWAITED = ("hook",)
-"""Where a call back goes is kept with its task and with the message, until both are forgotten."""
+"""Where a callback goes is kept with its task and with the message, until both are forgotten."""
 
 
 @dataclass
@@ -182,7 +182,7 @@ def answer_all_kinds(run: Run, sandbox: Sandbox) -> None:
 
 
 def make_tasks(run: Run, receiver: Receiver) -> None:
-    """Tasks, one that goes by a batch, one that fails, each with a call back."""
+    """Tasks, one that goes by a batch, one that fails, each with a callback."""
     hook = f"http://127.0.0.1:{receiver.port}/{HOOK}"
     later = {"prefer": "respond-async"}
     soon = {**later, "x-gateway-max-wait": "2s"}
@@ -196,7 +196,7 @@ def make_tasks(run: Run, receiver: Receiver) -> None:
         run.note("task", reply)
         path = f"/v1/tasks/{reply.json['id']}"
         wait_until(lambda path=path: run.stack.get(path).json["status"] in {"completed", "failed"}, 90, path)
-    wait_until(lambda: len(receiver.received) >= 2, 60, "the call backs")
+    wait_until(lambda: len(receiver.received) >= 2, 60, "the callbacks")
 
 
 def use_the_admin_plane(run: Run) -> None:
@@ -252,7 +252,7 @@ def test_no_answer_and_no_page_holds_one(run: Run) -> None:
 
 
 def test_the_store_holds_none(run: Run) -> None:
-    """No key or value of the whole store holds a canary, but for where a task's call back is to go."""
+    """No key or value of the whole store holds a canary, but for where a task's callback is to go."""
 
     def may(key: str) -> tuple[str, ...]:
         return AWAITED if ":task:" in key or ":callback:" in key else ()

@@ -212,7 +212,7 @@ def test_a_refused_request_says_why(stack: Stack, collector: Collector) -> None:
 
 
 def test_the_work_of_a_task_is_linked_to_the_request_that_made_it(stack: Stack, collector: Collector) -> None:
-    """It is a trace of its own with a link to the other one, and the call back at its end has a span."""
+    """It is a trace of its own with a link to the other one, and the callback at its end has a span."""
     with receiving() as receiver:
         asked = {"callback_url": f"http://127.0.0.1:{receiver.port}/done"}
         made = generate(stack, {**FROM_CLIENT, "prefer": "respond-async"}, **asked)

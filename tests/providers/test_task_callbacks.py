@@ -1,4 +1,4 @@
-"""Call backs from providers: believed by their signature alone, and never more than a hint to look."""
+"""Callbacks from providers: believed by their signature alone, and never more than a hint to look."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.providers.raw_server import Request
 from tests.providers.task_vendor import PROFILE, Vendor, done, said, task_call, task_config, vendor_of
 
 SELDOM = PollTimes(first=3600.0, every=3600.0, after=60.0, then=3600.0)
-"""Only a call back ends a wait in time."""
+"""Only a callback ends a wait in time."""
 SIGNED = ("acme-request-id", "acme-timestamp")
 ED25519 = CallbackProfile(
     Verification.ED25519_JWKS,
@@ -101,13 +101,13 @@ async def test_a_call_before_the_answer_to_the_submission_counts() -> None:
 
 
 async def created(vendor: Vendor) -> str:
-    """The call back URL of the first submission, once it has come."""
+    """The callback URL of the first submission, once it has come."""
     await vendor.seen("POST /v1/create/m1")
     return told_url(vendor.created[0])
 
 
 async def test_the_secret_of_a_signature_goes_along_with_the_work() -> None:
-    """Where call backs are signed by a secret of the request, each has one of its own; a forged call wakes nothing."""
+    """Where callbacks are signed by a secret of the request, each has one of its own; a forged call wakes nothing."""
     hints = board()
     async with vendor_of(replace(PROFILE, callback=HMAC, poll=SELDOM), hints) as (vendor, provider):
         vendor.task(done(vendor.image("a.png")))

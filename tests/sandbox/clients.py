@@ -21,7 +21,7 @@ PATIENCE = 30
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call back that came; header names are lower case."""
+    """A callback that came; header names are lower case."""
 
     path: str
     headers: dict[str, str]

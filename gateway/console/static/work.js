@@ -1,4 +1,4 @@
-// Tasks and call backs; policy; the what-if box; keys.
+// Tasks and callbacks; policy; the what-if box; keys.
 
 import { get, post } from "./api.js";
 import { ago, ask, badge, card, count, h, plural, swap, table, toast, when } from "./dom.js";
@@ -22,16 +22,16 @@ export function tasks(root, params, go) {
         { name: "Progress", num: true, cell: (row) => `${row.progress} %` }, { name: "Model", cell: (row) => row.model }, { name: "Created", cell: (row) => when(row.created) },
         { name: "Error", class: "wrap", cell: (row) => row.error?.message ?? "–" },
       ], told.tasks, { empty: "There are no tasks." })),
-      card("Call backs that nobody took", h("p", { class: "hint" }, `${plural(told.callbacks.waiting, "call back")} waiting, ${count(told.callbacks.dead)} given up.`), table("Dead call backs", [
+      card("Callbacks that nobody took", h("p", { class: "hint" }, `${plural(told.callbacks.waiting, "callback")} waiting, ${count(told.callbacks.dead)} given up.`), table("Dead callbacks", [
         { name: "Message", cell: (row) => h("span", { class: "mono", title: row.id }, `${row.id.slice(0, 12)}…`) }, { name: "Project", cell: (row) => row.project }, { name: "To", class: "wrap", cell: (row) => row.url },
         { name: "Tries", num: true, cell: (row) => row.tries }, { name: "Last error", class: "wrap", cell: (row) => row.error }, { name: "Since", cell: (row) => when(row.created) },
         { name: "Action", cell: (row) => h("button", { type: "button", "data-key": `retry-${row.id}`, onclick: () => again(row.id) }, "Send again") },
-      ], told.callbacks.data, { empty: "Every call back was taken or is on its way." })));
+      ], told.callbacks.data, { empty: "Every callback was taken or is on its way." })));
   };
   const again = async (id) => {
     try {
       await post("callbacks/retry", { id });
-      toast("The call back is sent again.", "good");
+      toast("The callback is sent again.", "good");
     } catch (error) {
       toast(error.message, "bad");
     }
