@@ -9,7 +9,6 @@ import http.server
 import json
 import re
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ import pytest
 
 from gateway.sandbox.client import Sandbox
 from tests.e2e.accounting import booked, nano, settled
+from tests.e2e.fake_account import Request, serving_account
 from tests.e2e.stack import Reply, Stack, running_gateway, wait_until
 from tests.ports import free_port
 
@@ -76,52 +76,40 @@ def upstream() -> Iterator[Upstream]:
     """
     found = Upstream()
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def answer(request: Request) -> None:
+        body = request.rfile.read(int(request.headers.get("content-length", 0)))
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        found.seen.append((request.command, request.path, headers, body))
+        if request.path.endswith("?endless"):
+            _endless(request)
+            return
+        told = json.dumps({"path": request.path, "bytes": len(body)}).encode()
+        status = int(request.path.partition("?status=")[2] or 201)
+        if not status:
+            request.close_connection = True
+            return
+        request.send_response(status)
+        request.send_header("Content-Type", "application/json")
+        request.send_header("Content-Length", str(len(told)))
+        request.send_header("Set-Cookie", "secret=1")
+        request.send_header("OpenAI-Organization", "org-secret")
+        request.send_header("X-Request-Id", f"theirs-{len(found.seen)}")
+        request.end_headers()
+        request.wfile.write(told)
 
-        def answer(self) -> None:
-            body = self.rfile.read(int(self.headers.get("content-length", 0)))
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            found.seen.append((self.command, self.path, headers, body))
-            if self.path.endswith("?endless"):
-                self.endless()
-                return
-            told = json.dumps({"path": self.path, "bytes": len(body)}).encode()
-            status = int(self.path.partition("?status=")[2] or 201)
-            if not status:
-                self.close_connection = True
-                return
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(told)))
-            self.send_header("Set-Cookie", "secret=1")
-            self.send_header("OpenAI-Organization", "org-secret")
-            self.send_header("X-Request-Id", f"theirs-{len(found.seen)}")
-            self.end_headers()
-            self.wfile.write(told)
+    with serving_account(PORT, answer):
+        yield found
 
-        def endless(self) -> None:
-            self.send_response(200)
-            self.send_header("Connection", "close")
-            self.end_headers()
-            self.close_connection = True
-            with contextlib.suppress(OSError):
-                while True:
-                    self.wfile.write(b"more")
-                    time.sleep(0.05)
 
-        do_GET = do_POST = do_DELETE = do_PUT = do_PATCH = answer  # noqa: N815 - names that the library looks for
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", PORT), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield found
-    server.shutdown()
-    server.server_close()
-    thread.join()
+def _endless(request: Request) -> None:
+    request.send_response(200)
+    request.send_header("Connection", "close")
+    request.end_headers()
+    request.close_connection = True
+    with contextlib.suppress(OSError):
+        while True:
+            request.wfile.write(b"more")
+            time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")

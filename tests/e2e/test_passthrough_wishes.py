@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import http.server
 import json
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 
 from gateway.sandbox.client import Sandbox
 from tests.e2e.accounting import booked, reported, settled
+from tests.e2e.fake_account import Request, serving_account
 from tests.e2e.stack import Stack, running_gateway
 from tests.ports import free_port
 
@@ -49,40 +49,27 @@ def account() -> Iterator[Calls]:
     """An account that does what a URL's query says: `silent`, `cut`, `events`, or a status to answer."""
     calls = Calls()
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def answer(request: Request) -> None:
+        request.rfile.read(int(request.headers.get("content-length", 0)))
+        calls.append(request.path)
+        how = request.path.partition("?")[2].strip("=")
+        if how == "silent":
+            request.rfile.read(1)  # until its client has hung up
+            request.close_connection = True
+            return
+        body = b'data: {"n": 1}\n\n' if how == "events" else b"{}"
+        request.send_response(int(how) if how.isdecimal() else 200)
+        request.send_header("Content-Type", "text/event-stream" if how == "events" else "application/json")
+        request.send_header("Content-Length", str(len(body) + (how in {"cut", "events"})))
+        request.end_headers()
+        request.wfile.write(body)
+        if how == "events":
+            request.wfile.flush()
+            request.rfile.read(1)
+        request.close_connection = how in {"cut", "events"}
 
-        def answer(self) -> None:
-            self.rfile.read(int(self.headers.get("content-length", 0)))
-            calls.append(self.path)
-            how = self.path.partition("?")[2].strip("=")
-            if how == "silent":
-                self.rfile.read(1)  # until its client has hung up
-                self.close_connection = True
-                return
-            body = b'data: {"n": 1}\n\n' if how == "events" else b"{}"
-            self.send_response(int(how) if how.isdecimal() else 200)
-            self.send_header("Content-Type", "text/event-stream" if how == "events" else "application/json")
-            self.send_header("Content-Length", str(len(body) + (how in {"cut", "events"})))
-            self.end_headers()
-            self.wfile.write(body)
-            if how == "events":
-                self.wfile.flush()
-                self.rfile.read(1)
-            self.close_connection = how in {"cut", "events"}
-
-        do_GET = do_POST = answer  # noqa: N815 - names that the library looks for
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", PORT), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield calls
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving_account(PORT, answer):
+        yield calls
 
 
 @pytest.fixture(scope="module")
