@@ -37,8 +37,8 @@ _DEFAULT_PORTS = {Topology.SINGLE: 6379, Topology.SENTINEL: 26379, Topology.CLUS
 
 _WORDS = ("username", "password", "client_name")
 _SENTINEL_WORDS = {"sentinel_username": "username", "sentinel_password": "password"}
-_TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
-_TLS_WORDS = (*_TLS_FILES, "ssl_ca_path", "ssl_password", "ssl_ciphers", "ssl_cert_reqs", "ssl_check_hostname")
+TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+_TLS_WORDS = (*TLS_FILES, "ssl_ca_path", "ssl_password", "ssl_ciphers", "ssl_cert_reqs", "ssl_check_hostname")
 _FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
@@ -132,7 +132,7 @@ def _path(path: str, topology: Topology) -> tuple[str, int]:
 def _options(query: str, topology: Topology, *, tls: bool) -> tuple[dict[str, object], dict[str, object]]:
     options: dict[str, object] = {}
     sentinel: dict[str, object] = {}
-    for name, value in parse_qsl(query, keep_blank_values=True):
+    for name, value in parse_qsl(query.replace("+", "%2B"), keep_blank_values=True):  # no form: + is itself here too
         if name in _SENTINEL_WORDS and topology is Topology.SENTINEL:
             sentinel[_SENTINEL_WORDS[name]] = value
         elif name in _TLS_WORDS:
@@ -148,7 +148,7 @@ def _options(query: str, topology: Topology, *, tls: bool) -> tuple[dict[str, ob
             raise ValueError(f"there is no option {name!r}; there are {', '.join(known)}")
     if "ssl_keyfile" in options and "ssl_certfile" not in options:
         raise ValueError("ssl_keyfile needs ssl_certfile")
-    if "ssl_certfile" in options:  # one file may hold both
+    if "ssl_certfile" in options:  # one file may hold both; some versions of the client show none without a key
         options.setdefault("ssl_keyfile", options["ssl_certfile"])
     return options, sentinel
 
@@ -160,7 +160,7 @@ def _number(value: str) -> int:
 
 
 def _tls_option(name: str, value: str) -> object:
-    if name in _TLS_FILES and not Path(value).is_file():
+    if name in TLS_FILES and not Path(value).is_file():
         raise ValueError(f"{name}: there is no file {value}")
     if name == "ssl_cert_reqs" and value not in {"none", "optional", "required"}:
         raise ValueError("ssl_cert_reqs must be none, optional or required")

@@ -48,7 +48,11 @@ class RedisCallbacks:
         """Take up to so many that are due, longest ago first; see `ports.tasks.Callbacks`."""
         keys = [self._names.callbacks_due, self._names.callbacks_dead]
         args = [calls.token(), str(min(most, MOST)), self._away, self._kept, self._names.prefix]
-        taken = [_callback(*row) for row in await self._run(script.CALLBACKS_DUE, keys, args)]
+        rows = await self._run(script.CALLBACKS_DUE, keys, args)
+        for lost in [name for name, flat in rows if not flat]:
+            record = self._names.callback_prefix + lost
+            await self._calls.strike_off("callback", lost, record, self._names.callbacks_due)
+        taken = [_callback(*row) for row in rows if row[1]]
         if taken:
             await self._replicas.reached()  # their receivers are told of it next
         return taken

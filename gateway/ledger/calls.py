@@ -6,17 +6,18 @@ import asyncio
 import logging
 import time
 from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from typing import Any
 
 from gateway.domain.random_names import random_names
 from gateway.ledger.errors import LedgerRefused
 from gateway.ledger.names import Names
 from gateway.ledger.operation_counter import OnDoubt, OperationCounter
-from gateway.ledger.script import Script
+from gateway.ledger.script import STRIKE_OFF, Script
 from gateway.ledger.script_batching import ScriptBatcher, ScriptCall, What
 from gateway.ledger.store import Store
 from gateway.observe.event import LedgerCalled, LedgerFailed, Observer, taker_of
-from gateway.ports import Meanwhile
+from gateway.ports import LedgerUnavailable, Meanwhile
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +92,11 @@ class Calls:
     async def run(self, operation: str, what: Script, keys: Sequence[str], args: Sequence[str]) -> Any:
         """Run a script that writes what nobody could tell the store again; raises LedgerUnavailable."""
         return await self._timed(operation, self._store.run(what, keys, args, repeatable=True))
+
+    async def strike_off(self, operation: str, member: str, record: str, members: str) -> None:
+        """Take a member off a sorted set if its record is surely gone; else it is to be asked again later."""
+        with suppress(LedgerUnavailable):  # as while a cluster moves the two
+            await self.run(operation, STRIKE_OFF, [record, members], [member])
 
     async def execute(self, *command: str | int) -> Any:
         """Send one command that writes nothing; raises LedgerUnavailable."""

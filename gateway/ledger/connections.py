@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +9,11 @@ from typing import Any
 from hiredis import pack_command
 from redis.asyncio import Redis
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
-from redis.exceptions import ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import ReadOnlyError, ResponseError
 
 from gateway.ledger.address import Endpoint, StoreAddress
-from gateway.ledger.errors import StoreError
 from gateway.ledger.line import Losses, StoreLine, StoreLines, Wire
+from gateway.ledger.tls import TlsContext
 
 Command = Sequence[str | int]
 
@@ -34,15 +33,7 @@ class Dialer:
         tls: dict[str, Any] = {}
         for name, value in address.options.items():
             (tls if name.startswith("ssl_") else self._options)[name] = value
-        if "ssl_certfile" in tls:
-            tls.setdefault("ssl_keyfile", tls["ssl_certfile"])  # without one, some versions show no certificate at all
-        self._tls: Any = None
-        try:
-            if address.tls:
-                self._tls = SSLConnection(**tls).ssl_context
-                self._tls.get()
-        except (RedisError, OSError, ValueError) as error:  # a certificate or key that is none
-            raise StoreError(f"store URL {address.where!r}: TLS: {_reason(error)}") from error
+        self._tls = TlsContext(tls, address.where) if address.tls else None
 
     def server(self, endpoint: Endpoint | None = None) -> Wire:
         """Return a connection to a server of the store; to the one of the URL unless another is given."""
@@ -59,7 +50,7 @@ class Dialer:
         kind: Any = Connection if self._tls is None else SSLConnection
         wire = kind(host=host, port=port, **self._common, **options)
         if self._tls is not None:
-            wire.ssl_context = self._tls  # reading the certificates anew would take milliseconds
+            wire.ssl_context = self._tls.current()
         return wire
 
 
@@ -225,9 +216,3 @@ def _is_stale(wire: Wire) -> bool:
     if stream is None or parser is None or stream._eof or stream._buffer:  # noqa: SLF001 - as the library looks
         return True
     return bool(wire._writer.is_closing() or parser.has_data())  # noqa: SLF001 - it takes no notice of a reset
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, ssl.SSLError):
-        return str(error.reason or "the certificate or key cannot be read")
-    return " ".join(str(error).split()) or type(error).__name__

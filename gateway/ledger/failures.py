@@ -24,6 +24,7 @@ from redis.exceptions import (
     ResponseError,
     TryAgainError,
 )
+from redis.exceptions import ConnectionError as StoreConnectionError
 from redis.exceptions import TimeoutError as StoreTimeoutError
 
 from gateway.ledger.errors import LedgerRefused
@@ -91,6 +92,8 @@ _CODES: tuple[tuple[type[Exception], str], ...] = (  # for these the client libr
 
 def code_of(error: Exception) -> str | None:
     """Return the first word of the reply that the error is; None if it is no reply."""
+    if type(error) is StoreConnectionError and isinstance(error.__cause__, RedisError):
+        error = error.__cause__  # so the client library tells what a server says while a unix socket is connected
     for kind, code in _CODES:
         if isinstance(error, kind):
             return code

@@ -154,7 +154,7 @@ class Servers:
         except MovedError:  # an AskError to the client library, but one that says for good
             raise
         except AskError as error:
-            return await place.redirected((error.host, error.port), command)
+            return await place.redirected((error.host or wire.host, error.port), command)  # none: the same one's
 
     async def _look_elsewhere(self, slot: int, generation: int | None, error: Exception) -> None:
         if generation is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -38,6 +39,10 @@ DISK_DEADLINE = 5.0
 SHORT_DEADLINE = 2.0
 """Seconds: calls that may take longer are big reads for reports, which may well keep the store quiet."""
 PROBE_SECONDS = 0.5
+
+_AWAY = "Start it, or choose another with --store (`embedded:` needs no server)"
+_CERTIFICATE = re.compile(r"\[SSL: \w*(CERTIFICATE|UNKNOWN_CA)")
+_UNFIT = "Check the server's certificate, its date and names, and the files that the ssl_ options in --store name"
 
 
 class Store:
@@ -187,9 +192,7 @@ class Store:
             raise StoreError(f"{error}. Check the user, the password and the rights in --store") from error
         except (LedgerUnavailable, TimeoutError) as error:
             told = str(error).rstrip(".") or f"store {self.where}: no answer in {self._deadline:g} s"
-            raise StoreError(
-                f"{told}. Start it, or choose another with --store (`embedded:` needs no server)"
-            ) from error
+            raise StoreError(f"{told}. {_UNFIT if _CERTIFICATE.search(told) else _AWAY}") from error
 
     async def aclose(self) -> None:
         """Close every connection."""

@@ -10,6 +10,7 @@ import pytest
 from gateway.ledger.embedded import embedded_store
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
+from tests.ledger.topologies import Cluster, redis_cluster
 
 
 @pytest.fixture(scope="module")
@@ -17,6 +18,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A running server's URL."""
     with embedded_store(tmp_path_factory.mktemp("store")) as url:
         yield url
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Three masters."""
+    with redis_cluster(tmp_path_factory.mktemp("cluster")) as nodes:
+        yield nodes
 
 
 @pytest.fixture

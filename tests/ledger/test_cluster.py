@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,13 +17,6 @@ from gateway.ports import LedgerUnavailable
 from tests.ledger.load import AMOUNT, RULE, Load, load_on
 from tests.ledger.rules import ABOUT, budget, candidate, denied, entries, hold, settlement
 from tests.ledger.topologies import Cluster, Server, node_id, redis_cluster, until
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Three masters."""
-    with redis_cluster(tmp_path_factory.mktemp("cluster")) as nodes:
-        yield nodes
 
 
 async def test_the_ledger_works_on_every_node(cluster: Cluster) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from gateway.domain.settlement import SettleResult
+from gateway.ledger.address import StoreAddress
+from gateway.ledger.connections import Dialer, ask_once
 from gateway.ledger.errors import LedgerRefused, StoreError
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
@@ -42,7 +44,7 @@ async def life_of_a_request(store: Store, realm: str) -> None:
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with a user of limited rights, and one of none."""
     users = [f"user igw on >s3cr3t/@: {RIGHTS}", "user poor on >s3cr3t ~igw:* +ping +info +evalsha +eval"]
-    server = Server(tmp_path_factory.mktemp("guarded") / "server", *users)
+    server = Server(tmp_path_factory.mktemp("guarded") / "server", *users, "unixsocket s")
     with running(server):
         yield server
 
@@ -69,9 +71,12 @@ async def test_rights_that_are_missing_are_said(guarded: Server, realm: str) -> 
     await store.aclose()
 
 
-async def test_a_wrong_password_is_said_without_it(guarded: Server, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("by", ["tcp", "unix"])
+async def test_a_wrong_password_is_said_without_it(guarded: Server, by: str, caplog: pytest.LogCaptureFixture) -> None:
     """The password is in no message and no log, whichever way it is wrong."""
-    store = Store(f"redis://igw:hunter2@127.0.0.1:{guarded.port}")
+    socket = (guarded.call("CONFIG", "GET", "dir")[1] + b"/s").decode()
+    where = f"redis://igw:hunter2@127.0.0.1:{guarded.port}"
+    store = Store(where if by == "tcp" else f"unix://{socket}?username=igw&password=hunter2")
     with pytest.raises(StoreError, match=r"invalid username-password pair.*Check the user") as caught:
         await store.check()
     with pytest.raises(LedgerRefused) as refused:
@@ -115,7 +120,7 @@ async def test_tls_with_certificates_of_both_sides(certificates: Path, tmp_path:
         await life_of_a_request(store, realm)
         await store.aclose()
         wrong = {
-            url: "certificate verify failed",
+            url: "certificate verify failed.*Check the server's certificate",
             f"{url}?ssl_ca_certs={certificates / 'other-ca.pem'}": "certificate verify failed",
             f"{url}?ssl_ca_certs={certificates / 'ca.pem'}": "store",  # without a certificate of its own
             f"rediss://localhost:{server.port}{tls_options(certificates)}": "certificate",  # another name
@@ -127,6 +132,29 @@ async def test_tls_with_certificates_of_both_sides(certificates: Path, tmp_path:
                 await store.check()
             assert "\n" not in str(caught.value)
             await store.aclose()
+
+
+@needs_tls
+async def test_renewed_certificates_are_read_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A connection that is opened later uses the files as they are then; while they do not fit, those from before."""
+    files, renewed = make_certificates(tmp_path / "files"), make_certificates(tmp_path / "renewed")
+    server = Server(tmp_path / "server", certificates=files)
+    dialer = Dialer(StoreAddress.parse(f"rediss://127.0.0.1:{server.port}{tls_options(files)}"), deadline=10.0)
+    with running(server):
+        assert await ask_once(dialer.server(), "PING") == "PONG"
+        server.kill()
+        for file in renewed.iterdir():
+            shutil.copy(file, files)
+        server.start()
+        assert await ask_once(dialer.server(), "PING") == "PONG"
+        assert not caplog.records
+        (files / "client.key").write_text("half of a ke")
+        for _ in range(2):
+            assert await ask_once(dialer.server(), "PING") == "PONG"
+        [warning] = caplog.messages
+        assert "certificates from before are used on" in warning
+        shutil.copy(renewed / "client.key", files)
+        assert await ask_once(dialer.server(), "PING") == "PONG"
 
 
 @needs_tls

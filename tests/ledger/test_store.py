@@ -75,8 +75,8 @@ def test_every_part_of_a_url_is_understood() -> None:
         [("::1", 6379)],
         {"db": 3, "password": "p@s/s"},
     )
-    socket = StoreAddress.parse("unix:///run/my%20redis.sock?db=2&password=x")
-    assert (socket.path, socket.options) == ("/run/my redis.sock", {"db": 2, "password": "x"})
+    socket = StoreAddress.parse("unix:///run/my%20redis.sock?db=2&password=x+%2B")
+    assert (socket.path, socket.options) == ("/run/my redis.sock", {"db": 2, "password": "x++"})
     trio = StoreAddress.parse("rediss+sentinel://u:p@h1:1,h2,[fe80::1]:3/my%2Fmaster/4?sentinel_password=s")
     assert (trio.topology, trio.tls, trio.service) == (Topology.SENTINEL, True, "my/master")
     assert trio.endpoints == [("h1", 1), ("h2", 26379), ("fe80::1", 3)]

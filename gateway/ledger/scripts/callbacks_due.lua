@@ -1,7 +1,7 @@
 -- callbacks_due: take messages that are due; who takes one and dies leaves it to another after a while.
 -- KEYS  due, dead
 -- ARGV  token, most, ms until another may take them, ms for which dead ones are kept, what all names begin with
--- Reply (id, its hash)*
+-- Reply (id, its hash, empty if it is not there)*
 
 local due, dead = unpack(KEYS)
 local token, most, away, kept, prefix = unpack(ARGV)
@@ -17,12 +17,10 @@ end
 local reply = {}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', digits(now), 'LIMIT', 0, whole(most, 'most'))) do
   local key = prefix .. 'callback:' .. id
+  redis.call('ZADD', due, again, id)
   if redis.call('EXISTS', key) == 1 then
-    redis.call('ZADD', due, again, id)
     redis.call('HSET', key, 'token', token)
-    table.insert(reply, {id, redis.call('HGETALL', key)})
-  else
-    redis.call('ZREM', due, id)
   end
+  table.insert(reply, {id, redis.call('HGETALL', key)})
 end
 return reply

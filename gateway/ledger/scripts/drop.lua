@@ -32,8 +32,8 @@ if entry then
   append(entries, id, attempt, entry)
 end
 mark(request, attempt, 'void', ended, '{}', retention)
-redis.call('ZREM', due, id .. ':' .. number)
-if again then
+if again then -- first, as in `hold`
   write_again(request, due, id, attempt.swapped, again)
 end
+redis.call('ZREM', due, id .. ':' .. number)
 return {before, ended.result}

@@ -16,14 +16,14 @@ for from = 6, #ARGV, OF_ONE do
   key = key + (bound and 2 or 1)
 end
 local changes = changed_cells()
+if #held_members > 0 then -- before any is struck off: an emptied list is gone, and a slot that moves takes no new one
+  redis.call('ZADD', KEYS[4], unpack(held_members))
+end
 if given then
   write_given_back(given) -- whose rights were asked for
 end
 for i = 1, #lasting do
   redis.call('PERSIST', lasting[i])
-end
-if #held_members > 0 then
-  redis.call('ZADD', KEYS[4], unpack(held_members))
 end
 if #changes > 0 then
   redis.call('HSET', KEYS[3], unpack(changes)) -- what is refused was so before

@@ -6,7 +6,7 @@
 local LIVE = {queued = true, sent = true}
 
 local deadline = milliseconds() + whole(ARGV[1], 'lease')
-local reply = {}
+local gone, reply = {}, {}
 for i = 2, #ARGV do
   local state = redis.call('HGET', KEYS[i], 's' .. string.match(ARGV[i], ':(%d+)$'))
   local listed = redis.call('ZSCORE', KEYS[1], ARGV[i])
@@ -14,10 +14,13 @@ for i = 2, #ARGV do
     redis.call('ZADD', KEYS[1], deadline, ARGV[i])
     table.insert(reply, 'LISTED')
   elseif listed and not LIVE[state or ''] then
-    redis.call('ZREM', KEYS[1], ARGV[i])
+    table.insert(gone, ARGV[i])
     table.insert(reply, 'REMOVED')
   else
     table.insert(reply, 'SAME')
   end
+end
+for _, member in ipairs(gone) do -- last: an emptied list is gone, and a slot that moves takes no new one
+  redis.call('ZREM', KEYS[1], member)
 end
 return reply

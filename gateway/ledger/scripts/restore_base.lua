@@ -10,9 +10,16 @@ if (redis.call('HGET', meta, 'trimmed') or '') ~= was then
   return 'AGAIN'
 end
 redis.call('XLEN', entries)
-redis.call('DEL', base)
+local others = {}
+for _, cell in ipairs(redis.call('HKEYS', base)) do
+  others[cell] = true
+end
 for i = 8, #ARGV, 2 do
   redis.call('HSET', base, ARGV[i], ARGV[i + 1])
+  others[ARGV[i]] = nil
+end
+for cell in pairs(others) do -- last: an emptied base is gone, and a slot that moves takes no new one
+  redis.call('HDEL', base, cell)
 end
 redis.call('HSET', meta, 'exported', exported, 'exported_hash', exported_hash, 'base_digest', digest)
 if lost ~= '' then -- it is in the base and not in the stream, as what was trimmed is
