@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -12,6 +13,8 @@ from gateway.ledger.keys import LONGEST_GRACE, KeyRecord, Keys, NewKey, UnknownK
 from gateway.process.app import Application
 from gateway.web.admin import Question, View
 
+log = logging.getLogger(__name__)
+
 LONGEST_LABEL = 100
 
 Result = TypeVar("Result")
@@ -19,7 +22,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class KeyAdministration:
-    """Does what it is asked with keys. InvalidRequest, NotFound, LedgerUnavailable."""
+    """Does what it is asked with keys, and logs what was done. InvalidRequest, NotFound, LedgerUnavailable."""
 
     application: Application
     keys: Keys
@@ -40,7 +43,9 @@ class KeyAdministration:
             near = did_you_mean(job_type, own)
             message = f"Project {project} has no job type {shown(job_type)}{near}."
             raise InvalidRequest(message, param="job_type")
-        return await self.keys.create(project, name=name, job_type=job_type or None)
+        made = await self.keys.create(project, name=name, job_type=job_type or None)
+        _log("key created", made.record)
+        return made
 
     async def rotate(self, asked: Mapping[str, object]) -> NewKey:
         """Make a key in place of one, by `{id, grace}`: the old one ends now, or after so many seconds."""
@@ -48,11 +53,15 @@ class KeyAdministration:
         grace = asked.get("grace", 0)
         if isinstance(grace, bool) or not isinstance(grace, int | float) or not 0 <= grace <= LONGEST_GRACE:
             raise InvalidRequest(f"grace must be seconds from 0 to {LONGEST_GRACE:.0f}.", param="grace")
-        return await _known(lambda key_id: self.keys.rotate(key_id, grace=float(grace)), asked)
+        made = await _known(lambda key_id: self.keys.rotate(key_id, grace=float(grace)), asked)
+        _log("key rotated", made.record, replaces=asked["id"], grace=float(grace))
+        return made
 
     async def revoke(self, asked: Mapping[str, object]) -> KeyRecord:
         """End the key of that `id` at once."""
-        return await _known(self.keys.revoke, asked)
+        ended = await _known(self.keys.revoke, asked)
+        _log("key revoked", ended)
+        return ended
 
 
 def key_views(administration: KeyAdministration) -> dict[str, View]:
@@ -88,6 +97,10 @@ def key_actions(administration: KeyAdministration) -> dict[str, View]:
 def told(made: NewKey) -> dict[str, str | None]:
     """Return a new key as JSON; only this response contains the secret itself."""
     return {**made.record.shown(), "key": made.secret}
+
+
+def _log(event: str, record: KeyRecord, **more: object) -> None:
+    log.info(event, extra={"fields": {"key_id": record.id, "project": record.project, **more}})
 
 
 async def _known(change: Callable[[str], Awaitable[Result]], asked: Mapping[str, object]) -> Result:

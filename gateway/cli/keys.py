@@ -80,10 +80,11 @@ def list_keys(form: str, store: str, data: Path, realm: str) -> None:
         click.echo(json.dumps(rows, indent=2))
         return
     table = Table()
-    for name in ("id", "project", "name", "job_type", "state", "created"):
-        table.add_column(name, overflow="fold", no_wrap=name in ("id", "state", "created"))
+    for name in ("id", "project", "name", "job_type", "state", "created", "ends"):
+        table.add_column(name, overflow="fold", no_wrap=name not in ("project", "name", "job_type"))
     for row in rows:
-        table.add_row(*(row[str(column.header)] or "-" for column in table.columns))
+        cells = row | {"ends": row["revoked"] or row["expires"]}
+        table.add_row(*(cells[str(column.header)] or "-" for column in table.columns))
     show(table)
 
 

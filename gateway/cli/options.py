@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import IO, Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from gateway.cli.output import is_closed
 from gateway.cli.variables import LINKED_PORT
 from gateway.ledger.names import Names
 
@@ -44,6 +46,8 @@ class Stopped(Fatal):
 
 def os_words(error: OSError) -> str:
     """Return what the system says is wrong, with the file if it names one."""
+    if error.errno == errno.EBADF and is_closed():
+        return "stdout is closed: nobody would be shown what was asked for"
     if error.strerror is None:
         return str(error)
     return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror

@@ -8,14 +8,23 @@ import sys
 from pathlib import Path
 
 
-def open_output() -> None:
-    """Have both streams to write to. What the terminal's encoding lacks is written as an escape."""
+def open_output(*, wanted: bool = True) -> None:
+    """Have both streams to write to. What the terminal's encoding lacks is written as an escape.
+
+    A closed stdout takes nothing where somebody wanted it, so that writing fails as on a full disk.
+    """
     # The interpreter has None for what a shell closed by `>&-`.
-    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - it stays open
+    if sys.stdout is None:
+        opener = _for_reading if wanted else None
+        sys.stdout = open(os.devnull, "w", encoding="utf-8", opener=opener)  # noqa: SIM115 - it stays open
     sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - it stays open
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _for_reading(path: str, _flags: int) -> int:
+    return os.open(path, os.O_RDONLY)
 
 
 def is_closed() -> bool:

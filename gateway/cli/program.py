@@ -18,6 +18,8 @@ from gateway.cli.output import drop_output, open_output
 from gateway.cli.variables import unread, variable_of
 
 INTERRUPTED = 130
+_SERVING = (["serve"], ["demo"], ["sandbox"])
+"""Commands that go on until they are stopped, whoever reads what they say at their start."""
 _SERVE = "serve"
 """The command that SIGHUP tells to read its policy again; its default is to end a program."""
 
@@ -27,7 +29,8 @@ class Program(click.Group):
 
     def main(self, args: Sequence[str] | None = None, *others: Any, **named: Any) -> Any:
         """Run it, with something to write to."""
-        open_output()
+        name = (sys.argv[1:] if args is None else args)[:1]
+        open_output(wanted=[*name] not in _SERVING)
         return super().main(args, *others, **named)
 
     def make_context(self, *given: Any, **named: Any) -> click.Context:

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+WIDEST = 1000
+"""Characters of a table; it is as wide as its cells."""
 NARROWEST = 8
 """Characters of a column that wraps; in fewer no name can be read."""
 
@@ -20,9 +22,7 @@ def _console(width: int | None = None) -> Console:
 
 def show(table: Table) -> None:
     """Print a table at its full width: a figure or a name cut off is worse than a line that wraps."""
-    console = _console()
-    wide = Measurement.get(console, console.options.update(max_width=1000), table).maximum
-    _console(max(console.width, wide)).print(table)
+    _console(WIDEST).print(table)
 
 
 def show_fitted(table: Table) -> None:
@@ -34,7 +34,7 @@ def show_fitted(table: Table) -> None:
     if not (console.is_terminal or "COLUMNS" in os.environ):
         show(table)
         return
-    least = Measurement.get(console, console.options.update(max_width=1000), table).maximum
+    least = Measurement.get(console, console.options.update(max_width=WIDEST), table).maximum
     for column in table.columns:
         column.overflow = "fold"
         if not column.no_wrap:

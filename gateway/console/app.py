@@ -199,8 +199,8 @@ class Console:
         while not (gone.done() or closing.done()):
             follower.watch()
             version = follower.version
-            event = json.dumps({"version": version, "read": round(follower.progress(), 3)})
-            await context.write(f"data: {event}\n\n".encode(), more=True)
+            told = {"version": version, "read": round(follower.progress(), 3), "away": bool(follower.trouble)}
+            await context.write(f"data: {json.dumps(told)}\n\n".encode(), more=True)
             changed = asyncio.create_task(follower.changed(version, WORD_SECONDS))
             try:
                 await asyncio.wait({gone, closing, changed}, return_when=asyncio.FIRST_COMPLETED)

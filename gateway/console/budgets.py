@@ -30,8 +30,9 @@ async def budgets(data: PageData, _: Mapping[str, str]) -> dict[str, object]:
 
 async def burning(data: PageData, query: Mapping[str, str]) -> dict[str, object]:
     """Return one budget and its course since the window began; NotFound, LedgerUnavailable."""
+    stands = await data.budgets.now()
     now, rollup = data.clock(), data.follower.rollup
-    for budget, balance in await data.budgets.now():
+    for budget, balance in stands:
         if budget.meter == query.get("id"):
             booked = rollup.cell(cell_of(budget, now))
             course = forecast(budget.window, budget.limit, balance.used, booked, now)

@@ -29,10 +29,11 @@ MOST_ROWS = 1000
 
 async def overview(data: PageData, query: Mapping[str, str]) -> dict[str, object]:
     """Return what an operator looks at first; LedgerUnavailable."""
-    now, rollup = data.clock(), data.follower.rollup
-    budgets = budget_rows(await data.budgets.now(), rollup, now)
+    stands = await data.budgets.now()
     snapshot, words = await data.snapshot.now(), await data.words.now()
     happened = await data.happened.now()
+    now, rollup = data.clock(), data.follower.rollup  # of the moment that `state` tells of: another may come meanwhile
+    budgets = budget_rows(stands, rollup, now)
     by = query.get("by", "project")
     return {
         **state(data),

@@ -89,7 +89,9 @@ class Follower:
                 if not self.complete:
                     await self._read_today()
                 await self._catch_up()
-                self.trouble = ""
+                if self.trouble:
+                    self.trouble = ""
+                    await self._tell()
             except LedgerUnavailable as error:
                 self.trouble = str(error)
                 await self._tell()

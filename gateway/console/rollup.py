@@ -33,7 +33,11 @@ Rows = dict[str, Row]
 
 
 class Rollup:
-    """Entries come in once each, oldest first. Buckets are Unix times of the beginning of an hour or a day (UTC)."""
+    """Entries come in once each, oldest first. Buckets are Unix times of the beginning of an hour or a day (UTC).
+
+    Each is added by every dimension alone, for a look at everything, and in `parts` by all of them together, of which
+    selections are summed up: there may be as many parts as entries, too many to sum up for every look.
+    """
 
     def __init__(self) -> None:
         self.entries = 0

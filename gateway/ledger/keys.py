@@ -49,14 +49,16 @@ class KeyRecord:
         return "live" if self.live(time.time()) else "revoked" if self.revoked else "expired"
 
     def shown(self) -> dict[str, str | None]:
-        """Return what is shown of it wherever keys are listed."""
+        """Return what is shown of it wherever keys are listed; times as RFC 3339 in UTC, None where there is none."""
         return {
             "id": self.id,
             "project": self.project,
             "name": self.name,
             "job_type": self.job_type,
             "state": self.state(),
-            "created": datetime.fromtimestamp(self.created, UTC).isoformat(timespec="seconds"),
+            "created": _iso(self.created),
+            "revoked": None if self.revoked is None else _iso(self.revoked),
+            "expires": None if self.expires is None else _iso(self.expires),
         }
 
 
@@ -180,6 +182,10 @@ def _make(project: str, name: str, job_type: str | None, expires: float | None) 
     return NewKey(
         new_key(), KeyRecord(f"key_{random_base62(ID_LENGTH)}", project, name, job_type, time.time(), None, expires)
     )
+
+
+def _iso(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
 
 
 def _revoked(record: KeyRecord) -> KeyRecord:

@@ -18,6 +18,8 @@ _KEY: Mapping[str, Schema] = {
     "job_type": {"type": ["string", "null"]},
     "state": text(enum=["live", "revoked", "expired"]),
     "created": text(format="date-time"),
+    "revoked": {"type": ["string", "null"], "format": "date-time"},
+    "expires": {"type": ["string", "null"], "format": "date-time"},
 }
 
 _SCHEMAS: Mapping[str, Schema] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,27 @@ class Shell:
 def shell(server: str, realm: str, tmp_path: Path) -> Shell:
     """A fresh realm."""
     return Shell(server, realm, tmp_path)
+
+
+def test_when_a_key_ends_is_shown(shell: Shell) -> None:
+    """The day and time of its revocation, or until when one is good that was replaced; nothing of others."""
+    begun = datetime.now(UTC).replace(microsecond=0)
+
+    def made(*arguments: str) -> str:
+        return str(json.loads(within("keys", *arguments, *shell.place, "--json").stdout)["id"])
+
+    gone, old = made("create", "--project", "team"), made("create", "--project", "team")
+    new = made("rotate", old, "--grace", "86400")
+    assert json.loads(within("keys", "revoke", gone, *shell.place, "--json").stdout)["revoked"] is not None
+    rows = {each["id"]: each for each in json.loads(within("keys", "list", *shell.place, "--json").stdout)}
+    lines = within("keys", "list", *shell.place).stdout.splitlines()
+    cells = {line.split()[1]: line.split("│")[-2].strip() for line in lines if "key_" in line}
+
+    assert [rows[each]["revoked"] is None for each in (gone, old, new)] == [False, True, True]
+    assert [rows[each]["expires"] is None for each in (gone, old, new)] == [True, False, True]
+    assert begun <= datetime.fromisoformat(rows[gone]["revoked"]) <= datetime.now(UTC)
+    assert begun < datetime.fromisoformat(rows[old]["expires"]) - timedelta(hours=23)
+    assert cells == {gone: rows[gone]["revoked"], old: rows[old]["expires"], new: "-"}
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="no device that is always full")

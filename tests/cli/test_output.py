@@ -75,6 +75,40 @@ def test_a_full_disk_behind_the_help(arguments: tuple[str, ...]) -> None:
     assert (done.returncode, done.stderr) == (1, "image-gateway: No space left on device\n")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("spend", "--window", "total"),
+        ("spend", "--window", "total", "--format", "csv"),
+        ("ledger", "verify"),
+        ("ledger", "export", "--to", "-"),
+        ("completion", "bash"),
+        ("--help",),
+    ],
+    ids=" ".join,
+)
+def test_no_stdout_at_all(server: str, realm: str, arguments: tuple[str, ...]) -> None:
+    """What was asked for and could not be shown, as by `>&-`, is no success either."""
+    place = ("--realm", realm, "--store", server) if arguments[0] in {"spend", "ledger"} else ()
+    done = without_stdout(*arguments, *place)
+
+    said = "image-gateway: stdout is closed: nobody would be shown what was asked for"
+    assert (done.returncode, done.stderr.splitlines()[-1:]) == (1, [said])
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["serve", "demo", "sandbox"])
+def test_what_serves_needs_no_stdout(command: str) -> None:
+    """It says where it listens to nobody, and goes on."""
+    assert without_stdout(command, "--help").returncode == 0
+
+
+def without_stdout(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as `>&-` starts it."""
+    command = ["sh", "-c", 'exec "$@" >&-', "sh", *COMMAND, *arguments]
+    return subprocess.run(command, env=environ(), capture_output=True, text=True, timeout=100, check=False)
+
+
 async def test_a_full_disk_under_an_export(store: Store, server: str, realm: str, tmp_path: Path) -> None:
     """An export that has no more room says so in a line; with room again it goes on, and every entry is there once."""
     command = [*COMMAND, "ledger", "export", "--to", "export", "--realm", realm, "--store", server]

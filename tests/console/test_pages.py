@@ -141,6 +141,10 @@ def test_keys_are_made_used_rotated_and_revoked(seen: Look, stack: Stack) -> Non
     seen.page.reload()
     seen.page.wait_for_selector(".page[data-ready]")
     assert second not in seen.page.content()
+    ended = seen.page.locator("tr", has_text="made by a click").filter(has_text="revoked")
+    assert ended.count() == 2
+    for number in range(2):
+        assert ended.nth(number).locator("time").count() == 2  # when it was made, and when it ended
 
 
 def test_what_if_explains_a_request(seen: Look) -> None:

@@ -21,6 +21,7 @@ from tests.deploy.queries import (
     ROOT,
     RULE_FILES,
     alerts,
+    asked,
     dashboard,
     expressions,
     labels,
@@ -66,6 +67,41 @@ def test_each_alert_fires_when_it_should_and_not_when_all_is_well() -> None:
     cases = [case for test in yaml.safe_load(RULES_TEST.read_text())["tests"] for case in test["alert_rule_test"]]
     for fires in (True, False):
         assert {case["alertname"] for case in cases if bool(case["exp_alerts"]) is fires} == alerts().keys()
+
+
+HELD = """
+evaluation_interval: 1m
+tests:
+  - interval: 1m
+    input_series:
+%s
+    promql_expr_test:
+      - {expr: '%s', eval_time: 1m, exp_samples: [{labels: "{}", value: %s}]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("budgets", "held"),
+    [
+        ([("everything", "day", 2), ("everything", "month", 3), ("project:team", "day", 2)], 3),
+        ([("project:team", "day", 2), ("project:team", "month", 3), ("project:other", "month", 1)], 4),
+    ],
+    ids=["a common budget", "projects alone"],
+)
+def test_what_is_held_is_counted_once(tmp_path: Path, budgets: list[tuple[str, str, int]], held: int) -> None:
+    """However many windows and gateways tell of it; what was held before a day began is on the month's window alone."""
+    board = dashboard(DEPLOY / "grafana" / "overview.json")
+    [panel] = [panel for panel in board["panels"] if panel.get("title") == "Held"]
+    series = [
+        f'      - {{series: \'image_gateway_budget_held_usd{{job="g", instance="{instance}", '
+        f'scope="{scope}", window="{window}"}}\', values: \'{usd}x9\'}}'
+        for instance in "ab"
+        for scope, window, usd in budgets
+    ]
+    case = tmp_path / "held.yaml"
+    case.write_text(HELD % ("\n".join(series), asked(panel["targets"][0]["expr"]), held))
+    done = promtool("test", "rules", case)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_what_is_asked_is_counted() -> None:

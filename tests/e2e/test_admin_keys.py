@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from gateway.sandbox.client import Sandbox
 from tests.e2e.policies import ONE_ACCOUNT
 from tests.e2e.stack import Reply, Stack, fetch, running_gateway, wait_until
 from tests.e2e.test_outages import Valkey
+from tests.observe.log_schema import wrong
 
 TOKEN = "the token of an admin plane"
-SHOWN = {"id", "project", "name", "job_type", "state", "created"}
+SHOWN = {"id", "project", "name", "job_type", "state", "created", "revoked", "expires"}
 
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["one process", "two workers"])
@@ -79,11 +81,35 @@ def test_a_key_from_its_making_to_its_end(stack: Stack) -> None:
     keys = listed(stack)
     assert [keys[each["id"]]["state"] for each in (made, kept, turned)] == ["live", "revoked", "revoked"]
     assert list(keys)[:3] == [turned["id"], kept["id"], made["id"]]
+    dates = [(keys[each["id"]]["revoked"], keys[each["id"]]["expires"]) for each in (made, kept, turned)]
+    assert [[each is not None for each in pair] for pair in dates] == [[False, True], [True, False], [True, False]]
+    assert made["created"] < str(dates[0][1])
+    assert made["created"] <= str(dates[1][0]) <= str(dates[2][0])
     told = admin(stack, "keys", method="GET").body + stack.log.read_bytes()
     for each in (made, kept, turned):
         assert set(each) == SHOWN | {"key"}
         assert set(keys[each["id"]]) == SHOWN
         assert each["key"].partition("_")[2].encode() not in told
+
+
+def test_what_is_done_with_keys_is_logged(stack: Stack) -> None:
+    """Each with the id and the project of its key, whether on the admin plane or on the console."""
+    made = done(admin(stack, "keys", {"project": "team"}))
+    kept = done(admin(stack, f"keys/{made['id']}/rotate", {"grace": 60}))
+    done(admin(stack, f"keys/{kept['id']}/revoke"))
+
+    def logged() -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in stack.log.read_text().splitlines() if line.startswith("{")]
+        found = [line for line in lines if line.get("key_id") in {made["id"], kept["id"]} and line["level"] == "info"]
+        return found if len(found) == 3 else []
+
+    wait_until(logged, 20, "the lines")
+    assert [{name: line[name] for name in line if name not in ("ts", "level", "logger")} for line in logged()] == [
+        {"event": "key created", "key_id": made["id"], "project": "team"},
+        {"event": "key rotated", "key_id": kept["id"], "project": "team", "replaces": made["id"], "grace": 60.0},
+        {"event": "key revoked", "key_id": kept["id"], "project": "team"},
+    ]
+    assert wrong(map(json.dumps, logged())) == []
 
 
 @pytest.mark.parametrize(

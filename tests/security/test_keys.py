@@ -170,4 +170,6 @@ def test_listings_of_keys_show_ids_alone(planes: Planes) -> None:
         "job_type",
         "state",
         "created",
+        "revoked",
+        "expires",
     }

@@ -99,7 +99,7 @@ export function stacked(title) {
   });
   const root = h("figure", { class: "chart" }, legend, box, words);
 
-  root.show = (spend) => {
+  root.show = (spend, empty) => {
     shown = spend;
     const sums = spend.times.map(() => 0);
     const stackedUp = spend.series.map((each) => each.usd.map((value, at) => (sums[at] += Math.max(Number(value), 0))));
@@ -111,7 +111,7 @@ export function stacked(title) {
     const rows = spend.times.map((time, at) => ({ time, at })).filter(({ at }) => spend.series.some((each) => Number(each.usd[at]))).reverse();
     swap(words, h("summary", { "data-key": `${title}-summary` }, "As a table"),
       table(`${title}, values`, [{ name: spend.step >= 86400 ? "Day (UTC)" : "Hour (UTC)", cell: ({ time }) => label(time, spend.step) },
-        ...spend.series.map((each) => ({ name: each.name, num: true, cell: ({ at }) => usd(each.usd[at]) }))], rows, { empty: "Nothing was spent." }));
+        ...spend.series.map((each) => ({ name: each.name, num: true, cell: ({ at }) => usd(each.usd[at]) }))], rows, { empty }));
     requestAnimationFrame(() => box.isConnected && drawing.draw({ days: spend.step >= 86400, columns: [spend.times, ...stackedUp.reverse()] }));
   };
   return root;

@@ -91,7 +91,7 @@ let source = null;
 function follow() {
   if (source || document.hidden) return;
   source = new EventSource("/console/events");
-  let last = null, whole = 1;
+  let last = null, whole = 1, away = false;
   const say = (state, text) => {
     if (live.dataset.state === state) return;
     live.dataset.state = state;
@@ -99,10 +99,12 @@ function follow() {
   };
   source.onmessage = (event) => {
     const told = JSON.parse(event.data);
-    say(told.read < 1 ? "reading" : "live", told.read < 1 ? "reading the ledger" : "live");
-    const fresh = (told.version !== last && LIVELY.has(shown)) || (whole < 1 && told.read === 1) || Date.now() - updated > SLOW_SECONDS * 1000;
+    if (told.away) say("away", "store away");
+    else say(told.read < 1 ? "reading" : "live", told.read < 1 ? "reading the ledger" : "live");
+    const fresh = (told.version !== last && LIVELY.has(shown)) || (whole < 1 && told.read === 1) || told.away !== away || Date.now() - updated > SLOW_SECONDS * 1000;
     last = told.version;
     whole = told.read;
+    away = told.away;
     if (fresh && !document.hidden && !STILL.has(shown)) refresh();
   };
   source.onerror = async () => {

@@ -22,7 +22,7 @@ export function overview(root, params, go) {
     const told = await get("overview", { by, range });
     swap(notices, attention(told));
     swap(sums, tiles(told));
-    chart.show(told.spend);
+    chart.show(told.spend, nothing(told));
     swap(budgets, card("Budgets", { actions: [h("a", { href: "#/budgets", "data-key": "all-budgets" }, `All ${count(told.budgets_in_all)}`)] }, budgetTable(told.budgets)));
     swap(happened, card("Last 24 hours", causes(told.happened)));
     swap(unconfirmed, card("Unconfirmed money", h("p", { class: "hint" }, told.unconfirmed.length ? `${usd(told.sums.presumed)} booked at its worst case, since nobody knows whether it was billed.` : null),
@@ -35,12 +35,17 @@ export function overview(root, params, go) {
   };
 }
 
+export const nothing = (told) => (told.read < 1 ? "Nothing in what was read so far." : "Nothing was spent in this time.");
+
+export function reading(told) {
+  return told.read < 1 ? h("p", { class: "notice" }, h("progress", { value: told.read, max: 1, "aria-label": "Reading the ledger" }), ` Reading the ledger: ${percent(told.read)} of the period; what was before today follows.`) : null;
+}
+
 function attention(told) {
-  const reading = told.read < 1 ? h("p", { class: "notice" }, h("progress", { value: told.read, max: 1, "aria-label": "Reading the ledger" }), ` Reading the ledger: ${percent(told.read)} of the period; what was before today follows.`) : null;
   const list = told.attention.length
     ? h("ul", { class: "notices", "aria-label": "Needs a look" }, told.attention.map((each) => h("li", { class: each.level }, h("a", { href: `#/${each.page}`, "data-key": each.text }, each.text))))
     : h("p", { class: "notice good" }, "Nothing needs a look.");
-  return [reading, list];
+  return [reading(told), list];
 }
 
 function tiles({ sums }) {

@@ -4,20 +4,21 @@ import { get } from "./api.js";
 import { burning, stacked } from "./chart.js";
 import { amount, card, choice, count, h, oneOf, plural, swap, table, usd, until, when } from "./dom.js";
 import { filters } from "./filters.js";
-import { budgetTable, DIMENSIONS, meter, RANGES } from "./overview.js";
+import { budgetTable, DIMENSIONS, meter, nothing, RANGES, reading } from "./overview.js";
 
 export function spend(root, params, go) {
   const by = oneOf(DIMENSIONS, params.by, "project"), range = oneOf(RANGES, params.range, "30d");
   const only = filters(params, (chosen) => go({ by, range, ...chosen }));
-  const chart = stacked("Spend"), rows = h("div", {});
+  const notices = h("div", {}), chart = stacked("Spend"), rows = h("div", {});
   const name = Object.fromEntries(DIMENSIONS)[by];
   root.append(h("h1", {}, "Spend"),
-    h("div", { class: "toolbar" }, choice("Spend by", DIMENSIONS, by, (value) => go({ by: value, range, ...only.chosen })), choice("Range", RANGES, range, (value) => go({ by, range: value, ...only.chosen })), only.controls),
+    h("div", { class: "toolbar" }, choice("Spend by", DIMENSIONS, by, (value) => go({ by: value, range, ...only.chosen })), choice("Range", RANGES, range, (value) => go({ by, range: value, ...only.chosen })), only.controls), notices,
     card(`Spend by ${name.toLowerCase()}`, chart), rows);
   return async () => {
     const told = await get("spend", { by, range, ...only.chosen });
     only.fill(told);
-    chart.show(told.spend);
+    swap(notices, told.trouble ? h("p", { class: "notice bad" }, `The ledger does not answer; these figures are what was read of it before. ${told.trouble}`) : reading(told));
+    chart.show(told.spend, nothing(told));
     const unnamed = told.spend.names - told.rows.length;
     swap(rows, card("Figures", table(`Spend by ${name.toLowerCase()}`, [
       { name, cell: (row) => (row.total ? h("b", {}, "All") : row.name) },
@@ -25,7 +26,7 @@ export function spend(root, params, go) {
       { name: "List price", num: true, cell: (row) => amount(row.official) }, { name: "Spent", num: true, cell: (row) => amount(row.route, { "data-figure": row.total ? "total" : row.name }) },
       { name: "Charged", num: true, cell: (row) => amount(row.internal) }, { name: "Saved", num: true, cell: (row) => amount(row.savings) },
       { name: "Unconfirmed", num: true, cell: (row) => (Number(row.unconfirmed) ? amount(row.unconfirmed) : "–") },
-    ], told.rows.length ? [{ ...told.total, total: true }, ...told.rows] : [], { empty: "Nothing was spent in this time.", limit: 1001 }),
+    ], told.rows.length ? [{ ...told.total, total: true }, ...told.rows] : [], { empty: nothing(told), limit: 1001 }),
       unnamed > 0 ? h("p", { class: "hint" }, `The dearest; ${plural(unnamed, "more name")}, all of them in the sum.`) : null));
   };
 }

@@ -176,7 +176,7 @@ export function keys(root) {
     const found = all.filter((each) => [each.id, each.project, each.name, each.job_type, each.state].join(" ").toLowerCase().includes(word));
     swap(body, card("All keys", table("Keys", [
       { name: "Key", cell: (row) => h("span", { class: "mono" }, row.id) }, { name: "Project", cell: (row) => row.project }, { name: "Name", cell: (row) => row.name || "–" }, { name: "Job type", cell: (row) => row.job_type ?? "–" },
-      { name: "State", cell: (row) => [badge(row.state, row.state === "live" ? "good" : ""), row.state === "live" && row.expires ? [" until ", when(row.expires)] : null] }, { name: "Created", cell: (row) => when(row.created) },
+      { name: "State", cell: (row) => [badge(row.state, row.state === "live" ? "good" : ""), row.revoked ?? row.expires ? [row.state === "live" ? " until " : " ", when(row.revoked ?? row.expires)] : null] }, { name: "Created", cell: (row) => when(row.created) },
       { name: "Actions", cell: (row) => (row.state === "live" ? h("span", { class: "row" }, h("button", { type: "button", "data-key": `rotate-${row.id}`, "aria-label": `Rotate ${row.id}`, onclick: () => rotate(row) }, "Rotate"), h("button", { type: "button", "data-key": `revoke-${row.id}`, "aria-label": `Revoke ${row.id}`, onclick: () => revoke(row) }, "Revoke")) : "–") },
     ], found, { empty: all.length ? "No such key." : "There are no keys yet.", key: (row) => row.id, limit: 500 })));
   };
