@@ -54,14 +54,15 @@ def translated(word: str, speaker: Model, maker: Model) -> str:
 def speaker_of(word: str, speaker: Model, house: Model, models: Iterable[Model]) -> Model:
     """Return in whose words a quality is: the speaker's, else the house's, else those of the first model that has it.
 
-    A retired model whose words are still understood goes before all others: a client that names none is an old one.
+    A retired model whose word is still understood goes before all others: a client that names none is an old one.
     """
     if word == AUTO or word in speaker.capabilities.quality:
         return speaker
     if word in house.capabilities.quality:
         return house
     having = [model for model in models if word in model.capabilities.quality]
-    return next((model for model in having if model.legacy is not None), having[0] if having else speaker)
+    old = (model for model in having if model.legacy is not None and word in model.legacy.quality)
+    return next(old, having[0] if having else speaker)
 
 
 def nearest_quality(word: str, allowed: Container[str], model: Model) -> str | None:

@@ -1,4 +1,4 @@
-"""Unsent fields: which job fields are not sent to a route's provider, which then chooses the value itself."""
+"""Unsent fields: which are not sent to a route's provider. It chooses the value itself, or its model takes none."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Final
 
 from gateway.domain.job import Job
 from gateway.domain.profile import Parameter, Source
-from gateway.domain.route import Route, SizeRule
+from gateway.domain.route import Model, Route, SizeRule
 
 QUALITY: Final = "quality"
 SIZE: Final = "size"
+ANSWER_FORM: Final = "response_format"
+"""The body field that chose between images and links to them; current models refuse it."""
 NOTHING_LEFT_OUT: Final[frozenset[str]] = frozenset()
 _WHOLE_SIZES: Final = (
     frozenset({Source.SIZE}),
@@ -33,6 +35,16 @@ def unsent(job: Job, route: Route) -> frozenset[str]:
     # Under the other name of a field that is renamed, what the client wrote there says something else.
     taken = {other for name, other in profile.rename.items() if name != other}
     return frozenset({QUALITY, SIZE}) & taken.union(profile.drop)
+
+
+def untaken(job: Job, serves: Model, retired: Model | None) -> list[str]:
+    """Name the body fields that retired models took and the one that serves does not.
+
+    They are the job's `dropped`, and all that `retired` took, in whose place the model serves, whoever the client is.
+    """
+    took = serves.legacy.drop if serves.legacy is not None else ()
+    gone = retired.legacy.drop if retired is not None and retired.legacy is not None else ()
+    return [name for name in (*job.dropped, *gone) if name not in took or name == ANSWER_FORM]
 
 
 def _tells(sent: Iterable[Parameter], name: str, source: Source) -> bool:

@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Mount
 from starlette.types import ASGIApp
 
 from gateway.sandbox.arrivals import Arrival
@@ -48,6 +48,8 @@ class TaskApp(ABC):
     name: str
     prefix: str
     """The path under which the provider is mounted."""
+    api = ""
+    """Where, below that, its endpoints are; they answer without it too."""
     patience: Patience
     link_seconds: float
     loads_first = False
@@ -61,14 +63,16 @@ class TaskApp(ABC):
 
     def app(self) -> ASGIApp:
         """Return the provider's application, result links included."""
+        routes = self.routes()
+        versioned = [Mount(self.api, routes=routes)] if self.api else []
         return Starlette(
-            routes=[self.results.route(), *self.routes()],
+            routes=[self.results.route(), *versioned, *routes],
             exception_handlers={Refusal: _refused, HTTPException: self._unrouted},
         )
 
     @abstractmethod
     def routes(self) -> Sequence[BaseRoute]:
-        """Return the provider's endpoints."""
+        """Return the provider's endpoints, as they are called below `api`."""
 
     @abstractmethod
     def check_key(self, request: Request) -> None:

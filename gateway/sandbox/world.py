@@ -42,7 +42,7 @@ class World:
 class Persona:
     """A provider that can be simulated: its name in faults and on the bill, where it answers, and its application.
 
-    `api` is where, below the prefix, its API begins.
+    `api` is where, below the prefix, its API begins; where that is a version, it may be left out at most of them.
     """
 
     name: str

@@ -11,9 +11,8 @@ from gateway.domain.job import AUTO, Job, Size
 from gateway.domain.naming import in_place_of, is_retired, model_named
 from gateway.domain.policy import Policy, Project
 from gateway.domain.route import Legacy, Model
+from gateway.domain.unsent_fields import ANSWER_FORM
 
-ANSWER_FORM = "response_format"
-"""The body field that chose between images and links to them; current models refuse it."""
 _LINKS, _FORMS = "url", ("url", "b64_json")
 
 
@@ -21,20 +20,23 @@ def modernized(job: Job, fields: Mapping[str, object], project: Project, policy:
     """Return the job as it is meant now; but for the form of the answer the same one unless the clients are of old.
 
     `fields` are those of the body. The model becomes the first of its replacements that still answers. Quality and
-    size are mapped, and fields dropped, as the named model's `legacy` says. Under any other name, or none, whatever
-    that model does not know itself is understood as any `legacy` of the catalog has it. What the request leaves out is
-    as the named model had it by default.
+    size are mapped, and fields dropped, as the named model's `legacy` says. Under any other name, or none, or where
+    that has no words to map, whatever the model does not know itself is understood as any `legacy` of the catalog has
+    it. What the request leaves out is as the named model had it by default.
     InvalidRequest if the form of the answer is neither of the two there were.
     """
     if not project.legacy:
         return _in_form(job, fields)
     named = model_named(job.client_model, policy)
     own = named.legacy if named is not None else None
-    known = [own] if own else [model.legacy for model in policy.models.values() if model.legacy is not None]
+    alone = own is not None and bool(own.quality or own.sizes)
+    every = (model.legacy for model in policy.models.values())
+    known = [own] if own is not None and alone else [legacy for legacy in every if legacy is not None]
+    knowing = None if alone else named
     defaults = own.defaults if own else {}
     assumed = tuple(name for name in ("quality", "size") if name in defaults and getattr(job, name) == AUTO)
-    quality = _quality(defaults["quality"] if "quality" in assumed else job.quality, known, None if own else named)
-    size = _size(defaults["size"] if "size" in assumed else job.size, known, None if own else named)
+    quality = _quality(defaults["quality"] if "quality" in assumed else job.quality, known, knowing)
+    size = _size(defaults["size"] if "size" in assumed else job.size, known, knowing)
     answering = None if named is None else _answering(named, policy, today)
     dropped = {ANSWER_FORM, *(name for legacy in known for name in legacy.drop)}
     return replace(

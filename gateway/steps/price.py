@@ -19,7 +19,7 @@ from gateway.domain.price import Price
 from gateway.domain.pricing import NoPrice, Tariff
 from gateway.domain.route import NOTHING, Model, Quote, Refusal, Route
 from gateway.domain.sizing import nearest
-from gateway.domain.unsent_fields import QUALITY, SIZE, unsent
+from gateway.domain.unsent_fields import QUALITY, SIZE, unsent, untaken
 
 Priced = tuple[list[Quote], list[Refusal]]
 _Rows = tuple[Price, Price]
@@ -154,7 +154,7 @@ def _offer(fitted: Fitted, rows: _Rows, asking: _Asking) -> Offer:
         Quote(
             route,
             job,
-            _changes(fitted.job, asking.asked, route, as_events=fitted.as_events),
+            _changes(fitted, asking.asked),
             NOTHING,
             official,
             own,
@@ -239,13 +239,14 @@ def _narrow_auto(fitted: Fitted, rows: _Rows, allow: Container[str]) -> Fitted:
     return fitted if job is fitted.job else replace(fitted, job=job)
 
 
-def _changes(job: Job, asked: Job, route: Route, *, as_events: bool) -> dict[str, str | int | None]:
+def _changes(fitted: Fitted, asked: Job) -> dict[str, str | int | None]:
     """Body fields that are set for the provider. What only the gateway understands is left out.
 
     A value that equals the client's own is set again harmlessly; `auto` stays as the client sent it.
     """
+    job, route = fitted.job, fitted.route
     changes: dict[str, str | int | None] = {"model": route.upstream_model, "callback_url": None, "async": None}
-    changes |= dict.fromkeys(job.dropped)
+    changes |= dict.fromkeys(untaken(job, route.model, fitted.retired))
     if job.resolution is not None:
         changes["resolution"] = None  # it is in the size
     for name in ("size", "quality", "background", "output_format"):
@@ -256,6 +257,6 @@ def _changes(job: Job, asked: Job, route: Route, *, as_events: bool) -> dict[str
         changes["quality"] = route.quality_names[job.quality]
     if job.n != asked.n:
         changes["n"] = job.n
-    if as_events:
+    if fitted.as_events:
         changes |= {"stream": None, "partial_images": None}
     return changes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from starlette.exceptions import HTTPException
 from starlette.routing import Route, Router
 
 from gateway.domain.errors import Unavailable
@@ -107,7 +108,10 @@ class _Records:
         await context.answer_json({"object": "list", "data": await self._gateway.models(context.headers)})
 
     async def model(self, context: RequestContext) -> None:
-        await context.answer_json(await self._gateway.model(context.headers, context.path_params["id"]))
+        name = context.path_params["id"]
+        if not name:  # a path that ends so is no model's
+            raise HTTPException(404)
+        await context.answer_json(await self._gateway.model(context.headers, name))
 
     async def request(self, context: RequestContext) -> None:
         await context.answer_json(await self._gateway.request_record(context.headers, context.path_params["id"]))

@@ -12,7 +12,7 @@ def lasting(*names: str) -> str:
     catalog = (shipped_policies() / "catalog" / "openai.yaml").read_text()
     blocks = [re.search(rf"^  {re.escape(name)}:\n(?:    .*\n)+", catalog, re.MULTILINE) for name in names]
     text = "".join(block[0] for block in blocks if block)
-    return "models:\n" + re.sub(r"^    (retires|replacement): .*\n", "", text, flags=re.MULTILINE)
+    return "models:\n" + re.sub(r"^    (retires|replacement|legacy): .*\n", "", text, flags=re.MULTILINE)
 
 
 PROVIDERS = """

@@ -15,6 +15,7 @@ import pytest
 from openai import BadRequestError, NotFoundError, OpenAI
 
 from gateway.sandbox.client import Sandbox
+from tests.e2e.accounting import nano, settled
 from tests.e2e.clients import decoded, nothing_spent, picture
 from tests.e2e.stack import Stack, fetch, running_gateway
 
@@ -24,12 +25,18 @@ providers:
 routes:
   two: {provider: main, model: gpt-image-2, upstream_model: gpt-image-2-2026-04-21}
   flare: {provider: main, model: gpt-image-2.5-flare, upstream_model: gpt-image-2.5-flare}
+  sunburst: {provider: main, model: gpt-image-2.5-sunburst, upstream_model: gpt-image-2.5-sunburst}
+  was: {provider: main, model: gpt-image-1}
+  was_by_name: {provider: main, model: gpt-image-1, upstream_model: gpt-image-1}
 job_types:
+  later: {routes: [sunburst]}
+  replaced: {routes: [was]}
+  replaced_by_name: {routes: [was_by_name]}
   draft: {routes: [flare, two], defaults: {size: 1024x1024, quality: low}}
   two_alone: {routes: [two], match: {model: gpt-image-2}, defaults: {size: 1024x1024, quality: low}}
 projects:
   team:
-    job_types: [draft, two_alone]
+    job_types: [draft, two_alone, later]
     default_job_type: draft
     client_model: honour
     compatibility: legacy
@@ -39,7 +46,8 @@ projects:
     client_model: honour
     budgets: [{window: total, limit: "1000"}]
   careless:
-    job_types: [draft]
+    job_types: [draft, replaced, replaced_by_name]
+    default_job_type: draft
     budgets: [{window: total, limit: "1000"}]
 """
 
@@ -188,6 +196,45 @@ def test_the_client_is_told_that_its_model_was_replaced(client: OpenAI, connect:
     for model, project in (("gpt-image-2", "team"), ("dall-e-3", "careless")):
         raw = connect(project).images.with_raw_response.generate(prompt="a cat", model=model)
         assert not {"x-gateway-replaced", "sunset", "deprecation"} & set(raw.headers)
+
+
+@pytest.mark.parametrize(
+    ("project", "job_type", "model"),
+    [
+        ("team", "later", "gpt-image-1"),
+        ("team", "draft", "gpt-image-2"),
+        ("careless", "replaced", "gpt-image-1"),
+        ("careless", "replaced_by_name", "gpt-image-1"),
+    ],
+)
+def test_what_only_a_retired_model_took_is_left_out(
+    connect: Callable[[str], OpenAI], stack: Stack, project: str, job_type: str, model: str
+) -> None:
+    """By clients of old anywhere, by all where policy's model was replaced; held and booked is what is sent."""
+    before = stack.sandbox.bill()["total_nano_usd"]
+    asked: dict[str, Any] = {"model": model, "quality": "low", "size": "1024x1024", "input_fidelity": "high"}
+    raw = connect(project).images.with_raw_response.edit(
+        image=io.BytesIO(picture()), prompt="at night", extra_headers={"X-Gateway-Job-Type": job_type}, **asked
+    )
+    assert len(raw.parse().data or []) == 1
+    assert "input_fidelity" not in sent(stack)
+    settled(stack)
+    record, billed = (
+        stack.record(raw.headers["x-request-id"], project=project),
+        stack.sandbox.bill()["total_nano_usd"] - before,
+    )
+    assert nano(record["cost"]["route"]) == billed <= nano(record["cost_estimate"]["route"])
+
+
+def test_what_the_model_in_service_refuses_is_its_clients_business(
+    connect: Callable[[str], OpenAI], stack: Stack
+) -> None:
+    """A project of today hears the provider's refusal where policy names the model that serves."""
+    with pytest.raises(BadRequestError) as caught:
+        connect("careless").images.edit(
+            image=io.BytesIO(picture()), prompt="at night", model="gpt-image-2", input_fidelity="high"
+        )
+    assert caught.value.param == "input_fidelity"
 
 
 def test_a_form_of_answer_that_never_was_is_refused(client: OpenAI, stack: Stack) -> None:

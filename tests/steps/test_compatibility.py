@@ -15,7 +15,7 @@ from gateway.domain.policy import ClientModel, JobType, Match, Policy, Project
 from gateway.domain.route import Legacy, Model, SizeRule
 from gateway.routing.decision import Asked, decide, job_type_of
 from gateway.steps.compatibility import modernized
-from tests.builders import GPT_IMAGE_2, GPT_IMAGE_25, TODAY, capabilities, job, policy, route
+from tests.builders import GPT_IMAGE_2, GPT_IMAGE_15, GPT_IMAGE_25, TODAY, capabilities, job, policy, route
 
 LARGE = SizeRule(fixed=(Size(1024, 1024), Size(1792, 1024), Size(1024, 1792)))
 SMALL = SizeRule(fixed=(Size(256, 256), Size(512, 512), Size(1024, 1024)))
@@ -199,6 +199,62 @@ def test_what_nobody_understands_is_left_out_upstream() -> None:
     assert quote.changes["response_format"] is None
     assert "new" not in quote.changes
     assert (quote.changes["quality"], quote.changes["size"]) == ("high", "1536x1024")
+
+
+FADING = replace(GPT_IMAGE_15, legacy=Legacy(drop=("fidelity",)))
+"""Takes a field that its replacement does not, and retires later."""
+GONE = date(2026, 12, 1)
+
+
+def test_a_model_without_words_of_old_is_understood_as_any_other() -> None:
+    """What it took is left out, and so is what others took; words of theirs are mapped, its own stay as they are."""
+    made = rules()
+    made = replace(made, models={**made.models, FADING.name: FADING})
+    for quality, now in (("hd", "high"), ("low", "low")):
+        asked = job(client_model=FADING.name, quality=quality)
+        meant_now = modernized(asked, {"fidelity": "high", "style": "vivid"}, OF_OLD, made, TODAY)
+        assert (meant_now.quality, meant_now.dropped) == (now, ("fidelity", "style"))
+
+
+@pytest.mark.parametrize(
+    ("legacy", "today", "left_out"),
+    [
+        (True, TODAY, [{"style"}, {"style", "fidelity"}]),
+        (True, GONE, [{"style", "fidelity"}, {"style", "fidelity"}]),
+        (False, TODAY, [set(), set()]),
+        (False, GONE, [{"fidelity"}, set()]),
+    ],
+)
+def test_a_field_is_left_out_where_the_model_that_serves_does_not_take_it(
+    legacy: bool, today: date, left_out: list[set[str]]
+) -> None:
+    """For clients of old on every route but those of a model that takes it; for all where policy's model was replaced.
+
+    What is held is the price of what is sent.
+    """
+    kind = JobType("draft", (route("fading", FADING), TWO))
+    project = replace(OF_OLD, client_model=ClientModel.IGNORE, legacy=legacy)
+    made = rules(project, kind)
+    made = replace(made, models={**made.models, FADING.name: FADING})
+    sent = {"prompt": "a cat", "fidelity": "high", "style": "vivid"}
+    asked = modernized(job(quality="low", size="1024x1024"), sent, project, made, today)
+    kind = replace(kind, routes=tuple(replace(each, successor=route(each.name, GPT_IMAGE_25)) for each in kind.routes))
+    quotes = decide(Asked(asked, Wishes(), Caller("key_1", "team"), project, made, today), kind).quotes
+    assert [quote.route.name for quote in quotes] == ["fading", "two"]
+    gone = [{name for name in sent if quote.changes.get(name, "sent") is None} for quote in quotes]
+    assert gone == left_out
+
+
+def test_the_form_of_the_answer_is_left_out_whatever_the_model_took() -> None:
+    """No provider hears of it, also where the catalog says that its model did."""
+    old = replace(FADING, legacy=Legacy(drop=("response_format", "style")))
+    kind, project = JobType("draft", (route("fading", old),)), replace(OF_OLD, client_model=ClientModel.IGNORE)
+    made = rules(project, kind)
+    made = replace(made, models={**made.models, old.name: old})
+    asked = modernized(job(), {"response_format": "url", "style": "vivid"}, project, made, TODAY)
+    [quote] = decide(Asked(asked, Wishes(), Caller("key_1", "team"), project, made, TODAY), kind).quotes
+    assert quote.changes["response_format"] is None
+    assert "style" not in quote.changes
 
 
 def test_rules_and_client_model_see_what_is_meant() -> None:

@@ -67,6 +67,8 @@ async def test_what_can_be_read(port: int, gateway: RecordingGateway) -> None:
             assert (await client.get(f"{prefix}/requests/req_1")).json() == {"id": "req_1"}
         missing = await client.get("/v1/models/none")
         assert (missing.status_code, missing.json()["error"]["code"]) == (404, "model_not_found")
+        unknown, nameless = [(await client.get(f"/v1/{path}/")).json()["error"] for path in ("requests", "models")]
+        assert (nameless["code"], nameless["param"]) == (unknown["code"], unknown["param"]) == ("not_found", None)
         head = await client.head("/healthz")
         assert (head.status_code, head.content, int(head.headers["content-length"])) == (200, b"", 16)
         retired = await client.post("/v1/images/variations", content=b"")

@@ -1,8 +1,9 @@
 """Azure OpenAI: deployments under two paths, an `api-key` header, content filters, and images as base64 alone.
 
 On the deployments path `api-version` is required and a `model` in the body refused, as the newer models do (litellm
-issue 26316); on the v1 path the body names the deployment. A deployment of every live model is there, under its name
-with `team-` before it. Errors: the `dalleErrorResponse` schema, and answers of the real service seen by its users.
+issue 26316); on the v1 path the body names the deployment. Deployments of every live model are there: one of its
+name, and one with `team-` before it. Errors: the `dalleErrorResponse` schema, and answers of the real service seen by
+its users.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from gateway.sandbox.personas.openai.submission import Submission
 from gateway.sandbox.world import Persona, World
 
 PROVIDER = "azure"
-DEPLOYMENTS = {f"team-{name}": name for name, model in MODELS.items() if not model.retired}
+DEPLOYMENTS = {f"{team}{name}": name for name, model in MODELS.items() if not model.retired for team in ("", "team-")}
 _KINDS = ("hate", "self_harm", "sexual", "violence")
 
 

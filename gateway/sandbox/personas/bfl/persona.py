@@ -65,6 +65,7 @@ class _Order:
 class _BlackForestLabs(TaskApp):
     name = "bfl"
     prefix = "/bfl"
+    api = "/v1"
     # How often they try again is not published.
     patience = Patience(10, (1, 2, 4))
     link_seconds = 600
@@ -73,10 +74,10 @@ class _BlackForestLabs(TaskApp):
 
     def routes(self) -> Sequence[BaseRoute]:
         return (
-            Route("/v1/get_result", self._global_result, methods=["GET"]),
+            Route("/get_result", self._global_result, methods=["GET"]),
             Route(f"/{_SISTER}/v1/get_result", self._sister_result, methods=["GET"]),
-            Route("/v1/credits", self._credits, methods=["GET"]),
-            Route("/v1/{model}", self._submit, methods=["POST"]),
+            Route("/credits", self._credits, methods=["GET"]),
+            Route("/{model}", self._submit, methods=["POST"]),
         )
 
     def check_key(self, request: Request) -> None:
@@ -274,4 +275,4 @@ def _build(world: World) -> ASGIApp:
     return _BlackForestLabs(world).app()
 
 
-BFL = Persona(_BlackForestLabs.name, _BlackForestLabs.prefix, _build, "/v1")
+BFL = Persona(_BlackForestLabs.name, _BlackForestLabs.prefix, _build, _BlackForestLabs.api)

@@ -86,14 +86,15 @@ class _Order:
 class _EvoLink(TaskApp):
     name = "evolink"
     prefix = "/evolink"
+    api = "/v1"
     patience = Patience(10, (1, 2, 4))
     link_seconds = 24 * 3600
 
     def routes(self) -> Sequence[BaseRoute]:
         return (
-            Route("/v1/images/generations", self.submit, methods=["POST"]),
-            Route("/v1/tasks/{task}", self._task, methods=["GET"]),
-            Route("/v1/credits", self._credits, methods=["GET"]),
+            Route("/images/generations", self.submit, methods=["POST"]),
+            Route("/tasks/{task}", self._task, methods=["GET"]),
+            Route("/credits", self._credits, methods=["GET"]),
         )
 
     def check_key(self, request: Request) -> None:
@@ -282,4 +283,4 @@ def _build(world: World) -> ASGIApp:
     return _EvoLink(world).app()
 
 
-EVOLINK = Persona(_EvoLink.name, _EvoLink.prefix, _build, "/v1")
+EVOLINK = Persona(_EvoLink.name, _EvoLink.prefix, _build, _EvoLink.api)

@@ -18,7 +18,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
 from gateway.sandbox.arrivals import Arrival
@@ -47,8 +47,9 @@ class _Gemini:
         self._world = world
 
     def app(self) -> ASGIApp:
+        routes = [Route("/models/{model}:generateContent", self.generate, methods=["POST"])]
         return Starlette(
-            routes=[Route(f"{_API}/models/{{model}}:generateContent", self.generate, methods=["POST"])],
+            routes=[Mount(_API, routes=routes), *routes],
             exception_handlers={ApiError: _refused, HTTPException: _unrouted},
         )
 

@@ -79,13 +79,17 @@ class TextTokens:
 
 @dataclass(slots=True)
 class Talk:
-    """One response: what was asked, what is made of it, how far it is. `before` is what it goes on from."""
+    """One response: what was asked, what is made of it, how far it is.
+
+    `request` is the id of the request that began it, which is charged; `before` is what it goes on from.
+    """
 
     model: TextModel
     fields: Mapping[str, Any]
     text: str
     images: list[InputImage]
     jobs: list[ImageJob]
+    request: str
     before: Talk | None = None
     tokens: Tokens = field(default_factory=lambda: Tokens(0, 0, 0))
     status: str = "in_progress"

@@ -75,7 +75,7 @@ class OpenAIWithTalks(OpenAIWithBatches):
         self.check_key(request)
         submission = await read_json(request)
         arrival.fields = submission.fields
-        talk = self._understood(submission.fields)
+        talk = self._understood(submission.fields, arrival.request)
         for job in talk.jobs:
             self._limits.take(job.model.family, job.model.id, images=1, tokens=1)
         if BLOCKED_WORD in talk.text:
@@ -88,9 +88,8 @@ class OpenAIWithTalks(OpenAIWithBatches):
 
     async def _answer(self, request: Request, talk: Talk, fault: Fault | None, *, stream: bool) -> Response:
         headers = self._headers(request)
-        arrival: Arrival = request.state.arrival
         if fault and fault.name in {"moderation", "html", "garbage"}:
-            await self._finish(talk, arrival, fault)  # for what it charges
+            await self._finish(talk, fault)  # for what it charges
         model = talk.jobs[0].model if talk.jobs else MODELS[_DEFAULT_MODEL]
         if fault and (instead := self._instead_of_work(request, model, fault, lambda: None)):
             return instead
@@ -100,10 +99,10 @@ class OpenAIWithTalks(OpenAIWithBatches):
         self._talks[talk.id] = talk
         if talk.fields.get("background") and not stream:
             talk.status = "queued"
-            self._running[talk.id] = asyncio.create_task(self._later(talk, arrival, fault))
+            self._running[talk.id] = asyncio.create_task(self._later(talk, fault))
             return self._delivered(talk, headers, fault)
         await asyncio.sleep(self._world.options.latency)
-        chunks = await self._finish(talk, arrival, fault)
+        chunks = await self._finish(talk, fault)
         if not stream:
             return self._delivered(talk, headers, fault)
         if fault and fault.name == "truncated_stream":
@@ -114,14 +113,14 @@ class OpenAIWithTalks(OpenAIWithBatches):
         body = bytes(PlainJSON(talk.document()).body)
         return Delivery([body], media_type="application/json", headers=headers, fault=fault)
 
-    async def _later(self, talk: Talk, arrival: Arrival, fault: Fault | None) -> None:
+    async def _later(self, talk: Talk, fault: Fault | None) -> None:
         seconds = self._world.options.work_seconds
         await asyncio.sleep(seconds / 3)
         talk.status = "in_progress"
         await asyncio.sleep(seconds * 2 / 3)
-        await self._finish(talk, arrival, fault)
+        await self._finish(talk, fault)
 
-    async def _finish(self, talk: Talk, arrival: Arrival, fault: Fault | None) -> list[bytes]:
+    async def _finish(self, talk: Talk, fault: Fault | None) -> list[bytes]:
         """Make all of it, charge it, and return its events."""
         events = Events()
         events.add("response.created", response=talk.document())
@@ -143,7 +142,7 @@ class OpenAIWithTalks(OpenAIWithBatches):
             talk.status, talk.output = "failed", []
             talk.error = {"code": fault.parameters["code"] or "server_error", "message": fault.parameters["message"]}
         if fault is None or fault.billed:
-            self._charge_talk(talk, arrival)
+            self._charge_talk(talk)
         events.add(f"response.{talk.status}", response=talk.document())
         talk.events, talk.over = events.chunks, True
         return events.chunks
@@ -164,21 +163,21 @@ class OpenAIWithTalks(OpenAIWithBatches):
             )
         )
 
-    def _charge_talk(self, talk: Talk, arrival: Arrival, *, whole: bool = True) -> None:
+    def _charge_talk(self, talk: Talk, *, whole: bool = True) -> None:
         used = talk.spent(whole=whole)
-        self._line(arrival, talk.model.id, "", used.as_usage(), used.pico_usd(talk.model))
+        self._line(talk.request, talk.model.id, "", used.as_usage(), used.pico_usd(talk.model))
         if talk.jobs and whole:
             job, tokens = talk.jobs[0], talk.tokens
             usage = tokens.as_usage(details=True)
-            self._line(arrival, job.model.id, job.size, usage, tokens.pico_usd(job.model), images=len(talk.jobs))
+            self._line(talk.request, job.model.id, job.size, usage, tokens.pico_usd(job.model), images=len(talk.jobs))
 
     def _line(
-        self, arrival: Arrival, model: str, size: str, usage: Mapping[str, object], pico: int, *, images: int = 0
+        self, request: str, model: str, size: str, usage: Mapping[str, object], pico: int, *, images: int = 0
     ) -> None:
         self._world.bill.charge(
             BillLine(
                 provider=self.provider,
-                request=arrival.request,
+                request=request,
                 at=time.time(),
                 model=model,
                 operation=RESPOND,
@@ -211,7 +210,7 @@ class OpenAIWithTalks(OpenAIWithBatches):
         if not talk.over:
             self._running.pop(talk.id).cancel()
             talk.status, talk.over = "cancelled", True
-            self._charge_talk(talk, request.state.arrival, whole=False)
+            self._charge_talk(talk, whole=False)
         return self.json(request, talk.document())
 
     async def input_items(self, request: Request) -> Response:
@@ -230,7 +229,7 @@ class OpenAIWithTalks(OpenAIWithBatches):
             raise errors.ApiError(404, f"Response with id '{name}' not found.")
         return talk
 
-    def _understood(self, given: Mapping[str, Any]) -> Talk:
+    def _understood(self, given: Mapping[str, Any], request: str) -> Talk:
         name = fields.text(dict(given), "model") or ""
         if name in MODELS:
             raise errors.ApiError(400, f"The model '{name}' is not supported in this API.", param="model")
@@ -244,7 +243,7 @@ class OpenAIWithTalks(OpenAIWithBatches):
                 message = f"Previous response with id '{previous}' not found."
                 raise errors.ApiError(400, message, param="previous_response_id", code="previous_response_not_found")
         jobs = _jobs(given, text, [*_made_before(before), *images])
-        return Talk(TEXT_MODELS[name], given, text, images, jobs, before)
+        return Talk(TEXT_MODELS[name], given, text, images, jobs, request, before)
 
     def _forget(self) -> None:
         for running in self._running.values():

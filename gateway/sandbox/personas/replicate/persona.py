@@ -73,6 +73,7 @@ class _Order:
 class _Replicate(TaskApp):
     name = "replicate"
     prefix = "/replicate"
+    api = "/v1"
     patience = Patience(10, (1, 2, 4, 8, 16, 32))
     link_seconds = 3600
 
@@ -82,12 +83,12 @@ class _Replicate(TaskApp):
 
     def routes(self) -> Sequence[BaseRoute]:
         return (
-            Route("/v1/models/{owner}/{name}/predictions", self._create, methods=["POST"]),
-            Route("/v1/predictions", self._create, methods=["POST"]),
-            Route("/v1/predictions/{prediction}", self._get, methods=["GET"]),
-            Route("/v1/predictions/{prediction}/cancel", self._cancel, methods=["POST"]),
-            Route("/v1/webhooks/default/secret", self._secret, methods=["GET"]),
-            Route("/v1/account", self._account, methods=["GET"]),
+            Route("/models/{owner}/{name}/predictions", self._create, methods=["POST"]),
+            Route("/predictions", self._create, methods=["POST"]),
+            Route("/predictions/{prediction}", self._get, methods=["GET"]),
+            Route("/predictions/{prediction}/cancel", self._cancel, methods=["POST"]),
+            Route("/webhooks/default/secret", self._secret, methods=["GET"]),
+            Route("/account", self._account, methods=["GET"]),
         )
 
     def check_key(self, request: Request) -> None:
@@ -231,7 +232,7 @@ class _Replicate(TaskApp):
     def _shown(self, work: Work, state: State) -> dict[str, object]:
         """Return a prediction as it is created, fetched and posted."""
         order = _order(work)
-        base = f"{work.base}{self.prefix}/v1/predictions/{work.id}"
+        base = f"{work.base}{self.prefix}{self.api}/predictions/{work.id}"
         done = state is State.DONE and work.over
         ended = work.over and state not in {State.QUEUED, State.RUNNING}
         removed = done and self.results.expired(work)
@@ -288,4 +289,4 @@ def _build(world: World) -> ASGIApp:
     return _Replicate(world).app()
 
 
-REPLICATE = Persona(_Replicate.name, _Replicate.prefix, _build, "/v1")
+REPLICATE = Persona(_Replicate.name, _Replicate.prefix, _build, _Replicate.api)
