@@ -13,7 +13,6 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import date
 from typing import NamedTuple
 
@@ -45,7 +44,7 @@ from gateway.responses.conversations import ConversationPlanner
 from gateway.routing.decision import Asked, project_of
 from gateway.routing.dry_run import Decided
 from gateway.routing.explanation import Balances, explanation_now
-from gateway.routing.task_terms import Guard, TaskTerms, plain_guard
+from gateway.routing.task_terms import Guard, TaskTerms
 from gateway.steps.accept import accept, envelope_of
 from gateway.steps.authenticate import authenticate
 from gateway.steps.write import OF_THE_ROUTE
@@ -64,22 +63,15 @@ class Setup(NamedTuple):
     providers: Mapping[str, Provider]
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much one process takes on at once."""
-
-    in_flight: int = 10_000
-
-
 class Lifecycle:
     """Runs image requests. One instance per process; `current` returns the setup that new requests use.
 
-    `answers` keeps what may be asked for again; without it a repeated request is told that its answer is not kept.
-    `budgets` bound the retries of all requests together; without them each request has its own. `shadows` repeat some
-    requests for comparison. `conditions` tell how routes are doing, `balances` where budgets stand for whoever asks
-    without spending. `admissions` know who waits for a route. `archives` keep images for links to them. `task_service`
-    makes tasks; without it none are to be had. `conversations` plans those of the Responses API. `guard` judges the
-    URLs that clients want to be called. `choices` take the time of decisions, where they are traced.
+    `answers` keeps what may be asked for again. `budgets` bound the retries of all requests together. `shadows` repeat
+    some requests for comparison. `conditions` tell how routes are doing, `balances` where budgets stand for whoever
+    asks without spending. `most_in_flight` bounds the requests that run at once. `admissions` know who waits for a
+    route. `archives` keep images for links to them. `task_service` makes tasks, `conversations` plans those of the
+    Responses API. `guard` judges the URLs that clients want to be called. `choices` take the time of decisions, where
+    they are traced.
     """
 
     def __init__(
@@ -91,24 +83,24 @@ class Lifecycle:
         settlements: Settlements,
         observer: Observer,
         today: Callable[[], date],
-        answers: Answers | None = None,
-        budgets: RetryBudgets | None = None,
-        shadows: Shadows | None = None,
-        conditions: Conditions | None = None,
-        balances: Balances | None = None,
-        limits: Limits | None = None,
-        admissions: AdmissionState | None = None,
-        archives: Archives | None = None,
-        task_service: TaskService | None = None,
-        guard: Guard = plain_guard,
-        conversations: ConversationPlanner | None = None,
+        answers: Answers,
+        budgets: RetryBudgets,
+        shadows: Shadows,
+        conditions: Conditions,
+        balances: Balances,
+        most_in_flight: int,
+        admissions: AdmissionState,
+        archives: Archives,
+        task_service: TaskService,
+        guard: Guard,
+        conversations: ConversationPlanner,
         choices: Choices | None = None,
     ) -> None:
         self._current = current
         self._keyring = keyring
         self.entitlement = entitlement = Entitlement(current, keyring.lives, self._understood)
         self._context = FlightContext(
-            ledger, settlements, observer, today, answers, budgets, shadows, admissions or AdmissionState(), entitlement
+            ledger, settlements, observer, today, answers, budgets, shadows, admissions, entitlement
         )
         self._duplicates = Duplicates(answers, observer)
         self._observer = observer
@@ -119,9 +111,8 @@ class Lifecycle:
         self._task_service = task_service
         self._conversations = conversations
         self._archives = archives
-        linker = archives.linker if archives is not None else None
-        self.planner = RequestPlanner(today, conditions, linker, archives, guard, choices)
-        self._limits = limits or Limits()
+        self.planner = RequestPlanner(today, conditions, archives, guard, choices)
+        self._most_in_flight = most_in_flight
         self._flights = Flights(self._context)
         self._concurrency = ConcurrencyLimiter()
         self._draining = False
@@ -166,7 +157,7 @@ class Lifecycle:
             exchange.begun()  # before its hold, if it comes to one, it waits for something else
         if exchange.wishes.dry_run:
             return await self._explain(admitted, terms)
-        if cached and terms is None and self._archives is not None:
+        if cached and terms is None:
             earlier = await self._archives.answered(admitted, self._today)
             if earlier is not None:
                 return earlier
@@ -190,7 +181,7 @@ class Lifecycle:
         caller = keyring.known(envelope.mark) or await authenticate(inbound.headers, keyring, envelope)
         exchange.caller = caller
         project = project_of(caller, policy)
-        if self._draining or len(self._flights.running) >= self._limits.in_flight:
+        if self._draining or len(self._flights.running) >= self._most_in_flight:
             raise self._no_room()
         began = time.monotonic()
         body = await inbound.read_body()
@@ -221,7 +212,7 @@ class Lifecycle:
         self, exchange: Exchange, caller: Caller, project: Project, policy: Policy, body: Body
     ) -> tuple[Admitted, TaskTerms | None]:
         """Classify, compatibility, experiment, price and rank."""
-        if exchange.inbound.operation is Operation.RESPOND and self._conversations is not None:
+        if exchange.inbound.operation is Operation.RESPOND:
             return await self._conversations.admitted(exchange, caller, project, policy, body), None
         return self.planner.admitted(exchange, caller, project, policy, body)
 
@@ -234,9 +225,6 @@ class Lifecycle:
         return admitted
 
     async def _create_task(self, admitted: Admitted, terms: TaskTerms) -> Outbound:
-        if self._task_service is None:
-            await admitted.body.aclose()
-            raise InvalidRequest("Answers that come later are not to be had here.", code="unsupported_parameter")
         answer = await self._task_service.create(admitted, terms)
         self._observer.emit(admitted.exchange.finished(answer.status, bytes_out=len(answer.whole or b"")))
         return answer

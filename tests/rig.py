@@ -8,25 +8,41 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
 
 from gateway.assets.answers import AnswersOnDisk
+from gateway.assets.blobs import BlobsOnDisk
+from gateway.assets.images import ImageStore
+from gateway.assets.shadows import ShadowsOnDisk
 from gateway.domain.budget import Budget, Scope, Window
 from gateway.domain.caller import Caller
 from gateway.domain.job import Operation
+from gateway.domain.links import Signer
 from gateway.domain.policy import JobType, Policy, Project, Retry
+from gateway.domain.retry import RetryBudgets
 from gateway.domain.settlement import Reading, Usage
+from gateway.images.answer_cache import AnswerCache
+from gateway.images.archive import Archives
+from gateway.images.linking import Linker
 from gateway.ledger.deferred import DeferredSettlements
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store, store_url
-from gateway.lifecycle import Lifecycle, Limits, Setup
+from gateway.lifecycle import Lifecycle, Setup
 from gateway.observe.event import Event, RequestFinished
 from gateway.ports import Body, Headers, Inbound, Outbound, Settlements
-from gateway.ports.provider import Answer, Call, UpstreamFailure
+from gateway.ports.provider import Answer, Call, Conditions, Provider, UpstreamFailure
+from gateway.process.responses_wiring import Books, ResponsesWiring
+from gateway.process.task_wiring import TaskWiring
 from gateway.request.admission import AdmissionState
+from gateway.request.planning import RequestPlanner
+from gateway.request.shadow import AT_ONCE, Shadows
+from gateway.routing.health import Health
+from gateway.routing.task_terms import plain_guard
 from tests.builders import TODAY, policy, route
 from tests.steps.test_classify import FieldsOnly
 
@@ -165,16 +181,19 @@ class Got:
 
 @dataclass
 class Rig:
-    """One gateway; `beside` makes another on the same ledger and the same disk."""
+    """One gateway; `beside` makes another on the same ledger and the same disk. `others` are providers by name."""
 
     store: Store
     folder: Path
     painter: Painter
     rules: Policy
     events: Events = field(default_factory=Events)
-    limits: Limits = field(default_factory=Limits)
+    most_in_flight: int = 1000
     numbers: list[int] = field(default_factory=lambda: [0])
     admissions: AdmissionState = field(default_factory=AdmissionState)
+    others: dict[str, Provider] = field(default_factory=dict)
+    at_once: int = AT_ONCE
+    """Shadows under way."""
 
     def __post_init__(self) -> None:
         self.ledger = RedisLedger(self.store)
@@ -183,17 +202,44 @@ class Rig:
 
     def open(self, settlements: Settlements) -> Lifecycle:
         """A core that settles in this way."""
+        archives, health = archives_in(self.folder.parent / "assets"), Health(self.events)
+        self.shadows = Shadows(
+            ledger=self.ledger,
+            settlements=settlements,
+            observer=self.events,
+            today=_today,
+            answers=self.answers,
+            comparisons=ShadowsOnDisk(self.folder.parent / "shadows"),
+            admissions=self.admissions,
+            at_once=self.at_once,
+        )
+        tasks = TaskWiring(self.store, "main", BlobsOnDisk(self.folder.parent / "assets"), self._setup, self.events)
+        books = Books(self.ledger, settlements, self.events)
+        responses = ResponsesWiring(self.store, "main", lambda: self.rules, books, _today, health, 30.0)
         return Lifecycle(
-            current=lambda: Setup(self.rules, {"acme": self.painter}),
+            current=self._setup,
             keyring=ByName(),
             ledger=self.ledger,
             settlements=settlements,
             observer=self.events,
-            today=lambda: TODAY,
+            today=_today,
             answers=self.answers,
-            limits=self.limits,
+            budgets=RetryBudgets(time.monotonic),
+            shadows=self.shadows,
+            conditions=health,
+            balances=self.ledger.balances,
+            most_in_flight=self.most_in_flight,
             admissions=self.admissions,
+            archives=archives,
+            task_service=tasks.task_service(
+                self.ledger, settlements, _today, archives.linker, health, answers=self.answers
+            ),
+            guard=plain_guard,
+            conversations=responses.conversations,
         )
+
+    def _setup(self) -> Setup:
+        return Setup(self.rules, {"acme": self.painter, **self.others})
 
     def beside(self) -> Rig:
         """Another process, as far as the core can tell."""
@@ -260,6 +306,22 @@ class Rig:
         return sorted(file.name for file in self.folder.iterdir()) if self.folder.exists() else []
 
 
+def _today() -> date:
+    return TODAY
+
+
+def archives_in(folder: Path) -> Archives:
+    """What keeps images in a folder."""
+    blobs = BlobsOnDisk(folder)
+    linker = Linker(ImageStore(blobs, dict), Signer(b"s" * 32))
+    return Archives(linker, blobs, AnswerCache(blobs, linker, Events()))
+
+
+def planner(today: date = TODAY, conditions: Conditions | None = None) -> RequestPlanner:
+    """What plans requests of which nothing is kept."""
+    return RequestPlanner(lambda: today, conditions or Health(Events()), archives_in(Path(os.devnull)))
+
+
 async def leave(outbound: Outbound) -> None:
     """Close an answer, as the web layer does however it ends."""
     closing = getattr(outbound.chunks, "aclose", None)
@@ -284,14 +346,15 @@ def team(*names: str, budget: Budget = BUDGET, retry: Retry | None = None) -> Po
 
 
 @contextlib.asynccontextmanager
-async def rigged(directory: Path, rules: Policy | None = None, limits: Limits | None = None) -> AsyncIterator[Rig]:
+async def rigged(directory: Path, rules: Policy | None = None, *, most_in_flight: int = 1000) -> AsyncIterator[Rig]:
     """A gateway with an empty ledger."""
     with store_url("embedded:", directory) as url:
         store = Store(url)
-        rig = Rig(store, directory / "answers", Painter(), rules or team("other"), limits=limits or Limits())
+        rig = Rig(store, directory / "answers", Painter(), rules or team("other"), most_in_flight=most_in_flight)
         try:
             yield rig
             await rig.lifecycle.drain(5)
+            await rig.shadows.aclose()
             await rig.ledger.aclose()
         finally:
             await store.aclose()

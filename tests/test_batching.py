@@ -27,12 +27,12 @@ from gateway.ports import Body, Inbound
 from gateway.ports.provider import UpstreamFailure
 from gateway.request.batching import Gates, by_batch
 from gateway.request.exchange import Admitted, Exchange
-from gateway.request.planning import RequestPlanner
 from gateway.request.retrying import RetryPlan
 from gateway.steps.accept import accept
 from gateway.tasks.promise import promised, within
 from gateway.web.body import read_kept
 from tests import builders
+from tests.rig import planner
 
 HOUR = 3600.0
 TERMS = BatchTerms()
@@ -67,9 +67,7 @@ async def admitted(
     inbound = Inbound(f"req_{1:032x}", Operation.GENERATE, None, {}, None, read, time.monotonic())
     exchange = Exchange(inbound, wishes=accept({"prefer": "respond-async"}))
     caller = Caller("key", "team", None)
-    found, _ = RequestPlanner(lambda: date(2026, 11, 20)).admitted(
-        exchange, caller, policy.projects["team"], policy, body
-    )
+    found, _ = planner(date(2026, 11, 20)).admitted(exchange, caller, policy.projects["team"], policy, body)
     return found
 
 

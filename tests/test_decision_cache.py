@@ -21,13 +21,13 @@ from gateway.domain.route import Route
 from gateway.ports import Body, Inbound
 from gateway.ports.provider import Conditions
 from gateway.request.exchange import Admitted, Exchange
-from gateway.request.planning import RequestPlanner
 from gateway.steps.accept import accept
 from gateway.web.json_body import read_json
 from gateway.web.limits import BodyLimits
 from tests import builders
 from tests.builders import TODAY
 from tests.decisions import golden
+from tests.rig import planner
 from tests.web.recording import in_pieces
 
 LIMITS = BodyLimits()
@@ -63,7 +63,7 @@ async def come_to(
     inbound = Inbound("request-1", Operation.GENERATE, path_model, {}, None, read, time.monotonic())
     exchange = Exchange(inbound, wishes=wishes or Wishes())
     try:
-        admitted, terms = RequestPlanner(lambda: day, conditions).admitted(
+        admitted, terms = planner(day, conditions).admitted(
             exchange, caller, policy.projects[caller.project], policy, body
         )
     except GatewayError as error:
@@ -176,8 +176,7 @@ async def test_the_record_of_requests_that_are_alike_is_made_once() -> None:
             return body
 
         exchange = Exchange(Inbound("request-1", Operation.GENERATE, None, {}, None, read, 0.0), wishes=accept({}))
-        planner = RequestPlanner(lambda: TODAY)
-        return planner.admitted(exchange, caller, policy.projects["team"], policy, body)[0]
+        return planner().admitted(exchange, caller, policy.projects["team"], policy, body)[0]
 
     await admitted(CALLER)
     first, again, other = await admitted(CALLER), await admitted(CALLER), await admitted(Caller("key_2", "team"))

@@ -27,7 +27,6 @@ from gateway.domain.settlement import Outcome, Settlement, SettleResult
 from gateway.ledger.deferred import DeferredSettlements
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
-from gateway.lifecycle import Limits
 from gateway.ports import Meanwhile
 from gateway.ports.provider import UpstreamFailure
 from gateway.request.earlier_answer import EarlierAnswers
@@ -170,7 +169,7 @@ async def test_a_replay_that_is_cut_off_is_counted_as_such(rig: Rig) -> None:
 
 async def test_duplicates_take_no_room(tmp_path: Path) -> None:
     """A gateway at its limit of requests in flight still takes those that wait for one of them."""
-    async with rigged(tmp_path, limits=Limits(in_flight=2)) as rig:
+    async with rigged(tmp_path, most_in_flight=2) as rig:
         first = await begin(rig)
         waiting = [asyncio.create_task(rig.ask(rig.inbound("k"))) for _ in range(20)]
         await asyncio.sleep(0.01)

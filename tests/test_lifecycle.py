@@ -5,33 +5,21 @@ No provider and no sandbox can bring these about, so one written for it stands b
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
-from gateway.domain.budget import Budget, Scope, Window
-from gateway.domain.caller import Caller
 from gateway.domain.errors import InternalError, InvalidRequest
-from gateway.domain.job import Operation
 from gateway.domain.policy import Policy, Project
 from gateway.domain.settlement import Reading
-from gateway.ledger.deferred import DeferredSettlements
-from gateway.ledger.redis_ledger import RedisLedger
-from gateway.ledger.store import Store, store_url
-from gateway.lifecycle import Lifecycle, Setup
-from gateway.observe.fanout import Observers
-from gateway.ports import Body, Headers, Inbound
+from gateway.ports import Body, Headers
 from gateway.ports.provider import Answer, Call
 from gateway.routing.explanation import record
-from tests.builders import TODAY, policy, route
-from tests.rig import rigged
+from tests.builders import policy, route
+from tests.rig import BUDGET, rigged
 from tests.steps.test_classify import FieldsOnly
-
-BUDGET = Budget(Scope(), Window.TOTAL, 10_000_000)
-REQUEST = "req_fault"
 
 
 @dataclass
@@ -80,25 +68,6 @@ class Faulty:
         """Nothing to close."""
 
 
-class Anybody:
-    """A keyring that knows everybody as one caller."""
-
-    async def find(self, key: str) -> Caller | None:
-        """The caller, whatever the key."""
-        return Caller(f"key_{len(key)}", "team")
-
-    def mark(self, key: str) -> bytes:
-        """The key as bytes."""
-        return key.encode()
-
-    def known(self, mark: bytes) -> Caller | None:
-        """Nobody is remembered."""
-
-    async def lives(self, key_id: str) -> bool:
-        """Every key does."""
-        return bool(key_id)
-
-
 def rules() -> Policy:
     """One route, one budget."""
     return policy(route("main"), project=Project("team", ("draft",), "draft", budgets=(BUDGET,)))
@@ -112,32 +81,21 @@ async def test_a_fault_of_ours_ends_the_hold_as_presumed_spent(tmp_path: Path, *
     async def read_body() -> Body:
         return body
 
-    with store_url("embedded:", tmp_path) as url:
-        store = Store(url)
-        ledger = RedisLedger(store)
-        provider = Faulty(in_send)
-        lifecycle = Lifecycle(
-            current=lambda: Setup(rules(), {"acme": provider}),
-            keyring=Anybody(),
-            ledger=ledger,
-            settlements=DeferredSettlements(ledger),
-            observer=Observers([]),
-            today=lambda: TODAY,
-        )
-        headers = {"authorization": "Bearer anything"}
-        inbound = Inbound(REQUEST, Operation.GENERATE, None, headers, None, read_body, time.monotonic())
-        with pytest.raises(InternalError, match=REQUEST):
-            await lifecycle.handle(inbound)
-        await lifecycle.drain(5)
-        [balance] = await ledger.balances([BUDGET])
-        kept = await ledger.request(REQUEST)
-        await store.aclose()
+    provider = Faulty(in_send)
+    async with rigged(tmp_path, rules()) as rig:
+        rig.others["acme"] = provider
+        inbound = replace(rig.inbound(), read_body=read_body)
+        with pytest.raises(InternalError, match=inbound.request_id):
+            await rig.handle(inbound)
+        await rig.lifecycle.drain(5)
+        used, still_held = await rig.spent()
+        kept = await rig.ledger.request(inbound.request_id)
 
     assert kept is not None
     last = record({**kept})["attempts"]
     assert isinstance(last, list)
     assert [(attempt["state"], attempt["reason"]) for attempt in last] == [("presumed", "interrupted")]
-    assert (balance.held, balance.used > 0) == (0, True)
+    assert (still_held, used > 0) == (0, True)
     assert body.closed
     assert provider.answer.closed is not in_send
 

@@ -24,14 +24,11 @@ from gateway.domain.settlement import Outcome
 from gateway.domain.trial import SHADOW_SUFFIX, is_sampled
 from gateway.ledger.entries import read_entries
 from gateway.ledger.store import Store, store_url
-from gateway.lifecycle import Lifecycle, Setup
 from gateway.observe.event import HoldEnded, ShadowEnded, UpstreamFailed, UpstreamFinished
-from gateway.ports import Inbound, Settlements
+from gateway.ports import Inbound
 from gateway.ports.provider import UpstreamFailure
-from gateway.request.admission import AdmissionState
-from gateway.request.shadow import Shadows
-from tests.builders import PROVIDER, TODAY, policy, route
-from tests.rig import BUDGET, PATIENCE, SMALL_BODY, ByName, Got, Painted, Painter, Rig
+from tests.builders import PROVIDER, policy, route
+from tests.rig import BUDGET, PATIENCE, SMALL_BODY, Got, Painted, Painter, Rig
 
 OWN = Budget(Scope(shadow="draft"), Window.TOTAL, 1_000_000)
 BETA = route("beta", provider=replace(PROVIDER, name="beta"), lane="testing")
@@ -48,33 +45,11 @@ class Shadowed(Rig):
     """A gateway with shadows; `beta` is what they are sent to."""
 
     beta: Painter = field(default_factory=Painter)
-    at_once: int = 16
-    admissions: AdmissionState = field(default_factory=AdmissionState)
 
-    def open(self, settlements: Settlements) -> Lifecycle:
-        """A core that repeats requests."""
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.painter.go_on.set()
-        self.comparisons = ShadowsOnDisk(self.folder.parent / "shadows")
-        self.shadows = Shadows(
-            ledger=self.ledger,
-            settlements=settlements,
-            observer=self.events,
-            today=lambda: TODAY,
-            answers=self.answers,
-            comparisons=self.comparisons,
-            admissions=self.admissions,
-            at_once=self.at_once,
-        )
-        return Lifecycle(
-            current=lambda: Setup(self.rules, {"acme": self.painter, "beta": self.beta}),
-            keyring=ByName(),
-            ledger=self.ledger,
-            settlements=settlements,
-            observer=self.events,
-            today=lambda: TODAY,
-            answers=self.answers,
-            shadows=self.shadows,
-        )
+        self.others["beta"] = self.beta
 
     async def one(self) -> tuple[Inbound, Got]:
         """Ask once and read the answer."""
@@ -247,7 +222,7 @@ async def test_a_fault_of_ours_in_a_shadow_is_booked_and_logged(
 ) -> None:
     """Nobody else would learn of it: the hold ends presumed, and the fault stands in the log."""
     async with shadowed(tmp_path) as rig:
-        rig.beta = Faulty()
+        rig.others["beta"] = Faulty()
         _, got = await rig.one()
         assert (got.status, await rig.ended()) == (200, ["failed"])
         assert (await rig.own())[1] == 0

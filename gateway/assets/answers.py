@@ -13,14 +13,13 @@ import logging
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from gateway.assets.batches import batches, read_batch
 from gateway.assets.clock import Now, own_time
 from gateway.assets.recording import FOLDER_MODE, DiskRecording
-from gateway.ports import Headers, Outbound
+from gateway.ports import Headers, Outbound, Truncated
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +67,7 @@ class AnswersOnDisk:
             return None
         if found is None:
             return None
-        chunks = batches(self._folder / f"{name}.body", found.start, found.length, _BATCH)
+        chunks = _batches(self._folder / f"{name}.body", found.start, found.length, _BATCH)
         return Outbound(found.status, found.headers, chunks)
 
     def _find(self, name: str) -> _Found | None:
@@ -79,7 +78,7 @@ class AnswersOnDisk:
         status, length, headers = head["status"], head["length"], head["headers"]
         if not isinstance(status, int) or not isinstance(length, int) or not isinstance(headers, list):
             raise TypeError("its head is not one of ours")
-        start = read_batch(self._folder / f"{name}.body", 0, _BATCH)
+        start = _read_batch(self._folder / f"{name}.body", 0, _BATCH)
         if length != (self._folder / f"{name}.body").stat().st_size:
             raise ValueError("its body is not whole")
         return _Found(status, [(str(key), str(value)) for key, value in headers], length, start)
@@ -112,3 +111,28 @@ def checked_id(request_id: str) -> str:
     if not _REQUEST_ID.fullmatch(request_id):
         raise ValueError(f"{request_id!r} is not a request id")
     return request_id
+
+
+def _read_batch(path: Path, offset: int, size: int) -> bytes:
+    """Return up to `size` bytes from an offset on; raises OSError. Blocks.
+
+    The file is opened for each batch: a thousand readers need no thousand descriptors.
+    """
+    with path.open("rb", buffering=0) as file:
+        return os.pread(file.fileno(), size, offset)
+
+
+async def _batches(path: Path, start: bytes, length: int, size: int) -> AsyncIterator[bytes]:
+    """Yield a file of `length` bytes whose `start` was read already; Truncated if it cannot be read to its end."""
+    chunk, sent = start, 0
+    while sent < length:
+        if sent:
+            try:
+                chunk = await asyncio.to_thread(_read_batch, path, sent, size)
+            except OSError as error:
+                log.warning("%s cannot be read on: %s", path.name, error)
+                raise Truncated from error
+        if not chunk:
+            raise Truncated
+        sent += len(chunk)
+        yield chunk

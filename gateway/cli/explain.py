@@ -27,7 +27,7 @@ from gateway.routing.explanation import explanation, explanation_now, refusal
 from gateway.web.json_body import read_json
 from gateway.web.limits import BodyLimits
 
-Told = Mapping[str, Any]
+Document = Mapping[str, Any]
 
 _FOUND = {
     "header": "named by X-Gateway-Job-Type",
@@ -142,7 +142,7 @@ def _told(decided: Decided, store: str, data: Path, realm: str) -> dict[str, obj
         return asyncio.run(ask(url))
 
 
-def _print(told: Told, day: date) -> None:
+def _print(told: Document, day: date) -> None:
     click.echo(f"project {told['project']}, {day}")
     if told["job_type"]:
         found = _FOUND.get(told.get("job_type_from", ""), "")
@@ -167,7 +167,7 @@ def _print(told: Told, day: date) -> None:
         click.echo(_retirement(gone))
 
 
-def _print_candidates(told: Told) -> None:
+def _print_candidates(told: Document) -> None:
     click.echo()
     show_fitted(_candidates(told["candidates"]))
     first = told["candidates"][told["chosen"] or 0]
@@ -178,18 +178,18 @@ def _print_candidates(told: Told) -> None:
             click.echo(f"{each['route']} ({each['quality']}, {each['size']}): {reason}")
 
 
-def _retirement(gone: Told) -> str:
+def _retirement(gone: Document) -> str:
     retires, then = ("retired", "") if gone["retired"] else ("retires", "then ")
     serves = f"{gone['served_by']} serves instead" if gone["served_by"] else "nothing serves in its place"
     return f"{gone['route']}: {gone['model']} {retires} on {gone['retires']}; {then}{serves}"
 
 
-def _price(candidate: Told) -> str:
+def _price(candidate: Document) -> str:
     expected = f", probably ${candidate['cost_expected']}" if candidate["cost_expected"] else ""
     return f"at most ${candidate['cost_estimate']['route']}{expected}"
 
 
-def _candidates(candidates: Sequence[Told]) -> Table:
+def _candidates(candidates: Sequence[Document]) -> Table:
     rows = [_cells(each) for each in candidates]
     table = Table(title="Routes in the order to try, USD", title_justify="left")
     same = {name for name in ("official", "internal") if all(row[name] == row["at most"] for row in rows)}
@@ -204,7 +204,7 @@ def _candidates(candidates: Sequence[Told]) -> Table:
     return table
 
 
-def _cells(candidate: Told) -> dict[str, str]:
+def _cells(candidate: Document) -> dict[str, str]:
     cost, used = candidate["cost_estimate"], candidate.get("budget_used")
     changed = [f"{name}={value}" for name, value in candidate["degraded"].items()]
     changed += [f"for {candidate['replaces']}"] if candidate["replaces"] else []
@@ -225,7 +225,7 @@ def _cells(candidate: Told) -> dict[str, str]:
     }
 
 
-def _rules(candidate: Told, live: bool) -> Table:
+def _rules(candidate: Document, live: bool) -> Table:
     table = Table(title=f"What {candidate['route']} is held on", title_justify="left")
     columns = ("for", "limit", "takes", *(("used", "held") if live else ()))
     for name in columns:
@@ -243,7 +243,7 @@ def _rules(candidate: Told, live: bool) -> Table:
     return table
 
 
-def _passed_over(passed_over: Sequence[Told]) -> Table:
+def _passed_over(passed_over: Sequence[Document]) -> Table:
     table = Table(title="Passed over", title_justify="left")
     table.add_column("route")
     table.add_column("because", overflow="fold")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from gateway.config.documents import Node
+from gateway.config.durations import collecting, duration, keeping, pause
 from gateway.config.fields import Fields
-from gateway.config.images import lasting
 from gateway.config.problems import Report
 from gateway.config.schema import BATCH_ENDPOINTS, BATCH_KIND, JOB_TYPE_BATCH, PROVIDER_BATCH
-from gateway.config.values import duration, multiplier, one_of, pause, text, whole
+from gateway.config.values import multiplier, one_of, text, whole
 from gateway.domain.batch import HOUR, BatchTerms, Collecting, IfLate
 from gateway.domain.job import Operation
 from gateway.domain.route import Route
@@ -25,7 +25,7 @@ def read_provider_batch(owner: Fields, kind: str, report: Report) -> BatchTerms 
         return None
     if kind != BATCH_KIND:
         report.problem(owner.at("batch"), f"kind {kind} has no batches; only kind {BATCH_KIND} has")
-    window = fields.read("window", lasting) or usual.window
+    window = fields.read("window", keeping) or usual.window
     if window % HOUR:
         report.problem(fields.at("window"), "must be whole hours")
     factor = fields.read("multiplier", multiplier)
@@ -63,10 +63,10 @@ def read_collecting(owner: Fields, routes: tuple[Route, ...], report: Report) ->
         return None
     late = fields.read("if_late", one_of(IfLate))
     rules = Collecting(
-        after=fields.read("after", lasting_or_seconds) or usual.after,
+        after=fields.read("after", collecting) or usual.after,
         requests=fields.read("requests", whole(1, MOST_REQUESTS)) or usual.requests,
         if_late=IfLate(late) if late else usual.if_late,
-        min_wait=fields.read("min_wait", lasting_or_seconds) or usual.min_wait,
+        min_wait=fields.read("min_wait", collecting) or usual.min_wait,
     )
     if routes and not any(route.provider.batch for route in routes):
         report.problem(owner.at("batch"), "none of the job type's routes is of a provider with batch")
@@ -77,10 +77,3 @@ def read_collecting(owner: Fields, routes: tuple[Route, ...], report: Report) ->
     if rules.min_wait > LONGEST_WAIT:
         report.problem(fields.at("min_wait"), "is longer than any task may wait (24h), so nothing would be collected")
     return rules
-
-
-def lasting_or_seconds(node: Node, report: Report) -> float | None:
-    """A length of time, `30s`, `15m` or `6h`, in seconds."""
-    if str(getattr(node, "text", "")).endswith("s"):
-        return duration(node, report)
-    return lasting(node, report)

@@ -7,9 +7,9 @@ from datetime import date
 
 from gateway.config.ability import allows, unable
 from gateway.config.batch import read_collecting
+from gateway.config.durations import keeping
 from gateway.config.fields import Fields, as_table
 from gateway.config.fitness import check_affordable, check_defaults, check_trials
-from gateway.config.images import lasting
 from gateway.config.ladder import check_ladder, read_ladder, read_throttled
 from gateway.config.lookup import Known
 from gateway.config.match import check_match
@@ -93,7 +93,7 @@ def read_job_type(
         throttled=read_throttled(fields, report),
         experiment=read_experiment(fields, routes, report),
         shadow=read_shadow(type_name, fields, routes, report),
-        cache=fields.read("cache", lasting),
+        cache=fields.read("cache", keeping),
         responses=read_responses(fields, found or (), talkers, report),
         batch=read_collecting(fields, found or (), report),
     )

@@ -8,13 +8,14 @@ from fractions import Fraction
 from itertools import pairwise
 
 from gateway.config.ability import unable
+from gateway.config.durations import duration
 from gateway.config.fields import Fields
 from gateway.config.lookup import Known
 from gateway.config.problems import Place, Report
 from gateway.config.samples import usual
 from gateway.config.savings import cost, saves
 from gateway.config.schema import DEGRADE, DEGRADE_SET, THROTTLED
-from gateway.config.values import duration, listed, name, one_of, percent, shape, whole
+from gateway.config.values import listed, name, one_of, percent, shape, whole
 from gateway.domain.ladder import Rung, rungs
 from gateway.domain.policy import DegradeStep, JobType, Order, Throttled, WhenFull
 from gateway.domain.route import Route

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from itertools import pairwise
 
-from gateway.config.documents import Kind, Node, Table, Value
+from gateway.config.documents import Items, Kind, Node, Table, Value
 from gateway.config.fields import Fields, as_table
-from gateway.config.plain import plain
 from gateway.config.problems import Report, shown
 from gateway.config.schema import PARAMETER
 from gateway.config.values import described, listed, one_of, text, truth, whole
@@ -87,10 +87,10 @@ def _read(fields: Fields, report: Report) -> Parameter | None:
         tiers=_tiers(fields, report),
         number=fields.read("number", whole(0, 100)) or 0,
         client_field=fields.read("field", text) or "",
-        constant=None if value is None else plain(value, report),
+        constant=None if value is None else _plain(value, report),
         form=ImageForm(fields.read("form", one_of(ImageForm)) or ImageForm.DATA_URL),
         wrap=fields.read("wrap", _name) or "",
-        beside={key: plain(node, report) for key, node in (as_table(beside, report).nodes.items() if beside else ())},
+        beside={key: _plain(node, report) for key, node in (as_table(beside, report).nodes.items() if beside else ())},
     )
 
 
@@ -159,3 +159,30 @@ def _pixels(node: Node, report: Report) -> int | None:
         report.problem(node.place, f"must be a number of pixels, or any, not {described(node)}")
         return None
     return whole(1, 10**9)(node, report)
+
+
+def _plain(node: Node, report: Report) -> object:
+    """Return a value as JSON has it, to be passed on as it is; None, reported, for what JSON does not have."""
+    if isinstance(node, Table):
+        return {name: _plain(value, report) for name, value in node.nodes.items()}
+    if isinstance(node, Items):
+        return [_plain(value, report) for value in node.nodes]
+    if node.kind in {Kind.QUOTED, Kind.WORD}:
+        return node.text
+    if node.kind is Kind.BOOL and node.text in {"true", "false"}:
+        return node.text == "true"
+    if node.kind in {Kind.INT, Kind.FLOAT}:
+        return _number(node.text, node, report)
+    report.problem(node.place, f"must be text, a number, true or false, not {described(node)}")
+    return None
+
+
+def _number(digits: str, node: Node, report: Report) -> object:
+    try:
+        value = float(digits)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        report.problem(node.place, f"must be a number in plain digits, not {described(node)}")
+        return None
+    return int(value) if value == int(value) and "." not in digits else value

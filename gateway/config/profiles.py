@@ -16,7 +16,7 @@ from gateway.config.problems import Report, did_you_mean, shown
 from gateway.config.schema import AUTH, BARE_KINDS, PRESET, PROFILE, PROVIDER_KINDS, REPORTED
 from gateway.config.sources import Entry
 from gateway.config.task_profiles import exact, path, read_task_profile
-from gateway.config.values import Reader, described, listed, one_of, text, truth
+from gateway.config.values import described, header_name, listed, matching, one_of, text, truth
 from gateway.domain.job import Operation
 from gateway.domain.profile import Amount, Auth, Profile
 from gateway.domain.route import Capabilities
@@ -32,7 +32,6 @@ _READ_BY = {kind: frozenset(PROFILE) - {"task"} for kind in PROVIDER_KINDS} | {
     **dict.fromkeys(BARE_KINDS, frozenset({"auth", "lacks"})),
 }
 """Which keys of a profile each kind goes by."""
-_HEADER = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
 _FRAMING = ("connection", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade")
 _CONTENT = ("accept", "accept-encoding", "content-encoding", "content-length", "content-type")
 _OWN_HEADERS = frozenset({*_FRAMING, *_CONTENT, "user-agent", "x-client-request-id"})
@@ -194,7 +193,7 @@ def _auth(fields: Fields, base: Auth) -> Auth | None:
 
 def _free_header(node: Node, report: Report) -> str | None:
     """Read the name of a header that nothing else of a request stands in."""
-    name = _matching(_HEADER, "the name of a header")(node, report)
+    name = header_name(node, report)
     if name is not None and name.lower() in _OWN_HEADERS:
         report.problem(node.place, f"{shown(name)} is needed by every request itself: name another header")
         return None
@@ -216,7 +215,7 @@ def _reported(fields: Fields) -> Amount | None:
     if inner is None:
         return None
     where = inner.read("path", path) or ""
-    header = inner.read("header", _matching(_HEADER, "the name of a header")) or ""
+    header = inner.read("header", header_name) or ""
     if bool(where) == bool(header):
         inner.report.problem(inner.place, "needs path or header, one of them")
     return Amount(path=where, header=header.lower(), usd=inner.read("usd", exact))
@@ -229,16 +228,4 @@ def _texts(fields: Fields, key: str) -> dict[str, str] | None:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _path(node: Node, report: Report) -> str | None:
-    return _matching(_PATH, "a path after base_url, such as /images/generations")(node, report)
-
-
-def _matching(rule: re.Pattern[str], what: str) -> Reader[str]:
-    def read(node: Node, report: Report) -> str | None:
-        value = text(node, report)
-        if value is not None and not rule.fullmatch(value):
-            report.problem(node.place, f"{shown(value)} is not {what}")
-            return None
-        return value
-
-    return read
+_path = matching(_PATH.fullmatch, "a path after base_url, such as /images/generations")

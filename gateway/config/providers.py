@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from gateway.config.batch import read_provider_batch
 from gateway.config.documents import Value
+from gateway.config.durations import duration
 from gateway.config.fields import Fields
 from gateway.config.lookup import Known
 from gateway.config.problems import Report, shown
@@ -15,7 +16,7 @@ from gateway.config.schema import BARE_KINDS, PROVIDER
 from gateway.config.secrets import SecretSources
 from gateway.config.sources import Entry
 from gateway.config.tiers import read_limits
-from gateway.config.values import duration, truth
+from gateway.config.values import truth
 from gateway.domain.profile import Profile
 from gateway.domain.route import ProviderConfig, RouteLimits
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from gateway.config.keys import Keys as Keys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
 from gateway.config.kinds import KINDS
 from gateway.config.profile_kinds import PROFILE as PROFILE
 from gateway.config.profile_kinds import PROVIDER_KINDS as PROVIDER_KINDS
@@ -19,6 +21,14 @@ PRICE_SHAPES = (*("tokens_per_million", "per_image", "per_megapixel", "per_secon
 LIST_SECTIONS = ("budgets", "quotas")
 MAP_SECTIONS = ("egress", "passthrough")
 NAMED_SECTIONS = tuple(name for name in KINDS["the top level"] if name not in (*LIST_SECTIONS, *MAP_SECTIONS))
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys a map takes, and those that belong elsewhere, with where."""
+
+    known: tuple[str, ...]
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
 
 
 def _keys(name: str) -> Keys:

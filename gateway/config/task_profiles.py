@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from fractions import Fraction
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from gateway.config.documents import Kind, Node, Value
+from gateway.config.durations import duration, patience, pause
 from gateway.config.fields import Fields
 from gateway.config.problems import Report, shown
 from gateway.config.schema import TASK, TASK_CALLBACK, TASK_COST, TASK_ERROR, TASK_POLL, TASK_URLS
-from gateway.config.values import Reader, described, duration, one_of, one_or_listed, pause, text, whole
+from gateway.config.values import Reader, described, header_name, matching, one_of, one_or_listed, text, whole
 from gateway.domain import json_path
 from gateway.domain.profile import Amount, Profile
-from gateway.domain.task_profile import CallbackProfile, Fault, PollTimes, TaskProfile, TaskState, Told, Verification
+from gateway.domain.task_profile import (
+    CallbackProfile,
+    Fault,
+    PollTimes,
+    TaskProfile,
+    TaskState,
+    UrlPurpose,
+    Verification,
+)
 
 W = TypeVar("W", bound=StrEnum)
 
-_LASTING = re.compile(r"([1-9][0-9]{0,5})(s|m|h|d)", re.ASCII)
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_LONGEST = 30 * 86_400
-_HEADER = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
 _HOST = re.compile(r"(\*\.)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*(:[0-9]{1,5})?", re.ASCII)
 _EXACT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?(/[1-9][0-9]{0,12})?", re.ASCII)
 _MOST_WORDS = 100
@@ -83,15 +88,15 @@ def _read(task: Fields, before: TaskProfile, report: Report) -> dict[str, Any]:
         "cancel_method": task.read("cancel_method", one_of(("POST", "PUT", "DELETE"))),
         "callback": _callback(task, before.callback),
         "poll": _poll(task, before.poll, report),
-        "patience": task.read("patience", lasting),
-        "link_lifetime": task.read("link_lifetime", lasting),
+        "patience": task.read("patience", patience),
+        "link_lifetime": task.read("link_lifetime", patience),
     }
     return {name: value for name, value in read.items() if value is not None}
 
 
 def _check(fields: Fields, profile: TaskProfile, report: Report) -> None:
     """Report what the whole lacks, or what contradicts itself."""
-    if Told.STATUS not in {*profile.urls, *profile.told}:
+    if UrlPurpose.STATUS not in {*profile.urls, *profile.told}:
         report.problem(fields.place, "urls.status or told.status must say where the state of work is read")
     for purpose, url in profile.urls.items():
         if purpose not in profile.told and "{id}" not in url:
@@ -125,11 +130,13 @@ def _check_callback(fields: Fields, callback: CallbackProfile, report: Report) -
         report.problem(fields.at("callback"), "timestamp_header must be among signed_headers, or it proves nothing")
 
 
-def _by_purpose(fields: Fields, key: str, reader: Reader[str], before: Mapping[Told, str]) -> dict[Told, str] | None:
+def _by_purpose(
+    fields: Fields, key: str, reader: Reader[str], before: Mapping[UrlPurpose, str]
+) -> dict[UrlPurpose, str] | None:
     inner = fields.within(key, TASK_URLS)
     if inner is None:
         return None
-    found = {purpose: inner.read(purpose, reader) for purpose in Told}
+    found = {purpose: inner.read(purpose, reader) for purpose in UrlPurpose}
     return {**before, **{purpose: value for purpose, value in found.items() if value is not None}}
 
 
@@ -223,30 +230,6 @@ def exact(node: Node, report: Report) -> Fraction | None:
     return value
 
 
-def lasting(node: Node, report: Report) -> float | None:
-    """A length of time up to 30 days, `90s`, `10m`, `24h`, `7d`, in seconds."""
-    match = _LASTING.fullmatch(node.text) if isinstance(node, Value) else None
-    if match is None:
-        report.problem(node.place, f"must be a duration such as 90s, 10m, 24h or 7d, not {described(node)}")
-        return None
-    seconds = int(match[1]) * _SECONDS[match[2]]
-    if seconds > _LONGEST:
-        report.problem(node.place, f"must be at most 30d, not {match[0]}")
-        return None
-    return float(seconds)
-
-
-def _matching(rule: Callable[[str], bool], what: str) -> Reader[str]:
-    def read(node: Node, report: Report) -> str | None:
-        value = text(node, report)
-        if value is not None and not rule(value):
-            report.problem(node.place, f"{shown(value)} is not {what}")
-            return None
-        return value
-
-    return read
-
-
 def _below_the_base(value: str) -> bool:
     return value.startswith("/") and value.isascii() and value.isprintable() and " " not in value
 
@@ -255,14 +238,11 @@ def _is_keys_url(value: str) -> bool:
     return _below_the_base(value) or (urlsplit(value).scheme in ("http", "https") and bool(urlsplit(value).netloc))
 
 
-_template = _matching(_below_the_base, "a path below base_url, such as /tasks/{id}")
-_keys_url = _matching(_is_keys_url, "a URL, nor a path below base_url")
-_host = _matching(lambda value: bool(_HOST.fullmatch(value)), "a host such as *.example.com or example.com:8443")
+_template = matching(_below_the_base, "a path below base_url, such as /tasks/{id}")
+_keys_url = matching(_is_keys_url, "a URL, nor a path below base_url")
+_host = matching(_HOST.fullmatch, "a host such as *.example.com or example.com:8443")
 
 
 def _header(node: Node, report: Report) -> str | None:
-    value = text(node, report)
-    if value is not None and not _HEADER.fullmatch(value):
-        report.problem(node.place, f"{shown(value)} is not the name of a header")
-        return None
+    value = header_name(node, report)
     return None if value is None else value.lower()

@@ -26,9 +26,6 @@ NAME_RULE = "a name is 1 to 100 of A-Z a-z 0-9 . _ / - and starts with a letter 
 KEY_ID = "key_[A-Za-z0-9_]{1,96}"
 """What the public id of a key looks like, as a regular expression."""
 _KEY_ID = re.compile(KEY_ID, re.ASCII)
-_DURATION = re.compile(r"([1-9][0-9]{0,5})(ms|s|m|h)", re.ASCII)
-_SHORTEST_PAUSE = 0.1
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PERCENT = re.compile(r"([0-9]{1,4})(?:\.([0-9]{1,2}))?%", re.ASCII)
 _WHOLE = 10_000
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
@@ -60,13 +57,22 @@ def text(node: Node, report: Report) -> str | None:
     return None
 
 
-def name(node: Node, report: Report) -> str | None:
-    """A name as the sections' own names are."""
-    value = text(node, report)
-    if value is not None and not NAME.fullmatch(value):
-        report.problem(node.place, f"{shown(value)} is not a name: {NAME_RULE}")
-        return None
-    return value
+def matching(rule: Callable[[str], object], what: str) -> Reader[str]:
+    """Return a reader of text that a rule holds for; `what` says what such a text is."""
+
+    def read(node: Node, report: Report) -> str | None:
+        value = text(node, report)
+        if value is not None and not rule(value):
+            report.problem(node.place, f"{shown(value)} is not {what}")
+            return None
+        return value
+
+    return read
+
+
+name = matching(NAME.fullmatch, f"a name: {NAME_RULE}")
+"""A name as the sections' own names are."""
+header_name = matching(re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII).fullmatch, "the name of a header")
 
 
 def key_id(node: Node, report: Report) -> str | None:
@@ -124,28 +130,6 @@ def day(node: Node, report: Report) -> date | None:
             return None
     report.problem(node.place, f"must be a date such as 2026-11-20, not {described(node)}")
     return None
-
-
-def duration(node: Node, report: Report) -> float | None:
-    """A length of time with its unit, `500ms`, `180s`, `2m`, at most an hour, in seconds."""
-    match = _DURATION.fullmatch(node.text) if isinstance(node, Value) else None
-    if match is None:
-        report.problem(node.place, f"must be a duration such as 500ms, 180s or 2m, not {described(node)}")
-        return None
-    seconds = int(match[1]) * _SECONDS[match[2]]
-    if seconds > _SECONDS["h"]:
-        report.problem(node.place, f"must be at most 1h, not {match[0]}")
-        return None
-    return seconds
-
-
-def pause(node: Node, report: Report) -> float | None:
-    """A pause between two looks at something that is not ours, in seconds."""
-    seconds = duration(node, report)
-    if seconds is not None and seconds < _SHORTEST_PAUSE:
-        report.problem(node.place, "must be at least 100ms: the provider is asked each time")
-        return None
-    return seconds
 
 
 def percent(node: Node, report: Report) -> int | None:

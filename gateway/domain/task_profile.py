@@ -43,8 +43,8 @@ class Fault(StrEnum):
     """It may have been billed."""
 
 
-class Told(StrEnum):
-    """What an answer may tell a URL for."""
+class UrlPurpose(StrEnum):
+    """What a URL of a provider's work is for."""
 
     STATUS = "status"
     RESULT = "result"
@@ -113,8 +113,8 @@ class TaskProfile(Profile):
 
     edits: str | None = None
     id: tuple[str, ...] = ("id",)
-    urls: Mapping[Told, str] = field(default_factory=dict)
-    told: Mapping[Told, str] = field(default_factory=dict)
+    urls: Mapping[UrlPurpose, str] = field(default_factory=dict)
+    told: Mapping[UrlPurpose, str] = field(default_factory=dict)
     sister_hosts: tuple[str, ...] = ()
     state: str = "status"
     states: Mapping[str, TaskState] = field(default_factory=dict)

@@ -49,7 +49,7 @@ async def deleted(linker: Linker, project: str, name: str) -> dict[str, object]:
 class StoredImages:
     """The images that are kept of a project's requests, for their records; `headers` are those of who asks."""
 
-    archives: Archives | None
+    archives: Archives
     project: Project
     policy: Policy
     headers: Mapping[str, str]
@@ -60,13 +60,13 @@ class StoredImages:
 
     async def record(self, request_id: str) -> dict[str, object] | None:
         """Return the record of a request that an earlier one's images answered; None if it is no such one."""
-        if self.archives is None or not self._cached:
+        if not self._cached:
             return None
         return await self.archives.record(self.project.name, request_id, self.archives.linker.base(self.headers))
 
     async def of(self, request_id: str) -> dict[str, object]:
         """Return what the record of a request says of its images, where policy has them all stored."""
-        if self.archives is None or not (self._cached or self.project.images.store is Store.ALWAYS):
+        if not (self._cached or self.project.images.store is Store.ALWAYS):
             return {}
         base = self.archives.linker.base(self.headers)
         return {"assets": await self.archives.kept(self.project.name, request_id, base)}

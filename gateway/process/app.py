@@ -27,7 +27,7 @@ from gateway.ledger.offline import OfflineLedger
 from gateway.ledger.pepper import load_pepper
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
-from gateway.lifecycle import Lifecycle, Limits, Setup
+from gateway.lifecycle import Lifecycle, Setup
 from gateway.observe.event import PolicyLoaded
 from gateway.observe.fanout import Observers
 from gateway.observe.labels import LabelSets
@@ -124,12 +124,12 @@ class Application:
         )
         books = Books(offline, self.settlements, observers)
         self.responses = ResponsesWiring(store, settings.realm, lambda: self.policy, books, today, self.health, silence)
-        self.lifecycle = self._lifecycle(offline, task_service, Limits(settings.requests))
+        self.lifecycle = self._lifecycle(offline, task_service, settings.requests)
         self.tasks.start_worker(self.lifecycle)
         self.service = self._service(offline, task_service)
         self._observers.emit(PolicyLoaded(policy.digest, ok=True))
 
-    def _lifecycle(self, ledger: Ledger, task_service: TaskService, limits: Limits) -> Lifecycle:
+    def _lifecycle(self, ledger: Ledger, task_service: TaskService, most_in_flight: int) -> Lifecycle:
         return Lifecycle(
             current=self._setup,
             keyring=self.keyring,
@@ -142,7 +142,7 @@ class Application:
             shadows=self.shadows,
             conditions=self.health,
             balances=self.ledger.balances,
-            limits=limits,
+            most_in_flight=most_in_flight,
             admissions=self.admissions,
             archives=self.storage.archives,
             task_service=task_service,

@@ -52,7 +52,7 @@ class TaskWiring:
         linker: Linker,
         conditions: Conditions,
         *,
-        answers: Answers | None = None,
+        answers: Answers,
     ) -> TaskService:
         """Return what makes tasks and tells of them."""
         return TaskService(
@@ -64,8 +64,8 @@ class TaskWiring:
             cancelling=Cancelling(self.queue, ledger, settlements, self._served_by),
             linker=linker,
             conditions=conditions,
-            added=self._added,
             answers=answers,
+            added=self._added,
         )
 
     def _added(self) -> None:

@@ -90,9 +90,12 @@ class Elider:
             self._held += chunk[at:stop]
 
     def _close(self, out: list[bytes]) -> None:
-        out.append(ELIDED if self._long else bytes(self._held))
+        out.append(self._marker() if self._long else bytes(self._held))
         self._held.clear()
         self._inside = self._long = self._escaped = False
+
+    def _marker(self) -> bytes:
+        return ELIDED
 
 
 def closing_quote(chunk: bytes, at: int, end: int, *, escaped: bool) -> tuple[int, bool]:

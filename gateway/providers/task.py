@@ -16,7 +16,7 @@ from gateway.domain.json_path import first
 from gateway.domain.profile import Parameter, Source
 from gateway.domain.route import ProviderConfig, Route
 from gateway.domain.settlement import Outcome
-from gateway.domain.task_profile import TaskProfile, Told
+from gateway.domain.task_profile import TaskProfile, UrlPurpose
 from gateway.ports.provider import Answer, Call, Expected, ProviderServices, Submitted, UpstreamFailure
 from gateway.providers.outcome import LIMIT_HEADERS, of_garbage
 from gateway.providers.poller import Lane, Watch
@@ -148,7 +148,7 @@ class TaskProvider:
 
     async def cancel(self, route: Route, submitted: Submitted) -> bool:
         """Ask for work to be given up, and return whether the provider agreed; raises nothing."""
-        url = self._wire.url_of(Told.CANCEL, submitted, route.upstream_model)
+        url = self._wire.url_of(UrlPurpose.CANCEL, submitted, route.upstream_model)
         if url is None:
             return False
         try:

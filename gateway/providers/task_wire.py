@@ -15,7 +15,7 @@ import httpx
 from gateway.domain.json_path import first
 from gateway.domain.route import ProviderConfig
 from gateway.domain.settlement import Outcome
-from gateway.domain.task_profile import TaskProfile, Told
+from gateway.domain.task_profile import TaskProfile, UrlPurpose
 from gateway.http1.message import Incoming
 from gateway.ports import Headers, Rendered
 from gateway.ports.provider import Call, Submitted, UpstreamFailure
@@ -106,7 +106,7 @@ class TaskWire:
         """Return the URL of a path below the base URL."""
         return self._endpoint.url(path, self._profile.query)
 
-    def url_of(self, purpose: Told, submitted: Submitted, model: str) -> httpx.URL | None:
+    def url_of(self, purpose: UrlPurpose, submitted: Submitted, model: str) -> httpx.URL | None:
         """Return the URL for a purpose, the one that was told for preference; None if there is none to be trusted."""
         told = submitted.urls.get(purpose)
         if told is not None and (url := self.judged(told)) is not None:

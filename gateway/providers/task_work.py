@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import Final
 
 from gateway.domain.json_path import first, found
-from gateway.domain.task_profile import Fault, TaskProfile, TaskState, Told
+from gateway.domain.task_profile import Fault, TaskProfile, TaskState, UrlPurpose
 from gateway.ports.provider import Call, Submitted, UpstreamFailure
 from gateway.providers.outcome import CALLERS_FAULT, retry_after
 from gateway.providers.poller import Lane
@@ -89,7 +89,7 @@ class Work:
 
         What goes wrong with the look itself says nothing of the work.
         """
-        reply = await self._get(Told.STATUS)
+        reply = await self._get(UrlPurpose.STATUS)
         if reply is None or not isinstance(reply.document, dict) or self._is_of_other_work(reply.document):
             return None
         state, word = self._words.state(reply.document)
@@ -114,7 +114,7 @@ class Work:
         log.warning("work %s: the provider answered with other work, %.80r", self._submitted.id, named[0])
         return True
 
-    async def _get(self, purpose: Told) -> Reply | None:
+    async def _get(self, purpose: UrlPurpose) -> Reply | None:
         """Read a document; None if it did not come this time."""
         url = self._wire.url_of(purpose, self._submitted, self._call.route.upstream_model)
         if url is None:
@@ -133,7 +133,7 @@ class Work:
             raise self._too_long()
         elif reply.success:
             return reply
-        elif purpose is Told.RESULT:
+        elif purpose is UrlPurpose.RESULT:
             self._judge_refusal(reply)
         return None
 
@@ -151,11 +151,11 @@ class Work:
 
     async def _finished(self, reply: Reply) -> Finished | None:
         """Return the result of work that has ended well, unless it says that it has not after all."""
-        separate = Told.RESULT in self._submitted.urls or Told.RESULT in self._profile.urls
+        separate = UrlPurpose.RESULT in self._submitted.urls or UrlPurpose.RESULT in self._profile.urls
         if separate and error_code(self._profile, reply.document) is not None:
             raise self._failed(await self._with_charge(reply), TaskState.FAILED, "")
         if separate:
-            result = await self._get(Told.RESULT)
+            result = await self._get(UrlPurpose.RESULT)
             if result is None or not isinstance(result.document, dict):
                 return None
             reply = result
@@ -165,7 +165,7 @@ class Work:
 
     async def _with_charge(self, reply: Reply) -> Reply:
         """Return what tells of a failure, with the headers of what stands for a result: they tell the charge."""
-        url = self._wire.url_of(Told.RESULT, self._submitted, self._call.route.upstream_model)
+        url = self._wire.url_of(UrlPurpose.RESULT, self._submitted, self._call.route.upstream_model)
         if url is None:
             return reply
         try:

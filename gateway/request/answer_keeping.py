@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from gateway.domain.errors import GatewayError
-from gateway.ports import Answers, Headers, Ledger, LedgerUnavailable, Outbound, Recording
+from gateway.ports import Answers, Headers, Ledger, LedgerUnavailable, Outbound
 from gateway.request.exchange import Exchange
 from gateway.request.relay import Relay
 from gateway.steps.write import COST
@@ -68,7 +68,7 @@ class AnswerKeeper:
     )
 
     def __init__(
-        self, answers: Answers | None, ledger: Ledger, exchange: Exchange, relay: Relay, *, keyed: bool, compared: bool
+        self, answers: Answers, ledger: Ledger, exchange: Exchange, relay: Relay, *, keyed: bool, compared: bool
     ) -> None:
         self._answers = answers
         self._ledger = ledger
@@ -78,21 +78,15 @@ class AnswerKeeper:
         self._orphan_name = exchange.orphan_name
         self._keyed = keyed
         self._compared = compared
-        self._recording: Recording | None = None
         self._complete: tuple[int, Headers] | None = None
         self._orphaning: list[asyncio.Task[None]] = []
         if self._orphan_name is not None:
             relay.on_leave = self.leave_behind
-        self._begin()
-
-    def _begin(self) -> None:
-        if self._answers is not None:
-            self._recording = self._answers.record(self._request_id)
+        self._recording = answers.record(self._request_id)
 
     async def write(self, chunk: bytes) -> None:
         """Take some bytes of the answer."""
-        if self._recording is not None:
-            await self._recording.write(chunk)
+        await self._recording.write(chunk)
 
     async def complete(self, status: int, headers: Headers) -> None:
         """Take note that the body is whole; whoever repeats the request finds it from now on.
@@ -111,9 +105,8 @@ class AnswerKeeper:
 
     async def start_over(self) -> None:
         """Let go of what was recorded; another answer follows."""
-        if self._recording is not None:
-            await self._recording.discard()
-        self._begin()
+        await self._recording.discard()
+        self._recording = self._answers.record(self._request_id)
 
     def follow(self, request_id: str) -> None:
         """Take note that the answer is that of another request: if the client leaves, it leaves that one behind."""
@@ -131,8 +124,7 @@ class AnswerKeeper:
             if self._compared:
                 await self._commit()
         finally:
-            if self._recording is not None:
-                await self._recording.discard()
+            await self._recording.discard()
         await asyncio.gather(*self._orphaning)
 
     @property
@@ -141,7 +133,7 @@ class AnswerKeeper:
         return self._relay.client_gone and not self._relay.streaming
 
     async def _commit(self) -> None:
-        if self._recording is not None and self._complete is not None:
+        if self._complete is not None:
             await self._recording.commit(*self._complete)
 
     def held(self) -> None:
@@ -163,7 +155,7 @@ class AnswerKeeper:
         await leave_behind(self._ledger, self._orphan_name, request_id)
 
 
-def keeper_of(answers: Answers | None, ledger: Ledger, exchange: Exchange, relay: Relay) -> AnswerKeeper | None:
+def keeper_of(answers: Answers, ledger: Ledger, exchange: Exchange, relay: Relay) -> AnswerKeeper | None:
     """Return what keeps the answer to a request; None if nobody may ask for it again."""
     binding, job_type = exchange.binding, exchange.job_type
     compared = job_type is not None and job_type.shadow is not None and exchange.sampled

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from gateway.domain.errors import ClientGone, GatewayError, Unavailable
 from gateway.domain.record import record
-from gateway.domain.retry import RetryBudgets, jittered
+from gateway.domain.retry import jittered
 from gateway.domain.settlement import Outcome, Settlement
 from gateway.failpoint import ARMED, reach
 from gateway.observe.event import Degraded, FellBack, Replaced
@@ -64,7 +64,7 @@ class Attempts:
         self._providers = providers
         self._waiters = waiters
         self._keeper = keeper
-        self._budgets = context.budgets or RetryBudgets(time.monotonic)
+        self._budgets = context.budgets
         self.plan: RetryPlan | None = None
         self._open: Reserved | None = None
         self._ahead: PreparedCall | None = None

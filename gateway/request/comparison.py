@@ -20,9 +20,9 @@ class Comparisons(Protocol):
         """Begin to store one of the two answers; `request_id` is that of the request in either case."""
 
 
-async def store_primary(comparisons: Comparisons, answers: Answers | None, admitted: Admitted) -> None:
+async def store_primary(comparisons: Comparisons, answers: Answers, admitted: Admitted) -> None:
     """Store what the client was answered, with its cost, if the answer was kept."""
-    kept = await answers.find(admitted.request_id) if answers is not None else None
+    kept = await answers.find(admitted.request_id)
     if kept is None:
         return
     cost = admitted.exchange.cost.route if admitted.exchange.cost else 0

@@ -27,9 +27,9 @@ class FlightContext:
     settlements: Settlements
     observer: Observer
     today: Callable[[], date]
-    answers: Answers | None
-    budgets: RetryBudgets | None
-    shadows: Shadows | None
+    answers: Answers
+    budgets: RetryBudgets
+    shadows: Shadows
     admissions: AdmissionState
     entitlement: Entitlement
     admission: Admission = field(init=False)

@@ -48,7 +48,7 @@ class Shared:
 class Duplicates:
     """The requests with an idempotency key that run in this process, by the name that they are bound to."""
 
-    def __init__(self, answers: Answers | None, observer: Observer) -> None:
+    def __init__(self, answers: Answers, observer: Observer) -> None:
         self._answers = answers
         self._observer = observer
         self._running: dict[str, Shared] = {}
@@ -82,7 +82,7 @@ class Duplicates:
             exchange.upstream_seconds += time.monotonic() - began
         if ending.error is not None:
             raise once_more(ending.error)
-        answer = ending.answer.outbound() if ending.answer else await self._find(ending.kept)
+        answer = ending.answer.outbound() if ending.answer else await self._answers.find(ending.kept)
         if answer is None:
             raise not_kept(ending.kept)
 
@@ -90,9 +90,6 @@ class Duplicates:
             self._observer.emit(exchange.finished(answer.status, client_gone=not taken, bytes_out=sent))
 
         return Outbound(answer.status, _repeated(answer.headers), Watched(answer.chunks, ended))
-
-    async def _find(self, request_id: str) -> Outbound | None:
-        return await self._answers.find(request_id) if self._answers is not None else None
 
 
 class Watched(AsyncIterator[bytes]):

@@ -32,7 +32,7 @@ class _State(Enum):
 class EarlierAnswers:
     """Waits for answers that other requests bring, for at most `patience` seconds each."""
 
-    def __init__(self, ledger: Ledger, answers: Answers | None, *, patience: float = PATIENCE) -> None:
+    def __init__(self, ledger: Ledger, answers: Answers, *, patience: float = PATIENCE) -> None:
         self._ledger = ledger
         self._answers = answers
         self._patience = patience
@@ -45,7 +45,7 @@ class EarlierAnswers:
         """
         began, pause, look_at, ended_at = time.monotonic(), FIRST_PAUSE, 0.0, None
         while True:
-            answer = await self._answers.find(request_id) if self._answers is not None else None
+            answer = await self._answers.find(request_id)
             if answer is not None:
                 return answer
             now = time.monotonic()

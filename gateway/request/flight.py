@@ -23,7 +23,6 @@ from gateway.request.context import own_headers
 from gateway.request.duplicates import Ending, reused
 from gateway.request.earlier_answer import EarlierAnswers
 from gateway.request.entitlement import Superseded
-from gateway.request.shadow import Shadows
 from gateway.steps.reserve import AlreadyBound
 from gateway.steps.write import REPLAYED
 
@@ -89,17 +88,16 @@ class Flight(AnswerHandler):
 
     async def _land(self, shown: Shown) -> Rest | None:
         """Free what it had, and tell of it; what is kept of its answer takes as long as its client."""
-        admitted, exchange, relay, shadows = self._admitted, self._exchange, self._relay, self._context.shadows
+        admitted, exchange, relay = self._admitted, self._exchange, self._relay
         if exchange.tracker is not None:
             exchange.tracker.left()
-        if admitted.job_type.shadow is None or shown != GOOD or not exchange.sampled or exchange.replayed:
-            shadows = None
-        if shadows is None:
+        shadow = admitted.job_type.shadow is not None and shown == GOOD and exchange.sampled and not exchange.replayed
+        if not shadow:
             await admitted.body.aclose()
         gone, sent = relay.client_gone, relay.bytes_out
         status, code, error_type = shown
         self._tell(exchange.finished(status, code=code, error_type=error_type, client_gone=gone, bytes_out=sent))
-        return partial(self._keep_on, shadows) if shadows is not None or self._keeper is not None else None
+        return partial(self._keep_on, shadow=shadow) if shadow or self._keeper is not None else None
 
     def _tell(self, event: RequestDenied | RequestFinished) -> None:
         """Tell how it ended, or let a task's worker do so: a task may be tried again."""
@@ -109,17 +107,17 @@ class Flight(AnswerHandler):
         else:
             task.told.append(event)
 
-    async def _keep_on(self, shadows: Shadows | None) -> None:
+    async def _keep_on(self, *, shadow: bool) -> None:
         """Keep the answer as long as it may be asked for, and have the request repeated by its shadow."""
         try:
             if self._keeper is not None:
                 await self._keeper.end()
         except BaseException:
-            if shadows is not None:
+            if shadow:
                 await self._admitted.body.aclose()
             raise
-        if shadows is not None:
-            await shadows.follow(self._admitted, self._providers)
+        if shadow:
+            await self._context.shadows.follow(self._admitted, self._providers)
 
     def landed(self) -> None:
         """Tell those who wait for it still, if there are any, that it came to nothing."""

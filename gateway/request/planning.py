@@ -32,11 +32,15 @@ class RequestPlanner:
     """What every request of a process is understood by. `guard` judges the URLs that clients want to be called."""
 
     today: Callable[[], date]
-    conditions: Conditions | None = None
-    linker: Linker | None = None
-    archives: Archives | None = None
+    conditions: Conditions
+    archives: Archives
     guard: Guard = plain_guard
     choices: Choices | None = None
+
+    @property
+    def linker(self) -> Linker:
+        """What makes links to images, and knows them again."""
+        return self.archives.linker
 
     def admitted(
         self, exchange: Exchange, caller: Caller, project: Project, policy: Policy, body: Body
@@ -62,9 +66,8 @@ class RequestPlanner:
                 setting = Setting(project, wishes, policy, today)
                 ranked = rank_again(question, known, setting, self.conditions, exchange.inbound.request_id)
         exchange.arm = ranked.arm
-        if self.archives is not None:
-            self.archives.equip(exchange, project, job_type)
-        if self.linker is not None and body.images:
+        self.archives.equip(exchange, project, job_type)
+        if body.images:
             exchange.uploads = self.linker.uploads(project.name)
         return Admitted(exchange, caller, project, job, job_type, policy, ranked, body), terms
 
@@ -86,7 +89,7 @@ class RequestPlanner:
         inbound, wishes, project, policy = exchange.inbound, setting.wishes, setting.project, setting.policy
         job = classify(inbound.operation, inbound.path_model, body)
         own: dict[str, str] = {}
-        if self.linker is not None and body.images and body.encoding == "json":
+        if body.images and body.encoding == "json":
             own = own_images(body.fields, self.linker, project.name, self.linker.base(inbound.headers))
             body = WithOwnImages(body, own, self.linker) if own else body
         refuse_inside(body.fields, policy.egress, self._public(own))
@@ -103,7 +106,7 @@ class RequestPlanner:
         return body, job, job_type, ranked, terms
 
     def _public(self, own: Collection[str]) -> Collection[str]:
-        return [url for url in own if self.linker is not None and self.linker.is_public(url)]
+        return [url for url in own if self.linker.is_public(url)]
 
 
 def _of_its_own(ranked: Ranked, file: str, asked: Asked) -> Ranked:

@@ -83,7 +83,7 @@ class _Work:
     repetition: Repetition
     quote: Quote
     attempt: int
-    recording: Recording | None = None
+    recording: Recording
     settlement: Settlement | None = None
     unbilled: str = ""
     headers: Headers | None = None
@@ -100,7 +100,7 @@ class _Work:
 
 
 class Shadows:
-    """Repeats requests in the background. One instance per process; without `comparisons` no answer is stored."""
+    """Repeats requests in the background, and stores both answers among `comparisons`. One instance per process."""
 
     def __init__(
         self,
@@ -109,9 +109,9 @@ class Shadows:
         settlements: Settlements,
         observer: Observer,
         today: Callable[[], date],
-        answers: Answers | None = None,
-        comparisons: Comparisons | None = None,
-        admissions: AdmissionState | None = None,
+        answers: Answers,
+        comparisons: Comparisons,
+        admissions: AdmissionState,
         at_once: int = AT_ONCE,
     ) -> None:
         self._ledger = ledger
@@ -120,7 +120,7 @@ class Shadows:
         self._today = today
         self._answers = answers
         self._comparisons = comparisons
-        self._admissions = admissions or AdmissionState()
+        self._admissions = admissions
         self._at_once = at_once
         self._running: set[asyncio.Task[None]] = set()
         self._endings: set[asyncio.Task[None]] = set()
@@ -166,7 +166,8 @@ class Shadows:
             return "dropped"
         if not isinstance(held, Held):
             return "denied"
-        return await self._do(_Work(repetition, quote, held.attempt))
+        recording = self._comparisons.record(repetition.admitted.request_id, "shadow")
+        return await self._do(_Work(repetition, quote, held.attempt, recording))
 
     def _quote(self, repetition: Repetition) -> Quote | None:
         """None where the two answers could not be compared: another picture was made, or one would be."""
@@ -181,8 +182,6 @@ class Shadows:
 
     async def _do(self, work: _Work) -> str:
         """Send it, read it and end its hold; what is cut off is presumed spent."""
-        if self._comparisons is not None:
-            work.recording = self._comparisons.record(work.repetition.admitted.request_id, "shadow")
         try:
             try:
                 await self._call(work)
@@ -191,13 +190,11 @@ class Shadows:
                 self._admissions.room.ended(work.quote)
             if work.headers is None:
                 return "failed"
-            if self._comparisons is not None and work.recording is not None:
-                await work.recording.commit(200, [*work.headers, *work.own_headers()])
-                await store_primary(self._comparisons, self._answers, work.repetition.admitted)
+            await work.recording.commit(200, [*work.headers, *work.own_headers()])
+            await store_primary(self._comparisons, self._answers, work.repetition.admitted)
             return "ok"
         finally:
-            if work.recording is not None:
-                await work.recording.discard()
+            await work.recording.discard()
 
     async def _call(self, work: _Work) -> None:
         """Send and read; leaves in the work how its hold ends, and the answer's headers if it is a good one."""
@@ -233,8 +230,7 @@ class Shadows:
         """Read the answer to its end; returns the failure if it broke off."""
         try:
             async for chunk in answer.chunks():
-                if work.recording is not None:
-                    await work.recording.write(chunk)
+                await work.recording.write(chunk)
         except UpstreamFailure as failure:
             return failure
         finally:

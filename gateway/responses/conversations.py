@@ -39,7 +39,7 @@ class Conversations:
     accounts: PassthroughAccounts
     follower: Follower
     today: Callable[[], date]
-    conditions: Conditions | None = None
+    conditions: Conditions
 
     async def admitted(
         self, exchange: Exchange, caller: Caller, project: Project, policy: Policy, body: Body

@@ -87,20 +87,20 @@ def recall(question: Question, policy: Policy) -> CachedDecision | None:
 
 
 def rank_again(
-    question: Question, known: CachedDecision, setting: Setting, conditions: Conditions | None, seed: str
+    question: Question, known: CachedDecision, setting: Setting, conditions: Conditions, seed: str
 ) -> Ranked:
     """Return what it comes to now; `conditions` and `seed` are those of a `Moment`. Raises what `rank` raises."""
     considered = known.considered
-    untroubled = conditions is None or not troubles(considered.routes, conditions)
-    if known.ranked is not None and untroubled and setting.wishes.max_cost is None:
+    troubled = troubles(considered.routes, conditions)
+    if known.ranked is not None and not troubled and setting.wishes.max_cost is None:
         return known.ranked
     ranked = rank(considered, known.job, setting, Moment(conditions, seed))
     return _kept(question, known, ranked, setting.policy)
 
 
-def as_before(known: CachedDecision, wishes: Wishes, conditions: Conditions | None) -> Ranked | None:
+def as_before(known: CachedDecision, wishes: Wishes, conditions: Conditions) -> Ranked | None:
     """Return what it came to before, if no route at all is in trouble; None where there is more to look at."""
-    if wishes.max_cost is not None or (conditions is not None and conditions.suspects()):
+    if wishes.max_cost is not None or conditions.suspects():
         return None
     return known.ranked
 

@@ -36,13 +36,13 @@ def _finite(text: str) -> float | None:
 
 
 async def kept_apart(
-    answers: Answers | None, request_id: str, result: Mapping[str, Any], pauses: tuple[float, ...] = PAUSES
+    answers: Answers, request_id: str, result: Mapping[str, Any], pauses: tuple[float, ...] = PAUSES
 ) -> Mapping[str, Any] | None:
     """Return what the queue is told of a result whose images are kept apart; None if that cannot be.
 
     The answer lies there already where its flight has kept it.
     """
-    if answers is None or APART in result:
+    if APART in result:
         return None
     for pause in pauses:
         await asyncio.sleep(pause)
@@ -66,14 +66,12 @@ def _without_images(result: Mapping[str, Any]) -> dict[str, Any]:
     return {**result, "data": images}
 
 
-async def joined(
-    answers: Answers | None, request_id: str, result: Mapping[str, Any] | None
-) -> Mapping[str, Any] | None:
+async def joined(answers: Answers, request_id: str, result: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     """Return a task's result with the images that are kept apart, as far as they are still to be had."""
     if result is None or APART not in result:
         return result
     told = {name: value for name, value in result.items() if name != APART}
-    found = await answers.find(request_id) if answers is not None else None
+    found = await answers.find(request_id)
     if found is None:
         return told
     try:

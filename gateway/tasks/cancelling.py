@@ -11,7 +11,7 @@ from typing import Any
 from gateway.domain.errors import NotCancellable, NotFound, Unavailable
 from gateway.domain.route import Route
 from gateway.domain.task import TaskRecord, TaskStatus, task_of
-from gateway.domain.task_profile import TaskProfile, Told
+from gateway.domain.task_profile import TaskProfile, UrlPurpose
 from gateway.ports import Ledger, LedgerUnavailable, Settlements
 from gateway.ports.provider import Cancellable, Provider
 from gateway.ports.tasks import Tasks
@@ -46,7 +46,7 @@ class Cancelling:
             return None
         route, provider = served
         profile = route.provider.profile
-        known = isinstance(profile, TaskProfile) and (Told.CANCEL in profile.urls or Told.CANCEL in profile.told)
+        known = isinstance(profile, TaskProfile) and UrlPurpose.CANCEL in {*profile.urls, *profile.told}
         return (route, provider) if known and isinstance(provider, Cancellable) else None
 
     async def cancel(self, record: TaskRecord) -> TaskRecord:

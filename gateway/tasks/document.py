@@ -71,11 +71,11 @@ def _result(result: Mapping[str, Any]) -> Document:
     return {"results": urls, "data": images, **({"usage": result["usage"]} if "usage" in result else {})}
 
 
-async def linked(record: TaskRecord, linker: Linker | None) -> Mapping[str, object] | None:
+async def linked(record: TaskRecord, linker: Linker) -> Mapping[str, object] | None:
     """Return a task's result with every link to an image that is kept here good for another day."""
     result: Mapping[str, Any] | None = record.result
-    if linker is None or result is None:
-        return result
+    if result is None:
+        return None
     images = [
         {**image, "url": await linker.again(record.order.project, url)} if isinstance(url, str) else image
         for image in result.get("data", ())

@@ -135,8 +135,7 @@ class TaskRun:
 
         Where its cost was not booked and the work can be followed, that is done first, for what it says of the cost.
         """
-        answers = self._context.flight_context.answers
-        answer = await answers.find(self._order.request_id) if answers is not None else None
+        answer = await self._context.flight_context.answers.find(self._order.request_id)
         kept = await recorded(self._context, self._record, self.token, STORE_PAUSE)
         found = earlier_attempts(self._record, kept) if self._record.attempt is not None else None
         if answer is None:
@@ -205,8 +204,7 @@ class TaskRun:
         except BaseException:
             await body.aclose()
             raise
-        if linker is not None:
-            exchange.links = linker.links_at(order.project, order.base)
+        exchange.links = linker.links_at(order.project, order.base)
         if resumed is not None:
             self._goes_out()
         patience = max(order.not_after - time.time(), 0.0)

@@ -77,10 +77,10 @@ class TaskService:
     settlements: Settlements
     today: Callable[[], date]
     cancelling: Cancelling
-    linker: Linker | None = None
-    conditions: Conditions | None = None
+    linker: Linker
+    conditions: Conditions
+    answers: Answers
     added: Callable[[], None] = lambda: None
-    answers: Answers | None = None
 
     async def create(self, admitted: Admitted, terms: TaskTerms) -> Outbound:
         """Make a task of a request and return its answer; raises the error to show, and then nothing stays behind.
@@ -113,7 +113,7 @@ class TaskService:
         self.added()
         record = TaskRecord(order, TaskStatus.PENDING)
         route = admitted.exchange.quote.route.name if admitted.exchange.quote else ""
-        estimated = self.conditions.latency(route, admitted.job) if self.conditions is not None else None
+        estimated = self.conditions.latency(route, admitted.job)
         own = own_headers(admitted, self.today, held)
         return _answer(document(record, estimated=estimated), terms, own)
 
@@ -154,7 +154,7 @@ class TaskService:
             model=admitted.job.client_model or (quote.route.model.name if quote else ""),
             headers={n: inbound.headers[n] for n in _DECISIVE if n in inbound.headers} | dict(TRACE_HEADERS.get()),
             content_type=rendered.content_type,
-            base=self.linker.base(inbound.headers) if self.linker is not None else "",
+            base=self.linker.base(inbound.headers),
             created=now,
             not_after=now + (terms.max_wait or LONGEST_WAIT),
             queued_hold=held.attempt,

@@ -8,8 +8,8 @@ from typing import Literal
 
 from gateway.ports import Inputs, Rendered
 from gateway.spool import Spool
+from gateway.web.fingerprint import FormFingerprint
 from gateway.web.form_fields import OVERLAYS
-from gateway.web.form_fingerprint import FormFingerprint
 from gateway.web.inputs import form_inputs
 from gateway.web.limits import BodyLimits
 from gateway.web.multipart_parts import MAX_BOUNDARY, Part, PartReader, invalid_multipart

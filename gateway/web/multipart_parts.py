@@ -12,8 +12,8 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from gateway.domain.errors import InvalidRequest, RequestTooLarge
 from gateway.spool import Spool
+from gateway.web.fingerprint import FormFingerprint
 from gateway.web.form_fields import IMAGE, IMAGE_URLS, IMAGES, OVERLAYS, SINGLE, other_spelling
-from gateway.web.form_fingerprint import FormFingerprint
 from gateway.web.limits import BodyLimits
 
 logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of every malformed body, quoting it

@@ -17,8 +17,8 @@ from gateway.spool import Spool
 from gateway.steps.accept import RETRY_COUNT
 from gateway.web.body import JSON, read_sent
 from gateway.web.context import RequestContext
+from gateway.web.fingerprint import RawFingerprint
 from gateway.web.limits import BodyLimits
-from gateway.web.raw_fingerprint import RawFingerprint
 from gateway.web.request_stream import body_chunks
 
 _PASSED = ("accept", "content-type", "content-encoding", "range")

@@ -17,6 +17,7 @@ from gateway.images.answer_cache import AnswerCache
 from gateway.images.archive import MOST_WAITING, Archives, RequestArchive
 from gateway.images.linking import Linker
 from gateway.observe.event import Event
+from tests.rig import archives_in
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
@@ -34,9 +35,7 @@ class Deaf:
 
 async def test_what_finds_too_much_waiting_is_let_go_of(tmp_path: Path) -> None:
     """A note that cannot be written in time is never begun, and nothing of it is left over."""
-    blobs = BlobsOnDisk(tmp_path)
-    linker = Linker(ImageStore(blobs, dict), Signer(b"s" * 32))
-    archives = Archives(linker, blobs, AnswerCache(blobs, linker, Deaf()))
+    archives = archives_in(tmp_path)
     may_end = asyncio.Event()
     for _ in range(MOST_WAITING):
         archives.spawn(_until(may_end))

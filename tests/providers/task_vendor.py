@@ -14,7 +14,7 @@ from gateway.domain.addresses import Egress
 from gateway.domain.job import Operation
 from gateway.domain.profile import Parameter, Source
 from gateway.domain.route import ProviderConfig, Secret
-from gateway.domain.task_profile import Fault, PollTimes, TaskProfile, TaskState, Told
+from gateway.domain.task_profile import Fault, PollTimes, TaskProfile, TaskState, UrlPurpose
 from gateway.egress.fetcher import SafeFetcher
 from gateway.egress.guard import Guard
 from gateway.ports.provider import Call, Hints, Provider, ProviderServices, Submitted, UpstreamFailure
@@ -40,7 +40,7 @@ PROFILE = TaskProfile(
     generations="/create/{model}",
     edits=None,
     parameters=(Parameter("prompt", Source.PROMPT), Parameter("callback", Source.CALLBACK)),
-    urls={Told.STATUS: "/tasks/{id}", Told.CANCEL: "/tasks/{id}/cancel"},
+    urls={UrlPurpose.STATUS: "/tasks/{id}", UrlPurpose.CANCEL: "/tasks/{id}/cancel"},
     states=STATES,
     progress="progress",
     error_code=("error.code",),

@@ -16,7 +16,7 @@ import pytest
 
 from gateway.domain.profile import Amount, Profile
 from gateway.domain.settlement import Outcome
-from gateway.domain.task_profile import Told
+from gateway.domain.task_profile import UrlPurpose
 from gateway.ports.provider import Answer, Call, Cancellable, Provider, ProviderServices, Submitted, UpstreamFailure
 from gateway.providers.registry import open_provider
 from gateway.providers.task_images import MOST
@@ -446,7 +446,7 @@ async def test_cost_is_read_at_submission_in_the_document_and_in_headers() -> No
 async def test_told_urls_are_used_on_hosts_of_the_provider_alone() -> None:
     """A told URL is followed on the own origin and on sister hosts; one that leads elsewhere never sees the secret."""
     async with vendor_of() as (elsewhere, _):
-        profile = replace(PROFILE, told={Told.STATUS: "status_url"})
+        profile = replace(PROFILE, told={UrlPurpose.STATUS: "status_url"})
         async with vendor_of(profile) as (vendor, provider):
             link = vendor.image("a.png")
             vendor.says("GET /odd/place", said(done(link)))
@@ -470,7 +470,7 @@ async def test_told_urls_are_used_on_hosts_of_the_provider_alone() -> None:
 @pytest.mark.parametrize("host", ["xn--i-7iq.ws", "xn--a", "\u2603.example", "a b"])
 async def test_a_told_url_of_no_readable_host_is_not_followed(host: str) -> None:
     """The profile's own is, and the work is not lost."""
-    async with vendor_of(replace(PROFILE, told={Told.STATUS: "status_url"})) as (vendor, provider):
+    async with vendor_of(replace(PROFILE, told={UrlPurpose.STATUS: "status_url"})) as (vendor, provider):
         vendor.says("POST /v1/create/m1", said({"id": "t1", "status_url": f"http://{host}/odd/place"}))
         vendor.task(done(vendor.image("a.png")))
         async with answered(provider) as (_, document):
@@ -479,7 +479,7 @@ async def test_a_told_url_of_no_readable_host_is_not_followed(host: str) -> None
 
 async def test_a_separate_result_is_read_and_its_refusal_is_the_works() -> None:
     """Where the result has a URL of its own it is read there, tried again after a 500, and believed when it refuses."""
-    profile = replace(PROFILE, urls={**PROFILE.urls, Told.RESULT: "/tasks/{id}/result"})
+    profile = replace(PROFILE, urls={**PROFILE.urls, UrlPurpose.RESULT: "/tasks/{id}/result"})
     async with vendor_of(profile) as (vendor, provider):
         vendor.task({"status": "completed"})
         ready = said(done(vendor.image("a.png")))
@@ -494,7 +494,7 @@ async def test_a_separate_result_is_read_and_its_refusal_is_the_works() -> None:
 async def test_work_that_failed_tells_its_charge_where_its_result_would_be() -> None:
     """The headers there say what a failure costs; where they cannot be read nothing is known of it."""
     profile = replace(
-        PROFILE, urls={**PROFILE.urls, Told.RESULT: "/tasks/{id}/result"}, reported=Amount(header="x-units")
+        PROFILE, urls={**PROFILE.urls, UrlPurpose.RESULT: "/tasks/{id}/result"}, reported=Amount(header="x-units")
     )
     async with vendor_of(profile) as (vendor, provider):
         vendor.task({**failed("bad_size"), "status": "completed"})
@@ -546,7 +546,7 @@ async def test_cancelling_asks_the_provider() -> None:
         assert await provider.cancel(route, submitted)
         vendor.says("POST /v1/tasks/t1/cancel", said({}, status="409 Conflict"))
         assert not await provider.cancel(route, submitted)
-    async with vendor_of(replace(PROFILE, urls={Told.STATUS: "/tasks/{id}"})) as (vendor, provider):
+    async with vendor_of(replace(PROFILE, urls={UrlPurpose.STATUS: "/tasks/{id}"})) as (vendor, provider):
         assert isinstance(provider, Cancellable)
         assert not await provider.cancel(route, submitted)
         assert vendor.server.requests == []

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from gateway.ports import Body
 from gateway.web.body import FORM, JSON, read_body
+from gateway.web.fingerprint import RawFingerprint
 from gateway.web.json_body import read_json
 from gateway.web.limits import BodyLimits
 from gateway.web.multipart_body import read_multipart
-from gateway.web.raw_fingerprint import RawFingerprint
 from tests.web.forms import Item, write_form
 from tests.web.raw import connection, post, read_reply
 from tests.web.recording import RecordingGateway, in_pieces, serving_gateway
