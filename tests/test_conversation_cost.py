@@ -18,7 +18,7 @@ from gateway.domain.route import Quote, Views
 from gateway.domain.settlement import CostSource, Settlement
 from gateway.ports.responses import Remembered
 from gateway.providers.response_reading import ResponseEvents, read_response
-from gateway.responses.settle import settle
+from gateway.responses.settle import ABSURD, settle
 from gateway.responses.terms import followed, quote_of
 from tests.builders import GPT_IMAGE_2, GPT_IMAGE_25, job, policy, route
 
@@ -107,6 +107,27 @@ def test_usage_of_one_of_two_images_is_not_believed() -> None:
     assert one.source is CostSource.USAGE
     unsaved = settled(answer({**LOW, "size": "auto"}, {**LOW, "quality": "ultra"}, image_out=196))
     assert unsaved.source is CostSource.USAGE
+
+
+@pytest.mark.parametrize(
+    ("part", "most"), [("text", ABSURD * TERMS.worst // 0.3), ("images", ABSURD * 10**9 // 30_000)]
+)
+def test_usage_beyond_reason_is_not_believed(part: str, most: float) -> None:
+    """More than ten times what it may cost at most is a provider's mistake: that part is booked at its most."""
+    plain, by = answer(), quote(images=1)
+
+    def counting(tokens: int) -> Settlement:
+        text = {"usage": {**plain["usage"], "output_tokens": tokens, "total_tokens": 1_000 + tokens}}
+        images = {"tool_usage": {"image_gen": {"input_tokens": 0, "output_tokens": tokens, "total_tokens": tokens}}}
+        return settled({**plain, **(text if part == "text" else images)}, by)
+
+    assert counting(int(most) - 1_000).source is CostSource.USAGE
+    beyond = counting(int(most) + 1_000)
+    assert (beyond.source, beyond.facts["estimated"]) == (CostSource.ESTIMATE, part)
+    if part == "text":
+        assert beyond.cost.route == TERMS.worst
+    else:  # though it lists no call, one was made
+        assert beyond.cost.route > settled(plain, by).cost.route + 196 * 30_000
 
 
 @pytest.mark.parametrize("status", ["completed", "failed", "incomplete", "cancelled"])

@@ -13,12 +13,16 @@ import pytest
 
 from gateway.domain.budget import Held
 from gateway.domain.errors import NotCancellable
+from gateway.domain.route import Route
 from gateway.domain.task import TaskRecord, TaskStatus, task_of
+from gateway.domain.task_profile import TaskProfile, UrlPurpose
 from gateway.ledger.deferred import DeferredSettlements
 from gateway.ledger.names import Names
 from gateway.ledger.tasks import RedisTasks
+from gateway.ports.provider import Submitted
 from gateway.ports.tasks import Taken
 from gateway.tasks.cancelling import Cancelling
+from tests.builders import PROVIDER, route
 from tests.ledger.rules import ABOUT, candidate, settlement
 from tests.ledger.work import held_ahead, new_request, order
 from tests.rig import BUDGET, Rig, rigged
@@ -161,3 +165,59 @@ async def test_a_task_that_ended_meanwhile_is_not_told_as_cancelled(tmp_path: Pa
         task.cancelling = replace(task.cancelling, tasks=Later(task.rig.store, worker="other"))
         with pytest.raises(NotCancellable, match="failed already"):
             await task.cancel()
+
+
+class Agreeing:
+    """A provider that gives up what it has taken on, but for what `never` names; `asked` is for what."""
+
+    def __init__(self, *never: str) -> None:
+        self.never, self.asked = never, list[str]()
+
+    async def cancel(self, _: Route, submitted: Submitted) -> bool:
+        """Answer."""
+        self.asked.append(submitted.id)
+        return submitted.id not in self.never
+
+
+@asynccontextmanager
+async def taken_on(folder: Path, provider: Agreeing, *works: str) -> AsyncIterator[Waiting]:
+    """A task of whose calls this provider has taken on these."""
+    async with waiting(folder) as task:
+        account = replace(PROVIDER, kind="task", profile=TaskProfile(urls={UrlPurpose.CANCEL: "/cancel/{id}"}))
+        serving: Any = (route("r", provider=account), provider)
+        task.cancelling = replace(task.cancelling, served_by=lambda _: serving)
+        assert await task.began()
+        await submitted(task, *works)
+        yield task
+
+
+async def submitted(task: Waiting, *works: str) -> None:
+    """Note what was taken on."""
+    for number, work in enumerate(works):
+        await task.tasks.submitted(task_of(task.request_id), number, {"id": work}, attempt=task.attempt)
+
+
+async def test_work_of_which_one_call_goes_on_is_not_given_up(tmp_path: Path) -> None:
+    """Its provider agrees to give up two of three: the third is made and billed, and the task ends with it."""
+    provider = Agreeing("two")
+    async with taken_on(tmp_path, provider, "one", "two", "three") as task:
+        with pytest.raises(NotCancellable, match="did not agree"):
+            await task.cancel()
+        assert await task.states() == ["void", "sent"]
+    assert sorted(provider.asked) == ["one", "three", "two"]
+
+
+async def test_each_call_is_given_up_once_however_late_it_is_taken_on(tmp_path: Path) -> None:
+    """A provider counts, or bills, what it is asked again; the task ends when who follows it says so."""
+    provider = Agreeing()
+    async with taken_on(tmp_path, provider, "one") as task, asyncio.timeout(30):
+        cancelling = asyncio.create_task(task.cancel())
+        while not provider.asked:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.01)
+        await submitted(task, "one", "two", "three")
+        while len(provider.asked) < 3:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.3)  # in which it looks again
+        await task.tasks.end(task_of(task.request_id), task.taken.token, TaskStatus.CANCELLED, cost=5)
+        assert (await cancelling).cost == 5
+    assert sorted(provider.asked) == ["one", "three", "two"]

@@ -47,7 +47,7 @@ def record(attempt: int) -> TaskRecord:
 
 def attempt(number: int, state: str) -> dict[str, Any]:
     """An attempt as the ledger tells it; one that is settled has cost something."""
-    cost = Views(CHARGE, CHARGE, CHARGE) if state == "settled" else Views(0, 0, 0)
+    cost = Views(CHARGE, CHARGE, CHARGE) if state in ("settled", "presumed") else Views(0, 0, 0)
     return {"attempt": number, "state": state, "facts": {"route": f"r{number}"}, "cost": cost}
 
 
@@ -120,6 +120,41 @@ async def test_where_policy_admits_a_request_no_more_nothing_is_sent_after_the_c
     assert plan.next() is None
 
 
+@pytest.mark.parametrize("way_now", ["either way", "by itself alone"])
+def test_a_line_of_a_batch_is_followed_in_its_batch(way_now: str) -> None:
+    """Whatever ways policy pays for by now: an account that makes images at once would make them a second time."""
+    way = route("r1", provider=TAKES_LINES)
+    found, admitted = under_way(way, TAKES_LINES, batch=True)
+    by_itself, _ = price(admitted.job, admitted.job_type, admitted.project, None, TODAY)
+    in_a_batch = admitted.ranked.quotes if way_now == "either way" else []
+    admitted = replace(admitted, ranked=Ranked([*by_itself, *in_a_batch], ()))
+
+    resumed = found.resumed(admitted, TODAY, ORDER.not_after)
+
+    assert resumed is not None
+    assert resumed.quote.batch is not None
+
+
+@pytest.mark.parametrize("went", [{}, {"n": "1"}], ids=str)
+def test_a_call_is_followed_as_it_was_degraded(went: dict[str, str]) -> None:
+    """Its route stands on two rungs: what it made, and so what it costs, is that of the rung by which it went."""
+    way = route("r1", provider=TAKES_WORK)
+    kind, project = JobType("draft", (way,)), Project("team", ("draft",), "draft")
+    rules, asked = at(TAKES_WORK, policy(way, job_type=kind, project=project)), job(n=4, size="1024x1024")
+    [whole], _ = price(asked, kind, project, None, TODAY)
+    [lowered], _ = price(replace(asked, n=1), kind, project, None, TODAY)
+    ranked, caller = Ranked([whole, replace(lowered, degraded={"n": "1"})], ()), Caller("key_x", "team", None)
+    admitted = Admitted(Exchange(_inbound()), caller, project, asked, kind, rules, ranked, MemoryBody({}))
+    kept = {"attempts": [{**attempt(1, "sent"), "facts": {**WENT, **({"degraded": went} if went else {})}}]}
+    found = earlier_attempts(replace(record(1), submitted={0: {"id": "work_1"}}), kept)
+    assert found is not None
+
+    resumed = found.resumed(admitted, TODAY, ORDER.not_after)
+
+    assert resumed is not None
+    assert resumed.quote.job.n == (1 if went else 4)
+
+
 @pytest.mark.parametrize("batch", [True, False])
 @pytest.mark.parametrize("admits", [True, False])
 @pytest.mark.parametrize("leads", ["to another account", "to another model"])
@@ -173,8 +208,9 @@ def test_what_other_workers_spent_counts_for_the_maximum(states: list[str], told
         exchange.wishes, exchange.spent_before = Wishes(max_cost=most), CHARGE
         return Admitted(exchange, caller, project, asked, kind, rules, Ranked(quotes, ()), MemoryBody({}))
 
-    enough = CHARGE + quotes[1].worst.route
-    assert "r2" in [quote.route.name for quote in found.carried_on(under(enough)).ranked.quotes]
+    enough, left = CHARGE + quotes[1].worst.route, ["r2"] if found.unknown else ["r1", "r2"]
+    assert [quote.route.name for quote in found.carried_on(under(enough)).ranked.quotes] == left
+    assert found.cost == CHARGE
     with pytest.raises(UpstreamError, match=told):
         found.carried_on(under(enough - 1))
 

@@ -152,7 +152,8 @@ class ImageStore:
             except StorageUnavailable as error:
                 log.warning("old images cannot be deleted: %s", error)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._full.wait(), SWEEP_EVERY)
+                async with asyncio.timeout(SWEEP_EVERY):
+                    await self._full.wait()
 
     async def sweep(self) -> int:
         """Delete images that are older than they are kept, and the oldest of too many; returns how many."""

@@ -76,7 +76,8 @@ class ShadowsOnDisk:
                 log.warning("old answers of shadows cannot be deleted: %s", error)
             self._full.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._full.wait(), SWEEP_EVERY)
+                async with asyncio.timeout(SWEEP_EVERY):
+                    await self._full.wait()
 
     def sweep(self, now: float) -> int:
         """Delete the oldest until what is left is within every limit; returns how many went. Blocking."""

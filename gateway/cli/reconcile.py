@@ -201,7 +201,7 @@ def reconcile(
         raise Misused("--model needs to know the invoice's model: name its column with --columns model=COLUMN")
     try:
         read = _read(invoice, roles, unit, Match(match), skip_bad=skip_bad)
-        terms = _terms(read, since, until, within, near)
+        terms = _terms(read, since, until, within, near, apply=apply)
     except ValueError as error:
         raise Fatal(f"{invoice}: {error}") from error
     asked = _Asked(read, Match(match), terms, invoice.name, provider, model, export, realm, apply)
@@ -237,7 +237,9 @@ def _read(path: Path, columns: dict[str, str], unit: Fraction, match: Match, *, 
     return read
 
 
-def _terms(read: Invoice, since: str | None, until: str | None, edge: timedelta, tolerance: int) -> Terms:
+def _terms(
+    read: Invoice, since: str | None, until: str | None, edge: timedelta, tolerance: int, *, apply: bool
+) -> Terms:
     now, times = datetime.now(UTC), read.times
     if not times and not (since and until):
         raise InvoiceError(
@@ -248,7 +250,10 @@ def _terms(read: Invoice, since: str | None, until: str | None, edge: timedelta,
     begins = parse_moment(since, now) if since else day_start(min(times))
     ends = parse_moment(until, now) if until else day_start(max(times)) + DAY
     if not until and ends > now:  # what was booked since it was written would be taken for unbilled
-        raise InvoiceError("has a last day that is not over: say with --until until when it goes")
+        if apply:
+            raise InvoiceError("has a last day that is not over: say with --until until when it goes")
+        click.echo("Its last day is not over: compared up to now. Say with --until until when it goes", err=True)
+        ends = now
     if begins >= ends:
         raise InvoiceError(f"the period ends ({ends.isoformat()}) before it begins ({begins.isoformat()})")
     return Terms(begins, ends, edge, tolerance)

@@ -19,8 +19,9 @@ from gateway.ledger.errors import LedgerRefused, StoreError
 from gateway.ledger.hold_candidates import FirstChoiceStats
 from gateway.ledger.leases import Leases
 from gateway.ledger.names import Names
+from gateway.ledger.orphans import Orphans
 from gateway.ledger.own_holds import Ending, HoldRecord, OwnHolds
-from gateway.ledger.resync import BINDING_SECONDS, LEFT_BEHIND_SECONDS, Resync
+from gateway.ledger.resync import BINDING_SECONDS, Resync
 from gateway.ledger.script_batching import SharedArguments, What
 from gateway.ledger.server_check import told_rights
 from gateway.ledger.store import Store
@@ -69,6 +70,7 @@ class RedisLedger:
         self.record_of, self.newest = self._holds.find, self._holds.newest
         """Tell what it takes to put back a hold that has not ended here, and the highest attempt taken here lately."""
         self._calls = Calls(store, names, observer, self._may_be_older)
+        self._orphans = Orphans(self._calls, names)
         self._lease, again = str(round(lease * 1000)), partial(self.open, create=False)
         self._resync = Resync(self._calls, names, self._holds, lease=self._lease, open_again=again)
         self._leases = Leases(
@@ -120,7 +122,7 @@ class RedisLedger:
             await self._leases.give_back(request_id)
         token, state = token or operation_token(), "sent" if ahead is None else "queued"
         lease = self._lease if ahead is None else str(round(ahead * 1000))
-        told, bound = wire.about_json(about), () if binding is None else (self._names.binding(binding.name),)
+        told, bound = wire.about_json(about), () if binding is None else (await self._orphans.key(binding),)
         keys = (self._names.request(request_id), *bound)
         terms = wire.hold_terms(state, lease, self._holds.newest.get(request_id, 0), release, binding)
         asked, alone = (token, request_id, terms, told), release is not None
@@ -191,8 +193,7 @@ class RedisLedger:
 
     async def orphan(self, name: str, request_id: str) -> None:
         """Let a retry with a claim of this name take the request over; see `ports.Ledger`."""
-        args = [request_id, LEFT_BEHIND_SECONDS]
-        await self._calls.write("hold", script.ORPHAN, [self._names.binding(name)], args)
+        await self._orphans.note(name, request_id)
 
     def settle(
         self, settlement: Settlement, *, token: str | None = None, meanwhile: Meanwhile = None

@@ -42,7 +42,8 @@ class Stopping:
         await self.leaving.wait()
         leave()
         with suppress(TimeoutError):
-            await asyncio.wait_for(self.shutdown.wait(), self._delay)
+            async with asyncio.timeout(self._delay):
+                await self.shutdown.wait()
         self.shutdown.set()
 
     def ask_once(self) -> None:

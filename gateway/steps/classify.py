@@ -44,7 +44,7 @@ def classify(operation: Operation, path_model: str | None, body: Shape) -> Job:
     stream = read.boolean("stream")
     return Job(
         operation=operation,
-        client_model=read.text("model") or path_model,
+        client_model=_client_model(read.text("model"), path_model),
         prompt_chars=len(prompt),
         prompt_bytes=len(prompt.encode()),
         n=read.integer("n", 1, MAX_N, default=1),
@@ -60,6 +60,16 @@ def classify(operation: Operation, path_model: str | None, body: Shape) -> Job:
         user=read.text("safety_identifier") or read.text("user"),
         resolution=_resolution(read.text("resolution")),
     )
+
+
+def _client_model(named: str | None, path_model: str | None) -> str | None:
+    """Return the model that the client asks for: the deployment in its path goes before the body, but for a job type.
+
+    Azure answers by the path alone, and its SDKs leave in the body whatever their caller wrote.
+    """
+    if path_model and not (named or "").startswith(JOB_PREFIX):
+        return path_model
+    return named or path_model
 
 
 def _resolution(word: str | None) -> str | None:
@@ -132,7 +142,7 @@ def _kind(value: object) -> str:
 
 def find_job_type(job: Job, wishes: Wishes, caller: Caller, project: Project, policy: Policy) -> JobType:
     """Return the job type, in this order: header, `model: "job:…"`, the key's own, first matching rule, default."""
-    named = _named(job, wishes, caller, project)
+    named = _named(job, wishes, caller, project, policy)
     if named is not None:
         return policy.job_types[named]
     for name, job_type in policy.job_types.items():
@@ -147,16 +157,17 @@ def find_job_type(job: Job, wishes: Wishes, caller: Caller, project: Project, po
     )
 
 
-def _named(job: Job, wishes: Wishes, caller: Caller, project: Project) -> str | None:
+def _named(job: Job, wishes: Wishes, caller: Caller, project: Project, policy: Policy) -> str | None:
     allowed = ", ".join(project.job_types)
     if wishes.job_type is not None and wishes.job_type not in project.job_types:
-        message = f"Job type {wishes.job_type!r} is not one that project {project.name!r} may use: {allowed}."
-        raise Forbidden(message, param="X-Gateway-Job-Type")
+        raise _forbidden(wishes.job_type, project, "X-Gateway-Job-Type")
     model = job.client_model or ""
     by_model = model.removeprefix(JOB_PREFIX) if model.startswith(JOB_PREFIX) else None
     if wishes.job_type is not None:
         return wishes.job_type
     if by_model is not None and by_model not in project.job_types:
+        if by_model in policy.job_types:
+            raise _forbidden(by_model, project, "model")
         message = f"The model {model[:100]!r} does not exist or you do not have access to it. Job types: {allowed}."
         raise NotFound(message, param="model", code="model_not_found")
     if by_model is not None:
@@ -165,6 +176,12 @@ def _named(job: Job, wishes: Wishes, caller: Caller, project: Project) -> str | 
         message = f"This key is for job type {caller.job_type!r}, which project {project.name!r} may not use"
         raise Forbidden(f"{message}, only {allowed}.")
     return caller.job_type
+
+
+def _forbidden(job_type: str, project: Project, param: str) -> Forbidden:
+    allowed = ", ".join(project.job_types)
+    message = f"Job type {job_type!r} is not one that project {project.name!r} may use: {allowed}."
+    return Forbidden(message, param=param)
 
 
 def holds(match: Match, job: Job) -> bool:

@@ -76,16 +76,18 @@ class Named:
 def named(job: Job, job_type: JobType, project: Project, policy: Policy, today: date) -> Named | None:
     """Return what the client's model means for the choice of routes; None if nothing.
 
-    NotFound if policy knows no such model, Forbidden if it must be honoured and the job type has no route for it.
+    Where it must be honoured: NotFound if policy knows no such model, Forbidden if the job type has no route for it.
     """
     client_model = job.client_model
     if client_model is None or client_model.startswith(JOB_PREFIX) or project.client_model is ClientModel.IGNORE:
         return None
     model = model_named(client_model, policy) or _sold_as(client_model, job_type)
+    alone = project.client_model is ClientModel.HONOUR
+    if model is None and not alone:
+        return None
     if model is None:
         message = f"The model {client_model[:100]!r} does not exist or you do not have access to it."
         raise NotFound(f"{message} GET /v1/models lists yours.", param="model", code="model_not_found")
-    alone = project.client_model is ClientModel.HONOUR
     names = tuple(each.name for each in in_place_of(model, policy, today))
     found = Named(client_model, model, names, alone, is_retired(model, today))
     if alone and not any(

@@ -50,7 +50,8 @@ class TaskRun:
     """One task that this worker has.
 
     `begun` tells whether a call may have been sent from here, `at_work` whether one is under way; `sent` is told of
-    each that begins. `parked` tells that it waits for a batch, or in one, and takes no room.
+    each that begins. `parked` tells that it waits for a batch, or in one, and takes no room. `leaving` has it given
+    back rather than tried once more.
     """
 
     def __init__(self, context: TaskContext, taken: Taken, sent: Callable[[], None] = lambda: None) -> None:
@@ -61,7 +62,7 @@ class TaskRun:
         self.task_id = task_of(self._order.request_id)
         self.token = taken.token
         self.project, self.key_id = self._order.project, self._order.key_id
-        self.begun = self.at_work = self.cancelled = self.parked = False
+        self.begun = self.at_work = self.cancelled = self.parked = self.leaving = False
         self._exchange: Exchange | None = None
         self._gathered = taken.record.order.max_wait is None or taken.record.attempt is not None
         self._queued: int | None = self._order.queued_hold
@@ -97,6 +98,8 @@ class TaskRun:
             assert isinstance(outcome, GatewayError)
             self.begun = False  # nothing is under way until the next call
             tries += 1
+            if self.leaving:
+                raise NotHere
             await asyncio.sleep(self._pause(outcome, tries))
 
     async def _is_last(self, outcome: Whole | GatewayError, tried: Tried) -> bool:

@@ -10,6 +10,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 
 from gateway.domain.errors import Unavailable
 from gateway.ports import LedgerUnavailable
@@ -103,10 +104,9 @@ class TaskWorker:
             self._wake.set()
 
     async def _pause(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self._wake.wait(), seconds * random.uniform(0.8, 1.0))  # noqa: S311 - jitter
-        except TimeoutError:
-            return
+        with suppress(TimeoutError):  # `wait_for` would swallow a cancellation that comes when it is woken
+            async with asyncio.timeout(seconds * random.uniform(0.8, 1.0)):  # noqa: S311 - jitter
+                await self._wake.wait()
 
     def _start(self, run: TaskRun) -> None:
         task = asyncio.create_task(self._see_through(run))
@@ -137,6 +137,7 @@ class TaskWorker:
 
     async def _give_back(self, run: TaskRun) -> None:
         """Let others have it; harmless if it has ended or is another's."""
+        run.leaving = True
         try:
             await run.give_back()
         except LedgerUnavailable as error:
@@ -155,12 +156,12 @@ class TaskWorker:
             for name in kept.lost:
                 task, run = runs[name]
                 if not run.begun:  # a call that was sent is read to its end: its answer is paid for
-                    task.cancel()
+                    _let_go(task, run)
             for name in kept.cancelled:
                 task, run = runs[name]
                 run.cancelled = True
                 if not run.begun:
-                    task.cancel()
+                    _let_go(task, run)
             await self._send_away(runs.values())
 
     async def _send_away(self, runs: Iterable[tuple[asyncio.Task[None], TaskRun]]) -> None:
@@ -179,17 +180,25 @@ class TaskWorker:
                 log.warning("task %s waits on, nobody can tell for whom: %s", run.task_id, error)
                 continue
             if not (stays or run.begun):
-                task.cancel()
+                _let_go(task, run)
 
     async def aclose(self, grace: float) -> None:
         """Take nothing more, let what was sent come to its end within `grace` seconds, and give back the rest."""
         self.rest()
         for task, run in list(self._running.items()):
             if not run.begun or run.parked:  # a batch is not over within any grace: another gateway follows it
-                task.cancel()
+                _let_go(task, run)
+            run.leaving = True
         if self._running:
             await asyncio.wait(self._running, timeout=grace)
         left = dict(self._running)
         for task in left:
             task.cancel()
         await asyncio.gather(*left, *self._endings, return_exceptions=True)
+
+
+def _let_go(task: asyncio.Task[None], run: TaskRun) -> None:
+    """Have it given back, once: a second cancellation would cut the giving back, and nobody would have the task."""
+    if not run.leaving:
+        run.leaving = True
+        task.cancel()

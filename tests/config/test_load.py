@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import date
 from fractions import Fraction
 from pathlib import Path
@@ -177,6 +178,53 @@ def test_flat_price_per_image(load: Load) -> None:
         (PixelTier("any", 40_000_000, None),),
         (PixelTier("any", 50_000_000, None),),
     ]
+
+
+def test_tiers_are_the_smallest_first_however_they_are_written(load: Load) -> None:
+    """An image is priced by the first that is large enough for it."""
+    price = 'per_image: {big: "0.09", small: "0.01", middle: "0.04"}, buckets: {middle: 4000000, small: 1000000}'
+    text = (
+        f"  acct/tiers: {{provider: acct, model: gpt-image-2, lane: testing, price: [{{from: 2026-01-01, {price}}}]}}\n"
+    )
+    loaded = load(more=f"routes:\n{text}")
+
+    assert loaded.policy is not None, loaded.problems
+    [row] = loaded.policy.routes["acct/tiers"].prices
+    assert [(tier.name, tier.max_pixels) for tier in row.per_image] == [
+        ("small", 1_000_000),
+        ("middle", 4_000_000),
+        ("big", None),
+    ]
+
+
+@pytest.mark.parametrize(("rounding", "whole"), [("", True), (", rounding: up", True), (", rounding: exact", False)])
+def test_megapixels_are_counted_whole_unless_a_row_says_otherwise(load: Load, rounding: str, *, whole: bool) -> None:
+    """What is begun is paid for, but where the vendor bills by the pixel."""
+    price = f'[{{from: 2026-01-01, per_megapixel: {{more: "0.01"{rounding}}}}}]'
+    loaded = load(more=f"routes:\n  acct/mp: {{provider: acct, model: gpt-image-2, lane: testing, price: {price}}}\n")
+
+    assert loaded.policy is not None, loaded.problems
+    rates = loaded.policy.routes["acct/mp"].prices[0].megapixels
+    assert rates is not None
+    assert rates.whole is whole
+
+
+def test_a_limit_that_is_written_out_counts_instead_of_its_tiers(load: Load) -> None:
+    """Whether it is lower or higher; what is not written out is the tier's."""
+    named = ("images_per_minute", "images_per_day", "requests_per_minute", "concurrent", "tokens_per_minute")
+    every = ", ".join(f"{name}: 50" for name in named)
+    ways = "".join(
+        f"  acct/{name}: {{provider: acct, model: gpt-image-2, lane: testing, limits: {{tier: some, {name}: {own}}}}}\n"
+        for name, own in zip(named, (5, 500, 5, 500, 5), strict=True)
+    )
+    ways += "  acct/plain: {provider: acct, model: gpt-image-2, lane: testing, limits: {tier: some}}\n"
+    loaded = load(more=f"tiers:\n  some: {{{every}}}\nroutes:\n{ways}")
+
+    assert loaded.policy is not None, loaded.problems
+    tier = RouteLimits(50, 50, 50, 50, 50)
+    assert loaded.policy.routes["acct/plain"].limits == tier
+    for name, own in zip(named, (5, 500, 5, 500, 5), strict=True):
+        assert loaded.policy.routes[f"acct/{name}"].limits == replace(tier, **{name: own})
 
 
 def test_policy_model_replaces_the_shipped_one_whole(load: Load) -> None:

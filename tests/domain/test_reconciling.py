@@ -122,6 +122,7 @@ def test_the_period_bounds_what_is_missed_not_what_is_found() -> None:
     before, after = START - timedelta(minutes=1), TERMS.until + timedelta(minutes=1)
     assert found([booked(upstream="u1", time=before)], [row("u1")]) == [(Kind.MATCHED, 0)]
     assert found([booked(time=before), booked("r2", time=after)], []) == []
+    assert found([booked(time=START), booked("r2", time=TERMS.until)], []) == [(Kind.ONLY_OURS, -100)]
     assert found([booked(upstream="u1")], [row("u1", time=before), row("u2", time=after)]) == []
 
 

@@ -145,6 +145,16 @@ def test_a_call_that_was_never_begun_is_none() -> None:
     assert [report(history, [])[1].requests for history in histories] == [1, 0, 1, 1]
 
 
+def test_a_call_that_was_given_back_and_presumed_after_all_is_unconfirmed() -> None:
+    """Until its cost is known: whoever guessed that nothing was sent was wrong, and who sent it does not know more."""
+    given_back = Entry(same(-100), kind="correct", source="void", images=0)
+    after_all = Entry(same(90), kind="correct", source="presumed", images=0)
+    known = Entry(same(-20), kind="correct", source="usage")
+    history = [Entry(same(100), kind="presume", source="presumed", images=0), given_back, after_all]
+    assert (report(history, [])[1].route, report(history, [])[1].unconfirmed) == (90, 90)
+    assert (report([*history, known], [])[1].route, report([*history, known], [])[1].unconfirmed) == (70, 0)
+
+
 def test_an_adjustment_stands_where_the_answer_put_what_it_adjusts() -> None:
     """An invoice says nothing of quality and size: its differences go to the row of the attempt's own answer."""
     adjusted = Entry(same(5), kind="adjust", images=0, quality="auto", size="auto")

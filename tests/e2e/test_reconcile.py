@@ -476,10 +476,14 @@ def test_what_is_asked_wrongly_is_told_in_one_line(books: Books, options: list[s
 
 
 def test_an_unfinished_day_is_not_taken_for_a_whole_one(books: Books) -> None:
-    """What was booked after the invoice was written is not on it: where it ends has to be said."""
+    """What was booked after the invoice was written is not on it: a look goes up to now, --apply has to be told."""
     books.book("r1", 1_000, "u1")
     books.write([("u1", usd(1_000), at())])
-    done = books.command("reconcile", "invoice.csv", "--provider", "v")
+    asked = ("reconcile", "invoice.csv", "--provider", "v", "--format", "json")
+    done = books.command(*asked)
+    assert (done.exit_code, "Say with --until until when it goes" in done.stderr) == (0, True)
+    assert datetime.now(UTC) - datetime.fromisoformat(json.loads(done.stdout)["until"]) < timedelta(minutes=10)
+    done = books.command(*asked, "--apply")
     assert (done.exit_code, "say with --until until when it goes" in done.stderr) == (1, True)
     yesterday = datetime.now(UTC) - timedelta(days=1)
     books.write([("u9", usd(70), yesterday.isoformat())])

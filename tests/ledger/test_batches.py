@@ -9,7 +9,9 @@ import time
 import pytest
 
 from gateway.domain.batch import BatchState
-from gateway.ledger.batches import RedisBatches
+from gateway.ledger import calls
+from gateway.ledger.batches import KEPT, RedisBatches
+from gateway.ledger.names import Names
 from gateway.ledger.store import Store
 
 LONG = 60.0
@@ -84,6 +86,18 @@ async def test_one_that_was_found_stays_found(batches: RedisBatches, key: str) -
     assert await batches.created(key, "batch-1")
     assert not await batches.abandon(key)
     assert not await batches.abandon(key, own=True)
+
+
+async def test_a_step_that_is_asked_for_again_was_made(
+    batches: RedisBatches, key: str, store: Store, realm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its maker, who did not hear the answer, goes on; for anybody else it was made already. None is kept for ever."""
+    await batches.begin(key, LONG)
+    monkeypatch.setattr(calls, "token", lambda: "one_operation")
+    assert [await batches.creating(key, "file-1", LONG) for _ in range(2)] == [True, True]
+    monkeypatch.undo()
+    assert not await batches.creating(key, "file-2", LONG)
+    assert 0 < await store.execute("TTL", Names(realm).batch(key)) <= KEPT
 
 
 async def test_what_is_no_key_is_refused(batches: RedisBatches) -> None:

@@ -8,10 +8,13 @@ import pytest
 
 from gateway.domain.budget import Denied, Held
 from gateway.domain.idempotency import Binding, Bound
+from gateway.domain.task import TaskStatus, task_of
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
+from gateway.ledger.tasks import RedisTasks
 from gateway.ports import LedgerUnavailable
 from tests.ledger.rules import ABOUT, budget, candidate, settlement
+from tests.ledger.work import new_request, order
 
 RULE = budget(1000)
 NAME = "a" * 64
@@ -57,6 +60,27 @@ async def test_the_name_is_free_again_once_everything_was_given_back(ledger: Red
     assert await ask(ledger, "d", SECOND) == Bound("b", same=True)
 
 
+@pytest.mark.parametrize("ends", [None, TaskStatus.FAILED])
+async def test_the_name_of_a_task_that_rests_is_its_own(
+    ledger: RedisLedger, store: Store, realm: str, ends: TaskStatus | None
+) -> None:
+    """Nothing is held for it between two tries, and yet it will be done: a repeat would be done beside it."""
+    tasks, request = RedisTasks(store, realm, worker="one"), new_request()
+    offers = [candidate((RULE, 10))]
+    held = await ledger.choose_and_hold(request, offers, about=ABOUT, binding=FIRST, ahead=60)
+    assert isinstance(held, Held)
+    await tasks.add(order(request, hold=held.attempt))
+    [taken] = await tasks.take(1)
+    tried = await ledger.choose_and_hold(request, offers, about=ABOUT, release=held.attempt)
+    assert isinstance(tried, Held)
+    assert await tasks.began(task_of(request), taken.token, route="r", attempt=tried.attempt)
+    await ledger.void(request, tried.attempt, "refused")
+    if ends is not None:
+        assert await tasks.end(task_of(request), taken.token, ends)
+    again = await ask(ledger, new_request(), FIRST)
+    assert isinstance(again, Held) if ends else again == Bound(request, same=True)
+
+
 async def test_a_fallback_keeps_its_own_name(ledger: RedisLedger) -> None:
     """The second attempt of a request is not taken for a repeat of the first."""
     assert isinstance(await ask(ledger, "a", FIRST), Held)
@@ -87,6 +111,16 @@ async def test_an_orphan_is_found_for_an_hour(ledger: RedisLedger, store: Store)
     await ledger.orphan(CLAIM.name, "a")
     left = int(await store.execute("TTL", ledger._names.binding(CLAIM.name)))
     assert 3_500 < left <= 3_600
+
+
+async def test_a_retry_that_comes_at_once_waits_until_the_orphan_is_noted(ledger: RedisLedger, store: Store) -> None:
+    """A store that has to be taught the script is told of the orphan later than it would be of the retry's hold."""
+    await store.execute("SCRIPT", "FLUSH")
+    assert isinstance(await ask(ledger, "a", CLAIM), Held)
+    left = asyncio.create_task(ledger.orphan(CLAIM.name, "a"))
+    await asyncio.sleep(0)
+    assert await ask(ledger, "b", CLAIM) == Bound("a", same=True)
+    await left
 
 
 async def test_an_orphan_that_came_to_nothing_is_not_claimed(ledger: RedisLedger) -> None:

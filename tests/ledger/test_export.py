@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 
 from gateway.domain.route import Views
 from gateway.domain.settlement import Adjustment, CostSource, Posting, Settlement, SettleResult
+from gateway.ledger import script
 from gateway.ledger.audit import audit
 from gateway.ledger.entries import read_entries, read_exported
 from gateway.ledger.errors import StoreError
@@ -121,6 +122,29 @@ async def test_nothing_is_trimmed_that_is_not_in_the_export(
     found = await audit(store, realm, export=[tmp_path])
     assert [(str(each.kind), each.name) for each in found.findings] == [("export", entry_id)]
     assert entry_id in await stream_ids(store, realm)
+
+
+async def test_two_that_trim_at_once_take_nothing_out_twice_or_too_early(
+    ledger: RedisLedger, store: Store, realm: str, tmp_path: Path
+) -> None:
+    """Whoever looked before another trimmed, or before the export had it all, is told to look again."""
+    await mixed(ledger, 12)
+    await export(store, realm, tmp_path)
+    names = Names(realm)
+    rows = [entry_id for entry_id, _ in await store.execute("XRANGE", names.entries, "-", "+")]
+    exported = await store.execute("HGET", names.meta, "exported")
+    assert exported == rows[-1]
+
+    async def trim(first: str, last: str, count: int) -> str:
+        args = ["", "", first, last, str(count), f"{last}-after", "hash", "usd|x|total", "1"]
+        return str(await store.run(script.TRIM, [names.meta, names.base, names.entries], args))
+
+    await store.execute("HSET", names.meta, "exported", rows[3])
+    assert await trim(rows[0], rows[4], 5) == "AGAIN"  # not exported yet
+    assert await trim(rows[1], rows[3], 3) == "AGAIN"  # there are others before
+    assert await trim(rows[0], rows[3], 3) == "AGAIN"  # or in between
+    assert await stream_ids(store, realm) == rows
+    assert await store.execute("EXISTS", names.base) == 0
 
 
 async def test_a_cut_line_is_taken_away_and_written_again(

@@ -11,6 +11,7 @@ from gateway.domain.budget import Budget, Denied, Held, Quota, Scope, View, Wind
 from gateway.domain.route import Views
 from gateway.domain.settlement import CostSource, Settlement, SettleResult
 from gateway.ledger.errors import LedgerRefused
+from gateway.ledger.names import Names
 from gateway.ledger.redis_ledger import RedisLedger, operation_token
 from gateway.ledger.store import Store
 from tests.ledger.rules import (
@@ -186,3 +187,47 @@ async def test_a_hold_that_nobody_waited_for_is_given_back_at_the_end(store: Sto
     [balance] = await other.balances([rule])
     assert (balance.used, balance.held) == (0, 0)
     await other.aclose()
+
+
+async def test_a_hold_that_was_renewed_since_a_sweep_looked_goes_on(ledger: RedisLedger) -> None:
+    """Its gateway is alive after all: what runs is not presumed spent."""
+    rule = budget(1000)
+    await hold(ledger, "r", candidate((rule, 100)))
+    await ledger._leases._expire("r:1")
+    [balance] = await ledger.balances([rule])
+    assert (balance.used, balance.held) == (0, 100)
+    assert await ledger.settle(settlement("r", 60_000)) is SettleResult.DONE
+
+
+async def test_a_request_that_holds_again_is_not_forgotten(ledger: RedisLedger, store: Store, realm: str) -> None:
+    """Its first attempt has ended, and would take the live one with it: what it holds would be nobody's for good."""
+    request = Names(realm).request("r")
+    await hold(ledger, "r", candidate((budget(1000), 100)))
+    await ledger.void("r", 1, "refused")
+    assert await store.execute("TTL", request) > 0
+    await hold(ledger, "r", candidate((budget(1000), 100)))
+    assert await store.execute("TTL", request) == -1
+    record = ledger.record_of("r", 2)
+    assert record is not None
+    await store.execute("HDEL", request, "s2")
+    await store.execute("EXPIRE", request, 1000)
+    await ledger.put_back(record)
+    assert await store.execute("TTL", request) == -1
+
+
+async def test_nothing_is_held_that_could_not_be_booked(ledger: RedisLedger, store: Store, realm: str) -> None:
+    """Where the entries cannot be written, as their key is of another type, no call may be sent."""
+    names = Names(realm)
+    await ledger.open()
+    await store.execute("SET", names.entries, "no stream")
+    with pytest.raises(LedgerRefused):
+        await hold(ledger, "r", candidate((budget(1000), 100)))
+    assert await store.execute("EXISTS", names.balances, names.request("r"), names.due) == 0
+
+
+@pytest.mark.parametrize("way", ["settle", "void"])
+async def test_a_hold_that_has_ended_is_listed_no_more(ledger: RedisLedger, store: Store, realm: str, way: str) -> None:
+    """Those that are due are swept each second by every gateway."""
+    await hold(ledger, "r", candidate((budget(1000), 100)))
+    await (ledger.settle(settlement("r", 60_000)) if way == "settle" else ledger.void("r", 1, "refused"))
+    assert await store.execute("ZCARD", Names(realm).due) == 0

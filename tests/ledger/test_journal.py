@@ -432,6 +432,26 @@ async def test_a_file_does_not_grow_while_one_entry_is_stuck(tmp_path: Path) -> 
     assert await journal.aclose() == 1
 
 
+async def test_what_was_taken_over_stays_on_disk_until_the_store_knows_it(tmp_path: Path) -> None:
+    """Whatever else is done meanwhile: this process may die as well, and the next one finds it."""
+    first = Journal(tmp_path, "main")
+    assert await first.append(unsaved(1))
+    await first.aclose()
+    second = Journal(tmp_path, "main")
+    assert await second.take_over() == [unsaved(1)]
+    assert second.pending == 1
+    assert await second.append(unsaved(2))
+    second.done("token2")
+    assert await second.aclose() == 1
+    third = Journal(tmp_path, "main")
+    found = await third.take_over()
+    assert "token1" in [each.token for each in found]
+    for each in found:
+        third.done(each.token)
+    assert await third.aclose() == 0
+    assert files(tmp_path) == {}
+
+
 async def test_an_empty_file_of_somebody_new_may_be_taken_for_an_orphan(tmp_path: Path) -> None:
     """Between making its file and locking it a process can lose it to another; it then makes another one."""
     path = tmp_path / "main.new.jsonl"

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from gateway.domain.caller import Caller
+from gateway.ledger import script
 from gateway.ledger.errors import PepperMismatch, StoreError
 from gateway.ledger.key_format import new_key, well_formed
 from gateway.ledger.keyring import RedisKeyring
@@ -179,6 +180,20 @@ async def test_changes_at_the_same_time_are_all_kept(keys: Keys) -> None:
     records = await keys.list()
     assert len(records) == 26
     assert sum(record.revoked is not None for record in records) == 2
+
+
+async def test_a_record_that_changed_since_it_was_read_is_not_written_over(
+    store: Store, realm: str, keys: Keys
+) -> None:
+    """Or a key that was revoked meanwhile would be back; of several records none is written then."""
+    names, made = Names(realm), [await keys.create(project) for project in ("a", "b")]
+    before = await store.execute("HGETALL", names.keys)
+    await keys.revoke(made[1].record.id)
+    after = await store.execute("HGETALL", names.keys)
+    assert before != after
+    stale = [word for where, record in before.items() for word in (where, record, record + " ")]
+    assert await store.run(script.WRITE_KEYS, [names.keys, names.meta], stale) == 0
+    assert await store.execute("HGETALL", names.keys) == after
 
 
 async def test_known_keys_go_on_working_while_the_store_is_away(server: str, realm: str, keys: Keys) -> None:

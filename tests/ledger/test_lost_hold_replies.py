@@ -13,6 +13,7 @@ from gateway.ledger.names import Names
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
 from gateway.ledger.tasks import RedisTasks
+from gateway.ports import LedgerUnavailable
 from tests.ledger.rules import ABOUT, budget, candidate, concurrent, entries, hold, settlement
 from tests.ledger.work import held_ahead, new_request, order
 
@@ -115,6 +116,23 @@ async def test_nothing_is_held_again_for_a_task_that_has_ended(ledger: RedisLedg
     await ledger._leases.give_back()
     assert (await states(ledger, request), await stand(ledger)) == (["void", "void"], (0, 0))
     assert (await audit(store, realm, thorough=True)).agrees
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_a_hold_that_arrives_after_it_was_given_up_is_not_made(
+    ledger: RedisLedger, store: Store, realm: str, *, known: bool
+) -> None:
+    """Its gateway has told of an error by then: nobody would end it, and it would lapse to money that was spent."""
+    if known:
+        await hold(ledger, "r", candidate((RULE, 70)))
+    other = RedisLedger(store, realm)
+    other._leases.drop("late", "r")
+    await other._leases.give_back()
+    with pytest.raises(LedgerUnavailable, match="given up before it was made"):
+        await ledger.choose_and_hold("r", [candidate((RULE, 100))], about=ABOUT, token="late")
+    assert await stand(ledger) == (0, 70 if known else 0)
+    assert 0 < await store.execute("TTL", Names(realm).request("r")) <= 3600 or known
+    await other.aclose()
 
 
 async def test_the_next_try_has_room_though_the_answer_before_was_lost(ledger: RedisLedger) -> None:

@@ -241,6 +241,21 @@ async def test_what_ends_alike_is_booked_once_for_each(
     assert [json.loads(end)["booked"] for end in kept] == [["4"], ["4", "0"], ["4"]]
 
 
+async def test_each_of_many_that_held_and_cost_the_same_is_paid_for(
+    ledger: RedisLedger, store: Store, realm: str, sent: list[Sequence[str | int]]
+) -> None:
+    """They share what is written of them, and no cost: five of 4 are 20, and all five holds are free again."""
+    await warm(ledger)
+    for n in range(5):
+        await hold(ledger, f"r{n}", candidate((RULE, 10), (LIVE, 1)))
+    sent.clear()
+    results = await asyncio.gather(*(ledger.settle(settlement(f"r{n}", 4000)) for n in range(5)))
+    assert (scripts(sent), set(results)) == ([("settle", 5)], {SettleResult.DONE})
+    assert await balances(store, realm) == {f"{RULE.meter}@total": (20, 0)}
+    assert (await spent_by_entries(store, realm))[f"{RULE.meter}@total"] == 20
+    assert [balance.held for balance in await ledger.balances([LIVE])] == [0]
+
+
 async def test_one_that_was_held_before_comes_among_new_ones(
     ledger: RedisLedger, store: Store, realm: str, sent: list[Sequence[str | int]]
 ) -> None:

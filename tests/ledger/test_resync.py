@@ -12,7 +12,7 @@ import pytest
 from gateway.domain.budget import Held, Window
 from gateway.domain.idempotency import Binding, Bound
 from gateway.domain.settlement import CostSource, SettleResult
-from gateway.ledger import script
+from gateway.ledger import resync, script
 from gateway.ledger.audit import audit
 from gateway.ledger.errors import StoreError
 from gateway.ledger.names import Names
@@ -443,3 +443,97 @@ async def test_a_hold_that_lapsed_is_not_renewed_any_more(ledger: RedisLedger, s
     assert ledger._holds.due == ["b:1"]
     assert ledger.record_of("a", 1) is not None
     await other.aclose()
+
+
+async def test_a_hold_that_nobody_heard_of_is_given_back_again(
+    ledger: RedisLedger, store: Store, server: str, realm: str
+) -> None:
+    """The store came back with it, and forgot that it was dropped: it would lapse to money that was spent."""
+    await ledger.choose_and_hold("r", [candidate((RULE, 100))], about=ABOUT, token="lost")
+    ledger._holds.remove("r", 1)
+    old = copy(server, realm)
+    ledger._leases.drop("lost", "r")
+    await ledger._leases.give_back()
+    assert await stand(ledger) == (0, 0)
+    old.put_back()
+    assert await stand(ledger) == (0, 100)
+    await healed(ledger)
+    assert await stand(ledger) == (0, 0)
+
+
+async def test_what_a_renewal_gave_up_is_renewed_once_it_is_put_back(
+    ledger: RedisLedger, store: Store, realm: str
+) -> None:
+    """Its call runs on: unless it is renewed again it lapses under way, and is booked at its worst case."""
+    await hold(ledger, "r", candidate((RULE, 100)))
+    record = ledger.record_of("r", 1)
+    assert record is not None
+    await forgotten(store, realm, "r")
+    await ledger._leases.renew()
+    assert ledger._holds.due == []
+    await ledger.put_back(record)
+    assert ledger._holds.due == ["r:1"]
+    assert await stand(ledger) == (0, 100)
+
+
+async def test_a_hold_that_is_lost_is_missed(ledger: RedisLedger, store: Store, realm: str) -> None:
+    """Though nothing has ended lately that the store would lack."""
+    await hold(ledger, "r", candidate((RULE, 100)))
+    assert not await ledger._resync._lacks_anything()
+    await forgotten(store, realm, "r")
+    assert await ledger._resync._lacks_anything()
+
+
+async def test_what_is_lost_while_it_is_told_is_told_after_it(
+    ledger: RedisLedger, store: Store, realm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second failover comes just when the first one's losses were made good."""
+    await hold(ledger, "r", candidate((RULE, 100)))
+    heal, losses = ledger._resync._heal, [1, 2]
+
+    async def lose_again() -> None:
+        await heal()
+        if losses:
+            losses.pop()
+            await forgotten(store, realm, "r")
+            ledger._resync.begin()
+
+    monkeypatch.setattr(ledger._resync, "_heal", lose_again)
+    await healed_by_hand(ledger)
+    assert (losses, await stand(ledger)) == ([], (0, 100))
+
+
+async def test_a_store_that_goes_away_while_it_is_asked_is_asked_again(
+    ledger: RedisLedger, store: Store, realm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it may have lost is not taken for there because nobody could tell."""
+    monkeypatch.setattr(resync, "OVERLAP_SECONDS", 0.01)
+    await hold(ledger, "r", candidate((RULE, 100)))
+    await forgotten(store, realm, "r")
+    lacks, away = ledger._resync._lacks_anything, [1, 2]
+
+    async def first_away() -> bool:
+        if away:
+            away.pop()
+            raise LedgerUnavailable("away")
+        return await lacks()
+
+    monkeypatch.setattr(ledger._resync, "_lacks_anything", first_away)
+    ledger._resync.suspect()
+    look = ledger._resync._look
+    assert look is not None
+    async with asyncio.timeout(30):
+        await look
+    await ledger._resync.wait()
+    assert (away, await stand(ledger)) == ([], (0, 100))
+
+
+async def test_a_store_that_is_being_told_is_not_ready(ledger: RedisLedger) -> None:
+    """Nothing could be held: requests go to another gateway meanwhile."""
+    await ledger.open()
+    await ledger.ping()
+    ledger._resync.begin()
+    with pytest.raises(LedgerUnavailable, match="told again what it lost"):
+        await ledger.ping()
+    await ledger._resync.wait()
+    await ledger.ping()

@@ -443,6 +443,27 @@ async def test_cost_is_read_at_submission_in_the_document_and_in_headers() -> No
         assert reading.usage is not None
 
 
+async def test_the_bill_counts_and_not_what_was_announced() -> None:
+    """Both are told: the last document's amount is what is paid, and its time is kept though it says no beginning."""
+    cent = Fraction(1, 100)
+    profile = replace(
+        PROFILE,
+        submitted_cost=Amount(path="cost", usd=cent),
+        reported=Amount(path="charged", usd=cent),
+        seconds="metrics.time",
+        started="started_at",
+    )
+    async with vendor_of(profile) as (vendor, provider):
+        vendor.says("POST /v1/create/m1", said({"id": "t1", "cost": 3.1}))
+        for charged, announced in ((2.5, False), (None, True)):
+            document = done(vendor.image("a.png"), metrics={"time": 2.9}, started_at=None, charged=charged)
+            vendor.says("GET /v1/tasks/t1", said(document))
+            async with answered(provider) as (answer, _):
+                reading = answer.reading()
+            assert (reading.reported, reading.announced) == (31_000_000 if announced else 25_000_000, announced)
+            assert reading.seconds == Fraction(29, 10)
+
+
 async def test_told_urls_are_used_on_hosts_of_the_provider_alone() -> None:
     """A told URL is followed on the own origin and on sister hosts; one that leads elsewhere never sees the secret."""
     async with vendor_of() as (elsewhere, _):

@@ -36,6 +36,14 @@ PLAIN: dict[str, Any] = {
             Usage(image_in=924, text_in_cached=26, image_in_cached=100, image_out=7024),
         ),
         (PLAIN | {"cached_tokens": 30}, Usage(image_in=1020, text_in_cached=26, image_in_cached=4, image_out=7024)),
+        (
+            PLAIN | {"input_tokens_details": {"image_tokens": 1024, "text_tokens": 26, "cached_tokens": 30}},
+            Usage(image_in=1020, text_in_cached=26, image_in_cached=4, image_out=7024),
+        ),
+        (
+            PLAIN | {"cached_tokens_details": {"cached_text_tokens": 26, "cached_image_tokens": 100}},
+            Usage(image_in=924, text_in_cached=26, image_in_cached=100, image_out=7024),
+        ),
         (PLAIN | {"cached_tokens": 0, "total_tokens": None}, Usage(text_in=26, image_in=1024, image_out=7024)),
     ],
 )

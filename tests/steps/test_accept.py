@@ -143,3 +143,39 @@ def test_headers_that_are_refused_are_refused_each_time(said: dict[str, str]) ->
         with pytest.raises(InvalidRequest):
             envelope_of(headers)
     assert headers.envelope is None
+
+
+@pytest.mark.parametrize(
+    ("text", "dry"), [("true", True), ("1", True), (" TRUE ", True), ("false", False), ("0", False), ("", False)]
+)
+def test_a_dry_run_is_asked_for_in_any_of_these_words(text: str, *, dry: bool) -> None:
+    """Who asks for one in a word that was taken for "no" would be billed."""
+    assert accept({"x-gateway-dry-run": text}).dry_run is dry
+
+
+@pytest.mark.parametrize("text", ["yes", "2", "-1"])
+def test_a_dry_run_that_is_neither_asked_for_nor_not_is_refused(text: str) -> None:
+    """It must not be guessed which was meant."""
+    with pytest.raises(InvalidRequest, match="X-Gateway-Dry-Run"):
+        accept({"x-gateway-dry-run": text})
+
+
+@pytest.mark.parametrize(("text", "nano"), [("0.25", 250_000_000), (" 0.25 ", 250_000_000), ("3", 3_000_000_000)])
+def test_a_maximum_cost_is_an_amount_of_usd(text: str, nano: int) -> None:
+    """Exactly as it was written."""
+    assert accept({"x-gateway-max-cost": text}).max_cost == nano
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90.0), ("30m", 1800.0), ("24h", 86_400.0), (" 1h ", 3600.0), ("1440m", 86_400.0)]
+)
+def test_a_task_waits_for_as_long_as_its_client_says(text: str, seconds: float) -> None:
+    """Money is held for it for that long."""
+    assert accept({"x-gateway-max-wait": text}).max_wait == seconds
+
+
+@pytest.mark.parametrize("text", ["0s", "25h", "1441m", "1d", "90", "-1s", "1.5h", ""])
+def test_a_wait_that_is_none_is_refused(text: str) -> None:
+    """No time at all would fail every task, and beyond a day nothing is held."""
+    with pytest.raises(InvalidRequest, match="X-Gateway-Max-Wait"):
+        accept({"x-gateway-max-wait": text})

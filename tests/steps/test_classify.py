@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import pytest
@@ -104,11 +104,35 @@ def test_input_images_make_an_edit() -> None:
         classify(Operation.EDIT, None, FieldsOnly({"prompt": "a cat"}))
 
 
+def test_what_a_price_depends_on_is_read() -> None:
+    """A mask and a fidelity cost input tokens, a resolution is written here in one way, and a user has two names."""
+    said = {"prompt": "a cat", "input_fidelity": "high", "resolution": "2k", "user": "u", "safety_identifier": "s"}
+    found = classify(Operation.EDIT, None, FieldsOnly(said, images=1, mask=True))
+
+    assert (found.mask, found.references, found.input_fidelity) == (True, 1, "high")
+    assert (found.resolution, found.user) == ("2K", "s")
+    assert classify(Operation.EDIT, None, FieldsOnly({**said, "safety_identifier": None}, images=1)).user == "u"
+
+
 def test_prompts_are_measured_in_utf_8() -> None:
     """Text tokens are bounded by bytes, not by characters."""
     found = classify(Operation.GENERATE, "deployment", FieldsOnly({"prompt": "é€"}))
 
     assert (found.prompt_chars, found.prompt_bytes, found.client_model) == (2, 5, "deployment")
+
+
+@pytest.mark.parametrize(
+    ("path", "named", "expected"),
+    [
+        ("deployment", "gpt-image-2", "deployment"),
+        ("deployment", None, "deployment"),
+        ("deployment", "job:hero", "job:hero"),
+        (None, "gpt-image-2", "gpt-image-2"),
+    ],
+)
+def test_a_deployment_in_the_path_is_the_model(path: str | None, named: str | None, expected: str) -> None:
+    """As at Azure, where the body's model says nothing; a job type is nothing that Azure knows."""
+    assert classify(Operation.GENERATE, path, FieldsOnly({"prompt": "x", "model": named})).client_model == expected
 
 
 def many_job_types() -> tuple[Policy, Project]:
@@ -119,6 +143,23 @@ def many_job_types() -> tuple[Policy, Project]:
     base = policy(route("a"), project=project)
     kinds = {kind.name: kind for kind in (hero, edit, JobType("draft", ()), JobType("secret", ()))}
     return Policy(base.models, base.providers, base.routes, kinds, base.projects, (), ""), project
+
+
+def test_a_key_for_a_job_type_that_its_project_lost_does_nothing() -> None:
+    """Its policy was changed after the key was made: the budget and routes of that job type are others' now."""
+    rules, project = many_job_types()
+
+    with pytest.raises(Forbidden, match="secret"):
+        find_job_type(job(), Wishes(), Caller("k", "team", "secret"), project, rules)
+
+
+def test_a_rule_finds_no_job_type_of_others() -> None:
+    """Though it comes first, and holds."""
+    rules, project = many_job_types()
+    theirs = JobType("secret", (route("a"),), Match({"quality": ("high",)}))
+    rules = replace(rules, job_types={"secret": theirs, **{n: k for n, k in rules.job_types.items() if n != "secret"}})
+
+    assert find_job_type(job(quality="high"), Wishes(), Caller("k", "team"), project, rules).name == "hero"
 
 
 @pytest.mark.parametrize(
@@ -145,12 +186,15 @@ def test_the_job_type_is_found_in_the_documented_order(
 
 
 def test_job_types_of_others_are_not_to_be_had() -> None:
-    """By header 403, by model name 404 as for any model that one may not see."""
+    """403, by header and by model alike; 404 for a model whose job type nobody has."""
     rules, project = many_job_types()
 
     with pytest.raises(Forbidden) as by_header:
         find_job_type(job(), Wishes(job_type="secret"), Caller("k", "team"), project, rules)
-    with pytest.raises(NotFound) as by_model:
+    with pytest.raises(Forbidden) as by_model:
         find_job_type(job(client_model="job:secret"), Wishes(), Caller("k", "team"), project, rules)
+    with pytest.raises(NotFound) as unknown:
+        find_job_type(job(client_model="job:nobody"), Wishes(), Caller("k", "team"), project, rules)
 
-    assert (by_header.value.code, by_model.value.code) == ("job_type_not_allowed", "model_not_found")
+    assert (by_header.value.code, by_model.value.code) == ("job_type_not_allowed",) * 2
+    assert (by_model.value.param, unknown.value.code) == ("model", "model_not_found")

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from gateway.domain.job import Job, Operation, Size
-from gateway.domain.ladder import rungs
-from gateway.domain.policy import DegradeStep, JobType, Project
+from gateway.domain.ladder import Rung, rungs
+from gateway.domain.policy import DegradeStep, JobType, Order, Project
 from gateway.domain.price import MegapixelRates, PixelTier, Price
 from gateway.domain.profile import Parameter, Profile, Source
 from gateway.domain.route import Quote, Refusal, Route, SizeRule
-from gateway.steps.price import price
+from gateway.steps.price import offers, price
 from tests.builders import GPT_IMAGE_2, GPT_IMAGE_25, PROVIDER, TODAY, job, route
 
 TEAM = Project("team", ("draft",), "draft")
@@ -257,6 +257,28 @@ def test_a_route_that_makes_nothing_that_is_allowed_is_passed_over(
 
     assert isinstance(found, Refusal)
     assert found.field == field
+
+
+def test_an_open_quality_is_the_dearest_that_policy_allows() -> None:
+    """It is named to the provider, and held: what is left to it might be dearer than policy allows."""
+    found = quoted(route("main"), job(size="1024x1024"), allow={"quality": ("low", "medium")})
+
+    assert (found.job.quality, found.changes["quality"]) == ("medium", "medium")
+    assert found.worst == quoted(route("main"), ASKED).worst
+
+
+def test_tokens_of_a_reseller_by_the_image_count_as_its_vendor_counts_them() -> None:
+    """Its account has a limit of tokens a minute all the same."""
+    assert quoted(route("main", prices=(BY_QUALITY,))).tokens == quoted(route("main")).tokens > 0
+
+
+def test_fewer_images_are_sent_than_were_asked_for_where_a_step_says_so() -> None:
+    """A provider that was not told would make, and bill, what is not held."""
+    kind, most = JobType("draft", (route("main"),)), Rung(Order.LISTED, (route("main"),), {"n": 2})
+    [offer], _ = offers(replace(ASKED, n=4), kind, TEAM, None, TODAY, rung=most)
+
+    assert (offer.quote.job.n, offer.quote.changes["n"]) == (2, 2)
+    assert "n" not in quoted(route("main"), replace(ASKED, n=4)).changes
 
 
 RATIOS = ("16:9", "1:1")

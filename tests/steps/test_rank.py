@@ -132,6 +132,7 @@ def test_testing_routes_serve_only_those_who_ask_and_may() -> None:
         (ClientModel.IGNORE, "gpt-image-2.5-flare", ["main", "flare"]),
         (ClientModel.IGNORE, "anything", ["main", "flare"]),
         (ClientModel.PREFER, "gpt-image-2.5-flare", ["flare", "main"]),
+        (ClientModel.PREFER, "anything", ["main", "flare"]),
         (ClientModel.HONOUR, "gpt-image-2.5-flare", ["flare"]),
         (ClientModel.HONOUR, "gpt-image-2-2026-04-21", ["main"]),
         (ClientModel.HONOUR, "job:draft", ["main", "flare"]),
@@ -239,3 +240,16 @@ def test_a_lane_hides_no_field_at_fault() -> None:
     kind = JobType("draft", routes=(TWO,), defaults={})
     refusals = [Refusal("main", "output_format is one of png", "output_format"), Refusal("trial", "lane 'testing'")]
     assert unsupported(refusals, kind, []).param == "output_format"
+
+
+def test_a_maximum_is_kept_to_the_last_billionth() -> None:
+    """A route that may cost exactly that is tried, one that may cost a billionth more is not."""
+    asked = job(quality="low", size="1024x1024")
+    [quote] = decide(asked, TWO).quotes
+
+    assert order(decide(asked, TWO, wishes=Wishes(max_cost=quote.worst.route))) == ["main"]
+    assert order(decide(asked, TWO, max_cost_per_image=quote.worst.route)) == ["main"]
+    with pytest.raises(BudgetExceeded, match="X-Gateway-Max-Cost"):
+        decide(asked, TWO, wishes=Wishes(max_cost=quote.worst.route - 1), max_cost_per_image=quote.worst.route)
+    with pytest.raises(BudgetExceeded, match="max_cost_per_image"):
+        decide(asked, TWO, wishes=Wishes(max_cost=quote.worst.route), max_cost_per_image=quote.worst.route - 1)
