@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from gateway.domain.caller import Caller
 from gateway.domain.errors import GatewayError, InternalError, InvalidRequest, Unavailable
-from gateway.domain.job import Operation
+from gateway.domain.job import RESPOND
 from gateway.domain.policy import Policy, Project
 from gateway.domain.retry import RetryBudgets
 from gateway.failpoint import ARMED, reach
@@ -191,7 +191,7 @@ class Lifecycle:
             if took >= _AGED:
                 policy, providers = self._current()
                 project = await self.entitlement.project(caller, policy)
-            if inbound.operation is Operation.RESPOND:  # which waits for its conversation meanwhile
+            if inbound.operation is RESPOND:  # which waits for its conversation meanwhile
                 admitted, terms = await self._understand(exchange, caller, project, policy, body)
             else:
                 exchange.leave_limiter = self._concurrency.take() or await self._concurrency.enter()
@@ -212,7 +212,7 @@ class Lifecycle:
         self, exchange: Exchange, caller: Caller, project: Project, policy: Policy, body: Body
     ) -> tuple[Admitted, TaskTerms | None]:
         """Classify, compatibility, experiment, price and rank."""
-        if exchange.inbound.operation is Operation.RESPOND:
+        if exchange.inbound.operation is RESPOND:
             return await self._conversations.admitted(exchange, caller, project, policy, body), None
         return self.planner.admitted(exchange, caller, project, policy, body)
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Final
 
 from gateway.domain import pricing
 from gateway.domain.job import Job, Size
 from gateway.domain.money import ONE
 from gateway.domain.price import Bills, Price
+from gateway.domain.record import record
 from gateway.domain.route import Quote, Views
 from gateway.domain.settlement import CostSource, Reading, Usage
 
+_USAGE: Final = CostSource.USAGE
 ABSURD = 10
 """Times the worst case; what would cost more is a mistake of the provider's, not a bill."""
 
 
-class Weighed(NamedTuple):
+@record(frozen=True, slots=True)
+class Weighed:
     """What is believed of an answer, the job as it says that it was made, and what that costs by each row, nano-USD.
 
     None where the row charges for what the answer does not say.
@@ -89,11 +92,11 @@ def _weighed(quote: Quote, reading: Reading) -> Weighed:
 
 def cost(quote: Quote, weighed: Weighed, multiplier: Fraction) -> tuple[Views, CostSource]:
     """What the work cost in three views, and how the route's own is known."""
-    reading, made, official, route = weighed
+    reading, made, official, route = weighed.reading, weighed.made, weighed.official, weighed.route
     if official is None:  # at its most it would be a saving that nobody made, where the route's own cost is known
         known = route is not None or reading.reported is not None
         official = _estimate(quote, made, quote.official_price, reading.images, likely=known)
-    source = CostSource.USAGE
+    source = _USAGE
     if reading.reported is not None:
         route, source = reading.reported, CostSource.REPORTED
     elif route is None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from fractions import Fraction
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from gateway.domain import money
 from gateway.domain.job import AUTO, Job, Size
@@ -18,6 +18,7 @@ from gateway.domain.price import Bills, PixelTier, Price, TokenRates
 from gateway.domain.route import Model, Route, TokenTier, Views
 from gateway.domain.settlement import Reading, Usage
 
+_REQUESTED: Final = Bills.REQUESTED
 T = TypeVar("T", PixelTier, TokenTier)
 
 PROMPT_OVERHEAD_TOKENS = 64
@@ -246,7 +247,7 @@ def cost_of_work(made: Job, price: Price, model: Model, reading: Reading) -> int
     """
     if price.reported_unit is not None and reading.units is not None:
         return money.times(price.reported_unit, reading.units * price.multiplier)
-    images = made.n if price.bills is Bills.REQUESTED else reading.images or made.n
+    images = made.n if price.bills is _REQUESTED else reading.images or made.n
     if price.tokens is not None:
         pico = None if reading.usage is None else _pico_of_usage(reading.usage, price.tokens)
     else:
@@ -287,7 +288,7 @@ def fee_of_call(price: Price) -> int:
 
 def views(official: int, route: int, multiplier: Fraction) -> Views:
     """The three views of one amount, nano-USD."""
-    return Views(official=official, route=route, internal=money.times(route, multiplier))
+    return Views(official, route, money.times(route, multiplier))
 
 
 def prices_of(route: Route, day: date) -> tuple[Price, Price]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import httpx
 
+from gateway.domain.record import record
 from gateway.http1.connection import Connection
 from gateway.http1.fields import Fields
 
@@ -33,7 +34,8 @@ class Timeouts(NamedTuple):
     read: float | None
 
 
-class Outgoing(NamedTuple):
+@record(frozen=True, slots=True)
+class Outgoing:
     """A request. `length` is the body's in bytes, None if it is to be sent in chunks.
 
     A body that is bytes is written in one go, before the answer is waited for: it had better be short.

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequenc
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Any, Final
 
 from gateway.domain.policy import JobType, Project, Store
 from gateway.images.answer_cache import AnswerCache
@@ -29,6 +29,7 @@ Image = Callable[[], AsyncIterator[bytes]]
 Document = Mapping[str, Any]
 Free = Callable[[], Coroutine[Any, Any, None]]
 
+_ALWAYS: Final = Store.ALWAYS
 AT_ONCE = 4
 """Answers whose images are put in the storage at the same time."""
 MOST_WAITING = 64
@@ -66,7 +67,7 @@ class Archives:
         if rules.convert:
             exchange.converter = self._converter
         cached = job_type.cache is not None and rules.store is not Store.NEVER and job is not None and not job.stream
-        if rules.store is Store.ALWAYS or cached:
+        if rules.store is _ALWAYS or cached:
             exchange.archive = RequestArchive(self, exchange, project.name, cached=cached)
 
     def begin(self, work: Coroutine[Any, Any, None]) -> bool:

@@ -60,7 +60,7 @@ class Calls:
         Though whoever waits leaves it is done, surely if it must go `to_end`; `alone` and `meanwhile` are those of a
         `ScriptCall`.
         """
-        call, together = ScriptCall(what, keys, args, alone=alone, meanwhile=meanwhile), operation in _TOGETHER
+        call, together = ScriptCall(what, keys, args, alone, meanwhile), operation in _TOGETHER
         began = time.monotonic()
         try:
             if together:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from gateway import failpoint
-from gateway.domain.settlement import Settlement, SettleResult
+from gateway.domain.settlement import DONE, Settlement, SettleResult
 from gateway.ledger.errors import LedgerRefused
 from gateway.ledger.journal import Journal
 from gateway.ledger.journal_lines import PendingWrite, Void
@@ -94,7 +94,7 @@ class DeferredSettlements:
             try:
                 if isinstance(what, Settlement):
                     result = await self._ledger.settle(what, token=token, meanwhile=meanwhile)
-                    if ended is not None and result is SettleResult.DONE:
+                    if ended is not None and result is DONE:
                         ended()
                     return result
                 return await self._ledger.void(what.request_id, what.attempt, what.reason, token=token)
@@ -166,7 +166,7 @@ class DeferredSettlements:
                 self._away = False
                 self._forget(pending)
                 ended = self._endings.pop(pending.token, None)
-                if ended is not None and result is SettleResult.DONE:
+                if ended is not None and result is DONE:
                     ended()
         return not any(isinstance(result, BaseException) for result in results)
 

@@ -92,18 +92,17 @@ class OwnHolds:
     """Kept in memory alone."""
 
     def __init__(self) -> None:
-        self._live: dict[str, HoldRecord] = {}
-        self._lapsed: set[str] = set()
+        self._live: dict[tuple[str, int], HoldRecord] = {}
+        self._lapsed: set[str] = set()  # by name, as the store tells it; seldom any
         self._ended: deque[Ending] = deque(maxlen=KEPT_MOST)
         self.newest: OrderedDict[str, int] = OrderedDict()  # of a plain dict the first is sought among those long gone
         """The highest attempt of each request of which one was taken here lately."""
 
     def add(self, record: HoldRecord) -> None:
         """A hold was taken."""
-        name = f"{record.request_id}:{record.attempt}"
-        self._live[name] = record
+        self._live[record.request_id, record.attempt] = record
         if self._lapsed:
-            self._lapsed.discard(name)
+            self._lapsed.discard(record.member)
         newest = self.newest
         newest[record.request_id] = max(newest.pop(record.request_id, 0), record.attempt)
         if len(newest) > NEWEST_MOST:
@@ -111,14 +110,13 @@ class OwnHolds:
 
     def find(self, request_id: str, attempt: int) -> HoldRecord | None:
         """Return a hold that has not ended here."""
-        return self._live.get(f"{request_id}:{attempt}")
+        return self._live.get((request_id, attempt))
 
     def remove(self, request_id: str, attempt: int) -> HoldRecord | None:
         """It has ended; return it."""
-        name = f"{request_id}:{attempt}"
         if self._lapsed:
-            self._lapsed.discard(name)
-        return self._live.pop(name, None)
+            self._lapsed.discard(member(request_id, attempt))
+        return self._live.pop((request_id, attempt), None)
 
     def ended(self, ending: Ending) -> None:
         """Remember how a hold ended, for a while."""
@@ -133,13 +131,14 @@ class OwnHolds:
 
     def lapsed(self, names: list[str]) -> None:
         """Their leases ran out; what they cost is still to be told, so they are kept but no longer renewed."""
-        self._lapsed.update(name for name in names if name in self._live)
+        if names:
+            self._lapsed.update({record.member for record in self._live.values()}.intersection(names))
 
     @property
     def due(self) -> list[str]:
         """Names of the holds whose leases are to be renewed; what ended long ago is forgotten on the way."""
         self._forget(time.monotonic())
-        return [name for name in self._live if name not in self._lapsed]
+        return [name for record in self._live.values() if (name := record.member) not in self._lapsed]
 
     @property
     def live(self) -> list[HoldRecord]:

@@ -59,7 +59,6 @@ class ScriptCall:
         what: What,
         keys: Sequence[str],
         args: Sequence[str],
-        *,
         alone: bool = False,
         meanwhile: Meanwhile = None,
     ) -> None:

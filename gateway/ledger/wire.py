@@ -32,6 +32,7 @@ _pieces = c_make_encoder(None, json.JSONEncoder().default, encode_basestring_asc
 _TOKEN_KINDS = tuple(item.name for item in fields(Usage))
 _tokens = attrgetter(*_TOKEN_KINDS)
 _USAGE = ',"usage":{' + ",".join(f'"{kind}":%d' for kind in _TOKEN_KINDS) + "}"
+_COST = "%d,%d,%d,%d,%d,%d"
 REMEMBERED = 4096
 """Rules of which it is kept how their lines are written."""
 _around: dict[tuple[str, int], tuple[str, str]] = {}  # by meter, which has all else that a line says, and limit
@@ -74,10 +75,15 @@ def amount(number: int, what: str) -> str:
 
 def amounts(numbers: Sequence[int], what: str) -> list[str]:
     """Whole numbers of 0 to 2^52 as the scripts take them; ValueError for anything else."""
+    check_amounts(numbers, what)
+    return [*map(str, numbers)]
+
+
+def check_amounts(numbers: Sequence[int], what: str) -> None:
+    """Raise ValueError for what is no whole number of 0 to 2^52."""
     for number in numbers:
         if type(number) is not int or not 0 <= number <= MAX_MICRO:
             amount(number, what)  # which raises
-    return [*map(str, numbers)]
 
 
 def line_args(rule: Budget | Quota, taken: int) -> list[str]:
@@ -146,16 +152,18 @@ def worst(candidate: Candidate) -> list[str]:
     return [str(min(held[view], MAX_MICRO)) for view in View]
 
 
-def cost_args(cost: Views) -> list[str]:
-    """Nano-USD by view, then micro-USD by view; ValueError for what is not a whole number of 0 to 2^52."""
-    nano = (cost.official, cost.route, cost.internal)
-    return [*amounts(nano, "cost"), *[str(-(-view // NANO_PER_MICRO)) for view in nano]]  # rounded up
+def cost_args(cost: Views) -> str:
+    """Nano-USD by view, then micro-USD by view, with commas; ValueError for no whole number of 0 to 2^52."""
+    nano = official, route, internal = cost.official, cost.route, cost.internal
+    check_amounts(nano, "cost")
+    micro = -(-official // NANO_PER_MICRO), -(-route // NANO_PER_MICRO), -(-internal // NANO_PER_MICRO)  # rounded up
+    return _COST % (nano + micro)
 
 
 def settlement_args(settlement: Settlement) -> tuple[str, str]:
     """The terms of a settlement, which `settle_terms.lua` tells, and its outcome for the entry stream."""
     usage = "" if settlement.usage is None else _USAGE % _tokens(settlement.usage)
-    images, cost = amount(settlement.images, "images"), ",".join(cost_args(settlement.cost))
+    images, cost = amount(settlement.images, "images"), cost_args(settlement.cost)
     terms = f"{settlement.attempt},{settlement.source},{images},{cost}"
     return terms, f'{{"facts":{to_json(settlement.facts)}{usage}}}'
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from bisect import bisect_left
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -58,7 +58,7 @@ class EventCounts:
     """What every request brings."""
 
     def __init__(self) -> None:
-        self._counts: dict[str, int] = {}
+        self._counts: dict[tuple[str | int, ...], int] = {}
         self.takers: Mapping[type[Event], Callable[[Any], None]] = MappingProxyType(self._takers())
         self._refusals: deque[Refusal] = deque(maxlen=MOST_REFUSALS)
         self.since = time.time()
@@ -86,7 +86,10 @@ class EventCounts:
 
     def take(self) -> tuple[dict[str, int], list[Refusal]]:
         """Return what was counted since the last time, and forget it."""
-        counts, refusals = self._counts, list(self._refusals)
+        counts: Counter[str] = Counter()
+        for words, count in self._counts.items():
+            counts[SEPARATOR.join(map(str, words))] += count
+        refusals = list(self._refusals)
         self._counts = {}
         self._refusals.clear()
         return counts, refusals
@@ -94,30 +97,22 @@ class EventCounts:
     def give_back(self, counts: dict[str, int], refusals: list[Refusal]) -> None:
         """Count again what was taken in vain."""
         for name, count in counts.items():
-            self._count(name, count)
+            self._count(tuple(name.split(SEPARATOR)), count)
         for refusal in reversed(refusals[-(MOST_REFUSALS - len(self._refusals)) :]):
             if len(self._refusals) < MOST_REFUSALS:
                 self._refusals.appendleft(refusal)
 
     def _finished(self, event: RequestFinished) -> None:
-        name = f"status{SEPARATOR}{event.status}"
-        try:
-            self._counts[name] += 1
-        except KeyError:
-            self._count(name, 1)
+        self._add("status", event.status)
         if event.waited:
             self._add("waited", event.job_type)
-            self._count(SEPARATOR.join(("waited_ms", event.job_type)), round(event.waited * 1000))
+            self._count(("waited_ms", event.job_type), round(event.waited * 1000))
         if event.status >= REFUSED and event.project != NONE:
             who = (event.request_id, event.project, event.job_type, event.operation)
             self._refusals.append(Refusal(event.at, *who, event.status, event.code))
 
     def _took(self, event: UpstreamFinished) -> None:
-        name = f"took{SEPARATOR}{event.route}{SEPARATOR}{step_of(event.seconds)}"
-        try:
-            self._counts[name] += 1
-        except KeyError:
-            self._count(name, 1)
+        self._add("took", event.route, step_of(event.seconds))
 
     def _loaded(self, event: PolicyLoaded) -> None:
         if event.ok:
@@ -125,12 +120,15 @@ class EventCounts:
         else:
             self.reload_failed = time.time()
 
-    def _add(self, *words: str) -> None:
-        self._count(SEPARATOR.join(words), 1)
+    def _add(self, *words: str | int) -> None:
+        try:
+            self._counts[words] += 1
+        except KeyError:
+            self._count(words, 1)
 
-    def _count(self, name: str, count: int) -> None:
-        if name in self._counts or len(self._counts) < MOST_NAMES:
-            self._counts[name] = self._counts.get(name, 0) + count
+    def _count(self, words: tuple[str | int, ...], count: int) -> None:
+        if words in self._counts or len(self._counts) < MOST_NAMES:
+            self._counts[words] = self._counts.get(words, 0) + count
 
 
 def seconds_of(step: int) -> float:

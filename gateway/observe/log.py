@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, TextIO
 
 from gateway.domain.money import format_usd
-from gateway.domain.settlement import CostSource
+from gateway.domain.settlement import PRESUMED
 from gateway.observe.event import (
     CallbackSent,
     Event,
@@ -153,7 +153,7 @@ class LogObserver:
         self._log(logging.WARNING, "route ejected", {"route": event.route, "seconds": round(event.seconds, 1)})
 
     def _hold_ended(self, event: HoldEnded) -> None:
-        if event.source is CostSource.PRESUMED:
+        if event.source is PRESUMED:
             self._log(logging.WARNING, "hold presumed spent", _hold_fields(event))
 
     def _callback_sent(self, event: CallbackSent) -> None:

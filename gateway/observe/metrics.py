@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, disable_created_metrics
 
 from gateway.domain.budget import View
 from gateway.domain.money import NANO_PER_USD
-from gateway.domain.settlement import CostSource, Usage
+from gateway.domain.settlement import PRESUMED, CostSource, Usage
 from gateway.observe.event import (
     NONE,
     AssetNotKept,
@@ -217,7 +217,7 @@ class Metrics:
 
     def _hold_ended(self, event: HoldEnded) -> None:
         cost = event.cost
-        if event.source is CostSource.PRESUMED:
+        if event.source is PRESUMED:
             self._add("unconfirmed_total")
         if event.shadow:
             where = (self._job_type(event.job_type), self._route(event.route))

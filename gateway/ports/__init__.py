@@ -24,7 +24,7 @@ def _never_leaves(_left: Callable[[], None]) -> asyncio.Task[Any] | None:
     """Tell nobody: who asks so goes away with the answer alone."""
 
 
-async def _nothing_to_free() -> None:
+async def nothing_to_free() -> None:
     """Do nothing."""
 
 
@@ -39,7 +39,7 @@ class Rendered:
     content_type: str
     length: int
     chunks: Callable[[], AsyncIterator[bytes]]
-    aclose: Callable[[], Awaitable[None]] = _nothing_to_free
+    aclose: Callable[[], Awaitable[None]] = nothing_to_free
     whole: bytes | None = None
 
 

@@ -168,7 +168,7 @@ def open_answer(
         reading = document().read(body)
         headers, limits = _concerning(response)
         status, own_id = response.status_code, id_of(response)
-        return WholeAnswer(status, headers, body, reading, upstream_request_id=own_id, rate_limits=limits)
+        return WholeAnswer(status, headers, body, reading, limits, own_id)
     raise of_garbage(f"the answer is of type {kind[:40]!r}", response.status_code)
 
 

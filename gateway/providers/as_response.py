@@ -74,7 +74,7 @@ async def _as_document(answer: Answer, part: Part) -> Answer:
     headers = [("content-type", "application/json"), ("content-length", str(len(body)))]
     headers += [header for header in answer.headers if header[0] not in _OTHERS]
     own, limits = answer.upstream_request_id, answer.rate_limits
-    return WholeAnswer(answer.status, headers, body, reading, upstream_request_id=own, rate_limits=limits)
+    return WholeAnswer(answer.status, headers, body, reading, limits, own)
 
 
 class _Events:

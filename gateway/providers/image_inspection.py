@@ -16,7 +16,7 @@ from typing import Final
 
 from gateway.base64_stream import decoded
 from gateway.domain.errors import Unavailable
-from gateway.domain.job import Operation
+from gateway.domain.job import RESPOND
 from gateway.domain.settlement import Reading
 from gateway.ports import Headers
 from gateway.ports.provider import Answer, Archive, Call, UpstreamFailure, is_collected
@@ -121,7 +121,7 @@ class InspectedCollectedAnswer(InspectedAnswer):
 
 def _asked_for(call: Call) -> int:
     """Return how many images the client asked for; none in a conversation, whose text model decides within a bound."""
-    return 0 if call.job.operation is Operation.RESPOND else call.job.n
+    return 0 if call.job.operation is RESPOND else call.job.n
 
 
 def _with_format(headers: Headers, found: str, wanted: str | None) -> Headers:

@@ -7,7 +7,7 @@ from typing import Final
 
 import httpx
 
-from gateway.domain.job import Operation
+from gateway.domain.job import RESPOND, Operation
 from gateway.domain.route import ProviderConfig
 from gateway.domain.settlement import Outcome
 from gateway.http1.message import Incoming, Outgoing
@@ -59,7 +59,7 @@ class OpenAIProvider:
         try:
             if not response.is_success:
                 raise await self._failure(response)
-            if call.job.operation is Operation.RESPOND:
+            if call.job.operation is RESPOND:
                 answer = open_answer(response, self._endpoint.mask, document=ResponseDocument, events=ResponseEvents)
             else:
                 opened = open_answer(response, self._endpoint.mask, events=partial(EventReader, call.job.n))

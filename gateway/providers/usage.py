@@ -79,8 +79,8 @@ def _read(reported: Mapping[str, object], images: int) -> Usage:
         image_in - image_cached,
         text_cached,
         image_cached,
-        image_out=image_out,
-        text_out=text_out,
+        image_out,
+        text_out,
     )
 
 

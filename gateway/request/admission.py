@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from gateway.domain.budget import Denied, Held, Quota, Scope
 from gateway.domain.denial import denial
@@ -21,6 +22,7 @@ from gateway.request.waiting import Room, Turn, shutting_down
 from gateway.routing.capacity import Capacity
 from gateway.steps.reserve import AlreadyBound, Reserved, candidates
 
+_REJECT: Final = WhenFull.REJECT
 FOR_THE_ANSWER = 1.0
 """Seconds of the client's own patience that are left when waiting ends."""
 
@@ -80,7 +82,7 @@ class Admission:
         one by one in their order: the next only once all before it were refused for other reasons than being full.
         Those before are offered again with it, since their refusal for money is what opens the next range.
         """
-        if admitted.job_type.throttled.then is WhenFull.REJECT and len(set(routes_of(quotes))) > 1:
+        if admitted.job_type.throttled.then is _REJECT and len(set(routes_of(quotes))) > 1:
             return self._one_by_one(admitted, quotes, release, give_back, left)
         return self._among(admitted, quotes, release, give_back, left=left, meanwhile=meanwhile)
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import NamedTuple
 
 from gateway.domain.errors import GatewayError, UpstreamError
-from gateway.domain.settlement import CostSource, Reading, Settlement
+from gateway.domain.settlement import PRESUMED, Reading, Settlement
 from gateway.ports import Meanwhile
 from gateway.ports.provider import Answer, Provider, UpstreamFailure
 from gateway.ports.responses import ResponseTracker, Write
@@ -122,7 +122,7 @@ class AnswerHandler:
             upstream_request_id=answer.upstream_request_id,
             seconds=seconds,
         )
-        confirmed = settlement.source is not CostSource.PRESUMED
+        confirmed = settlement.source is not PRESUMED
         error = unusable_answer(reading, broken, event_stream=answer.event_stream, confirmed=confirmed)
         if error is not None:
             failure = broken or garbage(error)
@@ -135,7 +135,7 @@ class AnswerHandler:
         cost = settlement.cost.route + (exchange.cost.route if exchange.cost is not None else 0)
         if self._keeper is not None:
             await self._keeper.complete(answer.status, delivery.headers(cost))
-        prepare = partial(delivery.prepare, admitted.request_id, cost)
+        prepare = partial(delivery.prepare, exchange.inbound.request_id, cost)
         await self._book(reserved, settlement, prepare)
         if self.shared is not None:
             self.shared.end(Ending(kept=admitted.request_id))

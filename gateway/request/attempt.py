@@ -79,7 +79,7 @@ class Attempts:
             headers = admitted.exchange.inbound.headers
             counts = RETRY_COUNT in headers and retry_count(headers) is not None
             quotes, retry, pays_for = admitted.ranked.quotes, admitted.job_type.retry, admitted.pays_for
-            self.plan = RetryPlan(quotes, retry, self._budgets, client_repeats=counts, pays_for=pays_for)
+            self.plan = RetryPlan(quotes, retry, self._budgets, counts, pays_for)
         return self._go_on(admitted, self.plan)
 
     def exhausted(self) -> NoReturn:

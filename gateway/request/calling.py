@@ -53,7 +53,7 @@ def call_of(
     exchange, repeats = admitted.exchange, None
     if quote.calls > 1 and budgets is not None:
         repeats = repeats_for(quote, admitted.job_type.retry, budgets, gone)
-    return Call(
+    return Call(  # by place, for which Python takes half the time
         exchange.inbound.request_id,
         quote.route,
         quote.job,
@@ -62,10 +62,11 @@ def call_of(
         quote.calls,
         quote.as_events,
         exchange.links,
-        uploads=exchange.uploads,
-        submissions=exchange.task.submissions if exchange.task is not None else None,
-        archive=exchange.archive,
-        converter=exchange.converter,
-        batch=quote.batch,
-        repeats=repeats,
+        0,  # all of it, and no part
+        exchange.uploads,
+        exchange.task.submissions if exchange.task is not None else None,
+        exchange.archive,
+        exchange.converter,
+        quote.batch,
+        repeats,
     )

@@ -14,7 +14,7 @@ from gateway.domain.mark import mark
 from gateway.domain.policy import JobType, Policy, Project
 from gateway.domain.record import record
 from gateway.domain.route import Quote, Views
-from gateway.domain.settlement import CostSource, Settlement
+from gateway.domain.settlement import PRESUMED, CostSource, Settlement
 from gateway.domain.trial import Arm, is_sampled
 from gateway.observe.event import NONE, Degraded, HoldEnded, Observer, Replaced, RequestFinished
 from gateway.ports import Body, RequestFacts
@@ -105,7 +105,7 @@ class Exchange:
     def booked(self, settlement: Settlement) -> None:
         """Add what one of its attempts has cost; it is no better known than the worst known of them."""
         self.cost = settlement.cost if self.cost is None else self.cost + settlement.cost
-        if self.source is not CostSource.PRESUMED:
+        if self.source is not PRESUMED:
             self.source = settlement.source
         self.images += settlement.images
 

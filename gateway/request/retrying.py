@@ -94,9 +94,9 @@ class RetryPlan:
         quotes: Sequence[Quote],
         retry: Retry,
         budgets: RetryBudgets,
-        *,
         client_repeats: bool = False,
         pays_for: Callable[[Quote], bool] = lambda _: True,
+        *,
         clock: Callable[[], float] = time.monotonic,
         draw: Callable[[], float] = random.random,
     ) -> None:

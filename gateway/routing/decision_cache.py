@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import date
 
 from gateway.domain.caller import Caller
-from gateway.domain.job import Job, Operation, Wishes
+from gateway.domain.job import GENERATE, Job, Wishes
 from gateway.domain.policy import Policy, Project
 from gateway.domain.record import record
 from gateway.ports import Body, RequestFacts
@@ -55,7 +55,7 @@ def question_of(
     likeness, prompt = body.likeness, body.fields.get("prompt")
     if likeness is None or not prompt or not isinstance(prompt, str) or body.images or body.mask:
         return None
-    if facts.operation is not Operation.GENERATE or wishes.respond_async:
+    if facts.operation is not GENERATE or wishes.respond_async:
         return None
     if policy.projects.get(project.name) is not project:
         return None

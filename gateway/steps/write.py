@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from email.utils import format_datetime
-from typing import NamedTuple
 
 from gateway.domain import money
 from gateway.domain.budget import Budget, Counted, Held, Line, Quota
+from gateway.domain.record import record
 from gateway.domain.route import Quote
 from gateway.domain.trial import Arm
 from gateway.ports import Headers
@@ -63,7 +63,8 @@ def write(
     return headers if retires is None else headers + _retirement(retires, today())
 
 
-class _Places(NamedTuple):
+@record(frozen=True, slots=True)
+class _Places:
     """Where the figures of budgets and of quotas of images stand in a hold of these lines."""
 
     lines: Sequence[Line]

@@ -16,7 +16,7 @@ from typing import Literal, Protocol
 from gateway.domain.errors import GatewayError
 from gateway.domain.random_names import random_hex
 from gateway.domain.weighted_cache import WeightedCache
-from gateway.ports import Body, Inputs, Rendered
+from gateway.ports import Body, Inputs, Rendered, nothing_to_free
 from gateway.web.form_fields import IMAGE_URLS
 from gateway.web.json_scan import is_plain, sound_inside
 from gateway.web.limits import BodyLimits
@@ -119,7 +119,7 @@ class AlikeBody:
         else:
             before, after = self.alike.around(changes)
             data = before + self._written + after
-        return Rendered(CONTENT_TYPE, len(data), lambda: _one(data), whole=data)
+        return Rendered(CONTENT_TYPE, len(data), lambda: _one(data), nothing_to_free, data)
 
     async def inputs(self) -> Inputs:
         """Return the images it names; InvalidRequest if one of them is none."""
