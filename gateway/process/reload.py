@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -136,25 +136,17 @@ class PolicyReloader:
 
 async def _aside(work: Callable[[], T]) -> T:
     """Return what some work comes to, done by a thread that the end of the process does not wait for."""
-    loop, ended = asyncio.get_running_loop(), asyncio.Event()
-    found: list[T] = []
-    failed: list[BaseException] = []
+    future: Future[T] = Future()
+    future.set_running_or_notify_cancel()  # whoever gives up waiting stops nothing
+    threading.Thread(target=_run, args=(work, future), name="policy", daemon=True).start()
+    return await asyncio.wrap_future(future)
 
-    def run() -> None:
-        try:
-            found.append(work())
-        except BaseException as error:
-            failed.append(error)
-            raise
-        finally:
-            with suppress(RuntimeError):  # the loop has ended meanwhile
-                loop.call_soon_threadsafe(ended.set)
 
-    threading.Thread(target=run, name="policy", daemon=True).start()
-    await ended.wait()
-    if failed:
-        raise failed[0]
-    return found[0]
+def _run(work: Callable[[], T], future: Future[T]) -> None:
+    try:
+        future.set_result(work())
+    except BaseException as error:  # noqa: BLE001 - whoever waits has it raised
+        future.set_exception(error)
 
 
 def _begun(before: Policy, after: Policy) -> Iterator[Budget]:
