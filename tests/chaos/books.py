@@ -43,10 +43,12 @@ def read_bill(path: Path) -> list[Charge]:
 
 @dataclass
 class Account:
-    """What the entries say of one request: nano-USD by the route's price, by attempt; and how it was known, in turn."""
+    """What the entries say of one request: nano-USD by the route's price, by attempt; how it was known, in turn; and
+    whether a hold of it lapsed."""
 
     cost: dict[int, int] = field(default_factory=dict)
     sources: list[str] = field(default_factory=list)
+    lapsed: bool = False
 
     @property
     def total(self) -> int:
@@ -101,6 +103,7 @@ class Books:
             account = found.setdefault(entry.request_id, Account())
             account.cost[entry.attempt] = account.cost.get(entry.attempt, 0) + entry.cost.route
             account.sources.append(entry.source)
+            account.lapsed |= entry.reason == "expired"
         return found
 
     async def disagreements(self) -> list[str]:
