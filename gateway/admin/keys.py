@@ -54,7 +54,7 @@ class KeyAdministration:
         if isinstance(grace, bool) or not isinstance(grace, int | float) or not 0 <= grace <= LONGEST_GRACE:
             raise InvalidRequest(f"grace must be seconds from 0 to {LONGEST_GRACE:.0f}.", param="grace")
         made = await _known(lambda key_id: self.keys.rotate(key_id, grace=float(grace)), asked)
-        _log("key rotated", made.record, replaces=asked["id"], grace=float(grace))
+        _log("key rotated", made.record, replaces=asked["id"], grace=round(made.grace, 3))
         return made
 
     async def revoke(self, asked: Mapping[str, object]) -> KeyRecord:

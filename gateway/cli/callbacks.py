@@ -13,7 +13,16 @@ import click
 from rich.table import Table
 
 from gateway.admin.callbacks import MOST, told
-from gateway.cli.options import Fatal, example, format_option, json_option, policy_option, store_options, wants_json
+from gateway.cli.options import (
+    Fatal,
+    check_output,
+    example,
+    format_option,
+    json_option,
+    policy_option,
+    store_options,
+    wants_json,
+)
 from gateway.cli.running import check_project, checked_policy, clear_errors, connected, existing_store
 from gateway.cli.tables import show
 from gateway.domain.webhook import derived_secret
@@ -62,6 +71,8 @@ def list_callbacks(project: str | None, limit: int, form: str, store: str, data:
 @store_options
 def retry(callback_id: str, store: str, data: Path, realm: str) -> None:
     """Send one again, from its first try on."""
+    if wants_json():
+        check_output("what was done")
     if not _run(store, data, lambda connection: RedisCallbacks(connection, realm).revive(callback_id)):
         raise Fatal(f"there is no callback {callback_id} among those that nobody took")
     click.echo(f"{callback_id} will be sent again", err=True)

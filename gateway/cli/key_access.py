@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from gateway.cli.options import Fatal
-from gateway.cli.output import is_closed
 from gateway.cli.running import clear_errors, connected
 from gateway.config.values import NAME, NAME_RULE
 from gateway.ledger.keys import Keys, UnknownKey
@@ -33,12 +32,6 @@ def check_label(value: str) -> str:
     if len(value) > LONGEST_LABEL or not value.isprintable():
         raise ValueError(f"one line of printable characters, {LONGEST_LABEL} at most")
     return value
-
-
-def check_output() -> None:
-    """Raise Fatal where stdout was closed, before a key is made: nobody would be shown it."""
-    if is_closed():
-        raise Fatal("stdout is closed: nobody would be shown the key")
 
 
 def with_keys(

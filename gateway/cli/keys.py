@@ -10,11 +10,12 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from gateway.cli.key_access import check_label, check_name, check_output, with_keys
+from gateway.cli.key_access import check_label, check_name, with_keys
 from gateway.cli.keys_import import import_keys
 from gateway.cli.options import (
     Fatal,
     Seconds,
+    check_output,
     example,
     format_option,
     json_option,
@@ -65,7 +66,7 @@ def create(project: str, name: str, job_type: str | None, store: str, data: Path
         made = await keys.create(project, name=name, job_type=job_type)
         await _show(keys, made, f"key {made.record.id} for project {project}; it is shown this once")
 
-    check_output()
+    check_output("the key")
     with_keys(store_url(store, data), data, realm, work)
 
 
@@ -94,8 +95,10 @@ def list_keys(form: str, store: str, data: Path, realm: str) -> None:
 @store_options
 def revoke(key_id: str, store: str, data: Path, realm: str) -> None:
     """End a key; within 5 seconds no gateway accepts it any more. Running requests finish."""
+    if wants_json():
+        check_output("what was done")
     record = with_keys(existing_store(store, data), data, realm, lambda keys: keys.revoke(key_id))
-    click.echo(f"revoked {record.id} of project {record.project}", err=True)
+    click.echo(f"{record.state()} {record.id} of project {record.project}", err=True)
     if wants_json():
         click.echo(json.dumps(record.shown(), indent=2))
 
@@ -126,7 +129,7 @@ def rotate(key_id: str, grace: float, store: str, data: Path, realm: str) -> Non
         )
         await _show(keys, made, words, besides=f", and {key_id} {ends}")
 
-    check_output()
+    check_output("the key")
     with_keys(existing_store(store, data), data, realm, work)
 
 

@@ -12,8 +12,8 @@ from typing import Self
 
 import click
 
-from gateway.cli.key_access import check_label, check_name, check_output, with_keys
-from gateway.cli.options import Fatal, example, json_option, store_options, wants_json
+from gateway.cli.key_access import check_label, check_name, with_keys
+from gateway.cli.options import Fatal, check_output, example, json_option, store_options, wants_json
 from gateway.cli.progress import quiet_option, watched
 from gateway.cli.running import clear_errors
 from gateway.domain.key_rows import KeyFileError, KeyRow, read_key_rows
@@ -70,7 +70,7 @@ def import_keys(file: str, store: str, data: Path, realm: str) -> None:
     A row with a key takes that one in, such as from a list you kept; one without gets a new one, which is printed this
     once. Repeat it as often as you like: a key that is there, or a live one with that project and name, is left alone.
     """
-    check_output()
+    check_output("the key")
     with clear_errors(), click.open_file(file, encoding="utf-8-sig") as lines:
         wanted = _read("<stdin>" if file == "-" else file, lines)
     left = "keys that were made stay, and this output alone has them; run it again, into another, for the others"

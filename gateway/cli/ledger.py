@@ -13,7 +13,16 @@ from typing import TypeVar
 import click
 
 from gateway.cli.adjusting import adjusted
-from gateway.cli.options import check_folder, example, filled, format_option, json_option, store_options, wants_json
+from gateway.cli.options import (
+    check_folder,
+    check_output,
+    example,
+    filled,
+    format_option,
+    json_option,
+    store_options,
+    wants_json,
+)
 from gateway.cli.progress import NOTHING_CHANGED, quiet_option, watched
 from gateway.cli.running import clear_errors, connected, existing_store
 from gateway.domain import money
@@ -91,6 +100,7 @@ def rebuild(context: click.Context, export: tuple[Path, ...], empty: bool, store
     """
     if empty and export:
         raise click.UsageError("--empty and --from exclude each other")
+    check_output("what was done")
     done: Rebuilt = _with_store(
         store,
         data,
@@ -152,6 +162,7 @@ def export(target: str, trim: bool, keep: float, store: str, data: Path, realm: 
             raise click.UsageError("stdout gets lines of JSON already: leave out --json, or give --to a directory")
         _with_store(store, data, lambda connection: _print_lines(connection, realm), prints=True)
         return
+    check_output("what was done")
     directory, kept = Path(target), keep if trim else None
     done: Exported = _with_store(
         store,
@@ -212,6 +223,7 @@ def adjust(
             return told, f"adjustment {made} was booked before; nothing changed"
         return told, f"request {request_id}, attempt {number}: {usd} USD, a change of {change}"
 
+    check_output("what was done")
     told, words = _with_store(store, data, work)
     click.echo(json.dumps(told, indent=2) if wants_json() else words)
 

@@ -44,6 +44,12 @@ class Stopped(Fatal):
         self.exit_code = status  # type: ignore[misc]  # click reads it from the instance; the status depends on the signal
 
 
+def check_output(what: str) -> None:
+    """Raise Fatal where stdout was closed, before a command begins that nobody would be shown `what` of."""
+    if is_closed():
+        raise Fatal(f"stdout is closed: nobody would be shown {what}")
+
+
 def os_words(error: OSError) -> str:
     """Return what the system says is wrong, with the file if it names one."""
     if error.errno == errno.EBADF and is_closed():

@@ -11,7 +11,16 @@ from pathlib import Path
 import click
 
 from gateway.cli.differences import Outcome, print_outcome
-from gateway.cli.options import Fatal, Misused, example, export_option, format_option, store_options, together
+from gateway.cli.options import (
+    Fatal,
+    Misused,
+    check_output,
+    example,
+    export_option,
+    format_option,
+    store_options,
+    together,
+)
 from gateway.cli.progress import NOTHING_CHANGED, quiet_option, watched
 from gateway.cli.running import clear_errors, connected, existing_store
 from gateway.config.problems import did_you_mean, shown
@@ -105,6 +114,8 @@ class _Asked:
 
     async def run(self, url: str) -> Outcome:
         """Read the ledger, lay both side by side, and book the corrections if that is wanted."""
+        if self.applies:
+            check_output("what was done")
         async with connected(url, self.realm, writes=self.applies) as store:
             await warn_if_ahead(store, self.realm)
             provider = await self._only_provider(store) if self.provider is None else self.provider

@@ -14,7 +14,27 @@ from gateway.domain.route import Legacy, Model
 
 Equivalents = Mapping[str, Mapping[str, str]]
 
-_FIELD = listed(name)
+_OURS = frozenset(
+    {"model", "prompt", "n", "size", "resolution", "quality", "background", "output_format", "stream", "partial_images"}
+    | {"image", "images", "image_urls", "mask", "callback_url", "async"}
+)
+"""Body fields that the gateway reads or sets for every provider, and prices what is made by."""
+
+
+def _field(node: Node, report: Report) -> str | None:
+    """Read the name of a body field that a provider alone gives a meaning to."""
+    field = name(node, report)
+    if field not in _OURS:
+        return field
+    maps = {"quality": ", and map its words with legacy.quality", "size": ", and map sizes with legacy.sizes"}
+    report.problem(
+        node.place,
+        f"{shown(field)} is a field that the gateway itself reads or sets: leave it out{maps.get(field, '')}",
+    )
+    return None
+
+
+_FIELDS = listed(_field)
 
 
 def read_equivalent_quality(owner: Fields, report: Report) -> Equivalents:
@@ -31,7 +51,7 @@ def read_legacy(owner: Fields, report: Report) -> Legacy | None:
     return Legacy(
         quality=_words(quality, report) if quality else {},
         sizes=_sizes(sizes, report) if sizes else {},
-        drop=fields.read("drop", _FIELD) or (),
+        drop=fields.read("drop", _FIELDS) or (),
         links=fields.read("links", truth) or False,
         defaults=_defaults(fields),
     )
@@ -110,9 +130,10 @@ def check_legacy(model: Model, owner: Fields, replacement: Model | None, report:
     if model.legacy is None:
         return
     if replacement is None:
-        report.problem(
-            owner.at("legacy"), "leads nowhere: it needs `retires`, and a `replacement` that still answers then"
-        )
+        if model.legacy != Legacy(drop=model.legacy.drop):  # what it takes may be said of any model
+            report.problem(
+                owner.at("legacy"), "leads nowhere: it needs `retires`, and a `replacement` that still answers then"
+            )
         return
     fields = owner.within("legacy", LEGACY)
     quality, sizes = (fields.node("quality"), fields.node("sizes")) if fields else (None, None)

@@ -129,7 +129,7 @@ class OutputTokens:
 class Legacy:
     """How requests written for a retired model are understood: words and sizes of old by those that exist now.
 
-    `drop` are body fields that it took and what replaces it does not. `links` tells that it answered with links to its
+    `drop` are body fields that it takes and what replaces it does not. `links` tells that it answered with links to its
     images where the request did not say in which form. `defaults` are the old words of `quality` and `size` that it
     took where the request named none.
     """

@@ -37,14 +37,19 @@ def unsent(job: Job, route: Route) -> frozenset[str]:
     return frozenset({QUALITY, SIZE}) & taken.union(profile.drop)
 
 
-def untaken(job: Job, serves: Model, retired: Model | None) -> list[str]:
-    """Name the body fields that retired models took and the one that serves does not.
+def untaken(job: Job, serves: Route, retired: Model | None) -> list[str]:
+    """Name the body fields that retired models took and the route that serves does not.
 
-    They are the job's `dropped`, and all that `retired` took, in whose place the model serves, whoever the client is.
+    They are the job's `dropped`, and all that `retired` took, in whose place it serves, whoever the client is. A route
+    takes what its model's own `legacy` lists, and what its provider's profile sends of the client's.
     """
-    took = serves.legacy.drop if serves.legacy is not None else ()
     gone = retired.legacy.drop if retired is not None and retired.legacy is not None else ()
-    return [name for name in (*job.dropped, *gone) if name not in took or name == ANSWER_FORM]
+    named = (*job.dropped, *gone)
+    if not named:
+        return []
+    own, profile = serves.model.legacy, serves.provider.profile
+    takes = {*profile.rename, *(each.client_field for each in profile.parameters), *(own.drop if own else ())}
+    return [name for name in named if name not in takes or name == ANSWER_FORM]
 
 
 def _tells(sent: Iterable[Parameter], name: str, source: Source) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -30,7 +31,10 @@ class UnknownKey(Exception):
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """What is known of a key. Times are Unix seconds; `id` may be shown and logged, the key itself is nowhere."""
+    """What is known of a key. Times are Unix seconds; `id` may be shown and logged, the key itself is nowhere.
+
+    It ends at the earlier of `revoked` and `expires`.
+    """
 
     id: str
     project: str
@@ -46,10 +50,15 @@ class KeyRecord:
 
     def state(self) -> str:
         """Return what it is now: `live`, `revoked` or `expired`."""
-        return "live" if self.live(time.time()) else "revoked" if self.revoked else "expired"
+        return "live" if self.live(time.time()) else "expired" if self._revocation() is None else "revoked"
+
+    def _revocation(self) -> float | None:
+        """When a revocation ended it; None if none did, be it that it had expired by then."""
+        return self.revoked if self.expires is None or (self.revoked or 0.0) < self.expires else None
 
     def shown(self) -> dict[str, str | None]:
         """Return what is shown of it wherever keys are listed; times as RFC 3339 in UTC, None where there is none."""
+        revoked = self._revocation()
         return {
             "id": self.id,
             "project": self.project,
@@ -57,17 +66,21 @@ class KeyRecord:
             "job_type": self.job_type,
             "state": self.state(),
             "created": _iso(self.created),
-            "revoked": None if self.revoked is None else _iso(self.revoked),
+            "revoked": None if revoked is None else _iso(revoked),
             "expires": None if self.expires is None else _iso(self.expires),
         }
 
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A key just made; the only moment at which its secret is known. Its `repr` does not show it."""
+    """A key just made; the only moment at which its secret is known. Its `repr` does not show it.
+
+    `grace` is for how many seconds the key stays good in whose place it was made.
+    """
 
     secret: str
     record: KeyRecord
+    grace: float = 0.0
 
     def __repr__(self) -> str:
         return f"NewKey({self.record.id})"
@@ -103,22 +116,24 @@ class Keys:
         return sorted(records.values(), key=lambda record: (record.created, record.id))
 
     async def revoke(self, key_id: str) -> KeyRecord:
-        """End a key at once; UnknownKey if there is none. A key that was revoked stays as it is."""
-        return await self._change(key_id, lambda record: record if record.revoked else _revoked(record))
+        """End a key at once; UnknownKey if there is none. A key that was revoked or has expired stays as it is."""
+        return await self._change(key_id, lambda record: _ended(record, time.time()))
 
     async def rotate(self, key_id: str, *, grace: float = 0.0) -> NewKey:
-        """Make a new key for the same project, name and job type; the old one ends now, or after `grace` seconds."""
+        """Make a new key for the same project, name and job type; the old one ends now, or after `grace` seconds.
+
+        One that has ended stays as it is, and none lives longer for it.
+        """
         while True:
             where, raw = await self._find(key_id)
             old = _record(raw)
-            made = _make(old.project, old.name, old.job_type, None)
-            until = time.time() + grace
-            if old.revoked is not None:
-                ends = old  # it ended then, whatever becomes of it now
-            elif grace <= 0:
-                ends = _revoked(old)
+            made, now = _make(old.project, old.name, old.job_type, None), time.time()
+            if grace <= 0 or not old.live(now):
+                ends = _ended(old, now)
             else:
-                ends = replace(old, expires=min(until, old.expires or until))
+                left = math.inf if old.expires is None else old.expires - now
+                made = replace(made, grace=min(grace, left))
+                ends = old if left <= grace else replace(old, expires=now + grace)
             if await self._write({where: (raw, ends), digest(self._pepper, made.secret): ("", made.record)}):
                 return made
 
@@ -188,8 +203,8 @@ def _iso(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
 
 
-def _revoked(record: KeyRecord) -> KeyRecord:
-    return replace(record, revoked=time.time())
+def _ended(record: KeyRecord, now: float) -> KeyRecord:
+    return replace(record, revoked=now) if record.live(now) else record
 
 
 def _record(raw: str) -> KeyRecord:

@@ -60,7 +60,7 @@ def changed_fields(profile: Profile, call: Call) -> Mapping[str, str | int | Non
 def refuse_misread(profile: Profile, call: Call) -> None:
     """Raise UpstreamFailure (not sent) for what the provider would misread."""
     for name, reason in profile.refuse.items():
-        if call.body.fields.get(name) is not None:
+        if call.body.fields.get(name) is not None and call.changes.get(name, "") is not None:  # it would be sent
             raise unsupported(f"{name}: {reason}")
     if profile.prompt_refuses:
         prompt = str(call.body.fields.get("prompt", "")).casefold()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Protocol
 
 from gateway.domain.caller import Caller
 from gateway.domain.errors import InvalidRequest, NotFound, Unavailable, UpstreamError, UpstreamTimeout
+from gateway.domain.job import Job
 from gateway.domain.policy import Policy, Project
 from gateway.domain.settlement import Outcome
+from gateway.domain.unsent_fields import ANSWER_FORM
 from gateway.ports import Body, LedgerUnavailable, Outbound, Rendered, Truncated
 from gateway.ports.provider import Conditions, UpstreamFailure
 from gateway.ports.responses import PassthroughAccounts, PassthroughAnswer, PassthroughRequest, Remembered, Responses
@@ -20,6 +22,7 @@ from gateway.responses.following import Follower
 from gateway.responses.request import converse, job_of, of_tool
 from gateway.responses.response_tracker import StoredResponseTracker
 from gateway.routing.decision import Asked
+from gateway.steps.compatibility import modernized
 
 
 class ConversationPlanner(Protocol):
@@ -54,7 +57,8 @@ class Conversations:
         await self._named(compared, f"prompt_cache_options.{_COMPARED}", project)
         seed, today = exchange.inbound.request_id, self.today()
         with of_tool(document):
-            asked = Asked(job_of(document), exchange.wishes, caller, project, policy, today, self.conditions, seed)
+            job = _meant(document, project, policy, today)
+            asked = Asked(job, exchange.wishes, caller, project, policy, today, self.conditions, seed)
             found = converse(asked, document, previous)
         exchange.job, exchange.job_type, exchange.arm = found.job, found.job_type, found.ranked.arm
         exchange.tracker = StoredResponseTracker(
@@ -103,6 +107,13 @@ _COMPARED = "comparison_response_id"
 """The vendor tells how much of that response's prompt is this one's."""
 FAILED = 400
 """The first HTTP status that is an error."""
+
+
+def _meant(document: ResponsesBody, project: Project, policy: Policy, today: date) -> Job:
+    """What the image tool is to make as it is meant now; the form of an image is nothing of a conversation's."""
+    tool = {name: value for name, value in (document.tool or {}).items() if name != ANSWER_FORM}
+    job = modernized(job_of(document), tool, project, policy, today)
+    return replace(job, links=False) if job.links else job
 
 
 def _ledger_gone() -> Unavailable:

@@ -13,7 +13,7 @@ from datetime import date
 from gateway.domain.budget import Pressure
 from gateway.domain.job import Job, Wishes
 from gateway.domain.ladder import rungs
-from gateway.domain.naming import model_named
+from gateway.domain.naming import is_retired, model_named
 from gateway.domain.offer import Offer, Quotes
 from gateway.domain.policy import JobType, Order, Policy, Project
 from gateway.domain.record import record
@@ -115,7 +115,8 @@ def consider(job: Job, job_type: JobType, arm: Arm | None, setting: Setting) -> 
 
 def _of_old(job: Job, refusals: Sequence[Refusal], setting: Setting) -> str:
     """What would help where a retired model's word for a quality is all that stands in the way; else nothing."""
-    words = {word for model in setting.policy.models.values() if model.legacy for word in model.legacy.quality}
+    models = (each for each in setting.policy.models.values() if is_retired(each, setting.today))
+    words = {word for model in models if model.legacy for word in model.legacy.quality}
     if setting.project.legacy or job.quality not in words or any(each.field != "quality" for each in refusals):
         return ""
     return f" {job.quality!r} is a word of retired models; a project with `compatibility: legacy` has it understood."

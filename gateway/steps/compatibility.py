@@ -20,25 +20,27 @@ def modernized(job: Job, fields: Mapping[str, object], project: Project, policy:
     """Return the job as it is meant now; but for the form of the answer the same one unless the clients are of old.
 
     `fields` are those of the body. The model becomes the first of its replacements that still answers. Quality and
-    size are mapped, and fields dropped, as the named model's `legacy` says. Under any other name, or none, or where
-    that has no words to map, whatever the model does not know itself is understood as any `legacy` of the catalog has
-    it. What the request leaves out is as the named model had it by default.
+    size are mapped as the named model's `legacy` says, if it has retired. Under any other name, or none, or where that
+    has no words to map, whatever the model does not know itself is understood as any retired model's `legacy` has it.
+    What the request leaves out is as the retired model that it names had it by default. Fields are dropped that any
+    `legacy` lists.
     InvalidRequest if the form of the answer is neither of the two there were.
     """
     if not project.legacy:
         return _in_form(job, fields)
     named = model_named(job.client_model, policy)
-    own = named.legacy if named is not None else None
-    alone = own is not None and bool(own.quality or own.sizes)
-    every = (model.legacy for model in policy.models.values())
-    known = [own] if own is not None and alone else [legacy for legacy in every if legacy is not None]
-    knowing = None if alone else named
+    own = named.legacy if named is not None and is_retired(named, today) else None
+    having = [(model, model.legacy) for model in policy.models.values() if model.legacy is not None]
+    known = [legacy for model, legacy in having if is_retired(model, today)]
+    knowing = named
+    if own is not None and (own.quality or own.sizes):
+        known, knowing = [own], None
     defaults = own.defaults if own else {}
     assumed = tuple(name for name in ("quality", "size") if name in defaults and getattr(job, name) == AUTO)
     quality = _quality(defaults["quality"] if "quality" in assumed else job.quality, known, knowing)
     size = _size(defaults["size"] if "size" in assumed else job.size, known, knowing)
     answering = None if named is None else _answering(named, policy, today)
-    dropped = {ANSWER_FORM, *(name for legacy in known for name in legacy.drop)}
+    dropped = {ANSWER_FORM, *(name for _, legacy in having for name in legacy.drop)}
     return replace(
         job,
         client_model=job.client_model if answering is None else answering.name,

@@ -246,7 +246,7 @@ def _changes(fitted: Fitted, asked: Job) -> dict[str, str | int | None]:
     """
     job, route = fitted.job, fitted.route
     changes: dict[str, str | int | None] = {"model": route.upstream_model, "callback_url": None, "async": None}
-    changes |= dict.fromkeys(untaken(job, route.model, fitted.retired))
+    changes |= dict.fromkeys(untaken(job, route, fitted.retired))
     if job.resolution is not None:
         changes["resolution"] = None  # it is in the size
     for name in ("size", "quality", "background", "output_format"):

@@ -24,6 +24,7 @@ from gateway.domain.policy import ClientModel, JobType, Order, Policy, Project
 from gateway.domain.record import record
 from gateway.domain.route import Model, Quote, Refusal, Route
 from gateway.domain.trial import PRODUCTION, Arm
+from gateway.domain.unsent_fields import untaken
 from gateway.ports.provider import Conditions
 
 _MOST_ABLE = 5
@@ -132,10 +133,14 @@ def of_model(
 
 
 def _standing_in(offer: Offer, wanted: Named) -> Offer:
-    quote = offer.quote
-    if not wanted.retired or quote.replaced is not None or quote.route.model.name == wanted.model.name:
+    """The offer without what only the client's own model took, and telling of that, where it has been replaced."""
+    quote, model = offer.quote, wanted.model
+    if not wanted.retired or quote.route.model.name == model.name:
         return offer
-    return replace(offer, quote=replace(quote, replaced=wanted.model.name, retired=wanted.model.retires))
+    quote = replace(quote, changes={**dict.fromkeys(untaken(quote.job, quote.route, model)), **quote.changes})
+    if quote.replaced is None:
+        quote = replace(quote, replaced=model.name, retired=model.retires)
+    return replace(offer, quote=quote)
 
 
 def put_first(offers: Sequence[Offer], wanted: Named | None, arm: Arm | None) -> Sequence[Offer]:

@@ -6,6 +6,7 @@ import json
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,12 @@ class Shell:
 
     def states(self) -> dict[str, str]:
         """What `keys list` says of each key, by its id."""
-        return {each["id"]: each["state"] for each in json.loads(within("keys", "list", *self.place, "--json").stdout)}
+        return {each["id"]: each["state"] for each in self.rows()}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What `keys list` says of each key."""
+        rows: list[dict[str, Any]] = json.loads(within("keys", "list", *self.place, "--json").stdout)
+        return rows
 
     def into_full(self, *arguments: str) -> Done:
         """Run a command whose output goes to a full disk."""
@@ -93,6 +99,36 @@ def test_a_rotated_key_that_could_not_be_printed_is_revoked(shell: Shell) -> Non
     assert (states[old], states[new]) == ("live", "revoked")
     said = f"key {new} could not be printed: No space left on device; it was revoked, and {old} ends in 600 s"
     assert (done.returncode, done.stderr) == (1, f"image-gateway: {said}\n")
+
+
+def test_the_end_of_a_key_that_has_expired_stays(shell: Shell) -> None:
+    """Revoked afterwards or replaced, it is shown as it was; what came first is its end, also where both are known."""
+    old = json.loads(within("keys", "create", "--project", "team", *shell.place, "--json").stdout)["id"]
+    within("keys", "rotate", old, *shell.place, "--grace", "0.001")
+    [row] = [each for each in shell.rows() if each["id"] == old]
+    assert (row["state"], row["revoked"]) == ("expired", None)
+
+    revoked = within("keys", "revoke", old, *shell.place, "--json")
+    assert json.loads(revoked.stdout) == row
+    assert revoked.stderr.startswith(f"expired {old} of project team\n")
+    within("keys", "rotate", old, *shell.place)
+    assert row in shell.rows()
+    lines = within("keys", "list", *shell.place).stdout.splitlines()
+    assert [row["expires"]] == [line.split("│")[-2].strip() for line in lines if old in line]
+
+
+def test_nothing_is_ended_where_nobody_would_be_told(shell: Shell) -> None:
+    """JSON was asked for, and there is no output; in words it is said on stderr."""
+    key = json.loads(within("keys", "create", "--project", "team", *shell.place, "--json").stdout)["id"]
+    done = shell.into_nothing("keys", "revoke", key, "--json")
+
+    assert (done.returncode, done.stderr) == (
+        1,
+        "image-gateway: stdout is closed: nobody would be shown what was done\n",
+    )
+    assert shell.states() == {key: "live"}
+    assert shell.into_nothing("keys", "revoke", key).returncode == 0
+    assert shell.states() == {key: "revoked"}
 
 
 @pytest.mark.parametrize(

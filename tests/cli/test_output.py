@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 import subprocess
 from pathlib import Path
@@ -12,10 +13,12 @@ import pytest
 from gateway.cli.running import write_whole
 from gateway.ledger.audit import audit
 from gateway.ledger.export import export
+from gateway.ledger.names import Names
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
-from tests.cli.command import COMMAND, environ
-from tests.ledger.traffic import many_entries
+from tests.cli.command import COMMAND, environ, run
+from tests.ledger.rules import contents
+from tests.ledger.traffic import many_entries, mixed
 
 COUNT = 1_200
 FULL = Path("/dev/full")
@@ -95,6 +98,33 @@ def test_no_stdout_at_all(server: str, realm: str, arguments: tuple[str, ...]) -
     said = "image-gateway: stdout is closed: nobody would be shown what was asked for"
     assert (done.returncode, done.stderr.splitlines()[-1:]) == (1, [said])
     assert "Traceback" not in done.stderr
+
+
+async def test_nothing_is_done_where_nobody_would_be_told(
+    store: Store, server: str, realm: str, tmp_path: Path
+) -> None:
+    """A command that changes something finds a closed stdout before it begins."""
+    ledger = RedisLedger(store, realm)
+    await mixed(ledger, 6)
+    await ledger.aclose()
+    place, invoice = ("--realm", realm, "--store", server), tmp_path / "invoice.csv"
+    await asyncio.to_thread(invoice.write_text, "request_id,cost_usd,timestamp\nr0,0.5,2026-11-01T00:00:00Z\n")
+    balances = Names(realm).balances
+    await store.execute("HSET", balances, next(iter(await store.execute("HGETALL", balances))), "1 0")
+    before, adjust = await contents(store, realm), ("ledger", "adjust", "r0", "--cost", "0.5", "--reason", "invoice")
+    for arguments in (
+        adjust,
+        ("ledger", "export", "--to", str(tmp_path / "export")),
+        ("ledger", "rebuild"),
+        ("reconcile", str(invoice), "--provider", "main", "--apply"),
+        ("callbacks", "retry", "msg_x", "--json"),
+    ):
+        done = await asyncio.to_thread(without_stdout, *arguments, *place)
+        said = "image-gateway: stdout is closed: nobody would be shown what was done\n"
+        assert (done.returncode, done.stderr) == (1, said)
+    assert await contents(store, realm) == before
+    assert await asyncio.to_thread(os.listdir, tmp_path) == ["invoice.csv"]
+    assert "a change of" in (await asyncio.to_thread(run, *adjust, *place)).stdout
 
 
 @pytest.mark.parametrize("command", ["serve", "demo", "sandbox"])

@@ -93,21 +93,27 @@ def test_a_key_from_its_making_to_its_end(stack: Stack) -> None:
 
 
 def test_what_is_done_with_keys_is_logged(stack: Stack) -> None:
-    """Each with the id and the project of its key, whether on the admin plane or on the console."""
+    """Each with the id and the project of its key, whether on the admin plane or on the console.
+
+    The grace is that which there is: a key that has ended gets none.
+    """
     made = done(admin(stack, "keys", {"project": "team"}))
     kept = done(admin(stack, f"keys/{made['id']}/rotate", {"grace": 60}))
     done(admin(stack, f"keys/{kept['id']}/revoke"))
+    late = done(admin(stack, f"keys/{kept['id']}/rotate", {"grace": 60}))
+    ours = {made["id"], kept["id"], late["id"]}
 
     def logged() -> list[dict[str, Any]]:
         lines = [json.loads(line) for line in stack.log.read_text().splitlines() if line.startswith("{")]
-        found = [line for line in lines if line.get("key_id") in {made["id"], kept["id"]} and line["level"] == "info"]
-        return found if len(found) == 3 else []
+        found = [line for line in lines if line.get("key_id") in ours and line["level"] == "info"]
+        return found if len(found) == 4 else []
 
     wait_until(logged, 20, "the lines")
     assert [{name: line[name] for name in line if name not in ("ts", "level", "logger")} for line in logged()] == [
         {"event": "key created", "key_id": made["id"], "project": "team"},
         {"event": "key rotated", "key_id": kept["id"], "project": "team", "replaces": made["id"], "grace": 60.0},
         {"event": "key revoked", "key_id": kept["id"], "project": "team"},
+        {"event": "key rotated", "key_id": late["id"], "project": "team", "replaces": kept["id"], "grace": 0.0},
     ]
     assert wrong(map(json.dumps, logged())) == []
 

@@ -22,13 +22,31 @@ from tests.e2e.stack import Stack, fetch, running_gateway
 POLICY = """
 providers:
   main: {kind: openai, base_url: "${SANDBOX_URL}/openai/v1", api_key: "${SANDBOX_KEY}"}
+  art: {kind: openai, preset: recraft, base_url: "${SANDBOX_URL}/likes/recraft/v1", api_key: "${SANDBOX_KEY}"}
+  strict:
+    kind: openai
+    base_url: "${SANDBOX_URL}/openai/v1"
+    api_key: "${SANDBOX_KEY}"
+    refuse: {style: it would misread it, input_fidelity: it would misread it}
+text_models:
+  gpt-5.2:
+    context: 400000
+    max_tokens_per_image: 1536
+    price: [{from: 2026-01-01, text_in: "1.75", text_in_cached: "0.175", text_out: "14"}]
 routes:
   two: {provider: main, model: gpt-image-2, upstream_model: gpt-image-2-2026-04-21}
   flare: {provider: main, model: gpt-image-2.5-flare, upstream_model: gpt-image-2.5-flare}
   sunburst: {provider: main, model: gpt-image-2.5-sunburst, upstream_model: gpt-image-2.5-sunburst}
   was: {provider: main, model: gpt-image-1}
   was_by_name: {provider: main, model: gpt-image-1, upstream_model: gpt-image-1}
+  v41: {provider: art, model: recraft-v4.1}
+  strict: {provider: strict, model: gpt-image-2, upstream_model: gpt-image-2-2026-04-21}
+  strict_was: {provider: strict, model: gpt-image-1}
 job_types:
+  art: {routes: [v41]}
+  strict: {routes: [strict]}
+  strict_replaced: {routes: [strict_was]}
+  chat: {routes: [sunburst, two], responses: {provider: main, models: [gpt-5.2], max_output_tokens: 500}}
   later: {routes: [sunburst]}
   replaced: {routes: [was]}
   replaced_by_name: {routes: [was_by_name]}
@@ -36,17 +54,18 @@ job_types:
   two_alone: {routes: [two], match: {model: gpt-image-2}, defaults: {size: 1024x1024, quality: low}}
 projects:
   team:
-    job_types: [draft, two_alone, later]
+    job_types: [draft, two_alone, later, art, strict, chat]
     default_job_type: draft
     client_model: honour
     compatibility: legacy
     budgets: [{window: total, limit: "1000"}]
   modern:
-    job_types: [draft]
+    job_types: [draft, later, chat]
+    default_job_type: draft
     client_model: honour
     budgets: [{window: total, limit: "1000"}]
   careless:
-    job_types: [draft, replaced, replaced_by_name]
+    job_types: [draft, replaced, replaced_by_name, strict_replaced, strict]
     default_job_type: draft
     budgets: [{window: total, limit: "1000"}]
 """
@@ -205,12 +224,19 @@ def test_the_client_is_told_that_its_model_was_replaced(client: OpenAI, connect:
         ("team", "draft", "gpt-image-2"),
         ("careless", "replaced", "gpt-image-1"),
         ("careless", "replaced_by_name", "gpt-image-1"),
+        ("careless", "strict_replaced", "gpt-image-1"),
+        ("modern", "later", "gpt-image-1"),
+        ("team", "draft", "dall-e-2"),
+        ("team", "strict", "gpt-image-2"),
     ],
 )
 def test_what_only_a_retired_model_took_is_left_out(
     connect: Callable[[str], OpenAI], stack: Stack, project: str, job_type: str, model: str
 ) -> None:
-    """By clients of old anywhere, by all where policy's model was replaced; held and booked is what is sent."""
+    """By clients of old anywhere, by all where policy's or the client's own model was replaced.
+
+    Held and booked is what is sent, and a provider that would misread it is not passed over.
+    """
     before = stack.sandbox.bill()["total_nano_usd"]
     asked: dict[str, Any] = {"model": model, "quality": "low", "size": "1024x1024", "input_fidelity": "high"}
     raw = connect(project).images.with_raw_response.edit(
@@ -235,6 +261,57 @@ def test_what_the_model_in_service_refuses_is_its_clients_business(
             image=io.BytesIO(picture()), prompt="at night", model="gpt-image-2", input_fidelity="high"
         )
     assert caught.value.param == "input_fidelity"
+
+
+def test_what_would_be_misread_is_still_refused_where_it_would_be_sent(
+    connect: Callable[[str], OpenAI], stack: Stack
+) -> None:
+    """A project of today sends fields of old on."""
+    with nothing_spent(stack), pytest.raises(BadRequestError, match="it would misread it"):
+        connect("careless").images.generate(
+            prompt="a cat", style="vivid", extra_headers={"X-Gateway-Job-Type": "strict"}
+        )
+
+
+def test_a_field_that_a_living_model_takes_too_is_sent_to_it(client: OpenAI, stack: Stack) -> None:
+    """A style is a vendor's own here: its preset lists it, so the picture would be another without it."""
+    style: Any = "realistic_image"
+    client.images.generate(
+        prompt="a cat", model="recraft-v4.1", style=style, extra_headers={"X-Gateway-Job-Type": "art"}
+    )
+    assert sent(stack)["style"] == style
+
+
+@pytest.mark.parametrize(
+    ("project", "tool", "upstream"),
+    [
+        ("team", {"input_fidelity": "high", "quality": "low"}, {"quality": "low"}),
+        ("modern", {"model": "gpt-image-1", "input_fidelity": "high", "quality": "low"}, {"quality": "low"}),
+        ("team", {"model": "gpt-image-1", "input_fidelity": "high", "quality": "low"}, {"quality": "low"}),
+        (
+            "team",
+            {"model": "dall-e-3", "quality": "hd", "size": "1792x1024", "style": "vivid"},
+            {"model": UPSTREAM, "quality": "high", "size": "1536x1024"},
+        ),
+        ("team", {"quality": "hd", "size": "256x256"}, {"quality": "high", "size": "1024x1024"}),
+        ("team", {"model": "dall-e-2"}, {"model": UPSTREAM, "quality": "medium", "size": "1024x1024"}),
+        ("modern", {"quality": "low"}, {"quality": "low"}),
+    ],
+    ids=["field", "of today", "replaced", "dall-e-3", "words", "defaults", "nothing of old"],
+)
+def test_the_tool_of_a_conversation_is_understood_likewise(
+    connect: Callable[[str], OpenAI], stack: Stack, project: str, tool: dict[str, Any], upstream: dict[str, Any]
+) -> None:
+    """Its model, its words and its fields."""
+    tools: Any = [{"type": "image_generation", **tool}]
+    chat = {"X-Gateway-Job-Type": "chat"}
+    raw = connect(project).responses.with_raw_response.create(
+        model="gpt-5.2", input="a lighthouse", tools=tools, extra_headers=chat
+    )
+    called = stack.sandbox.requests()[-1]["fields"]["tools"]
+    assert called == [{"type": "image_generation", "model": "gpt-image-2.5-sunburst", **upstream}]
+    replaced = f"{tool['model']} -> {called[0]['model'].removesuffix('-2026-04-21')}" if "model" in tool else None
+    assert raw.headers.get("x-gateway-replaced") == replaced
 
 
 def test_a_form_of_answer_that_never_was_is_refused(client: OpenAI, stack: Stack) -> None:

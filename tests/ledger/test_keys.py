@@ -146,6 +146,32 @@ async def test_a_revoked_key_stays_as_it_was_when_it_is_replaced(keys: Keys, gra
     assert await keys.list() == [revoked, made.record]
 
 
+@pytest.mark.parametrize("grace", [0.0, 60.0])
+async def test_an_expired_key_stays_as_it_was(keys: Keys, grace: float) -> None:
+    """Whoever revokes or replaces it afterwards: it ended when it expired."""
+    expired = (await keys.create("a", expires=time.time() - 1)).record
+    assert await keys.revoke(expired.id) == expired
+    made = await keys.rotate(expired.id, grace=grace)
+    assert made.grace == 0
+    assert await keys.list() == [expired, made.record]
+
+
+@pytest.mark.parametrize(("revoked", "state"), [(49.0, "revoked"), (51.0, "expired")])
+def test_a_key_ends_at_the_earlier_of_its_ends(revoked: float, state: str) -> None:
+    """A record may have both."""
+    record = KeyRecord("key_x", "a", "", None, created=1.0, revoked=revoked, expires=50.0)
+    assert (record.state(), record.shown()["revoked"] is None) == (state, state == "expired")
+
+
+async def test_how_long_a_key_that_is_replaced_stays_good_is_known(keys: Keys) -> None:
+    """For the grace, but for one that ends before it."""
+    lasting, brief = (await keys.create("a")).record, (await keys.create("a", expires=time.time() + 50)).record
+    assert [(await keys.rotate(lasting.id, grace=grace)).grace for grace in (60.0, 0.0)] == [60.0, 0.0]
+    assert 0 < (await keys.rotate(brief.id, grace=60.0)).grace <= 50
+    assert (await keys.list())[1] == brief
+    assert (await keys.rotate(brief.id, grace=5.0)).grace == 5
+
+
 async def test_an_expired_key_and_an_unknown_one_are_nobody(store: Store, realm: str, keys: Keys) -> None:
     """Malformed, unknown and expired keys all answer the same."""
     expired = await keys.create("a", expires=time.time() - 1)

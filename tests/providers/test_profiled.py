@@ -155,7 +155,10 @@ async def test_a_json_edit_becomes_a_form_where_only_forms_are_read() -> None:
 
 async def test_what_a_provider_would_misread_is_not_sent() -> None:
     """Fields and prompts that it would take for something else, and jobs that it has no endpoint for."""
-    assert "style: it has none" in await refusal(Profile(refuse={"style": "it has none"}), asked({"style": "x"}))
+    strict = Profile(refuse={"style": "it has none"})
+    assert "style: it has none" in await refusal(strict, asked({"style": "x"}))
+    left_out = replace(asked({"prompt": "a cat", "style": "x"}), changes={"style": None})
+    assert "style" not in json.loads((await sent(strict, left_out)).body)
     bars = Profile(prompt_refuses={"|": "it splits there"})
     assert "it splits there" in await refusal(bars, asked({"prompt": "a | b"}))
     edit = replace(call(), job=replace(call().job, operation=Operation.EDIT))

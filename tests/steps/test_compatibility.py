@@ -12,10 +12,12 @@ from gateway.domain.caller import Caller
 from gateway.domain.errors import InvalidRequest
 from gateway.domain.job import Job, Size, Wishes
 from gateway.domain.policy import ClientModel, JobType, Match, Policy, Project
+from gateway.domain.price import PixelTier, Price
+from gateway.domain.profile import Parameter, Profile, Source
 from gateway.domain.route import Legacy, Model, SizeRule
 from gateway.routing.decision import Asked, decide, job_type_of
 from gateway.steps.compatibility import modernized
-from tests.builders import GPT_IMAGE_2, GPT_IMAGE_15, GPT_IMAGE_25, TODAY, capabilities, job, policy, route
+from tests.builders import GPT_IMAGE_2, GPT_IMAGE_15, GPT_IMAGE_25, PROVIDER, TODAY, capabilities, job, policy, route
 
 LARGE = SizeRule(fixed=(Size(1024, 1024), Size(1792, 1024), Size(1024, 1792)))
 SMALL = SizeRule(fixed=(Size(256, 256), Size(512, 512), Size(1024, 1024)))
@@ -185,11 +187,10 @@ def test_another_form_of_answer_is_refused(form: object) -> None:
 
 
 def test_what_nobody_understands_is_left_out_upstream() -> None:
-    """Fields that the model's own `drop` names; under another name those of every model; nothing that was not sent."""
+    """Fields that any model's `drop` names, under whatever name; nothing that was not sent."""
     sent = {"prompt": "a cat", "style": "vivid", "seed": 1, "response_format": "b64_json", "new": True}
-    assert set(meant(sent, client_model="old-3").dropped) == {"style", "response_format"}
-    assert set(meant(sent, client_model="old-2").dropped) == {"seed", "response_format"}
-    assert set(meant(sent, client_model="gpt-image-2").dropped) == {"style", "seed", "response_format"}
+    for named in ("old-3", "old-2", "gpt-image-2", None):
+        assert set(meant(sent, client_model=named).dropped) == {"style", "seed", "response_format"}
     assert meant({"prompt": "a cat", "new": True}).dropped == ()
     asked = meant(sent, client_model="old-3", quality="hd", size="1792x1024")
     kind = JobType("draft", (TWO,))
@@ -199,6 +200,45 @@ def test_what_nobody_understands_is_left_out_upstream() -> None:
     assert quote.changes["response_format"] is None
     assert "new" not in quote.changes
     assert (quote.changes["quality"], quote.changes["size"]) == ("high", "1536x1024")
+
+
+@pytest.mark.parametrize("named", ["old-3", "gpt-image-2", "nobody-knows", None])
+def test_a_model_that_has_not_retired_forces_nothing(named: str | None) -> None:
+    """Until its day its words are its own, whoever asks: it makes them, and what it leaves open stays so."""
+    old = replace(OLD, legacy=replace(LEGACY, defaults={"quality": "standard", "size": "1024x1024"}))
+    made = rules()
+    made = replace(made, models={old.name: old, GPT_IMAGE_2.name: GPT_IMAGE_2})
+    asked, empty = job(client_model=named, quality="hd", size="1792x1024"), job(client_model=named)
+    before, day = date(2026, 5, 11), date(2026, 5, 12)
+    assert modernized(asked, {}, OF_OLD, made, before) == asked
+    assert modernized(empty, {"response_format": None}, OF_OLD, made, before) == replace(
+        empty, dropped=("response_format",)
+    )
+    assert modernized(asked, {}, OF_OLD, made, day).quality == "high"
+
+
+@pytest.mark.parametrize("whom", list(ClientModel))
+def test_a_route_of_a_model_that_has_not_retired_is_taken(whom: ClientModel) -> None:
+    """For its own word, and at its own price."""
+    priced = replace(OLD, prices=(Price(date(2026, 1, 1), "test", per_image=(PixelTier("any", 80_000, None),)),))
+    kind, project = JobType("draft", (route("was", priced), TWO)), replace(OF_OLD, client_model=whom)
+    made = rules(project, kind)
+    made, before = replace(made, models={**made.models, priced.name: priced}), date(2026, 5, 11)
+    asked = modernized(job(client_model="old-3", quality="hd", size="1024x1024"), {}, project, made, before)
+    first = decide(Asked(asked, Wishes(), Caller("key_1", "team"), project, made, before), kind).quotes[0]
+    assert (first.route.name, first.job.quality) == ("was", "hd")
+
+
+@pytest.mark.parametrize(("today", "told"), [(date(2026, 5, 11), False), (date(2026, 5, 12), True)])
+def test_the_way_out_is_told_where_it_is_one(today: date, told: bool) -> None:
+    """A word that nobody makes here is understood as one of old only once its model has retired."""
+    kind, project = JobType("draft", (TWO,)), replace(OF_OLD, client_model=ClientModel.IGNORE, legacy=False)
+    made = rules(project, kind)
+    made = replace(made, models={OLD.name: OLD, GPT_IMAGE_2.name: GPT_IMAGE_2})
+    asked = job(client_model="old-3", quality="hd", size="1024x1024")
+    with pytest.raises(InvalidRequest, match="has nothing like 'hd'") as caught:
+        decide(Asked(asked, Wishes(), Caller("key_1", "team"), project, made, today), kind)
+    assert ("compatibility: legacy" in caught.value.message) is told
 
 
 FADING = replace(GPT_IMAGE_15, legacy=Legacy(drop=("fidelity",)))
@@ -243,6 +283,55 @@ def test_a_field_is_left_out_where_the_model_that_serves_does_not_take_it(
     assert [quote.route.name for quote in quotes] == ["fading", "two"]
     gone = [{name for name in sent if quote.changes.get(name, "sent") is None} for quote in quotes]
     assert gone == left_out
+
+
+@pytest.mark.parametrize(
+    ("profile", "kept"),
+    [
+        (Profile(), set()),
+        (Profile(parameters=(Parameter("prompt", Source.PROMPT),)), set()),
+        (Profile(parameters=(Parameter("look", Source.FIELD, client_field="style"),)), {"style"}),
+        (Profile(rename={"style": "look", "response_format": "form"}), {"style"}),
+    ],
+    ids=["plain", "not among parameters", "among parameters", "renamed"],
+)
+def test_a_field_that_the_provider_takes_is_sent_to_it(profile: Profile, kept: set[str]) -> None:
+    """Policy or its preset lists it: the picture is another without it. The form of the answer is never sent."""
+    kind = JobType("draft", (replace(TWO, provider=replace(PROVIDER, profile=profile)),))
+    project = replace(OF_OLD, client_model=ClientModel.IGNORE)
+    made = rules(project, kind)
+    sent = {"style": "vivid", "seed": 1, "response_format": "url"}
+    asked = modernized(job(), sent, project, made, TODAY)
+    [quote] = decide(Asked(asked, Wishes(), Caller("key_1", "team"), project, made, TODAY), kind).quotes
+    assert {name for name in sent if quote.changes.get(name, "sent") is not None} == kept
+
+
+@pytest.mark.parametrize(
+    ("named", "whom", "today", "left_out"),
+    [
+        ("gpt-image-1.5", ClientModel.HONOUR, GONE, True),
+        ("gpt-image-1.5", ClientModel.PREFER, GONE, True),
+        ("gpt-image-1.5", ClientModel.IGNORE, GONE, False),
+        ("gpt-image-2.5-flare", ClientModel.HONOUR, GONE, False),
+        ("gpt-image-1.5", ClientModel.PREFER, TODAY, False),
+    ],
+)
+def test_what_the_clients_own_retired_model_took_is_left_out(
+    named: str, whom: ClientModel, today: date, left_out: bool
+) -> None:
+    """Wherever the gateway put another in its place, whoever the client is; what policy sets stays set."""
+    fading = replace(FADING, legacy=Legacy(drop=("fidelity",)))
+    for listed in (route("flare", GPT_IMAGE_25), route("mini", replace(OLD, name="mini", replacement=None))):
+        kind = JobType("draft", (replace(listed, successor=route("mini", GPT_IMAGE_25)),), defaults={"quality": "low"})
+        project = replace(OF_OLD, client_model=whom, legacy=False)
+        made = rules(project, kind)
+        made = replace(made, models={**made.models, fading.name: fading})
+        [quote] = decide(
+            Asked(job(client_model=named), Wishes(), Caller("key_1", "team"), project, made, today), kind
+        ).quotes
+        assert ("fidelity" in quote.changes) is left_out
+        assert quote.changes["quality"] == "low"
+        assert (quote.replaced == "gpt-image-1.5") is (left_out and listed.name == "flare")
 
 
 def test_the_form_of_the_answer_is_left_out_whatever_the_model_took() -> None:
