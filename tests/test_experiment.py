@@ -142,6 +142,16 @@ def test_a_client_that_insists_on_a_model_is_in_no_arm_of_another(stance: Client
     assert decided(ALL, wanted=job(client_model="gpt-image-2")).arm is not None
 
 
+def test_a_name_that_nobody_knows_leaves_no_client_out() -> None:
+    """Where a model is preferred it is served as if none were named: so it is in an experiment as well."""
+    unknown = decided(ALL, wanted=job(client_model="our-own-name"), client_model=ClientModel.PREFER)
+    sold = replace(MAIN, upstream_model="sold-so")
+    known = decided(ALL, sold, wanted=job(client_model="sold-so"), client_model=ClientModel.PREFER)
+
+    assert (names(unknown), str(unknown.arm)) == (["beta", "main", "spare"], "trial=beta")
+    assert (names(known), known.arm) == (["main"], None)
+
+
 def test_the_arm_is_first_on_each_step_of_the_ladder() -> None:
     """Money alone moves a request up the ladder: the arm's dear quote does not go behind its own cheaper one."""
     steps = (DegradeStep(8000, {"quality": "low"}),)

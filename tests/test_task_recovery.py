@@ -19,6 +19,7 @@ from gateway.domain.route import ProviderConfig, Route, Views
 from gateway.domain.settlement import Outcome
 from gateway.domain.task import TaskOrder, TaskRecord, TaskStatus
 from gateway.domain.task_profile import TaskProfile
+from gateway.observe.event import RequestFinished
 from gateway.ports import Body, Inbound
 from gateway.ports.provider import Call, UpstreamFailure
 from gateway.providers.fanout import calls_of
@@ -36,6 +37,8 @@ CHARGE = 7_000
 PLAIN = replace(PROVIDER, name="other")
 TAKES_WORK = replace(PROVIDER, kind="task", profile=TaskProfile())
 TAKES_LINES = replace(PROVIDER, batch=BatchTerms())
+THIRD = {"attempts": 1, "route": "r3", "cost": 5, "estimate": 50, "source": "reported"}
+"""The end of a try that called once more."""
 WENT = {"route": "r1", "provider": PROVIDER.name, "upstream_model": "gpt-image-2-2026-04-21"}
 """What is on record of a call by the route of that name."""
 
@@ -48,7 +51,8 @@ def record(attempt: int) -> TaskRecord:
 def attempt(number: int, state: str) -> dict[str, Any]:
     """An attempt as the ledger tells it; one that is settled has cost something."""
     cost = Views(CHARGE, CHARGE, CHARGE) if state in ("settled", "presumed") else Views(0, 0, 0)
-    return {"attempt": number, "state": state, "facts": {"route": f"r{number}"}, "cost": cost}
+    source = {"settled": "usage", "presumed": "presumed"}.get(state)
+    return {"attempt": number, "state": state, "facts": {"route": f"r{number}"}, "cost": cost, "source": source}
 
 
 @pytest.mark.parametrize("states", [("void",), ("void", "void")], ids=str)
@@ -63,6 +67,46 @@ def test_a_refusal_that_was_charged_is_part_of_the_cost() -> None:
     found = earlier_attempts(record(3), {"attempts": [attempt(1, "void"), attempt(2, "settled"), attempt(3, "void")]})
     assert found is not None
     assert (found.follow, found.unknown, found.cost) == (False, False, CHARGE)
+
+
+def finished(**told: Any) -> RequestFinished:
+    """The end of a try, of which only this is known."""
+    return RequestFinished("req_x", "generate", 502, 1.0, 0.0, **told)
+
+
+@pytest.mark.parametrize(
+    ("states", "told", "expected"),
+    [
+        (("sent",), {}, ("r1", 1, 9_000, 9_000, "presumed")),
+        (("presumed",), {}, ("r1", 1, CHARGE, None, "presumed")),
+        (("settled", "void"), {}, ("r1", 1, CHARGE, None, "usage")),
+        (("presumed", "void"), THIRD, ("r3", 2, CHARGE + 5, 50, "presumed")),
+        (("settled", "void"), THIRD, ("r3", 2, CHARGE + 5, 50, "reported")),
+    ],
+    ids=str,
+)
+def test_a_try_is_told_with_the_calls_before_it(
+    states: tuple[str, ...], told: dict[str, Any], expected: tuple[object, ...]
+) -> None:
+    """One line tells of a task's work, and says of route, calls and cost what the record says."""
+    attempts = [attempt(number, state) for number, state in enumerate(states, 1)]
+    for each in attempts:
+        if each["state"] == "sent":  # nothing is booked yet: its worst case will be
+            del each["cost"]
+            each["facts"]["worst"] = {"route": 9_000}
+    found = earlier_attempts(record(len(states)), {"attempts": attempts})
+    assert found is not None
+    ended = found.ended(finished(**told))
+    assert (ended.route, ended.attempts, ended.cost, ended.estimate, ended.source) == expected
+
+
+@pytest.mark.parametrize(("attempts", "calls"), [(1, 1), (0, 1)])
+def test_a_call_that_is_followed_is_told_once(attempts: int, calls: int) -> None:
+    """By the try that followed it; where none came to that, as what was done before."""
+    found = earlier_attempts(replace(record(1), submitted={0: {"id": "t1"}}), {"attempts": [attempt(1, "presumed")]})
+    assert found is not None
+    ended = found.ended(finished(attempts=attempts, cost=5 if attempts else None))
+    assert (ended.attempts, ended.cost) == (calls, 5 if attempts else CHARGE)
 
 
 @pytest.mark.parametrize("now", [1, 2, 4, 10])

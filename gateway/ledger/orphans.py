@@ -17,21 +17,23 @@ class Orphans:
     def __init__(self, calls: Calls, names: Names) -> None:
         self._calls = calls
         self._names = names
-        self._under_way: dict[str, asyncio.Event] = {}
+        self._under_way: dict[str, list[asyncio.Event]] = {}
 
     async def note(self, name: str, request_id: str) -> None:
         """Let a retry with a claim of this name take the request over; LedgerUnavailable as from any write."""
-        ended = self._under_way[name] = asyncio.Event()
+        ended = asyncio.Event()
+        self._under_way.setdefault(name, []).append(ended)
         try:
             args = [request_id, LEFT_BEHIND_SECONDS]
             await self._calls.write("hold", script.ORPHAN, [self._names.binding(name)], args)
         finally:
             ended.set()
-            if self._under_way[name] is ended:
+            self._under_way[name].remove(ended)
+            if not self._under_way[name]:
                 del self._under_way[name]
 
     async def key(self, binding: Binding) -> str:
         """Return the key of a binding; for a claim, once what was left behind here by its name has been told."""
         while binding.claim and (under_way := self._under_way.get(binding.name)) is not None:
-            await under_way.wait()
+            await under_way[0].wait()
         return self._names.binding(binding.name)

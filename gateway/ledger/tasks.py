@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from gateway.domain.task import TaskOrder, TaskRecord, TaskStatus, request_of, task_of
@@ -121,11 +122,14 @@ class RedisTasks:
             look = "1" if self._contact.steady else ""
             args = [self._operation, self._worker, str(min(most, MOST)), self._silence, look, names.prefix, GONE]
             args += passing
-            rows = await self._run(script.TASK_TAKE, keys, args)
+            rows, missing = await self._run(script.TASK_TAKE, keys, args)
             self._operation = calls.token()
         taken = [self._taken(row) for row in rows]
         for each in taken[most:]:  # of a call that asked for more, and was not answered
             await self.give_back(task_of(each.record.order.request_id), each.token)
+        with suppress(LedgerUnavailable):  # as while a cluster moves them: they are asked for again
+            for key, members, member in missing:
+                await self._calls.run("task", script.TASK_STRIKE_OFF, [key, members], [member])
         return taken[:most]
 
     def _taken(self, row: Sequence[Any]) -> Taken:

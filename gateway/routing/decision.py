@@ -71,7 +71,7 @@ def weigh(asked: Asked, job_type: JobType, setting: Setting) -> Considered:
     """
     check_lane(asked.wishes, asked.project)
     job, project = asked.job, asked.project
-    arm = assign(job_type, project, job.client_model, key_id=asked.caller.key_id, user=job.user)
+    arm = assign(job_type, project, asked.policy, job.client_model, key_id=asked.caller.key_id, user=job.user)
     return _considered(asked, job_type, arm, setting)
 
 

@@ -8,28 +8,37 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gateway.domain.job import JOB_PREFIX
-from gateway.domain.policy import ClientModel, JobType, Project
+from gateway.domain.naming import model_named
+from gateway.domain.policy import ClientModel, Experiment, JobType, Policy, Project
 from gateway.domain.route import Route
 from gateway.domain.trial import PRODUCTION, Arm, arm_of
 
 
 def assign(
-    job_type: JobType, project: Project, client_model: str | None, *, key_id: str, user: str | None
+    job_type: JobType, project: Project, policy: Policy, client_model: str | None, *, key_id: str, user: str | None
 ) -> Arm | None:
     """Return the arm of the job type's experiment that the caller meets; None if the request is in none."""
     experiment = job_type.experiment
-    if experiment is None or not all(_is_open(route, project, client_model) for route in experiment.routes):
+    if experiment is None:
+        return None
+    insisted = None if project.client_model is ClientModel.IGNORE else client_model
+    if insisted is not None and not _is_known(insisted, job_type, experiment, policy):
+        insisted = None
+    if not all(_is_open(route, project, insisted) for route in experiment.routes):
         return None
     return arm_of(experiment, key_id=key_id, user=user)
 
 
-def _is_open(route: Route, project: Project, client_model: str | None) -> bool:
+def _is_known(name: str, job_type: JobType, experiment: Experiment, policy: Policy) -> bool:
+    """Tell whether a name is a model's, or what a provider calls one; a job type's is neither."""
+    sold = (*job_type.routes, *experiment.routes)
+    return model_named(name, policy) is not None or any(route.upstream_model == name for route in sold)
+
+
+def _is_open(route: Route, project: Project, insisted: str | None) -> bool:
     if route.lane not in project.lanes:
         return False
-    if client_model is None or client_model.startswith(JOB_PREFIX) or project.client_model is ClientModel.IGNORE:
-        return True
-    return client_model in (route.model.name, route.model.snapshot, route.upstream_model)
+    return insisted is None or insisted in (route.model.name, route.model.snapshot, route.upstream_model)
 
 
 def with_arm(job_type: JobType, arm: Arm | None) -> JobType:

@@ -13,7 +13,9 @@ from gateway.domain.caller import Caller
 from gateway.domain.errors import GatewayError, UpstreamError
 from gateway.domain.ladder import staying
 from gateway.domain.policy import OnUnknown, Policy
+from gateway.domain.settlement import PRESUMED
 from gateway.domain.task import TaskRecord, task_of
+from gateway.observe.event import NONE, RequestFinished
 from gateway.ports import Body, LedgerUnavailable
 from gateway.request.exchange import Admitted, Exchange
 from gateway.request.following import account_of, followed, in_calls, leads_there, quote_as_held, worst_of
@@ -65,6 +67,24 @@ class EarlierAttempts:
     @property
     def _called(self) -> list[Attempt]:
         return [attempt for attempt in self.attempts if attempt["state"] in ("sent", "settled", "presumed")]
+
+    def ended(self, event: RequestFinished) -> RequestFinished:
+        """Return the end of a try as that of all the task's work; a call that the try has followed is told by it."""
+        followed = self.number if self.follow and event.attempts else None
+        earlier = [attempt for attempt in self._called if attempt["attempt"] != followed]
+        if not earlier:
+            return event
+        last = earlier[-1]
+        known = all(attempt["state"] == "settled" for attempt in earlier)
+        return replace(
+            event,
+            route=event.route if event.route != NONE else last["facts"].get("route", NONE),
+            attempts=event.attempts + len(earlier),
+            images=event.images + sum(attempt.get("images", 0) for attempt in earlier),
+            estimate=event.estimate if event.estimate is not None else _worst(last),
+            cost=(event.cost or 0) + sum(map(_cost, earlier)),
+            source=(event.source or last.get("source") or "") if known else PRESUMED,
+        )
 
     def carried_on(self, admitted: Admitted) -> Admitted:
         """Return the request as it goes on: by what routes an unknown outcome, and its cost, left; the error if none.
@@ -191,7 +211,9 @@ def _too_dear() -> GatewayError:
 
 
 def _cost(attempt: Attempt) -> int:
-    if "cost" in attempt:
-        return int(attempt["cost"].route)
+    return int(attempt["cost"].route) if "cost" in attempt else _worst(attempt) or 0
+
+
+def _worst(attempt: Attempt) -> int | None:
     worst = attempt["facts"].get("worst")
-    return int(worst["route"]) if isinstance(worst, Mapping) else 0
+    return int(worst["route"]) if isinstance(worst, Mapping) else None

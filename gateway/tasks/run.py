@@ -38,7 +38,7 @@ from gateway.tasks.kept_body import is_lost, kept_body
 from gateway.tasks.promise import expired, within
 from gateway.tasks.recovery import EarlierAttempts, earlier_attempts, recorded
 from gateway.tasks.submissions import NotedInQueue, settled_by
-from gateway.tasks.tried import Tried, tell
+from gateway.tasks.tried import Tried, tell, with_earlier
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class TaskRun:
 
     `begun` tells whether a call may have been sent from here, `at_work` whether one is under way; `sent` is told of
     each that begins. `parked` tells that it waits for a batch, or in one, and takes no room. `leaving` has it given
-    back rather than tried once more.
+    back rather than tried once more; `let_go` tells that its worker has cancelled it for that.
     """
 
     def __init__(self, context: TaskContext, taken: Taken, sent: Callable[[], None] = lambda: None) -> None:
@@ -62,7 +62,7 @@ class TaskRun:
         self.task_id = task_of(self._order.request_id)
         self.token = taken.token
         self.project, self.key_id = self._order.project, self._order.key_id
-        self.begun = self.at_work = self.cancelled = self.parked = self.leaving = False
+        self.begun = self.at_work = self.cancelled = self.parked = self.leaving = self.let_go = False
         self._exchange: Exchange | None = None
         self._gathered = taken.record.order.max_wait is None or taken.record.attempt is not None
         self._queued: int | None = self._order.queued_hold
@@ -86,7 +86,7 @@ class TaskRun:
                 return
             if not self._gathered and (before is None or not before.follow):
                 await self._gather()
-            tried = await self._try(before)
+            tried = with_earlier(await self._try(before), before)
             self.parked, self.at_work = self._by_batch(), False
             before, self._queued = tried.before, tried.queued
             self._spent += tried.cost or 0

@@ -24,6 +24,14 @@ class Tried(NamedTuple):
     told: Sequence[Event]
 
 
+def with_earlier(tried: Tried, before: EarlierAttempts | None) -> Tried:
+    """Return a try as it is told: of a task's work, whoever did it, one line tells all."""
+    if before is None:
+        return tried
+    told = [before.ended(event) if isinstance(event, RequestFinished) else event for event in tried.told]
+    return tried._replace(told=told)
+
+
 def tell(observer: Observer, told: Sequence[Event], *, last: bool) -> None:
     """Tell how a try ended; one that is not the last refused nothing, and is no request that ended."""
     for event in told:

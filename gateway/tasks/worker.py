@@ -9,7 +9,7 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 
 from gateway.domain.errors import Unavailable
@@ -33,18 +33,21 @@ KEEP_EVERY = 5.0
 
 
 class TaskWorker:
-    """Works on tasks. One instance per process."""
+    """Works on tasks. One instance per process; `tell_waiting` is told how many it has without a call under way."""
 
     def __init__(
         self,
         context: TaskContext,
         *,
         keep_every: float = KEEP_EVERY,
+        tell_waiting: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._context = context
         self._keep_every = keep_every
+        self._tell_waiting = tell_waiting
         self._running: dict[asyncio.Task[None], TaskRun] = {}
         self._endings: set[asyncio.Task[None]] = set()
+        self._asking = asyncio.Lock()
         self._wake = asyncio.Event()
         self._passing: list[str] = []
         self._stopping = False
@@ -73,17 +76,28 @@ class TaskWorker:
     async def _take(self) -> None:
         while True:
             self._wake.clear()
-            free = self._free()
             try:
-                taken = await self._context.tasks.take(min(free, AT_ONCE), passing=self._passing) if free > 0 else ()
+                async with self._asking:
+                    taken = await self._take_some()
             except LedgerUnavailable as error:
                 log.warning("tasks wait for the store: %s", error)
                 await asyncio.sleep(STORE_PAUSE)
                 continue
-            for each in taken:
-                self._start(TaskRun(self._context, each, self._sent))
-            if len(taken) < AT_ONCE:
+            if taken < AT_ONCE:
                 await self._pause(LOOK_EVERY)
+
+    async def _take_some(self) -> int:
+        """Take tasks as far as there is room and begin them; returns how many came."""
+        if (free := self._free()) <= 0:
+            return 0
+        taken = await self._context.tasks.take(min(free, AT_ONCE), passing=self._passing)
+        for each in taken:
+            run = TaskRun(self._context, each, self._sent)
+            if self._stopping:  # meanwhile
+                self._end(self._give_back(run))
+            else:
+                self._start(run)
+        return len(taken)
 
     def _free(self) -> int:
         """Return how many more tasks may be taken now, and settle of which projects nothing new is.
@@ -93,6 +107,7 @@ class TaskWorker:
         """
         parked = sum(run.parked for run in self._running.values())
         waiting = Counter(run.project for run in self._running.values() if not (run.at_work or run.parked))
+        self._tell_waiting(waiting.total())
         share = max(WAITING // (len(waiting) + 1), 1)
         self._passing = [project for project, count in waiting.items() if count >= share]
         at_work = len(self._running) - waiting.total() - min(parked, MOST_PARKED)
@@ -109,35 +124,37 @@ class TaskWorker:
                 await self._wake.wait()
 
     def _start(self, run: TaskRun) -> None:
-        task = asyncio.create_task(self._see_through(run))
+        task = asyncio.create_task(run.run())
         self._running[task] = run
         task.add_done_callback(self._over)
 
-    async def _see_through(self, run: TaskRun) -> None:
-        try:
-            await run.run()
-        except NotHere:
-            await self._give_back(run)
-        except asyncio.CancelledError:
-            await self._give_back(run)
-            raise
-
     def _over(self, task: asyncio.Task[None]) -> None:
         run = self._running.pop(task)
+        error = None if task.cancelled() else task.exception()
+        if task.cancelled() or isinstance(error, NotHere):
+            self._end(self._give_back(run))
+        elif error is not None:
+            log.error("task %s failed", run.task_id, exc_info=error)
+            self._end(run.fail())
+        self._look_again()
+
+    def _end(self, work: Coroutine[None, None, None]) -> None:
+        """Do what nobody may cut, for then nobody would have the task until this worker counts as silent."""
+        ending = asyncio.create_task(work)
+        self._endings.add(ending)
+        ending.add_done_callback(self._ended)
+
+    def _ended(self, ending: asyncio.Task[None]) -> None:
+        self._endings.discard(ending)
+        self._look_again()
+
+    def _look_again(self) -> None:
+        """There is room for a task, or one to take."""
         if not self._stopping:
             self._wake.set()
-        if task.cancelled():
-            return
-        error = task.exception()
-        if error is not None:
-            log.error("task %s failed", run.task_id, exc_info=error)
-            ending = asyncio.create_task(run.fail())
-            self._endings.add(ending)
-            ending.add_done_callback(self._endings.discard)
 
     async def _give_back(self, run: TaskRun) -> None:
         """Let others have it; harmless if it has ended or is another's."""
-        run.leaving = True
         try:
             await run.give_back()
         except LedgerUnavailable as error:
@@ -192,13 +209,15 @@ class TaskWorker:
         if self._running:
             await asyncio.wait(self._running, timeout=grace)
         left = dict(self._running)
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, *self._endings, return_exceptions=True)
+        for task, run in left.items():
+            _let_go(task, run)
+        await asyncio.gather(*left, return_exceptions=True)
+        async with self._asking:  # what was asked for before comes yet, to be given back
+            await asyncio.gather(*self._endings, return_exceptions=True)
 
 
 def _let_go(task: asyncio.Task[None], run: TaskRun) -> None:
-    """Have it given back, once: a second cancellation would cut the giving back, and nobody would have the task."""
-    if not run.leaving:
-        run.leaving = True
+    """Have it given back; once, for a second cancellation would cut what it does to let go of its money."""
+    if not run.let_go:
+        run.let_go = run.leaving = True
         task.cancel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from _pytest.mark import ParameterSet
 
 from gateway.sandbox.client import Sandbox
 from tests.e2e.accounting import Ask, billed, booked, crowd, settled
-from tests.e2e.stack import fetch, wait_until
+from tests.e2e.stack import Stack, fetch, wait_until
 from tests.e2e.takeover import PATIENCE, all_ended, heirs, tasks_of
 from tests.e2e.takeover import Pair as Pair
 from tests.e2e.takeover import dead as dead
@@ -69,6 +70,17 @@ def calls(sandbox: Sandbox) -> int:
     return sum("generations" in each["path"] for each in sandbox.requests())
 
 
+def told(stack: Stack) -> tuple[object, ...]:
+    """What the log says of the one request that ended: route, calls, cost in USD, how it is known."""
+
+    def lines() -> list[dict[str, Any]]:
+        every = [json.loads(line) for line in stack.log.read_text().splitlines() if line.startswith("{")]
+        return [each for each in every if each["event"] == "request"]
+
+    [line] = wait_until(lines, PATIENCE, "the line of its end")
+    return line["route"], line["attempts"], line["cost_usd"], line["source"]
+
+
 @pytest.mark.parametrize(
     ("failpoint", "status", "sent"),
     [
@@ -98,6 +110,7 @@ def test_a_task_whose_gateway_dies(pair: Pair, sandbox: Sandbox, failpoint: str,
     if status == "failed":
         assert "may have been done and billed" in task["error"]["message"]
         wait_until(lambda: booked(second).unconfirmed > 0, PATIENCE, "a presumed cost")
+        assert told(second) == ("main", 1, task["cost"]["usd"], "presumed")
     else:
         assert len(task["results"]) == 1
     assert booked(second).route - booked(second).unconfirmed <= billed(sandbox) <= booked(second).route
@@ -120,6 +133,7 @@ def test_an_unknown_outcome_goes_to_the_next_route_where_policy_says_so(pair: Pa
     assert [each["route"] for each in record["attempts"] if each["state"] != "void"] == ["main", "spare"]
     wait_until(lambda: second.held() == 0, PATIENCE, "an end of every hold")
     assert billed(sandbox) <= booked(second).route
+    assert told(second) == ("spare", 2, task["cost"]["usd"], "presumed")
 
 
 @pytest.mark.slow

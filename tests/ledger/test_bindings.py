@@ -10,6 +10,7 @@ from gateway.domain.budget import Denied, Held
 from gateway.domain.idempotency import Binding, Bound
 from gateway.domain.task import TaskStatus, task_of
 from gateway.ledger.redis_ledger import RedisLedger
+from gateway.ledger.script import Script
 from gateway.ledger.store import Store
 from gateway.ledger.tasks import RedisTasks
 from gateway.ports import LedgerUnavailable
@@ -121,6 +122,38 @@ async def test_a_retry_that_comes_at_once_waits_until_the_orphan_is_noted(ledger
     await asyncio.sleep(0)
     assert await ask(ledger, "b", CLAIM) == Bound("a", same=True)
     await left
+
+
+async def test_identical_requests_that_are_left_together_are_all_noted(ledger: RedisLedger, store: Store) -> None:
+    """Their connection was one: whichever note the store hears first, none of them fails."""
+    for number in range(30):
+        await store.execute("SCRIPT", "FLUSH")  # those that teach the store their script end in any order
+        name = f"{number:064x}"
+        await asyncio.gather(*(ledger.orphan(name, f"{number}-{each}") for each in range(5)))
+
+
+async def test_a_retry_waits_for_every_note_of_its_name(ledger: RedisLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request that was left last may be told of first; the order is that of a busy store, and forced here."""
+    hears, write = asyncio.Event(), ledger._calls.write
+
+    async def late(operation: str, what: Script, keys: list[str], args: list[str]) -> object:
+        if args[0] == "a":
+            await hears.wait()
+        return await write(operation, what, keys, args)
+
+    for request in ("a", "b"):
+        assert isinstance(await ask(ledger, request, CLAIM), Held)
+    with monkeypatch.context() as patched:
+        patched.setattr(ledger._calls, "write", late)
+        first = asyncio.create_task(ledger.orphan(CLAIM.name, "a"))
+        await asyncio.sleep(0)
+        await ledger.orphan(CLAIM.name, "b")
+    retry = asyncio.create_task(ask(ledger, "c", CLAIM))
+    done, _ = await asyncio.wait({retry}, timeout=0.2)
+    assert not done
+    hears.set()
+    await first
+    assert await retry == Bound("a", same=True)
 
 
 async def test_an_orphan_that_came_to_nothing_is_not_claimed(ledger: RedisLedger) -> None:

@@ -3,10 +3,11 @@
 local function forget(prefix, ended, counts, now, most)
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', ended, '-inf', digits(now), 'LIMIT', 0, most)) do
     local status, id, project = string.match(member, '^(%S+) (%S+) (.*)$')
-    redis.call('ZREM', ended, member)
-    redis.call('DEL', prefix .. 'task:' .. id)
-    redis.call('ZREM', prefix .. 'tasks:of:' .. project, id)
-    redis.call('HINCRBY', counts, status, -1)
+    local task, of = redis.pcall('DEL', prefix .. 'task:' .. id), redis.pcall('ZREM', prefix .. 'tasks:of:' .. project, id)
+    if type(task) == 'number' and type(of) == 'number' then -- else a cluster moves them: next time
+      redis.call('ZREM', ended, member)
+      redis.call('HINCRBY', counts, status, -1)
+    end
   end
 end
 

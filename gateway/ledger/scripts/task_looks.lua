@@ -10,15 +10,31 @@ local function projects_due(keys)
   return due
 end
 
+-- Takes over what a silent worker has, or what was given back and nobody took; an entry that is gone is of nobody.
+local function take_over(keys, taken, project, entry)
+  local row = redis.call('XRANGE', keys.queue .. project, entry, entry)[1]
+  local id = row and row[2][2]
+  local status = id and read_here(keys, id)
+  if status then
+    claim(keys, taken, project, entry, id, status, true)
+  elseif id then
+    miss(keys, keys.prefix .. 'task:' .. id, keys.queue .. project, entry)
+  else
+    redis.call('XACK', keys.queue .. project, GROUP, entry)
+  end
+end
+
 local function take_silent(keys, taken, most)
   for _, project in ipairs(projects_due(keys)) do
     local queue, wanted = keys.queue .. project, most - #taken
     local rows = redis.pcall('XPENDING', queue, GROUP, 'IDLE', keys.silence, '-', '+', math.max(wanted, 1))
-    if rows.err or redis.call('XPENDING', queue, GROUP)[1] == 0 then
-      redis.call('ZREM', keys.looks, project)
+    if rows.err then
+      miss(keys, queue, keys.looks, project)
+    elseif redis.call('XPENDING', queue, GROUP)[1] == 0 then
+      keys.off[keys.looks][project] = true
     elseif wanted > 0 then
       for _, row in ipairs(rows) do
-        claim(keys, taken, project, row[1], true)
+        take_over(keys, taken, project, row[1])
       end
       forget_workers(queue, keys.gone)
       local pause = #rows == wanted and 0 or math.ceil(keys.silence / 4)
