@@ -205,6 +205,13 @@ def _judge_export(found: Audit, history: History) -> None:
         found.say(Kind.EXPORT, each, "is in the stream and not in the export, which is beyond it")
     for each in history.changed:
         found.say(Kind.EXPORT, each, "is another in the stream than in the export")
+    for each, (request, attempt) in history.dropped:
+        found.say(
+            Kind.EXPORT,
+            each,
+            f"corrects request {request}, attempt {attempt}, of which another amount was booked again since: "
+            "it counts no more; book what is right with `ledger adjust`",
+        )
     if history.lost:
         few = ", ".join(history.lost[:5]) + (", …" if len(history.lost) > 5 else "")  # noqa: PLR2004 - enough to go by
         found.notes.append(

@@ -25,7 +25,8 @@ class History:
 
     `base` is the sum, micro-USD by cell, of the exported entries that the stream does not have. `trimmed` and
     `trimmed_hash` name the last exported line before the stream's first entry, `last` and `last_hash` the last of all.
-    What the store had lost and was told again counts once, as it was booked last; the earlier entries are `repeated`.
+    What the store had lost and was told again counts once, as it was booked last; the earlier entries are `repeated`,
+    but for corrections of an amount that was not booked again: those are `dropped`.
     `unexported` are entries of before its end that only the stream has, `passed` those with the later ones of their
     attempts. `common` counts what both have alike, were it trimmed since. `untold` is the last entry that was trimmed,
     if the export does not have it by the hash that the store knows.
@@ -42,6 +43,7 @@ class History:
     passed: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     junk: list[str] = field(default_factory=list)
+    dropped: list[tuple[str, Attempt]] = field(default_factory=list)
     repeated: int = 0
     common: int = 0
     untold: str = ""
@@ -115,8 +117,12 @@ def _note(history: History, line: ExportLine, raw: Raw | None, *, stream_began: 
 
 
 def _fold(history: History, line: ExportLine, snapshot: Snapshot, superseded: SupersededEntries) -> None:
-    if not superseded.stands(_attempt(line.fields), line.place):
-        history.repeated += 1
+    attempt = _attempt(line.fields)
+    if not superseded.stands(attempt, line.place):
+        if superseded.dropped(attempt, line.place):
+            history.dropped.append((line.id, attempt))
+        else:
+            history.repeated += 1
         return
     if position(line.id) > position(snapshot.trimmed or "0-0"):
         history.lost.append(line.id)
@@ -135,7 +141,7 @@ async def _superseded(beside: AsyncIterator[Beside]) -> SupersededEntries:
     async for line, raw in beside:
         entry_id, fields = raw or ((line.id, line.fields) if line else ("0-0", {}))
         if fields.get("kind") in ("settle", "presume"):
-            superseded.booked(_attempt(fields), position(entry_id))
+            superseded.booked(_attempt(fields), position(entry_id), _readable(fields.get("cost", "")))
             continue
         try:
             if fields["request"] == NO_REQUEST:
@@ -151,6 +157,13 @@ async def _superseded(beside: AsyncIterator[Beside]) -> SupersededEntries:
 def _amounts(text: str) -> Amounts:
     official, route, internal = map(int, text.split(" "))
     return official, route, internal
+
+
+def _readable(text: str) -> Amounts | None:
+    try:
+        return _amounts(text)
+    except ValueError:
+        return None  # junk, of which whoever decodes it tells
 
 
 def _attempt(fields: Mapping[str, str]) -> Attempt:

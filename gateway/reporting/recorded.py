@@ -7,7 +7,7 @@ from dataclasses import astuple
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gateway.domain.spend import NO_REQUEST, attempt_of
+from gateway.domain.spend import NO_REQUEST, AttemptKey, attempt_of
 from gateway.ledger.entries import Entry, read_entries, readable
 from gateway.ledger.history import holds
 from gateway.ledger.names import Names
@@ -44,7 +44,7 @@ async def recorded_entries(
 
     `export` are files or directories of an export; ExportError, before any entry, if it is not whole, of another
     realm or ledger, or ends before what was trimmed. What a store lost and was told again counts as it was booked
-    last.
+    last; corrections that still count come behind it.
     """
     if not export:
         async for entry in read_entries(store, realm, since=since, until=until):
@@ -57,10 +57,20 @@ async def recorded_entries(
     if trimmed is not None and (exported.until is None or exported.until < trimmed):
         raise ExportError(f"entries up to {trimmed.isoformat()} were trimmed; the export does not reach so far")
     exported.check()
+    carried: dict[AttemptKey, list[Entry]] = {}
     async for entry in exported.beside(read_entries(store, realm, until=until)):
         inside = (since is None or entry.time >= since) and (until is None or entry.time < until)
-        if inside and superseded.stands(attempt_of(entry), position(entry.id)):
-            yield entry
+        attempt, place = attempt_of(entry), position(entry.id)
+        if not inside or not superseded.stands(attempt, place):
+            continue
+        if superseded.carried(place):  # told behind what it corrects
+            carried.setdefault(attempt, []).append(entry)
+            continue
+        yield entry
+        for correction in carried.pop(attempt, ()) if carried else ():
+            yield correction
+    for entry in (each for corrections in carried.values() for each in corrections):
+        yield entry
 
 
 _FOREIGN = "it is the export of another ledger"
@@ -123,7 +133,7 @@ async def _superseded(entries: AsyncIterator[Entry]) -> SupersededEntries:
     async for entry in entries:
         place = position(entry.id)
         if entry.kind.books:
-            superseded.booked(attempt_of(entry), place)
+            superseded.booked(attempt_of(entry), place, astuple(entry.cost))
         elif entry.request_id == NO_REQUEST:
             superseded.posted(entry.adjustment, place)
         else:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gateway.domain.route import Views
-from gateway.domain.settlement import Adjustment, Posting, SettleResult
+from gateway.domain.settlement import Adjustment, CostSource, Posting, SettleResult
+from gateway.domain.spend import report
 from gateway.ledger.audit import audit
 from gateway.ledger.entries import read_exported
 from gateway.ledger.export import export
@@ -180,6 +182,74 @@ async def test_entries_of_earlier_versions_count_as_before(work: Work, server: s
     await work.agree(25 + 1 + 7)
 
 
+async def test_an_adjustment_of_what_a_gateway_tells_again_is_brought_back(work: Work, server: str) -> None:
+    """The store lost both, and the gateway remembers the settlement alone: it counts once, however often it is told."""
+    old = copy(server, work.realm)
+    await hold(work.ledger, "b", candidate((RULE, 30), worst=30_000))
+    await work.ledger.settle(settlement("b", 30_000), token="b")
+    adjustment = Adjustment("a2", "b", 1, Views(50_000, 50_000, 50_000), "invoice")
+    assert await work.ledger.adjust(adjustment) is DONE
+    await export(work.store, work.realm, work.folder)
+    old.put_back()
+    await work.healed()
+
+    done = await rebuild(work.store, work.realm, export=[work.folder])
+
+    assert done.changes
+    await work.agree(80 + 40 + 50)
+    record: Any = await work.ledger.request("b")
+    assert [each["cost"].route for each in record["attempts"]] == [50_000]
+    assert await work.ledger.adjust(adjustment) is SAME
+    assert (await rebuild(work.store, work.realm, export=[work.folder])).changes == []
+    await work.ledger.adjust(Adjustment("a3", "b", 1, Views(10_000, 10_000, 10_000), "refund"))
+    await export(work.store, work.realm, work.folder)
+    assert (await rebuild(work.store, work.realm, export=[work.folder])).changes == []
+    await work.agree(80 + 40 + 10)
+
+
+async def test_what_an_invoice_confirmed_stays_confirmed_where_its_presumption_is_told_again(
+    work: Work, server: str
+) -> None:
+    """Its entry comes behind the booking that it corrects, or reports would take that for presumed still."""
+    old = copy(server, work.realm)
+    await hold(work.ledger, "b", candidate((RULE, 30), worst=30_000))
+    await work.ledger.settle(settlement("b", 30_000, source=CostSource.PRESUMED, images=0), token="b")
+    await work.ledger.adjust(Adjustment("a2", "b", 1, Views(20_000, 20_000, 20_000), "invoice"))
+    await export(work.store, work.realm, work.folder)
+    old.put_back()
+    await work.healed()
+
+    await rebuild(work.store, work.realm, export=[work.folder])
+
+    await work.agree(80 + 40 + 20)
+    told = [each async for each in recorded_entries(work.store, work.realm, export=[work.folder])]
+    _, total = report([each for each in told if each.request_id == "b"], ["project"])
+    assert (total.route, total.unconfirmed) == (20_000, 0)
+
+
+async def test_a_correction_of_another_amount_than_was_booked_again_is_named(work: Work, server: str) -> None:
+    """Until somebody says what is right, were it what is booked already."""
+    old = copy(server, work.realm)
+    await hold(work.ledger, "b", candidate((RULE, 30), worst=30_000))
+    await work.ledger.settle(settlement("b", 30_000))
+    await work.ledger.adjust(Adjustment("a2", "b", 1, Views(50_000, 50_000, 50_000), "invoice"))
+    [*_, adjusted] = await entries(work.store, work.realm)
+    await export(work.store, work.realm, work.folder)
+    old.put_back()
+    other = RedisLedger(work.store, work.realm)
+    await hold(other, "b", candidate((RULE, 40), worst=40_000))
+    await other.settle(settlement("b", 40_000))
+
+    done = await rebuild(work.store, work.realm, export=[work.folder])
+
+    [finding] = done.audit.findings
+    assert (finding.kind, finding.name) == ("export", adjusted.id)
+    assert "corrects request b, attempt 1" in finding.message
+    await other.adjust(Adjustment("a3", "b", 1, Views(40_000, 40_000, 40_000), "invoice"))
+    await work.agree(80 + 40 + 40)
+    await other.aclose()
+
+
 def chain(*steps: tuple[int | None, int]) -> list[bool]:
     """Whether each of an attempt's corrections stands, told as what was booked before, and the change."""
     superseded = SupersededEntries()
@@ -205,3 +275,30 @@ def test_a_correction_takes_the_place_of_what_led_elsewhere(
 ) -> None:
     """Since what was booked before it; what nobody can judge stands."""
     assert chain(*steps) == stand
+
+
+@pytest.mark.parametrize(
+    ("again", "stand", "dropped"),
+    [
+        (80, [True, True], [False, False]),
+        (40, [False, True], [False, False]),
+        (25, [False, False], [False, False]),
+        (30, [False, False], [True, True]),
+        (None, [False, False], [True, True]),
+    ],
+    ids=str,
+)
+def test_corrections_go_on_from_what_was_booked_again(
+    again: int | None, stand: list[bool], dropped: list[bool]
+) -> None:
+    """Those up to its amount are in it; behind an amount that nobody corrected, all are gone and named."""
+    superseded = SupersededEntries()
+    superseded.booked("a", (1, 0), (80,))
+    superseded.corrected("a", (2, 0), (80,), (-40,))
+    superseded.corrected("a", (3, 0), (40,), (-15,))
+    for place in (4, 5):  # a second time it is the same
+        superseded.booked("a", (place, 0), None if again is None else (again,))
+    places = [(2, 0), (3, 0)]
+    assert [superseded.stands("a", place) for place in places] == stand
+    assert [superseded.dropped("a", place) for place in places] == dropped
+    assert [superseded.stands("a", (place, 0)) for place in (1, 4, 5)] == [False, False, True]
