@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from gateway.domain.settlement import Outcome, Settlement, SettleResult
 from gateway.ledger.deferred import DeferredSettlements
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
-from gateway.ports import Meanwhile
+from gateway.ports import Ended, Meanwhile
 from gateway.ports.provider import UpstreamFailure
 from gateway.request.earlier_answer import EarlierAnswers
 from gateway.request.repetition import ties
@@ -299,7 +299,7 @@ async def test_the_answer_is_on_disk_before_it_is_booked(rig: Rig) -> None:
 
     class Looking(DeferredSettlements):
         async def settle(
-            self, settlement: Settlement, meanwhile: Meanwhile = None, ended: Callable[[], None] | None = None
+            self, settlement: Settlement, meanwhile: Meanwhile = None, ended: Ended = None
         ) -> SettleResult | None:
             found.append(await rig.answers.find(settlement.request_id) is not None)
             return await super().settle(settlement, meanwhile, ended)

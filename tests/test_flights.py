@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gateway.domain.errors import Unavailable
-from gateway.domain.settlement import Settlement, SettleResult
+from gateway.domain.settlement import CostSource, Settlement, SettleResult
 from gateway.ledger.deferred import DeferredSettlements
-from gateway.ports import Body, Meanwhile, Truncated
+from gateway.ledger.names import Names
+from gateway.observe.event import HoldEnded
+from gateway.ports import Body, Ended, Meanwhile, Truncated
 from gateway.request.answer_head import end_to_end
 from gateway.request.relay import Relay, Written
 from gateway.steps.write import COST
@@ -44,7 +46,7 @@ class Slow(DeferredSettlements):
     done = 0
 
     async def settle(
-        self, settlement: Settlement, meanwhile: Meanwhile = None, ended: Callable[[], None] | None = None
+        self, settlement: Settlement, meanwhile: Meanwhile = None, ended: Ended = None
     ) -> SettleResult | None:
         """Settle when it is time."""
         self.asked.set()
@@ -85,11 +87,23 @@ async def test_a_short_answer_is_at_hand_in_one_piece(rig: Rig) -> None:
     assert len(outbound.whole) == int(dict(outbound.headers)["content-length"])
 
 
+async def test_images_of_a_call_that_outlived_its_lease_are_told(rig: Rig) -> None:
+    """Another gateway presumed its cost meanwhile, and told that; what the call brought is told by whoever made it."""
+    asking = await called(rig)
+    await rig.store.execute("ZADD", Names("main").due, "XX", 1, f"req_{rig.numbers[0]:032x}:1")
+    await rig.beside().ledger._leases.sweep()
+    rig.painter.go_on.set()
+    assert (await asking).status == 200
+    await rig.settled()
+    [ended] = [event for event in rig.events.seen if isinstance(event, HoldEnded)]
+    assert (ended.late, ended.images, ended.source) == (True, 1, CostSource.USAGE)
+
+
 class Silent(DeferredSettlements):
     """Settlements that never say when the store is at work."""
 
     async def settle(
-        self, settlement: Settlement, meanwhile: Meanwhile = None, ended: Callable[[], None] | None = None
+        self, settlement: Settlement, meanwhile: Meanwhile = None, ended: Ended = None
     ) -> SettleResult | None:
         """Settle, and leave alone what may be done meanwhile."""
         assert meanwhile is not None

@@ -18,14 +18,14 @@ Notice = tuple[str, str, str]
 
 
 def attention(
-    data: PageData, budgets: Sequence[Mapping[str, object]], words: Sequence[Word], dead: int
+    data: PageData, budgets: Sequence[Mapping[str, object]], words: Sequence[Word], dead: int, not_ready: Sequence[str]
 ) -> list[dict[str, str]]:
-    """Return what somebody should look at, worst first."""
-    found: list[Notice] = []
-    if data.follower.trouble:
+    """Return what somebody should look at, worst first; `not_ready` is what stands in the way of serving."""
+    found: list[Notice] = [(BAD, f"The gateway is not ready: {reason}", "overview") for reason in not_ready]
+    if data.follower.trouble and not found:
         found.append((BAD, f"The store does not answer: {data.follower.trouble}", "overview"))
     found += [*_of_policy(words), *_of_budgets(budgets), *_of_routes(words)]
-    if unconfirmed := len(data.follower.rollup.presumptions.open):
+    if unconfirmed := len(data.follower.rollup.unconfirmed()):
         found.append((WARN, f"{_counted(unconfirmed, 'booking')} presumed, not confirmed", "overview"))
     if dead:
         found.append((WARN, f"{_counted(dead, 'callback')} that nobody took", "tasks"))

@@ -31,7 +31,7 @@ async def overview(data: PageData, query: Mapping[str, str]) -> dict[str, object
     """Return what an operator looks at first; LedgerUnavailable."""
     stands = await data.budgets.now()
     snapshot, words = await data.snapshot.now(), await data.words.now()
-    happened = await data.happened.now()
+    happened, not_ready = await data.happened.now(), await data.not_ready.now()
     now, rollup = data.clock(), data.follower.rollup  # of the moment that `state` tells of: another may come meanwhile
     budgets = budget_rows(stands, rollup, now)
     by = query.get("by", "project")
@@ -41,7 +41,7 @@ async def overview(data: PageData, query: Mapping[str, str]) -> dict[str, object
         "spend": spend_series(rollup, now, _dimension(by), _range(query.get("range", "30d"))),
         "budgets": budgets[:MOST_BUDGETS],
         "budgets_in_all": len(budgets),
-        "attention": attention(data, budgets, words, snapshot.callbacks_dead or 0),
+        "attention": attention(data, budgets, words, snapshot.callbacks_dead or 0, not_ready),
         "happened": causes(happened),
         "retirements": retirements(data),
         "unconfirmed": [_unconfirmed(*each) for each in rollup.unconfirmed()[:MOST_UNCONFIRMED]],

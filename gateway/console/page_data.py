@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Generic, TypeVar
 
 from gateway.console.follower import Follower
@@ -66,6 +67,8 @@ class PageData:
         self.budgets = CachedValue(self._budgets)
         self.words = CachedValue(application.heartbeat.heartbeats.words, 2.0)
         self.happened = CachedValue(self._happened)
+        self.not_ready = CachedValue(partial(application.service.ready, openly=True), 2.0)
+        """What stands in the way of serving here, as `/readyz` tells."""
         self._hours: dict[str, Mapping[str, int]] = {}
 
     @property

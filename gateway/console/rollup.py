@@ -127,8 +127,9 @@ class Rollup:
         return len(self._cells)
 
     def unconfirmed(self) -> list[tuple[Entry, int]]:
-        """Return bookings that are presumed still, newest first, and what of each: nano-USD in the route view."""
-        found = [(each.entry, each.route) for each in self.presumptions.open.values() if isinstance(each.entry, Entry)]
+        """Return bookings of which something is presumed still, newest first, and how much: nano-USD (route view)."""
+        presumed = [each for each in self.presumptions.open.values() if each.route > 0]
+        found = [(each.entry, each.route) for each in presumed if isinstance(each.entry, Entry)]
         return sorted(found, key=lambda each: each[0].time, reverse=True)
 
 

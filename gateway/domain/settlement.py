@@ -139,6 +139,7 @@ class SettleResult(StrEnum):
 
 
 DONE: Final = SettleResult.DONE
+LATE: Final = SettleResult.LATE
 
 
 @dataclass(frozen=True, slots=True)

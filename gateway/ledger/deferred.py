@@ -8,17 +8,16 @@ import logging
 import random
 import time
 from collections.abc import Callable, Coroutine, Iterable
-from functools import partial
 from typing import Any
 
 from gateway import failpoint
-from gateway.domain.settlement import DONE, Settlement, SettleResult
+from gateway.domain.settlement import DONE, LATE, Settlement, SettleResult
 from gateway.ledger.errors import LedgerRefused
 from gateway.ledger.journal import Journal
 from gateway.ledger.journal_lines import PendingWrite, Void
 from gateway.ledger.own_holds import HoldRecord
 from gateway.ledger.redis_ledger import RedisLedger, operation_token
-from gateway.ports import LedgerUnavailable, Meanwhile
+from gateway.ports import Ended, LedgerUnavailable, Meanwhile
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +40,7 @@ class DeferredSettlements:
         self._ledger = ledger
         self._journal = journal
         self._waiting: dict[str, PendingWrite] = {}
-        self._endings: dict[str, Callable[[], object]] = {}
+        self._endings: dict[str, Callable[[SettleResult], object]] = {}
         self._teller: asyncio.Task[None] | None = None
         self._away = False
         self._closing = False
@@ -61,7 +60,7 @@ class DeferredSettlements:
         return token in self._waiting
 
     def settle(
-        self, settlement: Settlement, meanwhile: Meanwhile = None, ended: Callable[[], None] | None = None
+        self, settlement: Settlement, meanwhile: Meanwhile = None, ended: Ended = None
     ) -> Coroutine[Any, Any, SettleResult | None]:
         """Settle; None if the store does not answer: it is in the journal, and will be done in the background."""
         return self._now_or_later(settlement, meanwhile, ended)
@@ -87,15 +86,15 @@ class DeferredSettlements:
         return on_disk
 
     async def _now_or_later(
-        self, what: Settlement | Void, meanwhile: Meanwhile = None, ended: Callable[[], None] | None = None
+        self, what: Settlement | Void, meanwhile: Meanwhile = None, ended: Ended = None
     ) -> SettleResult | None:
         token = operation_token()
         if not self._away:
             try:
                 if isinstance(what, Settlement):
                     result = await self._ledger.settle(what, token=token, meanwhile=meanwhile)
-                    if ended is not None and result is DONE:
-                        ended()
+                    if ended is not None and (result is DONE or result is LATE):
+                        ended(result)
                     return result
                 return await self._ledger.void(what.request_id, what.attempt, what.reason, token=token)
             except LedgerUnavailable as error:
@@ -109,11 +108,10 @@ class DeferredSettlements:
             failpoint.reach("journal_written")
         return None
 
-    def _keep(
-        self, what: Settlement | Void, token: str, ended: Callable[[], None] | None
-    ) -> asyncio.Future[bool] | None:
+    def _keep(self, what: Settlement | Void, token: str, ended: Ended) -> asyncio.Future[bool] | None:
         if ended is not None:
-            self._endings[token] = partial(contextvars.copy_context().run, ended)  # it is told in its own trace
+            context = contextvars.copy_context()
+            self._endings[token] = lambda result: context.run(ended, result)  # it is told in its own trace
         hold = self._ledger.record_of(what.request_id, what.attempt)  # as long as the store was not heard, it is known
         pending = PendingWrite(token, _now(), what, hold)
         kept = self._journal.append(pending) if self._journal is not None else None
@@ -166,8 +164,8 @@ class DeferredSettlements:
                 self._away = False
                 self._forget(pending)
                 ended = self._endings.pop(pending.token, None)
-                if ended is not None and result is DONE:
-                    ended()
+                if ended is not None and (result is DONE or result is LATE):
+                    ended(result)
         return not any(isinstance(result, BaseException) for result in results)
 
     async def run(self) -> None:

@@ -17,6 +17,7 @@ from gateway.ledger.errors import LedgerRefused
 from gateway.ledger.names import Names
 from gateway.ledger.own_holds import Ending, OwnHolds
 from gateway.observe.event import NONE, HoldEnded
+from gateway.observe.hold_ends import is_unconfirmed
 from gateway.ports import LedgerUnavailable
 
 log = logging.getLogger(__name__)
@@ -120,9 +121,12 @@ class Leases:
         outcome, *rest = await self._calls.write("expire", script.EXPIRE, self._keys(request_id), args)
         if outcome != "PRESUMED":
             return
+        event = _presumed(*rest)
+        if not is_unconfirmed(event.source, event.cost):
+            return
         log.warning("a hold lapsed and is presumed spent", extra={"fields": {"request_id": request_id}})
         if self._on_expired is not None:
-            self._on_expired(_presumed(*rest))
+            self._on_expired(event)
 
     def _keys(self, request_id: str) -> list[str]:
         names = self._names

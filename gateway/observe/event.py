@@ -162,6 +162,8 @@ class HoldEnded:
     arm: str = NONE
     shadow: bool = False
     """Whether it was that of a shadow request, on the shadow's own budget."""
+    late: bool = False
+    """Whether it had been presumed spent before, and told so with its cost."""
 
 
 @record(frozen=True, slots=True)

@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import Any, TextIO
 
 from gateway.domain.money import format_usd
-from gateway.domain.settlement import PRESUMED
 from gateway.observe.event import (
     CallbackSent,
     Event,
@@ -24,6 +23,7 @@ from gateway.observe.event import (
     TaskRested,
     UpstreamFailed,
 )
+from gateway.observe.hold_ends import is_unconfirmed
 from gateway.observe.log_pipe import LogPipe
 from gateway.observe.log_text import TextFormatter, timestamp
 from gateway.observe.masked_json import MaskedJson
@@ -153,7 +153,7 @@ class LogObserver:
         self._log(logging.WARNING, "route ejected", {"route": event.route, "seconds": round(event.seconds, 1)})
 
     def _hold_ended(self, event: HoldEnded) -> None:
-        if event.source is PRESUMED:
+        if not event.late and is_unconfirmed(event.source, event.cost):
             self._log(logging.WARNING, "hold presumed spent", _hold_fields(event))
 
     def _callback_sent(self, event: CallbackSent) -> None:

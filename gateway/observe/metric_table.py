@@ -166,6 +166,8 @@ METRICS = (
         ("job_type", "result"),
     ),
     Metric("ledger_errors_total", Kind.COUNTER, "Calls to the store that failed."),
+    Metric("ready", Kind.SNAPSHOT, "1 if /readyz would answer 200 now, 0 if not."),
+    Metric("leaving", Kind.GAUGE, "Processes that were told to stop, and have not ended."),
     Metric("policy_reloads_total", Kind.COUNTER, "Times that a process read policy, the first included.", ("result",)),
     Metric(
         "policy_last_reload_successful",
@@ -177,6 +179,7 @@ METRICS = (
     Metric("budget_used_usd", Kind.SNAPSHOT, "What was spent of it, in USD.", ("scope", "window")),
     Metric("budget_held_usd", Kind.SNAPSHOT, "What is held of it for work under way, in USD.", ("scope", "window")),
     Metric("tasks", Kind.SNAPSHOT, "Tasks that are known, by where they are.", ("status",)),
+    Metric("tasks_waiting", Kind.GAUGE, "Tasks that were taken and have no call under way; not those in a batch."),
     Metric("callbacks_dead", Kind.SNAPSHOT, "Callbacks that nobody took, kept for 30 days to be sent again."),
     Metric(
         "assets_bytes",

@@ -17,7 +17,8 @@ from prometheus_client import CollectorRegistry, disable_created_metrics
 
 from gateway.domain.budget import View
 from gateway.domain.money import NANO_PER_USD
-from gateway.domain.settlement import PRESUMED, CostSource, Usage
+from gateway.domain.route import NOTHING, Views
+from gateway.domain.settlement import CostSource, Usage
 from gateway.observe.event import (
     NONE,
     AssetNotKept,
@@ -42,6 +43,7 @@ from gateway.observe.event import (
     UpstreamFailed,
     UpstreamFinished,
 )
+from gateway.observe.hold_ends import is_unconfirmed
 from gateway.observe.labels import LabelSets, Vocabulary, bounded, bounded_status
 from gateway.observe.metric_table import EVENT_METRICS
 from gateway.observe.series import WORKERS_DIR, Distribution, Found, Number, Table
@@ -100,6 +102,10 @@ class Metrics:
     def emit(self, event: Event) -> None:
         """Count one event."""
         self.takers[type(event)](event)
+
+    def show(self, name: str, value: float) -> None:
+        """Set a gauge of this process that has no labels and that no event tells of; KeyError if there is none."""
+        self._table.number(name).value = value
 
     def _takers(self) -> dict[type[Event], Callable[[Any], None]]:
         return {
@@ -216,8 +222,8 @@ class Metrics:
         return self._table.distribution("ledger_duration_seconds", self._operations.bounded(operation))
 
     def _hold_ended(self, event: HoldEnded) -> None:
-        cost = event.cost
-        if event.source is PRESUMED:
+        cost = NOTHING if event.late else event.cost  # whoever presumed it has counted that
+        if is_unconfirmed(event.source, cost):
             self._add("unconfirmed_total")
         if event.shadow:
             where = (self._job_type(event.job_type), self._route(event.route))
@@ -225,11 +231,11 @@ class Metrics:
             return
         if event.experiment != NONE:
             self._add("experiment_spend_usd_total", *self._arm(event), amount=max(cost.route, 0) / NANO_PER_USD)
-        self._spent[event.project, event.job_type, event.route, event.quality].add(event)
+        self._spent[event.project, event.job_type, event.route, event.quality].add(event, cost)
         if cost.official > cost.route:
             self._savings.value += (cost.official - cost.route) / NANO_PER_USD
         if event.source in _KNOWN_COSTS and event.estimate.route > 0:
-            self._estimate_error.observe(cost.route / event.estimate.route)
+            self._estimate_error.observe(event.cost.route / event.estimate.route)
 
     def _spent_by(self, ended: tuple[str, str, str, str]) -> _Spent:
         project, job_type, route, quality = ended
@@ -264,9 +270,8 @@ class _Spent:
         self._images = table.number("images_total", *spent_by, quality)
         self._tokens: list[Number | None] = [None] * len(_TOKEN_KINDS)
 
-    def add(self, event: HoldEnded) -> None:
-        """Add what a hold came to; nothing that is below 0."""
-        cost = event.cost
+    def add(self, event: HoldEnded, cost: Views) -> None:
+        """Add what a hold came to, at a cost that was not counted before; nothing that is below 0."""
         if cost.official > 0:
             self._official.value += cost.official / NANO_PER_USD
         if cost.route > 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, ProcessCollector, generate_latest
@@ -14,8 +14,8 @@ from prometheus_client.registry import Collector
 
 from gateway.domain.money import MICRO_PER_USD
 from gateway.observe.deferred_events import TOGETHER_SECONDS
-from gateway.observe.metric_table import SNAPSHOT_METRICS
-from gateway.observe.series import WORKERS_DIR
+from gateway.observe.metric_table import PREFIX, SNAPSHOT_METRICS, Kind
+from gateway.observe.series import FILES, WORKERS_DIR
 from gateway.ports import LedgerUnavailable
 
 
@@ -64,6 +64,7 @@ class ModelRetirement:
 class Snapshot:
     """What holds at the moment of a scrape; whatever could not be learned is left out."""
 
+    ready: bool | None = None
     policy_digest: str | None = None
     last_reload_successful: bool | None = None
     budgets: tuple[BudgetState, ...] = ()
@@ -83,12 +84,18 @@ def new_registry() -> CollectorRegistry:
     return registry
 
 
-async def scrape(registry: CollectorRegistry, take: Callable[[], Awaitable[Snapshot]]) -> tuple[bytes, str]:
-    """Return the text and its content type; without the gauges of the snapshot while the store is away."""
+async def scrape(
+    registry: CollectorRegistry, take: Callable[[], Awaitable[Snapshot]], health: Callable[[], Awaitable[list[str]]]
+) -> tuple[bytes, str]:
+    """Return the text and its content type; without the gauges of the snapshot while the store is away.
+
+    `health` tells what stands in the way of serving (as `Service.ready`).
+    """
     try:
         snapshot = await take()
     except LedgerUnavailable:
         snapshot = Snapshot()
+    snapshot = replace(snapshot, ready=not await health())
     await asyncio.sleep(2 * TOGETHER_SECONDS)  # what happened before it was asked for is counted by then
     # The workers' files are read from disk, which must not hold up requests.
     return await asyncio.to_thread(render_metrics, registry, snapshot)
@@ -100,6 +107,8 @@ def render_metrics(registry: CollectorRegistry, snapshot: Snapshot) -> tuple[byt
     if WORKERS_DIR is not None:
         counted = CollectorRegistry()
         MultiProcessCollector(counted, path=WORKERS_DIR)  # type: ignore[no-untyped-call]  # unannotated there
+        if _any_leaves(Path(WORKERS_DIR)):
+            snapshot = replace(snapshot, ready=False)
     now = CollectorRegistry()
     now.register(_SnapshotCollector(snapshot))
     return generate_latest(counted) + generate_latest(now), CONTENT_TYPE_PLAIN_0_0_4
@@ -110,12 +119,20 @@ def forget_worker(pid: int, directory: Path) -> None:
     mark_process_dead(pid, str(directory))  # type: ignore[no-untyped-call]  # unannotated there
 
 
+def _any_leaves(directory: Path) -> bool:
+    """Tell whether a worker was told to stop: whoever answers for all of them goes on until they have ended."""
+    files = [str(path) for path in directory.glob(f"{FILES[Kind.GAUGE]}_*.db")]
+    gauges = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]  # unannotated there
+    return any(sample.value for gauge in gauges if gauge.name == f"{PREFIX}_leaving" for sample in gauge.samples)
+
+
 class _SnapshotCollector(Collector):
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         now = self._snapshot
+        yield _gauge("ready", () if now.ready is None else (((), int(now.ready)),))
         digests = () if now.policy_digest is None else (((now.policy_digest,), 1),)
         yield _gauge("policy_info", digests)
         reloaded = now.last_reload_successful

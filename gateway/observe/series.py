@@ -33,7 +33,7 @@ _Series = TypeVar("_Series")
 _REMEMBERED: Final = 1_000
 """Of names in events, whose series need not be looked for again; what events say is not bounded, labels are."""
 
-_FILES = {Kind.COUNTER: "counter", Kind.GAUGE: "gauge_livesum", Kind.HISTOGRAM: "histogram"}
+FILES = {Kind.COUNTER: "counter", Kind.GAUGE: "gauge_livesum", Kind.HISTOGRAM: "histogram"}
 """How files begin; only living workers have requests in flight, so gauges of the dead are left out of the sum."""
 
 
@@ -122,7 +122,7 @@ class _Files:
     """This process's files, one for each kind of metric."""
 
     def __init__(self, directory: Path) -> None:
-        self._open = {kind: _opened(directory / f"{start}_{os.getpid()}.db") for kind, start in _FILES.items()}
+        self._open = {kind: _opened(directory / f"{start}_{os.getpid()}.db") for kind, start in FILES.items()}
 
     def place(self, metric: Metric, suffix: str, labels: Labels, bound: str | None = None) -> tuple[MmapedDict, str]:
         """Return where a number stands: a file, and the key in it."""

@@ -185,6 +185,9 @@ class Keyring(Protocol):
 Meanwhile = Callable[[], None] | None
 """What its caller can do while the store is at work. It may be called late or never, so nothing may depend on it."""
 
+Ended = Callable[[SettleResult], None] | None
+"""What is to be told that a settlement was booked: DONE, or LATE if something was presumed before."""
+
 
 class LedgerUnavailable(Exception):
     """The store did not answer in time, or refused; nothing can be admitted. The message is for logs."""
@@ -261,12 +264,12 @@ class Settlements(Protocol):
     """Ends holds for certain: at once if the store answers, else as soon as it does again."""
 
     async def settle(
-        self, settlement: Settlement, meanwhile: Meanwhile = None, ended: Callable[[], None] | None = None
+        self, settlement: Settlement, meanwhile: Meanwhile = None, ended: Ended = None
     ) -> SettleResult | None:
         """Settle; None if it could not be done yet and will be. `meanwhile` is that of `Ledger.choose_and_hold`.
 
-        `ended` is called once this has ended the hold, at once or later; not if it had ended before. It is forgotten
-        with this process.
+        `ended` is called once this has ended the hold, or corrected what was presumed, at once or later; not if it had
+        ended before. It is forgotten with this process.
         """
 
     async def void(self, request_id: str, attempt: int, reason: str) -> SettleResult | None:

@@ -90,10 +90,10 @@ class Application:
         self.store = store
         self.realm = settings.realm
         self.registry = new_registry()
-        self._metrics = Metrics(self.registry, LabelSets.from_policy(policy))
+        self.metrics = Metrics(self.registry, LabelSets.from_policy(policy))
         self.heartbeat = Heartbeat(Heartbeats(store, settings.realm), self._healths)
         self._tracing, self._adopting = settings.tracing, settings.adopting
-        self._observers = Observers([self._tracing, self._metrics, LogObserver(), self.heartbeat.event_counts])
+        self._observers = Observers([self._tracing, self.metrics, LogObserver(), self.heartbeat.event_counts])
         self.admissions = AdmissionState()
         self.health = Health(self._observers, times=settings.health, capacity=self.admissions.capacity)
         self.egress = EgressWiring(settings, lambda: self.policy, store, pepper, self._observers)
@@ -125,7 +125,7 @@ class Application:
         books = Books(offline, self.settlements, observers)
         self.responses = ResponsesWiring(store, settings.realm, lambda: self.policy, books, today, self.health, silence)
         self.lifecycle = self._lifecycle(offline, task_service, settings.requests)
-        self.tasks.start_worker(self.lifecycle)
+        self.tasks.start_worker(self.lifecycle, partial(self.metrics.show, "tasks_waiting"))
         self.service = self._service(offline, task_service)
         self._observers.emit(PolicyLoaded(policy.digest, ok=True))
 
@@ -190,7 +190,7 @@ class Application:
         self.policy = policy
         self._serving = Setup(policy, self._providers)
         self._observers.flush()  # what has happened is counted by the names it happened under
-        self._metrics.labels = LabelSets.from_policy(policy)
+        self.metrics.labels = LabelSets.from_policy(policy)
         self._observers.emit(PolicyLoaded(policy.digest, ok=True))
 
     def keep_policy(self) -> None:
@@ -199,7 +199,7 @@ class Application:
 
     async def scrape(self) -> tuple[bytes, str]:
         """Return what `/metrics` answers."""
-        return await scrape(self.registry, self.snapshot)
+        return await scrape(self.registry, self.snapshot, self.service.ready)
 
     async def snapshot(self) -> Snapshot:
         """Return budgets, routes and retirements as they are now; raises LedgerUnavailable."""

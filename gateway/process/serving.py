@@ -107,7 +107,7 @@ async def serve_process(
                 ready()
             if sockets.data is not None:
                 notify(READY)
-            await stopping.run(application.service.leave)
+            await stopping.run(partial(_leave, application))
             await asyncio.gather(application.lifecycle.drain(grace), application.tasks.aclose(grace))
             tidying.cancel()
             if watching is not None:
@@ -142,6 +142,11 @@ async def _serve_admin(
         following = group.create_task(console.run())
         await serve_app(admin, sock, shutdown=shutdown, grace=serving.settings.grace)
         following.cancel()
+
+
+def _leave(application: Application) -> None:
+    application.service.leave()
+    application.metrics.show("leaving", 1)
 
 
 def _shedding(application: Application, capacity: ProcessLimits) -> Shedding:

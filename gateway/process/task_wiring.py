@@ -78,12 +78,12 @@ class TaskWiring:
         provider = setup.providers.get(route.provider.name) if route is not None else None
         return (route, provider) if route is not None and provider is not None else None
 
-    def start_worker(self, lifecycle: Lifecycle) -> None:
-        """Let tasks be worked on with what requests are served with."""
+    def start_worker(self, lifecycle: Lifecycle, tell_waiting: Callable[[int], None]) -> None:
+        """Let tasks be worked on with what requests are served with; see `TaskWorker`."""
         context = TaskContext(
             self.queue, self._blobs, read_kept, lifecycle.planner, self._current, lifecycle.flight_context
         )
-        self._worker = TaskWorker(context, keep_every=self._keep_every)
+        self._worker = TaskWorker(context, keep_every=self._keep_every, tell_waiting=tell_waiting)
 
     def rest(self) -> None:
         """Leave the work to other processes."""

@@ -14,9 +14,10 @@ from gateway.domain.mark import mark
 from gateway.domain.policy import JobType, Policy, Project
 from gateway.domain.record import record
 from gateway.domain.route import Quote, Views
-from gateway.domain.settlement import PRESUMED, CostSource, Settlement
+from gateway.domain.settlement import PRESUMED, CostSource, Settlement, SettleResult
 from gateway.domain.trial import Arm, is_sampled
 from gateway.observe.event import NONE, Degraded, HoldEnded, Observer, Replaced, RequestFinished
+from gateway.observe.hold_ends import tell_hold
 from gateway.ports import Body, RequestFacts
 from gateway.ports.provider import Archive, Converter, Links
 from gateway.ports.responses import ResponseTracker
@@ -249,9 +250,9 @@ class Admitted:
             told["failed"] = list(self.exchange.failed)
         return told
 
-    def tell_ended(self, observer: Observer, quote: Quote, settlement: Settlement) -> None:
+    def tell_ended(self, observer: Observer, quote: Quote, settlement: Settlement, result: SettleResult) -> None:
         """Tell of a hold that was settled or presumed."""
-        observer.emit(self.hold_ended(quote, settlement))
+        tell_hold(observer, self.hold_ended(quote, settlement), result)
 
     def hold_ended(self, quote: Quote, settlement: Settlement) -> HoldEnded:
         """Return the event of a hold that was settled or presumed."""

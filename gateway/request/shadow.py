@@ -23,6 +23,7 @@ from gateway.domain.route import Quote
 from gateway.domain.settlement import Outcome, Settlement
 from gateway.domain.trial import PRODUCTION, SHADOW_SUFFIX
 from gateway.observe.event import NONE, Observer, ShadowEnded
+from gateway.observe.hold_ends import tell_hold
 from gateway.ports import Answers, Headers, Ledger, LedgerUnavailable, Recording, Settlements
 from gateway.ports.provider import Answer, Provider, UpstreamFailure
 from gateway.request.admission import AdmissionState
@@ -254,7 +255,7 @@ class Shadows:
         told = replace(
             work.repetition.admitted.hold_ended(work.quote, settlement), experiment=NONE, arm=NONE, shadow=True
         )
-        await self._settlements.settle(settlement, ended=partial(self._observer.emit, told))
+        await self._settlements.settle(settlement, ended=partial(tell_hold, self._observer, told))
 
     def _tell(self, repetition: Repetition, result: str) -> None:
         shadow = repetition.shadow

@@ -21,6 +21,7 @@ from gateway.domain.pricing import views
 from gateway.domain.route import Views
 from gateway.domain.settlement import CostSource, Outcome, Settlement
 from gateway.observe.event import NONE, HoldEnded, Observer, RequestDenied
+from gateway.observe.hold_ends import tell_hold
 from gateway.ports import Ledger, LedgerUnavailable, Outbound, Rendered, Settlements
 from gateway.ports.envelope import Envelope
 from gateway.ports.provider import UpstreamFailure
@@ -198,7 +199,8 @@ class PassthroughService:
             images=0,
         )
         # Without a price the hold was there for quotas alone: no money has ended.
-        await self.settlements.settle(settlement, ended=partial(self.observer.emit, ended) if rules.price else None)
+        tell = partial(tell_hold, self.observer, ended) if rules.price else None
+        await self.settlements.settle(settlement, ended=tell)
         if rules.price is not None:
             report.know(cost=cost.route, source=source)
 

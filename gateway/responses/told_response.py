@@ -8,8 +8,9 @@ from typing import Any
 
 from gateway.domain.responses import ENDED
 from gateway.domain.route import Views
-from gateway.domain.settlement import Reading, Settlement
+from gateway.domain.settlement import Reading, Settlement, SettleResult
 from gateway.observe.event import NONE, HoldEnded, Observer, UpstreamFailed, UpstreamFinished
+from gateway.observe.hold_ends import tell_hold
 from gateway.ports.responses import Remembered
 from gateway.ports.wrapped import IN_ANSWER
 from gateway.request.told_calls import is_error
@@ -18,11 +19,14 @@ LOST = "lost"
 """Reason of work of which its account knows nothing any more, or that does not end."""
 
 
-def tell(observer: Observer, response: Remembered, settlement: Settlement, reading: Reading) -> None:
+def tell(
+    observer: Observer, response: Remembered, settlement: Settlement, reading: Reading, result: SettleResult
+) -> None:
     """Tell of a response that is settled now, by what its account said of it last."""
     terms: Mapping[str, Any] = response.terms or {}
     experiment, arm = terms.get("arm", (NONE, NONE))
-    observer.emit(
+    tell_hold(
+        observer,
         HoldEnded(
             project=response.project,
             job_type=response.job_type,
@@ -35,7 +39,8 @@ def tell(observer: Observer, response: Remembered, settlement: Settlement, readi
             usage=settlement.usage,
             experiment=experiment,
             arm=arm,
-        )
+        ),
+        result,
     )
     if not terms.get("counted"):
         observer.emit(_call(terms, reading))

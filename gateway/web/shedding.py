@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -74,8 +75,10 @@ class Shedding:
         """Bytes of bodies in flight that are not small, as of all together in `_large`."""
         self._look_again = self._give_back_again = 0.0
         self._short_of_memory = False
-        self._log_again = 0.0
-        self._unsaid = 0
+        self._refusals: Counter[str] = Counter()
+        """By reason, those that the log was not told of."""
+        self._silent = False
+        """Whether the last line is less than ten seconds old."""
 
     def enter(self, context: RequestContext) -> None:
         """Count a request until it leaves, or raise Unavailable."""
@@ -130,11 +133,17 @@ class Shedding:
 
     def _refused(self, reason: str, message: str | None = None) -> Unavailable:
         self._told(reason)
-        self._unsaid += 1
-        now = time.monotonic()
-        if now >= self._log_again:
-            self._log_again = now + _LOG_SECONDS
-            fields = {"reason": reason, "refused": self._unsaid, "in_flight": self.requests, "body_bytes": self.bodies}
-            log.warning("overloaded", extra={"fields": fields})
-            self._unsaid = 0
+        self._refusals[reason] += 1
+        if not self._silent:
+            self._say()
         return Unavailable(message or f"The gateway is at {_WORDS[reason]}.", code="overloaded", retry_after=1)
+
+    def _say(self) -> None:
+        """Log what was refused, a line for each reason, and again in ten seconds what is refused until then."""
+        self._silent = bool(self._refusals)
+        if self._silent:
+            asyncio.get_running_loop().call_later(_LOG_SECONDS, self._say)
+        for reason, refused in self._refusals.items():
+            fields = {"reason": reason, "refused": refused, "in_flight": self.requests, "body_bytes": self.bodies}
+            log.warning("overloaded", extra={"fields": fields})
+        self._refusals.clear()

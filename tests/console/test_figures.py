@@ -78,6 +78,15 @@ def test_a_rollup_is_a_report() -> None:
     assert sum(rollup.cell("usd|project:team|route|day@2026-11-20").values()) == 6_000
 
 
+def test_what_cost_nothing_is_not_unconfirmed() -> None:
+    """A path without a price has a hold for quotas alone; if it lapses no money is in doubt."""
+    rollup = Rollup()
+    rollup.add(_entry(NOON, 1, kind="presume", nano=0, source="presumed"))
+    assert rollup.unconfirmed() == []
+    rollup.add(_entry(NOON, 2, kind="presume", nano=1, source="presumed"))
+    assert [entry.request_id for entry, _ in rollup.unconfirmed()] == ["req_2"]
+
+
 @pytest.mark.parametrize("hours", [0, 3, 30])
 def test_what_is_confirmed_is_so_where_it_was_presumed(hours: int) -> None:
     """However much later: no hour and no day has less than nothing unconfirmed, and in all it is what is presumed."""

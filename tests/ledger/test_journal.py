@@ -473,24 +473,30 @@ async def test_an_impossible_cost_is_refused_at_once(server: str, realm: str, tm
         assert settlements.pending == 0
 
 
-async def test_what_waited_is_told_of_once_it_is_booked_and_not_where_it_was_presumed(
+async def test_what_waited_is_told_of_once_it_is_booked_and_late_where_it_was_presumed(
     mortal: MortalServer, tmp_path: Path
 ) -> None:
     """A settlement tells that it ended a hold at once or later; one whose hold had lapsed meanwhile corrects it."""
-    ended: list[str] = []
+    done, late = SettleResult.DONE, SettleResult.LATE
+    ended: list[tuple[str, SettleResult]] = []
+
+    def end(name: str, result: SettleResult) -> None:
+        ended.append((name, result))
+
     async with gateway(mortal.url, tmp_path / "journal") as (ledger, settlements):
-        for name in ("now", "later", "lapsed"):
+        for name in ("now", "later", "lapsed", "ended"):
             await hold(ledger, name, candidate((RULE, 100)))
-        await settlements.settle(settlement("now", 50_000), ended=lambda: ended.append("now"))
-        assert ended == ["now"]
+        await settlements.settle(settlement("now", 50_000), ended=partial(end, "now"))
+        assert ended == [("now", done)]
         presumed = replace(settlement("lapsed", 100_000), source=CostSource.PRESUMED)
-        assert await ledger.settle(presumed) is SettleResult.DONE
+        assert await ledger.settle(presumed) is done
+        assert await ledger.settle(settlement("ended", 10_000)) is done
         mortal.freeze()
-        for name in ("later", "lapsed"):
+        for name in ("later", "lapsed", "ended"):
             again = settlement(name, 60_000)
-            assert await settlements.settle(again, ended=partial(ended.append, name)) is None
-        assert ended == ["now"]
+            assert await settlements.settle(again, ended=partial(end, name)) is None
+        assert ended == [("now", done)]
         mortal.thaw()
         await told(settlements)
-        assert ended == ["now", "later"]
-        assert await stand(ledger) == (170, 0)
+        assert sorted(ended) == [("lapsed", late), ("later", done), ("now", done)]
+        assert await stand(ledger) == (180, 0)

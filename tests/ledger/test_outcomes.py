@@ -150,6 +150,20 @@ async def test_a_lapsed_hold_is_presumed_spent_at_its_worst_case_and_told_once(
     assert record["attempts"][0]["state"] == "presumed"
 
 
+async def test_a_lapsed_hold_of_no_money_is_told_to_nobody(
+    ledger: RedisLedger, store: Store, realm: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was there for quotas alone, as that of a path without a price: it ends, and nothing is to be looked into."""
+    told: list[HoldEnded] = []
+    other = RedisLedger(store, realm, on_expired=told.append)
+    await hold(ledger, "r", candidate((images(5), 1), worst=0))
+    await store.execute("ZADD", ledger._names.due, "XX", 1, "r:1")
+    await other._leases.sweep()
+    record: Any = await ledger.request("r")
+    assert record["attempts"][0]["state"] == "presumed"
+    assert (told, caplog.records) == ([], [])
+
+
 async def test_what_somebody_must_look_into_is_logged_with_its_request(
     ledger: RedisLedger, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -97,12 +97,16 @@ async def test_a_scrape_counts_what_happened_before_it() -> None:
     async def nothing() -> Snapshot:
         return Snapshot()
 
+    async def healthy() -> list[str]:
+        return []
+
     observers.emit(RequestStarted("edit"))
     observers.emit(ONE)
-    text, _ = await scrape(registry, nothing)
+    text, _ = await scrape(registry, nothing, healthy)
 
     assert value(text, "in_flight", operation="edit") == 1
     assert value(text, "ledger_duration_seconds_count", operation="hold") == 1
+    assert value(text, "ready") == 1
 
 
 async def test_one_that_cannot_be_counted_holds_up_no_other(caplog: pytest.LogCaptureFixture) -> None:

@@ -163,12 +163,16 @@ async def test_a_store_that_is_away_costs_only_the_snapshot() -> None:
     async def away() -> Snapshot:
         raise LedgerUnavailable("no answer")
 
+    async def health() -> list[str]:
+        return ["the ledger is not available"]
+
     registry = CollectorRegistry()
     Metrics(registry, LABELS).emit(RequestStarted("edit"))
-    text, content_type = await scrape(registry, away)
+    text, content_type = await scrape(registry, away, health)
 
     assert content_type == "text/plain; version=0.0.4; charset=utf-8"
     assert value(text, "in_flight", operation="edit") == 1
+    assert value(text, "ready") == 0
     assert b"image_gateway_budget_limit_usd{" not in text
 
 

@@ -9,6 +9,7 @@ import platform
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -107,6 +108,43 @@ async def test_requests_beyond_the_limit_are_refused_unread(caplog: pytest.LogCa
         await room_again(port, b"GET /v1/models HTTP/1.1\r\n" + HOST + b"\r\n")
         reader = await begin(stack, port, slow, post())
         assert b"200" in await reader.readline()
+
+
+async def test_all_that_was_refused_is_told_by_its_reason(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first at once, the others of a burst when some time is over, though nothing else is refused any more."""
+    monkeypatch.setattr("gateway.web.shedding._LOG_SECONDS", 0.3)
+    slow = Slow()
+
+    def said() -> list[tuple[str, int]]:
+        lines = [record.fields for record in caplog.records if record.getMessage() == "overloaded"]  # type: ignore[attr-defined]  # as our logging gives it
+        return [(fields["reason"], fields["refused"]) for fields in lines]
+
+    async def have_said(**refused: int) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while sum((Counter({reason: count}) for reason, count in said()), Counter[str]()) != refused:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.01)
+
+    capacity = ProcessLimits(requests=2, bodies=2 * len(JSON_BODY) - 1, small=0)
+    async with bounded(slow, capacity) as (port, told), contextlib.AsyncExitStack() as stack:
+        with caplog.at_level(logging.WARNING, "gateway.web"):
+            await begin(stack, port, slow, post(extra=b"api-key: another\r\n"))
+            for _ in range(3):
+                check_refused(await ask(port, post()))
+            reader, writer = await stack.enter_async_context(connection(port))
+            chunked = post(extra=ASK_FIRST + b"Transfer-Encoding: chunked\r\n", body=b"")
+            writer.write(chunked.replace(b"Content-Length: 0\r\n", b""))  # it is let in, and has no body yet
+            assert b"100 Continue" in await reader.readline()
+            for _ in range(4):
+                check_refused(await ask(port, post()))
+            assert told == [BODIES] * 3 + [REQUESTS] * 4
+            assert said()[0] == (BODIES, 1)
+            await have_said(bodies=3, requests=4)
+            await asyncio.sleep(0.7)  # until it may speak at once again
+            check_refused(await ask(port, post()))
+            assert said()[-1] == (REQUESTS, 1)
+            assert sum(count for _, count in said()) == 8
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -277,7 +315,7 @@ def arriving(at: float) -> RequestContext:
     return cast("RequestContext", SimpleNamespace(received=at))
 
 
-def test_memory_is_given_back_once_a_second_at_most() -> None:
+async def test_memory_is_given_back_once_a_second_at_most() -> None:
     """Where it helps nothing, those who are refused do not each wait for it."""
     times = [0.0] * 8 + [10.0, 10.4, 10.8, 11.2, 11.6, 12.0, 12.4]
     clock: list[float] = []
