@@ -129,7 +129,9 @@ class RedisTasks:
             await self.give_back(task_of(each.record.order.request_id), each.token)
         with suppress(LedgerUnavailable):  # as while a cluster moves them: they are asked for again
             for key, members, member in missing:
-                await self._calls.run("task", script.TASK_STRIKE_OFF, [key, members], [member])
+                queued = members.startswith(names.queue(""))
+                strike = script.TASK_STRIKE_OFF if queued else script.STRIKE_OFF
+                await self._calls.run("task", strike, [key, members], [member])
         return taken[:most]
 
     def _taken(self, row: Sequence[Any]) -> Taken:
