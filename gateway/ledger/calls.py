@@ -93,10 +93,15 @@ class Calls:
         """Run a script that writes what nobody could tell the store again; raises LedgerUnavailable."""
         return await self._timed(operation, self._store.run(what, keys, args, repeatable=True))
 
-    async def strike_off(self, operation: str, member: str, record: str, members: str) -> None:
-        """Take a member off a sorted set if its record is surely gone; else it is to be asked again later."""
+    async def strike_off(
+        self, operation: str, member: str, record: str, members: str, how: Script = STRIKE_OFF
+    ) -> None:
+        """Take a member off a sorted set if its record is surely gone; else it is to be asked again later.
+
+        `how` is the script for what is no sorted set.
+        """
         with suppress(LedgerUnavailable):  # as while a cluster moves the two
-            await self.run(operation, STRIKE_OFF, [record, members], [member])
+            await self.run(operation, how, [record, members], [member])
 
     async def execute(self, *command: str | int) -> Any:
         """Send one command that writes nothing; raises LedgerUnavailable."""

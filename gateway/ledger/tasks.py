@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 from gateway.domain.task import TaskOrder, TaskRecord, TaskStatus, request_of, task_of
@@ -127,11 +126,9 @@ class RedisTasks:
         taken = [self._taken(row) for row in rows]
         for each in taken[most:]:  # of a call that asked for more, and was not answered
             await self.give_back(task_of(each.record.order.request_id), each.token)
-        with suppress(LedgerUnavailable):  # as while a cluster moves them: they are asked for again
-            for key, members, member in missing:
-                queued = members.startswith(names.queue(""))
-                strike = script.TASK_STRIKE_OFF if queued else script.STRIKE_OFF
-                await self._calls.run("task", strike, [key, members], [member])
+        for key, members, listed in missing:
+            how = script.TASK_STRIKE_OFF if members.startswith(names.queue("")) else script.STRIKE_OFF
+            await self._calls.strike_off("task", listed, key, members, how)
         return taken[:most]
 
     def _taken(self, row: Sequence[Any]) -> Taken:

@@ -67,7 +67,7 @@ async def recorded_entries(
             carried.setdefault(attempt, []).append(entry)
             continue
         yield entry
-        for correction in carried.pop(attempt, ()) if carried else ():
+        for correction in carried.pop(attempt, ()):
             yield correction
     for entry in (each for corrections in carried.values() for each in corrections):
         yield entry

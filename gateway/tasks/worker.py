@@ -100,7 +100,7 @@ class TaskWorker:
         return len(taken)
 
     def _free(self) -> int:
-        """Return how many more tasks may be taken now, and settle of which projects nothing new is.
+        """Return how many more tasks may be taken now, settle of which projects nothing new is, and tell how many wait.
 
         What waits is shared between the projects that have something waiting and one that may come, so that a route
         which is full for one of them leaves room for all others.
