@@ -8,6 +8,7 @@ from typing import Any
 
 from gateway.ledger.tasks import RedisTasks
 from gateway.observe.event import TaskRested
+from gateway.ports import LedgerUnavailable
 from tests.rig import PATIENCE
 from tests.test_task_worker import BUSY, Desk, Told, desk
 
@@ -66,3 +67,23 @@ async def test_without_any_grace_what_rests_is_given_back_all_the_same(tmp_path:
         async with asyncio.timeout(PATIENCE):
             await at.worker.aclose(grace=0)
         assert await taken_by_another(at) == [at.request_id]
+
+
+async def test_a_store_that_does_not_hear_of_it_holds_no_stop_up(tmp_path: Path) -> None:
+    """The task is another's once this worker counts as silent; nothing is held for it meanwhile."""
+
+    class Unheard(Told):
+        async def give_back(self, *_: str) -> None:
+            raise LedgerUnavailable("away")
+
+    async with desk(tmp_path, queue=Unheard) as at:
+        at.rig.painter.script += [BUSY, BUSY]
+        at.rig.painter.go_on.set()
+        await at.until(lambda: at.of(TaskRested))
+        async with asyncio.timeout(PATIENCE):
+            await at.worker.aclose(grace=PATIENCE)
+            other = RedisTasks(at.rig.store, worker="other", silence=0.3)
+            while not (taken := await other.take(9)):  # noqa: ASYNC110 - the store tells nobody
+                await asyncio.sleep(0.05)
+        assert [each.record.order.request_id for each in taken] == [at.request_id]
+        assert set(await at.states()) == {"void"}
