@@ -16,7 +16,9 @@ from tests.e2e.stack import Stack, fetch, running_gateway, wait_until
 from tests.e2e.test_outages import BODY, PATH, Valkey, gateway, readiness
 from tests.e2e.test_outages import valkey as valkey
 
-WORKERS = pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["one process", "two workers"])
+WORKERS = pytest.mark.parametrize(
+    "options", [(), pytest.param(("--workers", "2"), marks=pytest.mark.slow)], ids=["one process", "two workers"]
+)
 READY, NOT_READY = (200, 1.0), (503, 0.0)
 QUOTA = tight("100", "[{images: 1, per: day}]")
 

@@ -98,8 +98,8 @@ def test_a_task_is_not_degraded_against_its_clients_wish(
     stack: Stack, sandbox: Sandbox, project: str, wish: dict[str, str], served: tuple[str, str]
 ) -> None:
     """What its budget has gone on while it waited makes it cheaper on another route only where its client lets it."""
-    occupy(stack, sandbox, seconds=4)
-    occupy(stack, sandbox, "slim", seconds=1.5)
+    occupy(stack, sandbox, seconds=5)
+    occupy(stack, sandbox, "slim", seconds=2.5)
     waiting = create(stack, None, project=project, x_gateway_job_type="pressed", **wish).json
     for _ in range(2):
         spent = stack.post(GENERATE, BODY, project=project, headers={"x-gateway-job-type": "fine"})
