@@ -186,6 +186,9 @@ def _print_tables(outcome: Outcome, top: int) -> None:
 def _words(outcome: Outcome) -> list[str]:
     said = [f"unexplained: {money.format_usd(unexplained(outcome.findings))} USD"]
     applied = outcome.applied
+    at_edge = sum(finding.kind is Kind.AT_EDGE for finding in outcome.findings)
+    if at_edge:
+        said.append(f"{at_edge} at an edge, left alone: the invoice beside this one tells, or a file over both")
     if outcome.held:
         said.append(f"{outcome.held} not to be booked before all rows can be read: those left out may be about them")
     if applied is None:

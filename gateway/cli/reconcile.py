@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
@@ -26,11 +27,12 @@ from gateway.cli.running import clear_errors, connected, existing_store
 from gateway.config.problems import did_you_mean, shown
 from gateway.domain import money
 from gateway.domain.corrections import Source
+from gateway.domain.day_matching import unsplit_day
 from gateway.domain.invoice import Invoice, InvoiceError, Match, parse_columns, parse_unit, read_invoice
-from gateway.domain.matching import is_known
 from gateway.domain.matching import reconcile as laid_side_by_side
+from gateway.domain.model_names import is_known
 from gateway.domain.period import day_start, parse_moment, parse_span
-from gateway.domain.reconciling import Kind, Terms
+from gateway.domain.reconciling import Booked, Kind, Terms
 from gateway.ledger.clock import warn_if_ahead
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
@@ -126,9 +128,18 @@ class _Asked:
             rows = self.read.rows
             if self.models and rows and not any(is_known(model, booked, rows) for model in self.models):
                 raise Misused(f"neither invoice nor books have a model {' or '.join(map(shown, self.models))}")
+            self._check_split(booked)
             findings = laid_side_by_side(self.match, booked, rows, self.terms, self.models)
             outcome = Outcome(self.match, self.terms, source, tuple(findings), self.read.unread)
             return replace(outcome, applied=await self._apply(store, outcome)) if self.applies else outcome
+
+    def _check_split(self, booked: Sequence[Booked]) -> None:
+        """Raise ReconcileError where a model alone is asked for, and nobody knows what it cost."""
+        day = unsplit_day(booked, self.terms, self.models) if self.match is Match.DAY else None
+        if day is not None:
+            raise ReconcileError(
+                f"on {day} an earlier version booked both models of conversations as one sum: leave --model out"
+            )
 
     async def _only_provider(self, store: Store) -> str:
         known, trimmed = await self._known(store)

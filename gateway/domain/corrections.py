@@ -98,15 +98,18 @@ def _about(finding: Finding, source: Source) -> dict[str, object]:
     booked, rows = finding.booked, finding.rows
     about: dict[str, object] = dict(booked.about) if booked else {}
     about |= {"provider": source.provider, "invoice": source.invoice}
+    if booked is not None and _is_posted(booked):
+        return about  # of the amount that it corrects, wherever this invoice has it
     if finding.model:
         about["model"] = finding.model
     if finding.day:
         about["day"] = finding.day.isoformat()
     if booked is not None and booked.request_id != NO_REQUEST:
-        about |= {"request": booked.request_id, "attempt": booked.attempt}
-    elif rows:
-        named = {"upstream_request_id": rows[0].id, "request": rows[0].request}
-        about |= {name: value for name, value in named.items() if value}
+        return about | {"request": booked.request_id, "attempt": booked.attempt}
+    named = {"upstream_request_id": rows[0].id, "request": rows[0].request} if rows else {}
+    billed = {"time": finding.time, "until": finding.until}
+    about |= {name: moment.isoformat() for name, moment in billed.items() if moment is not None}
+    about |= {name: value for name, value in named.items() if value}
     return about
 
 
@@ -125,10 +128,18 @@ def _named(finding: Finding) -> tuple[object, ...]:
     booked, rows = finding.booked, finding.rows
     if booked is not None and booked.request_id != NO_REQUEST:
         return "attempt", booked.request_id, booked.attempt
+    when: tuple[object, ...] = (finding.day, finding.time, finding.until)
+    if booked is not None and _is_posted(booked):
+        when = (booked.time, booked.until, booked.about.get("request"))
     row_ids = sorted({(row.id, row.request) for row in rows if row.id or row.request})
     if row_ids:
-        return "row", row_ids[0], finding.day
-    return "sum", finding.day, finding.model, sorted(booked.upstream_ids) if booked else ()
+        return "row", row_ids[0], *when
+    return "sum", *when, finding.model, sorted(booked.upstream_ids) if booked else ()
+
+
+def _is_posted(booked: Booked) -> bool:
+    """Tell whether this is one amount without a request, rather than an attempt or the sum of a day."""
+    return booked.request_id == NO_REQUEST and bool(booked.about)
 
 
 def _reason(finding: Finding, source: Source) -> str:

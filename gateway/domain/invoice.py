@@ -7,7 +7,7 @@ import csv
 import difflib
 import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -218,3 +218,14 @@ def _count(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", text, re.ASCII):
         raise _BadCell("images", f"{text!r} is not a number of images")
     return int(text)
+
+
+def parted(rows: Iterable[Row], key: Callable[[Row], Hashable]) -> tuple[list[Row], list[Row]]:
+    """Split rows into the first of each and those that say the same again."""
+    seen: set[Hashable] = set()
+    first: list[Row] = []
+    again: list[Row] = []
+    for row in rows:
+        (again if key(row) in seen else first).append(row)
+        seen.add(key(row))
+    return first, again

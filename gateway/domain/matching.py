@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import replace
-from datetime import date
 
-from gateway.domain.invoice import Match, Row
+from gateway.domain.day_matching import by_day
+from gateway.domain.invoice import Match, Row, parted
+from gateway.domain.model_names import ModelNames, is_named
 from gateway.domain.reconciling import Booked, Finding, Kind, Terms, classed, nano
-from gateway.domain.route import NOTHING
 from gateway.domain.spend import NO_REQUEST
 
 Rows = list[Row]
@@ -35,79 +34,16 @@ def reconcile(
 def _about(models: Sequence[str], findings: Iterable[Finding], booked: Sequence[Booked]) -> list[Finding]:
     """Return what is about these models: by what is booked, else by the invoice, which may use the name sent."""
     names = ModelNames(booked)
-    pairs = {(each.model, each.upstream_model) for each in booked}
+    pairs = {(each.model, each.upstream_model) for each in booked} | {(each.text_model, "") for each in booked}
     ours = {pair[0] for pair in pairs if any(is_named(name, model) for name in pair for model in models)}
 
     def wanted(finding: Finding) -> bool:
-        if finding.booked is not None:
-            return finding.booked.model in ours
+        about = finding.booked or finding.stands_for
+        if about is not None:
+            return about.model in ours
         return names.ours(finding.model) in ours or any(is_named(finding.model, model) for model in models)
 
     return [finding for finding in findings if wanted(finding)]
-
-
-def is_known(model: str, booked: Iterable[Booked], rows: Iterable[Row]) -> bool:
-    """Tell whether the ledger or the invoice has anything of a model."""
-    names = {row.model for row in rows} | {name for each in booked for name in (each.model, each.upstream_model)}
-    return any(is_named(name, model) for name in names)
-
-
-def by_day(booked: Sequence[Booked], rows: Sequence[Row], terms: Terms, *, by_model: bool = False) -> list[Finding]:
-    """Lay the sums of each day and model side by side. Rows that are alike in every cell are doubled."""
-    inside = [replace(row, id="", request="") for row in rows if row.time is not None and terms.covers(row.time)]
-    inside, findings = _once(inside, lambda row: row.cells)
-    names = ModelNames(booked)
-    by_model = by_model or any(row.model for row in inside)
-    ours: dict[tuple[date, str], Booked] = {}
-    for each in booked:
-        if terms.covers_booked(each):
-            group = (each.day, each.model if by_model else "")
-            ours[group] = _added(ours.get(group), each, group[1])
-    theirs: dict[tuple[date, str], Rows] = {}
-    for row in inside:
-        assert row.time is not None
-        theirs.setdefault((row.time.date(), names.ours(row.model)), []).append(row)
-    for group in sorted(ours.keys() | theirs.keys()):
-        mine, billed = ours.get(group), tuple(theirs.get(group, ()))
-        kind = classed(mine, billed, terms, presumed=False)
-        if kind is not None:
-            findings.append(Finding(kind, mine, billed, day=group[0], model=group[1]))
-    return findings
-
-
-def _added(total: Booked | None, each: Booked, model: str) -> Booked:
-    if total is None:
-        total = Booked(NO_REQUEST, 0, each.time, NOTHING, model=model, changes=0)
-    total.cost += each.cost
-    total.images += each.images
-    total.unconfirmed += each.unconfirmed
-    total.changes += each.changes
-    return total
-
-
-class ModelNames:
-    """Finds the model that an invoice means: it may use the name sent to the provider, and add words of its own."""
-
-    def __init__(self, booked: Iterable[Booked]) -> None:
-        self._known: dict[str, str] = {}
-        for each in booked:
-            self._known.setdefault(each.upstream_model.casefold(), each.model)
-        for each in booked:
-            self._known[each.model.casefold()] = each.model
-        self._known.pop("", None)
-        self._found: dict[str, str] = {}
-
-    def ours(self, text: str) -> str:
-        """Return the ledger's name for a model, or the invoice's own where the ledger has none like it."""
-        if text not in self._found:
-            like = [name for name in self._known if is_named(text, name)]
-            self._found[text] = self._known[max(like, key=len)] if like else text
-        return self._found[text]
-
-
-def is_named(text: str, model: str) -> bool:
-    """Tell whether a line item is about this model: `name, input` and `name image` are, `name-2` is about another."""
-    return re.match(rf"{re.escape(model)}(?![\w.-])", text, re.IGNORECASE) is not None
 
 
 def by_request(booked: Sequence[Booked], rows: Sequence[Row], terms: Terms) -> list[Finding]:
@@ -122,6 +58,7 @@ class _Requests:
     def __init__(self, booked: Sequence[Booked], terms: Terms) -> None:
         self._booked = booked
         self._terms = terms
+        self._names = ModelNames(booked)
         self._by_upstream = {named: at for at, each in enumerate(booked) for named in each.upstream_ids}
         self._by_request: dict[str, list[int]] = {}
         for at, each in enumerate(booked):
@@ -164,7 +101,7 @@ class _Requests:
         for group in others.values():
             unnamed = [at for at in free if not self._booked[at].upstream_ids]
             self._give(self._without_doubles(group), unnamed, free)
-        first, again = _parted(bare, _said)
+        first, again = parted(bare, _said)
         while again and len(first) < len(free):  # each attempt may have been billed the same
             first.append(again.pop(0))
         self._doubled += again
@@ -192,30 +129,73 @@ class _Requests:
         return self._booked[at].cost.route == nano(row.amount for row in rows)
 
     def _without_doubles(self, rows: Rows) -> Rows:
-        first, again = _parted(rows, _said)
+        first, again = parted(rows, _said)
         self._doubled += again
         return first
 
     def _all(self) -> Iterable[Finding | None]:
+        strange = [self._strange(tuple(rows)) for rows in self._unclaimed if self._covers(rows[0])]
+        given_way = self._given_way(strange)
         for at, each in enumerate(self._booked):
-            yield self._judged(each, tuple(self._claimed.get(at, ())))
-        for rows in self._unclaimed:
-            yield self._judged(None, tuple(rows))
+            if at in given_way.values():
+                yield Finding(Kind.PRESUMED_UNBILLED, each, (), each.day, each.model)
+            else:
+                yield self._judged(each, tuple(self._claimed.get(at, ())))
+        for number, finding in enumerate(strange):
+            place = given_way.get(number)
+            if finding is None or place is None:
+                yield finding
+            else:
+                yield replace(finding, stands_for=self._booked[place])
         for row in self._doubled:
             if self._covers(row):
                 yield Finding(Kind.DOUBLED, None, (row,), row.time.date() if row.time else None, row.model)
 
-    def _judged(self, booked: Booked | None, rows: tuple[Row, ...]) -> Finding | None:
-        if not (self._covers(rows[0]) if rows else booked is not None and self._terms.covers_booked(booked)):
+    def _judged(self, booked: Booked, rows: tuple[Row, ...]) -> Finding | None:
+        if not (self._covers(rows[0]) if rows else self._terms.covers_booked(booked)):
             return None
         kind = classed(booked, rows, self._terms, presumed=True)
         if kind is None:
             return None
-        if booked is not None and not rows and self._terms.is_edge(booked):
+        if not rows and self._terms.is_edge(booked):
             kind = Kind.AT_EDGE
         moment = rows[0].time if rows else None
-        day = moment.date() if moment else booked.day if booked else self._terms.since.date()
-        return Finding(kind, booked, rows, day, booked.model if booked else rows[0].model)
+        return Finding(kind, booked, rows, moment.date() if moment else booked.day, booked.model)
+
+    def _strange(self, rows: tuple[Row, ...]) -> Finding | None:
+        kind = classed(None, rows, self._terms, presumed=True)
+        if kind is None:
+            return None
+        since, until = (rows[0].time, None) if rows[0].time else (self._terms.since, self._terms.until)
+        return Finding(kind, None, rows, since.date(), self._names.ours(rows[0].model), since, until)
+
+    def _given_way(self, strange: Sequence[Finding | None]) -> dict[int, int]:
+        """Which presumption near an edge gives way to which amount that the invoice alone has, by their places.
+
+        They may be the same call, and both would count. If the presumption is another's, that call is on the invoice
+        beside this one, by an id that nobody knows either, and is booked from there.
+        """
+        free = [at for at, each in enumerate(self._booked) if at not in self._claimed and self._is_open(each)]
+        free.sort(key=lambda at: self._booked[at].time)
+        found: dict[int, int] = {}
+        for number, finding in enumerate(strange):
+            if finding is None or finding.difference <= 0 or any(row.request for row in finding.rows):
+                continue  # a call of ours would have our id there
+            for at in free:
+                if self._may_be(self._booked[at], finding.rows):
+                    found[number] = at
+                    free.remove(at)
+                    break
+        return found
+
+    def _may_be(self, booked: Booked, rows: tuple[Row, ...]) -> bool:
+        moment, models = rows[0].time, {self._names.ours(row.model) for row in rows} - {""}
+        is_near = moment is None or abs(booked.time - moment) <= self._terms.edge
+        return is_near and (not models or booked.model in models)
+
+    def _is_open(self, booked: Booked) -> bool:
+        unknown = booked.unconfirmed != 0 and not booked.upstream_ids
+        return unknown and self._terms.is_edge(booked) and self._terms.reaches(booked.time)
 
     def _covers(self, row: Row) -> bool:
         return row.time is None or self._terms.covers(row.time)
@@ -228,21 +208,3 @@ def own_id(booked: Booked) -> str:
 
 def _said(row: Row) -> Hashable:
     return row.id, row.request, row.amount, row.time, row.model, row.images
-
-
-def _parted(rows: Rows, key: Callable[[Row], Hashable]) -> tuple[Rows, Rows]:
-    """Split rows into the first of each and those that say the same again."""
-    seen: set[Hashable] = set()
-    first: Rows = []
-    again: Rows = []
-    for row in rows:
-        (again if key(row) in seen else first).append(row)
-        seen.add(key(row))
-    return first, again
-
-
-def _once(rows: Rows, key: Callable[[Row], Hashable]) -> tuple[Rows, list[Finding]]:
-    first, again = _parted(rows, key)
-    return first, [
-        Finding(Kind.DOUBLED, None, (row,), row.time.date() if row.time else None, row.model) for row in again
-    ]

@@ -14,7 +14,6 @@ from fractions import Fraction
 from typing import Any
 
 from gateway.domain.invoice import Row
-from gateway.domain.period import day_start
 from gateway.domain.route import NOTHING, Views
 from gateway.domain.spend import NO_REQUEST
 
@@ -37,7 +36,7 @@ class Kind(StrEnum):
     DOUBLED = "doubled"
     """A row that the invoice has twice; the second one."""
     AT_EDGE = "at_edge"
-    """Booked so near to an edge of the period that it may be on another invoice; not judged."""
+    """Booked so near to an edge of the period, or for more than the period, that it may be on another invoice."""
 
 
 @dataclass(slots=True)
@@ -46,7 +45,9 @@ class Booked:
 
     An amount that was posted without a request has the request id "-". `changes` counts the entries it is made of, so
     that a correction can be told from an earlier one of the same amount. `lines` are micro-USD by balance cell.
-    `whole_day` tells that `time` is no more than the day it is about. `held` is what was held, where anybody said.
+    Of an amount that is for some moment of a stretch, `time` begins that and `until` ends it. `held` is what was held,
+    where anybody said. `text_model` led a conversation, and `text` is its part of the route view, None where the entry
+    does not say.
     """
 
     request_id: str
@@ -61,13 +62,20 @@ class Booked:
     changes: int = 1
     lines: dict[str, int] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
-    whole_day: bool = False
+    until: datetime | None = None
     held: Views = NOTHING
+    text_model: str = ""
+    text: int | None = None
 
     @property
     def day(self) -> date:
         """The UTC day it was booked on."""
         return self.time.date()
+
+    @property
+    def is_unsplit(self) -> bool:
+        """Whether it is what two models cost, and nobody knows which cost how much: an earlier version booked it."""
+        return self.text_model != "" and self.text is None and self.cost.route != 0 and self.unconfirmed == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +95,33 @@ class Terms:
         return self.since <= moment < self.until
 
     def covers_booked(self, booked: Booked) -> bool:
-        """Tell whether the invoice should have what is booked; of what has but a day, any part of the day."""
-        return self.covers(booked.time) or (booked.whole_day and day_start(self.since) == booked.time)
+        """Tell whether the invoice should have what is booked; of what is for a stretch, any part of it."""
+        if booked.until is None:
+            return self.covers(booked.time)
+        return booked.time < self.until and self.since < booked.until
+
+    def is_partial(self, booked: Booked) -> bool:
+        """Tell whether what is booked is for a stretch of which the invoice has but a part, or nothing."""
+        return booked.until is not None and (booked.time < self.since or self.until < booked.until)
 
     def is_edge(self, booked: Booked) -> bool:
-        """Tell whether what is booked may be on the invoice before or after this one."""
-        return not booked.whole_day and not self.since + self.edge <= booked.time < self.until - self.edge
+        """Tell whether what is booked may be on the invoice before or after this one; an invoice's own times are so."""
+        if booked.request_id == NO_REQUEST:
+            return self.is_partial(booked)
+        return not self.since + self.edge <= booked.time < self.until - self.edge
+
+    def reaches(self, moment: datetime) -> bool:
+        """Tell whether this lies in the period, or so near to it that it may have been billed there."""
+        return self.since - self.edge <= moment < self.until + self.edge
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing and its class. `ours` is nano-USD, None where nothing is booked; `theirs` None where nothing is billed.
 
-    `booked` is what to correct; of a day it is the sum of all that was booked.
+    `booked` is what to correct; of a day it is the sum of all that was booked. `time` is when that was billed which
+    the invoice alone has: then, or some time until `until`; None for a whole `day`. `stands_for` is the presumption
+    that gives way to it.
     """
 
     kind: Kind
@@ -107,6 +129,9 @@ class Finding:
     rows: tuple[Row, ...] = ()
     day: date | None = None
     model: str = ""
+    time: datetime | None = None
+    until: datetime | None = None
+    stands_for: Booked | None = None
 
     @property
     def ours(self) -> int | None:
@@ -145,7 +170,8 @@ def may_be_in(finding: Finding, unread: Collection[str]) -> bool:
     booked = finding.booked
     ids = {named for row in finding.rows for named in (row.id, row.request)}
     ids |= booked.upstream_ids | {booked.request_id} if booked else set()
-    return bool(unread) and (not finding.rows or any(named in unread for named in ids - {"", NO_REQUEST}))
+    waits = not finding.rows or finding.stands_for is not None  # with the presumption, which has no row
+    return bool(unread) and (waits or any(named in unread for named in ids - {"", NO_REQUEST}))
 
 
 def classed(booked: Booked | None, rows: tuple[Row, ...], terms: Terms, *, presumed: bool) -> Kind | None:

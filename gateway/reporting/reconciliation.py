@@ -84,14 +84,14 @@ class _Books:
         if entry.request_id == NO_REQUEST and key[0] == NO_REQUEST:
             key = (NO_REQUEST, _posted_for(entry))
             if key not in self.attempts:
-                self.attempts[key] = self._first(entry, _day(entry))
+                self.attempts[key] = self._first(entry, *_billed(entry))
                 return
         if entry.kind.books:
-            self.attempts[key] = self._first(entry)
+            self.attempts[key] = self._first(entry, entry.time)
         elif key in self.attempts:
             _change(self.attempts[key], entry)
 
-    def _first(self, entry: Entry, day: datetime | None = None) -> Booked:
+    def _first(self, entry: Entry, begins: datetime, until: datetime | None = None) -> Booked:
         told = told_of(entry.about, entry.facts)
         if entry.request_id == NO_REQUEST:
             told = dict(entry.about)
@@ -99,7 +99,7 @@ class _Books:
         return Booked(
             request_id=entry.request_id,
             attempt=entry.attempt,
-            time=day or entry.time,
+            time=begins,
             cost=entry.cost,
             model=entry.model,
             upstream_model=str(entry.facts.get("upstream_model") or ""),
@@ -108,13 +108,20 @@ class _Books:
             unconfirmed=entry.cost.route if entry.kind == PRESUME else 0,
             lines={sys.intern(cell): micro for cell, micro in entry.lines.items()},
             about=told,
-            whole_day=day is not None,
+            until=until,
             held=entry.worst or NOTHING,
+            text_model=sys.intern(str(entry.answer.get("text_model") or "")),
+            text=_text(entry),
         )
 
 
 def _change(booked: Booked, entry: Entry) -> None:
+    before = booked.cost.route
     booked.cost += entry.cost
+    if entry.answer.get("text_model"):  # an answer that came late tells what it cost in all
+        booked.text_model, booked.text = str(entry.answer["text_model"]), _text(entry)
+    elif booked.text is not None and before > 0:
+        booked.text = booked.text * max(booked.cost.route, 0) // before
     booked.images += entry.images
     booked.unconfirmed = booked.cost.route if presumes(entry) else 0
     booked.changes += 1
@@ -131,18 +138,37 @@ def _upstream_ids(entry: Entry) -> set[str]:
     return {str(named)} if named else set()
 
 
+def _text(entry: Entry) -> int | None:
+    """What the text model of a conversation cost, nano-USD; None where there is none, or the entry does not say."""
+    told = entry.answer.get("text_nano_usd")
+    return told if isinstance(told, int) else None
+
+
 def _posted_for(entry: Entry) -> object:
     """What an amount without a request was posted for: a row, or a day and model."""
     about = entry.about
-    return about.get("upstream_request_id") or about.get("request") or entry.model, about.get("day")
+    named = about.get("upstream_request_id") or about.get("request") or entry.model
+    return named, about.get("day"), about.get("time"), about.get("until")
 
 
-def _day(entry: Entry) -> datetime | None:
-    """The day that an amount without a request is about, if it names one."""
+def _billed(entry: Entry) -> tuple[datetime, datetime | None]:
+    """When what an amount without a request is for was billed: then, or from when until when; else when it was booked.
+
+    Earlier versions name the day alone.
+    """
+    about = entry.about
     try:
-        return as_utc(datetime.combine(date.fromisoformat(str(entry.about.get("day"))), time()))
+        if "time" not in about:
+            day = as_utc(datetime.combine(date.fromisoformat(str(about.get("day"))), time()))
+            return day, day + timedelta(days=1)
+        until = about.get("until")
+        return _moment(about["time"]), None if until is None else _moment(until)
     except ValueError:
-        return None
+        return entry.time, None
+
+
+def _moment(text: object) -> datetime:
+    return as_utc(datetime.fromisoformat(str(text)))
 
 
 async def book_corrections(ledger: RedisLedger, findings: Iterable[Finding], source: Source) -> Applied:

@@ -55,8 +55,9 @@ def settle(
     }
     if not reading.complete or said.status not in ENDED:
         cost, source, usage = quote.worst, CostSource.PRESUMED, None
+        told["text_nano_usd"] = quote.text.worst
     else:
-        cost, estimated = _cost(quote, quote.text, reading, said, multiplier)
+        cost, told["text_nano_usd"], estimated = _cost(quote, quote.text, reading, said, multiplier)
         told["estimated"] = ", ".join(estimated) or None
         source, usage = CostSource.ESTIMATE if estimated else CostSource.USAGE, reading.usage
     facts = {name: value for name, value in told.items() if value is not None}
@@ -65,8 +66,8 @@ def settle(
 
 def _cost(
     quote: Quote, terms: TextTerms, reading: Reading, said: Said, multiplier: Fraction
-) -> tuple[Views, Sequence[str]]:
-    """What a response cost that has ended, and the parts of it that had to be estimated."""
+) -> tuple[Views, int, Sequence[str]]:
+    """What a response cost that has ended, its text model's part in nano-USD, and what of it had to be estimated."""
     estimated = []
     text = terms.worst if said.text is None else terms.cost(said.text)
     if said.text is None or text > ABSURD * terms.worst:
@@ -81,7 +82,7 @@ def _cost(
             estimated = [*estimated, "images"] if "images" not in estimated else estimated
             cost = _most(quote, row, max(calls, 1))
         rows.append(cost)
-    return pricing.views(rows[0] + text, rows[1] + text, multiplier), estimated
+    return pricing.views(rows[0] + text, rows[1] + text, multiplier), text, estimated
 
 
 def _of_images(quote: Quote, row: Price, known: Reading, said: Said) -> int | None:

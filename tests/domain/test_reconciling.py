@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from gateway.domain.corrections import Source, adjustment, belated, needs_booking, posting
 from gateway.domain.invoice import Match, Row
-from gateway.domain.matching import is_named, reconcile
+from gateway.domain.matching import reconcile
+from gateway.domain.model_names import is_named
 from gateway.domain.reconciling import Booked, Finding, Kind, Terms, unexplained
 from gateway.domain.route import Views
 

@@ -15,10 +15,10 @@ import pytest
 
 from gateway.sandbox.client import Sandbox
 from tests.e2e.accounting import Ask, admin, billed, booked, crowd, nano, settled
+from tests.e2e.books import SANDBOX_COLUMNS, sandbox_invoice
 from tests.e2e.clients import picture
 from tests.e2e.policies import PROVIDERS, ROUTES, lasting
 from tests.e2e.stack import Reply, Stack, fetch, running_gateway, wait_until
-from tests.e2e.test_reconcile import SANDBOX_COLUMNS, sandbox_invoice
 
 PATH = "/v1/images/generations"
 BODY = {"prompt": "a boat", "quality": "low", "size": "1024x1024"}
