@@ -32,6 +32,23 @@ def test_a_worker_that_only_starts_is_not_ended_by_a_reload(tmp_path: Path, monk
             assert child.process.wait(60) == -signal.SIGTERM
 
 
+def test_ctrl_c_at_a_terminal_does_not_end_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reaches the whole group, a worker that has only begun too, which its supervisor tells to stop."""
+    sleeping(tmp_path, monkeypatch)
+    taken: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: taken.append(number))
+    try:
+        with supervising() as supervisor:
+            child = supervisor._start(DATA, os.environ)
+            child.process.send_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)  # the supervisor takes it, as before
+            supervisor._children = [child]
+            assert (supervisor._wait(), child.process.returncode) == (0, -signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert taken == [signal.SIGINT]
+
+
 def test_a_worker_that_stands_still_is_killed_in_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No signal but one ends a process that was stopped: the gateway ends all the same, and says it was no success."""
     sleeping(tmp_path, monkeypatch)

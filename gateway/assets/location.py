@@ -65,7 +65,7 @@ def usable(folder: Path) -> Path:
         with tempfile.TemporaryFile(dir=folder):
             return folder
     except FileExistsError as error:
-        raise LocationError(f"{folder} is no directory") from error
+        raise LocationError(f"{error.filename or folder} is no directory") from error
     except OSError as error:
         raise LocationError(f"the directory {folder} cannot be used: {error.strerror}") from error
 

@@ -99,9 +99,11 @@ def demo(
             with store_url(store, data) as url:
                 key = asyncio.run(_with_keys(url, settings, lambda keys: keys.create(PROJECT, name=PROJECT)))
                 words = _welcome(sockets, sandbox_url, key.secret, _spend_command(store, data, realm))
-                uvloop.run(_run(Serving(settings, policy), url, sockets, sandbox, words))
-                # Nobody keeps the secret, so the key ends with its demo.
-                asyncio.run(_with_keys(url, settings, lambda keys: keys.revoke(key.record.id)))
+                try:
+                    uvloop.run(_run(Serving(settings, policy), url, sockets, sandbox, words))
+                finally:
+                    # Nobody keeps the secret, so the key ends with its demo.
+                    asyncio.run(_with_keys(url, settings, lambda keys: keys.revoke(key.record.id)))
     finally:
         pipe.stop()
 

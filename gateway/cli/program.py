@@ -15,9 +15,9 @@ from click.core import ParameterSource
 
 from gateway.cli.options import Fatal, Stopped, os_words
 from gateway.cli.output import drop_output, open_output
+from gateway.cli.stopping import stoppable
 from gateway.cli.variables import unread, variable_of
 
-INTERRUPTED = 130
 _SERVING = (["serve"], ["demo"], ["sandbox"])
 """Commands that go on until they are stopped, whoever reads what they say at their start."""
 _SERVE = "serve"
@@ -27,10 +27,14 @@ _SERVE = "serve"
 class Program(click.Group):
     """The group of all commands."""
 
+    _serves = False
+    """Whether the command that is run is one that serves."""
+
     def main(self, args: Sequence[str] | None = None, *others: Any, **named: Any) -> Any:
         """Run it, with something to write to."""
         name = (sys.argv[1:] if args is None else args)[:1]
-        open_output(wanted=[*name] not in _SERVING)
+        self._serves = [*name] in _SERVING
+        open_output(wanted=not self._serves)
         return super().main(args, *others, **named)
 
     def make_context(self, *given: Any, **named: Any) -> click.Context:
@@ -53,7 +57,7 @@ class Program(click.Group):
     def invoke(self, context: click.Context) -> Any:
         """Run a command; what ends it is one line on stderr, or none where nobody reads its output any more."""
         try:
-            with _in_one_line():
+            with stoppable(), _in_one_line():
                 try:
                     return super().invoke(context)
                 finally:
@@ -61,8 +65,10 @@ class Program(click.Group):
         except click.BadParameter as error:
             _name_variable(error)
             raise
-        except KeyboardInterrupt as error:
-            raise Stopped("stopped", INTERRUPTED) from error
+        except Stopped:
+            if self._serves:  # that is how they end, also where they had not begun to
+                return None
+            raise
 
 
 @contextmanager

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from types import FrameType
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from gateway.cli.options import Stopped
+from gateway.cli.stopping import stoppable
 from gateway.ledger.progress import Step, told_to
 
 SECONDS = 5.0
 """Between two lines where there is no terminal; what is done sooner says nothing."""
-SIGNALLED = 128
-"""What a shell adds to a signal's number for the exit status of what it ended."""
-
 NOTHING_CHANGED = "nothing was changed"
 
 _QUIET = "gateway.cli.quiet"
@@ -81,12 +76,12 @@ class Bars:
 
 @contextlib.contextmanager
 def watched(left: str = NOTHING_CHANGED, *, prints: bool = False) -> Iterator[None]:
-    """Show progress of what is done meanwhile; end it on Ctrl-C and SIGTERM by Stopped, which says what is `left`.
+    """Show progress of what is done meanwhile; end it as `stoppable` does, in words that say what is `left`.
 
     On a terminal there are bars, else lines at intervals; nothing with --quiet. What `prints` to stdout as it goes
     has no bars where that is a terminal too.
     """
-    with _stoppable(left), contextlib.ExitStack() as stack:
+    with stoppable(f"stopped: {left}"), contextlib.ExitStack() as stack:
         if not click.get_current_context().meta.get(_QUIET):
             stack.enter_context(_shown(bars=not (prints and sys.stdout.isatty())))
         yield
@@ -107,24 +102,3 @@ def _shown(*, bars: bool) -> Iterator[None]:
             yield
     else:
         yield
-
-
-@contextlib.contextmanager
-def _stoppable(left: str) -> Iterator[None]:
-    """Let SIGTERM end the work as Ctrl-C does: at its next wait, with everything closed."""
-    came = signal.SIGINT
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        nonlocal came
-        came = signal.SIGTERM
-        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's job in the background
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.raise_signal(signal.SIGINT)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise Stopped(f"stopped: {left}", SIGNALLED + came) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -175,10 +175,10 @@ def serve(
     IMAGE_GATEWAY_PEPPER (else a file in the data directory) protects stored keys; IMAGE_GATEWAY_ADMIN_TOKEN guards
     the admin plane, and is required beyond the loopback address.
     """
-    pepper = hidden("IMAGE_GATEWAY_PEPPER")
-    folder, bucket = _place(assets)
-    settings = Settings(data=data, assets=folder, bucket=bucket, public_url=public_url, realm=realm, pepper=pepper)
+    pepper, token = hidden("IMAGE_GATEWAY_PEPPER"), admin_token(admin_host)
     checked, warnings = read_policy(policy, os.environ)
+    folder, bucket = _place(assets, data)  # last, for it makes a folder
+    settings = Settings(data=data, assets=folder, bucket=bucket, public_url=public_url, realm=realm, pepper=pepper)
     serving = Serving(
         settings=replace(settings, lease=lease, grace=grace, store_timeout=store_timeout, requests=capacity.requests),
         policy=checked,
@@ -186,7 +186,7 @@ def serve(
         limits=BodyLimits(total=max_body * MEGABYTE),
         capacity=capacity,
         wrong_keys=wrong_keys,
-        admin_token=admin_token(admin_host),
+        admin_token=token,
         delay=shutdown_delay,
     )
     redactor = Redactor([*secrets_of(serving.policy), *revealed(settings.pepper, serving.admin_token)])
@@ -200,12 +200,12 @@ def serve(
         _run(serving, store, _listen((host, port), (admin_host, admin_port)), workers)
 
 
-def _place(assets: str | None) -> tuple[Path | None, Bucket | None]:
+def _place(assets: str | None, data: Path) -> tuple[Path | None, Bucket | None]:
     try:
-        place = location_of(assets) if assets is not None else None
-        return (None, place) if isinstance(place, Bucket) else (place and usable(place), None)
+        place = location_of(assets) if assets is not None else data / "assets"
+        return (None, place) if isinstance(place, Bucket) else (usable(place), None)
     except LocationError as error:
-        raise Fatal(f"--assets: {error}") from error
+        raise Fatal(f"{'--data' if assets is None else '--assets'}: {error}") from error
 
 
 def _listen(data: tuple[str, int], admin: tuple[str, int]) -> Sockets:

@@ -61,14 +61,15 @@ class Archives:
     def equip(self, exchange: Exchange, project: Project, job_type: JobType) -> None:
         """Give a request what policy has its images kept and converted with; its job is known."""
         job, rules = exchange.job, project.images
+        cached = job_type.cache is not None and rules.store is not Store.NEVER and job is not None and not job.stream
+        archived = rules.store is _ALWAYS or cached
+        if archived:
+            exchange.archive = RequestArchive(self, exchange, project.name, cached=cached)
         if job is not None and job.links:
-            keeps = rules.store is not Store.NEVER
-            exchange.links = self.linker.links(project.name, exchange.inbound.headers) if keeps else NoLinks()
+            headers, keeps = exchange.inbound.headers, rules.store is not Store.NEVER
+            exchange.links = self.linker.links(project.name, headers, archived=archived) if keeps else NoLinks()
         if rules.convert:
             exchange.converter = self._converter
-        cached = job_type.cache is not None and rules.store is not Store.NEVER and job is not None and not job.stream
-        if rules.store is _ALWAYS or cached:
-            exchange.archive = RequestArchive(self, exchange, project.name, cached=cached)
 
     def begin(self, work: Coroutine[Any, Any, None]) -> bool:
         """Do something in the background; False, and it is never done, if too much waits already."""

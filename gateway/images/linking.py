@@ -88,13 +88,16 @@ class Linker:
         self._observer = observer
         self._patience = patience
 
-    def links(self, project: str, headers: Mapping[str, str]) -> ProjectLinks:
+    def links(self, project: str, headers: Mapping[str, str], *, archived: bool = False) -> ProjectLinks:
         """Return where the images of a request are kept: its links lead to the host that the client called."""
-        return self.links_at(project, self.base(headers))
+        return self.links_at(project, self.base(headers), archived=archived)
 
-    def links_at(self, project: str, base: str) -> ProjectLinks:
-        """Return where the images of a request are kept whose client reached the gateway under `base`."""
-        return ProjectLinks(self, project, base, self._patience)
+    def links_at(self, project: str, base: str, *, archived: bool = False) -> ProjectLinks:
+        """Return where the images of a request are kept whose client reached the gateway under `base`.
+
+        What is given inline instead is kept by an archive where it is `archived`, which counts what it cannot.
+        """
+        return ProjectLinks(self, project, base, self._patience, archived=archived)
 
     def uploads(self, project: str) -> Links | None:
         """Return where input images are kept for providers to fetch; None without an address that they could reach."""
@@ -179,10 +182,11 @@ class Linker:
 class ProjectLinks:
     """Implements `ports.Links` for one request, and remembers what it kept."""
 
-    __slots__ = ("_base", "_linker", "_patience", "_project", "_until", "kept")
+    __slots__ = ("_archived", "_base", "_linker", "_patience", "_project", "_until", "kept")
 
-    def __init__(self, linker: Linker, project: str, base: str, patience: float) -> None:
+    def __init__(self, linker: Linker, project: str, base: str, patience: float, *, archived: bool) -> None:
         self._linker = linker
+        self._archived = archived
         self._project = project
         self._base = base
         self._patience = patience
@@ -193,11 +197,13 @@ class ProjectLinks:
         """Keep an image and return its URL; raises StorageUnavailable, or ValueError if it is none."""
         now = asyncio.get_running_loop().time()
         self._until = self._until or now + self._patience
+        keep = self._linker.images.keep if self._archived else self._linker.keep
         try:
             async with asyncio.timeout_at(self._until):
-                kept = await self._linker.keep(self._project, content)
+                kept = await keep(self._project, content)
         except TimeoutError as error:
-            self._linker.lost(SLOW)
+            if not self._archived:
+                self._linker.lost(SLOW)
             raise StorageUnavailable(f"images were not kept within {self._patience:g} s", SLOW) from error
         self.kept.append(kept)
         return self.link_to(kept)

@@ -111,16 +111,23 @@ def embedded_store(data_dir: Path, *, watched: bool = False) -> Iterator[str]:
     except OSError as error:
         raise StoreError(f"embedded: the data directory {home} cannot be used: {error.strerror}") from error
     with users, _reachable(home) as path:
-        with _turn(home):
-            fcntl.flock(users, fcntl.LOCK_SH)
-            _ensure_running(home, path)
+        uses = False
         try:
+            with _turn(home):
+                fcntl.flock(users, fcntl.LOCK_SH)
+                uses = True
+                try:
+                    _ensure_running(home, path)
+                except StoreError:
+                    uses = False  # whoever comes next finds it further in the reading of its file
+                    raise
             with _kept_alive(home) if watched else nullcontext():
                 yield f"unix://{quote(str(path))}"
         finally:
-            with _turn(home):
-                if _try_lock(users) and _server_alive(home):
-                    _stop(home, path)
+            if uses:  # also where a signal ended the start
+                with _turn(home):
+                    if _try_lock(users):
+                        _stop(home, path)
 
 
 @contextmanager
@@ -167,12 +174,13 @@ def _kept_alive(home: Path) -> Iterator[None]:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     watcher = threading.Thread(target=watch, name="embedded-store", daemon=True)
-    watcher.start()
     try:
+        watcher.start()
         yield
     finally:
         over.set()
-        watcher.join()
+        if watcher.is_alive():
+            watcher.join()
 
 
 def _start_again(home: Path) -> None:
@@ -249,14 +257,14 @@ def _answers(path: Path) -> bool:
 
 
 def _stop(home: Path, path: Path) -> None:
-    try:
-        with _client(path) as client:
-            client.shutdown(nosave=True)  # the append-only file has everything
-    except (RedisError, OSError) as error:
-        log.warning("the embedded store in %s did not take its shutdown: %s", home, error)
-        return
     deadline = time.monotonic() + STOP_SECONDS
     while _server_alive(home):
+        try:
+            with _client(path) as client:  # one that has only begun does not listen yet, and is asked again
+                client.shutdown(nosave=True)  # the append-only file has everything
+        except (RedisError, OSError) as error:
+            log.warning("the embedded store in %s did not take its shutdown: %s", home, error)
+            return
         if time.monotonic() > deadline:
             log.warning("the embedded store in %s is still stopping", home)
             return

@@ -88,10 +88,10 @@ async def serve_process(
         shutdown = stopping.shutdown
         reloader = _reloader(application, serving.directory, sockets)
         grace = serving.settings.grace
+        shedding = _shedding(application, serving.capacity)
         async with asyncio.TaskGroup() as group:
             if sockets.data is not None:
                 raise_limit(serving.capacity.requests)
-                shedding = _shedding(application, serving.capacity)
                 app = create_app(application.service, serving.limits, shedding=shedding, wrong_keys=serving.wrong_keys)
                 leaving = stopping.leaving
                 group.create_task(
@@ -112,6 +112,7 @@ async def serve_process(
             tidying.cancel()
             if watching is not None:
                 watching.cancel()
+        shedding.close()
 
 
 async def _serve_admin(

@@ -160,9 +160,12 @@ class Supervisor:
         own["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
         command = [sys.executable, "-P", "-m", "gateway", *sys.argv[1:]]
         before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as does the child, until it has read policy
+        # A terminal's Ctrl-C waits here until this is done, and in the child for ever: we tell it when to stop.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             process = subprocess.Popen(command, env=own, pass_fds=passed)  # noqa: S603 - our own command line
         finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             signal.signal(signal.SIGHUP, signal.SIG_DFL if before is None else before)
         return Child(role, process, time.monotonic())
 

@@ -143,6 +143,10 @@ class Shedding:
         self._silent = bool(self._refusals)
         if self._silent:
             asyncio.get_running_loop().call_later(_LOG_SECONDS, self._say)
+        self.close()
+
+    def close(self) -> None:
+        """Log what was refused and is in no line yet: nobody will be there in ten seconds."""
         for reason, refused in self._refusals.items():
             fields = {"reason": reason, "refused": refused, "in_flight": self.requests, "body_bytes": self.bodies}
             log.warning("overloaded", extra={"fields": fields})

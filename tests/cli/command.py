@@ -83,12 +83,14 @@ async def gated(server: str, directory: Path, text: bytes, count: int) -> AsyncI
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Have processes that start meanwhile take SIGINT, even where a shell has it ignored for jobs in the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Have processes that start meanwhile take SIGINT and SIGHUP, even where a shell, or nohup, has them ignored."""
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, interrupt)
+        signal.signal(signal.SIGHUP, hangup)
 
 
 async def stopped_at(gate: Gate, number: signal.Signals, *arguments: str) -> Done:

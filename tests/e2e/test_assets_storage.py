@@ -115,6 +115,11 @@ def test_a_bucket_that_is_gone_harms_nobody(stack: Stack, s3: S3Server) -> None:
         inline = ask(stack, "every", prompt="gone too")
         assert base64.b64decode(inline.json["data"][0]["b64_json"])
         wait_until(lambda: failed(stack) == before + 2, 60, "the count")
+        asked = ask(stack, "every", response_format="url", prompt="gone a third time")
+        assert_inline(asked)
+        tried = f"an image of request {asked.headers['x-request-id']} is not kept"
+        wait_until(lambda: tried in stack.log.read_text(), 60, "the last try")
+        assert failed(stack) == before + 3  # one image, though it was tried for a link and for the store
         ask(stack, headers={"x-gateway-job-type": "cached"}, prompt="a wolf")
         assert stack.metric("cache_total", result="failed") == 1
         ask(stack, headers={"idempotency-key": "gone"}, prompt="a picture that nobody keeps")
@@ -175,10 +180,15 @@ def test_a_full_disk_harms_nobody(tmp_path: Path, sandbox: Sandbox) -> None:
         pytest.skip("nobody but root may mount a small file system")
     try:
         with running_gateway(tmp_path, POLICY, sandbox, "--assets", str(small)) as stack:
-            sandbox.fault("pad", bytes=500_000, times=2)
+            sandbox.fault("pad", bytes=500_000, times=3)
             assert_inline(ask(stack, response_format="url"))
             assert ask(stack, "every").json["data"]
             wait_until(lambda: stack.metric("assets_failed_total", reason="full") == 2, 30, "the count")
+            task = stack.post(GENERATE, BODY, project="every", headers={"prefer": "respond-async"})
+            assert task.status == 202, task.body
+            tried = f"an image of request {task.json['request_id']} is not kept"
+            wait_until(lambda: tried in stack.log.read_text(), 60, "the last try")
+            assert stack.metric("assets_failed_total", reason="full") == 3
             assert not list(small.rglob("*.part"))
             assert stack.get("/v1/assets").json["data"] == []
             settled(stack)
@@ -192,3 +202,15 @@ def test_a_place_that_cannot_be_is_refused_at_the_start(stack: Stack) -> None:
     assert made.returncode == 1
     assert "AWS_ACCESS_KEY_ID" in made.stderr
     assert "hush" not in made.stderr
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["given", "by-default"])
+def test_a_folder_that_cannot_be_is_refused_at_the_start(stack: Stack, tmp_path: Path, given: bool) -> None:
+    """Before anything listens, whether it was named or is the one in the data directory; the line names it."""
+    place = tmp_path / "assets"
+    place.write_text("not a directory")
+    options = ("--assets", str(place)) if given else ()
+    nowhere = ("--store", "unix:///nowhere/at/all.sock", "--data", str(tmp_path), "--port", "0", "--admin-port", "0")
+    made = stack.command("serve", "--policy", str(stack.policy), *nowhere, *options)
+    assert (made.returncode, made.stdout) == (1, "")
+    assert made.stderr == f"image-gateway: {'--assets' if given else '--data'}: {place} is no directory\n"

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import pytest
 from openai import OpenAI
 from PIL import Image
 
+from tests.cli.command import interruptible
 from tests.e2e.stack import wait_until
 
 COMMAND = Path(sys.executable).parent / "image-gateway"
@@ -62,14 +64,16 @@ def demo(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Demo]:
     environ = {**kept, "HOME": str(tmp_path), "XDG_DATA_HOME": "", "COLUMNS": "200"}
     ports = [f"--{name}port=0" for name in ("", "admin-", "sandbox-")]
     options = getattr(request, "param", [])
-    with subprocess.Popen(
-        [COMMAND, "demo", *ports, *options],
-        cwd=tmp_path,
-        env=environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with interruptible():
+        started = subprocess.Popen(
+            [COMMAND, "demo", *ports, *options],
+            cwd=tmp_path,
+            env=environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    with started as process:
         try:
             assert process.stdout is not None
             words = ""
@@ -151,9 +155,12 @@ def test_a_client_library_is_pointed_at_it(demo: Demo) -> None:
     assert float(record["cost"]["route"]) > 0
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_ends_everything(demo: Demo, how: signal.Signals) -> None:
-    """Gateway, sandbox and store end with the command, with status 0 and without a word."""
+    """Gateway, sandbox, store and key end with the command, with status 0 and without a word.
+
+    So they do with the terminal.
+    """
     assert wait_until(lambda: left_behind(demo.home), what="a store in the demo's home")
     demo.process.send_signal(how)
 
@@ -161,6 +168,9 @@ def test_ctrl_c_ends_everything(demo: Demo, how: signal.Signals) -> None:
     assert demo.process.stderr is not None
     assert demo.process.stderr.read() == ""
     assert wait_until(lambda: not left_behind(demo.home), what="the end of every process")
+    data = demo.home / ".local/share/image-gateway-demo"
+    [key] = json.loads(demo.shell(shlex.join([str(COMMAND), "keys", "list", "--data", str(data), "--json"])))
+    assert key["state"] != "live"
 
 
 def test_a_second_demo_keeps_what_was_spent(demo: Demo) -> None:

@@ -20,6 +20,7 @@ import pytest
 
 from gateway.ledger.embedded import embedded_store
 from gateway.sandbox.client import Sandbox
+from tests.cli.command import interruptible
 from tests.e2e.accounting import NANO, Ask, billed, booked, crowd, nano, nothing_held, settled, upstream_id
 from tests.e2e.policies import tight
 from tests.e2e.stack import Stack, fetch, running_gateway, wait_until
@@ -187,8 +188,13 @@ def test_signals_of_log_rotation_end_nothing(pair: Stack) -> None:
     assert pair.process.poll() is None
 
 
-def test_a_signal_while_the_first_worker_starts(tmp_path: Path) -> None:
-    """SIGTERM before anything serves: all end, it is no failure, and nobody was told of a gateway that serves."""
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT], ids=["term", "int"])
+@pytest.mark.parametrize("group", [False, True], ids=["alone", "group"])
+def test_a_signal_while_the_first_worker_starts(tmp_path: Path, how: signal.Signals, group: bool) -> None:
+    """Before anything serves: all end, it is no failure, and nobody was told of a gateway that serves.
+
+    Ctrl-C at a terminal, and some who stop a service, tell the whole group.
+    """
     (tmp_path / "policy.yaml").write_text(tight("500"))
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(30)
@@ -205,18 +211,22 @@ def test_a_signal_while_the_first_worker_starts(tmp_path: Path) -> None:
             "--workers",
             "2",
         )
-        process = subprocess.Popen(
-            [sys.executable, "-m", "gateway", "serve", "--policy", str(tmp_path), *options],
-            env={**os.environ, "SANDBOX_URL": "http://127.0.0.1:1", "SANDBOX_KEY": "sk-test"},
-            stdout=subprocess.PIPE,
-        )
+        with interruptible():
+            process = subprocess.Popen(
+                [sys.executable, "-m", "gateway", "serve", "--policy", str(tmp_path), *options],
+                env={**os.environ, "SANDBOX_URL": "http://127.0.0.1:1", "SANDBOX_KEY": "sk-test"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
         with silent.accept()[0]:
             family = psutil.Process(process.pid).children(recursive=True)
-            process.terminate()
-            told, _ = process.communicate(timeout=60)
+            (os.killpg if group else os.kill)(process.pid, how)
+            told, complaints = process.communicate(timeout=60)
     assert len(family) == 1
     assert not family[0].is_running()
-    assert (process.returncode, told) == (0, b"")
+    assert (process.returncode, told) == (0, b""), complaints
+    assert b"Traceback" not in complaints
 
 
 def test_a_reload_that_the_admin_plane_is_asked_for_is_every_workers(pair: Stack) -> None:

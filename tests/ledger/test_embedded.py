@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import linecache
 import logging
 import os
 import resource
@@ -15,6 +16,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -44,6 +47,7 @@ with embedded_store(Path(sys.argv[1])) as url:
 """
 
 Loop = Callable[[], asyncio.AbstractEventLoop]
+Tracer = Callable[[FrameType, str, Any], Any]
 LOOPS = [pytest.param(asyncio.new_event_loop, id="asyncio"), pytest.param(uvloop.new_event_loop, id="uvloop")]
 SHORT = "local until_ = os.clock() + 0.2 while os.clock() < until_ do end"
 BUSY = "local until_ = os.clock() + 1.3 while os.clock() < until_ do end"
@@ -219,6 +223,44 @@ def test_a_signal_for_the_gateway_does_not_reach_the_server(tmp_path: Path) -> N
         assert pid is not None
         assert os.getsid(pid) != os.getsid(0)
         assert os.getpgid(pid) != os.getpgid(0)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a file may just have been opened
+def test_whoever_is_stopped_while_it_starts_leaves_no_server(tmp_path: Path) -> None:
+    """Ctrl-C may come at any line: the one that started the server stops it, however far that is."""
+    struck: set[tuple[str, int]] = set()
+    came = True
+    while came:
+        came = False
+        try:
+            with interrupted_at_a_new_line(struck), embedded_store(tmp_path, watched=True):
+                sys.settrace(None)
+        except KeyboardInterrupt:
+            came = True
+        assert not embedded._server_alive(tmp_path), max(struck, key=lambda place: place[1])
+    assert {"embedded_store", "_turn", "_ensure_running", "_start", "_answers", "_kept_alive"} <= dict(struck).keys()
+
+
+@contextmanager
+def interrupted_at_a_new_line(struck: set[tuple[str, int]]) -> Iterator[None]:
+    """Have the first line of the module that was not struck yet be interrupted, and remember it; no other."""
+
+    def trace(frame: FrameType, event: str, _: object) -> Tracer | None:
+        place = frame.f_code.co_name, frame.f_lineno
+        if frame.f_code.co_filename != embedded.__file__:
+            return None
+        nothing = linecache.getline(embedded.__file__, frame.f_lineno).strip() == "try:"  # nor can a signal come there
+        if event == "line" and place not in struck and not nothing:
+            struck.add(place)
+            raise KeyboardInterrupt  # nothing is traced any more
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
 
 
 def test_a_path_longer_than_a_socket_may_have(tmp_path: Path) -> None:

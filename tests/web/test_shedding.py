@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import platform
 import socket
@@ -339,7 +340,10 @@ def test_the_memory_that_there_is_can_be_told() -> None:
 
 
 def test_a_gateway_that_is_full_says_so_and_spends_nothing(tmp_path: Path) -> None:
-    """With room for one request, the second gets 503 while the first is being sent; it is counted, and never made."""
+    """With room for one request, all others get 503 while the first is being sent; they are counted, and never made.
+
+    The log tells of each of them by the time that it has stopped.
+    """
     with (
         running_sandbox() as sandbox,
         running_gateway(tmp_path, ONE_ACCOUNT, sandbox, "--max-requests", "1") as stack,
@@ -348,12 +352,15 @@ def test_a_gateway_that_is_full_says_so_and_spends_nothing(tmp_path: Path) -> No
         raw = image_request(LENGTH).replace(b"%(key)s", stack.key().encode())
         first.sendall(raw[:-1])
         wait_until(lambda: stack.metric("in_flight") == 1, PATIENCE, "the first request")
-        reply = stack.post("/v1/images/generations", {"prompt": "a lighthouse"})
-        assert (reply.status, reply.error["code"]) == (503, "overloaded")
-        assert stack.metric("shed_total", reason=REQUESTS) == 1
+        for _ in range(3):
+            reply = stack.post("/v1/images/generations", {"prompt": "a lighthouse"})
+            assert (reply.status, reply.error["code"]) == (503, "overloaded")
+        assert stack.metric("shed_total", reason=REQUESTS) == 3
         assert stack.held() == 0
         first.sendall(raw[-1:])
         assert first.recv(65_536).startswith(b"HTTP/1.1 200")
         wait_until(lambda: not stack.metric("in_flight") and not stack.held(), PATIENCE, "rest")
         assert len(sandbox.images()) == 1
-    assert '"event":"overloaded"' in stack.log.read_text()
+        assert '"event":"overloaded"' in stack.log.read_text()
+    lines = [json.loads(line) for line in stack.log.read_text().splitlines() if '"event":"overloaded"' in line]
+    assert sum(line["refused"] for line in lines) == 3
