@@ -12,7 +12,8 @@ from typing import TypeVar
 from gateway.cli.options import Fatal
 from gateway.cli.running import clear_errors, connected
 from gateway.config.values import NAME, NAME_RULE
-from gateway.ledger.keys import Keys, UnknownKey
+from gateway.ledger.keys import KeyRecord, Keys, UnknownKey, every_key
+from gateway.ledger.names import Names
 from gateway.ledger.pepper import VARIABLE, check_pepper, load_pepper
 
 Result = TypeVar("Result")
@@ -40,6 +41,17 @@ def with_keys(
     """Do something with the keys of a realm; Fatal, in one line, if it cannot be done."""
     with clear_errors(), store as url:
         return asyncio.run(_with_keys(url, data, realm, work))
+
+
+def read_keys(store: AbstractContextManager[str], realm: str) -> list[KeyRecord]:
+    """Return every key of a realm, oldest first; Fatal, in one line, if it cannot be done. Nothing is written."""
+
+    async def read(url: str) -> list[KeyRecord]:
+        async with connected(url, realm, deadline=5.0, writes=False) as connection:
+            return await every_key(connection, Names(realm))
+
+    with clear_errors(), store as url:
+        return asyncio.run(read(url))
 
 
 async def _with_keys(url: str, data: Path, realm: str, work: Callable[[Keys], Awaitable[Result]]) -> Result:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import click
 from rich.table import Table
 
-from gateway.cli.key_access import check_label, check_name, with_keys
+from gateway.cli.key_access import check_label, check_name, read_keys, with_keys
 from gateway.cli.keys_import import import_keys
 from gateway.cli.options import (
     Fatal,
@@ -75,8 +74,7 @@ def create(project: str, name: str, job_type: str | None, store: str, data: Path
 @store_options
 def list_keys(form: str, store: str, data: Path, realm: str) -> None:
     """List every key ever made; the keys themselves are not known."""
-    records = with_keys(existing_store(store, data), data, realm, lambda keys: keys.list())
-    rows = [record.shown() for record in records]
+    rows = [record.shown() for record in read_keys(existing_store(store, data), realm)]
     if form == "json":
         click.echo(json.dumps(rows, indent=2))
         return
@@ -122,7 +120,7 @@ def rotate(key_id: str, grace: float, store: str, data: Path, realm: str) -> Non
 
     async def work(keys: Keys) -> None:
         old = next((record for record in await keys.list() if record.id == key_id), None)
-        ends, made = _end_of(old, grace), await keys.rotate(key_id, grace=grace)
+        ends, made = _end_of(old, grace, await keys.now()), await keys.rotate(key_id, grace=grace)
         words = (
             f"key {made.record.id} replaces {key_id}, which {ends}; it is shown this once\n"
             f"where policy limits `key: {key_id}`, say the same of {made.record.id}: nothing does that by itself"
@@ -133,9 +131,8 @@ def rotate(key_id: str, grace: float, store: str, data: Path, realm: str) -> Non
     with_keys(existing_store(store, data), data, realm, work)
 
 
-def _end_of(old: KeyRecord | None, grace: float) -> str:
+def _end_of(old: KeyRecord | None, grace: float, now: float) -> str:
     """Say when a key ends that is replaced now, by what it was before; whatever the grace, none lives longer for it."""
-    now = time.time()
     if old is not None and not old.live(now):
         return f"has ended already ({old.state()})"
     left = grace if old is None or old.expires is None else min(grace, old.expires - now)

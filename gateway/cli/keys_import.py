@@ -6,7 +6,6 @@ import csv
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
@@ -106,7 +105,7 @@ def _check_key(secret: str) -> None:
 
 async def _import(keys: Keys, wanted: Sequence[KeyRow], rows: _Rows) -> None:
     """Make each. A new secret is shown before it is good, so that none is ever good that nobody was shown."""
-    now = datetime.now(UTC).timestamp()
+    now = await keys.now()
     known = {(record.project, record.name): record for record in await keys.list() if record.live(now)}
     meter = Meter("keys", len(wanted), often=20)
     for row in wanted:

@@ -131,7 +131,9 @@ class SettleResult(StrEnum):
 
     DONE = "done"
     LATE = "late"
-    """The hold had already expired to presumed spent, or been given back by a guess; the difference was booked once."""
+    """Something was booked before, as of a hold that had lapsed to presumed spent; the difference was booked once."""
+    FIRST = "first"
+    """The hold had been given back by a guess, unbooked: its whole cost was booked now, once."""
     SAME = "same"
     """It had already ended; nothing changed."""
     GONE = "gone"
@@ -140,6 +142,7 @@ class SettleResult(StrEnum):
 
 DONE: Final = SettleResult.DONE
 LATE: Final = SettleResult.LATE
+FIRST: Final = SettleResult.FIRST
 
 
 @dataclass(frozen=True, slots=True)

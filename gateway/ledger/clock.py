@@ -17,16 +17,38 @@ AHEAD = 60_000
 """Milliseconds by which clocks may differ without being wrong."""
 
 
+async def store_time(store: Store) -> float:
+    """Return Unix seconds by the store's clock; raises LedgerUnavailable."""
+    seconds, micros = await store.execute("TIME", repeatable=True)
+    return int(seconds) + int(micros) / 1_000_000
+
+
+class StoreClock:
+    """The store's clock as it goes on here since it was last looked at, whatever this machine's is set to."""
+
+    def __init__(self) -> None:
+        self._ahead = time.time() - time.monotonic()  # until the first look
+
+    async def look(self, store: Store) -> None:
+        """Ask the store; raises LedgerUnavailable."""
+        told = await store_time(store)
+        self._ahead = told - time.monotonic()
+
+    def now(self) -> float:
+        """Return Unix seconds."""
+        return time.monotonic() + self._ahead
+
+
 async def earlier_time(store: Store) -> float:
     """Return Unix seconds by the own clock or the store's, whichever is behind; 0 while the store does not answer.
 
     By it nothing is deleted too early: a gateway whose clock is ahead would delete what others still need.
     """
     try:
-        seconds, _ = await store.execute("TIME", repeatable=True)
+        told = await store_time(store)
     except LedgerUnavailable:
         return 0.0
-    return min(time.time(), float(seconds))
+    return min(time.time(), told)
 
 
 def told_ahead(entry_id: str, now: int) -> str:

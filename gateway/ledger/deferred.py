@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from gateway import failpoint
-from gateway.domain.settlement import DONE, LATE, Settlement, SettleResult
+from gateway.domain.settlement import DONE, FIRST, LATE, Settlement, SettleResult
 from gateway.ledger.errors import LedgerRefused
 from gateway.ledger.journal import Journal
 from gateway.ledger.journal_lines import PendingWrite, Void
@@ -93,7 +93,7 @@ class DeferredSettlements:
             try:
                 if isinstance(what, Settlement):
                     result = await self._ledger.settle(what, token=token, meanwhile=meanwhile)
-                    if ended is not None and (result is DONE or result is LATE):
+                    if ended is not None and (result is DONE or result is LATE or result is FIRST):
                         ended(result)
                     return result
                 return await self._ledger.void(what.request_id, what.attempt, what.reason, token=token)
@@ -164,12 +164,17 @@ class DeferredSettlements:
                 self._away = False
                 self._forget(pending)
                 ended = self._endings.pop(pending.token, None)
-                if ended is not None and (result is DONE or result is LATE):
+                if ended is not None and (result is DONE or result is LATE or result is FIRST):
                     ended(result)
         return not any(isinstance(result, BaseException) for result in results)
 
     async def run(self) -> None:
-        """Take over what dead processes left in the journal's directory, now and every few seconds, until cancelled."""
+        """Take over what dead processes left in the journal's directory, now and every few seconds, until cancelled.
+
+        A journal that cannot be written is told of first, while there is time to mend it.
+        """
+        if self._journal is not None:
+            await self._journal.check()
         while True:
             await self.take_over()
             await asyncio.sleep(TAKE_OVER_SECONDS * random.uniform(0.8, 1.0))  # noqa: S311 - jitter, not a secret

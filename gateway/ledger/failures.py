@@ -103,6 +103,11 @@ def code_of(error: Exception) -> str | None:
     return word if word.isupper() else "ERR"
 
 
+def answered(error: BaseException) -> bool:
+    """Tell whether an error that was told came of a reply: whoever sent it runs."""
+    return isinstance(error.__cause__, Exception) and code_of(error.__cause__) is not None
+
+
 def failure_of(error: Exception) -> Failure:
     """Return what an error of the client library, or of the operating system, means."""
     if isinstance(error, StoreTimeoutError):

@@ -43,6 +43,7 @@ class Journal:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._disk = asyncio.Lock()
         self._failing = False
+        self._unreadable = False
         self._left_alone: set[Path] = set()
         self._told: set[Path] = set()
 
@@ -82,6 +83,14 @@ class Journal:
 
     def _mostly_done(self, file: JournalFile) -> bool:
         return file.size > LARGE and self._lines > 2 * len(self._live)
+
+    async def check(self) -> None:
+        """Tell at once if the disk would not take a file; what is appended is kept in memory then."""
+        async with self._disk:
+            try:
+                await asyncio.to_thread(self._make_and_remove)
+            except OSError as error:
+                self._disk_fails(error)
 
     async def take_over(self) -> list[PendingWrite]:
         """Return what dead processes left behind; it is in the own file now. Nothing, for now, if that cannot be."""
@@ -140,6 +149,9 @@ class Journal:
             except OSError as error:
                 self._disk_fails(error)
 
+    def _make_and_remove(self) -> None:
+        JournalFile.create(self._directory, self._realm).remove()
+
     def _append(self, lines: Sequence[bytes]) -> None:
         if not lines:
             return
@@ -172,12 +184,29 @@ class Journal:
     def _copy_orphans(self) -> list[PendingWrite]:
         found: list[PendingWrite] = []
         try:
-            for path in sorted(self._directory.glob(f"{self._realm}.*{SUFFIX}")):
+            for path in self._found():
                 if path != self.path and path not in self._left_alone:
                     found += self._copy_orphan(path)
         except OSError as error:
             self._disk_fails(error)
         return found
+
+    def _found(self) -> list[Path]:
+        """Return the realm's files; none, which is told once, where the folder cannot be read: a glob says nothing."""
+        try:
+            paths = sorted(self._directory.iterdir())
+        except FileNotFoundError:
+            paths = []
+        except OSError as error:
+            if not self._unreadable:
+                told = "the journal in %s cannot be read; what a gateway that is gone left there waits: %s"
+                log.error(told, self._directory, error)  # noqa: TRY400 - it says it all
+            self._unreadable = True
+            return []
+        if self._unreadable:
+            log.warning("the journal in %s is read again", self._directory)
+        self._unreadable = False
+        return [path for path in paths if path.match(f"{self._realm}.*{SUFFIX}")]
 
     def _copy_orphan(self, path: Path) -> list[PendingWrite]:
         try:

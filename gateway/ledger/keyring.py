@@ -11,6 +11,7 @@ import time
 
 from gateway.domain.caller import Caller
 from gateway.ledger import script
+from gateway.ledger.clock import StoreClock
 from gateway.ledger.errors import StoreError
 from gateway.ledger.key_format import well_formed
 from gateway.ledger.keys import KeyRecord, pages, records_by_digest
@@ -48,10 +49,12 @@ class RedisKeyring:
         self._refreshing = asyncio.Lock()
         self._looked = float("-inf")
         self._look: asyncio.Task[LedgerUnavailable | None] | None = None
+        self._clock = StoreClock()
 
     async def load(self) -> None:
         """Read all keys; PepperMismatch if they were made with another pepper. Raises LedgerUnavailable."""
         await check_pepper(self._store, self._pepper, self._realm)
+        await self._clock.look(self._store)
         await self._refresh()
 
     async def find(self, key: str) -> Caller | None:
@@ -73,7 +76,7 @@ class RedisKeyring:
         if recent is None:
             return None
         where, record, caller = recent
-        return caller if self._records.get(where) is record and record.live(time.time()) else None
+        return caller if self._records.get(where) is record and self._lives(record) else None
 
     async def _look_up(self, key: str, mark: bytes) -> Caller | None:
         """Return the caller by what is stored of a key; None if the store does not know it, or it may not be used.
@@ -93,21 +96,25 @@ class RedisKeyring:
             del recent[next(iter(recent))]
         caller = Caller(record.id, record.project, record.job_type, record.name)
         recent[mark] = where, record, caller
-        return caller if record.live(time.time()) else None
+        return caller if self._lives(record) else None
+
+    def _lives(self, record: KeyRecord) -> bool:
+        return record.live(0.0 if record.expires is None else self._clock.now())
 
     async def lives(self, key_id: str) -> bool:
         """Tell whether a key, named by its id, may be used now; raises LedgerUnavailable if it is not in memory."""
         if key_id not in self._by_id:
             await self._refresh()
         record = self._by_id.get(key_id)
-        return record is not None and record.live(time.time())
+        return record is not None and self._lives(record)
 
     async def run(self) -> None:
-        """Follow changes made elsewhere, about once a second, until cancelled."""
+        """Follow changes made elsewhere, and the store's clock, about once a second, until cancelled."""
         failing = False
         while True:
             await asyncio.sleep(POLL_SECONDS * random.uniform(0.8, 1.0))  # noqa: S311 - jitter, not a secret
             try:
+                await self._clock.look(self._store)
                 await self._refresh()
             except (LedgerUnavailable, StoreError) as error:
                 if not failing:
@@ -164,7 +171,7 @@ class RedisKeyring:
                 return stored, records
             log.warning("the store has lost that %d keys were revoked: telling it again", len(again))
             triples = [word for where in again for word in (where, stored[where], self._stored[where])]
-            await self._store.run(script.WRITE_KEYS, [self._names.keys, self._names.meta], triples)
+            await self._store.run(script.END_KEY, [self._names.keys, self._names.meta], triples)
 
     async def _scan(self) -> tuple[dict[str, str], dict[str, KeyRecord]]:
         """Return what is stored, page by page; a record that has not changed is not read again.

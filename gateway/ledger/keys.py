@@ -6,14 +6,16 @@ import json
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
 from gateway.ledger import script, wire
+from gateway.ledger.clock import store_time
 from gateway.ledger.key_format import new_key, random_base62
 from gateway.ledger.names import Names
 from gateway.ledger.pepper import digest
+from gateway.ledger.script import Script
 from gateway.ledger.store import Store
 
 log = logging.getLogger(__name__)
@@ -112,12 +114,23 @@ class Keys:
 
     async def list(self) -> list[KeyRecord]:
         """Return every key ever made, oldest first."""
-        records = records_by_digest(await self._read())
-        return sorted(records.values(), key=lambda record: (record.created, record.id))
+        return await every_key(self._store, self._names)
+
+    async def now(self) -> float:
+        """Return Unix seconds by the store's clock, by which keys end."""
+        return await store_time(self._store)
 
     async def revoke(self, key_id: str) -> KeyRecord:
-        """End a key at once; UnknownKey if there is none. A key that was revoked or has expired stays as it is."""
-        return await self._change(key_id, lambda record: _ended(record, time.time()))
+        """End a key at once; UnknownKey if there is none. A key that was revoked or has expired stays as it is.
+
+        This is done though the store is out of memory.
+        """
+        now = await self.now()
+        while True:
+            where, raw = await self._find(key_id)
+            ended = _ended(_record(raw), now)
+            if await self._write({where: (raw, ended)}, script.END_KEY):
+                return ended
 
     async def rotate(self, key_id: str, *, grace: float = 0.0) -> NewKey:
         """Make a new key for the same project, name and job type; the old one ends now, or after `grace` seconds.
@@ -127,7 +140,7 @@ class Keys:
         while True:
             where, raw = await self._find(key_id)
             old = _record(raw)
-            made, now = _make(old.project, old.name, old.job_type, None), time.time()
+            made, now = _make(old.project, old.name, old.job_type, None), await self.now()
             if grace <= 0 or not old.live(now):
                 ends = _ended(old, now)
             else:
@@ -137,37 +150,37 @@ class Keys:
             if await self._write({where: (raw, ends), digest(self._pepper, made.secret): ("", made.record)}):
                 return made
 
-    async def _change(self, key_id: str, change: Callable[[KeyRecord], KeyRecord]) -> KeyRecord:
-        while True:
-            where, raw = await self._find(key_id)
-            changed = change(_record(raw))
-            if await self._write({where: (raw, changed)}):
-                return changed
-
     async def _find(self, key_id: str) -> tuple[str, str]:
-        found = await self._read()
+        found = await _read(self._store, self._names)
         for where, record in records_by_digest(found).items():
             if record.id == key_id:
                 return where, found[where]
         # What was given is not repeated: it may be a key in place of its id.
         raise UnknownKey("there is no key of that id: ids begin with key_, and are listed")
 
-    async def _read(self) -> Mapping[str, str]:
-        found: dict[str, str] = {}
-        async for page in pages(self._store, self._names.keys):
-            found |= page
-        return found
-
-    async def _write(self, changes: Mapping[str, tuple[str, KeyRecord]]) -> bool:
+    async def _write(self, changes: Mapping[str, tuple[str, KeyRecord]], how: Script = script.WRITE_KEYS) -> bool:
         """Write all, unless one is no longer as it was read."""
         args = [part for where, (was, now) in changes.items() for part in (where, was, wire.to_json(asdict(now)))]
-        return bool(await self._store.run(script.WRITE_KEYS, [self._names.keys, self._names.meta], args))
+        return bool(await self._store.run(how, [self._names.keys, self._names.meta], args))
 
 
 def drafted(project: str, *, name: str = "", job_type: str | None = None, secret: str | None = None) -> NewKey:
     """Return a key that is not good yet, with a new secret or a well-formed one: `Keys.put` makes it good."""
     draft = _make(project, name, job_type, None)
     return draft if secret is None else replace(draft, secret=secret)
+
+
+async def every_key(store: Store, names: Names) -> list[KeyRecord]:
+    """Return every key ever made, oldest first, for which no pepper is needed. LedgerUnavailable."""
+    records = records_by_digest(await _read(store, names))
+    return sorted(records.values(), key=lambda record: (record.created, record.id))
+
+
+async def _read(store: Store, names: Names) -> Mapping[str, str]:
+    found: dict[str, str] = {}
+    async for page in pages(store, names.keys):
+        found |= page
+    return found
 
 
 async def pages(store: Store, name: str) -> AsyncIterator[dict[str, str]]:

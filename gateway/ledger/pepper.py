@@ -66,8 +66,11 @@ def digest(pepper: bytes, key: str) -> str:
 async def check_pepper(store: Store, pepper: bytes, realm: str = "main") -> None:
     """Tie the store to this pepper at first use; PepperMismatch if it belongs to another. Raises LedgerUnavailable."""
     meta, mark = Names(realm).meta, digest(pepper, "pepper check")
-    await store.execute("HSETNX", meta, "pepper_check", mark)
-    if not hmac.compare_digest(str(await store.execute("HGET", meta, "pepper_check")), mark):
+    known = await store.execute("HGET", meta, "pepper_check")
+    if known is None:  # only then is anything written: a store may take no writes for now
+        await store.execute("HSETNX", meta, "pepper_check", mark)
+        known = await store.execute("HGET", meta, "pepper_check")
+    if not hmac.compare_digest(str(known), mark):
         raise PepperMismatch(
             f"the keys in store {store.where} were made with another pepper: set {VARIABLE} to that one, "
             "or restore the file `pepper` in the data directory"

@@ -83,6 +83,8 @@ OPEN_ENDS = _load("open_ends", "guessing", flags=_READ)
 LAPSED = _load("lapsed", "numbers", flags=_READ)
 BALANCES = _load("balances", *_ASKED, "remaining", flags=_READ)
 WRITE_KEYS = _load("write_keys")
+END_KEY = _load("write_keys", flags=_ALWAYS)
+"""The same, for a key that is to end: that cannot wait until somebody has freed memory."""
 SNAPSHOT = _load("snapshot", "numbers", flags=_READ)
 TAKEN = _load("taken", flags=_READ)
 SCAN_REQUESTS = _load("scan_requests", flags=_READ)

@@ -17,6 +17,7 @@ from gateway.ledger.breaker import Breaker
 from gateway.ledger.connections import Command, packed
 from gateway.ledger.embedded import embedded_store, is_at_work, is_embedded
 from gateway.ledger.errors import LedgerRefused, StoreError
+from gateway.ledger.failures import answered
 from gateway.ledger.line import Told, Watch
 from gateway.ledger.names import Names
 from gateway.ledger.script import Script
@@ -41,6 +42,7 @@ SHORT_DEADLINE = 2.0
 PROBE_SECONDS = 0.5
 
 _AWAY = "Start it, or choose another with --store (`embedded:` needs no server)"
+_RUNS = "It runs: try again once that has passed, or choose another with --store"
 _CERTIFICATE = re.compile(r"\[SSL: \w*(CERTIFICATE|UNKNOWN_CA)")
 _UNFIT = "Check the server's certificate, its date and names, and the files that the ssl_ options in --store name"
 
@@ -192,7 +194,8 @@ class Store:
             raise StoreError(f"{error}. Check the user, the password and the rights in --store") from error
         except (LedgerUnavailable, TimeoutError) as error:
             told = str(error).rstrip(".") or f"store {self.where}: no answer in {self._deadline:g} s"
-            raise StoreError(f"{told}. {_UNFIT if _CERTIFICATE.search(told) else _AWAY}") from error
+            advice = _UNFIT if _CERTIFICATE.search(told) else _RUNS if answered(error) else _AWAY
+            raise StoreError(f"{told}. {advice}") from error
 
     async def aclose(self) -> None:
         """Close every connection."""

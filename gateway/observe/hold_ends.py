@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gateway.domain.route import Views
-from gateway.domain.settlement import DONE, PRESUMED, CostSource, SettleResult
+from gateway.domain.settlement import LATE, PRESUMED, CostSource, SettleResult
 from gateway.observe.event import HoldEnded, Observer
 
 
 def tell_hold(observer: Observer, event: HoldEnded, result: SettleResult) -> None:
     """Tell of a hold that a settlement has ended, or of which it has corrected what was presumed."""
-    observer.emit(event if result is DONE else replace(event, late=True))
+    observer.emit(replace(event, late=True) if result is LATE else event)
 
 
 def is_unconfirmed(source: CostSource, cost: Views) -> bool:

@@ -186,7 +186,7 @@ Meanwhile = Callable[[], None] | None
 """What its caller can do while the store is at work. It may be called late or never, so nothing may depend on it."""
 
 Ended = Callable[[SettleResult], None] | None
-"""What is to be told that a settlement was booked: DONE, or LATE if something was presumed before."""
+"""What is to be told that a settlement was booked: DONE; LATE if some was booked before; FIRST if it was given back."""
 
 
 class LedgerUnavailable(Exception):

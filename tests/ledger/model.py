@@ -42,6 +42,12 @@ class Kept:
     state: str = "live"
     booked: int = 0
     told: int | None = None
+    unbooked: bool = True
+
+    @property
+    def late(self) -> SettleResult:
+        """What a settlement says that corrects how it ended."""
+        return SettleResult.FIRST if self.unbooked else SettleResult.LATE
 
     @property
     def live(self) -> bool:
@@ -51,6 +57,7 @@ class Kept:
     def end(self, state: str, booked: int, *, by_owner: bool) -> None:
         """It ended, or was corrected."""
         self.state, self.booked = state, booked
+        self.unbooked = self.unbooked and state == "guessed"
         self.told = booked if by_owner else self.told
 
 
@@ -185,7 +192,7 @@ class LedgerModel(RuleBasedStateMachine):
             return
         request, kept, gateway = picked
         token, nano = secrets.token_hex(4), kept.amount * part
-        right = SettleResult.DONE if kept.live else SettleResult.LATE
+        right = SettleResult.DONE if kept.live else kept.late
         for _ in range(1 + repeat):
             assert self.do(gateway.settle(rules.settlement(request, nano), token=token)) is right
         kept.end("settled", -(-nano // 1000), by_owner=True)
@@ -203,7 +210,7 @@ class LedgerModel(RuleBasedStateMachine):
         request, kept, gateway = picked
         guessed = max(kept.amount - saved, 0)
         better = guessed < kept.booked or kept.state == "guessed"
-        lower = SettleResult.LATE if better else SettleResult.SAME
+        lower = kept.late if better else SettleResult.SAME
         guess = rules.settlement(request, guessed * 1000, source=CostSource.PRESUMED)
         assert self.do(gateway.settle(guess)) is (SettleResult.DONE if kept.live else lower)
         kept.end("presumed", guessed if kept.live or better else kept.booked, by_owner=True)
@@ -241,7 +248,7 @@ class LedgerModel(RuleBasedStateMachine):
         if picked is None:
             return
         request, kept, gateway = picked
-        assert self.do(gateway.settle(rules.settlement(request, nano))) is SettleResult.LATE
+        assert self.do(gateway.settle(rules.settlement(request, nano))) is kept.late
         kept.end("settled", -(-nano // 1000), by_owner=False)
         self.saved = None  # whether a loss of this is healed depends on who learnt it: not this model's question
 

@@ -12,10 +12,11 @@ import sys
 import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -33,6 +34,7 @@ from tests.ledger.rules import budget, candidate, entries, hold, settlement
 
 RULE = budget(1000)
 NOW = round(time.time() * 1000)
+NOBODY = 65534
 
 
 @pytest.fixture
@@ -78,6 +80,13 @@ async def told(settlements: DeferredSettlements) -> None:
 def files(journal: Path) -> dict[str, bytes]:
     """What the journal's directory has: suffix and contents."""
     return {path.name.partition(".")[2].partition(".")[2]: path.read_bytes() for path in journal.iterdir()}
+
+
+def waiting(journal: Path) -> bool:
+    """Tell whether anything is still to be told, in whatever file; one may go meanwhile."""
+    with suppress(FileNotFoundError):
+        return any(path.stat().st_size for path in journal.iterdir())
+    return True
 
 
 def unsaved(number: int, realm: str = "main") -> PendingWrite:
@@ -220,7 +229,7 @@ async def test_a_shutdown_leaves_the_rest_for_the_next_start(
         (tmp_path / "journal" / "main.before.jsonl").write_bytes(data)
         async with gateway(mortal.url, tmp_path / "journal") as (ledger, settlements):
             loop = asyncio.create_task(settlements.run())
-            await until(lambda: not any(files(tmp_path / "journal").values()))  # nor copied and still to be told
+            await until(lambda: not waiting(tmp_path / "journal"))  # nor copied and still to be told
             assert await stand(ledger) == (50, 0)
             loop.cancel()
             await asyncio.gather(loop, return_exceptions=True)
@@ -357,6 +366,71 @@ async def test_a_file_that_cannot_be_opened_for_a_while_is_taken_over_later(
         assert [await journal.take_over() for _ in range(3)] == [[], [], []]
     assert caplog.text.count("cannot be taken over yet") == 1
     assert await journal.take_over() == [unsaved(2)]
+    await journal.aclose()
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Where somebody else may look: a test's own folder lies in one that is its user's alone."""
+    with TemporaryDirectory() as made:
+        Path(made).chmod(0o711)
+        yield Path(made) / "journal"
+
+
+@contextmanager
+def of_another_user(folder: Path) -> Iterator[None]:
+    """Let nobody look into a folder meanwhile, be it root who runs the test."""
+    user = os.geteuid()
+    folder.chmod(0)
+    if user == 0:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+        folder.chmod(0o700)
+
+
+async def test_a_folder_that_cannot_be_read_is_told_of_and_taken_over_once_it_can(
+    mortal: MortalServer, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing in it is passed over without a word, and as soon as somebody has mended it, it is booked."""
+    async with gateway(mortal.url, folder) as (ledger, settlements):
+        await hold(ledger, "r1", candidate((RULE, 100)))
+        mortal.kill()
+        assert await settlements.settle(settlement("r1", 60_000)) is None
+    mortal.restart()
+    async with gateway(mortal.url, folder) as (ledger, settlements):
+        with of_another_user(folder):
+            for _ in range(3):
+                await settlements.take_over()
+        assert caplog.text.count("cannot be read") == 1
+        await settlements.take_over()
+        assert caplog.text.count("is read again") == 1
+        await told(settlements)
+        assert await stand(ledger) == (60, 0)
+
+
+async def test_a_journal_that_cannot_be_written_is_told_of_at_the_start(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not only when the store is away, which is too late to mend it; what can be written leaves nothing behind."""
+    journal = Journal(folder)
+    await journal.check()
+    assert (caplog.text, files(folder)) == ("", {})
+    with of_another_user(folder):
+        await journal.check()
+    assert caplog.text.count("cannot be written") == 1
+    assert await journal.append(unsaved(1))
+    assert caplog.text.count("is written again") == 1
+    await journal.aclose()
+
+
+async def test_no_folder_yet_is_no_trouble(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is made when it is first needed."""
+    journal = Journal(tmp_path / "gateway" / "journal")
+    assert await journal.take_over() == []
+    assert caplog.text == ""
     await journal.aclose()
 
 

@@ -172,6 +172,47 @@ async def test_how_long_a_key_that_is_replaced_stays_good_is_known(keys: Keys) -
     assert (await keys.rotate(brief.id, grace=5.0)).grace == 5
 
 
+@pytest.mark.parametrize("hours", [-1, 1], ids=["behind", "ahead"])
+async def test_keys_end_by_the_clock_of_the_store(
+    store: Store, realm: str, keys: Keys, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    """Whatever the clock of a gateway says, or that of the machine on which a key is replaced."""
+    seconds, _ = await store.execute("TIME")
+    at = int(seconds)
+    ended, lasting = [await keys.create("a", expires=at + after) for after in (-1, 600)]
+    replaced = await keys.create("a")
+    async with keyring(store, realm) as ring:
+        wrong = time.time() + 3600 * hours
+        monkeypatch.setattr(time, "time", lambda: wrong)
+        for _ in range(2):  # looked up, then remembered
+            assert await ring.find(ended.secret) is None
+            assert await ring.find(lasting.secret) is not None
+        assert [await ring.lives(each.record.id) for each in (ended, lasting)] == [False, True]
+        await keys.rotate(replaced.record.id, grace=60.0)
+        assert await keys.revoke(ended.record.id) == ended.record
+    [end] = [record.expires for record in await keys.list() if record.id == replaced.record.id]
+    assert end is not None
+    assert at + 60 <= end < at + 120
+
+
+async def test_a_gateway_hears_of_a_store_whose_clock_is_another(
+    store: Store, realm: str, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it looks for keys: after a failover, or once somebody has set the clock right."""
+    made = await keys.create("a", expires=time.time() + 600)
+    monkeypatch.setattr("gateway.ledger.keyring.POLL_SECONDS", 0.01)
+    clock = 0.0
+
+    async def told(_: Store) -> float:
+        return clock
+
+    async with keyring(store, realm) as ring:
+        assert await ring.find(made.secret) is not None
+        clock = time.time() + 1200
+        monkeypatch.setattr("gateway.ledger.clock.store_time", told)
+        await until(lambda: ring.known(ring.mark(made.secret)) is None)
+
+
 async def test_an_expired_key_and_an_unknown_one_are_nobody(store: Store, realm: str, keys: Keys) -> None:
     """Malformed, unknown and expired keys all answer the same."""
     expired = await keys.create("a", expires=time.time() - 1)

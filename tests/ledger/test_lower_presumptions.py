@@ -25,7 +25,7 @@ from tests.ledger.rules import budget, candidate, concurrent, entries, hold, set
 
 RULE = budget(1000)
 HELD, KNOWN, COST = 80_000, 40_000, 25_000
-DONE, LATE, SAME = SettleResult.DONE, SettleResult.LATE, SettleResult.SAME
+DONE, FIRST, LATE, SAME = SettleResult.DONE, SettleResult.FIRST, SettleResult.LATE, SettleResult.SAME
 
 
 async def held(ledger: RedisLedger) -> None:

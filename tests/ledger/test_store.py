@@ -184,6 +184,17 @@ async def test_the_check_is_patient() -> None:
         await store.aclose()
 
 
+@pytest.mark.parametrize("reply", ["BUSY a script runs.", "LOADING the dataset.", "CLUSTERDOWN a slot is nobody's."])
+async def test_a_server_that_answers_is_not_to_be_started(reply: str) -> None:
+    """It runs, and says what keeps it from doing what it was asked."""
+    async with fake_server(b"-" + reply.encode() + b"\r\n") as fake:
+        store = Store(fake.url)
+        with pytest.raises(StoreError, match=f"{reply} It runs") as refused:
+            await store.check()
+        assert "Start it" not in str(refused.value)
+        await store.aclose()
+
+
 async def test_another_schema_is_refused(ledger: RedisLedger, store: Store) -> None:
     """A ledger written by a later version is not touched."""
     await store.execute("HSET", ledger._names.meta, "schema", "9")

@@ -21,7 +21,7 @@ from gateway.ledger.superseded_entries import SupersededEntries
 from gateway.reporting.recorded import recorded_entries, trimmed_until
 from tests.ledger.older import copy
 from tests.ledger.rules import candidate, entries, hold, settlement
-from tests.ledger.test_lower_presumptions import COST, DONE, HELD, KNOWN, LATE, RULE, SAME, held, lapsed, presume
+from tests.ledger.test_lower_presumptions import COST, DONE, FIRST, HELD, KNOWN, LATE, RULE, SAME, held, lapsed, presume
 
 ADJUSTED = Views(60_000, 60_000, 60_000)
 
@@ -122,7 +122,7 @@ async def test_a_hold_that_the_older_store_knows_as_a_guess_is_booked_again(work
     await hold(work.ledger, "g", candidate((RULE, 80), worst=HELD))
     await other.void("g", 1, "not_begun")
     old = copy(server, work.realm)
-    assert await work.ledger.settle(settlement("g", COST), token="g") is LATE
+    assert await work.ledger.settle(settlement("g", COST), token="g") is FIRST
     await export(work.store, work.realm, work.folder)
     old.put_back()
     await rebuild(work.store, work.realm, export=[work.folder])

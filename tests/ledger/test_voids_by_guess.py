@@ -2,21 +2,44 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from gateway.domain.reconciling import Terms
+from gateway.domain.settlement import CostSource
 from gateway.ledger.audit import audit
+from gateway.ledger.deferred import DeferredSettlements
 from gateway.ledger.export import export
+from gateway.ledger.names import Names
 from gateway.ledger.rebuild import rebuild
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
+from gateway.observe.event import Event, HoldEnded
+from gateway.observe.hold_ends import tell_hold
 from gateway.reporting.reconciliation import booked_at
 from tests.ledger.older import copy, empty
 from tests.ledger.rules import settlement
-from tests.ledger.test_lower_presumptions import COST, DONE, HELD, LATE, RULE, SAME, Books, books, held, lapsed, presume
+from tests.ledger.test_lower_presumptions import (
+    COST,
+    DONE,
+    FIRST,
+    HELD,
+    LATE,
+    RULE,
+    SAME,
+    Books,
+    books,
+    held,
+    lapsed,
+    presume,
+)
+from tests.observe.samples import JOB_TYPE, PROJECT, QUALITY, ROUTE, value
+from tests.observe.scraped import scraped_after
 
 GUESSES = pytest.mark.parametrize("reason", ["cancelled", "not_begun"])
 BOOKED = Books(COST // 1000, 0, COST, 0, "settled")
@@ -30,7 +53,7 @@ async def test_a_cost_of_a_call_that_was_taken_for_unsent_is_booked_once(
     await held(ledger)
     assert await ledger.void("r", 1, reason) is DONE
     for _ in range(2):  # the answer to the first one was lost
-        assert await ledger.settle(settlement("r", COST), token="t") is LATE
+        assert await ledger.settle(settlement("r", COST), token="t") is FIRST
     assert await ledger.settle(settlement("r", HELD)) is SAME
     assert await ledger.void("r", 1, reason) is SAME
     assert await books(ledger, store, realm) == BOOKED
@@ -43,11 +66,49 @@ async def test_an_unknown_outcome_too_until_the_truth_is_known(
     """What whoever made the call presumes is not given back by a guess again; the truth takes its place."""
     await held(ledger)
     assert await ledger.void("r", 1, reason) is DONE
-    assert await presume(ledger, HELD) is LATE
+    assert await presume(ledger, HELD) is FIRST
     assert await ledger.void("r", 1, reason) is SAME
     assert await books(ledger, store, realm) == Books(HELD // 1000, 0, HELD, HELD, "presumed")
     assert await ledger.settle(settlement("r", COST)) is LATE
     assert await books(ledger, store, realm) == BOOKED
+
+
+@pytest.mark.parametrize("source", [CostSource.USAGE, CostSource.PRESUMED], ids=["known", "presumed"])
+@pytest.mark.parametrize("lapses", [False, True], ids=["live", "lapsed"])
+async def test_what_it_cost_is_counted_where_nobody_has_counted_it(
+    ledger: RedisLedger, store: Store, realm: str, source: CostSource, *, lapses: bool
+) -> None:
+    """A lapse is counted by whoever presumes; a hold that was given back while it was live is by nobody."""
+    await held(ledger)
+    if lapses:
+        await lapsed(ledger, store, realm)
+    await ledger.void("r", 1, "not_begun")
+    told = replace(settlement("r", HELD), source=source)
+    event = HoldEnded(PROJECT, JOB_TYPE, ROUTE, QUALITY, told.cost, told.cost, source, 1)
+    seen: list[Event] = []
+    await DeferredSettlements(ledger).settle(told, ended=partial(tell_hold, _Seen(seen), event))
+    text = scraped_after(*seen)
+    where = {"project": PROJECT, "job_type": JOB_TYPE, "route": ROUTE}
+    spent = value(text, "spend_usd_total", **where, view="route")
+    assert spent == pytest.approx(0 if lapses else HELD / 1e9)
+    assert value(text, "unconfirmed_total") == (source is CostSource.PRESUMED and not lapses)
+    assert value(text, "images_total", **where, quality=QUALITY) == 1
+
+
+class _Seen:
+    def __init__(self, seen: list[Event]) -> None:
+        self.emit = seen.append
+
+
+async def test_a_gateway_of_an_earlier_version_can_read_how_it_ended(
+    ledger: RedisLedger, store: Store, realm: str
+) -> None:
+    """It repeats, under its token, what a gateway beside it has told: of the words it knows, this is the nearest."""
+    await held(ledger)
+    await ledger.void("r", 1, "not_begun")
+    assert await ledger.settle(settlement("r", COST)) is FIRST
+    kept = json.loads(await store.execute("HGET", Names(realm).request("r"), "e1"))
+    assert kept["result"] == "LATE"
 
 
 @GUESSES

@@ -53,9 +53,10 @@ def test_a_presumption_that_was_corrected_counts_images_and_tokens(experiment: d
         assert value(text, "experiment_spend_usd_total", **experiment) == pytest.approx(4e-7)
 
 
-def test_a_hold_that_ended_here_is_told_whole() -> None:
-    """With its cost, as it always is."""
-    assert told(SETTLED, SettleResult.DONE) == [SETTLED]
+@pytest.mark.parametrize("result", [SettleResult.DONE, SettleResult.FIRST])
+def test_a_hold_that_ended_here_is_told_whole(result: SettleResult) -> None:
+    """With its cost, as it always is; one too that somebody gave back, and that nobody has booked."""
+    assert told(SETTLED, result) == [SETTLED]
 
 
 def test_a_shadow_that_was_corrected_counts_no_money_again() -> None:

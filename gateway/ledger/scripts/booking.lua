@@ -20,10 +20,10 @@ local function booked_lines(lines, micro, before)
     #told > 0 and '[[' .. table.concat(told, '],[') .. ']]' or '[]'
 end
 
--- How an attempt ended, as it is kept, JSON, from behind its token on.
-local function ended_text(terms, result, booked)
+-- How an attempt ended, as it is kept, JSON, from behind its token on. `more` are further fields.
+local function ended_text(terms, result, booked, more)
   return ',"result":"' .. result .. '","source":' .. cjson.encode(terms.source) .. ',"images":"' .. terms.images
-    .. '","cost":["' .. table.concat(terms.nano, '","') .. '"],"booked":' .. booked .. '}'
+    .. '","cost":["' .. table.concat(terms.nano, '","') .. '"],"booked":' .. booked .. (more or '') .. '}'
 end
 
 local function booking_kind(terms)

@@ -19,7 +19,7 @@ local function end_hold(from, request, opening)
   local count, was = whole(kept[6], 'attempts'), kept[5] and cjson.decode(kept[5]) or nil
   local live = kept[4] == 'sent' or kept[4] == 'queued'
   if was and was.token == token then
-    return was.result
+    return was.first and 'FIRST' or was.result
   elseif not live and not corrects(kept[4], terms, was) then
     return 'SAME'
   end
@@ -42,5 +42,5 @@ local function end_hold(from, request, opening)
   if ends_with(request, number, count) then
     forgettable[#forgettable + 1] = request
   end
-  return live and 'DONE' or 'LATE'
+  return live and 'DONE' or booking.result
 end

@@ -32,5 +32,6 @@ local function book_late(lines, terms, was)
   return {kind = first and booking_kind(terms) or 'correct', was = not first and table.concat(cost, ' ') or nil,
     images = digits(terms.images - whole(was.images, 'images')), told = told,
     cost = digits(nano[1] - cost[1]) .. ' ' .. digits(nano[2] - cost[2]) .. ' ' .. digits(nano[3] - cost[3]),
-    ended = ended_text(terms, 'LATE', booked)}
+    result = first and 'FIRST' or 'LATE', -- kept apart: gateways of earlier versions do not know that word
+    ended = ended_text(terms, 'LATE', booked, first and ',"first":true')}
 end

@@ -2,7 +2,7 @@
 -- together is settled in its order; an error in one of them leaves all undone.
 -- KEYS  instances, balances, due, entries, then the request of each
 -- ARGV  instance, operation, retention s, then of each what `end_hold` reads
--- Reply lines of text: the watermark, then of each DONE | LATE | SAME | GONE
+-- Reply lines of text: the watermark, then of each DONE | LATE | FIRST (see `SettleResult`) | SAME | GONE
 
 local now = milliseconds()
 date_entries(KEYS[4], now)
