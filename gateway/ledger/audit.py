@@ -212,6 +212,11 @@ def _judge_export(found: Audit, history: History) -> None:
             f"corrects request {request}, attempt {attempt}, of which another amount was booked again since: "
             "it counts no more; book what is right with `ledger adjust`",
         )
+    found.notes += [
+        f"entry {each} corrects request {request}, attempt {attempt}, of which another amount was booked again since: "
+        "it counts no more, and the request is forgotten, so that none can be booked in its place"
+        for each, (request, attempt) in history.forgotten
+    ]
     if history.lost:
         few = ", ".join(history.lost[:5]) + (", …" if len(history.lost) > 5 else "")  # noqa: PLR2004 - enough to go by
         found.notes.append(

@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gateway.domain.spend import NO_REQUEST
+from gateway.ledger import script
 from gateway.ledger.entries import JunkEntry, decode
 from gateway.ledger.names import Names
 from gateway.ledger.segments import Export, ExportError, ExportLine
-from gateway.ledger.snapshot import Snapshot
+from gateway.ledger.snapshot import Snapshot, batches, is_member, request_keys
 from gateway.ledger.store import Store
 from gateway.ledger.stream import PAGE, Raw, position, raw_entries
-from gateway.ledger.superseded_entries import Amounts, SupersededEntries
+from gateway.ledger.superseded_entries import TELLING, Amounts, Place, SupersededEntries, weight_of
 
 Attempt = tuple[str, str]
 """A request's id and the number of one of its attempts."""
@@ -26,7 +27,9 @@ class History:
     `base` is the sum, micro-USD by cell, of the exported entries that the stream does not have. `trimmed` and
     `trimmed_hash` name the last exported line before the stream's first entry, `last` and `last_hash` the last of all.
     What the store had lost and was told again counts once, as it was booked last; the earlier entries are `repeated`,
-    but for corrections of an amount that was not booked again: those are `dropped`.
+    but for those that say more than what counts, of an amount that was not booked again: they are `dropped`, or
+    `forgotten` if the store has no record of their attempts, which nobody can adjust any more. `carried` are lost
+    entries that count behind a later one, by attempt and id: which one, and its turn there.
     `unexported` are entries of before its end that only the stream has, `passed` those with the later ones of their
     attempts. `common` counts what both have alike, were it trimmed since. `untold` is the last entry that was trimmed,
     if the export does not have it by the hash that the store knows.
@@ -44,6 +47,8 @@ class History:
     changed: list[str] = field(default_factory=list)
     junk: list[str] = field(default_factory=list)
     dropped: list[tuple[str, Attempt]] = field(default_factory=list)
+    forgotten: list[tuple[str, Attempt]] = field(default_factory=list)
+    carried: dict[Attempt, dict[str, tuple[Place, int]]] = field(default_factory=dict)
     repeated: int = 0
     common: int = 0
     untold: str = ""
@@ -88,7 +93,20 @@ async def read_history(store: Store, names: Names, snapshot: Snapshot, export: E
         if raw is None:
             _fold(history, line, snapshot, superseded)
     _note_passed(history, alone)
+    await _part_forgotten(store, names, history)
     return history
+
+
+async def _part_forgotten(store: Store, names: Names, history: History) -> None:
+    """Part what was dropped by whether the store knows the attempt: only then `ledger adjust` can end it."""
+    named = {":".join(attempt) for _, attempt in history.dropped}
+    known = {each for each in named if is_member(names, each)}
+    for batch in batches(sorted(known)):
+        numbers = [each.rpartition(":")[2] for each in batch]
+        reply = await store.run(script.OPEN_ENDS, request_keys(names, batch), numbers, repeatable=True)
+        known -= {batch[int(at) - 1] for at, state in zip(reply[::2], reply[1::2], strict=True) if not state}
+    history.forgotten = [each for each in history.dropped if ":".join(each[1]) not in known]
+    history.dropped = [each for each in history.dropped if ":".join(each[1]) in known]
 
 
 def _note_passed(history: History, alone: Sequence[tuple[str, Attempt]]) -> None:
@@ -126,6 +144,9 @@ def _fold(history: History, line: ExportLine, snapshot: Snapshot, superseded: Su
         return
     if position(line.id) > position(snapshot.trimmed or "0-0"):
         history.lost.append(line.id)
+    behind = superseded.carried(line.place)
+    if behind is not None:
+        history.carried.setdefault(attempt, {})[line.id] = behind
     try:
         entry = decode(line.id, line.fields)
     except JunkEntry:
@@ -140,18 +161,26 @@ async def _superseded(beside: AsyncIterator[Beside]) -> SupersededEntries:
     superseded = SupersededEntries()
     async for line, raw in beside:
         entry_id, fields = raw or ((line.id, line.fields) if line else ("0-0", {}))
-        if fields.get("kind") in ("settle", "presume"):
-            superseded.booked(_attempt(fields), position(entry_id), _readable(fields.get("cost", "")))
-            continue
         try:
-            if fields["request"] == NO_REQUEST:
-                superseded.posted(json.loads(fields["outcome"])["id"], position(entry_id))
-            else:
-                was = _amounts(fields["was"]) if "was" in fields else None
-                superseded.corrected(_attempt(fields), position(entry_id), was, _amounts(fields["cost"]))
-        except (KeyError, ValueError, TypeError):
+            _tell(superseded, position(entry_id), fields)
+        except (KeyError, ValueError, TypeError, AttributeError):
             continue  # junk, of which whoever decodes it tells
     return superseded
+
+
+def _tell(superseded: SupersededEntries, place: Place, fields: Mapping[str, str]) -> None:
+    attempt, source, reason, adjustment = _attempt(fields), fields.get("source", ""), "", ""
+    if source in TELLING or attempt[0] == NO_REQUEST:
+        told = json.loads(fields["outcome"])
+        reason, adjustment = told.get("reason", ""), told["id"] if attempt[0] == NO_REQUEST else told.get("id", "")
+    weight = weight_of(source, reason)
+    if fields.get("kind") in ("settle", "presume"):
+        superseded.booked(attempt, place, _readable(fields.get("cost", "")), weight, adjustment)
+    elif attempt[0] == NO_REQUEST:
+        superseded.posted(adjustment, place)
+    else:
+        was = _amounts(fields["was"]) if "was" in fields else None
+        superseded.corrected(attempt, place, was, _amounts(fields["cost"]), weight, adjustment)
 
 
 def _amounts(text: str) -> Amounts:

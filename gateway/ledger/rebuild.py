@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, field
+from operator import itemgetter
 from pathlib import Path
 
 from gateway.ledger import script
@@ -19,6 +20,7 @@ from gateway.ledger.redis_ledger import DAY, SCHEMA
 from gateway.ledger.snapshot import Snapshot, batches, is_member, request_keys
 from gateway.ledger.store import Store
 from gateway.ledger.stream import position
+from gateway.ledger.superseded_entries import Place
 from gateway.ledger.wire import to_json
 
 CELLS = 100
@@ -100,16 +102,38 @@ async def _restore(store: Store, names: Names, export: Sequence[Path], done: Reb
     """
     history, snapshot = done.audit.history, done.audit.snapshot
     assert history is not None
-    lost, since, count = frozenset(history.lost), time.time() - REMEMBERED_SECONDS, 0
-    for entry in read_exported(export):
-        if entry.id in lost and entry.time.timestamp() >= since:
-            count += await _restore_attempt(store, names, entry) == "DONE"
+    count = 0
+    for marker, entry in _lost_entries(history, export):
+        count += await _restore_attempt(store, names, entry, marker) == "DONE"
     if count:
         done.changes.append(f"requests: the records of {count} exported entries")
     base = {cell: str(micro) for cell, micro in history.base.items()}
-    if base != dict(snapshot.base) or not done.audit.base_is_sound or not snapshot.epoch:
+    all_lost = position(history.trimmed or "0-0") > position(
+        snapshot.trimmed or "0-0"
+    )  # or no export goes on from there
+    if all_lost or base != dict(snapshot.base) or not done.audit.base_is_sound or not snapshot.epoch:
         await _restore_base(store, names, history, snapshot, base)
         done.changes.append(f"base: {len(base)} balances from {history.lines} exported entries")
+
+
+def _lost_entries(history: History, export: Sequence[Path]) -> Iterator[tuple[str, Entry]]:
+    """Yield those that are to be remembered, each with a text that sorts as those of its attempt count."""
+    lost, since, reordered = frozenset(history.lost), time.time() - REMEMBERED_SECONDS, list[tuple[str, Entry]]()
+    for entry in read_exported(export):
+        if entry.id not in lost or entry.time.timestamp() < since:
+            continue
+        carried = history.carried.get((entry.request_id, str(entry.attempt)), {})
+        behind = carried.get(entry.id)
+        marker = f"{_marker(behind[0])}-{behind[1]:06d}" if behind else _marker(position(entry.id))
+        if carried:  # what it counts behind may come later
+            reordered.append((marker, entry))
+        else:
+            yield marker, entry
+    yield from sorted(reordered, key=itemgetter(0))
+
+
+def _marker(place: Place) -> str:
+    return f"{place[0]:020d}-{place[1]:020d}"
 
 
 async def _restore_base(store: Store, names: Names, history: History, snapshot: Snapshot, base: dict[str, str]) -> None:
@@ -122,13 +146,12 @@ async def _restore_base(store: Store, names: Names, history: History, snapshot: 
         raise LedgerRefused(f"store {store.where}: entries were trimmed meanwhile; try again")
 
 
-async def _restore_attempt(store: Store, names: Names, entry: Entry) -> str:
+async def _restore_attempt(store: Store, names: Names, entry: Entry, marker: str = "") -> str:
     cost = [str(entry.cost.official), str(entry.cost.route), str(entry.cost.internal)]
     worst = entry.worst or entry.cost
     lines = [["usd", cell, str(micro), cell.rpartition("@")[0].split("|")[-2]] for cell, micro in entry.lines.items()]
     outcome = {"facts": entry.answer, "usage": entry.usage, "reason": entry.reason or None}
-    milliseconds, number = position(entry.id)
-    args = [f"{milliseconds:020d}-{number:020d}", member(entry.request_id, entry.attempt), str(entry.attempt)]
+    args = [marker or _marker(position(entry.id)), member(entry.request_id, entry.attempt), str(entry.attempt)]
     args += [str(entry.kind), str(round(entry.time.timestamp() * 1000)), entry.source]
     args += [*cost, str(entry.images), to_json(outcome), to_json(dict(entry.about)), to_json(dict(entry.facts))]
     args += [to_json([str(worst.official), str(worst.route), str(worst.internal)]), to_json(lines)]

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import astuple
 from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
 
-from gateway.domain.spend import NO_REQUEST, AttemptKey, attempt_of
+from gateway.domain.spend import NO_REQUEST, attempt_of
 from gateway.ledger.entries import Entry, read_entries, readable
 from gateway.ledger.history import holds
 from gateway.ledger.names import Names
 from gateway.ledger.segments import Export, ExportError
 from gateway.ledger.store import Store
 from gateway.ledger.stream import position
-from gateway.ledger.superseded_entries import SupersededEntries
+from gateway.ledger.superseded_entries import Place, SupersededEntries, weight_of
 
 
 async def trimmed_until(store: Store, realm: str) -> datetime | None:
@@ -57,20 +58,25 @@ async def recorded_entries(
     if trimmed is not None and (exported.until is None or exported.until < trimmed):
         raise ExportError(f"entries up to {trimmed.isoformat()} were trimmed; the export does not reach so far")
     exported.check()
-    carried: dict[AttemptKey, list[Entry]] = {}
+    carried: dict[Place, list[tuple[int, Entry]]] = {}
     async for entry in exported.beside(read_entries(store, realm, until=until)):
         inside = (since is None or entry.time >= since) and (until is None or entry.time < until)
-        attempt, place = attempt_of(entry), position(entry.id)
-        if not inside or not superseded.stands(attempt, place):
+        place = position(entry.id)
+        if not inside or not superseded.stands(attempt_of(entry), place):
             continue
-        if superseded.carried(place):  # told behind what it corrects
-            carried.setdefault(attempt, []).append(entry)
+        behind = superseded.carried(place)
+        if behind is not None:  # told behind what it corrects
+            carried.setdefault(behind[0], []).append((behind[1], entry))
             continue
         yield entry
-        for correction in carried.pop(attempt, ()):
+        for correction in _in_turn(carried.pop(place, ())):
             yield correction
-    for entry in (each for corrections in carried.values() for each in corrections):
+    for entry in (each for corrections in carried.values() for each in _in_turn(corrections)):
         yield entry
+
+
+def _in_turn(carried: Iterable[tuple[int, Entry]]) -> list[Entry]:
+    return [entry for _, entry in sorted(carried, key=itemgetter(0))]
 
 
 _FOREIGN = "it is the export of another ledger"
@@ -131,12 +137,12 @@ async def _superseded(entries: AsyncIterator[Entry]) -> SupersededEntries:
     """Return what is known of entries that were lost and told again."""
     superseded = SupersededEntries()
     async for entry in entries:
-        place = position(entry.id)
+        place, said = position(entry.id), (weight_of(entry.source, entry.reason), entry.adjustment)
         if entry.kind.books:
-            superseded.booked(attempt_of(entry), place, astuple(entry.cost))
+            superseded.booked(attempt_of(entry), place, astuple(entry.cost), *said)
         elif entry.request_id == NO_REQUEST:
             superseded.posted(entry.adjustment, place)
         else:
             was = astuple(entry.was) if entry.was else None
-            superseded.corrected(attempt_of(entry), place, was, astuple(entry.cost))
+            superseded.corrected(attempt_of(entry), place, was, astuple(entry.cost), *said)
     return superseded

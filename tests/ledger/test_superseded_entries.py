@@ -17,7 +17,7 @@ from gateway.ledger.names import Names
 from gateway.ledger.rebuild import rebuild
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
-from gateway.ledger.superseded_entries import SupersededEntries
+from gateway.ledger.superseded_entries import SupersededEntries, Weight, weight_of
 from gateway.reporting.recorded import recorded_entries, trimmed_until
 from tests.ledger.older import copy
 from tests.ledger.rules import candidate, entries, hold, settlement
@@ -250,6 +250,175 @@ async def test_a_correction_of_another_amount_than_was_booked_again_is_named(wor
     await other.aclose()
 
 
+def invoice(name: str, nano: int, request: str = "b") -> Adjustment:
+    """What an attempt cost in truth."""
+    return Adjustment(name, request, 1, Views(nano, nano, nano), name)
+
+
+async def test_an_invoice_behind_a_late_truth_that_is_told_again_is_brought_back(work: Work, server: str) -> None:
+    """The store knows the presumption, and its gateway tells the truth once more: what the invoice said stands."""
+    old = copy(server, work.realm)
+    assert await work.late() is LATE
+    assert await work.ledger.adjust(invoice("a1", 50_000, "r")) is DONE
+    await export(work.store, work.realm, work.folder)
+    old.put_back()
+    await work.healed()
+
+    assert (await rebuild(work.store, work.realm, export=[work.folder])).changes
+
+    await work.agree(50 + 40)
+    record: Any = await work.ledger.request("r")
+    assert [each["cost"].route for each in record["attempts"]] == [50_000]
+    assert await work.ledger.adjust(invoice("a1", 50_000, "r")) is SAME
+
+
+async def test_the_first_of_two_invoices_applied_again_brings_the_second_back(work: Work, server: str) -> None:
+    """By its id; another invoice of the same amount is newer than both."""
+    old = copy(server, work.realm)
+    for name, nano in (("a1", 60_000), ("a2", 75_000)):
+        assert await work.ledger.adjust(invoice(name, nano, "a")) is DONE
+    await export(work.store, work.realm, work.folder)
+    for name, micro in (("a1", 75), ("a3", 60)):
+        old.put_back()
+        assert await work.ledger.adjust(invoice(name, 60_000, "a")) is DONE
+        await rebuild(work.store, work.realm, export=[work.folder])
+        await work.agree(80 + micro)
+
+
+async def test_an_invoice_that_is_named_is_brought_back_once_its_amount_is_told_again(work: Work, server: str) -> None:
+    """The hold lapsed in the older store, so that another amount was booked; then its gateway tells the cost."""
+    await hold(work.ledger, "b", candidate((RULE, 40), worst=40_000))
+    old = copy(server, work.realm)
+    await work.ledger.settle(settlement("b", 30_000), token="b")
+    assert await work.ledger.adjust(invoice("a1", 50_000)) is DONE
+    await export(work.store, work.realm, work.folder)
+    old.put_back()
+    other = RedisLedger(work.store, work.realm)
+    await work.store.execute("ZADD", Names(work.realm).due, "XX", 1, "b:1")
+    await other._leases.sweep()
+    done = await rebuild(work.store, work.realm, export=[work.folder])
+    assert [finding.kind for finding in done.audit.findings] == ["export"]
+    await work.healed()
+
+    await rebuild(work.store, work.realm, export=[work.folder])
+
+    await work.agree(80 + 40 + 50)
+    await other.aclose()
+
+
+async def test_a_gateway_that_says_something_else_does_not_answer_what_is_named(work: Work, server: str) -> None:
+    """Only who adjusts it does: the invoice may be right still."""
+    await hold(work.ledger, "b", candidate((RULE, 40), worst=40_000))
+    old = copy(server, work.realm)
+    await work.ledger.settle(settlement("b", 30_000))
+    assert await work.ledger.adjust(invoice("a1", 50_000)) is DONE
+    await export(work.store, work.realm, work.folder)
+    old.put_back()
+    other = RedisLedger(work.store, work.realm)
+    for source, nano in ((CostSource.PRESUMED, 40_000), (CostSource.USAGE, 35_000)):
+        await other.settle(settlement("b", nano, source=source))
+        done = await rebuild(work.store, work.realm, export=[work.folder])
+        assert len(done.audit.findings) == 1
+    assert await other.adjust(invoice("a1", 50_000)) is DONE
+    await work.agree(80 + 40 + 50)
+    await other.aclose()
+
+
+async def test_what_a_forgotten_request_had_corrected_is_a_note(work: Work, server: str) -> None:
+    """Nobody can adjust it any more, and a finding would stay for as long as the export is kept."""
+    old = copy(server, work.realm)
+    await hold(work.ledger, "b", candidate((RULE, 30), worst=30_000))
+    await work.ledger.settle(settlement("b", 30_000))
+    assert await work.ledger.adjust(invoice("a1", 50_000)) is DONE
+    [*_, adjusted] = await entries(work.store, work.realm)
+    await export(work.store, work.realm, work.folder)
+    old.put_back()
+    other = RedisLedger(work.store, work.realm)
+    await hold(other, "b", candidate((RULE, 40), worst=40_000))
+    await other.settle(settlement("b", 40_000))
+    assert len((await rebuild(work.store, work.realm, export=[work.folder])).audit.findings) == 1
+    await work.store.execute("DEL", Names(work.realm).request("b"))  # as after 30 days
+
+    done = await rebuild(work.store, work.realm, export=[work.folder])
+
+    assert await other.adjust(invoice("a2", 50_000)) is SettleResult.GONE
+    assert done.audit.findings == []
+    [note] = [each for each in done.audit.notes if "is forgotten" in each]
+    assert note.startswith(f"entry {adjusted.id} corrects request b, attempt 1")
+    await work.agree(80 + 40 + 40)
+    await other.aclose()
+
+
+async def test_records_are_brought_back_in_the_order_in_which_entries_count(work: Work, server: str) -> None:
+    """A truth told again after one loss comes behind the invoice that goes on from it; the next loss takes all."""
+    before = copy(server, work.realm)
+    await hold(work.ledger, "b", candidate((RULE, 80), worst=HELD))
+    await work.ledger.settle(settlement("b", HELD, source=CostSource.PRESUMED, images=0))
+    old = copy(server, work.realm)
+    assert await work.ledger.settle(settlement("b", COST)) is LATE
+    assert await work.ledger.adjust(invoice("a1", 50_000)) is DONE
+    await export(work.store, work.realm, work.folder)
+    old.put_back()
+    other = RedisLedger(work.store, work.realm)
+    assert await other.settle(settlement("b", COST)) is LATE
+    await export(work.store, work.realm, work.folder)
+    before.put_back()
+    await hold(other, "b", candidate((RULE, 80), worst=HELD))
+    await other.settle(settlement("b", HELD, source=CostSource.PRESUMED, images=0))
+
+    await rebuild(work.store, work.realm, export=[work.folder])
+
+    record: Any = await other.request("b")
+    assert [each["cost"].route for each in record["attempts"]] == [50_000]
+    await work.agree(80 + 40 + 50)
+    await other.aclose()
+
+
+async def test_an_export_goes_on_after_a_store_that_lost_all_was_told_all_again(
+    ledger: RedisLedger, store: Store, server: str, realm: str, tmp_path: Path
+) -> None:
+    """A rebuild has nothing to put right, but for where the export goes on."""
+    await ledger.open()
+    old = copy(server, realm)
+    for turn in range(2):
+        old.put_back()
+        other = RedisLedger(store, realm)
+        await hold(other, "b", candidate((RULE, 30), worst=30_000))
+        await other.settle(settlement("b", 30_000))
+        await other.aclose()
+        if turn:
+            await rebuild(store, realm, export=[tmp_path])
+            assert (await rebuild(store, realm, export=[tmp_path])).changes == []
+        done = await export(store, realm, tmp_path)
+        assert done.written == 1
+
+
+@pytest.mark.parametrize(
+    ("lost", "told", "dropped"),
+    [
+        (("usage", 25), ("usage", 30), False),
+        (("usage", 25), ("presumed", 40), True),
+        (("usage", 25), ("void by not_begun", 0), True),
+        (("usage", 25), ("void by refused", 0), False),
+        (("presumed", 40), ("usage", 25), False),
+        (("invoice", 50), ("usage", 25), True),
+        (("invoice", 50), ("usage", 50), False),
+        (("invoice", 50), ("invoice", 25), False),
+    ],
+    ids=str,
+)
+def test_what_is_lost_is_named_if_it_weighs_more(lost: tuple[str, int], told: tuple[str, int], dropped: bool) -> None:
+    """Both go on from a presumption: of a guess, a gateway's word and an invoice, each outweighs those before."""
+    superseded = SupersededEntries()
+    superseded.booked("a", (1, 0), (80,), Weight.GUESS)
+    for place, (said, amount) in enumerate((lost, told), 2):
+        source, _, reason = said.partition(" by ")
+        name = f"a{place}" if source == "invoice" else ""
+        superseded.corrected("a", (place, 0), (80,), (amount - 80,), weight_of(source, reason), name)
+    assert [superseded.stands("a", (place, 0)) for place in (2, 3)] == [False, True]
+    assert superseded.dropped("a", (2, 0)) is dropped
+
+
 def chain(*steps: tuple[int | None, int]) -> list[bool]:
     """Whether each of an attempt's corrections stands, told as what was booked before, and the change."""
     superseded = SupersededEntries()
@@ -294,8 +463,8 @@ def test_corrections_go_on_from_what_was_booked_again(
     """Those up to its amount are in it; behind an amount that nobody corrected, all are gone and named."""
     superseded = SupersededEntries()
     superseded.booked("a", (1, 0), (80,))
-    superseded.corrected("a", (2, 0), (80,), (-40,))
-    superseded.corrected("a", (3, 0), (40,), (-15,))
+    superseded.corrected("a", (2, 0), (80,), (-40,), Weight.INVOICE, "a1")
+    superseded.corrected("a", (3, 0), (40,), (-15,), Weight.INVOICE, "a2")
     for place in (4, 5):  # a second time it is the same
         superseded.booked("a", (place, 0), None if again is None else (again,))
     places = [(2, 0), (3, 0)]
