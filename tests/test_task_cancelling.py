@@ -84,8 +84,9 @@ async def waiting(folder: Path) -> AsyncIterator[Waiting]:
         [taken] = await tasks.take(1)
         held = await rig.ledger.choose_and_hold(request, [OFFERED], about=ABOUT, release=1)
         assert isinstance(held, Held)
+        settlements = DeferredSettlements(rig.ledger)
         cancelling = Cancelling(
-            RedisTasks(rig.store, worker="other"), rig.ledger, DeferredSettlements(rig.ledger), lambda _: None
+            RedisTasks(rig.store, worker="other"), rig.ledger, settlements, lambda _: None, rig.events
         )
         yield Waiting(rig, tasks, taken, held.attempt, cancelling)
 

@@ -19,7 +19,7 @@ from gateway.domain.settlement import Outcome
 from gateway.domain.task import TaskOrder, TaskStatus, task_of
 from gateway.ledger.tasks import RedisTasks
 from gateway.lifecycle import Setup
-from gateway.observe.event import RequestDenied, RequestStarted
+from gateway.observe.event import RequestDenied, RequestStarted, TaskRested
 from gateway.ports.provider import UpstreamFailure
 from gateway.ports.tasks import Taken
 from gateway.tasks.adding import NOT_QUEUED
@@ -34,7 +34,7 @@ from tests.ledger.rules import ABOUT, candidate
 from tests.ledger.work import fall_silent, held_ahead, new_request, order, watchful
 from tests.observe.samples import value
 from tests.observe.scraped import scraped_after
-from tests.rig import BUDGET, PATIENCE, Rig, rigged, team
+from tests.rig import BUDGET, PATIENCE, SMALL_BODY, Rig, rigged, team
 
 REALM = "main"
 BODY = b'{"prompt": "a cat", "size": "1024x1024", "quality": "low"}'
@@ -57,9 +57,14 @@ class Left:
 
 
 async def left(
-    rig: Rig, blobs: BlobsOnDisk, route: str = "main", submitted: Mapping[str, object] | None = None
+    rig: Rig,
+    blobs: BlobsOnDisk,
+    route: str = "main",
+    submitted: Mapping[str, object] | None = None,
+    *,
+    began: bool = True,
 ) -> Left:
-    """Make a task, begin its call and fall silent; another worker has it then."""
+    """Make a task, begin its call, or hold for it alone, and fall silent; another worker has it then."""
     request = new_request()
     made = order(request, "team", hold=await held_ahead(rig.ledger, request, candidate((BUDGET, WORST))))
 
@@ -72,7 +77,8 @@ async def left(
     [first] = await one.take(1)
     offered = candidate((BUDGET, WORST), route=route, worst=WORST * 1000)
     await rig.ledger.choose_and_hold(request, [offered], about=ABOUT, release=1)
-    assert await one.began(task_of(request), first.token, route=route, attempt=2)
+    if began:
+        assert await one.began(task_of(request), first.token, route=route, attempt=2)
     if submitted is not None:
         await one.submitted(task_of(request), 0, submitted, attempt=2)
     await fall_silent(rig.store, REALM)
@@ -209,6 +215,87 @@ async def test_what_may_be_billed_is_told_whatever_kept_another_call_from_being_
     assert ended.error is not None
     assert (rig.painter.calls, ended.status, ended.cost) == (0, TaskStatus.FAILED, WORST * 1000)
     assert "may have been done and billed" in str(ended.error["message"])
+    [told] = rig.events.finished()
+    assert (told.status, told.route, told.attempts, told.cost, told.source) == (
+        502,
+        "main",
+        1,
+        WORST * 1000,
+        "presumed",
+    )
+    assert value(scraped_after(*rig.events.seen), "in_flight", operation="generate") == 0
+
+
+@pytest.mark.parametrize("then", ["given back", "given back twice", "given back, and not heard of"])
+async def test_what_a_dead_worker_held_is_given_back_though_others_had_its_task_and_never_looked(
+    tmp_path: Path, then: str
+) -> None:
+    """It died before its call left; who gives the task back at once, as at a stop, has not looked for its hold."""
+    blobs = BlobsOnDisk(tmp_path / "blobs")
+    async with rigged(tmp_path / "gateway") as rig:
+        rig.painter.go_on.set()
+        task = await left(rig, blobs, began=False)
+        tasks, had = task.context.tasks, task.second
+        await tasks.give_back(task.name, had.token)
+        if then != "given back":
+            [had] = await tasks.take(1)
+        if then == "given back twice":
+            await tasks.give_back(task.name, had.token)
+        else:
+            await fall_silent(rig.store, REALM)
+        [taken] = await tasks.take(1)
+        await TaskRun(task.context, taken).run()
+        ended = await tasks.find(task.name)
+        known: Any = await rig.ledger.request(task.order.request_id)
+    assert ended is not None
+    assert [each["state"] for each in known["attempts"]] == ["void", "void", "settled"]
+    assert ended.cost == known["attempts"][-1]["cost"].route
+
+
+async def test_an_answer_that_a_dead_worker_kept_is_told_with_its_task(tmp_path: Path) -> None:
+    """Its line would have come with the task's end, which is another worker's now; the record has what it cost."""
+    async with rigged(tmp_path / "gateway") as rig:
+        rig.painter.go_on.set()
+        task = await left(rig, BlobsOnDisk(tmp_path / "blobs"))
+        recording = task.context.flight_context.answers.record(task.order.request_id)
+        await recording.write(SMALL_BODY)
+        await recording.commit(200, [("content-type", "application/json")])
+        with contextlib.suppress(NotHere):
+            await TaskRun(task.context, task.second).run()
+        ended = await task.context.tasks.find(task.name)
+    assert ended is not None
+    assert ended.status is TaskStatus.COMPLETED
+    [told] = rig.events.finished()
+    assert (told.status, told.code, told.route, told.attempts, told.cost) == (200, "", "main", 1, WORST * 1000)
+
+
+async def test_who_lost_a_task_tells_of_no_end(tmp_path: Path) -> None:
+    """A worker that stood still finds the task's time over, and that another has ended it: that one has told."""
+    async with rigged(tmp_path / "gateway") as rig:
+        task = await left(rig, BlobsOnDisk(tmp_path / "blobs"), began=False)
+        late = replace(task.second.record, order=replace(task.order, not_after=time.time() - 1))
+        for taken in (task.second, task.first):
+            await TaskRun(task.context, replace(taken, record=late)).run()
+    assert [(each.status, each.code) for each in rig.events.finished()] == [(503, "task_expired")]
+
+
+async def test_calls_before_a_task_was_taken_over_are_told_at_its_end_alone(tmp_path: Path) -> None:
+    """And not with each try after which it rests, which would show one call, and its cost, again and again."""
+    rules = team(retry=Retry(attempts=3, on_unknown=OnUnknown.NEXT_ROUTE))
+    async with rigged(tmp_path / "gateway", rules) as rig:
+        rig.painter.script += [UpstreamFailure(Outcome.REJECTED, "status_429", "busy", retry_after=60.0)] * 2
+        rig.painter.go_on.set()
+        task = await left(rig, BlobsOnDisk(tmp_path / "blobs"))
+        run = TaskRun(task.context, task.second)
+        run._pause = lambda *_: 0.01  # type: ignore[method-assign]  # a minute is not slept out here
+        async with asyncio.timeout(PATIENCE):
+            await run.run()
+    rests = [event.ended for event in rig.events.seen if isinstance(event, TaskRested)]
+    [told] = rig.events.finished()
+    assert [(each.route, each.attempts, each.cost) for each in rests] == [("spare", 1, None)] * 2
+    assert (told.status, told.route, told.attempts, told.source) == (200, "spare", 2, "presumed")
+    assert told.cost is not None
+    assert told.cost > WORST * 1000
 
 
 async def test_a_worker_that_stops_waits_for_no_task_between_two_tries(tmp_path: Path) -> None:

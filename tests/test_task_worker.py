@@ -17,11 +17,13 @@ from gateway.domain.errors import RateLimited
 from gateway.domain.policy import OnUnknown, Retry
 from gateway.domain.settlement import Outcome
 from gateway.domain.task import TaskRecord, TaskStatus, task_of
+from gateway.ledger.deferred import DeferredSettlements
 from gateway.ledger.tasks import RedisTasks
 from gateway.lifecycle import Setup
-from gateway.observe.event import Event, RequestStarted, TaskRested
+from gateway.observe.event import Event, RequestFinished, RequestStarted, TaskRested
 from gateway.ports.provider import UpstreamFailure
 from gateway.ports.tasks import KeepResult
+from gateway.tasks.cancelling import Cancelling
 from gateway.tasks.context import TaskContext
 from gateway.tasks.run import TaskRun
 from gateway.tasks.service import body_name
@@ -29,6 +31,8 @@ from gateway.tasks.worker import TaskWorker
 from gateway.web.body import read_kept
 from tests.ledger.rules import candidate
 from tests.ledger.work import fall_silent, held_ahead, new_request, order, watchful
+from tests.observe.samples import read, value
+from tests.observe.scraped import scraped_after
 from tests.rig import BUDGET, PATIENCE, Rig, rigged, team
 from tests.test_billed_refusals import limited, refusal
 
@@ -36,6 +40,7 @@ REALM = "main"
 BODY = b'{"prompt": "a cat", "size": "1024x1024", "quality": "low"}'
 WORST = 100
 BUSY = UpstreamFailure(Outcome.REJECTED, "status_429", "busy", retry_after=3600.0)
+SOON = UpstreamFailure(Outcome.REJECTED, "status_429", "busy", retry_after=0.2)
 
 
 class Told(RedisTasks):
@@ -94,9 +99,9 @@ class Desk:
 
 @asynccontextmanager
 async def desk(
-    folder: Path, rules: Any = None, keep_every: float = 0.05, queue: type[Told] = Told
+    folder: Path, rules: Any = None, keep_every: float = 0.05, queue: type[Told] = Told, waits: float = 3600
 ) -> AsyncIterator[Desk]:
-    """A gateway whose worker takes one task."""
+    """A gateway whose worker takes one task, which may wait for so many seconds."""
     async with rigged(folder / "gateway", rules) as rig:
         blobs, tasks, request = BlobsOnDisk(folder / "blobs"), queue(rig.store, worker="one"), new_request()
 
@@ -104,7 +109,8 @@ async def desk(
             yield BODY
 
         await blobs.put(body_name(request), body())
-        await tasks.add(order(request, "team", hold=await held_ahead(rig.ledger, request, candidate((BUDGET, WORST)))))
+        hold = await held_ahead(rig.ledger, request, candidate((BUDGET, WORST)))
+        await tasks.add(order(request, "team", hold=hold, waits=waits))
         core = rig.lifecycle
 
         def current() -> Setup:
@@ -296,3 +302,63 @@ async def test_no_pause_is_longer_than_its_task_may_wait(tmp_path: Path) -> None
         )
         pause = TaskRun(context, taken)._pause(RateLimited("busy", retry_after=3600), 1)
     assert 0 < pause <= made.not_after - made.created
+
+
+def told_once(at: Desk) -> RequestFinished:
+    """What was told of the task's end: one line, counted once, and nothing is in flight any more."""
+    [told] = at.rig.events.finished()
+    scraped = scraped_after(*at.rig.events.seen)
+    assert sum(count for (name, _), count in read(scraped).items() if name == "image_gateway_requests_total") == 1
+    assert value(scraped, "in_flight", operation="generate") == 0
+    return told
+
+
+async def test_a_task_whose_time_is_over_while_it_rests_is_told_once(tmp_path: Path) -> None:
+    """What its last try told says what it was; the status and the code are those of its end."""
+    async with desk(tmp_path, waits=3) as at:
+        at.rig.painter.script += [SOON] * 50
+        at.rig.painter.go_on.set()
+        await at.ended()
+        await at.until(at.rig.events.finished)
+        assert at.of(TaskRested)
+    told = told_once(at)
+    assert (told.status, told.code, told.cost) == (503, "task_expired", None)
+    assert (told.project, told.job_type, told.size) == ("team", "draft", "1024x1024")
+
+
+@pytest.mark.parametrize("by", ["its client", "its worker"])
+async def test_a_task_that_is_cancelled_while_it_rests_is_told_once(tmp_path: Path, by: str) -> None:
+    """By whoever has ended it: the gateway that its client has asked, or the worker that hears of the wish."""
+    async with desk(tmp_path) as at:
+        at.rig.painter.script += [BUSY, BUSY]
+        at.rig.painter.go_on.set()
+        await at.until(lambda: at.of(TaskRested))
+        found = await at.tasks.find(at.name)
+        assert found is not None
+        if by == "its client":
+            rig = at.rig
+            settlements = DeferredSettlements(rig.ledger)
+            other = RedisTasks(rig.store, worker="other")
+            await Cancelling(other, rig.ledger, settlements, lambda _: None, rig.events).cancel(found)
+        else:
+            await at.tasks.cancel(at.name)
+        ended = await at.ended()
+        await at.until(at.rig.events.finished)
+        await at.heard_twice()
+    told = told_once(at)
+    assert ended.status is TaskStatus.CANCELLED
+    assert (told.status, told.code, told.project) == (499, "task_cancelled", "team")
+
+
+async def test_a_task_that_meets_a_fault_of_ours_is_told_once(tmp_path: Path) -> None:
+    """Its last try went well as far as that one knew: the task's end says what became of it."""
+    async with desk(tmp_path) as at:
+        await at.rig.painter.begun.wait()
+        [run] = at.worker._running.values()
+        run._finish = _broken  # type: ignore[assignment, method-assign]
+        at.rig.painter.go_on.set()
+        await at.ended()
+        await at.until(at.rig.events.finished)
+    told = told_once(at)
+    assert (told.status, told.code) == (500, "internal_error")
+    assert told.cost

@@ -49,9 +49,10 @@ class RedisCallbacks:
         keys = [self._names.callbacks_due, self._names.callbacks_dead]
         args = [calls.token(), str(min(most, MOST)), self._away, self._kept, self._names.prefix]
         rows = await self._run(script.CALLBACKS_DUE, keys, args)
-        for lost in [name for name, flat in rows if not flat]:
-            record = self._names.callback_prefix + lost
-            await self._calls.strike_off("callback", lost, record, self._names.callbacks_due)
+        names = self._names
+        lost = [name for name, flat in rows if not flat]
+        gone = [(script.STRIKE_OFF, names.callback_prefix + name, names.callbacks_due, name) for name in lost]
+        await self._calls.strike_off("callback", gone)
         taken = [_callback(*row) for row in rows if row[1]]
         if taken:
             await self._replicas.reached()  # their receivers are told of it next

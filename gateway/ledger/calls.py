@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any
 
 from gateway.domain.random_names import random_names
 from gateway.ledger.errors import LedgerRefused
 from gateway.ledger.names import Names
 from gateway.ledger.operation_counter import OnDoubt, OperationCounter
-from gateway.ledger.script import STRIKE_OFF, Script
+from gateway.ledger.script import Script
 from gateway.ledger.script_batching import ScriptBatcher, ScriptCall, What
 from gateway.ledger.store import Store
 from gateway.observe.event import LedgerCalled, LedgerFailed, Observer, taker_of
@@ -93,15 +92,17 @@ class Calls:
         """Run a script that writes what nobody could tell the store again; raises LedgerUnavailable."""
         return await self._timed(operation, self._store.run(what, keys, args, repeatable=True))
 
-    async def strike_off(
-        self, operation: str, member: str, record: str, members: str, how: Script = STRIKE_OFF
-    ) -> None:
-        """Take a member off a sorted set if its record is surely gone; else it is to be asked again later.
+    async def strike_off(self, operation: str, gone: Iterable[tuple[Script, str, str, str]]) -> None:
+        """Take members off what names them where their records are surely gone: how, record, list and member of each.
 
-        `how` is the script for what is no sorted set.
+        It ends with the first that the store refuses, as while a cluster moves the two: whoever waits here has other
+        things to do, and what is left is to be asked again later.
         """
-        with suppress(LedgerUnavailable):  # as while a cluster moves the two
-            await self.run(operation, how, [record, members], [member])
+        for how, record, members, member in gone:
+            try:
+                await self.run(operation, how, [record, members], [member])
+            except LedgerUnavailable:
+                return
 
     async def execute(self, *command: str | int) -> Any:
         """Send one command that writes nothing; raises LedgerUnavailable."""

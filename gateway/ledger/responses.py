@@ -56,9 +56,10 @@ class RedisResponses:
         """Take up to so many whose follower was not heard of; see `ports.responses.Responses`."""
         args = [str(most), self._silence, self._names.response_prefix]
         rows = await self._run(script.RESPONSES_LAPSED, [self._names.responses_followed], args)
-        for lost in [name for name, flat in rows if not flat]:
-            record = self._names.response_prefix + lost
-            await self._calls.strike_off("response", lost, record, self._names.responses_followed)
+        names = self._names
+        lost = [name for name, flat in rows if not flat]
+        gone = [(script.STRIKE_OFF, names.response_prefix + name, names.responses_followed, name) for name in lost]
+        await self._calls.strike_off("response", gone)
         return [_remembered(response_id, pairs(flat)) for response_id, flat in rows if flat]
 
     async def keep(self, response_ids: Sequence[str]) -> None:

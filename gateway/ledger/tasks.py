@@ -37,6 +37,8 @@ LOOKED_AT = 500
 GONE = "3600000"
 """Milliseconds after which a worker that has nothing is forgotten."""
 DONE = 100
+FIRST = "1"
+"""The delivery of an entry that nobody had before."""
 
 
 class RedisTasks:
@@ -65,6 +67,8 @@ class RedisTasks:
         self._contact = Contact(silence)
         self._taking = asyncio.Lock()
         self._operation = calls.token()
+        self._ends: dict[str, str] = {}
+        """The operation of each end whose answer was lost, by the task's token: asked again, it is the same end."""
         self._begun: dict[str, tuple[str, str]] = {}
         """Route and attempt of each call that may have left here, by the task's token: a store may have lost it."""
 
@@ -126,15 +130,15 @@ class RedisTasks:
         taken = [self._taken(row) for row in rows]
         for each in taken[most:]:  # of a call that asked for more, and was not answered
             await self.give_back(task_of(each.record.order.request_id), each.token)
-        for key, members, listed in missing:
-            how = script.TASK_STRIKE_OFF if members.startswith(names.queue("")) else script.STRIKE_OFF
-            await self._calls.strike_off("task", listed, key, members, how)
+        queues = names.queue("")
+        how = [script.TASK_STRIKE_OFF if each[1].startswith(queues) else script.STRIKE_OFF for each in missing]
+        await self._calls.strike_off("task", [(one, *each) for one, each in zip(how, missing, strict=True)])
         return taken[:most]
 
     def _taken(self, row: Sequence[Any]) -> Taken:
-        _, project, entry, deliveries, again, record = row
+        _, project, entry, deliveries, record = row
         token = str(Holding(self._worker, deliveries, entry, project))
-        return Taken(read_record(pairs(record)), token, again=bool(again))
+        return Taken(read_record(pairs(record)), token, again=deliveries != FIRST)
 
     async def keep(self, tokens: Mapping[str, str]) -> KeepResult:
         """Say that this worker still has these tasks; see `ports.tasks.Tasks`. Call it with none, too: it is heard."""
@@ -227,14 +231,18 @@ class RedisTasks:
         project = held.project if held else await self._project(task_id)
         if project is None:
             return False
-        args = [calls.token(), task_id, str(status), self._kept, message_of(task_id), body]
+        operation = self._ends.setdefault(token, calls.token()) if token else calls.token()
+        args = [operation, task_id, str(status), self._kept, message_of(task_id), body]
         args += [held.worker, held.deliveries] if held else ["", ""]
         args += [part for pair in said.items() for part in pair]
-        return bool(await self._run(script.TASK_END, self._all_keys(task_id, project), args) == "DONE")
+        answer = await self._run(script.TASK_END, self._all_keys(task_id, project), args)
+        self._ends.pop(token or "", None)
+        return bool(answer == "DONE")
 
     async def give_back(self, task_id: str, token: str) -> None:
         """Let another have it at once; see `ports.tasks.Tasks`."""
         self._begun.pop(token, None)
+        self._ends.pop(token, None)
         held, names = Holding.parse(token), self._names
         keys = [names.task(task_id), names.queue(held.project), names.tasks_returned, names.task_counts]
         await self._run(script.TASK_GIVE_BACK, keys, [held.worker, task_id, held.entry, held.deliveries])

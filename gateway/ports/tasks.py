@@ -13,7 +13,8 @@ from gateway.domain.task import TaskOrder, TaskRecord, TaskStatus
 class Taken:
     """A task that this worker has, until it ends it, gives it back, or is not heard of for too long.
 
-    `again` tells that another worker had it before and was not heard of; `token` proves who has it.
+    `again` tells that a worker had it before, so that there may be calls or holds of that one for it, even if it was
+    given back meanwhile by others who never looked; `token` proves who has it.
     """
 
     record: TaskRecord

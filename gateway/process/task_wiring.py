@@ -42,6 +42,7 @@ class TaskWiring:
         self._keep_every = silence / 6
         self._blobs = blobs
         self._current = current
+        self._observer = observer
         self._worker: TaskWorker | None = None
 
     def task_service(
@@ -61,7 +62,7 @@ class TaskWiring:
             ledger=ledger,
             settlements=settlements,
             today=today,
-            cancelling=Cancelling(self.queue, ledger, settlements, self._served_by),
+            cancelling=Cancelling(self.queue, ledger, settlements, self._served_by, self._observer),
             linker=linker,
             conditions=conditions,
             answers=answers,

@@ -12,11 +12,14 @@ from gateway.domain.errors import NotCancellable, NotFound, Unavailable
 from gateway.domain.route import Route
 from gateway.domain.task import TaskRecord, TaskStatus, task_of
 from gateway.domain.task_profile import TaskProfile, UrlPurpose
+from gateway.observe.event import Observer
 from gateway.ports import Ledger, LedgerUnavailable, Settlements
 from gateway.ports.provider import Cancellable, Provider
 from gateway.ports.tasks import Tasks
+from gateway.request.flight_task import cancelled
 from gateway.tasks.document import encoded
 from gateway.tasks.submissions import read_submitted
+from gateway.tasks.telling import Telling
 
 PATIENCE = 15.0
 """Seconds in which a task that was given up is to have ended; one that has not by then is told of as it stands."""
@@ -34,6 +37,7 @@ class Cancelling:
     ledger: Ledger
     settlements: Settlements
     served_by: Callable[[str], tuple[Route, Provider] | None]
+    observer: Observer
     patience: float = PATIENCE
 
     def possible(self, record: TaskRecord) -> bool:
@@ -71,6 +75,8 @@ class Cancelling:
             # It will never be sent, since its cancelling was asked for before; more of it may be known by now.
             body = encoded(ended) if ended.order.callback_url else None
             here = await self.tasks.end(task_id, None, TaskStatus.CANCELLED, cost=0, callback_body=body)
+            if here:  # and not by the worker that has it
+                Telling(self.observer, record.order).ended(cancelled())
             now = ended if here else await self.tasks.find(task_id)
         if now is None:
             raise NotFound("This task is no longer known.", param="id", code="task_not_found")

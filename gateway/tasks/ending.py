@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 
 from gateway.domain.errors import GatewayError, InternalError
@@ -34,8 +35,11 @@ def in_the_end(before: EarlierAttempts | None, outcome: Whole | GatewayError) ->
     return lost_sight() if may_be_billed and isinstance(outcome, GatewayError) else outcome
 
 
-async def end(context: TaskContext, ended: TaskRecord, token: str) -> None:
-    """End a task as the record says, unless another worker has it; waits for a store that is away."""
+async def end(context: TaskContext, ended: TaskRecord, token: str, tell: Callable[[], None] = lambda: None) -> None:
+    """End a task as the record says, unless another worker has it; waits for a store that is away.
+
+    `tell` is called once it has ended, if it was ended from here.
+    """
     request_id, order = ended.order.request_id, ended.order
     task_id = task_of(request_id)
     ended_here = False
@@ -63,7 +67,9 @@ async def end(context: TaskContext, ended: TaskRecord, token: str) -> None:
         except LedgerUnavailable as unavailable:
             log.warning("the end of task %s waits for the store: %s", task_id, unavailable)
             await asyncio.sleep(STORE_PAUSE)
-    if not ended_here and not await _is_over(context, task_id):
+    if ended_here:
+        tell()
+    elif not await _is_over(context, task_id):
         return
     try:
         await context.blobs.delete(body_name(request_id))

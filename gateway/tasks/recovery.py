@@ -74,10 +74,14 @@ class EarlierAttempts:
         earlier = [attempt for attempt in self._called if attempt["attempt"] != followed]
         if not earlier:
             return event
-        last = earlier[-1]
+        last, about = earlier[-1], self.about
         known = all(attempt["state"] == "settled" for attempt in earlier)
         return replace(
             event,
+            job_type=event.job_type if event.job_type != NONE else about.get("job_type", NONE),
+            n=event.n or about.get("n", 0),
+            size=event.size or about.get("size", ""),
+            quality=event.quality or about.get("quality", ""),
             route=event.route if event.route != NONE else last["facts"].get("route", NONE),
             attempts=event.attempts + len(earlier),
             images=event.images + sum(attempt.get("images", 0) for attempt in earlier),

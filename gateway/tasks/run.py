@@ -38,7 +38,8 @@ from gateway.tasks.kept_body import is_lost, kept_body
 from gateway.tasks.promise import expired, within
 from gateway.tasks.recovery import EarlierAttempts, earlier_attempts, recorded
 from gateway.tasks.submissions import NotedInQueue, settled_by
-from gateway.tasks.tried import Tried, tell, with_earlier
+from gateway.tasks.telling import Telling
+from gateway.tasks.tried import Tried
 
 log = logging.getLogger(__name__)
 
@@ -69,24 +70,30 @@ class TaskRun:
         self._spent = 0
         self._kept: Whole | None = None
         self._again = taken.again
+        self._telling = Telling(context.flight_context.observer, self._order)
         self._submissions = NotedInQueue(context.tasks, self.task_id, self.token, taken.record.submitted or None)
 
     async def run(self) -> None:
         """Do the work and end the task; raises NotHere if that is up to somebody else."""
+        try:
+            await self._run()
+        finally:
+            self._telling.rests()  # what has not ended it from here: it goes on, or another worker has ended it
+
+    async def _run(self) -> None:
         reach("task_taken")
         before = await self._before() if self._record.attempt is not None or self._again else None
         if before is not None:
-            self._queued, self._spent = None, before.before
-            if not before.follow:
-                self._spent = before.cost
+            self._queued, self._spent = None, before.before if before.follow else before.cost
         tries = 0
         while True:
+            self._telling.before = before
             if (why := self._no_more(before)) is not None:
                 await self._finish(in_the_end(before, why))
                 return
             if not self._gathered and (before is None or not before.follow):
                 await self._gather()
-            tried = with_earlier(await self._try(before), before)
+            tried = await self._try(before)
             self.parked, self.at_work = self._by_batch(), False
             before, self._queued = tried.before, tried.queued
             self._spent += tried.cost or 0
@@ -96,6 +103,7 @@ class TaskRun:
                 await self._finish(outcome if tried.cost is not None else in_the_end(before, outcome))
                 return
             assert isinstance(outcome, GatewayError)
+            self._telling.rests()
             self.begun = False  # nothing is under way until the next call
             tries += 1
             if self.leaving:
@@ -103,22 +111,14 @@ class TaskRun:
             await asyncio.sleep(self._pause(outcome, tries))
 
     async def _is_last(self, outcome: Whole | GatewayError, tried: Tried) -> bool:
-        """Tell whether a try ends the task, and tell of the try; raises NotHere if another worker goes on."""
-        last = False
-        try:
-            lost, never_began = is_lost(outcome), self._record.attempt is None
-            if (
-                lost
-                and never_began
-                and not await is_wanted(self._context.tasks, self._context.flight_context.ledger, self._order)
-            ):
-                raise NotHere
-            if lost:
-                log.error("the body of task %s is not here: gateways on one store need one --assets", self.task_id)
-            last = not self._passes(outcome, tried)
-        finally:
-            tell(self._context.flight_context.observer, tried.told, last=last)
-        return last
+        """Tell whether a try ends the task; raises NotHere if another worker goes on."""
+        lost, never_began = is_lost(outcome), self._record.attempt is None
+        ledger = self._context.flight_context.ledger
+        if lost and never_began and not await is_wanted(self._context.tasks, ledger, self._order):
+            raise NotHere
+        if lost:
+            log.error("the body of task %s is not here: gateways on one store need one --assets", self.task_id)
+        return not self._passes(outcome, tried)
 
     def _no_more(self, before: EarlierAttempts | None) -> GatewayError | None:
         """Return why no call may begin any more; None if one may, or one is to be followed."""
@@ -147,6 +147,7 @@ class TaskRun:
         if found is not None and found.follow and not found.settled:
             return found
         self._spent = found.cost if found is not None else 0
+        self._telling.before = found
         await self._finish(self._kept)
         raise NotHere
 
@@ -170,21 +171,20 @@ class TaskRun:
         try:
             admitted = await self._admitted(exchange, setup, before)
         except GatewayError as error:
-            return Tried(error, None, self._queued, before, [exchange.finished(error.status, code=error.code)])
-        except BaseException as error:
-            ended = exchange.finished(Unavailable.status, code="interrupted")
-            tell(context.flight_context.observer, [ended], last=not isinstance(error, asyncio.CancelledError))
+            self._telling.tried([exchange.finished(error.status, code=error.code)])
+            return Tried(error, None, self._queued, before)
+        except BaseException:
+            self._telling.tried([exchange.finished(Unavailable.status, code="interrupted")])
             raise
         task, self._exchange = exchange.task, exchange
         assert task is not None
         relay, self.parked = Gathered(), admitted.ranked.quotes[0].batch is not None
         try:
             outcome = await flown(Flight(admitted, context.flight_context, setup.providers, relay, None), relay)
-        except BaseException as error:
-            tell(context.flight_context.observer, task.told, last=not isinstance(error, asyncio.CancelledError))
-            raise
+        finally:
+            self._telling.tried(task.told)
         cost = exchange.cost.route if exchange.cost else None
-        return Tried(outcome, cost, task.queued, before and before.lasting, task.told)
+        return Tried(outcome, cost, task.queued, before and before.lasting)
 
     async def _admitted(self, exchange: Exchange, setup: Setup, before: EarlierAttempts | None) -> Admitted:
         order, linker, today = self._order, self._context.planner.linker, self._context.flight_context.today()
@@ -207,7 +207,7 @@ class TaskRun:
         except BaseException:
             await body.aclose()
             raise
-        exchange.links = linker.links_at(order.project, order.base)
+        exchange.links = linker.links_at(order.project, order.base, archived=exchange.archive is not None)
         if resumed is not None:
             self._goes_out()
         patience = max(order.not_after - time.time(), 0.0)
@@ -217,9 +217,8 @@ class TaskRun:
 
     async def _begins(self, reserved: Reserved, multiplier: Fraction) -> bool:
         """Note that a call is about to be sent; False if it must not be."""
-        quote, attempt = reserved.quote, reserved.held.attempt
+        quote, attempt, route = reserved.quote, reserved.held.attempt, reserved.quote.route.name
         self._submissions.begin(attempt, partial(settled_by, quote.official_price, quote.route_price, multiplier))
-        route = quote.route.name
         try:
             mine = await self._context.serves(self.project, self.key_id)
             mine = mine and await self._context.tasks.began(self.task_id, self.token, route=route, attempt=attempt)
@@ -268,21 +267,22 @@ class TaskRun:
         if isinstance(outcome, GatewayError):
             wanted = outcome.code != CANCELLED
             status = TaskStatus.FAILED if wanted else TaskStatus.CANCELLED
-            await self._end(status, error=told(outcome) if wanted else None)
+            await self._end(outcome, status, error=told(outcome) if wanted else None)
             return
         said = read(outcome.body)
         if outcome.status == 200:  # noqa: PLR2004 - the one status of an answer with images
-            await self._end(TaskStatus.COMPLETED, result=said)
+            await self._end(outcome, TaskStatus.COMPLETED, result=said)
         else:
-            await self._end(TaskStatus.FAILED, error=said.get("error", said))
+            await self._end(outcome, TaskStatus.FAILED, error=said.get("error", said))
 
     async def fail(self) -> None:
         """End a task that met a fault of ours."""
-        message = f"Something went wrong here. Request id: {self._order.request_id}."
-        await self._end(TaskStatus.FAILED, error=told(InternalError(message)))
+        error = InternalError(f"Something went wrong here. Request id: {self._order.request_id}.")
+        await self._end(error, TaskStatus.FAILED, error=told(error))
 
     async def _end(
         self,
+        outcome: Whole | GatewayError,
         status: TaskStatus,
         *,
         result: Mapping[str, object] | None = None,
@@ -291,7 +291,7 @@ class TaskRun:
         """End the task for good, its callback with it; waits for a store that is away."""
         reach("before_task_end")
         ended = replace(self._record, status=status, result=result, error=error, cost=self._spent)
-        await end(self._context, ended, self.token)
+        await end(self._context, ended, self.token, partial(self._telling.ended, outcome))
 
     async def give_back(self) -> None:
         """Let another worker have it at once."""

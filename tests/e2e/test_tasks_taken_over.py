@@ -113,6 +113,7 @@ def test_a_task_whose_gateway_dies(pair: Pair, sandbox: Sandbox, failpoint: str,
         assert told(second) == ("main", 1, task["cost"]["usd"], "presumed")
     else:
         assert len(task["results"]) == 1
+        assert told(second)[:3] == ("main", 1, task["cost"]["usd"])
     assert booked(second).route - booked(second).unconfirmed <= billed(sandbox) <= booked(second).route
     if failpoint == "after_hold":  # what was held and never sent is given back, and not presumed
         assert (booked(second).route, booked(second).unconfirmed) == (billed(sandbox), 0)

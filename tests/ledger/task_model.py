@@ -125,7 +125,7 @@ class TaskModel(RuleBasedStateMachine):
         for each, task_id in zip(taken, ids, strict=True):
             task = self.tasks[task_id]
             assert (each.again, each.record.attempt, each.record.cancel_asked) == (
-                task.silent,
+                task.taken,
                 task.attempt,
                 task.cancel,
             )

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 
@@ -248,7 +249,7 @@ async def test_given_back_is_had_by_the_next_at_once(ledger: RedisLedger, tasks:
     assert await some(tasks) == {"pending": 2}
     assert (await tasks.keep({first: taken.token})).lost == (first,)
     again = await other.take(2)
-    assert [(id_of(each), each.again) for each in again] == [(first, False), (second, False)]
+    assert [(id_of(each), each.again) for each in again] == [(first, True), (second, False)]
     assert await some(tasks) == {"processing": 2}
 
 
@@ -661,3 +662,22 @@ async def test_a_look_that_a_clock_ahead_put_off_is_not_waited_for(
     await store.execute("ZADD", looks, (int(seconds) + 6 * 3600) * 1000, "p")
     assert id_of(await one(other)) == task_id
     assert int((await store.execute("ZRANGE", looks, 0, -1, "WITHSCORES"))[1]) < (int(seconds) + 3600) * 1000
+
+
+async def test_whoever_hears_nothing_of_its_end_and_asks_again_has_ended_it(
+    ledger: RedisLedger, tasks: RedisTasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer was lost: it is told by the one that has ended it, and by nobody else."""
+    task_id = await queued(ledger, tasks)
+    taken, run = await one(tasks), tasks._calls.run
+
+    async def unheard(*asked: Any) -> Any:
+        await run(*asked)
+        raise LedgerUnavailable("no answer")
+
+    with monkeypatch.context() as lost:
+        lost.setattr(tasks._calls, "run", unheard)
+        with pytest.raises(LedgerUnavailable):
+            await tasks.end(task_id, taken.token, TaskStatus.FAILED)
+    assert await tasks.end(task_id, taken.token, TaskStatus.FAILED)
+    assert not await tasks.end(task_id, taken.token, TaskStatus.FAILED)

@@ -2,7 +2,7 @@
 -- KEYS  turns, looks, returned, ended, counts, what this worker took last
 -- ARGV  operation, worker, most, silence ms, whether to look for silent workers (1 or ''), what all names begin with,
 --       ms after which a worker that has nothing is forgotten, projects of which nothing new is taken*
--- Reply what is taken: (task id, project, entry, deliveries, 1 if another had it and was not heard of, its hash)*,
+-- Reply what is taken: (task id, project, entry, deliveries, its hash)*,
 --       and what is not here: (key, the list or queue that names it, its member or entry there)*
 
 local turns, looks, returned, ended, counts, took = unpack(KEYS)
@@ -37,6 +37,6 @@ else
 end
 
 for _, each in ipairs(taken) do
-  each[6] = redis.call('HGETALL', prefix .. 'task:' .. each[1])
+  each[5] = redis.call('HGETALL', prefix .. 'task:' .. each[1])
 end
 return {taken, keys.missing}
