@@ -5,17 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from gateway.cli.replay_page import page
 from gateway.domain import pricing
 from gateway.domain.job import Size
-from gateway.domain.route import Model, Views
+from gateway.domain.route import NOTHING, Model, Views
 from gateway.domain.settlement import Usage
 from gateway.ledger.entries import Entry, EntryKind
 from gateway.reporting.policy_replay import PolicyReplay
 from gateway.reporting.replay_costs import Fate, Verdict
 from gateway.reporting.replaying import Replay
 from gateway.reporting.reports import Period
-from tests.builders import GPT_IMAGE_2, GPT_IMAGE_15, PROVIDER, policy, route
+from tests.builders import GPT_IMAGE_2, GPT_IMAGE_15, PROVIDER, policy, rates, route
 
 NOW = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
 TWIN = replace(GPT_IMAGE_2, name="twin", snapshot=None)
@@ -87,6 +89,38 @@ def test_a_size_that_the_other_model_does_not_make_is_not_taken_over() -> None:
     assert found.fate is Fate.MOVED
     assert found.cost.route > 0
     assert found.estimated
+
+
+def charging(text_in: str, model: Model = GPT_IMAGE_2) -> Model:
+    """A model by tokens whose refusals are charged by those that they took."""
+    [price] = model.prices
+    tokens = rates(text_in, "1.25", "8", "2", "30")
+    return replace(model, prices=(replace(price, tokens=tokens, charged_for=frozenset({"succeeded", "failed"})),))
+
+
+def refused(*, calls: int = 1, counted: bool = True) -> Entry:
+    """Refusals that were booked by six tokens each, at 5 USD a million."""
+    cost, tokens = Views(*[calls * 6 * 5_000] * 3), {"text_in": calls * 6}
+    facts = {"charged_for": "failed", "charged_calls": calls} | ({"charged_tokens": tokens} if counted else {})
+    return entry(cost=cost, n=calls, images=0, usage=tokens if counted else None, answer=facts, size="", quality="")
+
+
+@pytest.mark.parametrize("calls", [1, 3])
+def test_refusals_that_counted_tokens_cost_those(calls: int) -> None:
+    """By the rates of the other policy, and no estimate; on another model as many are taken, and told as one."""
+    past = refused(calls=calls)
+    found = judged(past, charging("10"))
+    assert (found.cost.route, found.estimated) == (2 * past.cost.route, False)
+    moved = judged(past, charging("10", TWIN))
+    assert (moved.cost.route, moved.estimated) == (2 * past.cost.route, True)
+    assert judged(past, GPT_IMAGE_2).cost == NOTHING
+
+
+def test_refusals_whose_tokens_were_not_written_down_cost_what_was_booked() -> None:
+    """Earlier versions wrote none: their booking is nearer than the worst case of an image."""
+    past = refused(counted=False)
+    found = judged(past, charging("10"))
+    assert (found.cost, found.estimated) == (past.cost, True)
 
 
 def history(*spent: tuple[timedelta, int, Verdict]) -> Replay:

@@ -34,6 +34,7 @@ def failure(reason: str, outcome: Outcome = Outcome.REJECTED, *, retry_after: fl
 BUSY, LIMITED, ACCOUNT = failure("status_5xx"), failure("status_429"), failure("account")
 UNREACHED = failure("connect", Outcome.NOT_SENT)
 LOST = failure("timeout", Outcome.UNKNOWN)
+UNABLE = failure("unsupported", Outcome.NOT_SENT)
 
 
 @dataclass
@@ -292,3 +293,71 @@ def test_no_reservation_outlives_its_step() -> None:
         plan.end_step()
     for name in "abc":
         assert sum(budgets.of(name).reserve(repeat=True) for _ in range(50)) == RetryBudget.CAP
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+@pytest.mark.parametrize("what", [UNABLE, failure("unconfigured", Outcome.NOT_SENT)], ids=str)
+def test_what_was_never_sent_is_no_call(attempts: int, what: UpstreamFailure) -> None:
+    """As many calls are left as before, on the routes not tried yet; the others are not asked again."""
+    trip = Trip((A, B, C), Retry(attempts=attempts))
+    trip.fail(A, what)
+    assert trip.fail(B, what) == Step([C])
+    assert trip.fail(C, BUSY) == (Step([C], 0.5) if attempts > 1 else None)
+
+
+@pytest.mark.parametrize("attempts", [0, 1, 10])
+def test_routes_that_cannot_come_to_an_end(attempts: int) -> None:
+    """Each is offered once, whatever number of calls policy allows; no other call follows one that was under way."""
+    trip, offered = Trip((A, B, C), Retry(attempts=attempts)), 0
+    while step := trip.peek():
+        offered += 1
+        trip.fail(step.quotes[0], UNABLE)
+    assert offered == (3 if attempts else 1)
+
+
+def test_a_route_that_cannot_after_all_is_not_called_again() -> None:
+    """What it said last counts: an input image may be gone by the time of a repeat."""
+    trip = Trip((A,))
+    assert trip.fail(A, BUSY) == Step([A], 0.5)
+    assert trip.fail(A, UNABLE) is None
+
+
+def test_several_calls_of_which_one_was_sent_are_a_call() -> None:
+    """Of a job in parts one may reach nobody, whose host the client has waited for, while another was never sent."""
+    both = failure("unsupported", Outcome.NOT_SENT)
+    both.others = [UNREACHED]
+    trip = Trip((A, B), Retry(attempts=1))
+    assert trip.fail(A, both) is None
+
+
+def test_what_was_never_sent_costs_no_budget() -> None:
+    """However many cannot be sent, the budgets stay whole, and the first call needs none of an empty one."""
+    budgets = RetryBudgets(lambda: 0.0)
+    for _ in range(200):
+        plan = RetryPlan((A, B, C), Retry(), budgets, clock=lambda: 0.0)
+        for quote, what in ((A, UNABLE), (B, BUSY), (C, UNABLE)):
+            step = plan.next()
+            assert step is not None
+            assert quote in step.quotes
+            plan.chosen(quote)
+            plan.failed(quote, what)
+            plan.end_step()
+    for name in "abc":
+        assert sum(budgets.of(name).reserve(repeat=True) for _ in range(50)) == RetryBudget.CAP
+    trip = Trip((A, B))
+    for _ in range(int(RetryBudget.CAP)):
+        trip.budgets.of("b").failed()
+    assert trip.fail(A, UNABLE) == Step([B])
+    assert trip.fail(B, BUSY) is None
+
+
+def test_a_provider_that_was_never_called_is_a_fallback_and_no_repeat() -> None:
+    """Another of its routes needs no reservation while the provider is well: it has not failed this request."""
+    other = replace(B, route=replace(B.route, name="b/other"))
+    trip = Trip((A, B, other))
+    budget, left = trip.budgets.of("b"), int(RetryBudget.CAP / 2) + 1
+    for _ in range(int(RetryBudget.CAP) - left):
+        budget.failed()
+    assert sum(budget.reserve(repeat=True) for _ in range(50)) == left
+    trip.fail(A, BUSY)
+    assert trip.fail(B, UNABLE) == Step([other])

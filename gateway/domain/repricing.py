@@ -144,7 +144,7 @@ class Repricer:
         if rates is None:
             return None
         text = _text(entry, self._policy, day)
-        if text is None:
+        if text is None or _is_uncounted(entry, rates):
             return None
         reported = entry.source == CostSource.REPORTED
         official = text + _of_images(entry, rates, rates.official, likely=reported)
@@ -206,42 +206,56 @@ def _of_images(entry: Priced, rates: Rates, price: Price, *, likely: bool = Fals
 
 def _cost(entry: Priced, rates: Rates, price: Price, *, likely: bool) -> int:
     asked = _asked(entry)
-    made = replace(
-        asked,
-        size=entry.size if Size.parse(entry.size) else asked.size,
-        quality=entry.quality if entry.quality not in ("", AUTO) else asked.quality,
-    )
-    unknown = int(entry.answer.get("unknown_images") or 0)
+    made = replace(asked, size=entry.size) if Size.parse(entry.size) else asked
+    made = replace(made, quality=entry.quality) if entry.quality not in ("", AUTO) else made
+    unknown, said = int(entry.answer.get("unknown_images") or 0), _answered(entry)
     charges = _charges(entry, asked, rates, price)
-    if entry.answer.get("charged_for") and not (unknown or entry.images or entry.usage):
+    if entry.answer.get("charged_for") and not (unknown or entry.images or said):
         return charges
     if presumes(entry) and not 0 < unknown < asked.n:
         return _worst(asked, rates, price)
     if unknown:  # of several calls some were answered, or all the others refused
         rest, answered = asked.n - unknown, 0
-        if entry.images or entry.usage:
+        if entry.images or said:
             answered = _known(entry, replace(made, n=rest), replace(asked, n=rest), rates, price, likely=likely)
         return charges + answered + _worst(replace(asked, n=unknown, stream=False, partial_images=0), rates, price)
     return charges + _known(entry, made, asked, rates, price, likely=likely)
 
 
+def _is_uncounted(entry: Priced, rates: Rates) -> bool:
+    """Tell whether refusals were booked by their tokens, which earlier versions did not write down."""
+    counted = bool(entry.answer.get("charged_for")) and entry.source == CostSource.USAGE
+    return counted and rates.route.tokens is not None and "charged_tokens" not in entry.answer
+
+
+def _answered(entry: Priced) -> Mapping[str, int] | None:
+    """The tokens of what was answered: those on record without those of refusals; None if there are none."""
+    refused, every = entry.answer.get("charged_tokens"), entry.usage
+    if every is None or refused is None:
+        return every
+    rest = {name: count - int(refused.get(name, 0)) for name, count in every.items()}
+    return rest if any(rest.values()) else None
+
+
 def _charges(entry: Priced, asked: Job, rates: Rates, price: Price) -> int:
-    """What refusals cost that were charged: an image each, by a row that charges for such."""
+    """What refusals cost that were charged, by a row that charges for such: their tokens, else an image each."""
     if entry.answer.get("charged_for") not in price.charged_for:
         return 0
-    one = replace(asked, n=1)
+    one, calls = replace(asked, n=1), int(entry.answer.get("charged_calls") or 1)
+    tokens = entry.answer.get("charged_tokens")
+    if tokens is not None and price.tokens is not None:
+        counted = Reading(usage=Usage(**tokens)), *[Reading(usage=Usage())] * (calls - 1)  # each call has its fee
+        return sum(pricing.cost_of_work(one, price, rates.model, each) or 0 for each in counted)
     case = pricing.usual_case if price.tokens is None else pricing.worst_case
-    each = case(one, rates.model, price, sizes=(), qualities=rates.qualities)
-    return int(entry.answer.get("charged_calls") or 1) * each
+    return calls * case(one, rates.model, price, sizes=(), qualities=rates.qualities)
 
 
 def _known(entry: Priced, made: Job, asked: Job, rates: Rates, price: Price, *, likely: bool) -> int:
     """What an answer cost, by what it says it made of what was asked for."""
-    said = entry.usage
-    reported = None if said is None else {name: count for name, count in said.items() if name in _TOKENS}
+    said = _answered(entry)
     reading = Reading(
         images=entry.images,
-        usage=None if reported is None else Usage(**reported),
+        usage=None if said is None else Usage(**{name: said[name] for name in said.keys() & _TOKENS}),
         seconds=_count(entry.answer.get("billed_seconds")),
         units=_count(entry.answer.get("billed_units")),
     )

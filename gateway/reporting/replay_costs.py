@@ -100,9 +100,7 @@ def _cost(entry: Entry, quote: Quote, multiplier: Fraction, maker: Model | None)
     if entry.kind == PRESUME:
         return quote.worst, True
     if entry.answer.get("charged_for") and not entry.images:
-        refusal = PartReading(quote.job.n, Reading(), str(entry.answer["charged_for"]))
-        refused = Reading(parts=(refusal,) * int(entry.answer.get("charged_calls") or 1))
-        return settle(entry.request_id, entry.attempt, quote, refused, multiplier).cost, True
+        return _refused(entry, quote, multiplier)
     said = {name: int(count) for name, count in (entry.usage or {}).items() if name in Usage.__slots__}
     facts = entry.facts
     same = (quote.job.size, quote.job.quality, quote.job.n) == (facts.get("size"), facts.get("quality"), entry.n)
@@ -119,6 +117,18 @@ def _cost(entry: Entry, quote: Quote, multiplier: Fraction, maker: Model | None)
     )
     restated = settle(entry.request_id, entry.attempt, replace(quote, job=made), reading, multiplier)
     return restated.cost, estimated or restated.source is CostSource.ESTIMATE
+
+
+def _refused(entry: Entry, quote: Quote, multiplier: Fraction) -> tuple[Views, bool]:
+    """What refusals cost by a quote, and whether that is an estimate: tokens are those of one model."""
+    word, tokens = str(entry.answer["charged_for"]), entry.answer.get("charged_tokens")
+    each, first = (Reading(), Reading()) if tokens is None else (Reading(usage=Usage()), Reading(usage=Usage(**tokens)))
+    readings = first, *[each] * (int(entry.answer.get("charged_calls") or 1) - 1)
+    parts = tuple(PartReading(quote.job.n, reading, word) for reading in readings)
+    restated = settle(entry.request_id, entry.attempt, quote, Reading(parts=parts), multiplier)
+    if restated.source is CostSource.PRESUMED and entry.source == CostSource.USAGE:
+        return _charged(entry.cost, multiplier), True  # an earlier version did not write down what was counted
+    return restated.cost, tokens is None or quote.route.model.name != entry.model
 
 
 def _as_delivered(entry: Entry, quote: Quote, maker: Model | None) -> Job:

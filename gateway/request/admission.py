@@ -52,6 +52,7 @@ class Admission:
     """Admits the requests of a process, call by call; one may wait for its first call alone.
 
     After a call that failed it does not: it has a token of a retry budget reserved, which others may need meanwhile.
+    So the `attempts` of its exchange count the call that a hold is for.
     `entitlement` is asked each time that waiting has come to something.
     """
 
@@ -140,8 +141,9 @@ class Admission:
         assert wait_reason is not None
         if not offered:
             await give_back(admitted)
-        bound = self._until(admitted)
-        if not wait or admitted.exchange.failed or wait_reason.due > bound:
+        bound, exchange = self._until(admitted), admitted.exchange
+        later = bool(exchange.failed) if late else exchange.attempts > 1  # a task that began rests instead
+        if not wait or later or wait_reason.due > bound:
             raise error if isinstance(error, RateLimited) else self._full(wait_reason)
         return await self._wait(admitted, quotes, wait_reason, bound, refused=refused, left=left)
 

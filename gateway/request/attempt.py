@@ -23,7 +23,7 @@ from gateway.request.context import FlightContext
 from gateway.request.exchange import Admitted
 from gateway.request.exhausted import failed, ledger_unavailable
 from gateway.request.flight_task import NOT_HERE, cancelled
-from gateway.request.retrying import RetryPlan, Step
+from gateway.request.retrying import RetryPlan, Step, was_called
 from gateway.request.waiters import Waiters
 from gateway.steps.accept import RETRY_COUNT, retry_count
 from gateway.steps.reserve import AlreadyBound, Reserved
@@ -94,11 +94,11 @@ class Attempts:
         Raises the error to show if going on failed too, or if more than this answer may have been billed.
         """
         assert self.plan is not None
-        plan, exchange, before = self.plan, admitted.exchange, admitted.exchange.attempts
+        plan, exchange, before = self.plan, admitted.exchange, len(self.plan.failures)
         plan.failed(reserved.quote, failure)
         exchange.failed += (reserved.quote.route.name,)
         result = await self._go_on(admitted, plan)
-        if result is None and (exchange.attempts > before or plan.times_presumed > 1):
+        if result is None and (len(plan.failures) > before + 1 or plan.times_presumed > 1):
             raise failed(plan) from failure
         return result
 
@@ -182,7 +182,7 @@ class Attempts:
         except GatewayError as error:
             admitted.exchange.attempts -= 1
             self._open = None  # an earlier attempt was given back in the same step
-            if not plan.failures or (isinstance(error, Unavailable | ClientGone) and not plan.presumed):
+            if not plan.called or (isinstance(error, Unavailable | ClientGone) and not plan.presumed):
                 raise
             plan.denied(step)
             return None
@@ -242,6 +242,8 @@ class Attempts:
             elif due := charge(admitted.request_id, reserved.held.attempt, quote, failure, admitted.project.multiplier):
                 failure.charged = True
                 await self.book(admitted, reserved, due)
+            if not was_called(failure):
+                exchange.attempts -= 1
             self._unbilled = failure.reason
             return failure
         finally:

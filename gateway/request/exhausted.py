@@ -47,11 +47,13 @@ def bounded(plan: RetryPlan | None, error: GatewayError) -> None:
 def _failed(plan: RetryPlan) -> GatewayError:
     if plan.presumed:
         return _presumed(plan.failures)
-    told, failures = _told(plan.failures), [failed.failure for failed in plan.failures]
-    passing = [failed for failed in plan.failures if failed.failure.reason in _PASSING]
-    if passing and all(failed in passing or _is_undone(failed) for failed in plan.failures):
-        message = f"Every route is at its provider's rate limit ({told}). Nothing was billed; please try again."
+    told, calls = _told(plan.failures), [failed for failed in plan.failures if failed.called] or plan.failures
+    passing = [failed for failed in calls if failed.failure.reason in _PASSING]
+    if passing and all(failed in passing or _is_undone(failed) for failed in calls):
+        every = "Every route" if len(calls) == len(plan.failures) else "Every route that can do this"
+        message = f"{every} is at its provider's rate limit ({told}). Nothing was billed; please try again."
         return RateLimited(message, retry_after=plan.retry_after(passing), should_retry=True)
+    failures = [failed.failure for failed in calls]
     if all(failure.reason == "unsupported" for failure in failures):
         return UnsupportedByEveryRoute(f"No route can do this ({told}). Nothing was billed.")
     lasting = all(failure.reason.startswith("account") for failure in failures)
@@ -61,7 +63,7 @@ def _failed(plan: RetryPlan) -> GatewayError:
     named = all(failure.retry_after is not None for failure in failures)
     return UpstreamError(
         f"Every route failed ({told}). {billed}.",
-        retry_after=plan.retry_after() if named and not final else None,
+        retry_after=plan.retry_after(calls) if named and not final else None,
         should_retry=False if final else None,
     )
 

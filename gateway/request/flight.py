@@ -203,7 +203,7 @@ class Flight(AnswerHandler):
         await self._attempts.interrupted(self._admitted, error)
         cost = (exchange.cost.route if exchange.cost else 0) if exchange.quote else None
         error.headers += own_headers(self._admitted, self._context.today, cost=cost)
-        if error.status in (402, 429) and exchange.quote is None:  # with a quote, it was a provider that refused
+        if error.status in (402, 429) and not exchange.attempts:  # after a call, it was a provider that refused
             self._tell(RequestDenied(self._admitted.project.name, error.code))
         await self._keep_error(error)
         self._relay.fail(error)

@@ -27,16 +27,28 @@ _WORTH_REPEATING = frozenset(
     | {"batch_not_created", "batch_failed", "batch_expired", "batch_cancelled"}
 )
 """Reasons that pass by themselves. A refused account, a redirect and the caller's own fault do not."""
+_NOT_CALLED = frozenset({"unsupported", "unconfigured", "batch_late", "batch_too_large", "no_room"})
+"""Reasons of which the provider hears nothing. None is worth repeating, so that each way is tried once."""
 _NONE: frozenset[str] = frozenset()
+
+
+def was_called(failure: UpstreamFailure) -> bool:
+    """Tell whether a call was made, if in vain, rather than none since the provider cannot be asked for the job."""
+    return any(each.reason not in _NOT_CALLED for each in (failure, *failure.others))
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A call that failed; `at` is when, in seconds of the course's clock."""
+    """A call that failed, or could not be made; `at` is when, in seconds of the course's clock."""
 
     quote: Quote
     failure: UpstreamFailure
     at: float
+
+    @property
+    def called(self) -> bool:
+        """Whether it was made."""
+        return was_called(self.failure)
 
     @property
     def presumed(self) -> bool:
@@ -69,8 +81,8 @@ class RetryPlan:
     After a call that may have been billed only untried routes are left, where policy allows them. Of all that comes
     after the first step only quotes are left that it `pays_for`; `too_dear` tells that this left none.
 
-    Every step but the first is paid for from the retry budgets of the providers offered; `end_step` must follow each
-    that leaves some of them `reserved`.
+    Every step after a call is paid for from the retry budgets of the providers offered; `end_step` must follow each
+    that leaves some of them `reserved`. A call that could not be made counts neither there nor among policy's attempts.
     """
 
     __slots__ = (
@@ -118,6 +130,11 @@ class RetryPlan:
         return self.times_presumed > 0
 
     @property
+    def called(self) -> bool:
+        """Whether any call was made."""
+        return any(failed.called for failed in self.failures)
+
+    @property
     def times_presumed(self) -> int:
         """How many calls may have been billed."""
         return sum(failed.presumed for failed in self.failures)
@@ -128,8 +145,9 @@ class RetryPlan:
         if not self.failures:
             untried = self._untried() if self._out or self._tried else self._order
             return Step(untried) if untried else None
-        by_batch = sum(failed.quote.batch is not None for failed in self.failures)
-        if len(self.failures) - by_batch >= self._retry.attempts or by_batch >= MOST_BATCHES:
+        calls = [failed for failed in self.failures if failed.called]
+        by_batch = sum(failed.quote.batch is not None for failed in calls)
+        if len(calls) - by_batch >= self._retry.attempts or by_batch >= MOST_BATCHES:
             return None
         if self.presumed and self._retry.on_unknown is not OnUnknown.NEXT_ROUTE:
             return None
@@ -175,13 +193,13 @@ class RetryPlan:
     def _affordable(self, quotes: Sequence[Quote]) -> list[Quote]:
         """The quotes that are paid for and whose providers have budget left, which is reserved.
 
-        What a batch did not do needs none.
+        What a batch did not do needs none, nor does a first call.
         """
         offered, quotes = quotes, staying(quotes, self._pays_for)
         self.too_dear |= bool(offered) and not quotes
-        if self.failures[-1].quote.batch is not None:
+        if self.failures[-1].quote.batch is not None or not self.called:
             return quotes
-        seen = {failed.quote.route.provider.name for failed in self.failures}
+        seen = {failed.quote.route.provider.name for failed in self.failures if failed.called}
         for provider in {quote.route.provider.name for quote in quotes} - self.reserved:
             if self._budgets.of(provider).reserve(repeat=provider in seen):
                 self.reserved |= {provider}
@@ -205,7 +223,7 @@ class RetryPlan:
 
     def failed(self, quote: Quote, failure: UpstreamFailure) -> None:
         """Take note of a failed call. One that reached nobody counts: to call on a dead host costs the client time."""
-        if self.failures and quote.batch is None:
+        if self.called and quote.batch is None and was_called(failure):
             self._budgets.of(quote.route.provider.name).failed()
         self.failures.append(Failed(quote, failure, self._clock()))
 

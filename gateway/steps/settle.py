@@ -6,7 +6,7 @@ Never nothing for work done, unless the price row is a free one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from fractions import Fraction
 from functools import reduce
 from operator import add
@@ -18,7 +18,7 @@ from gateway.domain.job import Job
 from gateway.domain.price import Price
 from gateway.domain.record import record
 from gateway.domain.route import Quote, Views
-from gateway.domain.settlement import PRESUMED, CostSource, Outcome, PartReading, Reading, Settlement
+from gateway.domain.settlement import PRESUMED, CostSource, Outcome, PartReading, Reading, Settlement, Usage
 from gateway.ports.provider import UpstreamFailure
 
 
@@ -50,8 +50,6 @@ def settle(
         usage = None if presumed else one.reading.usage
         return Settlement(request_id, attempt, one.cost, one.source, reading.images, usage, facts)
     priced = [_price(_share(quote, part.n, multiplier), part, multiplier) for part in reading.parts]
-    known = [each.reading.usage for each in priced if each.source is not PRESUMED and not each.charged_for]
-    usages = [usage for usage in known if usage is not None]
     problem = next((each.reading.usage_problem for each in priced if each.reading.usage_problem), None)
     told = reading if reading.usage_problem == problem else replace(reading, usage_problem=problem)
     return Settlement(
@@ -60,7 +58,7 @@ def settle(
         cost=_total(priced, multiplier),
         source=_source(priced),
         images=reading.images,
-        usage=reduce(add, usages) if usages and len(usages) == len(known) else None,
+        usage=_usage(priced),
         facts=_facts(told, upstream_request_id, seconds) | _calls(quote, priced),
     )
 
@@ -84,6 +82,7 @@ def charge(
         cost=_total(each, multiplier),
         source=_source(each),
         images=0,
+        usage=_usage(each),
         facts={"reason": failure.reason, **_calls(quote, each)},
     )
 
@@ -244,9 +243,29 @@ def _calls(quote: Quote, priced: Sequence[_Priced]) -> dict[str, object]:
 
 
 def _refusals(priced: Sequence[_Priced]) -> dict[str, object]:
-    """What the record says of refusals that cost something."""
-    words = [each.charged_for for each in priced if each.charged_for is not None and each.cost.route]
-    return {"charged_for": words[0], "charged_calls": len(words)} if words else {}
+    """What the record says of refusals that cost something, with their own tokens if all of them counted some."""
+    refused = _charged_for(priced)
+    if not refused:
+        return {}
+    tokens = _added(refused)
+    counted = {} if tokens is None else {"charged_tokens": asdict(tokens)}
+    return {"charged_for": refused[0].charged_for, "charged_calls": len(refused), **counted}
+
+
+def _charged_for(priced: Sequence[_Priced]) -> list[_Priced]:
+    return [each for each in priced if each.charged_for is not None and each.cost.route]
+
+
+def _usage(priced: Sequence[_Priced]) -> Usage | None:
+    """The tokens of all calls that are billed; None where an answer named none. Of refusals all count, or none."""
+    answered = [each for each in priced if each.source is not PRESUMED and each.charged_for is None]
+    refused = _charged_for(priced)
+    return _added(answered if _added(refused) is None else [*answered, *refused])
+
+
+def _added(priced: Sequence[_Priced]) -> Usage | None:
+    usages = [each.reading.usage for each in priced if each.reading.usage is not None]
+    return reduce(add, usages) if usages and len(usages) == len(priced) else None
 
 
 def _is_unknown(quote: Quote, reading: Reading) -> bool:

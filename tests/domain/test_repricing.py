@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime
 from fractions import Fraction
 from typing import Any
@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from gateway.domain import pricing
 from gateway.domain.job import Size
 from gateway.domain.policy import Project
-from gateway.domain.price import Metered, PixelTier, Price
+from gateway.domain.price import AddOns, Metered, PixelTier, Price
 from gateway.domain.repricing import Repricer
 from gateway.domain.route import Quote, Route, Views
-from gateway.domain.settlement import Reading
+from gateway.domain.settlement import PartReading, Reading, Usage
 from gateway.steps.settle import settle
 from tests.builders import GPT_IMAGE_2, job, policy, rates, route
 
@@ -315,3 +315,55 @@ def test_refusals_that_were_charged_are_priced_by_the_other_row(words: tuple[str
     repricer = Repricer(policy(charging, project=TEAM))
     assert repricer.cost(refused).route == 2 * each
     assert repricer.cost(beside).route == 2 * each + 2 * 40_000_000
+
+
+def counting(*words: str, text_in: str = "5") -> Route:
+    """A route by tokens that charges for these."""
+    tokens = rates(text_in, "1.25", "8", "2", "30")
+    return route("main", prices=(replace(GPT_IMAGE_2.prices[0], tokens=tokens, charged_for=frozenset(words)),))
+
+
+def booked_on(asked: Quote, *parts: PartReading) -> Entry:
+    """The entry of calls that came to this."""
+    images = sum(part.reading.images for part in parts)
+    made = settle("r1", 1, asked, Reading(images=images, complete=True, parts=parts), TEAM.multiplier)
+    usage = None if made.usage is None else asdict(made.usage)
+    return Entry(cost=made.cost, source=made.source, usage=usage, n=asked.job.n, images=images, answer=made.facts)
+
+
+@pytest.mark.parametrize(("made", "refused", "fee"), [(0, 1, 1_000), (0, 3, 1_000), (2, 1, 0)])
+def test_refusals_that_counted_tokens_are_priced_by_them(made: int, refused: int, fee: int) -> None:
+    """The same prices change nothing, another rate what it is for; a row that charges for none leaves them out."""
+    charging = counting("succeeded", "failed")
+    price = replace(charging.prices[0], add_ons=AddOns(request=fee))
+    charging, each = replace(charging, prices=(price,)), job(n=made + refused, size="1024x1024", quality="medium")
+    worst = Views(*[pricing.worst_case(each, GPT_IMAGE_2, price, sizes=(), qualities=())] * 3)
+    asked = Quote(charging, each, {}, worst, price, price, calls=made + refused)
+    answer = PartReading(1, Reading(usage=Usage(text_in=20, image_out=1756), images=1, complete=True))
+    entry = booked_on(asked, *[answer] * made, *[PartReading(1, Reading(usage=Usage(text_in=6)), "failed")] * refused)
+    assert entry.cost.route == made * OLD + refused * (6 * 5_000 + fee)
+
+    assert Repricer(policy(charging, project=TEAM)).cost(entry).route == entry.cost.route
+    dear = counting("succeeded", "failed", text_in="10")
+    assert Repricer(policy(dear, project=TEAM)).cost(entry).route == made * (OLD + 20 * 5_000) + refused * 6 * 10_000
+    assert Repricer(policy(counting("succeeded"), project=TEAM)).cost(entry).route == made * OLD
+
+
+def test_refusals_beside_a_lost_call_are_priced_by_their_tokens() -> None:
+    """The lost one at its worst case, the refused one at what it counted."""
+    charging = counting("succeeded", "failed")
+    facts = {"calls": 2, "unknown_images": 1, "charged_for": "failed", "charged_calls": 1}
+    entry = Entry(
+        kind="presume", source="presumed", n=2, images=0, usage=None, answer={**facts, "charged_tokens": {"text_in": 6}}
+    )
+    one = job(prompt_bytes=0, size="1024x1024", quality="medium")
+    worst = pricing.worst_case(one, GPT_IMAGE_2, charging.prices[0], sizes=(), qualities=())
+    assert Repricer(policy(charging, project=TEAM)).cost(entry).route == worst + 6 * 5_000
+
+
+def test_refusals_whose_tokens_were_not_written_down_keep_what_was_booked() -> None:
+    """Earlier versions booked them by tokens and wrote none: no price is made up for them, and a line says so."""
+    booked = Views(3_000, 3_000, 3_450)
+    old = Entry(cost=booked, images=0, usage=None, answer={"charged_for": "failed", "charged_calls": 1})
+    repricer = Repricer(policy(counting("succeeded", "failed"), project=TEAM))
+    assert (repricer.cost(old), repricer.kept_requests) == (booked, 1)

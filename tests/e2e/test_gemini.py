@@ -9,6 +9,7 @@ import json
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -81,6 +82,10 @@ projects:
     job_types: [draft]
     default_job_type: draft
     compatibility: legacy
+    budgets: [{window: total, limit: "1000"}]
+  refused:
+    job_types: [draft]
+    default_job_type: draft
     budgets: [{window: total, limit: "1000"}]
 egress: {allow: ["127.0.0.1:SHOP"]}
 """.replace("SHOP", str(PORT))
@@ -331,6 +336,30 @@ def test_a_refusal_is_the_vendor_s_own_error(bench: Bench, prompt: str, stage: s
     assert len(bench.arrived) == 1
     assert bench.billed > 0
     bench.paid(0)
+
+
+def test_a_refusal_is_priced_again_by_the_tokens_that_it_counted(stack: Stack, tmp_path: Path) -> None:
+    """The record has them: the same prices come to what was booked, and another price to what it is for."""
+    reply = stack.post(GENERATE, {"prompt": "blocked-by-moderation"}, project="refused")
+    settled(stack)
+    assert (reply.status, reply.headers["x-gateway-attempts"]) == (400, "1")
+    record = stack.record(reply.headers["x-request-id"], project="refused")
+    cost = nano(record["cost"]["route"])
+    assert (record["cost_source"], record["usage"]["text_in"] * 500) == ("usage", cost)
+
+    of_it = ("--window", "total", "--by", "project", "--project", "refused")
+    [row] = stack.spend("--reprice", str(stack.policy), *of_it)
+    assert (nano(row["route_usd"]), nano(row["repriced_route_usd"])) == (cost, cost)
+    for old, new, times in (('image_out: "60"', 'image_out: "59.4"', 1), ('text_in: "0.50"', 'text_in: "1"', 2)):
+        folder = tmp_path / str(times)
+        folder.mkdir()
+        (folder / "policy.yaml").write_text(POLICY.replace(old, new))
+        [row] = stack.spend("--reprice", str(folder), *of_it)
+        assert nano(row["repriced_route_usd"]) == times * cost
+        done = stack.command("replay", "--policy", str(folder), "--project", "refused", "--json")
+        assert done.returncode == 0, done.stderr
+        [replayed] = json.loads(done.stdout)["rows"]
+        assert nano(replayed["replayed_route_usd"]) == times * cost
 
 
 def test_a_refusal_that_counts_nothing_costs_nothing(bench: Bench) -> None:

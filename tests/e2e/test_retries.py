@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from gateway.sandbox.client import Sandbox
 from tests.e2e.accounting import Ask, Totals, billed, booked, crowd, nano, nothing_held, settled
@@ -24,6 +26,8 @@ providers:
   windy: {{{ACCOUNT}}}
   dry: {{{ACCOUNT}}}
   closed: {{kind: openai, base_url: "http://127.0.0.1:9/v1", api_key: "${{SANDBOX_KEY}}"}}
+  linked: {{preset: evolink, base_url: "${{SANDBOX_URL}}/evolink/v1", api_key: "${{SANDBOX_KEY}}"}}
+  named: {{preset: evolink, base_url: "${{SANDBOX_URL}}/evolink/v1", api_key: "${{SANDBOX_KEY}}"}}
 routes:
   main: {{provider: main, model: gpt-image-2, upstream_model: gpt-image-2-2026-04-21}}
   spare: {{provider: spare, model: gpt-image-2.5-flare, upstream_model: gpt-image-2.5-flare}}
@@ -32,6 +36,8 @@ routes:
   windy: {{provider: windy, model: gpt-image-2, upstream_model: gpt-image-2-2026-04-21}}
   dry: {{provider: dry, model: gpt-image-2.5-flare, upstream_model: gpt-image-2.5-flare}}
   closed: {{provider: closed, model: gpt-image-2, upstream_model: gpt-image-2-2026-04-21}}
+  linked: {{provider: linked, offer: evolink/gpt-image-2}}
+  named: {{provider: named, offer: evolink/gpt-image-2}}
 job_types:
   alone: {{routes: [main]}}
   once: {{routes: [main], retry: {{attempts: 1}}}}
@@ -42,9 +48,12 @@ job_types:
   both: {{routes: [wet, windy], retry: {{attempts: 4}}}}
   refused_first: {{routes: [wet, dry]}}
   closed_first: {{routes: [closed, dry]}}
+  links_first: {{routes: [linked, named, dry]}}
+  links_alone: {{routes: [linked, named]}}
 projects:
   team:
-    job_types: [alone, once, thrice, next, next_alone, stormy, both, refused_first, closed_first]
+    job_types:
+      [alone, once, thrice, next, next_alone, stormy, both, refused_first, closed_first, links_first, links_alone]
     budgets: [{{window: total, limit: "5000"}}]
   poor:
     job_types: [next]
@@ -289,6 +298,56 @@ def test_a_refusal_is_never_taken_to_another_route(stack: Stack, stage: str) -> 
     stack.sandbox.fault("moderation", stage=stage)
     story = Story(stack, "next")
     assert (story.reply.status, len(story.calls)) == (400, 1)
+
+
+def an_upload(job_type: str, **headers: str) -> dict[str, Any]:
+    """An edit of a file that is sent along, which routes cannot take that want links the gateway cannot make."""
+    image = io.BytesIO()
+    Image.new("RGB", (64, 64), "navy").save(image, "PNG")
+    parts = [
+        b'--x\r\nContent-Disposition: form-data; name="prompt"\r\n\r\na boat\r\n',
+        b'--x\r\nContent-Disposition: form-data; name="quality"\r\n\r\nlow\r\n',
+        b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\nContent-Type: image/png\r\n\r\n',
+        image.getvalue(),
+        b"\r\n--x--\r\n",
+    ]
+    kind = {"content-type": "multipart/form-data; boundary=x", "x-gateway-job-type": job_type}
+    return {"data": b"".join(parts), "headers": {**kind, **headers}}
+
+
+def test_routes_that_an_upload_cannot_be_sent_to_use_up_no_call(stack: Stack) -> None:
+    """Two want links that this gateway cannot make: the third is called, and it is the first call."""
+    reply = stack.post("/v1/images/edits", **an_upload("links_first"))
+    settled(stack)
+    told = reply.status, reply.headers["x-gateway-route"], reply.headers["x-gateway-attempts"]
+    assert told == (200, "dry", "1")
+    assert len(stack.sandbox.requests()) == 1
+    record = stack.record(reply.headers["x-request-id"])
+    assert [each["state"] for each in record["attempts"]] == ["void", "void", "settled"]
+
+
+def test_a_task_goes_on_to_the_route_that_can_take_its_upload(stack: Stack) -> None:
+    """It comes to its end there, with nothing held besides."""
+    reply = stack.post("/v1/images/edits", **an_upload("links_first", prefer="respond-async"))
+    path = f"/v1/tasks/{reply.json['id']}"
+    task = wait_until(
+        lambda: found if (found := stack.get(path).json)["status"] in ("completed", "failed") else None, 60, "its end"
+    )
+    settled(stack)
+    assert (task["status"], len(stack.sandbox.requests())) == ("completed", 1)
+
+
+def test_where_no_route_can_take_an_upload_no_call_is_told_of(stack: Stack) -> None:
+    """Both are named, nothing has left, and an SDK does not repeat it."""
+    before = booked(stack)
+    reply = stack.post("/v1/images/edits", **an_upload("links_alone"))
+    settled(stack)
+    assert (reply.status, reply.error["code"]) == (400, "unsupported_by_every_route")
+    assert reply.headers["x-gateway-attempts"] == "0"
+    assert "linked" in reply.error["message"]
+    assert "named" in reply.error["message"]
+    assert stack.sandbox.requests() == []
+    assert (booked(stack) - before).route == 0
 
 
 REQUESTS = 500

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from fractions import Fraction
 
 import pytest
@@ -354,6 +354,7 @@ def test_a_refusal_whose_tokens_were_counted_costs_those() -> None:
 
     assert counted is not None
     assert (counted.cost.route, counted.source) == (10 * 5_000, CostSource.USAGE)
+    assert counted.usage == Usage(text_in=10)
     assert unsaved is not None
     assert (unsaved.cost, unsaved.source) == (asked.worst, CostSource.PRESUMED)
 
@@ -396,3 +397,20 @@ def test_own_machines_cost_nothing() -> None:
     assert (made.cost.route, made.cost.internal, made.source) == (0, 0, CostSource.USAGE)
     assert made.cost.official > 0
     assert GPT_IMAGE_2.prices[0].tokens
+
+
+def test_tokens_of_refusals_are_told_with_those_of_answers_and_by_themselves() -> None:
+    """Of three calls one was answered and two refused; where a refusal counted none, only the answer's are told."""
+    asked = replace(on(replace(GPT_IMAGE_2.prices[0], charged_for=REFUSED), replace(LOW, n=3)), calls=3)
+    answered = PartReading(1, Reading(usage=Usage(text_in=4, image_out=100), images=1, complete=True))
+    refused = [PartReading(1, Reading(usage=Usage(text_in=count)), Charged.MODERATED) for count in (10, 7)]
+    made = settle("r", 1, asked, Reading(images=1, complete=True, parts=(answered, *refused)), ONE)
+    assert (made.cost.route, made.source) == (21 * 5_000 + 100 * 30_000, CostSource.USAGE)
+    assert made.usage == Usage(text_in=21, image_out=100)
+    assert made.facts["charged_tokens"] == asdict(Usage(text_in=17))
+
+    by_image = replace(asked, route_price=replace(BY_IMAGE, charged_for=REFUSED))
+    silent = PartReading(1, Reading(), Charged.MODERATED)
+    partly = settle("r", 1, by_image, Reading(images=1, complete=True, parts=(answered, refused[0], silent)), ONE)
+    assert (partly.usage, partly.facts["charged_calls"]) == (Usage(text_in=4, image_out=100), 2)
+    assert "charged_tokens" not in partly.facts
