@@ -23,7 +23,7 @@ def read_provider_batch(owner: Fields, kind: str, report: Report) -> BatchTerms 
     fields, usual = owner.within("batch", PROVIDER_BATCH), BatchTerms()
     if fields is None:
         return None
-    if kind != BATCH_KIND:
+    if kind and kind != BATCH_KIND:
         report.problem(owner.at("batch"), f"kind {kind} has no batches; only kind {BATCH_KIND} has")
     window = fields.read("window", keeping) or usual.window
     if window % HOUR:

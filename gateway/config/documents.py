@@ -21,6 +21,17 @@ MAX_DEPTH = 20
 MAX_NODES = 100_000
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _RESOLVER = Resolver()
+_REMEDIES = {
+    "expected ':'": "write a key with a colon and a space behind it, as `key: value`",
+    "mapping values are not allowed": "give the key above its colon, or put a value that holds a colon in quotes",
+    "expected ',' or": "close every bracket and quote, and put a comma between items",
+    "end of stream": "close the quote",
+    "expected key": "indent the keys of a map alike",
+    "<block end>": "indent the keys of a map alike",
+}
+"""By words of what the parser says."""
+_CURLY = re.compile("[\u201c\u201d\u201e\u2018\u2019\u201a].*[\u201c\u201d\u2018\u2019]", re.DOTALL)
+"""Text in curly quotes, as word processors and chats make of straight ones."""
 _NUMBER_IN_YAML_1_2 = re.compile(r"[-+]?(0o[0-7]+|0x[0-9a-fA-F]+|(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?)")
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9._/-]{1,100}")
 
@@ -110,18 +121,26 @@ def _decoded(data: bytes) -> str:
 
 
 def _error_line(error: yaml.YAMLError) -> int:
-    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    # What is scanned is a single word or quoted text, which is wrong from its beginning; what is parsed may be long.
+    from_beginning = str(getattr(error, "context", "")).startswith("while scanning")
+    marks = (getattr(error, "context_mark", None), getattr(error, "problem_mark", None))
+    mark = next(filter(None, marks if from_beginning else reversed(marks)), None)
     return int(mark.line) + 1 if mark else 1
 
 
 def _error_text(error: yaml.YAMLError, data: bytes) -> str:
-    if isinstance(error, yaml.MarkedYAMLError):
-        mark, lines = error.problem_mark, data.splitlines()
-        line = lines[mark.line][: mark.column + 1] if mark and mark.line < len(lines) else b""
-        if line.endswith(b"\t") and not line.strip(b" \t-"):  # also behind the dashes of lists
-            return "a tab; indent with spaces"
-        return ", ".join(part for part in (error.context, error.problem) if part)
-    return shown(str(error))
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return shown(str(error))
+    mark, lines = error.problem_mark, data.splitlines()
+    line = lines[mark.line][: mark.column + 1] if mark and mark.line < len(lines) else b""
+    if line.endswith(b"\t") and not line.strip(b" \t-"):  # also behind the dashes of lists
+        return "a tab; indent with spaces"
+    context, begun = error.context, error.context_mark.line + 1 if error.context_mark else None
+    if context and begun and begun != _error_line(error):
+        context += f" begun on line {begun}"
+    problem = error.problem or ""
+    remedy = next((f"; {remedy}" for words, remedy in _REMEDIES.items() if words in problem), "")
+    return ", ".join(part for part in (context, problem) if part) + remedy
 
 
 class _Composer:
@@ -161,6 +180,9 @@ class _Composer:
                 nodes.append(self._node(item, events, f"{key}[{len(nodes)}]", depth + 1))
             return Items(place, tuple(nodes))
         if isinstance(event, yaml.ScalarEvent):
+            if not event.style and _CURLY.fullmatch(event.value):
+                self._report.problem(place, 'curly quotes are part of the text in YAML; write straight ones (")')
+                return Value(place, event.value[1:-1], Kind.QUOTED)
             return Value(place, event.value, _kind(event))
         return Value(place, "", Kind.NULL)
 

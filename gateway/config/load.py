@@ -22,7 +22,7 @@ from gateway.config.profiles import read_preset
 from gateway.config.projects import read_project
 from gateway.config.providers import read_provider
 from gateway.config.responses import Talkers, read_passthrough
-from gateway.config.routes import read_route
+from gateway.config.routes import of_models, read_route
 from gateway.config.secrets import SecretSources
 from gateway.config.shipped import shipped_policies
 from gateway.config.sources import Entry, Sources, read_sources
@@ -111,6 +111,7 @@ class _Reader:
                 name, entry, providers, models, tiers, offers=offers, today=self.today, report=report
             ),
         )
+        routes = _known_by_model(routes, models)
         self._check_models(models, routes)
         texts = self._with_shipped("text_models", lambda name, entry: read_text_model(name, entry, self.today, report))
         talkers = Talkers(providers, texts)
@@ -191,6 +192,11 @@ def _with_passthrough(projects: dict[str, Project], common: tuple[PassRules, ...
         name: dataclasses.replace(project, passthrough=(*project.passthrough, *common))
         for name, project in projects.items()
     }
+
+
+def _known_by_model(routes: Known[Route], models: Known[ModelEntry]) -> Known[Route]:
+    meant = of_models((entry.model for entry in _present(models).values()), _present(routes).values())
+    return dataclasses.replace(routes, of_models=meant)
 
 
 def _present(known: Known[T]) -> dict[str, T]:

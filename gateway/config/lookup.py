@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from gateway.config.documents import Node
@@ -23,6 +23,8 @@ class Known(Generic[T]):
     kind: str
     things: Mapping[str, T | None]
     complete: bool
+    of_models: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Of routes alone: those of each model, by every name of it, since one is easily written for the other."""
 
     def find(self, node: Node, report: Report) -> T | None:
         """Return what a name stands for; None if that is unknown (which is reported) or was wrong itself."""
@@ -30,13 +32,22 @@ class Known(Generic[T]):
         if wanted is None:
             return None
         if wanted not in self.things and self.complete:
-            report.problem(node.place, f"unknown {self.kind} {shown(wanted)}{did_you_mean(wanted, self.things)}")
+            report.problem(node.place, self.unknown(wanted))
         return self.things.get(wanted)
 
     def checked(self, node: Node, report: Report) -> str | None:
         """Return the name itself after the same check."""
         wanted = name(node, report)
         if wanted is not None and wanted not in self.things and self.complete:
-            report.problem(node.place, f"unknown {self.kind} {shown(wanted)}{did_you_mean(wanted, self.things)}")
+            report.problem(node.place, self.unknown(wanted))
             return None
         return wanted
+
+    def unknown(self, wanted: str) -> str:
+        """Say that nothing has this name, and what may be meant."""
+        told = f"unknown {self.kind} {shown(wanted)}"
+        if wanted not in self.of_models:
+            return told + did_you_mean(wanted, self.things)
+        routes = ", ".join(self.of_models[wanted])
+        remedy = f"name a route of it: {routes}" if routes else "there is no route of it yet, add one to routes"
+        return f"{told}: that is a model; {remedy}"

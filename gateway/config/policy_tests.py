@@ -22,6 +22,7 @@ from gateway.config.policy_test_cases import (
     Used,
 )
 from gateway.config.problems import Place, Report, did_you_mean, shown
+from gateway.config.routes import of_models
 from gateway.config.sources import policy_files, read_document, read_file
 from gateway.config.values import (
     Reader,
@@ -96,7 +97,8 @@ def _tests(document: Table, report: Report) -> Iterator[tuple[str, Node, Place]]
 def _case(called: str, node: Node, place: Place, policy: Policy, report: Report) -> Case:
     fields = Fields(node, TEST, report, place)
     fields.read("name", text)
-    routes = Known("route", policy.routes, complete=True)
+    meant = of_models(policy.models.values(), policy.routes.values())
+    routes = Known("route", policy.routes, complete=True, of_models=meant)
     job_types = Known("job type", policy.job_types, complete=True)
     project = fields.required("project", name) or ""
     if project and project not in policy.projects:

@@ -33,8 +33,8 @@ def read_provider(
     tiers: Known[RouteLimits],
     presets: Known[Preset],
     report: Report,
-) -> ProviderConfig:
-    """Read one entry of the `providers` section. Without an `api_key` none is sent."""
+) -> ProviderConfig | None:
+    """Read one entry of the `providers` section; None if its kind cannot be told. Without an `api_key` none is sent."""
     fields = Fields(entry.node, PROVIDER, report, entry.place)
     timeout = fields.read("timeout", duration) or _TIMEOUT
     connect_timeout = fields.read("connect_timeout", duration) or min(_CONNECT_TIMEOUT, timeout)
@@ -48,7 +48,7 @@ def read_provider(
     usual = preset.kind not in {TASK, *BARE_KINDS} and profile.generations == Profile().generations
     if usual and fields.node("kind") is not None and fields.node("preset") is None:
         _check_version(fields, base_url, report)
-    return ProviderConfig(
+    config = ProviderConfig(
         name=name,
         kind=preset.kind,
         base_url=base_url,
@@ -61,6 +61,7 @@ def read_provider(
         batch=read_provider_batch(fields, preset.kind, report),
         trace_context=fields.read("trace_context", truth) or False,
     )
+    return config if preset.kind else None
 
 
 def _check_doubled(fields: Fields, base_url: str, path: str, report: Report) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import date
 from fractions import Fraction
@@ -23,7 +24,7 @@ from gateway.config.values import LANES, PRODUCTION, one_of, text
 from gateway.domain.job import Job, Size
 from gateway.domain.pricing import tariff
 from gateway.domain.profile import Profile
-from gateway.domain.route import AfterRetirement, Capabilities, ProviderConfig, Route, RouteLimits
+from gateway.domain.route import AfterRetirement, Capabilities, Model, ProviderConfig, Route, RouteLimits
 from gateway.domain.sizing import nearest, of_ratio
 from gateway.domain.unsent_fields import QUALITY, SIZE, unsent
 
@@ -80,6 +81,15 @@ def read_route(
     if upstream_model or (fields.node("upstream_model") is None and offer is _NOTHING):
         _check_pinned(route, fields, report)
     return route
+
+
+def of_models(models: Iterable[Model], routes: Iterable[Route]) -> dict[str, list[str]]:
+    """Return the names of each model's routes, by its name, its snapshot, and what providers call it."""
+    found: dict[str, list[str]] = {word: [] for model in models for word in (model.name, model.snapshot) if word}
+    for route in routes:
+        for word in {route.model.name, route.model.snapshot or "", route.upstream_model}:
+            found.setdefault(word, []).append(route.name)
+    return found
 
 
 def _capabilities(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.config.fields import Fields, as_table
 from gateway.config.lookup import Known
-from gateway.config.problems import Report, did_you_mean, shown
+from gateway.config.problems import Report
 from gateway.config.schema import EXPERIMENT, SHADOW, SHADOW_BUDGET
 from gateway.config.values import micro_usd, name, one_of, percent
 from gateway.domain import money
@@ -34,8 +34,7 @@ def read_experiment(owner: Fields, routes: Known[Route], report: Report) -> Expe
     split: dict[str, int] = {}
     for arm, share in table.nodes.items():
         if arm not in routes.things and routes.complete:
-            hint = did_you_mean(arm, routes.things)
-            report.problem(table.keys[arm], f"unknown route {shown(arm)}{hint}")
+            report.problem(table.keys[arm], routes.unknown(arm))
         if (points := percent(share, report)) is not None:
             split[arm] = points
     if sum(split.values()) > _WHOLE:

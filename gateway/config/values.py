@@ -57,13 +57,17 @@ def text(node: Node, report: Report) -> str | None:
     return None
 
 
-def matching(rule: Callable[[str], object], what: str) -> Reader[str]:
-    """Return a reader of text that a rule holds for; `what` says what such a text is."""
+def matching(rule: Callable[[str], object], what: str, hint: Callable[[str], str] = lambda _: "") -> Reader[str]:
+    """Return a reader of text that a rule holds for; `what` says what such a text is, `hint` what may be meant.
+
+    Quotes are advised only where they are all that is missing.
+    """
 
     def read(node: Node, report: Report) -> str | None:
-        value = text(node, report)
+        by_yaml = isinstance(node, Value) and node.kind not in {Kind.WORD, Kind.QUOTED} and not rule(node.text)
+        value = node.text if by_yaml and isinstance(node, Value) else text(node, report)
         if value is not None and not rule(value):
-            report.problem(node.place, f"{shown(value)} is not {what}")
+            report.problem(node.place, f"{shown(value)} is not {what}{hint(value)}")
             return None
         return value
 
@@ -161,17 +165,19 @@ def _quoted_decimal(parse: Callable[[str], T], example: str) -> Reader[T]:
     def read(node: Node, report: Report) -> T | None:
         if not isinstance(node, Value):
             report.problem(node.place, f'must be a decimal in quotes, such as "{example}", not {described(node)}')
-        elif node.kind is not Kind.QUOTED:
-            exact = node.text if re.fullmatch(r"[0-9]+(\.[0-9]+)?", node.text, re.ASCII) else example
-            report.problem(node.place, f'must be in quotes, as "{exact[:30]}", so that it is exact and never a float')
-        else:
-            try:
-                return parse(node.text)
-            except ValueError:
-                if re.fullmatch(r"-[0-9]+(\.[0-9]+)?", node.text, re.ASCII):
-                    report.problem(node.place, f"must not be negative, as {shown(node.text)} is")
-                else:
-                    report.problem(node.place, f'{shown(node.text)} is not an exact decimal such as "{example}"')
+            return None
+        try:
+            value = parse(node.text)
+        except ValueError:
+            if re.fullmatch(r"-[0-9]+(\.[0-9]+)?", node.text, re.ASCII):
+                report.problem(node.place, f"must not be negative, as {shown(node.text)} is")
+            else:
+                wanted = "an exact decimal" if node.kind is Kind.QUOTED else "an exact decimal in quotes,"
+                report.problem(node.place, f'{shown(node.text)} is not {wanted} such as "{example}"')
+            return None
+        if node.kind is Kind.QUOTED:
+            return value
+        report.problem(node.place, f'must be in quotes, as "{node.text}", so that it is exact and never a float')
         return None
 
     return read
@@ -211,24 +217,14 @@ def ratio(node: Node, report: Report) -> Fraction | None:
 def one_of(options: Iterable[str]) -> Reader[str]:
     """Return a reader of one word of a closed list."""
     known = tuple(options)
-
-    def read(node: Node, report: Report) -> str | None:
-        word = text(node, report)
-        if word is None or word in known:
-            return word
-        report.problem(node.place, f"{shown(word)} is not one of {', '.join(known)}{did_you_mean(word, known)}")
-        return None
-
-    return read
+    return matching(known.__contains__, f"one of {', '.join(known)}", lambda word: did_you_mean(word, known))
 
 
-def size(node: Node, report: Report) -> str | None:
-    """A size in pixels, `1536x1024`."""
-    word = text(node, report)
-    if word is not None and Size.parse(word) is None:
-        report.problem(node.place, f"{shown(word)} is not a size such as 1536x1024")
-        return None
-    return word
+size = matching(Size.parse, "a size such as 1536x1024")
+"""A size in pixels, `1536x1024`."""
+_shape = matching(
+    lambda word: Size.parse(word) or parse_ratio(word), 'a size such as 1536x1024, nor a ratio such as "3:2"'
+)
 
 
 def shape(node: Node, report: Report) -> str | None:
@@ -236,11 +232,7 @@ def shape(node: Node, report: Report) -> str | None:
     if isinstance(node, Value) and node.kind is not Kind.QUOTED and parse_ratio(node.text):
         report.problem(node.place, f'write a ratio in quotes, as "{node.text}"; YAML reads some of them as numbers')
         return None
-    word = text(node, report)
-    if word is not None and Size.parse(word) is None and parse_ratio(word) is None:
-        report.problem(node.place, f'{shown(word)} is not a size such as 1536x1024, nor a ratio such as "3:2"')
-        return None
-    return word
+    return _shape(node, report)
 
 
 def shape_or_auto(node: Node, report: Report) -> str | None:

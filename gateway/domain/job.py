@@ -105,7 +105,7 @@ class Job:
     links: bool = False
     """Whether the answer is to name links to its images, as that of retired models did."""
     dropped: tuple[str, ...] = ()
-    """Body fields of old that no provider understands any more."""
+    """Body fields of old, sent or not: only a route that takes them gets them."""
     mapped: tuple[str, ...] = ()
     """Fields whose value the client never sent, for it stands for a word of old."""
     assumed: tuple[str, ...] = ()

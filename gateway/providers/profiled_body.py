@@ -60,10 +60,17 @@ def changed_fields(profile: Profile, call: Call) -> Mapping[str, str | int | Non
 def refuse_misread(profile: Profile, call: Call) -> None:
     """Raise UpstreamFailure (not sent) for what the provider would misread."""
     for name, reason in profile.refuse.items():
-        if call.body.fields.get(name) is not None and call.changes.get(name, "") is not None:  # it would be sent
+        if call.body.fields.get(name) is not None and not _is_left_out(profile, call, name):
             raise unsupported(f"{name}: {reason}")
     if profile.prompt_refuses:
         prompt = str(call.body.fields.get("prompt", "")).casefold()
         for text, reason in profile.prompt_refuses.items():
             if text.casefold() in prompt:
                 raise unsupported(f"a prompt with {text!r}: {reason}")
+
+
+def _is_left_out(profile: Profile, call: Call, name: str) -> bool:
+    """Tell whether a field of the client's own is not sent, under whatever name, though nobody refuses it."""
+    if name in profile.drop or call.changes.get(name, "") is None:
+        return True
+    return name in profile.rename.values() and name not in profile.rename and name not in call.changes

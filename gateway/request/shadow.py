@@ -31,6 +31,7 @@ from gateway.request.comparison import Comparisons, store_primary
 from gateway.request.exchange import Admitted
 from gateway.request.told_calls import failed, is_error, no_answer, tell_answered, tell_failed
 from gateway.routing.decision import Asked, decide
+from gateway.steps.rank import dropping_old, named
 from gateway.steps.reserve import shadow_candidate
 from gateway.steps.send import send
 from gateway.steps.settle import charge, presume, settle
@@ -64,16 +65,19 @@ class Repetition:
 
     def quote(self, today: date) -> Quote:
         """Return what the shadow's route would do and cost; GatewayError if it cannot do the job."""
+        admitted, policy = self.admitted, self.admitted.policy
+        # The client's model chooses no shadow, but what only that took is not for the shadow's model either.
+        wanted = named(admitted.job, admitted.job_type, admitted.project, policy, today)
         kind = replace(
-            self.admitted.job_type,
+            admitted.job_type,
             routes=(replace(self.shadow.route, lane=PRODUCTION),),
             max_cost_per_image=None,
             order=Order.LISTED,
             degrade=(),
             experiment=None,
         )
-        project = replace(self.admitted.project, client_model=ClientModel.IGNORE, lanes=frozenset({PRODUCTION}))
-        asked = Asked(self.admitted.job, Wishes(), self.admitted.caller, project, self.admitted.policy, today)
+        project = replace(admitted.project, client_model=ClientModel.IGNORE, lanes=frozenset({PRODUCTION}))
+        asked = Asked(dropping_old(admitted.job, wanted), Wishes(), admitted.caller, project, policy, today)
         return decide(asked, kind).quotes[0]
 
 

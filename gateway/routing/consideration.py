@@ -27,6 +27,7 @@ from gateway.steps.rank import (
     Ranked,
     affordable,
     degraded_alone,
+    dropping_old,
     named,
     of_model,
     ordered,
@@ -96,7 +97,7 @@ def consider(job: Job, job_type: JobType, arm: Arm | None, setting: Setting) -> 
     The prompt's length in bytes, the user, the client's maximum cost and the project's multiplier are not looked at.
     """
     wanted = named(job, job_type, setting.project, setting.policy, setting.today)
-    levels, refusals = _levels(job, job_type, arm, setting, wanted)
+    levels, refusals = _levels(dropping_old(job, wanted), job_type, arm, setting, wanted)
     if not any(level.offers for level in levels):
         if any(level.left_out for level in levels):
             raise degraded_alone(job_type)

@@ -24,7 +24,6 @@ from gateway.domain.policy import ClientModel, JobType, Order, Policy, Project
 from gateway.domain.record import record
 from gateway.domain.route import Model, Quote, Refusal, Route
 from gateway.domain.trial import PRODUCTION, Arm
-from gateway.domain.unsent_fields import untaken
 from gateway.ports.provider import Conditions
 
 _MOST_ABLE = 5
@@ -91,11 +90,11 @@ def named(job: Job, job_type: JobType, project: Project, policy: Policy, today: 
         raise NotFound(f"{message} GET /v1/models lists yours.", param="model", code="model_not_found")
     names = tuple(each.name for each in in_place_of(model, policy, today))
     found = Named(client_model, model, names, alone, is_retired(model, today))
+    of_old = model_named(job.retired_model, policy)
     if alone and not any(
         found.means(route) or found.means(serving(route, today) or route) for route in job_type.routes
     ):
-        raise _not_allowed(client_model, model, job_type)
-    of_old = model_named(job.retired_model, policy)
+        raise _not_allowed(job.retired_model or client_model, model, job_type, of_old)
     return found if of_old is None else replace(found, model=of_old, retired=True)
 
 
@@ -104,11 +103,23 @@ def _sold_as(name: str, job_type: JobType) -> Model | None:
     return next((route.model for route in job_type.routes if route.upstream_model == name), None)
 
 
-def _not_allowed(wanted: str, model: Model, job_type: JobType) -> GatewayError:
+def _not_allowed(wanted: str, model: Model, job_type: JobType, of_old: Model | None) -> GatewayError:
     served = ", ".join(sorted({route.model.name for route in job_type.routes}))
     gone = f" It was retired by its vendor on {model.retires}." if model.retires and not model.prices else ""
+    if of_old is not None:  # by the name that the client sent
+        gone = f" It was retired by its vendor on {of_old.retires} and stands for {model.name!r}."
     message = f"The model {wanted!r} is not allowed for job type {job_type.name!r}.{gone} Use one of: {served}."
     return Forbidden(message, param="model", code="model_not_allowed")
+
+
+def dropping_old(job: Job, wanted: Named | None) -> Job:
+    """Return the job with the fields among its `dropped` that the client's own model took, if that has retired.
+
+    So they reach no route but one that takes them, whether it serves first, after another's failure or degraded.
+    """
+    if wanted is None or not wanted.retired or wanted.model.legacy is None:
+        return job
+    return replace(job, dropped=tuple(dict.fromkeys((*job.dropped, *wanted.model.legacy.drop))))
 
 
 def of_model(
@@ -133,14 +144,11 @@ def of_model(
 
 
 def _standing_in(offer: Offer, wanted: Named) -> Offer:
-    """The offer without what only the client's own model took, and telling of that, where it has been replaced."""
+    """The offer, telling that it stands in for the client's own model where that has been replaced."""
     quote, model = offer.quote, wanted.model
-    if not wanted.retired or quote.route.model.name == model.name:
+    if not wanted.retired or quote.replaced is not None or quote.route.model.name == model.name:
         return offer
-    quote = replace(quote, changes={**dict.fromkeys(untaken(quote.job, quote.route, model)), **quote.changes})
-    if quote.replaced is None:
-        quote = replace(quote, replaced=model.name, retired=model.retires)
-    return replace(offer, quote=quote)
+    return replace(offer, quote=replace(quote, replaced=model.name, retired=model.retires))
 
 
 def put_first(offers: Sequence[Offer], wanted: Named | None, arm: Arm | None) -> Sequence[Offer]:

@@ -98,6 +98,7 @@ MISTAKEN = """tests:
   - {name: k, project: web, expect: {n: 1}}
   - {name: m, project: web, request: {mask: true}, expect: {n: 1}}
   - {name: l, project: web, key: igw_Kq0a, budget_used: [{window: day, used: 5%, key: Ann}], expect: {n: 1}}
+  - {name: o, project: web, expect: {route: gpt-image-2}}
 """
 
 
@@ -168,8 +169,9 @@ def test_mistakes_in_tests_are_told(tmp_path: Path) -> None:
         "15: tests[13].request.mask: a mask is of an image, and there is none: say images: 1, or operation: edit",
         f"16: tests[14].budget_used[0].key: {NO_ID}",
         f"16: tests[14].key: {NO_ID}",
+        '17: tests[15].expect.route: unknown route "gpt-image-2": that is a model; name a route of it: acct/two',
     ]
-    assert (found.passed, found.failed) == (1, 14)
+    assert (found.passed, found.failed) == (1, 15)
 
 
 def test_check_runs_them(tmp_path: Path) -> None:

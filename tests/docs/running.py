@@ -97,7 +97,7 @@ class Reader:
             text = text.replace("igw_…", self.stack.key(self.project))
             sandbox = int(self.sandbox.url.rpartition(":")[2])
             self.ports |= {"8080": self.stack.port, "9090": self.stack.admin_port, "8081": sandbox}
-        for port in set(re.findall(r"\b(?:8080|9090|8081)\b", text)):
+        for port in set(re.findall(r"\b(?:8080|9090|8081|9900)\b", text)):
             self.ports.setdefault(port, free_port())
             text = re.sub(rf"\b{port}\b", str(self.ports[port]), text)
         return text

@@ -17,6 +17,9 @@ from tests.e2e.stack import Stack
 
 TODAY = date(2026, 11, 21)
 
+SENDS = re.compile(r"\bcurl\b(?:[^\n]|\\\n)*\s(?:-d|-F|--json|--data\S*|--form)\b")
+"""A command of curl with a body."""
+
 
 def named(page: Path) -> str:
     """A page as a test's id."""
@@ -54,6 +57,13 @@ def test_every_block_has_a_mark(page: Path) -> None:
         assert block.verb in (*MARKS, ""), block
         assert block.verb or block.language not in CODE, f"{block} is not marked"
         assert block.words or block.verb not in ("not run", "file", "gateway"), block
+
+
+@pytest.mark.parametrize("page", pages(), ids=named)
+def test_every_request_with_a_body_has_a_mark(page: Path) -> None:
+    """No page types a curl line that sends something without being run, but for what says why it is not."""
+    for block in blocks(page):
+        assert block.verb or not SENDS.search(block.text), f"{block} is not marked"
 
 
 def test_the_tutorial(tmp_path: Path, sandbox: Sandbox) -> None:

@@ -17,7 +17,8 @@ from openai import BadRequestError, NotFoundError, OpenAI
 from gateway.sandbox.client import Sandbox
 from tests.e2e.accounting import nano, settled
 from tests.e2e.clients import decoded, nothing_spent, picture
-from tests.e2e.stack import Stack, fetch, running_gateway
+from tests.e2e.stack import Stack, fetch, running_gateway, wait_until
+from tests.e2e.test_tasks import ended
 
 POLICY = """
 providers:
@@ -28,6 +29,12 @@ providers:
     base_url: "${SANDBOX_URL}/openai/v1"
     api_key: "${SANDBOX_KEY}"
     refuse: {style: it would misread it, input_fidelity: it would misread it}
+  lenient:
+    kind: openai
+    base_url: "${SANDBOX_URL}/openai/v1"
+    api_key: "${SANDBOX_KEY}"
+    refuse: {style: it would misread it}
+    drop: [style]
 text_models:
   gpt-5.2:
     context: 400000
@@ -42,6 +49,8 @@ routes:
   v41: {provider: art, model: recraft-v4.1}
   strict: {provider: strict, model: gpt-image-2, upstream_model: gpt-image-2-2026-04-21}
   strict_was: {provider: strict, model: gpt-image-1}
+  lenient: {provider: lenient, model: gpt-image-2, upstream_model: gpt-image-2-2026-04-21}
+  tried: {provider: main, model: gpt-image-2.5-flare, upstream_model: gpt-image-2.5-flare, lane: testing}
 job_types:
   art: {routes: [v41]}
   strict: {routes: [strict]}
@@ -51,6 +60,12 @@ job_types:
   replaced: {routes: [was]}
   replaced_by_name: {routes: [was_by_name]}
   draft: {routes: [flare, two], defaults: {size: 1024x1024, quality: low}}
+  lenient: {routes: [lenient]}
+  either: {routes: [two, flare], defaults: {size: 1024x1024, quality: low}}
+  shaded:
+    routes: [two]
+    defaults: {size: 1024x1024, quality: low}
+    shadow: {route: tried, sample: 100%, budget: {window: total, limit: "1000"}}
   two_alone: {routes: [two], match: {model: gpt-image-2}, defaults: {size: 1024x1024, quality: low}}
 projects:
   team:
@@ -60,12 +75,17 @@ projects:
     compatibility: legacy
     budgets: [{window: total, limit: "1000"}]
   modern:
-    job_types: [draft, later, chat]
+    job_types: [draft, later, chat, shaded]
     default_job_type: draft
     client_model: honour
     budgets: [{window: total, limit: "1000"}]
+  prefers:
+    job_types: [either, shaded]
+    default_job_type: either
+    client_model: prefer
+    budgets: [{window: total, limit: "1000"}]
   careless:
-    job_types: [draft, replaced, replaced_by_name, strict_replaced, strict]
+    job_types: [draft, replaced, replaced_by_name, strict_replaced, strict, lenient]
     default_job_type: draft
     budgets: [{window: total, limit: "1000"}]
 """
@@ -73,7 +93,7 @@ projects:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> Iterator[Stack]:
-    """A gateway with one project for clients of old, and two for those of today."""
+    """A gateway with one project for clients of old, and others for those of today."""
     with running_gateway(tmp_path_factory.mktemp("legacy"), POLICY, sandbox) as running:
         yield running
 
@@ -252,6 +272,41 @@ def test_what_only_a_retired_model_took_is_left_out(
     assert nano(record["cost"]["route"]) == billed <= nano(record["cost_estimate"]["route"])
 
 
+OF_DALL_E: dict[str, Any] = {"prompt": "a cat", "model": "dall-e-3", "style": "vivid"}
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["at once", "as a task"])
+def test_what_the_clients_retired_model_took_is_left_out_of_a_fallback_too(stack: Stack, later: bool) -> None:
+    """The next route takes it no more than the one that failed, and what it would refuse is answered with an image."""
+    headers = {"prefer": "respond-async"} if later else {}
+    seen = len(stack.sandbox.requests())
+    fault = stack.sandbox.fault("status", status=503, times=None, match={"model": UPSTREAM})
+    try:
+        reply = stack.post("/v1/images/generations", OF_DALL_E, project="prefers", headers=headers)
+        if later:
+            assert ended(stack, reply.json["id"], project="prefers")["status"] == "completed"
+    finally:
+        stack.sandbox.remove_fault(fault)
+    assert reply.status == (202 if later else 200)
+    upstream = [each["fields"] for each in stack.sandbox.requests()[seen:]]
+    assert [fields["model"] for fields in upstream] == [UPSTREAM, "gpt-image-2.5-flare"]
+    assert not any("style" in fields for fields in upstream)
+
+
+@pytest.mark.parametrize("project", ["modern", "prefers"])
+def test_what_the_clients_retired_model_took_is_left_out_of_a_shadow_too(stack: Stack, project: str) -> None:
+    """The shadow is asked for what the request was served by, so the two answers can be compared."""
+    seen, before = len(stack.sandbox.requests()), stack.metric("shadow_requests_total", result="ok")
+    headers = {"x-gateway-job-type": "shaded"}
+    assert stack.post("/v1/images/generations", OF_DALL_E, project=project, headers=headers).status == 200
+    wait_until(lambda: len(stack.sandbox.requests()) == seen + 2, 60, "the shadow's call")
+    settled(stack)
+    assert [set(each["fields"]) for each in stack.sandbox.requests()[seen:]] == [
+        {"model", "prompt", "size", "quality"}
+    ] * 2
+    wait_until(lambda: stack.metric("shadow_requests_total", result="ok") == before + 1, 60, "the shadow's end")
+
+
 def test_what_the_model_in_service_refuses_is_its_clients_business(
     connect: Callable[[str], OpenAI], stack: Stack
 ) -> None:
@@ -271,6 +326,14 @@ def test_what_would_be_misread_is_still_refused_where_it_would_be_sent(
         connect("careless").images.generate(
             prompt="a cat", style="vivid", extra_headers={"X-Gateway-Job-Type": "strict"}
         )
+
+
+def test_what_the_provider_is_never_sent_is_not_refused(connect: Callable[[str], OpenAI], stack: Stack) -> None:
+    """Its own `drop` leaves the field out, so there is nothing that it could misread."""
+    connect("careless").images.generate(
+        prompt="a cat", quality="low", style="vivid", extra_headers={"X-Gateway-Job-Type": "lenient"}
+    )
+    assert sent(stack) == {"model": UPSTREAM, "quality": "low"}
 
 
 def test_a_field_that_a_living_model_takes_too_is_sent_to_it(client: OpenAI, stack: Stack) -> None:

@@ -159,6 +159,13 @@ async def test_what_a_provider_would_misread_is_not_sent() -> None:
     assert "style: it has none" in await refusal(strict, asked({"style": "x"}))
     left_out = replace(asked({"prompt": "a cat", "style": "x"}), changes={"style": None})
     assert "style" not in json.loads((await sent(strict, left_out)).body)
+    for ours in (replace(strict, drop=("style",)), replace(strict, rename={"look": "style"})):
+        assert "style" not in json.loads((await sent(ours, asked({"prompt": "a cat", "style": "x"}))).body)
+    renamed = replace(strict, rename={"style": "look"})
+    assert "style: it has none" in await refusal(renamed, asked({"style": "x"}))
+    named = replace(asked({"quality": "high"}), changes={"quality": "high"})
+    policys = Profile(refuse={"quality": "it has none"}, rename={"look": "quality"})
+    assert "quality: it has none" in await refusal(policys, named)
     bars = Profile(prompt_refuses={"|": "it splits there"})
     assert "it splits there" in await refusal(bars, asked({"prompt": "a | b"}))
     edit = replace(call(), job=replace(call().job, operation=Operation.EDIT))

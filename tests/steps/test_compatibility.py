@@ -11,7 +11,7 @@ import pytest
 from gateway.domain.caller import Caller
 from gateway.domain.errors import InvalidRequest
 from gateway.domain.job import Job, Size, Wishes
-from gateway.domain.policy import ClientModel, JobType, Match, Policy, Project
+from gateway.domain.policy import ClientModel, DegradeStep, JobType, Match, Policy, Project
 from gateway.domain.price import PixelTier, Price
 from gateway.domain.profile import Parameter, Profile, Source
 from gateway.domain.route import Legacy, Model, SizeRule
@@ -332,6 +332,36 @@ def test_what_the_clients_own_retired_model_took_is_left_out(
         assert ("fidelity" in quote.changes) is left_out
         assert quote.changes["quality"] == "low"
         assert (quote.replaced == "gpt-image-1.5") is (left_out and listed.name == "flare")
+
+
+@pytest.mark.parametrize(
+    ("named", "whom", "left_out"),
+    [
+        ("gpt-image-1.5", ClientModel.PREFER, True),
+        ("what-its-provider-calls-it", ClientModel.PREFER, True),
+        ("gpt-image-2.5-flare", ClientModel.PREFER, False),
+        ("gpt-image-1.5", ClientModel.IGNORE, False),
+    ],
+)
+def test_what_the_clients_own_retired_model_took_is_left_out_wherever_it_is_served(
+    named: str, whom: ClientModel, left_out: bool
+) -> None:
+    """Of what comes after the replacement and of what serves degraded, unless that is described as taking it.
+
+    Whatever was decided before for a client of the same project that named another model.
+    """
+    serves, takes = route("was", GPT_IMAGE_25), Profile(rename={"fidelity": "detail"})
+    was = replace(route("was", FADING), upstream_model="what-its-provider-calls-it", successor=serves)
+    likes = route("likes", GPT_IMAGE_2, provider=replace(PROVIDER, name="likes", profile=takes))
+    kind = JobType("draft", (was, TWO, likes), degrade=(DegradeStep(5000, routes=(route("poorer", GPT_IMAGE_2),)),))
+    project = replace(OF_OLD, client_model=whom, legacy=False)
+    made = rules(project, kind)
+    made = replace(made, models={**made.models, FADING.name: FADING})
+    for model, expected in (("gpt-image-2", False), (named, left_out), ("gpt-image-2", False)):
+        asked = modernized(job(client_model=model), {"fidelity": "high"}, project, made, GONE)
+        quotes = decide(Asked(asked, Wishes(), Caller("key_1", "team"), project, made, GONE), kind).quotes
+        gone = {quote.route.name: "fidelity" in quote.changes for quote in quotes}
+        assert gone == {"was": True, "two": expected, "likes": False, "poorer": expected}
 
 
 def test_the_form_of_the_answer_is_left_out_whatever_the_model_took() -> None:

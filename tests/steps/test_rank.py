@@ -22,6 +22,7 @@ from gateway.domain.policy import ClientModel, JobType, Policy, Project
 from gateway.domain.route import Refusal, Route, RouteLimits
 from gateway.routing import decision
 from gateway.routing.decision import Asked
+from gateway.steps.compatibility import modernized
 from gateway.steps.rank import Ranked, unsupported
 from tests.builders import GPT_IMAGE_2, GPT_IMAGE_15, GPT_IMAGE_25, TODAY, job, policy, route
 
@@ -167,6 +168,24 @@ def test_an_honoured_model_that_is_not_served_is_an_error(model: str, error: typ
     with pytest.raises(error) as caught:
         decide(job(client_model=model), TWO, project=team)
     assert caught.value.code == code
+
+
+def test_an_honoured_model_of_old_is_refused_by_the_name_that_the_client_sent() -> None:
+    """Where its replacement is not served either: 403 for what the client wrote, and what that stands for."""
+    gone = replace(GPT_IMAGE_15, retires=TODAY, replacement=GPT_IMAGE_25.name)
+    team = Project("team", ("draft",), "draft", client_model=ClientModel.HONOUR, legacy=True)
+    rules = policy(TWO, project=team)
+    rules = replace(rules, models={**rules.models, gone.name: gone})
+    asked = modernized(job(client_model=gone.name), {}, team, rules, TODAY)
+
+    with pytest.raises(Forbidden) as caught:
+        decision.decide(
+            Asked(asked, Wishes(), Caller("key_1", team.name), team, rules, TODAY), rules.job_types["draft"]
+        )
+    assert caught.value.message == (
+        f"The model 'gpt-image-1.5' is not allowed for job type 'draft'. It was retired by its vendor on {TODAY} "
+        "and stands for 'gpt-image-2.5-flare'. Use one of: gpt-image-2."
+    )
 
 
 def test_a_maximum_cost_passes_over_dearer_routes_and_else_is_402() -> None:

@@ -1,4 +1,4 @@
-"""The catalog's offers and models: a provider that is told a ratio makes every size that its route claims."""
+"""The catalog's offers and models: every size and every word that a route claims can be asked of its provider."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from gateway.domain.policy import Policy
 from gateway.domain.profile import Source
 from gateway.domain.route import Route, SizeRule
 from gateway.domain.tiers import STRETCH
-from gateway.ports.provider import Call
+from gateway.ports.provider import Call, UpstreamFailure
 from gateway.providers.upstream_values import Asked
 from tests.builders import job
 from tests.config.golden import TODAY
 from tests.providers.calls import MemoryBody
 
-BY_MODEL = {"xai": "grok-*", "bfl": "flux-kontext-*"}
-"""Vendors that sell models of their own without an offer, by preset."""
+BY_MODEL = (("xai", "grok-*"), ("bfl", "flux-2-*"), ("bfl", "flux-kontext-*"))
+"""Vendors that sell models of their own without an offer: preset and names."""
 
 
 def _catalog() -> dict[str, dict[str, Any]]:
@@ -38,7 +38,7 @@ def _catalog() -> dict[str, dict[str, Any]]:
 CATALOG = _catalog()
 ROUTES = {name: f"offer: {name}" for name in CATALOG["offers"] if name.partition("/")[0] in CATALOG["presets"]} | {
     f"{preset}/{name}": f"model: {name}"
-    for preset, pattern in BY_MODEL.items()
+    for preset, pattern in BY_MODEL
     for name in CATALOG["models"]
     if fnmatchcase(name, pattern)
 }
@@ -86,3 +86,41 @@ def test_a_size_that_a_route_claims_is_told_as_its_ratio(policy: Policy, name: s
         assert told is None or ratio, told
         if ratio:
             assert abs(math.log(size.width / size.height / float(ratio))) <= STRETCH, (size, told)
+
+
+def words(route: Route) -> list[tuple[str, str]]:
+    """The field and the word of every quality, output format and background that a route claims."""
+    can = route.capabilities
+    return [
+        *(("quality", each) for each in can.quality),
+        *(("output_format", each) for each in can.output_formats),
+        *([("background", "transparent")] if can.transparent else []),
+    ]
+
+
+def refusal(route: Route, operation: Operation, field: str, word: str) -> str | None:
+    """Why the route's provider cannot be asked for a word; None if it can."""
+    told = route.quality_names.get(word, word) if field == "quality" else word
+    made = job(operation=operation, **{field: word})
+    asked = Asked(Call("req_1", route, made, MemoryBody({"prompt": "a cat"}), {field: told}))
+    try:
+        for each in route.provider.profile.parameters:
+            if each.source == field and asked.sends(each):
+                asked.value(each)
+    except UpstreamFailure as failure:
+        return str(failure)
+    return None
+
+
+@pytest.mark.parametrize("name", ROUTES)
+def test_a_word_that_a_route_claims_can_be_asked_for(policy: Policy, name: str) -> None:
+    """No request is refused by the preset's closed lists for what the catalog says that the provider makes."""
+    route = policy.routes[name]
+    refused = [
+        f"{operation} {field}: {why}"
+        for operation in route.capabilities.operations
+        for field, word in words(route)
+        if (why := refusal(route, operation, field, word))
+    ]
+
+    assert refused == []
