@@ -6,7 +6,7 @@ import csv
 import itertools
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +15,6 @@ import pytest
 
 from gateway.domain.route import Views
 from gateway.domain.settlement import Posting
-from gateway.ledger.embedded import embedded_store
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
 from gateway.sandbox.client import Sandbox
@@ -32,18 +31,9 @@ EDGE_SECONDS = 600
 COLUMNS = "id=id,request=request,amount=usd,time=time,model=model"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A running store's URL."""
-    with embedded_store(tmp_path_factory.mktemp("store")) as url:
-        yield url
-
-
 @pytest.fixture
-def books(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Books:
-    """Empty books, in the folder where commands run."""
-    monkeypatch.chdir(tmp_path)
-    books = Books(server, tmp_path)
+def books(books: Books) -> Books:
+    """Empty books that gateways may book in, too."""
     books.do(lambda _, ledger: ledger.open())
     return books
 

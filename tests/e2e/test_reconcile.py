@@ -7,7 +7,6 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,27 +14,12 @@ import pytest
 
 from gateway.domain.route import Views
 from gateway.domain.settlement import CostSource, Posting, Settlement
-from gateway.ledger.embedded import embedded_store
 from gateway.sandbox.client import Sandbox
 from tests.e2e.accounting import Ask, billed, booked, crowd, nano, reported, settled
 from tests.e2e.books import SANDBOX_COLUMNS, Books, at, sandbox_invoice, usd
 from tests.e2e.policies import ONE_ACCOUNT
 from tests.e2e.stack import Stack, running_gateway
 from tests.ledger.rules import entries
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A running store's URL."""
-    with embedded_store(tmp_path_factory.mktemp("store")) as url:
-        yield url
-
-
-@pytest.fixture
-def books(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Books:
-    """Empty books, in the folder where commands run."""
-    monkeypatch.chdir(tmp_path)
-    return Books(server, tmp_path)
 
 
 def test_every_class_is_found_told_and_booked_once(books: Books) -> None:

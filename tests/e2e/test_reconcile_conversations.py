@@ -14,7 +14,6 @@ import pytest
 
 from gateway.domain.route import Views
 from gateway.domain.settlement import CostSource, Settlement
-from gateway.ledger.embedded import embedded_store
 from gateway.sandbox.client import Sandbox
 from tests.e2e.accounting import billed, booked, settled
 from tests.e2e.books import Books, at, usd
@@ -78,20 +77,6 @@ def test_books_and_bill_that_are_equal_have_nothing_unexplained(
     found = json.loads(told.stdout)
     assert {each["class"]: each["count"] for each in found["classes"]} == {"matched": 1 if asked else 2}
     assert (found["unexplained_usd"], found["applied"]["booked"]) == ("0.00", 0)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A running store's URL."""
-    with embedded_store(tmp_path_factory.mktemp("store")) as url:
-        yield url
-
-
-@pytest.fixture
-def books(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Books:
-    """Empty books, in the folder where commands run."""
-    monkeypatch.chdir(tmp_path)
-    return Books(server, tmp_path)
 
 
 def spoke(books: Books, request_id: str, cost: int, **facts: Any) -> None:
