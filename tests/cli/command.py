@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -15,10 +14,9 @@ import click
 from click.testing import CliRunner, Result
 
 from gateway.cli.main import main
+from tests import processes
 from tests.ledger.proxy import Proxy
-
-COMMAND = (sys.executable, "-m", "gateway")
-Done = subprocess.CompletedProcess[str]
+from tests.processes import COMMAND, Done
 
 
 def environ(more: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -37,9 +35,7 @@ def within(*arguments: str, input: str | None = None) -> Result:  # noqa: A002 -
 
 def run(*arguments: str, **more: str) -> Done:
     """Run a command as a process, to its end, with some variables more."""
-    return subprocess.run(
-        [*COMMAND, *arguments], env=environ(more), capture_output=True, text=True, timeout=100, check=False
-    )
+    return processes.run(*arguments, environ=environ(more))
 
 
 def commands(command: click.Command = main, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.cli.command import COMMAND, Done, environ, within
+from tests.cli.command import environ, within
+from tests.processes import COMMAND, Done
 
 FULL = Path("/dev/full")
 

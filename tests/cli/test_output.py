@@ -16,9 +16,10 @@ from gateway.ledger.export import export
 from gateway.ledger.names import Names
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
-from tests.cli.command import COMMAND, environ, run
+from tests.cli.command import environ, run
 from tests.ledger.rules import contents
 from tests.ledger.traffic import many_entries, mixed
+from tests.processes import COMMAND
 
 COUNT = 1_200
 FULL = Path("/dev/full")

@@ -18,8 +18,9 @@ from gateway.ledger.export import export
 from gateway.ledger.progress import Meter, Step, told_to
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
-from tests.cli.command import COMMAND, environ
+from tests.cli.command import environ
 from tests.ledger.traffic import many_entries
+from tests.processes import COMMAND
 
 COUNT = 1_700
 

@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from gateway.sandbox.client import Sandbox
+from tests import processes
 from tests.canary import check_log
 from tests.ports import free_port
+from tests.processes import Done, Process
 
 CALM = "1"
 """Seconds: a disk that stalls on a busy machine is no outage; what happens in one is tested with the default."""
@@ -90,7 +92,7 @@ class Stack:
     data: Path
     policy: Path
     sandbox: Sandbox
-    process: subprocess.Popen[bytes]
+    process: Process
     environ: Mapping[str, str]
     log: Path
     keys: dict[str, str] = field(default_factory=dict)
@@ -102,16 +104,9 @@ class Stack:
         """Base URL for OpenAI clients."""
         return f"http://127.0.0.1:{self.port}/v1"
 
-    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def command(self, *arguments: str) -> Done:
         """Run `image-gateway` beside the gateway, on the same store."""
-        return subprocess.run(
-            [sys.executable, "-m", "gateway", *arguments],
-            env=self.environ,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return processes.run(*arguments, environ=self.environ, timeout=60)
 
     def key(self, project: str = "team") -> str:
         """A key of the project, made once; the admin plane is asked, since a command takes half a second to start."""
@@ -198,7 +193,7 @@ def running_gateway(
     environ: Mapping[str, str] | None = None,
     port: int | None = None,
     module: str = "gateway",
-    begun: Callable[[subprocess.Popen[bytes]], None] = lambda _: None,
+    begun: Callable[[Process], None] = lambda _: None,
 ) -> Iterator[Stack]:
     """Run a gateway process with this policy text in front of a sandbox; `module` is what Python runs.
 
@@ -216,11 +211,13 @@ def running_gateway(
         "IMAGE_GATEWAY_STORE_TIMEOUT": CALM,
         **(environ or {}),
     }
-    command = [sys.executable, "-m", module, "serve", "--policy", str(rules), "--port", str(port)]
+    command = ["serve", "--policy", str(rules), "--port", str(port), "--admin-port", str(admin_port), *options]
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*command, "--admin-port", str(admin_port), *options], env=every, stdout=output, stderr=subprocess.STDOUT
-        )
+        if module == "gateway":
+            process = processes.start(*command, environ=every, output=output)
+        else:
+            command = [sys.executable, "-m", module, *command]
+            process = subprocess.Popen(command, env=every, stdout=output, stderr=output)
     stack = Stack(port, admin_port, data, rules, sandbox, process, every, log)
     try:
         begun(process)

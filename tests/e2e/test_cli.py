@@ -21,9 +21,11 @@ from gateway.ledger.embedded import embedded_store
 from gateway.ledger.names import Names
 from gateway.ledger.store import Store
 from gateway.sandbox.client import Sandbox
+from tests import processes
 from tests.e2e.policies import ONE_ACCOUNT
 from tests.e2e.stack import Stack, fetch, wait_until
 from tests.ports import free_port
+from tests.processes import Done
 
 POLICIES = Path(__file__).parents[2] / "policies"
 COMMANDS = (
@@ -62,8 +64,6 @@ projects:
 """
 PEPPER = "another-pepper-of-sufficient-length"
 
-Done = subprocess.CompletedProcess[str]
-
 
 class Terminal:
     """A user's shell in an empty directory, with an environment that has nothing of ours."""
@@ -75,15 +75,7 @@ class Terminal:
 
     def run(self, *arguments: str, environ: Mapping[str, str] | None = None) -> Done:
         """Run the command to its end."""
-        return subprocess.run(
-            [sys.executable, "-m", "gateway", *arguments],
-            cwd=self.home,
-            env={**self.environ, **(environ or {})},
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=False,
-        )
+        return processes.run(*arguments, environ={**self.environ, **(environ or {})}, cwd=self.home)
 
     def fails(self, *arguments: str, environ: Mapping[str, str] | None = None) -> str:
         """Run a command that cannot be done; returns its one line on stderr."""

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import re
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -23,6 +22,7 @@ from gateway.process.today import today
 from gateway.sandbox.client import Sandbox
 from tests.e2e.policies import ONE_ACCOUNT
 from tests.e2e.stack import Stack, fetch, running_gateway, wait_until
+from tests.processes import Process
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def _ignored(pid: int) -> bool:
 def test_a_hangup_before_it_serves_ends_nothing(tmp_path: Path, sandbox: Sandbox, workers: str) -> None:
     """Whoever sends one to a gateway that only starts, as a tool that writes its policy does, has it started."""
 
-    def hang_up(process: subprocess.Popen[bytes]) -> None:
+    def hang_up(process: Process) -> None:
         wait_until(lambda: _ignored(process.pid), 30, "the first lines of the command")
         for _ in range(20):
             process.send_signal(signal.SIGHUP)
