@@ -46,11 +46,12 @@ class Commands(MutableMapping[str, click.Command]):
 
 @contextmanager
 def _without_collecting() -> Iterator[None]:
-    """Look for no garbage: modules leave none, and looking takes a sixth of the time that loading them does."""
+    """Look for no garbage, now or at the end: modules leave none, and looking takes a third of a command's time."""
     before = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
+        gc.freeze()
         if before:
             gc.enable()
