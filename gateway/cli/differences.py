@@ -70,7 +70,12 @@ class Outcome:
         """What still differs now that the corrections are booked."""
         if self.applied is None:
             return self.differences
-        return [finding for finding in self.differences if not needs_booking(finding) or self._is_held(finding)]
+        unsure = {id(finding) for finding in self.applied.left}
+        return [
+            finding
+            for finding in self.differences
+            if not needs_booking(finding) or self._is_held(finding) or id(finding) in unsure
+        ]
 
     def _is_held(self, finding: Finding) -> bool:
         """Tell whether a row that was left out may be about it; any may be part of a day's sum."""
@@ -127,20 +132,25 @@ def _as_json(outcome: Outcome) -> dict[str, object]:
         "left_usd": money.format_usd(unexplained(outcome.left)),
         "applied": None
         if applied is None
-        else {"booked": applied.booked, "booked_before": applied.before, "still_running": applied.running},
+        else {
+            "booked": applied.booked,
+            "booked_before": applied.before,
+            "still_running": applied.running,
+            "lost": applied.lost,
+        },
     }
 
 
 def _cells(finding: Finding) -> dict[str, object]:
-    booked, rows = finding.booked, finding.rows
-    has_request = booked is not None and booked.request_id != NO_REQUEST
+    booked, rows, named = finding.booked, finding.rows, finding.booked or finding.of
+    has_request = named is not None and named.request_id != NO_REQUEST
     images = [row.images for row in rows if row.images is not None]
     values = (
         str(finding.kind),
         finding.day.isoformat() if finding.day else None,
         finding.model or None,
-        booked.request_id if booked and has_request else next((row.request for row in rows if row.request), None),
-        booked.attempt if booked and has_request else None,
+        named.request_id if named and has_request else next((row.request for row in rows if row.request), None),
+        named.attempt if named and has_request else None,
         next((row.id for row in rows if row.id), None) or (min(booked.upstream_ids, default=None) if booked else None),
         _places(row.line for row in rows),
         None if finding.ours is None else money.format_usd(finding.ours),
@@ -197,5 +207,7 @@ def _words(outcome: Outcome) -> list[str]:
     said.append(f"booked {applied.booked}; {applied.before} had been booked before")
     if applied.running:
         said.append(f"{applied.running} on the invoice still run here: reconcile again when they have ended")
+    if applied.lost:
+        said.append(f"{applied.lost} that the store came back without: `ledger rebuild --from`, then run it again")
     said.append(f"left unexplained: {money.format_usd(unexplained(outcome.left))} USD")
     return said

@@ -41,6 +41,7 @@ from gateway.reporting.reconciliation import (
     ReconcileError,
     book_corrections,
     booked_at,
+    lost_since,
     providers_booked,
     told_trimmed,
 )
@@ -167,13 +168,14 @@ class _Asked:
 
     async def _apply(self, store: Store, outcome: Outcome) -> Applied:
         findings = outcome.findings
-        found = any(finding.booked and finding.rows for finding in findings)
+        found = any((finding.booked or finding.of) and finding.rows for finding in findings)
         if not found and sum(finding.kind is Kind.ONLY_THEIRS for finding in findings) >= MANY:
             raise Fatal("nothing on the invoice was found in the ledger: are --columns and --provider right?")
         ledger = RedisLedger(store, self.realm)
         try:
             await ledger.open(create=False)
-            return await book_corrections(ledger, outcome.bookable, outcome.source)
+            since = await lost_since(store, self.realm) if self.export else None
+            return await book_corrections(ledger, outcome.bookable, outcome.source, since)
         finally:
             await ledger.aclose()
 

@@ -7,8 +7,8 @@ often an invoice is applied, each is booked once.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -35,47 +35,87 @@ def needs_booking(finding: Finding) -> bool:
 
 
 def adjustment(finding: Finding, source: Source) -> Adjustment | None:
-    """Return what replaces the cost of an attempt; None where there is no attempt, or the invoice gives money back."""
+    """Return what replaces the cost in the record of an attempt, 0 or more; None where there is no attempt.
+
+    What an invoice gives back beyond that, and what was posted about the attempt before, is told by `beside`.
+    """
     booked, target = finding.booked, finding.theirs or 0
-    if booked is None or booked.request_id == NO_REQUEST or target < 0 or booked.cost.route < 0:
+    if booked is None or booked.request_id == NO_REQUEST:
         return None
     return Adjustment(
         id=_digest("adjust", source.provider, booked.request_id, booked.attempt, booked.changes, target),
         request_id=booked.request_id,
         attempt=booked.attempt,
-        cost=scaled(booked.cost, target, booked.held),
+        cost=_in_views(booked.cost - booked.posted, max(target, 0), booked.held),
         reason=_reason(finding, source),
+    )
+
+
+def beside(finding: Finding, source: Source) -> Posting | None:
+    """Return what is to be posted about an attempt whose record is adjusted; None where nothing is.
+
+    No attempt costs less than nothing: what an invoice gives back beyond its cost stands beside its record, and nothing
+    else does; no budget feels it.
+    """
+    booked, target = finding.booked, finding.theirs or 0
+    assert booked is not None
+    wanted = _in_views(booked.cost, min(target, 0), booked.held)
+    if booked.posted.route == wanted.route and not any(booked.posted_lines.values()):
+        return None
+    return Posting(
+        id=_digest("beside", source.provider, *_named(finding), booked.changes, target),
+        cost=wanted - booked.posted,
+        reason=_reason(finding, source),
+        about=_about(finding, source),
+        lines={cell: -micro for cell, micro in booked.posted_lines.items() if micro},
     )
 
 
 def posting(finding: Finding, source: Source) -> Posting:
     """Return the difference as an amount of its own, for what has no attempt or one that the ledger has forgotten."""
     booked, target = finding.booked, finding.theirs or 0
+    if finding.of is not None:
+        return _more(finding, finding.of, source)
     before = booked.cost if booked else NOTHING
     held = booked.held if booked else NOTHING
-    after = scaled(before, target, held) if target >= 0 else Views(target, target, target)
     return Posting(
         id=_digest("post", source.provider, *_named(finding), booked.changes if booked else 0, target),
-        cost=after - before,
+        cost=_in_views(before, target, held) - before,
         reason=_reason(finding, source),
         about=_about(finding, source),
         lines=_line_differences(booked, target) if booked else {},
     )
 
 
+def _more(finding: Finding, of: Booked, source: Source) -> Posting:
+    """What is billed for an attempt beside what another invoice has of it. Budgets feel no money given back."""
+    target = finding.theirs or 0
+    cost = _in_views(of.cost, target, of.held)
+    about = {**of.about, "worst": asdict(of.held)} if of.held != NOTHING else dict(of.about)
+    return Posting(
+        id=_digest("post", source.provider, *_named(finding), 0, target),
+        cost=cost,
+        reason=_reason(finding, source),
+        about=about | _about(finding, source),
+        lines=_lines(cost, of.lines) if target > 0 else {},
+    )
+
+
 def belated(finding: Finding, source: Source, record: Mapping[str, Any]) -> Posting:
     """Return a posting for a call that was thought to be unbilled, under its own project, route and budgets.
 
-    `record` has `about`, `facts` (with the worst case by view) and `lines` ({"meter", "amount"}) of its attempt.
+    `record` has `about`, `facts` (with the worst case by view) and `lines` ({"meter", "amount"}) of its attempt. The
+    posting keeps the worst case, so that a later correction knows the views' ratio.
     """
-    target = finding.theirs or 0
-    held = held_of(record["facts"])
-    ratio = Fraction(target, held.route) if held.route else Fraction(0)
+    target, facts = finding.theirs or 0, record["facts"]
+    held = held_of(facts)
+    ratio = Fraction(max(target, 0), held.route) if held.route else Fraction(0)
+    told = told_of(record["about"], facts) | ({"worst": facts["worst"]} if held != NOTHING else {})
     return Posting(
         id=_digest("post", source.provider, *_named(finding), 0, target),
-        cost=scaled(held, target) if target >= 0 else Views(target, target, target),
+        cost=_in_views(held, target),
         reason=_reason(finding, source),
-        about={**told_of(record["about"], record["facts"]), **_about(finding, source)},
+        about=told | _about(finding, source),
         lines={
             line["meter"]: -(-line["amount"] * ratio.numerator // ratio.denominator)
             for line in record["lines"]
@@ -114,14 +154,20 @@ def _about(finding: Finding, source: Source) -> dict[str, object]:
 
 
 def _line_differences(booked: Booked, target: int) -> dict[str, int]:
-    if booked.cost.route == 0:
-        now = scaled(booked.cost, max(target, 0), booked.held)
-        views = {View.ROUTE: now.route, View.OFFICIAL: now.official, View.INTERNAL: now.internal}
-        new = {cell: money.micro_from_nano(views[view_of(cell)]) for cell in booked.lines}
-    else:
-        ratio = Fraction(max(target, 0), booked.cost.route)
-        new = {cell: -(-micro * ratio.numerator // ratio.denominator) for cell, micro in booked.lines.items()}
+    new = _lines(_in_views(booked.cost, max(target, 0), booked.held), booked.lines)
     return {cell: new[cell] - micro for cell, micro in booked.lines.items() if new[cell] != micro}
+
+
+def _lines(cost: Views, cells: Iterable[str]) -> dict[str, int]:
+    """What each balance cell feels of a cost, micro-USD: from the cost, since what lies there was rounded."""
+    views = {View.ROUTE: cost.route, View.OFFICIAL: cost.official, View.INTERNAL: cost.internal}
+    return {cell: money.micro_from_nano(views[view_of(cell)]) for cell in cells}
+
+
+def _in_views(views: Views, route: int, held: Views = NOTHING) -> Views:
+    """Return `scaled` views, of money given back too."""
+    taken = views if views.route >= 0 else NOTHING - views
+    return scaled(taken, route, held) if route >= 0 else NOTHING - scaled(taken, -route, held)
 
 
 def _named(finding: Finding) -> tuple[object, ...]:

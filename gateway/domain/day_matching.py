@@ -29,7 +29,7 @@ def unsplit_day(booked: Iterable[Booked], terms: Terms, models: Sequence[str]) -
 def by_day(booked: Sequence[Booked], rows: Sequence[Row], terms: Terms, *, by_model: bool = False) -> list[Finding]:
     """Lay the sums of each day and model side by side. Rows that are alike in every cell are doubled.
 
-    A day with a conversation that `is_unsplit` is one sum of all models.
+    Models that are sent under one name are one sum; a day with a conversation that `is_unsplit` is one of all models.
     """
     inside = [replace(row, id="", request="") for row in rows if row.time is not None and terms.covers(row.time)]
     inside, findings = _once(inside, lambda row: row.cells)
@@ -41,14 +41,16 @@ def by_day(booked: Sequence[Booked], rows: Sequence[Row], terms: Terms, *, by_mo
     theirs: dict[tuple[date, str], list[Row]] = {}
     partial: set[tuple[date, str]] = set()
     for each in (part for whole in known for part in _by_model(whole)):
-        group = (each.day, names.ours(each.model) if by_model and each.day not in unsplit else "")
+        model = names.standing(names.ours(each.model)) if by_model and each.day not in unsplit else ""
+        group = (each.day, model)
         ours[group] = _added(ours.get(group), each, group[1])
         if terms.is_partial(each):
             partial.add(group)
     for row in inside:
         assert row.time is not None
         day = row.time.date()
-        theirs.setdefault((day, "" if day in unsplit else names.ours(row.model)), []).append(row)
+        model = "" if day in unsplit else names.standing(names.ours(row.model))
+        theirs.setdefault((day, model), []).append(row)
     for group in sorted(ours.keys() | theirs.keys()):
         mine, billed = ours.get(group), tuple(theirs.get(group, ()))
         kind = classed(mine, billed, terms, presumed=False)

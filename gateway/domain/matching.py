@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from gateway.domain.day_matching import by_day
 from gateway.domain.invoice import Match, Row, parted
@@ -24,21 +25,27 @@ def reconcile(
     """
     if match is Match.DAY:
         found = by_day(booked, rows, terms, by_model=bool(models))
-        return _about(models, found, booked) if models else found
+        return _about(models, found, booked, by_day=True) if models else found
     # What was posted for a row of another period is that row's, though this invoice names the same request again.
     own = [each for each in booked if each.request_id != NO_REQUEST or terms.covers_booked(each)]
     found = by_request(own, rows, terms)
-    return _about(models, found, booked) if models else found
+    return _about(models, found, booked, by_day=False) if models else found
 
 
-def _about(models: Sequence[str], findings: Iterable[Finding], booked: Sequence[Booked]) -> list[Finding]:
-    """Return what is about these models: by what is booked, else by the invoice, which may use the name sent."""
+def _about(
+    models: Sequence[str], findings: Iterable[Finding], booked: Sequence[Booked], *, by_day: bool
+) -> list[Finding]:
+    """Return what is about these models: by what is booked, else by the invoice, which may use the name sent.
+
+    A day's sum is about each model that is part of it.
+    """
     names = ModelNames(booked)
     pairs = {(each.model, each.upstream_model) for each in booked} | {(each.text_model, "") for each in booked}
     ours = {pair[0] for pair in pairs if any(is_named(name, model) for name in pair for model in models)}
+    ours |= {names.standing(each) for each in ours} if by_day else set()
 
     def wanted(finding: Finding) -> bool:
-        about = finding.booked or finding.stands_for
+        about = finding.booked or finding.stands_for or finding.of
         if about is not None:
             return about.model in ours
         return names.ours(finding.model) in ours or any(is_named(finding.model, model) for model in models)
@@ -59,12 +66,16 @@ class _Requests:
         self._booked = booked
         self._terms = terms
         self._names = ModelNames(booked)
-        self._by_upstream = {named: at for at, each in enumerate(booked) for named in each.upstream_ids}
+        self._posted = [at for at, each in enumerate(booked) if each.request_id == NO_REQUEST]
+        attempts = [at for at, each in enumerate(booked) if each.request_id != NO_REQUEST]
+        places = [*self._posted, *attempts]  # an attempt comes before what only an invoice told of the same call
+        self._by_upstream = {named: at for at in places for named in booked[at].upstream_ids}
         self._by_request: dict[str, list[int]] = {}
-        for at, each in enumerate(booked):
-            self._by_request.setdefault(own_id(each), []).append(at)
+        for at in (*attempts, *self._posted):
+            self._by_request.setdefault(own_id(booked[at]), []).append(at)
         self._by_request.pop(NO_REQUEST, None)
         self._claimed: dict[int, Rows] = {}
+        self._more: list[tuple[Booked, Rows]] = []
         self._unclaimed: list[Rows] = []
         self._doubled: Rows = []
 
@@ -86,6 +97,8 @@ class _Requests:
         for request, group in asked.items():
             self._assign(request, group)
         self._unclaimed += [self._without_doubles(group) for group in strange.values()]
+        for at in [at for at in self._claimed if self._is_more(at)]:
+            self._part(at)
         return [finding for finding in self._all() if finding is not None]
 
     def _assign(self, request: str, rows: Rows) -> None:
@@ -133,14 +146,52 @@ class _Requests:
         self._doubled += again
         return first
 
+    def _is_more(self, at: int) -> bool:
+        """Tell whether rows of an attempt are not what it cost, which another invoice says, but more or less of it.
+
+        They are if it was booked where that invoice reaches and this one does not. At an edge, which both reach, they
+        are if they give money back, or if it was booked before the period, and they came too late to be all of it.
+        """
+        booked, rows, terms = self._booked[at], self._inside(self._claimed[at]), self._terms
+        if booked.request_id == NO_REQUEST or not rows:
+            return False
+        if not terms.reaches(booked.time):
+            return True
+        is_late = all(row.time is not None and row.time - booked.time > terms.edge for row in rows)
+        is_given_back = nano(row.amount for row in rows) < 0
+        return terms.is_edge(booked) and (is_given_back or (is_late and booked.time < terms.since))
+
+    def _part(self, at: int) -> None:
+        """Make the rows of an attempt amounts of their own, one for each time."""
+        by_time: dict[datetime | None, Rows] = {}
+        for row in self._inside(self._claimed.pop(at)):
+            by_time.setdefault(row.time, []).append(row)
+        for moment, rows in by_time.items():
+            known = next((place for place in self._posted if self._is_posted_for(place, rows[0], moment)), None)
+            if known is None:
+                self._more.append((self._booked[at], rows))
+            else:
+                self._claimed[known] = rows
+
+    def _is_posted_for(self, at: int, row: Row, moment: datetime | None) -> bool:
+        posted = self._booked[at]
+        is_same = row.id in posted.upstream_ids or (row.request or row.id) == own_id(posted)
+        is_then = posted.until is not None if moment is None else (posted.time, posted.until) == (moment, None)
+        return at not in self._claimed and is_same and is_then
+
+    def _inside(self, rows: Rows) -> tuple[Row, ...]:
+        return tuple(row for row in rows if self._covers(row))
+
     def _all(self) -> Iterable[Finding | None]:
-        strange = [self._strange(tuple(rows)) for rows in self._unclaimed if self._covers(rows[0])]
+        strange = [self._strange(rows) for rows in map(self._inside, self._unclaimed) if rows]
+        strange += [self._strange(tuple(rows), of) for of, rows in self._more]
         given_way = self._given_way(strange)
         for at, each in enumerate(self._booked):
             if at in given_way.values():
                 yield Finding(Kind.PRESUMED_UNBILLED, each, (), each.day, each.model)
             else:
-                yield self._judged(each, tuple(self._claimed.get(at, ())))
+                rows = self._claimed.get(at, [])
+                yield self._judged(each, self._inside(rows), is_billed=bool(rows))
         for number, finding in enumerate(strange):
             place = given_way.get(number)
             if finding is None or place is None:
@@ -151,8 +202,8 @@ class _Requests:
             if self._covers(row):
                 yield Finding(Kind.DOUBLED, None, (row,), row.time.date() if row.time else None, row.model)
 
-    def _judged(self, booked: Booked, rows: tuple[Row, ...]) -> Finding | None:
-        if not (self._covers(rows[0]) if rows else self._terms.covers_booked(booked)):
+    def _judged(self, booked: Booked, rows: tuple[Row, ...], *, is_billed: bool) -> Finding | None:
+        if not rows and (is_billed or not self._terms.covers_booked(booked)):
             return None
         kind = classed(booked, rows, self._terms, presumed=True)
         if kind is None:
@@ -162,12 +213,13 @@ class _Requests:
         moment = rows[0].time if rows else None
         return Finding(kind, booked, rows, moment.date() if moment else booked.day, booked.model)
 
-    def _strange(self, rows: tuple[Row, ...]) -> Finding | None:
+    def _strange(self, rows: tuple[Row, ...], of: Booked | None = None) -> Finding | None:
         kind = classed(None, rows, self._terms, presumed=True)
         if kind is None:
             return None
         since, until = (rows[0].time, None) if rows[0].time else (self._terms.since, self._terms.until)
-        return Finding(kind, None, rows, since.date(), self._names.ours(rows[0].model), since, until)
+        model = of.model if of else self._names.ours(rows[0].model)
+        return Finding(kind, None, rows, since.date(), model, since, until, of=of)
 
     def _given_way(self, strange: Sequence[Finding | None]) -> dict[int, int]:
         """Which presumption near an edge gives way to which amount that the invoice alone has, by their places.
@@ -179,7 +231,7 @@ class _Requests:
         free.sort(key=lambda at: self._booked[at].time)
         found: dict[int, int] = {}
         for number, finding in enumerate(strange):
-            if finding is None or finding.difference <= 0 or any(row.request for row in finding.rows):
+            if finding is None or finding.of or finding.difference <= 0 or any(row.request for row in finding.rows):
                 continue  # a call of ours would have our id there
             for at in free:
                 if self._may_be(self._booked[at], finding.rows):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from gateway.domain.invoice import Row
 from gateway.domain.reconciling import Booked
@@ -13,7 +13,7 @@ from gateway.domain.spend import NO_REQUEST
 class ModelNames:
     """Finds the model that an invoice means: it may use the name sent to the provider, and add words of its own."""
 
-    def __init__(self, booked: Iterable[Booked]) -> None:
+    def __init__(self, booked: Collection[Booked]) -> None:
         self._known: dict[str, str] = {}
         for each in booked:
             self._known.setdefault(each.upstream_model.casefold(), each.model)
@@ -25,6 +25,11 @@ class ModelNames:
             self._known.setdefault(each.model.casefold(), each.model)
         self._known.pop("", None)
         self._found: dict[str, str] = {}
+        self._stands: dict[str, str] = {}
+        for each in booked:
+            sent = self._known.get(each.upstream_model.casefold())
+            if sent is not None and self.standing(each.model) != self.standing(sent):
+                self._stands[self.standing(each.model)] = self.standing(sent)
 
     def ours(self, text: str) -> str:
         """Return the ledger's name for a model, or the invoice's own where the ledger has none like it."""
@@ -32,6 +37,12 @@ class ModelNames:
             like = [name for name in self._known if is_named(text, name)]
             self._found[text] = self._known[max(like, key=len)] if like else text
         return self._found[text]
+
+    def standing(self, model: str) -> str:
+        """Return which model of the ledger stands for all that are sent under one name: an invoice has their sum."""
+        while model in self._stands:
+            model = self._stands[model]
+        return model
 
 
 def is_named(text: str, model: str) -> bool:

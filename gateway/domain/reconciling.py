@@ -47,7 +47,8 @@ class Booked:
     that a correction can be told from an earlier one of the same amount. `lines` are micro-USD by balance cell.
     Of an amount that is for some moment of a stretch, `time` begins that and `until` ends it. `held` is what was held,
     where anybody said. `text_model` led a conversation, and `text` is its part of the route view, None where the entry
-    does not say.
+    does not say. `posted` and `posted_lines` are the part of `cost` and `lines` that was booked beside the attempt's
+    record.
     """
 
     request_id: str
@@ -66,6 +67,8 @@ class Booked:
     held: Views = NOTHING
     text_model: str = ""
     text: int | None = None
+    posted: Views = NOTHING
+    posted_lines: dict[str, int] = field(default_factory=dict)
 
     @property
     def day(self) -> date:
@@ -121,7 +124,7 @@ class Finding:
 
     `booked` is what to correct; of a day it is the sum of all that was booked. `time` is when that was billed which
     the invoice alone has: then, or some time until `until`; None for a whole `day`. `stands_for` is the presumption
-    that gives way to it.
+    that gives way to it. `of` is the attempt, billed on another invoice, that this one has another amount of.
     """
 
     kind: Kind
@@ -132,6 +135,7 @@ class Finding:
     time: datetime | None = None
     until: datetime | None = None
     stands_for: Booked | None = None
+    of: Booked | None = None
 
     @property
     def ours(self) -> int | None:

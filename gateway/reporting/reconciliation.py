@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
+from typing import cast
 
-from gateway.domain.corrections import Source, adjustment, belated, needs_booking, posting, told_of
+from gateway.domain.adjusting import held_of
+from gateway.domain.corrections import Source, adjustment, belated, beside, needs_booking, posting, told_of
 from gateway.domain.period import as_utc
 from gateway.domain.reconciling import Booked, Finding, Terms
-from gateway.domain.route import NOTHING
-from gateway.domain.settlement import SettleResult
+from gateway.domain.settlement import Adjustment, SettleResult
 from gateway.domain.spend import NO_REQUEST, PRESUME, attempt_of, presumes
 from gateway.ledger.entries import Entry
+from gateway.ledger.errors import LedgerRefused
 from gateway.ledger.progress import Meter
+from gateway.ledger.rebuild import REMEMBERED_SECONDS
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
 from gateway.reporting.recorded import recorded_entries, trimmed_until
@@ -32,11 +35,17 @@ class ReconcileError(ValueError):
 
 @dataclass(slots=True)
 class Applied:
-    """What was booked: how many corrections, how many had been booked before, how many requests still run."""
+    """What was booked: how many corrections, how many had been booked before, how many requests still run.
+
+    `lost` is how many attempts the store has no record of that should be there still; `left` are the findings that
+    may differ after all: what was not booked now.
+    """
 
     booked: int = 0
     before: int = 0
     running: int = 0
+    lost: int = 0
+    left: list[Finding] = field(default_factory=list)
 
 
 async def booked_at(
@@ -66,6 +75,12 @@ def told_trimmed(until: datetime) -> str:
     return f"entries up to {until:%Y-%m-%d %H:%M} were exported and trimmed: name the export with --export"
 
 
+async def lost_since(store: Store, realm: str) -> datetime:
+    """Return since when every attempt that was booked has a record, unless the store came back older and lost it."""
+    kept = datetime.now(UTC) - timedelta(seconds=REMEMBERED_SECONDS)
+    return max(await trimmed_until(store, realm) or kept, kept)
+
+
 async def providers_booked(store: Store, realm: str, *, export: Sequence[Path] = ()) -> list[str]:
     """Return every provider of which anything is booked, by name."""
     found = {entry.provider async for entry in recorded_entries(store, realm, export=export)}
@@ -73,10 +88,14 @@ async def providers_booked(store: Store, realm: str, *, export: Sequence[Path] =
 
 
 class _Books:
-    """Entries folded into attempts. A change to an attempt that was booked before what is read tells nothing of it."""
+    """Entries folded into attempts. A change to an attempt that was booked before what is read tells nothing of it.
+
+    What was posted about an attempt counts whenever that was booked: a store that came back older is told again.
+    """
 
     def __init__(self) -> None:
         self.attempts: dict[tuple[str, object], Booked] = {}
+        self._posted: dict[tuple[str, object], list[Entry]] = {}
         self._alike: dict[str, dict[str, object]] = {}
 
     def add(self, entry: Entry) -> None:
@@ -86,8 +105,12 @@ class _Books:
             if key not in self.attempts:
                 self.attempts[key] = self._first(entry, *_billed(entry))
                 return
+        elif entry.request_id == NO_REQUEST:
+            self._posted.setdefault(key, []).append(entry)
         if entry.kind.books:
             self.attempts[key] = self._first(entry, entry.time)
+            for posted in self._posted.get(key, ()):
+                _change(self.attempts[key], posted)
         elif key in self.attempts:
             _change(self.attempts[key], entry)
 
@@ -109,7 +132,7 @@ class _Books:
             lines={sys.intern(cell): micro for cell, micro in entry.lines.items()},
             about=told,
             until=until,
-            held=entry.worst or NOTHING,
+            held=entry.worst or held_of(entry.about),
             text_model=sys.intern(str(entry.answer.get("text_model") or "")),
             text=_text(entry),
         )
@@ -126,8 +149,15 @@ def _change(booked: Booked, entry: Entry) -> None:
     booked.unconfirmed = booked.cost.route if presumes(entry) else 0
     booked.changes += 1
     booked.upstream_ids |= _upstream_ids(entry)
+    _add_lines(booked.lines, entry)
+    if entry.request_id == NO_REQUEST and booked.request_id != NO_REQUEST:
+        booked.posted += entry.cost
+        _add_lines(booked.posted_lines, entry)
+
+
+def _add_lines(lines: dict[str, int], entry: Entry) -> None:
     for cell, micro in entry.lines.items():
-        booked.lines[cell] = booked.lines.get(cell, 0) + micro
+        lines[cell] = lines.get(cell, 0) + micro
 
 
 def _upstream_ids(entry: Entry) -> set[str]:
@@ -171,34 +201,73 @@ def _moment(text: object) -> datetime:
     return as_utc(datetime.fromisoformat(str(text)))
 
 
-async def book_corrections(ledger: RedisLedger, findings: Iterable[Finding], source: Source) -> Applied:
-    """Book every correction, each once however often it is applied; raises LedgerUnavailable, and may then go on."""
+async def book_corrections(
+    ledger: RedisLedger, findings: Iterable[Finding], source: Source, lost_since: datetime | None = None
+) -> Applied:
+    """Book every correction, each once however often it is applied; raises LedgerUnavailable, and may then go on.
+
+    Attempts that were booked since `lost_since` and have no record are lost: none of them is corrected.
+    """
     applied = Applied()
     wanted = [finding for finding in findings if needs_booking(finding)]
     meter = Meter("corrections", len(wanted), often=20)
     for finding in wanted:
-        result = await _correct(ledger, finding, source)
+        result = await _correct(ledger, finding, source, lost_since)
         applied.booked += result is SettleResult.DONE
         applied.before += result is SettleResult.SAME
         applied.running += result is None
+        applied.lost += result is SettleResult.GONE
+        if result in {SettleResult.SAME, SettleResult.GONE}:
+            applied.left.append(finding)
         meter.add()
     return applied
 
 
-async def _correct(ledger: RedisLedger, finding: Finding, source: Source) -> SettleResult | None:
-    """Correct one; None for a call that has not ended, whose own settlement will tell."""
-    wanted = adjustment(finding, source)
-    if wanted is not None:
-        result = await ledger.adjust(wanted)
-        if result is not SettleResult.GONE:
+async def _correct(
+    ledger: RedisLedger, finding: Finding, source: Source, lost_since: datetime | None
+) -> SettleResult | None:
+    """Correct one; None for a call that has not ended, whose own settlement will tell, GONE for one that is lost."""
+    booked = finding.booked
+    if booked is not None and booked.request_id != NO_REQUEST:
+        result = await _adjusted(ledger, finding, source)
+        is_lost = lost_since is not None and booked.time > lost_since
+        if result is not SettleResult.GONE or is_lost:
             return result
-    elif finding.booked is None and finding.rows:
+    elif finding.of is None and booked is None and finding.rows:
         found = await _thought_unbilled(ledger, finding, source.provider)
         if found is not None and found["state"] in _LIVE:
             return None
         if found is not None:
             return await ledger.post(belated(finding, source, found))
     return await ledger.post(posting(finding, source))
+
+
+async def _adjusted(ledger: RedisLedger, finding: Finding, source: Source) -> SettleResult | None:
+    """Make the record of an attempt, and what was posted beside it, what the invoice says."""
+    wanted, rest = adjustment(finding, source), beside(finding, source)
+    assert wanted is not None
+    if rest is not None and rest.cost.route > 0:  # first: without it budgets may have less than is taken from them now
+        state = await _state(ledger, wanted)
+        if state is None or state in _LIVE:
+            return None if state else SettleResult.GONE
+        await ledger.post(rest)
+        rest = None
+    try:
+        result = await ledger.adjust(wanted)
+    except LedgerRefused:
+        if await _state(ledger, wanted) in _LIVE:
+            return None
+        raise
+    if rest is not None and result is not SettleResult.GONE:
+        return await ledger.post(rest)
+    return result
+
+
+async def _state(ledger: RedisLedger, wanted: Adjustment) -> object:
+    """The state of the attempt that is to be adjusted, None if the store has no record of it."""
+    record = await ledger.request(wanted.request_id)
+    attempts = cast("list[Mapping[str, object]]", record["attempts"]) if record else []
+    return next((each["state"] for each in attempts if each["attempt"] == wanted.attempt), None)
 
 
 async def _thought_unbilled(ledger: RedisLedger, finding: Finding, provider: str) -> dict[str, object] | None:

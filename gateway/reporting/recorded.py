@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from operator import itemgetter
 from pathlib import Path
 
-from gateway.domain.spend import NO_REQUEST, attempt_of
+from gateway.domain.spend import NO_REQUEST
 from gateway.ledger.entries import Entry, read_entries, readable
 from gateway.ledger.history import holds
 from gateway.ledger.names import Names
@@ -62,7 +62,7 @@ async def recorded_entries(
     async for entry in exported.beside(read_entries(store, realm, until=until)):
         inside = (since is None or entry.time >= since) and (until is None or entry.time < until)
         place = position(entry.id)
-        if not inside or not superseded.stands(attempt_of(entry), place):
+        if not inside or not superseded.stands(_key(entry), place):
             continue
         behind = superseded.carried(place)
         if behind is not None:  # told behind what it corrects
@@ -133,16 +133,21 @@ class _Exported:
             waiting = next(exported, None)
 
 
+def _key(entry: Entry) -> tuple[str, int]:
+    """By what entries are told apart that take each other's place, as in `history`: a posting is of no attempt."""
+    return entry.request_id, entry.attempt
+
+
 async def _superseded(entries: AsyncIterator[Entry]) -> SupersededEntries:
     """Return what is known of entries that were lost and told again."""
     superseded = SupersededEntries()
     async for entry in entries:
         place, said = position(entry.id), (weight_of(entry.source, entry.reason), entry.adjustment)
         if entry.kind.books:
-            superseded.booked(attempt_of(entry), place, astuple(entry.cost), *said)
+            superseded.booked(_key(entry), place, astuple(entry.cost), *said)
         elif entry.request_id == NO_REQUEST:
             superseded.posted(entry.adjustment, place)
         else:
             was = astuple(entry.was) if entry.was else None
-            superseded.corrected(attempt_of(entry), place, was, astuple(entry.cost), *said)
+            superseded.corrected(_key(entry), place, was, astuple(entry.cost), *said)
     return superseded

@@ -37,6 +37,12 @@ def test_what_begins_at_nothing_stands_as_what_was_held(held: Views, expected: V
     assert scaled(NOTHING, 10, held) == expected
 
 
+@pytest.mark.parametrize("before", [3, -20])
+def test_too_little_to_tell_a_ratio_by_stands_as_what_was_held(before: int) -> None:
+    """An invoice in a wrong unit, or money given back, leaves amounts whose views say nothing any more."""
+    assert scaled(Views(before + 1, before, before + 1), 1_000, Views(125, 100, 115)) == Views(1_250, 1_000, 1_150)
+
+
 @given(AMOUNT, st.integers(1, 10**15), AMOUNT, AMOUNT)
 def test_rounding_is_upwards_and_by_less_than_one(official: int, route: int, internal: int, now: int) -> None:
     """No view is below its exact share, nor a whole nano-dollar above it."""

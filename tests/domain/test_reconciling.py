@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.domain.corrections import Source, adjustment, belated, needs_booking, posting
+from gateway.domain.corrections import Source, adjustment, belated, beside, needs_booking, posting
 from gateway.domain.invoice import Match, Row
 from gateway.domain.matching import reconcile
 from gateway.domain.model_names import is_named
@@ -119,9 +119,10 @@ def test_an_attempt_that_was_named_is_not_taken_for_another() -> None:
 
 
 def test_the_period_bounds_what_is_missed_not_what_is_found() -> None:
-    """A row finds its request a moment outside; what is outside and has no row is another invoice's business."""
+    """A row finds its request within `edge` outside; what is outside without a row is another invoice's business."""
     before, after = START - timedelta(minutes=1), TERMS.until + timedelta(minutes=1)
-    assert found([booked(upstream="u1", time=before)], [row("u1")]) == [(Kind.MATCHED, 0)]
+    near, soon = replace(TERMS, edge=timedelta(minutes=2)), START + timedelta(seconds=1)
+    assert found([booked(upstream="u1", time=before)], [row("u1", time=soon)], near) == [(Kind.MATCHED, 0)]
     assert found([booked(time=before), booked("r2", time=after)], []) == []
     assert found([booked(time=START), booked("r2", time=TERMS.until)], []) == [(Kind.ONLY_OURS, -100)]
     assert found([booked(upstream="u1")], [row("u1", time=before), row("u2", time=after)]) == []
@@ -157,7 +158,8 @@ def days(ours: Sequence[Booked], theirs: Sequence[Row]) -> list[tuple[Kind, str,
 
 def test_days_and_models_are_laid_side_by_side() -> None:
     """A cost export without ids is compared by the sums of each day and model."""
-    ours = [booked("a", 60), booked("b", 40), booked("c", 7, time=NOON + timedelta(days=1), model="n")]
+    another = booked("c", 7, time=NOON + timedelta(days=1), model="n", upstream_model="")
+    ours = [booked("a", 60), booked("b", 40), another]
     theirs = [
         row(amount=70, model="m, input", cells=("a",)),
         row(amount=30, model="M-2026-01-01 image, output", cells=("b",)),
@@ -301,11 +303,12 @@ def test_the_same_correction_has_the_same_id_and_another_one_has_another() -> No
 
 
 def test_a_forgotten_request_is_corrected_by_the_difference() -> None:
-    """The amount names the attempt and its day, and changes the budgets that felt it by the same ratio, rounded up."""
-    ours = booked(upstream="u1", lines={"usd|a@2026-11": 100, "usd|b@total": 115}, about={"project": "team"})
-    posted = posting(only([ours], [row("u1", 33)]), SOURCE)
-    assert posted.cost == Views(66 - 200, 33 - 100, 37 - 110)
-    assert posted.lines == {"usd|a@2026-11": -67, "usd|b@total": -77}
+    """The amount names the attempt and its day, and each budget feels it in its own view, rounded up."""
+    lines = {"usd|a@2026-11": 100, "usd|b|internal|total@total": 110}
+    ours = booked(cost=100_000, upstream="u1", lines=lines, about={"project": "team"})
+    posted = posting(only([ours], [row("u1", 33_000)]), SOURCE)
+    assert posted.cost == Views(66_000 - 200_000, 33_000 - 100_000, 36_300 - 110_000)
+    assert posted.lines == {"usd|a@2026-11": -67, "usd|b|internal|total@total": -73}
     assert posted.about == {
         "project": "team",
         "provider": "acme",
@@ -364,10 +367,36 @@ def test_a_day_is_corrected_by_an_amount_of_its_own() -> None:
 
 
 def test_money_given_back_beyond_what_was_billed_is_an_amount_of_its_own() -> None:
-    """A credit larger than the charge cannot be what an attempt cost; it is booked all the same."""
+    """A credit larger than the charge cannot be what an attempt cost: that is nothing, the rest stands beside it."""
     finding = only([booked(upstream="u1")], [row("u1", -20)])
-    assert adjustment(finding, SOURCE) is None
-    assert posting(finding, SOURCE).cost == Views(-220, -120, -130)
+    wanted, rest = adjustment(finding, SOURCE), beside(finding, SOURCE)
+    assert wanted is not None
+    assert rest is not None
+    assert (wanted.cost, rest.cost, rest.lines) == (Views(0, 0, 0), Views(-40, -20, -22), {})
+    assert posting(finding, SOURCE).cost == Views(-240, -120, -132)  # of one that is forgotten
+
+
+def test_what_was_posted_about_an_attempt_is_taken_back_when_its_record_is_adjusted() -> None:
+    """Both together would count twice."""
+    ours = booked(cost=-20, upstream="u1", posted=views(-120), posted_lines={"usd|a@total": -1})
+    finding = only([ours], [row("u1", 50)])
+    wanted, rest = adjustment(finding, SOURCE), beside(finding, SOURCE)
+    assert wanted is not None
+    assert rest is not None
+    assert (wanted.cost, rest.cost, rest.lines) == (Views(100, 50, 55), views(120), {"usd|a@total": 1})
+
+
+def test_another_amount_for_a_call_of_another_invoice_is_of_its_project() -> None:
+    """In the ratio of its views; budgets feel what is billed, and not what is given back."""
+    late, lines = row("u1", 50_000, time=NOON), {"usd|a|official|total@total": 200}
+    ours = booked(cost=100_000, upstream="u1", time=START - timedelta(hours=1), lines=lines, about={"project": "team"})
+    finding = only([ours], [late])
+    posted = posting(finding, SOURCE)
+    assert (finding.kind, finding.of, finding.difference) == (Kind.ONLY_THEIRS, ours, 50_000)
+    assert (posted.cost, posted.lines) == (Views(100_000, 50_000, 55_000), {"usd|a|official|total@total": 100})
+    assert (posted.about["project"], posted.about["time"]) == ("team", NOON.isoformat())
+    credit = posting(only([ours], [replace(late, amount=Fraction(-50_000))]), SOURCE)
+    assert (credit.cost, credit.lines) == (Views(-100_000, -50_000, -55_000), {})
 
 
 @given(

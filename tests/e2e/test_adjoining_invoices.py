@@ -26,7 +26,7 @@ from tests.e2e.stack import Stack, running_gateway
 START = datetime(2026, 6, 1, tzinfo=UTC)
 DAYS = 3
 END = START + timedelta(days=DAYS)
-HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
+DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 EDGE_SECONDS = 600
 COLUMNS = "id=id,request=request,amount=usd,time=time,model=model"
 
@@ -90,6 +90,9 @@ def calls(dice: random.Random, cuts: Sequence[datetime]) -> list[Call]:
         presumed = kind in ("lost", "unbilled")
         books = None if kind == "strange" else amount + 10**6 if kind in ("dearer", "lost") else amount
         made.append(Call(number, at, None if kind == "unbilled" else amount, at + later, books, presumed))
+        if kind in ("known", "dearer") and at + DAY < END:
+            given_back = at + HOUR + timedelta(seconds=dice.randrange(80_000))
+            made.append(Call(number, given_back, -amount // 3, at, None))
     return made
 
 
@@ -217,6 +220,22 @@ def test_one_id_may_be_billed_on_several_invoices_of_a_day(books: Books) -> None
     for _ in range(2):
         applied(books, [Call(1, START + 2 * HOUR, 50, START, None)], START, START + 12 * HOUR)
     assert in_books(books)[0] == 50 + 70
+
+
+@pytest.mark.parametrize("order", ["12", "21", "1212", "b12", "12b"])
+def test_a_known_call_may_be_billed_on_several_invoices(books: Books, order: str) -> None:
+    """A charge, then a credit or another charge on the next invoice: each counts, also of a call just before a cut."""
+    cut = START + DAY
+    known = [Call(number, at, 700, at + MINUTE, 700) for number, at in enumerate((START + 12 * HOUR, cut - 2 * MINUTE))]
+    record(books, known)
+    later = [Call(0, cut + 3 * HOUR, -100, cut, None), Call(1, cut + HOUR, -200, cut, None)]
+    later += [Call(1, cut + 2 * HOUR, 400, cut, None)]
+    periods = {"1": (START, cut), "2": (cut, END), "b": (START, END)}
+    for each in order:
+        applied(books, [*known, *later], *periods[each])
+    assert in_books(books) == (1_400 + 100, 0)
+    by_project = books.command("spend", "--since", f"{START:%F}", "--by", "project", "--format", "json")
+    assert [row["project"] for row in json.loads(by_project.stdout)["rows"]] == ["p"]
 
 
 def test_what_stands_for_a_presumption_waits_with_it(books: Books) -> None:

@@ -120,7 +120,8 @@ def test_a_call_that_still_runs_is_left_to_its_own_settlement(books: Books) -> N
     books.held("r1")
     books.write([("r1", usd(5_000), at())])
 
-    assert books.found("--apply")["applied"] == {"booked": 0, "booked_before": 0, "still_running": 1}
+    told = {"booked": 0, "booked_before": 0, "still_running": 1, "lost": 0}
+    assert books.found("--apply")["applied"] == told
     assert books.total() == {}
 
 
@@ -285,6 +286,25 @@ def test_a_cost_export_is_laid_beside_days_and_models(books: Books) -> None:
     (books.folder / "policy" / "policy.yaml").write_text("projects: {}\n")
     repriced = books.command("spend", "--window", "total", "--by", "model", "--reprice", "policy")
     assert "3 requests and 1 correction have no price there and keep what was booked" in repriced.stderr
+
+
+@pytest.mark.parametrize("asked", [(), ("--model", "standard"), ("--model", "premium"), ("--model", SNAPSHOT)])
+def test_models_that_are_sent_under_one_name_are_one_sum_of_a_day(books: Books, asked: tuple[str, ...]) -> None:
+    """The invoice cannot tell them apart; by the id of a call they still are."""
+    books.book("r1", 40_000, "u1", model="standard", upstream_model=SNAPSHOT)
+    books.book("r2", 60_000, "u2", model="premium", upstream_model=SNAPSHOT)
+    columns = ("amount=cost_usd,time=timestamp,model=model", *asked)
+    for cost, differences in ((100_000, []), (99_000, ["-0.000001"])):
+        books.write([(usd(cost), at(), SNAPSHOT)], "cost_usd,timestamp,model")
+        told = books.found("--match", "day", "--columns", *columns, status=len(differences))
+        assert [each["difference_usd"] for each in told["differences"]] == differences
+    books.write(
+        [("u1", usd(40_000), at(), SNAPSHOT), ("u2", usd(61_000), at(), SNAPSHOT)],
+        "request_id,cost_usd,timestamp,model",
+    )
+    of_premium = [] if "standard" in asked else ["premium"]
+    told = books.found("--columns", f"id=request_id,{columns[0]}", *asked, status=len(of_premium))
+    assert [each["model"] for each in told["differences"]] == of_premium
 
 
 def test_trimmed_entries_are_read_from_their_export(books: Books) -> None:
