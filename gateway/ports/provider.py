@@ -116,11 +116,12 @@ class Expected(Protocol):
 class ProviderServices:
     """What kinds of providers may need besides their own endpoint; None where a gateway has it not."""
 
-    fetcher: Fetcher | None = None
+    fetcher: Fetcher | None = None  # for URLs that providers tell
     hints: Hints | None = None
     batches: Batches | None = None
     batch_told: Callable[[str, str, int], None] = lambda _provider, _status, _requests: None
     """Is told of a provider's batch: what became of it, and how many requests it has."""
+    client_fetcher: Fetcher | None = None  # for those of clients
 
 
 @record(frozen=True, slots=True)

@@ -48,17 +48,19 @@ class EgressWiring:
         self._pepper = pepper
         self._observer = observer
         self.guard = Guard(lambda: policy().egress, public_url=place.public_url)
-        self.fetcher = SafeFetcher(self.guard)
+        self._links = SafeFetcher(self.guard)
+        # Of its own: names that clients choose, and nobody answers for, keep no paid image waiting for a lookup.
+        self._clients = SafeFetcher(self.guard)
         self.hints = HintBoard(place.public_url, pepper, RedisMailboxes(store, place.realm, observer=observer))
         self.callbacks: Callbacks = RedisCallbacks(store, place.realm, observer=observer)
         self._batches = RedisBatches(store, place.realm, observer=observer)
-        posting = self.fetcher if place.tracing is None else place.tracing.callbacks(self.fetcher)
+        posting = self._clients if place.tracing is None else place.tracing.callbacks(self._clients)
         self._sender = CallbackSender(self.callbacks, posting, self._keys, observer)
 
     @property
     def services(self) -> ProviderServices:
         """What providers need of the world."""
-        return ProviderServices(self.fetcher, self.hints, self._batches, self._batch_told)
+        return ProviderServices(self._links, self.hints, self._batches, self._batch_told, self._clients)
 
     def _batch_told(self, provider: str, status: str, requests: int) -> None:
         self._observer.emit(BatchMoved(provider, status, requests))
@@ -71,7 +73,8 @@ class EgressWiring:
 
     async def aclose(self) -> None:
         """Close connections."""
-        await self.fetcher.aclose()
+        await self._links.aclose()
+        await self._clients.aclose()
 
     def _keys(self, project: str) -> Sequence[bytes]:
         known = self._policy().projects.get(project)

@@ -18,7 +18,7 @@ from gateway.http1.message import Incoming
 from gateway.ports import Headers
 from gateway.ports.provider import UpstreamFailure
 from gateway.ports.whole import WholeAnswer
-from gateway.providers.decompression import PACKINGS, Decompressed
+from gateway.providers.decompression import unpacked
 from gateway.providers.masking import Mask
 from gateway.providers.outcome import LIMIT_HEADERS, of_garbage, of_transport
 from gateway.providers.reading import WHOLE, DocumentReader, EventReader, Reader
@@ -152,11 +152,8 @@ def open_answer(
 
     `mask` hides the account's secret; `document` and `events` make what reads either form.
     """
-    encoding = response.named.get("content-encoding")
-    if encoding is not None and (encoding := encoding.strip().lower()) not in ("", "identity"):
-        if encoding not in PACKINGS:
-            raise of_garbage(f"the answer is encoded as {encoding[:40]!r}", response.status_code)
-        response = Decompressed(response)
+    if "content-encoding" in response.named:
+        response = unpacked(response)
     response = mask.over(response)
     kind = _kind(response.named.get("content-type", ""))
     if kind == "text/event-stream":
@@ -174,7 +171,8 @@ def open_answer(
 
 @lru_cache(256)
 def _kind(content_type: str) -> str:
-    return content_type.partition(";")[0].strip().lower()
+    kinds = content_type.partition(";")[0].lower().split(",")  # of several headers; some servers say it twice
+    return ",".join(dict.fromkeys(kind.strip() for kind in kinds))
 
 
 async def read_limited(response: Incoming, *, limit: int, seconds: float) -> bytes:

@@ -89,7 +89,7 @@ class BatchProvider:
                 reach("batch_joined")
                 return making.key
         except LedgerUnavailable as error:
-            raise _not_made("the ledger does not answer") from error
+            raise _not_made("the ledger is not available") from error
         finally:
             await body.aclose()
         raise UpstreamFailure(Outcome.NOT_SENT, "batch_too_large", "the request is larger than a batch may be")

@@ -8,7 +8,6 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Final, NamedTuple
 
 from gateway.domain.batch import BatchState, BatchTerms
@@ -90,10 +89,9 @@ class Following:
         response, error = line.document.get("response"), line.document.get("error")
         if isinstance(response, dict):
             status = response.get("status_code")
-            done = isinstance(status, int) and HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES
-            if done and line.end:
+            if line.done and line.end:
                 return await results.answer(line)
-            told = not done and (line.end or error is None)  # what failed may have no body
+            told = not line.done and (line.end or error is None)  # what failed may have no body
             if told and isinstance(status, int) and 100 <= status <= 599:  # noqa: PLR2004 - what HTTP has
                 failure = of_status(status, {}, await results.text(line, _MOST_ERROR), secret=self._wire.secret)
                 raise full(failure.outcome, failure.message) if failure.reason == "status_429" else failure
@@ -108,9 +106,8 @@ class Following:
         seen = await (self._making.run(self._told) if self._making is not None else self._found())
         try:
             seen = await self._over(seen)
-            results = Results()
-            self._results = results
-            await self._fetch(seen, results)
+            self._results = results = Results()
+            seen = await self._fetch(seen, results)
         except UpstreamFailure:
             self._told("lost", self._waiting)
             raise
@@ -169,9 +166,7 @@ class Following:
     async def _over(self, seen: Seen) -> Seen:
         """Look until it is over, and give it up where a request's time would run out."""
         patience, heard = time.monotonic() + self._terms.window + AFTER_ITS_WINDOW, time.time()
-        again = _TRIES  # looks at one that was done and names no file yet: each of its lines is in one
-        while not seen.over or (seen.status == "completed" and not seen.files and again):
-            again -= seen.over
+        while not seen.over:
             if time.monotonic() > patience:
                 raise UpstreamFailure(Outcome.UNKNOWN, "timeout", "the provider did not end the batch in time")
             if self._last_due is not None and time.time() - max(heard, self._last_due) > UNHEARD:
@@ -205,19 +200,44 @@ class Following:
     def _is_late(self) -> bool:
         return self._due is not None and time.time() >= self._due - self._terms.spare
 
-    async def _fetch(self, seen: Seen, results: Results) -> None:
-        """Take the files of results, each that can be had."""
-        for file in seen.files:
-            for number in range(1, _TRIES + 1):
-                try:
-                    await results.take(self._wire.content(file))
-                    break
-                except (UpstreamFailure, Unavailable) as failure:
-                    log.warning("results of batch %s cannot be had: %s", seen.id, failure)
-                if number == _TRIES:
-                    results.lacking = True
-                else:
-                    await asyncio.sleep(jittered(self._terms.poll, random.random))
+    async def _fetch(self, seen: Seen, results: Results) -> Seen:
+        """Take the files of results, each that can be had, and return what the batch was last seen as.
+
+        Files may be named, and grow, a moment after its end: it is looked at again while it tells of more than they
+        hold.
+        """
+        taken: set[str] = set()
+        for number in range(_TRIES):
+            if number:
+                await asyncio.sleep(jittered(self._terms.poll, random.random))
+                seen = await self._looked(seen)
+                taken = taken if results.holds(seen.requests, seen.done) else set()
+            for file in seen.files:
+                if file not in taken and await self._took(seen, file, results):
+                    taken.add(file)
+            named = bool(seen.files) or seen.status != "completed"  # each line of one that was done is in a file
+            if named and taken.issuperset(seen.files) and results.holds(seen.requests, seen.done):
+                return seen
+        results.lacking = True
+        return seen
+
+    async def _looked(self, seen: Seen) -> Seen:
+        """Look again at one that is over; as it was seen before if that fails, or says that it goes on."""
+        try:
+            again = await self._wire.look(seen.id)
+        except UpstreamFailure as failure:
+            log.warning("batch %s cannot be looked at: %s", seen.id, failure)
+            return seen
+        return again if again.over else seen
+
+    async def _took(self, seen: Seen, file: str, results: Results) -> bool:
+        """Take one file of results, and tell whether all of it could be had."""
+        try:
+            await results.take(self._wire.content(file))
+        except (UpstreamFailure, Unavailable) as failure:
+            log.warning("results of batch %s cannot be had: %s", seen.id, failure)
+            return False
+        return True
 
     async def aclose(self) -> None:
         """Stop looking, and let go of results that nobody reads."""

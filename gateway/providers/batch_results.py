@@ -18,6 +18,7 @@ from gateway.domain.errors import Unavailable
 from gateway.domain.settlement import Reading
 from gateway.ports import Headers
 from gateway.providers.elide import Elider, closing_quote
+from gateway.providers.outcome import of_garbage
 from gateway.providers.reading import DocumentReader
 from gateway.spool import Spool
 
@@ -40,12 +41,21 @@ class ResultLine:
     start: int = 0
     end: int = 0
 
+    @property
+    def done(self) -> bool:
+        """Whether the request was answered by a success."""
+        response = self.document.get("response")
+        status = response.get("status_code") if isinstance(response, dict) else None
+        return isinstance(status, int) and HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES
+
 
 class LineScan:
     """Reads lines of JSON in chunks cut anywhere; `feed` returns those that ended. Places count from `offset` on."""
 
     def __init__(self, offset: int = 0) -> None:
         self._at = offset
+        self.garbled = False
+        """Whether one was neither empty nor an object with the name of a request."""
         self._begin()
 
     def _begin(self) -> None:
@@ -114,11 +124,16 @@ class LineScan:
     def _ended(self) -> list[ResultLine]:
         copy, start, end, whole = bytes(self._copy), self._start, self._end, not self._too_long
         self._begin()
-        try:
-            document = json.loads(copy) if whole and copy.strip() else None
-        except (ValueError, RecursionError):
+        if not copy.strip():
             return []
-        return [ResultLine(document, start, end)] if isinstance(document, dict) else []
+        try:
+            document = json.loads(copy) if whole else None
+        except (ValueError, RecursionError):
+            document = None
+        if isinstance(document, dict) and isinstance(document.get("custom_id"), str):
+            return [ResultLine(document, start, end)]
+        self.garbled = True
+        return []
 
 
 def _end_of_line(chunk: bytes, at: int) -> int:
@@ -138,19 +153,26 @@ class Results:
         self._borrowed = 1
 
     async def take(self, chunks: AsyncIterator[bytes]) -> None:
-        """Keep a file of results; raises what reading it raises, and Unavailable if the disk has no room."""
+        """Keep a file of results; raises what reading it raises, and Unavailable if the disk has no room.
+
+        A file with a line that is none is kept as far as it can be read, and raises UpstreamFailure (garbage).
+        """
         scan = LineScan(self._spool.size)
         async for chunk in chunks:
             self._add(scan.feed(chunk))
             self._spool.write(chunk)
             await self._spool.drain()
         self._add(scan.end())
+        if scan.garbled:
+            raise of_garbage("a file of results holds what is no result")
 
     def _add(self, lines: list[ResultLine]) -> None:
         for line in lines:
-            named = line.document.get("custom_id")
-            if isinstance(named, str):
-                self._lines.setdefault(named, line)
+            self._lines.setdefault(line.document["custom_id"], line)
+
+    def holds(self, requests: int, done: int) -> bool:
+        """Tell whether lines are here of every one of the batch's requests, or of as many that were `done`."""
+        return len(self._lines) >= requests > 0 or sum(line.done for line in self._lines.values()) >= done
 
     def line(self, custom_id: str) -> ResultLine | None:
         """Return what came of a request; None if nothing is said of it."""

@@ -19,6 +19,7 @@ from gateway.http1.message import Incoming
 from gateway.ports import Rendered
 from gateway.ports.provider import UpstreamFailure
 from gateway.providers.answer import read_body, read_limited
+from gateway.providers.decompression import unpacked
 from gateway.providers.endpoint import Endpoint
 from gateway.providers.outcome import of_garbage, of_status
 
@@ -58,6 +59,9 @@ class Seen:
     """Whether the account had no room for it."""
     source: str | None = None
     """The file that its lines were uploaded in."""
+    requests: int = 0
+    done: int = 0
+    """How many requests it has, and how many of them were answered by a success; 0 where it does not say."""
 
     @property
     def over(self) -> bool:
@@ -150,7 +154,7 @@ class BatchWire:
         try:
             if not response.is_success:
                 raise await self._failure(response)
-            masked = self.endpoint.mask.over(response)
+            masked = self.endpoint.mask.over(unpacked(response))
             async for chunk in read_body(masked, limit=MOST_RESULTS, seconds=_RESULTS_SECONDS):
                 yield chunk
         finally:
@@ -179,7 +183,7 @@ class BatchWire:
         try:
             if not response.is_success:
                 raise await self._failure(response)
-            text = await read_limited(response, limit=_MOST_DOCUMENT, seconds=_DOCUMENT_SECONDS)
+            text = await read_limited(unpacked(response), limit=_MOST_DOCUMENT, seconds=_DOCUMENT_SECONDS)
         finally:
             await response.aclose()
         try:
@@ -216,7 +220,7 @@ def _seen(document: Mapping[str, Any]) -> Seen:
     told = document.get("errors")
     errors = told.get("data") if isinstance(told, dict) else None
     first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else {}
-    source = document.get("input_file_id")
+    source, counts = document.get("input_file_id"), document.get("request_counts")
     return Seen(
         _id(document),
         str(document.get("status")),
@@ -224,7 +228,14 @@ def _seen(document: Mapping[str, Any]) -> Seen:
         str(first.get("message") or "")[:200],
         first.get("code") in _FULL_CODES,
         source if isinstance(source, str) and _ID.fullmatch(source) else None,
+        _count(counts, "total"),
+        _count(counts, "completed"),
     )
+
+
+def _count(counts: object, name: str) -> int:
+    count = counts.get(name) if isinstance(counts, dict) else None
+    return count if isinstance(count, int) else 0
 
 
 def not_sent(failure: UpstreamFailure) -> UpstreamFailure:

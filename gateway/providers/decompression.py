@@ -8,6 +8,7 @@ from typing import Final
 import httpx
 
 from gateway.http1.message import Incoming
+from gateway.providers.outcome import of_garbage
 
 PACKINGS: Final = frozenset({"gzip", "x-gzip", "deflate"})
 """Values of `content-encoding` that can be undone."""
@@ -21,6 +22,16 @@ _MOST_IN_VAIN: Final = 1024 * 1024
 _PIECE: Final = 64 * 1024
 """Bytes that are unpacked at a time: a few may hold gigabytes."""
 _OF_THE_PACKED: Final = frozenset({"content-encoding", "content-length"})
+
+
+def unpacked(response: Incoming) -> Incoming:
+    """Return an answer without its compression; UpstreamFailure (garbage) if it is encoded in a way not known here."""
+    encoding = response.named.get("content-encoding", "").strip().lower()
+    if encoding in ("", "identity"):
+        return response
+    if encoding not in PACKINGS:
+        raise of_garbage(f"the answer is encoded as {encoding[:40]!r}", response.status_code)
+    return Decompressed(response)
 
 
 class Decompressed(Incoming):

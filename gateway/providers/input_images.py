@@ -64,12 +64,12 @@ class InputImages:
         if image.url is None or image.content is not None:
             content_of(image)
             return image
-        if self.services.fetcher is None:
+        if self.services.client_fetcher is None:
             raise unsupported("this route takes no input images by URL; upload them")
         spool = Spool(_IN_MEMORY)
         self._spools.append(spool)
         try:
-            answer = await self.services.fetcher.get(image.url, seconds=FETCH_SECONDS, limit=MAX_BYTES)
+            answer = await self.services.client_fetcher.get(image.url, seconds=FETCH_SECONDS, limit=MAX_BYTES)
             try:
                 if not 200 <= answer.status < 300:  # noqa: PLR2004 - success, as HTTP has it
                     raise unsupported(f"an input image cannot be fetched: its server answered {answer.status}")

@@ -34,6 +34,7 @@ from gateway.providers.content import Element
 from gateway.providers.elide import ELIDED
 from gateway.providers.endpoint import Endpoint, origin_of
 from gateway.providers.foreign_errors import moderated_body
+from gateway.providers.image_end import is_framed, is_whole
 from gateway.providers.part import IN_MEMORY, Part, read_into
 from gateway.providers.picture import LEADING, Picture, picture_of
 from gateway.spool import Spool
@@ -138,16 +139,22 @@ class Normaliser:
         spool = Spool(IN_MEMORY)
         part.fetched.append(spool)
         try:
-            await self._fetch(url, spool, own=own)
-            if await _picture_at((spool, 0, spool.size)) is None:
+            framed = await self._fetch(url, spool, own=own)
+            picture = await _picture_at((spool, 0, spool.size))
+            if picture is None:
                 raise Unfetchable("no_image", "what it leads to is no image", sent=True)
+            if not framed and not await is_whole(picture.output_format, spool, base64=True):
+                raise Unfetchable("broken", "the connection broke off", sent=True)
         except (Unfetchable, UpstreamFailure, Unavailable) as error:
             log.warning("an image of an answer stays a link, for it cannot be fetched: %s", error)
             return image
         return _Image((spool, 0, spool.size), "", image.about)
 
-    async def _fetch(self, url: httpx.URL, spool: Spool, *, own: bool) -> None:
-        """Fetch an image as base64; credentials go to the provider's own origin alone."""
+    async def _fetch(self, url: httpx.URL, spool: Spool, *, own: bool) -> bool:
+        """Fetch an image as base64, and tell whether its answer said where it ends.
+
+        Credentials go to the provider's own origin alone.
+        """
         if not own:
             if self.services.fetcher is None:
                 raise Unfetchable("unavailable", "the gateway fetches no links")
@@ -156,12 +163,13 @@ class Normaliser:
                 await _keep(answer.chunks(), spool, answer.status)
             finally:
                 await answer.aclose()
-            return
+            return is_framed(answer.headers)
         response = await self.endpoint.get(url)
         try:
             await _keep(read_body(response, limit=MAX_IMAGE, seconds=FETCH_SECONDS), spool, response.status_code)
         finally:
             await response.aclose()
+        return is_framed(response.named)
 
     async def _whole(self, part: Part, images: Sequence[_Image], call: Call) -> CollectedAnswer:
         reading = replace(part.reading, images=len(images))

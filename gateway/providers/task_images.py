@@ -14,6 +14,7 @@ from gateway.domain.errors import Unavailable
 from gateway.domain.json_path import found
 from gateway.domain.task_profile import TaskProfile
 from gateway.ports.egress import Fetcher, Unfetchable
+from gateway.providers.image_end import is_framed, is_whole
 from gateway.providers.picture import LEADING, Picture, picture_of
 from gateway.spool import Spool
 
@@ -140,12 +141,13 @@ async def _once(fetcher: Fetcher, link: str, trusted: Collection[str], seconds: 
             gone = answer.status in _GONE
             message = "the link to the image has expired" if gone else "the image could not be fetched"
             raise NoImage("expired" if gone else f"status_{answer.status // 100}xx", message, gone=gone)
-        return await _kept(answer.chunks())
+        return await _kept(answer.chunks(), framed=is_framed(answer.headers))
     finally:
         await answer.aclose()
 
 
-async def _kept(chunks: AsyncIterator[bytes]) -> Image:
+async def _kept(chunks: AsyncIterator[bytes], *, framed: bool = True) -> Image:
+    """Keep an image; NoImage if it is none, or half of one that was not `framed`."""
     spool, image = Spool(_IN_MEMORY), None
     try:
         async for chunk in chunks:
@@ -155,6 +157,8 @@ async def _kept(chunks: AsyncIterator[bytes]) -> Image:
         picture = picture_of(start)
         if picture is None:
             raise NoImage("no_image", "what the provider told or linked to is no image")
+        if not framed and not await is_whole(picture.output_format, spool):
+            raise NoImage("broken", "the image could not be fetched")
         image = Image(spool, picture)
         return image
     finally:

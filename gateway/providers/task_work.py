@@ -176,9 +176,13 @@ class Work:
         return replace(reply, headers={**reply.headers, **result.headers})
 
     def _judge_refusal(self, reply: Reply) -> None:
-        """Raise if the answer in place of a result says that the work has failed; else it may come yet."""
+        """Raise if the answer in place of a result says that the work has failed; else it may come yet.
+
+        By its status alone only a JSON object does: any other answer is not the provider's, but of what lies between.
+        """
         code, message = error_code(self._profile, reply.document), error_message(self._profile, reply.document, None)
-        if fault_of(self._profile, message, code) is not None or reply.status in CALLERS_FAULT:
+        refused = reply.status in CALLERS_FAULT and isinstance(reply.document, dict)
+        if refused or fault_of(self._profile, message, code) is not None:
             raise self._failed(reply, TaskState.FAILED, "", otherwise=Fault.INVALID)
 
     def _failed(self, reply: Reply, state: TaskState, word: str, otherwise: Fault | None = None) -> UpstreamFailure:

@@ -115,7 +115,7 @@ class TaskService:
         route = admitted.exchange.quote.route.name if admitted.exchange.quote else ""
         estimated = self.conditions.latency(route, admitted.job)
         own = own_headers(admitted, self.today, held)
-        return _answer(document(record, estimated=estimated), terms, own)
+        return _answer(document(record, estimated=estimated), order.base, terms, own)
 
     async def _hold(self, admitted: Admitted) -> Held | Bound:
         """Hold the money alone: quotas and limits of routes count what is sent, not what waits."""
@@ -201,7 +201,8 @@ class TaskService:
                 message = f"The task of {bound.request_id}, which this request repeats, is still being made."
                 raise Unavailable(message, code="task_not_ready", retry_after=2)
             await asyncio.sleep(0.1)
-        return _answer(await self._told(record), terms, [("x-request-id", bound.request_id), REPLAYED])
+        own = [("x-request-id", bound.request_id), REPLAYED]
+        return _answer(await self._told(record), record.order.base, terms, own)
 
     async def _is_undone(self, record: TaskRecord) -> bool:
         """Tell whether a task's creation was taken back that the queue took all the same: it will never be done.
@@ -221,7 +222,7 @@ class TaskService:
         try:
             return await self.tasks.find(task_id)
         except LedgerUnavailable as error:
-            raise Unavailable("The ledger does not answer.", code="ledger_unavailable", retry_after=2) from error
+            raise Unavailable("The ledger is not available.", code="ledger_unavailable", retry_after=2) from error
 
     async def _told(self, record: TaskRecord) -> Document:
         can_cancel = record.attempt is None or self.cancelling.possible(record)
@@ -250,7 +251,7 @@ class TaskService:
         try:
             found = await self.tasks.listed(project, after=after, limit=limit + 1, status=status)
         except LedgerUnavailable as error:
-            raise Unavailable("The ledger does not answer.", code="ledger_unavailable", retry_after=2) from error
+            raise Unavailable("The ledger is not available.", code="ledger_unavailable", retry_after=2) from error
         told = [await self._told(record) for record in found[:limit]]
         ids = [each["id"] for each in told]
         ends = {"first_id": ids[0] if ids else None, "last_id": ids[-1] if ids else None}
@@ -271,13 +272,17 @@ def _never_fits(offered: Candidate) -> Iterator[Obstacle]:
             yield Obstacle(line, 0, 0, 0.0)
 
 
-def _answer(told: Document, terms: TaskTerms, own: Headers) -> Outbound:
-    """Return the answer that makes a task known: 202, or 200 for clients that expect it of every request."""
+def _answer(told: Document, base: str, terms: TaskTerms, own: Headers) -> Outbound:
+    """Return the answer that makes a task known: 202, or 200 for clients that expect it of every request.
+
+    `base` is the URL under which the client reached the gateway: its path, where a proxy adds one, is `Location`'s.
+    """
     body = json.dumps(told).encode()
+    _, slash, prefix = base.partition("://")[2].partition("/")
     headers = [
         ("content-type", "application/json"),
         ("content-length", str(len(body))),
-        ("Location", f"{PATH}{told['id']}"),
+        ("Location", f"{slash}{prefix}{PATH}{told['id']}"),
         *([("Preference-Applied", "respond-async")] if terms.preferred else []),
     ]
     return Whole(200 if terms.always else 202, [*headers, *own], body).outbound()

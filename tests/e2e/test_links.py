@@ -152,3 +152,5 @@ def test_an_address_of_its_own(tmp_path_factory: pytest.TempPathFactory, sandbox
         assert link.startswith("https://images.example.com/gw/v1/assets/img_")
         path = link.removeprefix("https://images.example.com/gw")
         assert size(fetch(f"http://127.0.0.1:{stack.port}{path}").body) == (1024, 1024)
+        task = stack.post(GENERATE, BODY, headers={"prefer": "respond-async"})
+        assert task.headers["location"] == f"/gw/v1/tasks/{task.json['id']}"  # on whatever host the client called

@@ -46,13 +46,15 @@ def line(request_id: str = "req_1") -> Call:
 class Vendor:
     """`looks` are what a look tells, the last of them ever after; a file that is not among `files` is not there.
 
-    With `refusal` (a status line and a body) no batch is made.
+    With `refusal` (a status line and a body) no batch is made. `instead` is what is sent, byte for byte, to the first
+    requests for files; each closes its connection.
     """
 
     files: Mapping[str, Sequence[Mapping[str, object]]] = field(default_factory=dict)
     looks: Sequence[Mapping[str, object]] = (DONE,)
     refusal: tuple[str, Mapping[str, object]] | None = None
     looked: int = 0
+    instead: list[bytes] = field(default_factory=list)
 
     async def serve(self, connection: Connection) -> None:
         """Answer what comes on a connection."""
@@ -61,6 +63,9 @@ class Vendor:
             path = target.removeprefix("/v1")
             if path == "/pictures/1":
                 await connection.answer(png(1024, 1024), headers="Content-Type: image/png\r\n")
+            elif path.endswith("/content") and self.instead:
+                await connection.send(self.instead.pop(0))
+                return
             elif path.endswith("/content"):
                 await self._content(connection, path.split("/")[2])
             elif (method, path) == ("POST", "/batches") and self.refusal is not None:

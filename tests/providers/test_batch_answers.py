@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import json
 import secrets
 from collections.abc import Mapping
@@ -168,6 +169,67 @@ async def test_a_batch_that_never_names_its_results_is_not_asked_for_ever(
     failure = await judged(Vendor(looks=[{"status": "completed"}]), store, realm)
     assert failure is not None
     assert failure.outcome is Outcome.UNKNOWN
+
+
+EXPIRED = {"status": "expired", "output_file_id": "file-out", "error_file_id": None}
+COUNTED = {**EXPIRED, "request_counts": {"total": 2, "completed": 2, "failed": 0}}
+WHOLE = "".join(json.dumps(result(name, {"data": [IMAGE]})) + "\n" for name in ("req_0", "req_1")).encode()
+UNFRAMED = b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nConnection: close\r\n\r\n"
+PAGE = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 20\r\n\r\n<html>Wait...</html>"
+CUT = {
+    "cut": (EXPIRED, UNFRAMED + WHOLE[:-100]),
+    "page": (EXPIRED, PAGE),
+    "cut at the end of a line": (COUNTED, UNFRAMED + WHOLE[: WHOLE.index(b"\n") + 1]),
+}
+
+
+@pytest.mark.parametrize(("told", "came"), CUT.values(), ids=list(CUT))
+async def test_results_that_came_wrong_are_fetched_again(
+    store: Store,  # noqa: F811 - the fixture
+    realm: str,  # noqa: F811 - the fixture
+    told: Mapping[str, object],
+    came: bytes,
+) -> None:
+    """With a 200, and with no sign of the fault but what the file holds, or how many requests were done."""
+    files = {"file-out": [result("req_0", brought(IMAGE)), result("req_1", brought(IMAGE))]}
+    assert await judged(Vendor(files, [told], instead=[came]), store, realm) is None
+
+
+@pytest.mark.parametrize(("told", "came"), CUT.values(), ids=list(CUT))
+async def test_of_lines_that_may_be_in_what_came_wrong_nobody_knows(
+    store: Store,  # noqa: F811 - the fixture
+    realm: str,  # noqa: F811 - the fixture
+    told: Mapping[str, object],
+    came: bytes,
+) -> None:
+    """They may have been done, whatever the batch has come to."""
+    failure = await judged(Vendor(looks=[told], instead=[came] * 20), store, realm)
+    assert failure is not None
+    assert (failure.outcome, failure.reason) == (Outcome.UNKNOWN, "garbage")
+
+
+async def test_results_that_come_compressed_are_read(
+    store: Store,  # noqa: F811 - the fixture
+    realm: str,  # noqa: F811 - the fixture
+) -> None:
+    """Nobody asked for it; to throw them away would be to lose what is paid for."""
+    packed = gzip.compress(WHOLE)
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(packed)}\r\n\r\n".encode()
+    assert await judged(Vendor(looks=[EXPIRED], instead=[head + packed]), store, realm) is None
+
+
+async def test_results_of_a_batch_that_expired_are_waited_for_while_it_tells_of_more(
+    store: Store,  # noqa: F811 - the fixture
+    realm: str,  # noqa: F811 - the fixture
+) -> None:
+    """It was done in part, and names its files a moment after its end; one of which nothing was done is over."""
+    unnamed = {**COUNTED, "output_file_id": None, "request_counts": {"total": 2, "completed": 1, "failed": 0}}
+    vendor = Vendor({"file-out": [result("req_1", brought(IMAGE))]}, [unnamed, {**unnamed, **EXPIRED}])
+    assert await judged(vendor, store, realm) is None
+    assert vendor.looked == 2
+    undone = Vendor(looks=[{**unnamed, "request_counts": {"total": 2, "completed": 0, "failed": 0}}])
+    failure = await judged(undone, store, realm)
+    assert (failure and failure.outcome, undone.looked) == (Outcome.REJECTED, 1)
 
 
 @pytest.mark.parametrize(

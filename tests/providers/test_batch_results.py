@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.domain.settlement import Usage
-from gateway.providers.batch_results import AT_ONCE, LineScan, ResultLine, Results
+from gateway.ports.provider import UpstreamFailure
+from gateway.providers.batch_results import AT_ONCE, MOST_KEPT, LineScan, ResultLine, Results
 
 IMAGE = "iVBOR" + "A" * 5000
 USAGE = {
@@ -73,6 +74,48 @@ def test_what_is_no_line_is_passed_over() -> None:
     """Broken JSON, an empty line and a list spoil no other line."""
     text = b'{"custom_id": "x", "resp\n\n[1]\n' + TEXT + b"\n"
     assert found([text]).keys() == {"a", "b", "c", "d", "e"}
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        (b"", True),
+        (TEXT + b"\n\n \r\n", True),
+        (TEXT[:-1], False),
+        (b"<html><body>One moment please</body></html>", False),
+        (b'{"error": {"message": "try again"}}', False),
+        (TEXT.replace(b'{"custom_id": "b"', b'{"custom_id": 7'), False),
+        (TEXT + b'\n{"custom_id": "x", "a": [' + b"0," * MOST_KEPT + b"0]}", False),
+    ],
+    ids=["nothing", "empty lines", "cut", "a page", "an error", "no name", "endless"],
+)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_what_is_no_line_is_told(text: bytes, whole: bool, seed: int) -> None:
+    """A file with more in it than results and empty lines is not what the provider wrote."""
+    scan = LineScan()
+    for piece in cut(text, seed) if text else []:
+        scan.feed(piece)
+    scan.end()
+    assert scan.garbled is not whole
+
+
+async def test_a_cut_file_is_kept_as_far_as_it_goes_and_completed_by_the_whole_one() -> None:
+    """What is missing of it is known by how many requests the batch has, and how many of them were done."""
+    results = Results()
+    with pytest.raises(UpstreamFailure, match="no result"):
+        await results.take(chunks(TEXT[:-1]))
+    assert (results.line("a") is not None, results.line("e")) == (True, None)
+    assert [results.holds(*told) for told in ((5, 2), (5, 3), (4, 3), (0, 3), (0, 0))] == [
+        True,
+        False,
+        True,
+        False,
+        True,
+    ]
+    await results.take(chunks(TEXT))
+    assert results.line("e") is not None
+    assert results.holds(5, 3)
+    await results.returned(read=False)
 
 
 async def chunks(*pieces: bytes) -> AsyncIterator[bytes]:

@@ -226,7 +226,9 @@ class Page:
 async def test_an_image_by_url_is_fetched_and_sent_inline() -> None:
     """The vendor fetches no URLs."""
     web = Web(JPEG)
-    request = await request_of(call_of(InputImage(url="https://example.com/a.png")), ProviderServices(fetcher=web))
+    request = await request_of(
+        call_of(InputImage(url="https://example.com/a.png")), ProviderServices(client_fetcher=web)
+    )
     assert request["contents"][0]["parts"][1] == {"inlineData": {"mimeType": "image/jpeg", "data": b64(JPEG)}}
     assert web.asked == ["https://example.com/a.png"]
 
@@ -235,11 +237,19 @@ LARGE = PNG + bytes(MAX_REQUEST * 3 // 8)
 UNTELLABLE: dict[str, tuple[Call, ProviderServices, str]] = {
     "file id": (call_of(InputImage(file_id="file-1")), ProviderServices(), "no file ids"),
     "no fetcher": (call_of(InputImage(url="https://example.com/a")), ProviderServices(), "by URL"),
-    "not fetched": (call_of(InputImage(url="https://example.com/a")), ProviderServices(fetcher=Web(b"")), "not public"),
-    "not found": (call_of(InputImage(url="https://example.com/a")), ProviderServices(fetcher=Web(PNG, 404)), "404"),
+    "not fetched": (
+        call_of(InputImage(url="https://example.com/a")),
+        ProviderServices(client_fetcher=Web(b"")),
+        "not public",
+    ),
+    "not found": (
+        call_of(InputImage(url="https://example.com/a")),
+        ProviderServices(client_fetcher=Web(PNG, 404)),
+        "404",
+    ),
     "no image": (
         call_of(InputImage(url="https://example.com/a")),
-        ProviderServices(fetcher=Web(b"<html>")),
+        ProviderServices(client_fetcher=Web(b"<html>")),
         "no image",
     ),
     "gif": (call_of(image(b"GIF89a", "image/gif")), ProviderServices(), "image/gif"),

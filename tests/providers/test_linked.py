@@ -18,6 +18,7 @@ from gateway.providers.normalised import MOST as MOST_FETCHED
 from gateway.providers.registry import open_provider
 from tests.providers.calls import call, config, read_all
 from tests.providers.raw_server import Connection, serving
+from tests.providers.test_picture import file_of
 from tests.providers.test_profiled import ENCODED, PNG, USAGE, Elsewhere, answer_to
 
 PLAIN, PROFILED = Profile(), Profile(drop=("style",))
@@ -90,6 +91,30 @@ async def test_what_is_no_image_is_not_given_for_one(profile: Profile, there: by
         await answer.aclose()
         await provider.aclose()
     assert (document["data"], answer.reading().images) == ([{"url": f"{server.url}/pictures/1"}], 1)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF"])
+async def test_half_an_image_is_not_given_for_one(kind: str) -> None:
+    """Where no length was told, only the image itself says whether it is whole."""
+    whole = file_of(kind)
+    come = [whole, whole[: len(whole) // 2]]
+
+    async def script(connection: Connection) -> None:
+        asked = await connection.request()
+        if asked.line.startswith("GET "):
+            await connection.send(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n\r\n" + come.pop(0))
+        else:
+            await connection.answer(b'{"data": [{"url": "/pictures/1"}]}')
+
+    found = []
+    async with serving(script) as server:
+        provider = open_provider(config(server.url))
+        for _ in range(2):
+            answer = await provider.send(call())
+            found += json.loads(await read_all(answer))["data"]
+            await answer.aclose()
+        await provider.aclose()
+    assert found == [{"b64_json": base64.b64encode(whole).decode()}, {"url": f"{server.url}/pictures/1"}]
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,7 @@ async def test_a_document_shorter_than_it_was_said_to_be() -> None:
         (b"<html>", "Content-Type: text/html\r\n"),
         (b"{}", "Content-Type: text/plain\r\n"),
         (b"\x89PNG", "Content-Type: image/png\r\n"),
+        (b"{}", "Content-Type: application/json\r\nContent-Type: text/html\r\n"),
         (b"x", "Content-Type: application/json\r\nContent-Encoding: nonsense\r\n"),
     ],
 )
@@ -87,9 +88,19 @@ async def test_garbage(body: bytes, headers: str) -> None:
     assert (failure.outcome, failure.reason, failure.status) == (Outcome.UNKNOWN, "garbage", 200)
 
 
-async def test_an_answer_without_a_type_is_read_as_json() -> None:
-    """An image that was paid for is not thrown away over a missing header."""
-    async with provider_of(answering(document(), headers="Content-Type:\r\n")) as (provider, _):
+@pytest.mark.parametrize(
+    "headers",
+    [
+        "Content-Type:\r\n",
+        "Content-Type: application/json\r\n" * 2,
+        "Content-Type: application/json\r\nContent-Type: Application/JSON; charset=utf-8\r\n",
+        "Content-Type: application/json; charset=utf-8\r\nContent-Type: application/json\r\n",
+    ],
+    ids=["none", "twice", "twice, then a charset", "a charset, then twice"],
+)
+async def test_an_answer_is_read_as_json_without_a_type_or_with_one_said_twice(headers: str) -> None:
+    """An image that was paid for is not thrown away over a header."""
+    async with provider_of(answering(document(), headers=headers)) as (provider, _):
         answer = await provider.send(call())
         await read_all(answer)
     assert (answer.reading().complete, answer.reading().images) == (True, 1)

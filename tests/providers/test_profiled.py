@@ -236,7 +236,7 @@ class Picture:
     """Implements `Fetched`."""
 
     status = 200
-    headers: Mapping[str, str] = {}
+    headers: Mapping[str, str] = {"content-length": str(len(PNG))}
     content_length = len(PNG)
 
     async def chunks(self) -> AsyncIterator[bytes]:

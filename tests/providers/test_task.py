@@ -22,6 +22,7 @@ from gateway.providers.registry import open_provider
 from gateway.providers.task_images import MOST
 from gateway.providers.task_wire import MAX_DOCUMENT
 from tests.providers.calls import SECRET, MemoryBody, read_all
+from tests.providers.raw_server import Connection
 from tests.providers.task_vendor import (
     PROFILE,
     Kept,
@@ -34,6 +35,7 @@ from tests.providers.task_vendor import (
     vendor_of,
 )
 from tests.providers.test_image_inspection import Taken
+from tests.providers.test_picture import file_of
 
 
 @asynccontextmanager
@@ -363,6 +365,27 @@ async def test_what_the_link_leads_to_must_be_an_image() -> None:
         assert (await failure_of(provider)).reason == "unfetchable"
 
 
+async def test_half_an_image_is_fetched_again() -> None:
+    """Where no length was told, only the image itself says whether it is whole."""
+    whole = file_of("PNG")
+    come = [whole[: len(whole) // 2], whole]
+
+    async def script(connection: Connection) -> None:
+        request = await connection.request()
+        if request.line.startswith("GET /files"):
+            await connection.send(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n\r\n" + come.pop(0))
+        elif request.line.startswith("POST"):
+            await connection.answer(b'{"id": "t1", "status": "pending"}')
+        else:
+            await connection.answer(json.dumps(done(f"{vendor.server.url}/files/a.png")).encode())
+
+    async with vendor_of() as (vendor, provider):
+        vendor.told = script
+        async with answered(provider) as (_, document):
+            assert images_of(document) == [whole]
+    assert not come
+
+
 async def test_an_image_in_the_document_itself_is_taken_out_of_it() -> None:
     """A data URI is an image like one that a link leads to, and a link beside it is followed as ever."""
     async with vendor_of() as (vendor, provider):
@@ -510,6 +533,18 @@ async def test_a_separate_result_is_read_and_its_refusal_is_the_works() -> None:
         vendor.says("GET /v1/tasks/t1/result", said(failed("bad_size"), status="422 Unprocessable Entity"))
         failure = await failure_of(provider)
         assert (failure.outcome, failure.charged_for, failure.status) == (Outcome.REJECTED, "invalid", 400)
+
+
+@pytest.mark.parametrize("status", ["400 Bad Request", "409 Conflict", "413 Content Too Large", "451 Unavailable"])
+async def test_a_page_in_place_of_a_result_says_nothing_of_the_work(status: str) -> None:
+    """It is of what lies between; the work is done, and read the next time."""
+    profile = replace(PROFILE, urls={**PROFILE.urls, UrlPurpose.RESULT: "/tasks/{id}/result"})
+    async with vendor_of(profile) as (vendor, provider):
+        vendor.task({"status": "completed"})
+        page = (status, b"<html><h1>Bad Request</h1></html>", "Content-Type: text/html\r\n")
+        vendor.says("GET /v1/tasks/t1/result", page, said(done(vendor.image("a.png"))))
+        async with answered(provider) as (_, document):
+            assert len(images_of(document)) == 1
 
 
 async def test_work_that_failed_tells_its_charge_where_its_result_would_be() -> None:

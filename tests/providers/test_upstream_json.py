@@ -258,7 +258,9 @@ class Page:
 
 async def test_what_came_by_url_is_fetched_where_bytes_are_needed() -> None:
     """Fetched images are told as base64; what cannot be fetched, or is no image, is refused in words."""
-    services = ProviderServices(Pages({URL: (200, PNG), f"{URL}?gone": (404, b""), f"{URL}?page": (200, b"<html>")}))
+    services = ProviderServices(
+        client_fetcher=Pages({URL: (200, PNG), f"{URL}?gone": (404, b""), f"{URL}?page": (200, b"<html>")})
+    )
     base64_form = replace(IMAGES, form=ImageForm.BASE64)
     call = asking(given=Inputs((InputImage(url=URL),)))
     assert await as_json(call, base64_form, services=services) == {"images": [base64.b64encode(PNG).decode()]}
@@ -283,7 +285,7 @@ def parts_of(rendered: Rendered, whole: bytes) -> list[tuple[str, str | None, st
 async def test_a_form_out_of_parameters() -> None:
     """Images become uploads under the provider's names, those by URL too; a field may depend on the mask."""
     given = Inputs((uploaded(), InputImage(url=URL)), mask=uploaded(b"\xff\xd8\xffmask"))
-    services = ProviderServices(Pages({URL: (200, PNG)}))
+    services = ProviderServices(client_fetcher=Pages({URL: (200, PNG)}))
     parameters = (
         Parameter("prompt", Source.PROMPT),
         Parameter("n", Source.N),
