@@ -10,6 +10,7 @@ import pytest
 from gateway.cli.replay_page import page
 from gateway.domain import pricing
 from gateway.domain.job import Size
+from gateway.domain.price import PixelTier
 from gateway.domain.route import NOTHING, Model, Views
 from gateway.domain.settlement import Usage
 from gateway.ledger.entries import Entry, EntryKind
@@ -121,6 +122,29 @@ def test_refusals_whose_tokens_were_not_written_down_cost_what_was_booked() -> N
     past = refused(counted=False)
     found = judged(past, charging("10"))
     assert (found.cost, found.estimated) == (past.cost, True)
+
+
+def test_refusals_beside_an_answer_are_priced_by_themselves() -> None:
+    """Their tokens are no tokens of the answer: a row that charges for none leaves them out, as `spend` does."""
+    answered, refusal = {"text_in": 20, "image_out": 1756}, {"text_in": 5_000}
+    every = {"text_in": 5_020, "image_out": 1756}
+    facts = {"charged_for": "failed", "charged_calls": 1, "charged_tokens": refusal, "calls": 2}
+    booked = Views(*[5_020 * 5_000 + 1756 * 30_000] * 3)
+    past = entry(n=2, about={"text_bytes": 40, "n": 2}, cost=booked, usage=every, answer=facts)
+    past = replace(past, facts={"size": "auto", "quality": "auto", "calls": 2})
+    uncounted = replace(past, usage=answered, answer={"charged_for": "failed", "charged_calls": 1, "calls": 2})
+    [row] = charging("5").prices
+    by_image = replace(row, tokens=None, per_image=(PixelTier("any", 40_000_000, None),))
+
+    for text_in in (5, 10):
+        found = judged(past, charging(str(text_in)))
+        assert (found.cost.route, found.estimated) == (5_020 * text_in * 1_000 + 1756 * 30_000, False)
+    assert judged(past, charging("10", TWIN)).estimated
+    free = replace(row, charged_for=frozenset({"succeeded"}))
+    found = judged(past, replace(GPT_IMAGE_2, prices=(free,)))
+    assert (found.cost.route, found.estimated) == (20 * 5_000 + 1756 * 30_000, False)
+    assert judged(past, replace(GPT_IMAGE_2, prices=(by_image,))).cost.route == 2 * 40_000_000
+    assert judged(uncounted, charging("10")).cost == uncounted.cost
 
 
 def history(*spent: tuple[timedelta, int, Verdict]) -> Replay:

@@ -15,7 +15,14 @@ import pytest
 
 from gateway.assets.blobs import BlobsOnDisk
 from gateway.domain.budget import Budget, Counted, Scope, Window
-from gateway.domain.errors import BudgetExceeded, GatewayError, RateLimited, UnsupportedByEveryRoute, UpstreamTimeout
+from gateway.domain.errors import (
+    BudgetExceeded,
+    GatewayError,
+    RateLimited,
+    UnsupportedByEveryRoute,
+    UpstreamError,
+    UpstreamTimeout,
+)
 from gateway.domain.policy import OnUnknown, Policy, Project, Retry, Throttled
 from gateway.domain.price import Price
 from gateway.domain.route import ProviderConfig, Route
@@ -34,7 +41,7 @@ from gateway.web.body import read_kept
 from tests.builders import TODAY, rates, route
 from tests.ledger.rules import candidate
 from tests.ledger.work import held_ahead, new_request, order
-from tests.rig import BUDGET, PATIENCE, Got, Painted, Painter
+from tests.rig import BUDGET, PATIENCE, SMALL_BODY, Got, Painted, Painter
 from tests.test_waiting import PER_MINUTE, PER_SECOND, Stand, standing
 from tests.test_waiting import rules as waiting_rules
 
@@ -260,3 +267,22 @@ async def test_after_a_lost_answer_a_route_that_cannot_is_no_second_call(tmp_pat
         assert (error.should_retry, header(error, "X-Gateway-Attempts")) == (False, "1")
         request_id = stand.rig.events.finished()[-1].request_id
         assert [state for _, state in await holds(stand, request_id)] == ["presumed", "void"]
+
+
+async def test_a_provider_whose_answer_finds_no_room_here_was_called(tmp_path: Path) -> None:
+    """Unlike a line of a batch for which there is none: its work is booked, so it counts, and nothing repeats it."""
+    answered = [UpstreamFailure(Outcome.UNKNOWN, "no_room", "the answer does not fit here") for _ in range(3)]
+    retry = Retry(attempts=2, on_unknown=OnUnknown.NEXT_ROUTE)
+    async with standing(tmp_path, rules(MAIN, SPARE, THIRD, retry=retry), NO_LIMITS) as stand:
+        stand.book.script += answered
+        error = await failing(stand, UpstreamError)
+        assert (stand.book.routes(), header(error, "X-Gateway-Attempts")) == (["main", "spare"], "2")
+        [finished] = stand.rig.events.finished()
+        assert await holds(stand, finished.request_id) == [("main", "presumed"), ("spare", "presumed")]
+
+    limited = {"spare": PER_MINUTE["main"]}
+    async with standing(tmp_path / "full", rules(MAIN, SPARE, retry=retry), limited) as stand:
+        stand.book.script += [not_asked(), Painted(SMALL_BODY), *answered]
+        assert (await stand.ask()).header("X-Gateway-Route") == "spare"
+        error = await failing(stand, UpstreamError)
+        assert (error.status, error.should_retry, header(error, "X-Gateway-Attempts")) == (502, False, "1")

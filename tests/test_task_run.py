@@ -14,15 +14,17 @@ import pytest
 
 from gateway.assets.blobs import BlobsOnDisk
 from gateway.domain.budget import Counted, Held, Quota, Scope
-from gateway.domain.policy import OnUnknown, Retry
+from gateway.domain.policy import JobType, OnUnknown, Retry
 from gateway.domain.settlement import Outcome
 from gateway.domain.task import TaskOrder, TaskStatus, task_of
+from gateway.ledger.deferred import DeferredSettlements
 from gateway.ledger.tasks import RedisTasks
 from gateway.lifecycle import Setup
 from gateway.observe.event import RequestDenied, RequestStarted, TaskRested
 from gateway.ports.provider import UpstreamFailure
 from gateway.ports.tasks import Taken
 from gateway.tasks.adding import NOT_QUEUED
+from gateway.tasks.cancelling import Cancelling
 from gateway.tasks.context import TaskContext
 from gateway.tasks.ending import end
 from gateway.tasks.recovery import recorded
@@ -30,6 +32,7 @@ from gateway.tasks.run import NotHere, TaskRun
 from gateway.tasks.service import body_name
 from gateway.tasks.worker import TaskWorker
 from gateway.web.body import read_kept
+from tests.builders import policy, route
 from tests.ledger.rules import ABOUT, candidate
 from tests.ledger.work import fall_silent, held_ahead, new_request, order, watchful
 from tests.observe.samples import value
@@ -141,11 +144,11 @@ async def test_a_call_whose_body_is_lost_is_one_that_may_be_billed(
     assert f"the body of task {task.name} is not here" in caplog.text
 
 
-@pytest.mark.parametrize("wanted", [True, False])
-async def test_only_of_a_task_that_was_made_is_a_lost_body_an_error(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, *, wanted: bool
+@pytest.mark.parametrize("what", ["wanted", "taken back", "cancelled"])
+async def test_only_of_a_task_that_is_to_be_done_is_a_lost_body_an_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, what: str
 ) -> None:
-    """One whose making is just being taken back is let go of, and nobody is told to change where bodies lie."""
+    """One whose making is taken back, or that was cancelled elsewhere, tells nobody to change where bodies lie."""
     async with rigged(tmp_path / "gateway") as rig:
         tasks, request = watchful(RedisTasks(rig.store, worker="one")), new_request()
         hold = await held_ahead(rig.ledger, request, candidate((BUDGET, WORST)))
@@ -154,12 +157,16 @@ async def test_only_of_a_task_that_was_made_is_a_lost_body_an_error(
         setup, lifecycle = Setup(rig.rules, {"acme": rig.painter}), rig.lifecycle
         blobs = BlobsOnDisk(tmp_path / "blobs")
         context = TaskContext(tasks, blobs, read_kept, lifecycle.planner, lambda: setup, lifecycle.flight_context)
-        await rig.ledger.void(request, hold, "for another reason" if wanted else NOT_QUEUED)
+        await rig.ledger.void(request, hold, NOT_QUEUED if what == "taken back" else "for another reason")
+        if what == "cancelled":
+            other, settlements = RedisTasks(rig.store, worker="other"), DeferredSettlements(rig.ledger)
+            cancelling = Cancelling(other, rig.ledger, settlements, lambda _: None, rig.events)
+            await cancelling.cancel(taken.record)
         with contextlib.suppress(NotHere):
             await TaskRun(context, taken).run()
         ended = await tasks.find(task_of(request))
-    assert (ended is not None) == wanted
-    assert ("is not here: gateways on one store need one --assets" in caplog.text) == wanted
+    assert (ended and ended.status) == {"wanted": TaskStatus.FAILED, "cancelled": TaskStatus.CANCELLED}.get(what)
+    assert ("is not here: gateways on one store need one --assets" in caplog.text) == (what == "wanted")
 
 
 async def test_who_lost_a_task_leaves_its_body_to_whoever_has_it(tmp_path: Path) -> None:
@@ -296,6 +303,23 @@ async def test_calls_before_a_task_was_taken_over_are_told_at_its_end_alone(tmp_
     assert (told.status, told.route, told.attempts, told.source) == (200, "spare", 2, "presumed")
     assert told.cost is not None
     assert told.cost > WORST * 1000
+
+
+@pytest.mark.parametrize("attempts", [2, 3])
+async def test_policy_bounds_the_calls_of_all_workers_together(tmp_path: Path, attempts: int) -> None:
+    """The call of the worker that died is one of them, so that no more worst cases are booked than policy says."""
+    ways = tuple(route(name) for name in ("main", "spare", "third", "fourth"))
+    kind = JobType("draft", ways, retry=Retry(attempts, OnUnknown.NEXT_ROUTE))
+    rules = replace(policy(*ways, job_type=kind), projects=team().projects)
+    async with rigged(tmp_path / "gateway", rules) as rig:
+        rig.painter.script += [UpstreamFailure(Outcome.UNKNOWN, "timeout", "no answer came") for _ in ways]
+        rig.painter.go_on.set()
+        task = await left(rig, BlobsOnDisk(tmp_path / "blobs"))
+        await TaskRun(task.context, task.second).run()
+        ended = await task.context.tasks.find(task.name)
+    assert ended is not None
+    assert (rig.painter.calls, ended.status) == (attempts - 1, TaskStatus.FAILED)
+    assert [told.attempts for told in rig.events.finished()] == [attempts]
 
 
 async def test_a_worker_that_stops_waits_for_no_task_between_two_tries(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from gateway.domain.job import AUTO, OF_MODELS, Job, Operation, Size
 from gateway.domain.policy import Policy
 from gateway.domain.price import Price
 from gateway.domain.pricing import NoPrice
+from gateway.domain.recorded_calls import answered_tokens, recorded_calls
 from gateway.domain.responses import TextTerms, TextUsage
 from gateway.domain.route import NOTHING, Model, Views
 from gateway.domain.settlement import CostSource, Reading, Usage
@@ -208,33 +209,26 @@ def _cost(entry: Priced, rates: Rates, price: Price, *, likely: bool) -> int:
     asked = _asked(entry)
     made = replace(asked, size=entry.size) if Size.parse(entry.size) else asked
     made = replace(made, quality=entry.quality) if entry.quality not in ("", AUTO) else made
-    unknown, said = int(entry.answer.get("unknown_images") or 0), _answered(entry)
-    charges = _charges(entry, asked, rates, price)
-    if entry.answer.get("charged_for") and not (unknown or entry.images or said):
+    calls = recorded_calls(asked.n, entry.images if is_booking(entry) else 0, entry.facts, entry.answer)
+    said = answered_tokens(entry.usage, entry.answer)
+    charges, unknown = _charges(entry, asked, rates, price), calls.unknown_images
+    if calls.refused and not (unknown or entry.images or said):
         return charges
     if presumes(entry) and not 0 < unknown < asked.n:
-        return _worst(asked, rates, price)
-    if unknown:  # of several calls some were answered, or all the others refused
-        rest, answered = asked.n - unknown, 0
-        if entry.images or said:
-            answered = _known(entry, replace(made, n=rest), replace(asked, n=rest), rates, price, likely=likely)
-        return charges + answered + _worst(replace(asked, n=unknown, stream=False, partial_images=0), rates, price)
-    return charges + _known(entry, made, asked, rates, price, likely=likely)
+        return _worst(asked, rates, price, calls.every)
+    answered = lost = 0
+    if entry.images or said or not unknown:  # else of several calls all others were refused
+        made, own = replace(made, n=calls.asked), replace(asked, n=calls.asked)
+        answered = _known(entry, made, own, rates, price, calls=calls.answered, likely=likely)
+    if unknown:
+        lost = _worst(replace(asked, n=unknown, stream=False, partial_images=0), rates, price, calls.unknown)
+    return charges + answered + lost
 
 
 def _is_uncounted(entry: Priced, rates: Rates) -> bool:
     """Tell whether refusals were booked by their tokens, which earlier versions did not write down."""
     counted = bool(entry.answer.get("charged_for")) and entry.source == CostSource.USAGE
     return counted and rates.route.tokens is not None and "charged_tokens" not in entry.answer
-
-
-def _answered(entry: Priced) -> Mapping[str, int] | None:
-    """The tokens of what was answered: those on record without those of refusals; None if there are none."""
-    refused, every = entry.answer.get("charged_tokens"), entry.usage
-    if every is None or refused is None:
-        return every
-    rest = {name: count - int(refused.get(name, 0)) for name, count in every.items()}
-    return rest if any(rest.values()) else None
 
 
 def _charges(entry: Priced, asked: Job, rates: Rates, price: Price) -> int:
@@ -250,26 +244,31 @@ def _charges(entry: Priced, asked: Job, rates: Rates, price: Price) -> int:
     return calls * case(one, rates.model, price, sizes=(), qualities=rates.qualities)
 
 
-def _known(entry: Priced, made: Job, asked: Job, rates: Rates, price: Price, *, likely: bool) -> int:
-    """What an answer cost, by what it says it made of what was asked for."""
-    said = _answered(entry)
+def _known(entry: Priced, made: Job, asked: Job, rates: Rates, price: Price, *, calls: int, likely: bool) -> int:
+    """What answers to so many calls cost, by what they say was made of what was asked for."""
+    said = answered_tokens(entry.usage, entry.answer)
     reading = Reading(
         images=entry.images,
         usage=None if said is None else Usage(**{name: said[name] for name in said.keys() & _TOKENS}),
         seconds=_count(entry.answer.get("billed_seconds")),
         units=_count(entry.answer.get("billed_units")),
     )
-    known, own = (
-        pricing.cost_of_work(replace(made, n=asked.n), row, rates.model, reading) for row in (price, rates.route)
-    )
+    known, own = (pricing.cost_of_work(made, row, rates.model, reading) for row in (price, rates.route))
     if known is not None:
-        return known
+        told = price.reported_unit is not None and reading.units is not None  # fees and all
+        return known if told else known + _more_fees(price, calls)
+    most = _worst(asked, rates, price, calls)
     if price.tokens is not None and not likely and own is None:
-        return min(_worst(made, rates, price), _worst(asked, rates, price))
+        return min(_worst(made, rates, price, calls), most)
     usual = pricing.usual_case(
         replace(made, n=entry.images or asked.n), rates.model, price, sizes=(), qualities=rates.qualities
     )
-    return min(usual, _worst(asked, rates, price))
+    return min(usual + _more_fees(price, calls), most)
+
+
+def _more_fees(price: Price, calls: int) -> int:
+    """The fees of all calls but the first."""
+    return (calls - 1) * pricing.fee_of_call(price)
 
 
 def _count(recorded: object) -> Fraction | None:
@@ -277,8 +276,9 @@ def _count(recorded: object) -> Fraction | None:
     return Fraction(recorded) if isinstance(recorded, str) else None
 
 
-def _worst(job: Job, rates: Rates, price: Price) -> int:
-    return pricing.worst_case(job, rates.model, price, sizes=(), qualities=rates.qualities)
+def _worst(job: Job, rates: Rates, price: Price, calls: int) -> int:
+    one = pricing.worst_case(job, rates.model, price, sizes=(), qualities=rates.qualities)
+    return one + _more_fees(price, calls)
 
 
 def _asked(entry: Priced) -> Job:

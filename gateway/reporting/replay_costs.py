@@ -12,9 +12,10 @@ from gateway.domain import money, pricing
 from gateway.domain.job import AUTO, Job, Size
 from gateway.domain.naming import translated
 from gateway.domain.price import Price
+from gateway.domain.recorded_calls import answered_tokens, recorded_calls
 from gateway.domain.route import NOTHING, Model, Quote, Views
 from gateway.domain.settlement import CostSource, PartReading, Reading, Usage
-from gateway.domain.spend import ADJUST, PRESUME, presumes
+from gateway.domain.spend import ADJUST, PRESUME, is_booking, presumes
 from gateway.ledger.entries import Entry
 from gateway.steps.settle import settle
 
@@ -99,13 +100,29 @@ def _cost(entry: Entry, quote: Quote, multiplier: Fraction, maker: Model | None)
     """What a booking costs by a quote, and whether that is an estimate: the usage of another picture is not known."""
     if entry.kind == PRESUME:
         return quote.worst, True
-    if entry.answer.get("charged_for") and not entry.images:
-        return _refused(entry, quote, multiplier)
-    said = {name: int(count) for name, count in (entry.usage or {}).items() if name in Usage.__slots__}
+    if not entry.answer.get("charged_for"):
+        return _answered(entry, entry.usage, quote, multiplier, maker)
+    refused, said = _refused(entry, quote, multiplier), answered_tokens(entry.usage, entry.answer)
+    if refused is None:
+        return _charged(entry.cost, multiplier), True
+    if not (entry.images or said):
+        return refused
+    answered, estimated = _answered(entry, said, quote, multiplier, maker)
+    both = answered + refused[0]
+    return pricing.views(both.official, both.route, multiplier), estimated or refused[1]
+
+
+def _answered(
+    entry: Entry, tokens: Mapping[str, int] | None, quote: Quote, multiplier: Fraction, maker: Model | None
+) -> tuple[Views, bool]:
+    """What was answered costs by a quote, and whether that is an estimate; `tokens` are those of the answers."""
+    said = {name: int(count) for name, count in (tokens or {}).items() if name in Usage.__slots__}
     facts = entry.facts
     same = (quote.job.size, quote.job.quality, quote.job.n) == (facts.get("size"), facts.get("quality"), entry.n)
     exact = bool(said) and same and quote.route.model.name == entry.model
     made = quote.job if exact else _as_delivered(entry, quote, maker)
+    asked = recorded_calls(entry.n, entry.images if is_booking(entry) else 0, facts, entry.answer).asked
+    made = replace(made, n=asked) if asked < made.n and asked < entry.n else made
     usage = Usage(**said) if exact else None
     estimated = usage is None and quote.route_price.tokens is not None
     if estimated:
@@ -119,15 +136,20 @@ def _cost(entry: Entry, quote: Quote, multiplier: Fraction, maker: Model | None)
     return restated.cost, estimated or restated.source is CostSource.ESTIMATE
 
 
-def _refused(entry: Entry, quote: Quote, multiplier: Fraction) -> tuple[Views, bool]:
-    """What refusals cost by a quote, and whether that is an estimate: tokens are those of one model."""
+def _refused(entry: Entry, quote: Quote, multiplier: Fraction) -> tuple[Views, bool] | None:
+    """What refusals cost by a quote, and whether that is an estimate: tokens are those of one model.
+
+    None where they were counted, and that was not written down, as by earlier versions.
+    """
     word, tokens = str(entry.answer["charged_for"]), entry.answer.get("charged_tokens")
     each, first = (Reading(), Reading()) if tokens is None else (Reading(usage=Usage()), Reading(usage=Usage(**tokens)))
-    readings = first, *[each] * (int(entry.answer.get("charged_calls") or 1) - 1)
-    parts = tuple(PartReading(quote.job.n, reading, word) for reading in readings)
+    calls = recorded_calls(entry.n, 0, entry.facts, entry.answer)
+    readings, n = (first, *[each] * (calls.refused - 1)), quote.job.n
+    share = n if tokens is not None else max(n // calls.every, 1)  # the tokens of all are in one of them
+    parts = tuple(PartReading(share, reading, word) for reading in readings)
     restated = settle(entry.request_id, entry.attempt, quote, Reading(parts=parts), multiplier)
     if restated.source is CostSource.PRESUMED and entry.source == CostSource.USAGE:
-        return _charged(entry.cost, multiplier), True  # an earlier version did not write down what was counted
+        return None
     return restated.cost, tokens is None or quote.route.model.name != entry.model
 
 

@@ -28,13 +28,15 @@ _WORTH_REPEATING = frozenset(
 )
 """Reasons that pass by themselves. A refused account, a redirect and the caller's own fault do not."""
 _NOT_CALLED = frozenset({"unsupported", "unconfigured", "batch_late", "batch_too_large", "no_room"})
-"""Reasons of which the provider hears nothing. None is worth repeating, so that each way is tried once."""
+"""Reasons of which the provider hears nothing if nothing was sent. None is worth repeating: each way is tried once."""
 _NONE: frozenset[str] = frozenset()
 
 
 def was_called(failure: UpstreamFailure) -> bool:
     """Tell whether a call was made, if in vain, rather than none since the provider cannot be asked for the job."""
-    return any(each.reason not in _NOT_CALLED for each in (failure, *failure.others))
+    return any(
+        each.outcome is not Outcome.NOT_SENT or each.reason not in _NOT_CALLED for each in (failure, *failure.others)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,16 +91,19 @@ class EarlierAttempts:
         )
 
     def carried_on(self, admitted: Admitted) -> Admitted:
-        """Return the request as it goes on: by what routes an unknown outcome, and its cost, left; the error if none.
+        """Return the request as it goes on: by what routes, calls and cost earlier ones left; the error if by none.
 
         A call that is to be followed is not chosen again.
         """
+        retry, called = admitted.job_type.retry, self._called
+        ended = [each for each in called if not (self.follow and each["attempt"] == self.number)]
+        left = retry.attempts - sum("batch" not in each["facts"] for each in ended)
+        admitted = replace(admitted, job_type=replace(admitted.job_type, retry=replace(retry, attempts=left)))
         if self.follow:
             return admitted
-        retry, called = admitted.job_type.retry, self._called
         tried = {attempt["facts"].get("route") for attempt in called} if self.unknown else set()
         untried = [quote for quote in admitted.ranked.quotes if quote.route.name not in tried]
-        if self.unknown and (retry.on_unknown is not OnUnknown.NEXT_ROUTE or len(called) >= retry.attempts):
+        if self.unknown and (retry.on_unknown is not OnUnknown.NEXT_ROUTE or left < 1):
             raise lost_sight()
         quotes = staying(untried, admitted.pays_for)
         if not quotes:

@@ -112,12 +112,10 @@ class TaskRun:
 
     async def _is_last(self, outcome: Whole | GatewayError, tried: Tried) -> bool:
         """Tell whether a try ends the task; raises NotHere if another worker goes on."""
-        lost, never_began = is_lost(outcome), self._record.attempt is None
-        ledger = self._context.flight_context.ledger
+        lost = self._telling.body_lost = is_lost(outcome)
+        never_began, ledger = self._record.attempt is None, self._context.flight_context.ledger
         if lost and never_began and not await is_wanted(self._context.tasks, ledger, self._order):
             raise NotHere
-        if lost:
-            log.error("the body of task %s is not here: gateways on one store need one --assets", self.task_id)
         return not self._passes(outcome, tried)
 
     def _no_more(self, before: EarlierAttempts | None) -> GatewayError | None:
@@ -224,7 +222,7 @@ class TaskRun:
             mine = mine and await self._context.tasks.began(self.task_id, self.token, route=route, attempt=attempt)
         except LedgerUnavailable as error:
             log.warning("task %s cannot begin: %s", self.task_id, error)
-            raise Unavailable("The ledger does not answer.", code="ledger_unavailable", retry_after=2) from error
+            raise Unavailable("The ledger is not available.", code="ledger_unavailable", retry_after=2) from error
         if mine:
             self._goes_out()
             reach("task_begun")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from contextvars import copy_context
@@ -10,13 +11,15 @@ from typing import Protocol
 
 from gateway.domain.caller import Caller
 from gateway.domain.errors import GatewayError
-from gateway.domain.task import TaskOrder
+from gateway.domain.task import TaskOrder, task_of
 from gateway.observe.event import Event, Observer, RequestFinished, RequestStarted, TaskRested
 from gateway.request.answer_keeping import Whole
 from gateway.request.exchange import Exchange
 from gateway.steps.accept import accept
 from gateway.tasks.answer import read
 from gateway.tasks.flight import KeptRequest
+
+log = logging.getLogger(__name__)
 
 
 class Earlier(Protocol):
@@ -30,10 +33,12 @@ class Telling:
     """What is told of a task: each try as it ends, and the end of all once, by whoever ended it in the queue.
 
     `before` is what other workers did for it, which the end's line has too: one line tells all of a task's work.
+    `body_lost` tells that what it was to make was not there, as it is not either once another worker has ended it.
     """
 
     def __init__(self, observer: Observer, order: TaskOrder) -> None:
         self.before: Earlier | None = None
+        self.body_lost = False
         self._observer = observer
         self._order = order
         self._open: Sequence[Event] = ()
@@ -54,6 +59,9 @@ class Telling:
     def ended(self, outcome: Whole | GatewayError) -> None:
         """Tell of the end, with its outcome; one that no try has led to is for the rest as the last try here."""
         told, self._open = self._open, ()
+        if self.body_lost:
+            task_id = task_of(self._order.request_id)
+            log.error("the body of task %s is not here: gateways on one store need one --assets", task_id)
         if not told:
             copy_context().run(self._ended_at_rest, outcome)  # whose span is nobody else's
         for event in told:

@@ -331,9 +331,9 @@ def booked_on(asked: Quote, *parts: PartReading) -> Entry:
     return Entry(cost=made.cost, source=made.source, usage=usage, n=asked.job.n, images=images, answer=made.facts)
 
 
-@pytest.mark.parametrize(("made", "refused", "fee"), [(0, 1, 1_000), (0, 3, 1_000), (2, 1, 0)])
+@pytest.mark.parametrize(("made", "refused", "fee"), [(0, 1, 1_000), (0, 3, 1_000), (2, 1, 1_000), (3, 0, 1_000)])
 def test_refusals_that_counted_tokens_are_priced_by_them(made: int, refused: int, fee: int) -> None:
-    """The same prices change nothing, another rate what it is for; a row that charges for none leaves them out."""
+    """The same prices change nothing, fees of each call with them; another rate what it is for; no charge all of it."""
     charging = counting("succeeded", "failed")
     price = replace(charging.prices[0], add_ons=AddOns(request=fee))
     charging, each = replace(charging, prices=(price,)), job(n=made + refused, size="1024x1024", quality="medium")
@@ -341,12 +341,30 @@ def test_refusals_that_counted_tokens_are_priced_by_them(made: int, refused: int
     asked = Quote(charging, each, {}, worst, price, price, calls=made + refused)
     answer = PartReading(1, Reading(usage=Usage(text_in=20, image_out=1756), images=1, complete=True))
     entry = booked_on(asked, *[answer] * made, *[PartReading(1, Reading(usage=Usage(text_in=6)), "failed")] * refused)
-    assert entry.cost.route == made * OLD + refused * (6 * 5_000 + fee)
+    assert entry.cost.route == made * (OLD + fee) + refused * (6 * 5_000 + fee)
 
     assert Repricer(policy(charging, project=TEAM)).cost(entry).route == entry.cost.route
     dear = counting("succeeded", "failed", text_in="10")
     assert Repricer(policy(dear, project=TEAM)).cost(entry).route == made * (OLD + 20 * 5_000) + refused * 6 * 10_000
     assert Repricer(policy(counting("succeeded"), project=TEAM)).cost(entry).route == made * OLD
+
+
+@pytest.mark.parametrize(("silent", "refused", "lost"), [(1, 1, 0), (2, 0, 0), (1, 0, 1), (0, 1, 1), (0, 0, 2)])
+def test_calls_whose_cost_nobody_told_cost_by_the_same_prices_what_was_booked(
+    silent: int, refused: int, lost: int
+) -> None:
+    """Answers without usage and calls of unknown outcome are worth what they are at most; a refusal is no image."""
+    charging, n, fee = counting("succeeded", "failed"), silent + refused + lost, 1_000
+    price = replace(charging.prices[0], add_ons=AddOns(request=fee))
+    charging = replace(charging, prices=(price,), model=replace(GPT_IMAGE_2, prices=(price,)))
+    each = job(n=n, prompt_bytes=0, size="1024x1024", quality="medium")
+    worst = pricing.worst_case(each, GPT_IMAGE_2, price, sizes=(), qualities=()) + (n - 1) * fee
+    asked = Quote(charging, each, {}, pricing.views(worst, worst, TEAM.multiplier), price, price, calls=n)
+    parts = [PartReading(1, Reading(images=1, complete=True))] * silent + [PartReading(1, Reading())] * lost
+    entry = booked_on(asked, *parts, *[PartReading(1, Reading(usage=Usage(text_in=6)), "failed")] * refused)
+    assert entry.cost.route == (worst // n) * (silent + lost) + refused * (6 * 5_000 + fee)
+
+    assert Repricer(policy(charging, project=TEAM)).cost(entry) == entry.cost
 
 
 def test_refusals_beside_a_lost_call_are_priced_by_their_tokens() -> None:
