@@ -98,7 +98,7 @@ class Lifecycle:
     ) -> None:
         self._current = current
         self._keyring = keyring
-        self.entitlement = entitlement = Entitlement(current, keyring.lives, self._understood)
+        self.entitlement = entitlement = Entitlement(current, today, keyring.lives, self._understood)
         self._context = FlightContext(
             ledger, settlements, observer, today, answers, budgets, shadows, admissions, entitlement
         )

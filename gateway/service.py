@@ -82,7 +82,7 @@ class Service:
         try:
             kept = await self._ledger.request(request_id)
         except LedgerUnavailable as error:
-            raise Unavailable("The ledger does not answer.", code="ledger_unavailable", retry_after=2) from error
+            raise Unavailable("The ledger is not available.", code="ledger_unavailable", retry_after=2) from error
         about = kept.get("about") if kept else None
         stored = StoredImages(self._archives, project, self._current().policy, headers)
         if kept is None and (cached := await stored.record(request_id)) is not None:

@@ -194,6 +194,7 @@ class Rig:
     others: dict[str, Provider] = field(default_factory=dict)
     at_once: int = AT_ONCE
     """Shadows under way."""
+    day: date = TODAY
 
     def __post_init__(self) -> None:
         self.ledger = RedisLedger(self.store)
@@ -207,7 +208,7 @@ class Rig:
             ledger=self.ledger,
             settlements=settlements,
             observer=self.events,
-            today=_today,
+            today=self._today,
             answers=self.answers,
             comparisons=ShadowsOnDisk(self.folder.parent / "shadows"),
             admissions=self.admissions,
@@ -215,14 +216,14 @@ class Rig:
         )
         tasks = TaskWiring(self.store, "main", BlobsOnDisk(self.folder.parent / "assets"), self._setup, self.events)
         books = Books(self.ledger, settlements, self.events)
-        responses = ResponsesWiring(self.store, "main", lambda: self.rules, books, _today, health, 30.0)
+        responses = ResponsesWiring(self.store, "main", lambda: self.rules, books, self._today, health, 30.0)
         return Lifecycle(
             current=self._setup,
             keyring=ByName(),
             ledger=self.ledger,
             settlements=settlements,
             observer=self.events,
-            today=_today,
+            today=self._today,
             answers=self.answers,
             budgets=RetryBudgets(time.monotonic),
             shadows=self.shadows,
@@ -232,11 +233,14 @@ class Rig:
             admissions=self.admissions,
             archives=archives,
             task_service=tasks.task_service(
-                self.ledger, settlements, _today, archives.linker, health, answers=self.answers
+                self.ledger, settlements, self._today, archives.linker, health, answers=self.answers
             ),
             guard=plain_guard,
             conversations=responses.conversations,
         )
+
+    def _today(self) -> date:
+        return self.day
 
     def _setup(self) -> Setup:
         return Setup(self.rules, {"acme": self.painter, **self.others})
@@ -304,10 +308,6 @@ class Rig:
     def files(self) -> list[str]:
         """What is kept on disk."""
         return sorted(file.name for file in self.folder.iterdir()) if self.folder.exists() else []
-
-
-def _today() -> date:
-    return TODAY
 
 
 def archives_in(folder: Path) -> Archives:

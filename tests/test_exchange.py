@@ -92,7 +92,8 @@ def test_a_hold_that_ended_is_told_with_all_that_is_known_of_it() -> None:
     """Each value stands in its own field; the quality is what the provider said it made."""
     exchange, project = exchange_of(), POLICY.projects["team"]
     body = MemoryBody({})
-    admitted = Admitted(exchange, Caller("key_9", "team"), project, JOB, KIND, POLICY, Ranked([QUOTE], (), ARM), body)
+    ranked = Ranked([QUOTE], (), ARM)
+    admitted = Admitted(exchange, Caller("key_9", "team"), project, JOB, KIND, POLICY, ranked, body, builders.TODAY)
     usage = Usage(1, 2, 3, 4, 5, 6)
     settlement = Settlement("req_9", 2, Views(21, 22, 23), CostSource.USAGE, 4, usage, {"quality": "low"})
     assert admitted.hold_ended(QUOTE, settlement) == HoldEnded(

@@ -82,7 +82,7 @@ def taken_over(noted: dict[int, Any]) -> Quote:
     quotes, _ = price(asked, kind, project, None, TODAY)
     exchange = Exchange(Inbound("req_x", Operation.GENERATE, None, {}, None, _never_read, 0.0))
     rules = replace(policy(way), providers={account.name: account})
-    admitted = Admitted(exchange, None, project, asked, kind, rules, Ranked(quotes, ()), body)  # type: ignore[arg-type]  # nobody asks who calls
+    admitted = Admitted(exchange, None, project, asked, kind, rules, Ranked(quotes, ()), body, TODAY)  # type: ignore[arg-type]  # nobody asks who calls
     record = TaskRecord(order(new_request()), TaskStatus.PROCESSING, attempt=2, submitted=noted)
     worst = {"official": str(HELD.official), "route": str(HELD.route), "internal": str(HELD.internal)}
     went = {"route": "main", "provider": account.name, "upstream_model": way.upstream_model}

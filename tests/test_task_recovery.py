@@ -120,7 +120,7 @@ def test_work_is_followed_in_as_many_calls_as_it_was_held_for(held: int, noted: 
     quotes, _ = price(asked, kind, project, None, TODAY)
     exchange = Exchange(_inbound())
     rules, caller = at(TAKES_WORK, policy(way, job_type=kind, project=project)), Caller("key_x", "team", None)
-    admitted = Admitted(exchange, caller, project, asked, kind, rules, Ranked(quotes, ()), body)
+    admitted = Admitted(exchange, caller, project, asked, kind, rules, Ranked(quotes, ()), body, TODAY)
     facts: dict[str, Any] = {**WENT, **({"calls": held} if held > 1 else {})}
     submitted = {number: {"id": f"t{number}"} for number in range(noted)}
     found = earlier_attempts(
@@ -188,7 +188,7 @@ def test_a_call_is_followed_as_it_was_degraded(went: dict[str, str]) -> None:
     [whole], _ = price(asked, kind, project, None, TODAY)
     [lowered], _ = price(replace(asked, n=1), kind, project, None, TODAY)
     ranked, caller = Ranked([whole, replace(lowered, degraded={"n": "1"})], ()), Caller("key_x", "team", None)
-    admitted = Admitted(Exchange(_inbound()), caller, project, asked, kind, rules, ranked, MemoryBody({}))
+    admitted = Admitted(Exchange(_inbound()), caller, project, asked, kind, rules, ranked, MemoryBody({}), TODAY)
     kept = {"attempts": [{**attempt(1, "sent"), "facts": {**WENT, **({"degraded": went} if went else {})}}]}
     found = earlier_attempts(replace(record(1), submitted={0: {"id": "work_1"}}), kept)
     assert found is not None
@@ -250,13 +250,43 @@ def test_what_other_workers_spent_counts_for_the_maximum(states: list[str], told
     def under(most: int) -> Admitted:
         exchange = Exchange(_inbound())
         exchange.wishes, exchange.spent_before = Wishes(max_cost=most), CHARGE
-        return Admitted(exchange, caller, project, asked, kind, rules, Ranked(quotes, ()), MemoryBody({}))
+        return Admitted(exchange, caller, project, asked, kind, rules, Ranked(quotes, ()), MemoryBody({}), TODAY)
 
     enough, left = CHARGE + quotes[1].worst.route, ["r2"] if found.unknown else ["r1", "r2"]
     assert [quote.route.name for quote in found.carried_on(under(enough)).ranked.quotes] == left
     assert found.cost == CHARGE
     with pytest.raises(UpstreamError, match=told):
         found.carried_on(under(enough - 1))
+
+
+@pytest.mark.parametrize(
+    ("states", "batch", "submitted", "left"),
+    [
+        (["presumed"], False, {}, 3),
+        (["settled", "void"], False, {}, 3),
+        (["presumed", "void", "sent"], False, {}, 2),
+        (["presumed", "sent"], True, {}, 3),
+        (["presumed", "sent"], False, {0: {"id": "work_1"}}, 3),
+        (["sent"], False, {0: {"id": "work_1"}}, 4),
+    ],
+)
+def test_what_other_workers_called_counts_among_attempts(
+    states: list[str], submitted: dict[int, Any], left: int, *, batch: bool
+) -> None:
+    """But for what came to nothing, what went by batch, and the call that is followed, which counts by itself."""
+    ways = tuple(route(f"r{number}") for number in range(1, 6))
+    kind = JobType("draft", ways, retry=Retry(attempts=4, on_unknown=OnUnknown.NEXT_ROUTE))
+    project, asked = Project("team", ("draft",), "draft"), job(quality="low", size="1024x1024")
+    quotes, _ = price(asked, kind, project, None, TODAY)
+    rules, caller = policy(*ways, job_type=kind, project=project), Caller("key_x", "team", None)
+    attempts = [attempt(number, state) for number, state in enumerate(states, 1)]
+    if batch:
+        attempts[0]["facts"]["batch"] = "0.5"
+    found = earlier_attempts(replace(record(len(states)), submitted=submitted), {"attempts": attempts})
+    assert found is not None
+    exchange, ranked = Exchange(_inbound()), Ranked(quotes, ())
+    admitted = Admitted(exchange, caller, project, asked, kind, rules, ranked, MemoryBody({}), TODAY)
+    assert found.carried_on(admitted).job_type.retry.attempts == left
 
 
 BATCH = {"route": "r2", "batch": "0.5"}
@@ -310,7 +340,7 @@ def under_way(way: Route, account: ProviderConfig, *, batch: bool) -> tuple[Earl
     asked, body = job(size="1024x1024", quality="low"), MemoryBody({"prompt": "a cat"})
     quotes, _ = price(asked, kind, project, None, TODAY)
     caller = Caller("key_x", "team", None)
-    admitted = Admitted(Exchange(_inbound()), caller, project, asked, kind, rules, Ranked(quotes, ()), body)
+    admitted = Admitted(Exchange(_inbound()), caller, project, asked, kind, rules, Ranked(quotes, ()), body, TODAY)
     admitted = by_batch(admitted, 3600.0 if batch else None)
     facts = {**WENT, "size": asked.size, "quality": asked.quality, **({"batch": "0.5"} if batch else {})}
     kept = {"attempts": [{**attempt(1, "sent"), "facts": facts}], "about": {"job_type": "draft"}}

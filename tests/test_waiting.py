@@ -4,30 +4,46 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.assets.blobs import BlobsOnDisk
 from gateway.domain.budget import Budget, Counted, Denied, Held, Quota, Scope, Window
-from gateway.domain.errors import GatewayError, RateLimited, Unavailable, UpstreamError
+from gateway.domain.caller import Caller
+from gateway.domain.errors import BudgetExceeded, GatewayError, RateLimited, Unavailable, UpstreamError
 from gateway.domain.idempotency import Bound
 from gateway.domain.policy import DegradeStep, JobType, Policy, Project, Retry, Throttled, WhenFull
 from gateway.domain.route import Quote, Route, Views
 from gateway.domain.settlement import Outcome
+from gateway.domain.task import TaskStatus, task_of
 from gateway.ledger.deferred import DeferredSettlements
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
+from gateway.ledger.tasks import RedisTasks
+from gateway.lifecycle import Setup
 from gateway.ports.provider import Answer, Call, UpstreamFailure
 from gateway.request.admission import AdmissionState
+from gateway.request.exchange import Exchange
 from gateway.request.wait_reason import WaitReason, soonest
 from gateway.request.waiting import Place, Room, Turn
 from gateway.routing.capacity import Capacity
-from tests.builders import GPT_IMAGE_2, job, policy, rates, route
+from gateway.tasks.context import TaskContext
+from gateway.tasks.promise import promised
+from gateway.tasks.run import TaskRun
+from gateway.tasks.service import body_name
+from gateway.web.body import read_kept
+from tests.builders import GPT_IMAGE_2, TODAY, job, policy, rates, route
+from tests.ledger.rules import candidate
+from tests.ledger.work import held_ahead, new_request, order
 from tests.rig import BUDGET, PATIENCE, Got, Painter, Rig, cut_off, rigged
+from tests.steps.test_classify import FieldsOnly
 
 MAIN, SPARE = route("main"), route("spare")
 
@@ -581,6 +597,78 @@ async def test_a_request_that_goes_elsewhere_makes_room_for_the_next(tmp_path: P
         got = await asyncio.gather(first, second)
         assert [each.header("X-Gateway-Route") for each in got] == ["spare", "main"]
         assert stand.book.routes() == ["main", "spare", "main"]
+
+
+TOMORROW = TODAY + timedelta(days=1)
+DEARER_TOMORROW = replace(
+    GPT_IMAGE_2,
+    prices=(
+        GPT_IMAGE_2.prices[0],
+        replace(GPT_IMAGE_2.prices[0], valid_from=TOMORROW, tokens=rates("10", "2.5", "16", "4", "60")),
+    ),
+)
+
+
+@contextlib.asynccontextmanager
+async def full_until_tomorrow(directory: Path) -> AsyncIterator[tuple[Stand, asyncio.Task[Got]]]:
+    """A gateway whose one route takes one request at a time costs twice as much tomorrow, and who has it."""
+    made = rules(Throttled(60.0), route("main", DEARER_TOMORROW))
+    async with standing(directory, made, {"main": (Counted.CONCURRENT, 1, 0)}) as stand:
+        stand.book.go_on.clear()
+        first = stand.ask()
+        await stand.book.begun.wait()
+        yield stand, first
+
+
+async def test_what_waits_past_midnight_is_priced_anew(tmp_path: Path) -> None:
+    """It is sent at the prices of the day on which it is, or refused where they pass what it may cost."""
+    async with full_until_tomorrow(tmp_path) as (stand, first):
+        waiting = stand.ask()
+        await stand.until_waiting(1)
+        thrifty = stand.ask(x_gateway_max_cost="0.01")
+        await stand.until_waiting(2)
+        stand.rig.day = TOMORROW
+        stand.book.go_on.set()
+        told, paid = (await first).header("X-Gateway-Cost-Estimate"), (await waiting).header("X-Gateway-Cost-Estimate")
+        assert 0 < 2 * float(told) == pytest.approx(float(paid))
+        assert float(told) < 0.01 < float(paid)
+        await refused(thrifty, BudgetExceeded)
+        assert stand.book.calls == 2
+
+
+async def test_a_task_that_waits_past_midnight_costs_no_more_than_was_held_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its route has become dearer by the date of a price: it fails, and nothing is sent."""
+    monkeypatch.setattr("gateway.tasks.run.STORE_PAUSE", 0.0)  # it is decided anew by another try
+    monkeypatch.setattr("gateway.tasks.run.random.uniform", lambda *_: 0.0)
+    async with full_until_tomorrow(tmp_path / "gateway") as (stand, first):
+        rig, blobs, tasks, request = stand.rig, BlobsOnDisk(tmp_path), RedisTasks(stand.rig.store), new_request()
+        planner, fields = rig.lifecycle.planner, {"prompt": "a cat", "size": "1024x1024", "quality": "low"}
+        exchange, caller, project = Exchange(rig.inbound()), Caller("key_1", "team"), rig.rules.projects["team"]
+        planned, _ = planner.admitted(exchange, caller, project, rig.rules, FieldsOnly(fields))
+
+        async def body() -> AsyncIterator[bytes]:
+            yield json.dumps(fields).encode()
+
+        await blobs.put(body_name(request), body())
+        hold = await held_ahead(rig.ledger, request, candidate((BUDGET, 100)))
+        await tasks.add(replace(order(request, "team", hold=hold), most=promised(planned.ranked.quotes)))
+        [taken] = await tasks.take(1)
+        setup, flights = Setup(rig.rules, {"acme": rig.painter}), rig.lifecycle.flight_context
+        context = TaskContext(tasks, blobs, read_kept, planner, lambda: setup, flights)
+        running = asyncio.create_task(TaskRun(context, taken).run())
+        async with asyncio.timeout(PATIENCE):
+            while not stand.room.queues:  # noqa: ASYNC110 - the room tells nobody
+                await asyncio.sleep(0.01)
+        rig.day = TOMORROW
+        stand.book.go_on.set()
+        await asyncio.gather(first, running)
+        ended = await tasks.find(task_of(request))
+        assert ended is not None
+        assert ended.error is not None
+        assert (ended.status, ended.error["code"]) == (TaskStatus.FAILED, "price_changed")
+        assert stand.book.calls == 1
 
 
 async def test_a_failed_request_does_not_wait_for_another_route(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import re
-import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -43,7 +42,7 @@ class _Found(NamedTuple):
 class AnswersOnDisk:
     """Implements `ports.Answers` in a folder that may be shared by many gateways. `keep` is seconds.
 
-    `now` tells when they are over.
+    `now` tells when they are deleted; until then they are found, however old.
     """
 
     def __init__(self, folder: Path, *, keep: float = DAY, now: Now = own_time) -> None:
@@ -65,16 +64,11 @@ class AnswersOnDisk:
         except (OSError, ValueError, KeyError, TypeError) as error:
             log.warning("the kept answer of %s cannot be read: %s", name, error)
             return None
-        if found is None:
-            return None
         chunks = _batches(self._folder / f"{name}.body", found.start, found.length, _BATCH)
         return Outbound(found.status, found.headers, chunks)
 
-    def _find(self, name: str) -> _Found | None:
-        path = self._folder / f"{name}.json"
-        if time.time() - path.stat().st_mtime > self._keep:
-            return None
-        head: Mapping[str, object] = json.loads(path.read_bytes())
+    def _find(self, name: str) -> _Found:
+        head: Mapping[str, object] = json.loads((self._folder / f"{name}.json").read_bytes())
         status, length, headers = head["status"], head["length"], head["headers"]
         if not isinstance(status, int) or not isinstance(length, int) or not isinstance(headers, list):
             raise TypeError("its head is not one of ours")

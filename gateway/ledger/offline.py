@@ -2,7 +2,9 @@
 
 No limit can be asked then, so a budget may be exceeded by the allowance, once per instance and outage. Nor can the use
 of budgets be, so a cheaper picture is made only where those before it do not fit the allowance. Each hold is in the
-journal before its call is sent, and the store is told of it as soon as it is back.
+journal before its call is sent, and the store is told of it as soon as it is back. The allowance is whole again once
+the store has answered whoever asks for a hold: it may take what was held and yet admit nothing. A store that answers
+and refuses is not away, and nothing is held without it.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from gateway.domain.money import micro_from_nano
 from gateway.domain.settlement import Settlement, SettleResult
 from gateway.ledger import wire
 from gateway.ledger.deferred import DeferredSettlements
+from gateway.ledger.errors import LedgerRefused
 from gateway.ledger.own_holds import HoldRecord
 from gateway.ledger.redis_ledger import RedisLedger, operation_token
 from gateway.ports import LedgerUnavailable, Meanwhile
@@ -28,7 +31,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Taken:
-    """A hold that the store does not know yet; `micro` is its worst case in the route view, micro-USD."""
+    """A hold of this outage, told the store or not; `micro` is its worst case in the route view, micro-USD."""
 
     project: str
     micro: int
@@ -94,7 +97,7 @@ class OfflineLedger:
                 await self._tell_of_earlier(request_id)
             answer = await asking
         except LedgerUnavailable as error:
-            if not allowance:
+            if not allowance or isinstance(error, LedgerRefused):
                 raise
             project = str(about.get("project"))
             fits = self._first_that_fits(candidates, allowance - self._sum(project, but=f"{request_id}:{release}"))
@@ -109,6 +112,7 @@ class OfflineLedger:
             return Held(index, record.attempt, ())
         finally:
             asking.close()  # if it never began
+        self._forget_told()
         if self._log.said:
             self._log.over()
         return answer
@@ -116,10 +120,16 @@ class OfflineLedger:
     async def _tell_of_earlier(self, request_id: str) -> None:
         """The store numbers the attempts of a request, so it must know of those before."""
         for token, taken in list(self._taken.items()):
-            if taken.written and not self._settlements.waits(token):
-                self._taken.pop(token, None)
-            elif taken.record.request_id == request_id:
+            if taken.record.request_id == request_id and not self._is_told(token, taken):
                 await self._ledger.put_back(taken.record)
+
+    def _is_told(self, token: str, taken: Taken) -> bool:
+        return taken.written and not self._settlements.waits(token)
+
+    def _forget_told(self) -> None:
+        """The store holds: what it was told counts there, and no longer against the allowance."""
+        for token in [token for token, taken in self._taken.items() if self._is_told(token, taken)]:
+            del self._taken[token]
 
     def _sum(self, project: str, *, but: str) -> int:
         """What is taken of a project's allowance; what is given back, or about to be, is not."""

@@ -163,6 +163,7 @@ class RedisLedger:
             except LedgerRefused as error:
                 if any(word in str(error) for word in _LOST):
                     self._resync.begin()
+                    raise LedgerUnavailable(str(error)) from error  # as all who come until it is told again
                 raise
             if reply[0] != "BOUND" or reply[1] == former or not await self._came_to_nothing(reply[1]):
                 return reply

@@ -1,13 +1,14 @@
 """Entitlement: whether who waits may still be served, by the keys and the policy of now, and how the wait goes on.
 
-Whoever waits holds no slot and has sent nothing, so that a policy which changes meanwhile can be applied from the
-start, as if the request came now.
+Whoever waits holds no slot and has sent nothing, so that a policy which changes meanwhile, or prices and models of
+another day, can be applied from the start, as if the request came now.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import Protocol
 
 from gateway.domain.caller import Caller
@@ -23,7 +24,7 @@ Providers = Mapping[str, Provider]
 
 
 class Superseded(Unavailable):
-    """The policy changed while a request waited: it is to be decided anew. No client is shown this."""
+    """The policy or the day changed while a request waited: it is to be decided anew. No client is shown this."""
 
     default_code = "policy_changed"
 
@@ -42,12 +43,13 @@ class Understands(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Entitlement:
-    """`current` returns the policy and the providers that serve now.
+    """`current` returns the policy and the providers that serve now, `today` the date in UTC.
 
     `lives` tells whether a key, named by its id, may be used now; it raises LedgerUnavailable where nobody can tell.
     """
 
     current: Callable[[], tuple[Policy, Providers]]
+    today: Callable[[], date]
     lives: Callable[[str], Awaitable[bool]]
     understood: Understands
 
@@ -63,13 +65,13 @@ class Entitlement:
         try:
             return await self.lives(key_id)
         except LedgerUnavailable as error:
-            raise Unavailable("The ledger does not answer.", code="ledger_unavailable", retry_after=2) from error
+            raise Unavailable("The ledger is not available.", code="ledger_unavailable", retry_after=2) from error
 
     async def check(self, admitted: Admitted) -> None:
-        """Raise what `project` raises, or Superseded if policy is another one than the request was admitted by."""
+        """Raise what `project` raises, or Superseded if policy or day is another than the request was admitted by."""
         policy, _ = self.current()
         await self.project(admitted.caller, policy)
-        if admitted.policy is not policy:
+        if admitted.policy is not policy or admitted.day != self.today():
             raise Superseded
 
     async def renewed(self, admitted: Admitted) -> tuple[Admitted, Providers]:

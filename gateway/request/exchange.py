@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import date
 
 from gateway.domain.about import About
 from gateway.domain.caller import Caller
@@ -52,6 +53,8 @@ class Exchange:
     """What converts images that came in another format, if policy has it so."""
     cache_key: str | None = None
     """What it says, as a digest, if its answer may be given again."""
+    cache_fields: frozenset[str] = frozenset()
+    """Names of what it says, then: which of them are left out for the provider depends on the route."""
     cached: bool = False
     """Whether an earlier request's images answered it."""
     tracker: ResponseTracker | None = None
@@ -164,6 +167,8 @@ class Admitted:
     policy: Policy
     ranked: Ranked
     body: Body
+    day: date
+    """By whose prices and retirements it was, in UTC."""
 
     @property
     def request_id(self) -> str:

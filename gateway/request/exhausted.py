@@ -25,7 +25,7 @@ _PASSING = frozenset({"status_429", "batch_full"})
 def ledger_unavailable() -> Unavailable:
     """Return the error for a hold that could not be taken, when no call may have been billed."""
     return Unavailable(
-        "The ledger does not answer, so nothing can be held; nothing was spent. Please try again.",
+        "The ledger is not available, so nothing can be held; nothing was spent. Please try again.",
         code="ledger_unavailable",
         retry_after=jittered(LEDGER_RETRY_AFTER, random.random),
     )

@@ -130,7 +130,7 @@ def followed(
     # No call may follow, not even by batch: what policy would change about it is not known, and would be lost.
     kind = exchange.job_type = JobType(name, (quote.route,), retry=Retry(attempts=0))
     project = policy.projects.get(caller.project) or _former(caller.project, quote.worst)
-    return Admitted(exchange, caller, project, job, kind, policy, Ranked([quote], ()), body)
+    return Admitted(exchange, caller, project, job, kind, policy, Ranked([quote], ()), body, today)
 
 
 def _former(name: str, held: Views) -> Project:

@@ -69,7 +69,7 @@ class RequestPlanner:
         self.archives.equip(exchange, project, job_type)
         if body.images:
             exchange.uploads = self.linker.uploads(project.name)
-        return Admitted(exchange, caller, project, job, job_type, policy, ranked, body), terms
+        return Admitted(exchange, caller, project, job, job_type, policy, ranked, body, today), terms
 
     def _traced(
         self, exchange: Exchange, caller: Caller, project: Project, policy: Policy, body: Body

@@ -70,7 +70,7 @@ class Conversations:
             project.multiplier,
             background=document.fields.get("background") is True,
         )
-        return Admitted(exchange, caller, project, found.job, found.job_type, policy, found.ranked, found.body)
+        return Admitted(exchange, caller, project, found.job, found.job_type, policy, found.ranked, found.body, today)
 
     async def ask(self, project: Project, response_id: str, passing: PassthroughRequest) -> Outbound:
         """Ask the account that made a response; NotFound for an unknown one, and for any other project's."""
@@ -117,7 +117,7 @@ def _meant(document: ResponsesBody, project: Project, policy: Policy, today: dat
 
 
 def _ledger_gone() -> Unavailable:
-    return Unavailable("The ledger does not answer.", code="ledger_unavailable", retry_after=2)
+    return Unavailable("The ledger is not available.", code="ledger_unavailable", retry_after=2)
 
 
 async def _sent(accounts: PassthroughAccounts, provider: str, passing: PassthroughRequest) -> PassthroughAnswer:

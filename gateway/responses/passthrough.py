@@ -174,7 +174,7 @@ class PassthroughService:
                 passing.request_id, [candidate], about=about, binding=binding, allowance=project.offline_allowance
             )
         except LedgerUnavailable as error:
-            raise Unavailable("The ledger does not answer.", code="ledger_unavailable", retry_after=2) from error
+            raise Unavailable("The ledger is not available.", code="ledger_unavailable", retry_after=2) from error
         if isinstance(answer, Bound):
             raise not_kept(answer.request_id) if answer.same else reused()
         if isinstance(answer, Denied):

@@ -32,7 +32,7 @@ async def authenticate(headers: Mapping[str, str], keyring: Keyring, envelope: E
     try:
         caller = keyring.known(mark) or await keyring.find(key)
     except LedgerUnavailable as error:
-        message = "The ledger does not answer, so this key cannot be looked up; nothing was spent. Please try again."
+        message = "The ledger is not available, so this key cannot be looked up; nothing was spent. Please try again."
         raise Unavailable(message, code="ledger_unavailable", retry_after=2) from error
     if caller is None:
         raise InvalidApiKey(

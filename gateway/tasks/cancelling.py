@@ -62,7 +62,7 @@ class Cancelling:
         try:
             return await self._cancel(record)
         except LedgerUnavailable as error:
-            raise Unavailable("The ledger does not answer.", code="ledger_unavailable", retry_after=2) from error
+            raise Unavailable("The ledger is not available.", code="ledger_unavailable", retry_after=2) from error
 
     async def _cancel(self, record: TaskRecord) -> TaskRecord:
         task_id = task_of(record.order.request_id)

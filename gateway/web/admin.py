@@ -130,7 +130,7 @@ def with_store(handler: Handler) -> Handler:
         try:
             return await handler(context)
         except LedgerUnavailable as error:
-            raise Unavailable("The ledger does not answer.", code="ledger_unavailable", retry_after=2) from error
+            raise Unavailable("The ledger is not available.", code="ledger_unavailable", retry_after=2) from error
 
     return answer
 

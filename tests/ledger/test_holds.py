@@ -14,6 +14,7 @@ from gateway.ledger.errors import LedgerRefused
 from gateway.ledger.names import Names
 from gateway.ledger.redis_ledger import RedisLedger, operation_token
 from gateway.ledger.store import Store
+from gateway.ports import LedgerUnavailable
 from tests.ledger.rules import (
     ABOUT,
     budget,
@@ -153,7 +154,7 @@ async def test_an_emptied_store_admits_nothing(ledger: RedisLedger, store: Store
     """A store that was emptied or replaced under a running gateway does not look like one with nothing spent."""
     await hold(ledger, "r", candidate((budget(100), 10)))
     await store.execute("DEL", *await contents(store, realm))
-    with pytest.raises(LedgerRefused, match="it was emptied"):
+    with pytest.raises(LedgerUnavailable, match="it was emptied"):
         await ledger.choose_and_hold("s", [candidate((budget(100), 10))], about=ABOUT)
 
 

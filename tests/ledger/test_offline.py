@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from gateway.domain.budget import Candidate, Held, Pressure
+from gateway.domain.budget import Candidate, Held, Pressure, Scope
 from gateway.domain.idempotency import Binding
 from gateway.domain.settlement import SettleResult
 from gateway.ledger.deferred import DeferredSettlements
+from gateway.ledger.errors import LedgerRefused
 from gateway.ledger.journal import Journal
 from gateway.ledger.offline import OfflineLedger
 from gateway.ledger.redis_ledger import RedisLedger
@@ -97,10 +98,12 @@ async def gateway(
     """A gateway that ends without waiting for what the store did not take."""
     store = Store(url, deadline=deadline, silence=deadline)
     made = Gateway(store, journal, realm, lease)
-    yield made
-    await made.settlements.aclose(0)
-    await made.inner.aclose()
-    await store.aclose()
+    try:
+        yield made
+    finally:
+        await made.settlements.aclose(0)
+        await made.inner.aclose()
+        await store.aclose()
 
 
 @pytest.fixture
@@ -136,6 +139,7 @@ async def test_the_allowance_is_spent_to_the_last_micro_usd_and_booked(mortal: M
         assert await one.stand() == (320, 100)
         assert [entry.cost.route for entry in await entries(one.store, "main")] == [200_000, 50_000, 70_000]
         assert await one.states("a") == {2: "settled"}
+        await one.hold("after", 0)
         mortal.kill()
         await one.hold("e", 300)
         with pytest.raises(LedgerUnavailable):
@@ -143,7 +147,7 @@ async def test_the_allowance_is_spent_to_the_last_micro_usd_and_booked(mortal: M
         mortal.restart()
         await one.told()
         [flight] = await one.inner.balances([concurrent(50)])
-        assert flight.held == 2
+        assert flight.held == 3
     assert list((tmp_path / "journal").iterdir()) == []
 
 
@@ -312,6 +316,71 @@ async def test_a_store_that_is_told_what_it_lost_is_away_too(server: str, realm:
         await one.inner._leases.sweep()
         assert await one.stand() == (0, 70)
         assert await one.settlements.settle(settlement("c", 30_000, attempt=2)) is SettleResult.DONE
+
+
+@pytest.mark.parametrize("trouble", ["out of memory", "junk beside"])
+async def test_a_store_that_answers_and_refuses_is_no_outage(
+    trouble: str, mortal: MortalServer, tmp_path: Path
+) -> None:
+    """It takes back what was held without it, so an allowance would be whole again for every request: none is used."""
+    async with gateway(mortal.url, tmp_path / "journal") as one:
+        await one.hold("before")
+        other, cells = budget(1000, scope=Scope(route="other")), one.inner._names.balances
+        offers = [candidate((other, 1), (RULE, 301), worst=301_000), worth(100)]
+        if trouble == "out of memory":
+            await one.store.execute("CONFIG", "SET", "maxmemory", "1")
+        else:
+            await one.store.execute("HSET", cells, f"{other.meter}@total", "junk")
+        for request in ("a", "b"):
+            with pytest.raises(LedgerRefused):
+                await one.hold(request, offers=offers)
+        assert one.settlements.pending == 0
+        await one.store.execute("CONFIG", "SET", "maxmemory", "0")
+        await one.store.execute("HDEL", cells, f"{other.meter}@total")
+        assert (await one.hold("a", offers=offers)).remaining != ()
+        assert await one.stand() == (0, 100 + 301)
+
+
+async def test_a_store_that_lost_its_ledger_is_away_from_the_first_request_on(
+    server: str, realm: str, tmp_path: Path
+) -> None:
+    """Whoever finds it out is served on the allowance, as all are until it is mended."""
+    async with gateway(server, tmp_path / "journal", realm, deadline=10) as one:
+        await one.hold("a", 10)
+        whole = copy(server, realm)
+        await one.store.execute("DEL", one.inner._names.meta)
+        assert (await one.hold("b", 20)).remaining == ()
+        whole.put_back()
+        await one.told()
+        assert await one.stand() == (0, 30)
+
+
+async def test_an_allowance_is_whole_again_only_once_the_store_has_held(
+    server: str, realm: str, tmp_path: Path
+) -> None:
+    """It takes what was held without it before it admits anything: a cell that it cannot read keeps it from healing."""
+    async with gateway(server, tmp_path / "journal", realm, deadline=10) as one:
+        other, cells = budget(1000, scope=Scope(route="other")), one.inner._names.balances
+        await one.hold("a", 10)
+        old = copy(server, realm)
+        await one.hold("lost", offers=[candidate((other, 1), worst=1000)])
+        old.put_back()
+        await one.store.execute("HSET", cells, f"{other.meter}@total", "junk")
+        await one.hold("b", 200)
+        await one.told()
+        assert await one.stand() == (0, 210)
+        with pytest.raises(LedgerUnavailable):
+            await one.hold("c", 101)
+        await one.hold("c", 100)
+        await one.told()
+        with pytest.raises(LedgerUnavailable):
+            await one.hold("d", 1)
+        await one.store.execute("HDEL", cells, f"{other.meter}@total")
+        await one.inner._resync.wait()
+        assert (await one.hold("d", 1)).remaining != ()
+        one.inner._resync.needed = True  # the next outage
+        await one.hold("e", 300)
+        one.inner._resync.needed = False
 
 
 async def takes_and_dies(url: str, journal: str) -> None:

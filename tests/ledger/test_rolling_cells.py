@@ -211,6 +211,31 @@ async def test_junk_that_leaves_the_window_is_found_behind_a_sum_too(ledger: Red
 
 
 @SUMS
+@pytest.mark.parametrize(
+    ("before", "after"), [("50:20", "NOW:20"), ("-1:2 50:9 900000:9", "-1:2 NOW:18")], ids=["alone", "with others"]
+)
+async def test_a_denial_dates_what_stands_in_the_future(
+    before: str, after: str, off: int | None, ledger: RedisLedger, cell: Cell
+) -> None:
+    """Nothing else writes a count that is full: left as it is, it would stay so until the clock got there."""
+    await cell.put(before, off)
+    refused = await denied(ledger, "s", candidate((HOUR, 18)))
+    text = await cell.text()
+    now = int(text.rpartition(" ")[2].partition(":")[0])
+    assert now in {0, 1}
+    assert text == after.replace("NOW", str(now))
+    assert 3500 < refused.obstacles[0][0].wait <= 3660
+
+
+async def test_a_denial_leaves_other_counts_as_they_are(ledger: RedisLedger, store: Store, cell: Cell) -> None:
+    """What has no need of it is not written, not even for its sum."""
+    await cell.put("-30:4 -20:6 0:10")
+    before = await store.execute("HGET", ledger._names.balances, HOUR.meter)
+    await denied(ledger, "s", candidate((HOUR, 1)))
+    assert await store.execute("HGET", ledger._names.balances, HOUR.meter) == before
+
+
+@SUMS
 async def test_a_denial_waits_for_the_bucket_whose_end_makes_room(
     off: int | None, ledger: RedisLedger, cell: Cell
 ) -> None:

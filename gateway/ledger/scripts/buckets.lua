@@ -3,8 +3,8 @@
 -- their sum. Who does not know of it leaves it out.
 
 -- Buckets that may still count, `used` in all: the oldest is `first`, the last is `newest` with its `count`, and `older`
--- is the text of those before it, which stays as it is. One from the future (the clock was set back) counts as the
--- present one, so it ends.
+-- is the text of those before it, which stays as it is. One from the future (the clock was set back) becomes the
+-- present one, so it ends; the cell is written then, even if nothing is added to it.
 local function count_buckets(field, cell, raw, since, present)
   local width = cell.width
   local used, newest, count, begin, split, read = 0, -1, 0, nil, nil, 1
@@ -17,7 +17,7 @@ local function count_buckets(field, cell, raw, since, present)
     end
     at, more, read = at + 0, more + 0, after
     if at > present then
-      at = present
+      at, cell.dirty = present, true
     end
     if (at + 1) * width > since then
       used = used + more
