@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from gateway.config.problems import did_you_mean, shown
 from gateway.domain.errors import InvalidRequest, NotFound
-from gateway.ledger.keys import LONGEST_GRACE, KeyRecord, Keys, NewKey, UnknownKey
+from gateway.ledger.keys import FOR_GOOD, LONGEST_GRACE, KeyRecord, Keys, NewKey, UnknownKey
 from gateway.process.app import Application
 from gateway.web.admin import Question, View
 
@@ -68,7 +68,8 @@ def key_views(administration: KeyAdministration) -> dict[str, View]:
     """Return the views by their names under `/admin/`."""
 
     async def every(_: Mapping[str, str]) -> object:
-        return [record.shown() for record in reversed(await administration.keys.list())]
+        records, now = await administration.keys.list(), await administration.keys.now()
+        return [record.shown(now) for record in reversed(records)]
 
     return {"keys": every}
 
@@ -77,10 +78,10 @@ def key_questions(administration: KeyAdministration) -> dict[str, Question]:
     """Return what is done with keys by a JSON object, by its name under `/admin/`."""
 
     async def create(asked: Mapping[str, object]) -> object:
-        return told(await administration.create(asked))
+        return (await administration.create(asked)).shown()
 
     async def rotate(asked: Mapping[str, object]) -> object:
-        return told(await administration.rotate(asked))
+        return (await administration.rotate(asked)).shown()
 
     return {"keys": create, "keys/{id}/rotate": rotate}
 
@@ -89,14 +90,9 @@ def key_actions(administration: KeyAdministration) -> dict[str, View]:
     """Return what is done with keys by their ids alone, by its name under `/admin/`."""
 
     async def revoke(query: Mapping[str, str]) -> object:
-        return (await administration.revoke(query)).shown()
+        return (await administration.revoke(query)).shown(FOR_GOOD)
 
     return {"keys/{id}/revoke": revoke}
-
-
-def told(made: NewKey) -> dict[str, str | None]:
-    """Return a new key as JSON; only this response contains the secret itself."""
-    return {**made.record.shown(), "key": made.secret}
 
 
 def _log(event: str, record: KeyRecord, **more: object) -> None:

@@ -12,6 +12,7 @@ from typing import TypeVar
 from gateway.cli.options import Fatal
 from gateway.cli.running import clear_errors, connected
 from gateway.config.values import NAME, NAME_RULE
+from gateway.ledger.clock import store_time
 from gateway.ledger.keys import KeyRecord, Keys, UnknownKey, every_key
 from gateway.ledger.names import Names
 from gateway.ledger.pepper import VARIABLE, check_pepper, load_pepper
@@ -43,12 +44,15 @@ def with_keys(
         return asyncio.run(_with_keys(url, data, realm, work))
 
 
-def read_keys(store: AbstractContextManager[str], realm: str) -> list[KeyRecord]:
-    """Return every key of a realm, oldest first; Fatal, in one line, if it cannot be done. Nothing is written."""
+def read_keys(store: AbstractContextManager[str], realm: str) -> tuple[list[KeyRecord], float]:
+    """Return every key of a realm, oldest first, and Unix seconds by the store's clock. Nothing is written.
 
-    async def read(url: str) -> list[KeyRecord]:
+    Fatal, in one line, if it cannot be done.
+    """
+
+    async def read(url: str) -> tuple[list[KeyRecord], float]:
         async with connected(url, realm, deadline=5.0, writes=False) as connection:
-            return await every_key(connection, Names(realm))
+            return await every_key(connection, Names(realm)), await store_time(connection)
 
     with clear_errors(), store as url:
         return asyncio.run(read(url))

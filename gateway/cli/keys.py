@@ -25,7 +25,7 @@ from gateway.cli.options import (
 from gateway.cli.output import drop_output
 from gateway.cli.running import existing_store
 from gateway.cli.tables import show
-from gateway.ledger.keys import LONGEST_GRACE, KeyRecord, Keys, NewKey
+from gateway.ledger.keys import FOR_GOOD, LONGEST_GRACE, KeyRecord, Keys, NewKey
 from gateway.ledger.store import store_url
 from gateway.ports import LedgerUnavailable
 
@@ -74,7 +74,8 @@ def create(project: str, name: str, job_type: str | None, store: str, data: Path
 @store_options
 def list_keys(form: str, store: str, data: Path, realm: str) -> None:
     """List every key ever made; the keys themselves are not known."""
-    rows = [record.shown() for record in read_keys(existing_store(store, data), realm)]
+    records, now = read_keys(existing_store(store, data), realm)
+    rows = [record.shown(now) for record in records]
     if form == "json":
         click.echo(json.dumps(rows, indent=2))
         return
@@ -96,9 +97,9 @@ def revoke(key_id: str, store: str, data: Path, realm: str) -> None:
     if wants_json():
         check_output("what was done")
     record = with_keys(existing_store(store, data), data, realm, lambda keys: keys.revoke(key_id))
-    click.echo(f"{record.state()} {record.id} of project {record.project}", err=True)
+    click.echo(f"{record.state(FOR_GOOD)} {record.id} of project {record.project}", err=True)
     if wants_json():
-        click.echo(json.dumps(record.shown(), indent=2))
+        click.echo(json.dumps(record.shown(FOR_GOOD), indent=2))
 
 
 @keys.command(epilog=example("keys rotate key_4fQzX0aB1cD2 --grace 3600"))
@@ -134,7 +135,7 @@ def rotate(key_id: str, grace: float, store: str, data: Path, realm: str) -> Non
 def _end_of(old: KeyRecord | None, grace: float, now: float) -> str:
     """Say when a key ends that is replaced now, by what it was before; whatever the grace, none lives longer for it."""
     if old is not None and not old.live(now):
-        return f"has ended already ({old.state()})"
+        return f"has ended already ({old.state(now)})"
     left = grace if old is None or old.expires is None else min(grace, old.expires - now)
     return f"ends in {left:.10g} s" if grace else "ends now"
 
@@ -142,7 +143,7 @@ def _end_of(old: KeyRecord | None, grace: float, now: float) -> str:
 async def _show(keys: Keys, made: NewKey, words: str, *, besides: str = "") -> None:
     """Print a key, and words on stderr; one that could not be printed is revoked. `besides` is told then too."""
     try:
-        click.echo(json.dumps({**made.record.shown(), "key": made.secret}, indent=2) if wants_json() else made.secret)
+        click.echo(json.dumps(made.shown(), indent=2) if wants_json() else made.secret)
     except OSError as error:
         drop_output()
         why = f"key {made.record.id} could not be printed: {os_words(error)}"

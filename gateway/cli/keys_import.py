@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Self
@@ -105,11 +106,12 @@ def _check_key(secret: str) -> None:
 
 async def _import(keys: Keys, wanted: Sequence[KeyRow], rows: _Rows) -> None:
     """Make each. A new secret is shown before it is good, so that none is ever good that nobody was shown."""
-    now = await keys.now()
+    now, began = await keys.now(), time.monotonic()
     known = {(record.project, record.name): record for record in await keys.list() if record.live(now)}
     meter = Meter("keys", len(wanted), often=20)
     for row in wanted:
-        draft = drafted(row.project, name=row.name, job_type=row.job_type, secret=row.key or None)
+        at = now + time.monotonic() - began
+        draft = drafted(row.project, now=at, name=row.name, job_type=row.job_type, secret=row.key or None)
         if row.key:
             rows.write(*await _taken(keys, draft, row))
         elif there := known.get((row.project, row.name)):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
+import time
 from collections.abc import Iterator
 from types import FrameType
 
@@ -11,6 +13,8 @@ from gateway.cli.options import Stopped
 
 INTERRUPTED, TERMINATED = 130, 143
 """Exit statuses of what Ctrl-C ended, and of what SIGTERM did, or SIGHUP."""
+AT_ONCE = 1.0
+"""Seconds within which SIGTERM and SIGHUP are one: who ends a session may send both, and a wrapper what it got."""
 
 
 @contextlib.contextmanager
@@ -20,11 +24,13 @@ def stoppable(words: str = "stopped") -> Iterator[None]:
     A signal that is ignored stays so, as SIGHUP does under nohup. Where SIGINT is blocked, as its supervisor has it in
     a worker, nothing is followed: SIGTERM ends that at once.
     """
-    status = INTERRUPTED
+    status, stopped = INTERRUPTED, -math.inf
 
     def stop(number: int, _frame: FrameType | None) -> None:
-        nonlocal status
-        status = TERMINATED
+        nonlocal status, stopped
+        if time.monotonic() < stopped + AT_ONCE:
+            return
+        status, stopped = TERMINATED, time.monotonic()
         if number == signal.SIGHUP:
             signal.signal(number, signal.SIG_IGN)  # a shell and the system may both tell of one terminal
         if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's job in the background

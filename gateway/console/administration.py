@@ -13,7 +13,7 @@ from gateway.admin.keys import KeyAdministration, text_field
 from gateway.console.attention import retirements
 from gateway.console.page_data import PageData
 from gateway.domain.task import TaskStatus
-from gateway.ledger.keys import KeyRecord, NewKey
+from gateway.ledger.keys import FOR_GOOD, KeyRecord, NewKey
 from gateway.ledger.names import Names
 from gateway.process.reload import PolicyReloader
 from gateway.tasks.document import document
@@ -94,9 +94,9 @@ class Administration:
 
     async def all_keys(self, _: Mapping[str, str]) -> dict[str, object]:
         """Return every key ever made, newest first, and each project's job types; the keys are not known."""
-        records = await self.keys.keys.list()
+        records, now = await self.keys.keys.list(), await self.keys.keys.now()
         return {
-            "keys": [_shown(each) for each in reversed(records)],
+            "keys": [_shown(each, now) for each in reversed(records)],
             "job_types": {name: sorted(each.job_types) for name, each in sorted(self.data.policy.projects.items())},
         }
 
@@ -118,7 +118,7 @@ class Administration:
         return _made(await self.keys.rotate(asked))
 
     async def _revoke(self, asked: Mapping[str, object]) -> object:
-        return {"key": _shown(await self.keys.revoke(asked))}
+        return {"key": _shown(await self.keys.revoke(asked), FOR_GOOD)}
 
     async def _retry(self, asked: Mapping[str, object]) -> object:
         retry = callback_actions(self.data.application.egress.callbacks)["callbacks/{id}/retry"]
@@ -139,8 +139,8 @@ def _pairs(page: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def _made(made: NewKey) -> dict[str, object]:
-    return {"secret": made.secret, "key": _shown(made.record)}
+    return {"secret": made.secret, "key": _shown(made.record, made.record.created)}
 
 
-def _shown(record: KeyRecord) -> dict[str, object]:
-    return {**asdict(record), "state": record.state()}
+def _shown(record: KeyRecord, now: float) -> dict[str, object]:
+    return {**asdict(record), "state": record.state(now)}

@@ -1,7 +1,8 @@
 """Answer cache: the very same request again, answered by the images that the first one brought, where policy has it so.
 
-The same is: the same project and job type, the same fields once policy has filled in what it fills in, the same bytes
-of every input image, on the same model. An entry tells where the images lie, so it is good for as long as they are.
+The same is: the same project and job type, the same fields once policy has filled in what it fills in, the same of them
+left out for the provider, the same bytes of every input image, on the same model. An entry tells where the images lie,
+so it is good for as long as they are.
 """
 
 from __future__ import annotations
@@ -92,6 +93,7 @@ class AnswerCache:
         if exchange.archive is None or admitted.job.stream or (said := await said_by(admitted.body)) is None:
             return None
         exchange.cache_key = said
+        exchange.cache_fields = frozenset(name for name, value in admitted.body.fields.items() if value is not None)
         keyed = exchange.binding is not None and not exchange.binding.claim
         hit, result = None, "skipped"
         if not (exchange.wishes.fresh or keyed):
@@ -239,7 +241,9 @@ def _name(exchange: Exchange, quote: Quote) -> str:
     assert job_type is not None
     size = f"{job.size} of any ratio" if job.any_ratio else job.size
     made = (size, job.quality, job.background, job.output_format, str(job.n), str(job.operation))
-    key = digest(caller.project, job_type.name, exchange.cache_key, quote.route.model.name, *made)
+    sent = exchange.cache_fields.difference(_DECIDED)
+    left_out = sorted(name for name in sent if name in quote.changes and quote.changes[name] is None)
+    key = digest(caller.project, job_type.name, exchange.cache_key, quote.route.model.name, *made, *left_out)
     return f"cache/{mark_of(caller.project)}/{key}"
 
 

@@ -12,10 +12,7 @@ import fcntl
 import logging
 import os
 import shutil
-import socket
-import struct
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -31,12 +28,14 @@ from redis.exceptions import BusyLoadingError, RedisError
 from redis.retry import Retry
 
 from gateway.ledger.errors import StoreError
+from gateway.ledger.full_disk import full_disk, full_disk_told
+from gateway.ledger.server_process import PAUSE_SECONDS, ServerProcess
 from gateway.ledger.valkey_binary import valkey_binary
 
 log = logging.getLogger(__name__)
 
 SOCKET = "valkey.sock"
-ALIVE = "valkey.alive"
+USERS, TURN, ALIVE = "valkey.users", "valkey.turn", "valkey.alive"
 PID_FILE = "valkey.pid"
 LONGEST_SOCKET_PATH = 100
 """Bytes; the kernel's limit is 107 on Linux and 103 on macOS."""
@@ -44,7 +43,6 @@ LONGEST_SOCKET_PATH = 100
 START_SECONDS = 60.0
 """Reading a large append-only file takes a while."""
 STOP_SECONDS = 10.0
-PAUSE_SECONDS = 0.02
 LOOK_SECONDS, LONGEST_PAUSE = 1.0, 30.0
 """Between two looks whether the server lives; each that finds it dead doubles the pause, each other one halves it."""
 
@@ -79,24 +77,6 @@ def is_embedded(path: Path) -> bool:
     return path.name == SOCKET and path.with_name(ALIVE).exists()
 
 
-def is_at_work(path: Path) -> bool:
-    """Tell whether the server of this socket runs, or waits for its disk, though it may say nothing.
-
-    False for one that stands still or waits to be asked, and where the system does not tell. Linux does.
-    """
-    if sys.platform != "linux":
-        return False
-    try:
-        with socket.socket(socket.AF_UNIX) as peer:
-            peer.setblocking(False)
-            peer.connect(str(path))
-            pid, _, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-        state = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
-    except (OSError, IndexError):
-        return False
-    return state in {"R", "D"}
-
-
 @contextmanager
 def embedded_store(data_dir: Path, *, watched: bool = False) -> Iterator[str]:
     """Yield a `unix://` URL of the server in `data_dir`, which is made if need be; StoreError if it cannot run.
@@ -107,13 +87,13 @@ def embedded_store(data_dir: Path, *, watched: bool = False) -> Iterator[str]:
     home = Path(os.path.realpath(data_dir))  # `resolve` has an error of its own for links in a circle
     try:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        users = (home / "valkey.users").open("a")
+        users, turn = (home / USERS).open("a"), (home / TURN).open("a")
     except OSError as error:
         raise StoreError(f"embedded: the data directory {home} cannot be used: {error.strerror}") from error
-    with users, _reachable(home) as path:
-        uses = False
+    with users, turn, _reachable(home) as path, full_disk_told(home):
+        uses, server = False, None
         try:
-            with _turn(home):
+            with _locked(turn):
                 fcntl.flock(users, fcntl.LOCK_SH)
                 uses = True
                 try:
@@ -121,20 +101,52 @@ def embedded_store(data_dir: Path, *, watched: bool = False) -> Iterator[str]:
                 except StoreError:
                     uses = False  # whoever comes next finds it further in the reading of its file
                     raise
-            with _kept_alive(home) if watched else nullcontext():
+            server = ServerProcess.at(path)
+            with _kept_alive(home, users) if watched else nullcontext():
                 yield f"unix://{quote(str(path))}"
         finally:
             if uses:  # also where a signal ended the start
-                with _turn(home):
-                    if _try_lock(users):
-                        _stop(home, path)
+                try:
+                    _leave(home, path, users, turn, server)
+                except KeyboardInterrupt:  # a second that came with the first, of a wrapper, say; a third ends it
+                    _leave(home, path, users, turn, server)
+                    raise
 
 
 @contextmanager
-def _turn(home: Path) -> Iterator[None]:
-    with (home / "valkey.turn").open("a") as turn:
-        fcntl.flock(turn, fcntl.LOCK_EX)
+def _locked(turn: IO[str]) -> Iterator[None]:
+    """Whoever has it locked locks it again by this file alone: by another one it would wait for itself."""
+    fcntl.flock(turn, fcntl.LOCK_EX)
+    try:
         yield
+    finally:
+        if not turn.closed:  # as when signals kept this from being left in its turn
+            fcntl.flock(turn, fcntl.LOCK_UN)
+
+
+def _leave(home: Path, path: Path, users: IO[str], turn: IO[str], server: ServerProcess | None) -> None:
+    """Stop the server if nobody else uses it. It may be done again where it was interrupted."""
+    with _locked(turn):
+        if not _try_lock(users):
+            return
+        try:
+            _check_place(home, users)
+        except StoreError as error:
+            if server is None or not server.ended(STOP_SECONDS):
+                log.warning("%s; the server that ran there still does", error)
+        else:
+            _stop(home, path)
+
+
+def _check_place(home: Path, users: IO[str]) -> None:
+    """Raise StoreError if the data directory is not there any more, or another one is."""
+    try:
+        there = os.path.samestat((home / USERS).stat(), os.fstat(users.fileno()))
+    except FileNotFoundError:
+        there = False
+    if not there:
+        told = "was moved or removed while it was in use: stop what uses it, and start that where it is now"
+        raise StoreError(f"the data directory {home} {told}")
 
 
 @contextmanager
@@ -153,7 +165,7 @@ def _reachable(home: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _kept_alive(home: Path) -> Iterator[None]:
+def _kept_alive(home: Path, users: IO[str]) -> Iterator[None]:
     """Start the server again when it dies meanwhile: killed for its memory, or of a full disk."""
     over = threading.Event()
 
@@ -162,15 +174,17 @@ def _kept_alive(home: Path) -> Iterator[None]:
         while not over.wait(pause):
             dead = False
             try:
+                _check_place(home, users)  # another server may be there, and the own one runs on elsewhere
                 if _server_alive(home):
                     pause = max(pause / 2, LOOK_SECONDS)
                     continue
                 dead = True
                 _start_again(home)
             except (StoreError, OSError) as error:
-                if str(error) != said:
-                    log.error("the embedded store %s: %s", _DEAD if dead else _UNSEEN, error)  # noqa: TRY400 - it says it all
-                said = str(error)
+                told = f"{error}{full_disk(home)}"
+                if told != said:
+                    log.error("the embedded store %s: %s", _DEAD if dead else _UNSEEN, told)  # noqa: TRY400 - it says it all
+                said = told
             pause = min(2 * pause, LONGEST_PAUSE)
 
     watcher = threading.Thread(target=watch, name="embedded-store", daemon=True)
@@ -184,10 +198,11 @@ def _kept_alive(home: Path) -> Iterator[None]:
 
 
 def _start_again(home: Path) -> None:
-    with _turn(home):
+    with (home / TURN).open("a") as turn, _locked(turn):
         if not _server_alive(home):  # another user may have been faster
             _start(home)
-            log.warning("the embedded store had died and is started again; %s may say why", home / "valkey.log")
+            why = f"{home / 'valkey.log'} may say why{full_disk(home)}"
+            log.warning("the embedded store had died and is started again; %s", why)
 
 
 def _try_lock(file: IO[str]) -> bool:

@@ -17,6 +17,18 @@ def is_known(data_dir: Path, where: str, realm: str) -> bool:
     return _name(where, realm) in _read(data_dir)
 
 
+def is_another(data_dir: Path, where: str, realm: str, store: str) -> bool:
+    """Tell whether this realm of `store` was served from here too, and is not the ledger that `where` has.
+
+    One store may have several URLs, and move: its ledger has the same epoch under each of them. StoreError.
+    """
+    if store == where:
+        return False
+    known = _read(data_dir)
+    its = known.get(_name(store, realm))
+    return its is not None and its != known.get(_name(where, realm))
+
+
 def remember(data_dir: Path, where: str, realm: str, epoch: str) -> None:
     """Note a ledger's epoch; StoreError if the data directory cannot be written."""
     known = _read(data_dir)
@@ -26,11 +38,14 @@ def remember(data_dir: Path, where: str, realm: str, epoch: str) -> None:
     try:
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor, name = tempfile.mkstemp(dir=data_dir, prefix=".ledgers-")
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(known, file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(data_dir / FILE)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump(known, file, indent=2)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).replace(data_dir / FILE)
+        finally:
+            Path(name).unlink(missing_ok=True)
     except OSError as error:
         raise StoreError(f"the data directory {data_dir} cannot be written: {error.strerror}") from error
 

@@ -2,7 +2,8 @@
 
 Each process has a file of its own, made when it is first needed and emptied as soon as the store knows all of it. A
 file whose process is gone is taken over by whoever locks it first: its lines are copied to the own file, then it is
-removed. A line may so be told twice, which its token makes harmless, but it is never lost.
+removed. A line may so be told twice, which its token makes harmless, but it is never lost. Files for the ledger of
+another store are left to the gateways of that one.
 """
 
 from __future__ import annotations
@@ -11,16 +12,23 @@ import asyncio
 import logging
 import time
 from collections.abc import Coroutine, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gateway.ledger.errors import StoreError
+from gateway.ledger.identity import FILE, is_another
 from gateway.ledger.journal_file import SUFFIX, JournalFile
-from gateway.ledger.journal_lines import Damaged, PendingWrite, read_lines, to_line
+from gateway.ledger.journal_lines import Damaged, IsAnother, OtherLedger, PendingWrite, none_is, read_lines, to_line
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_FOREIGN = (
+    "it is for the ledger in {}, and a gateway with that store books it. If that ledger lives on in this store, remove "
+    "the other from {} in the data directory and start again"
+)
 LARGE = 1 << 20
 """Bytes from which on a file that is mostly done is written anew."""
 
@@ -32,9 +40,12 @@ class Journal:
     memory, and written with the next lines if the disk takes those, or else with the next look for other files.
     """
 
-    def __init__(self, directory: Path, realm: str = "main") -> None:
+    def __init__(self, directory: Path, realm: str = "main", store: str = "", is_another: IsAnother = none_is) -> None:
+        """For the ledger in `store`, a URL without secrets."""
         self._directory = directory
         self._realm = realm
+        self._line = partial(to_line, realm=realm, store=store)
+        self._is_another = is_another
         self._file: JournalFile | None = None
         self._live: dict[str, PendingWrite] = {}
         self._unwritten: dict[str, bytes] = {}
@@ -46,6 +57,11 @@ class Journal:
         self._unreadable = False
         self._left_alone: set[Path] = set()
         self._told: set[Path] = set()
+
+    @classmethod
+    def within(cls, data_dir: Path, realm: str, store: str) -> Journal:
+        """Return the journal that gateways have in their data directory."""
+        return cls(data_dir / "journal", realm, store, partial(is_another, data_dir, store, realm))
 
     @property
     def pending(self) -> int:
@@ -68,7 +84,7 @@ class Journal:
         What is appended while the disk is busy is written together, with one fsync for all. ValueError for what the
         ledger would refuse.
         """
-        self._unwritten[pending.token] = to_line(pending, self._realm)
+        self._unwritten[pending.token] = self._line(pending)
         self._live[pending.token] = pending
         if self._commit is None:
             self._commit = self._start(self._write())
@@ -168,7 +184,7 @@ class Journal:
     def _write_anew(self, file: JournalFile, kept: Sequence[PendingWrite]) -> None:
         fresh = JournalFile.create(self._directory, self._realm)
         try:
-            fresh.append(b"".join(to_line(pending, self._realm) for pending in kept))
+            fresh.append(b"".join(self._line(pending) for pending in kept))
         except OSError:
             fresh.remove()
             raise
@@ -212,21 +228,26 @@ class Journal:
         try:
             file = JournalFile.take(path)
         except OSError as error:  # it may pass: out of open files, say
-            if path not in self._told:
-                log.error("journal %s cannot be taken over yet: %s", path, error)  # noqa: TRY400 - it says it all
-            self._told.add(path)
-            return []
+            return self._later(path, error)
         if file is None:
             return []
         found: list[PendingWrite] = []
         damaged: list[Damaged] = []
         try:
-            for each in read_lines(file.read(), self._realm, round(time.time() * 1000)):
+            now, is_another = round(time.time() * 1000), cache(self._is_another)  # which reads a file
+            for each in read_lines(file.read(), self._realm, now, is_another):
                 if isinstance(each, Damaged):
                     damaged.append(each)
                 else:
                     found.append(each)
-            self._append([to_line(pending, self._realm) for pending in found])
+            self._append([self._line(pending) for pending in found])
+        except OtherLedger as other:
+            self._leave_alone(path, _FOREIGN.format(other, FILE))
+            file.close()
+            return []
+        except StoreError as error:
+            file.close()
+            return self._later(path, error)
         except OSError:
             file.close()
             raise
@@ -236,6 +257,12 @@ class Journal:
             fields = {"file": str(path), "entries": len(found)}
             log.warning("the journal of a gateway that is gone is taken over", extra={"fields": fields})
         return found
+
+    def _later(self, path: Path, error: Exception) -> list[PendingWrite]:
+        if path not in self._told:
+            log.error("journal %s cannot be taken over yet: %s", path, error)
+        self._told.add(path)
+        return []
 
     def _set_aside(self, file: JournalFile, damaged: Sequence[Damaged]) -> bool:
         """Keep what cannot be believed where somebody can look at it; False if even that cannot be."""
@@ -251,9 +278,9 @@ class Journal:
             return False
         return True
 
-    def _leave_alone(self, path: Path, error: OSError) -> None:
+    def _leave_alone(self, path: Path, why: object) -> None:
         self._left_alone.add(path)
-        log.error("journal %s is left as it is: %s", path, error)
+        log.error("journal %s is left as it is: %s", path, why)
 
     def _disk_fails(self, error: OSError) -> None:
         if not self._failing:

@@ -1,14 +1,15 @@
 """Lines of the journal: what the store is still to be told, each with a checksum, as JSON.
 
-`CRC {"op":…,"realm":…,"token":…,"at":…,"settlement"|"void":…,"hold":…}`: CRC is the CRC-32 of the JSON as 8 hex digits,
-`at` Unix milliseconds, `hold` what is needed to put the hold back, or null.
+`CRC {"op":…,"realm":…,"store":…,"token":…,"at":…,"settlement"|"void":…,"hold":…}`: CRC is the CRC-32 of the JSON as 8
+hex digits, `store` the URL of the store to be told, without secrets (earlier versions left it out), `at` Unix
+milliseconds, `hold` what is needed to put the hold back, or null.
 """
 
 from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,9 +21,20 @@ from gateway.ledger.own_holds import HoldRecord, member
 
 OLDEST_DAYS = 25
 """The store remembers a request for 30 days after it ended; a hold put back later would be booked twice."""
+IsAnother = Callable[[str], bool]
+"""Tells of a store, by its URL without secrets, whether its ledger is another one than that which is served here."""
 _DAY_MS = 86_400_000
 _CRC_DIGITS = 8
 _HOLD, _SETTLE, _VOID = "hold", "settle", "void"
+
+
+class OtherLedger(Exception):
+    """A line is for the ledger in another store, whose URL without secrets it says."""
+
+
+def none_is(_store: str) -> bool:
+    """Take every line for one of the ledger that is served here."""
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +92,13 @@ def check(pending: PendingWrite, realm: str) -> None:
         wire.settlement_args(what)
 
 
-def to_line(pending: PendingWrite, realm: str) -> bytes:
+def to_line(pending: PendingWrite, realm: str, store: str = "") -> bytes:
     """Return the line, with its line break; ValueError as from `check`."""
     check(pending, realm)
     what = pending.what
     said: dict[str, object] = {"op": _HOLD, "realm": realm, "token": pending.token, "at": pending.at}
+    if store:
+        said["store"] = store
     if isinstance(what, Settlement):
         said |= {"op": _SETTLE, "settlement": asdict(what)}
     elif what is not None:
@@ -94,19 +108,24 @@ def to_line(pending: PendingWrite, realm: str) -> bytes:
     return b"%08x %s\n" % (zlib.crc32(body), body)
 
 
-def from_line(line: bytes, realm: str, now: int) -> PendingWrite:
-    """Read a line without its line break; ValueError says why it may not be believed. `now` is Unix milliseconds."""
+def from_line(line: bytes, realm: str, now: int, is_another: IsAnother = none_is) -> PendingWrite:
+    """Read a line without its line break; ValueError says why it may not be believed. `now` is Unix milliseconds.
+
+    OtherLedger if it is for a store of which `is_another` says that its ledger is not the one that is served here.
+    """
     crc, space, body = line[:_CRC_DIGITS], line[_CRC_DIGITS : _CRC_DIGITS + 1], line[_CRC_DIGITS + 1 :]
     if space != b" " or crc != b"%08x" % zlib.crc32(body):
         raise ValueError("cut off, or its checksum is wrong")
     try:
         said = json.loads(body)
-        pending, whose = _pending(said), said["realm"]
+        pending, whose, store = _pending(said), said["realm"], str(said.get("store", ""))
         check(pending, realm)
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"not an entry: {error!r}") from error
     if whose != realm:
         raise ValueError(f"it belongs to realm {whose!r}")
+    if store and is_another(store):
+        raise OtherLedger(store)
     if pending.at < now - OLDEST_DAYS * _DAY_MS:
         raise ValueError(f"it is older than {OLDEST_DAYS} days")
     return pending
@@ -151,15 +170,15 @@ def _settlement(said: Mapping[str, Any]) -> Settlement:
     return Settlement(**told | {"facts": dict(said["facts"])})
 
 
-def read_lines(data: bytes, realm: str, now: int) -> Iterator[PendingWrite | Damaged]:
-    """Yield what a file's lines say, in order; a line whose break alone is missing is whole."""
+def read_lines(data: bytes, realm: str, now: int, is_another: IsAnother = none_is) -> Iterator[PendingWrite | Damaged]:
+    """Yield what a file's lines say, in order; a line whose break alone is missing is whole. OtherLedger."""
     lines = data.split(b"\n")
     if not lines[-1]:
         lines.pop()
     bad: Damaged | None = None
     for number, line in enumerate(lines, 1):
         try:
-            pending = from_line(line, realm, now)
+            pending = from_line(line, realm, now, is_another)
         except ValueError as error:
             why = bad.why if bad else str(error)
             bad = Damaged(bad.first if bad else number, number, (bad.data if bad else b"") + line + b"\n", why)

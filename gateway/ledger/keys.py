@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -25,6 +24,8 @@ PAGE = 500
 """Keys read at once."""
 LONGEST_GRACE = 30 * 86_400.0
 """Seconds for which a key that was replaced may stay good."""
+FOR_GOOD = math.inf
+"""The time at which to look at a key that has ended: no clock makes it live again."""
 
 
 class UnknownKey(Exception):
@@ -50,23 +51,26 @@ class KeyRecord:
         """Tell whether the key may be used at that time."""
         return self.revoked is None and (self.expires is None or now < self.expires)
 
-    def state(self) -> str:
-        """Return what it is now: `live`, `revoked` or `expired`."""
-        return "live" if self.live(time.time()) else "expired" if self._revocation() is None else "revoked"
+    def state(self, now: float) -> str:
+        """Return what it is at that time: `live`, `revoked` or `expired`."""
+        return "live" if self.live(now) else "expired" if self._revocation() is None else "revoked"
 
     def _revocation(self) -> float | None:
         """When a revocation ended it; None if none did, be it that it had expired by then."""
         return self.revoked if self.expires is None or (self.revoked or 0.0) < self.expires else None
 
-    def shown(self) -> dict[str, str | None]:
-        """Return what is shown of it wherever keys are listed; times as RFC 3339 in UTC, None where there is none."""
+    def shown(self, now: float) -> dict[str, str | None]:
+        """Return what is shown of it at that time by the store's clock, wherever keys are listed.
+
+        Times are RFC 3339 in UTC, None where there is none.
+        """
         revoked = self._revocation()
         return {
             "id": self.id,
             "project": self.project,
             "name": self.name,
             "job_type": self.job_type,
-            "state": self.state(),
+            "state": self.state(now),
             "created": _iso(self.created),
             "revoked": None if revoked is None else _iso(revoked),
             "expires": None if self.expires is None else _iso(self.expires),
@@ -84,6 +88,10 @@ class NewKey:
     record: KeyRecord
     grace: float = 0.0
 
+    def shown(self) -> dict[str, str | None]:
+        """Return what is shown of it when it is made, which is the only time that its secret is: `key`."""
+        return {**self.record.shown(self.record.created), "key": self.secret}
+
     def __repr__(self) -> str:
         return f"NewKey({self.record.id})"
 
@@ -100,7 +108,7 @@ class Keys:
         self, project: str, *, name: str = "", job_type: str | None = None, expires: float | None = None
     ) -> NewKey:
         """Make a key for a project."""
-        made = _make(project, name, job_type, expires)
+        made = _make(project, name, job_type, expires, await self.now())
         if not await self._write({digest(self._pepper, made.secret): ("", made.record)}):
             raise AssertionError("two keys of 178 random bits are the same")
         return made
@@ -140,7 +148,8 @@ class Keys:
         while True:
             where, raw = await self._find(key_id)
             old = _record(raw)
-            made, now = _make(old.project, old.name, old.job_type, None), await self.now()
+            now = await self.now()
+            made = _make(old.project, old.name, old.job_type, None, now)
             if grace <= 0 or not old.live(now):
                 ends = _ended(old, now)
             else:
@@ -164,9 +173,14 @@ class Keys:
         return bool(await self._store.run(how, [self._names.keys, self._names.meta], args))
 
 
-def drafted(project: str, *, name: str = "", job_type: str | None = None, secret: str | None = None) -> NewKey:
-    """Return a key that is not good yet, with a new secret or a well-formed one: `Keys.put` makes it good."""
-    draft = _make(project, name, job_type, None)
+def drafted(
+    project: str, *, now: float, name: str = "", job_type: str | None = None, secret: str | None = None
+) -> NewKey:
+    """Return a key that is not good yet, with a new secret or a well-formed one: `Keys.put` makes it good.
+
+    `now` is Unix seconds by the store's clock, for when it was made.
+    """
+    draft = _make(project, name, job_type, None, now)
     return draft if secret is None else replace(draft, secret=secret)
 
 
@@ -206,10 +220,8 @@ def records_by_digest(raw: Mapping[str, str]) -> dict[str, KeyRecord]:
     return found
 
 
-def _make(project: str, name: str, job_type: str | None, expires: float | None) -> NewKey:
-    return NewKey(
-        new_key(), KeyRecord(f"key_{random_base62(ID_LENGTH)}", project, name, job_type, time.time(), None, expires)
-    )
+def _make(project: str, name: str, job_type: str | None, expires: float | None, now: float) -> NewKey:
+    return NewKey(new_key(), KeyRecord(f"key_{random_base62(ID_LENGTH)}", project, name, job_type, now, None, expires))
 
 
 def _iso(at: float) -> str:

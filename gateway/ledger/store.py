@@ -15,13 +15,14 @@ from redis.exceptions import NoScriptError
 from gateway.ledger.address import StoreAddress
 from gateway.ledger.breaker import Breaker
 from gateway.ledger.connections import Command, packed
-from gateway.ledger.embedded import embedded_store, is_at_work, is_embedded
+from gateway.ledger.embedded import embedded_store, is_embedded
 from gateway.ledger.errors import LedgerRefused, StoreError
 from gateway.ledger.failures import answered
 from gateway.ledger.line import Told, Watch
 from gateway.ledger.names import Names
 from gateway.ledger.script import Script
 from gateway.ledger.server_check import check_servers
+from gateway.ledger.server_process import is_at_work
 from gateway.ledger.servers import Servers
 from gateway.ledger.shielded_tasks import ShieldedTasks
 from gateway.ledger.stall_detector import StallDetector

@@ -103,7 +103,7 @@ class Application:
         self.ledger = RedisLedger(
             store, settings.realm, lease=settings.lease, observer=self._observers, on_expired=self._observers.emit
         )
-        self.settlements = DeferredSettlements(self.ledger, Journal(settings.data / "journal", settings.realm))
+        self.settlements = DeferredSettlements(self.ledger, Journal.within(settings.data, settings.realm, store.where))
         self.storage = storage = StorageWiring(settings, lambda: self.policy, pepper, self._observers, store)
         self.comparisons = ShadowsOnDisk(storage.folder / "shadows", now=storage.now)
         offline = OfflineLedger(self.ledger, self.settlements)

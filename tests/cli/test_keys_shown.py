@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,29 @@ def test_the_end_of_a_key_that_has_expired_stays(shell: Shell) -> None:
     assert row in shell.rows()
     lines = within("keys", "list", *shell.place).stdout.splitlines()
     assert [row["expires"]] == [line.split("│")[-2].strip() for line in lines if old in line]
+
+
+@pytest.mark.parametrize("hours", [-1, 1], ids=["behind", "ahead"])
+def test_what_keys_are_goes_by_the_clock_of_the_store(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    """By which they end, whatever the clock says of the machine on which they are looked at."""
+
+    def made() -> str:
+        return str(json.loads(within("keys", "create", "--project", "team", *shell.place, "--json").stdout)["id"])
+
+    ended, lasting = made(), made()
+    within("keys", "rotate", ended, *shell.place, "--grace", "0.001")
+    wrong = time.time() + 3600 * hours
+    monkeypatch.setattr(time, "time", lambda: wrong)
+    within("keys", "rotate", lasting, *shell.place, "--grace", "1800")
+    new = made()
+
+    rows = {each["id"]: each for each in shell.rows()}
+    assert [rows[each]["state"] for each in (ended, lasting, new)] == ["expired", "live", "live"]
+    assert abs(datetime.fromisoformat(rows[new]["created"]).timestamp() - wrong) > 3000
+    assert within("keys", "revoke", ended, *shell.place).stderr.startswith(f"expired {ended} ")
+    assert f"{ended}, which has ended already (expired)" in within("keys", "rotate", ended, *shell.place).stderr
 
 
 def test_nothing_is_ended_where_nobody_would_be_told(shell: Shell) -> None:

@@ -6,10 +6,13 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from gateway.cli.options import Stopped
+from gateway.cli.stopping import TERMINATED, stoppable
 from gateway.ledger.embedded import _server_alive, embedded_store
 from tests.cli.command import environ, interruptible, run
 
@@ -45,6 +48,7 @@ else:
 main(prog_name="image-gateway")
 """
 """The command, which says when it is at a place and stays there: its server has just begun, or the ledger is opened."""
+Process = subprocess.Popen[str]
 PORTS = ("--port", "0", "--admin-port", "0")
 DEMO = ("demo", *PORTS, "--sandbox-port", "0")
 SERVE = ("serve", "--policy", "policy", *PORTS)
@@ -63,6 +67,29 @@ STRUCK = {
 EVERY = [(name, number) for name, (_, _, numbers) in STRUCK.items() for number in numbers]
 
 
+def struck(home: Path, place: str, arguments: Sequence[str], *numbers: signal.Signals) -> tuple[Process, str]:
+    """Run a command, send it signals at a place, and return it once it has ended, with its complaints."""
+    with interruptible():
+        process = subprocess.Popen(
+            [sys.executable, "-c", HELD, place, *arguments, "--data", "data"],
+            cwd=home,
+            env=environ(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert process.stdout is not None
+    told = process.stdout.readline()
+    for number in numbers:
+        process.send_signal(number)
+    try:
+        _, complaints = process.communicate(timeout=100)
+    finally:
+        process.kill()
+    assert told == "here\n", complaints
+    return process, complaints
+
+
 @pytest.mark.parametrize(("name", "number"), EVERY, ids=[f"{name}-{number.name}" for name, number in EVERY])
 def test_it_leaves_nothing_running(tmp_path: Path, name: str, number: signal.Signals) -> None:
     """The server that it started is stopped, the key that it made ends, and those that serve end with 0."""
@@ -71,21 +98,8 @@ def test_it_leaves_nothing_running(tmp_path: Path, name: str, number: signal.Sig
     (tmp_path / "policy" / "policy.yaml").write_text(POLICY)
     with embedded_store(tmp_path / "data"):
         pass  # there is a store, which reports want
-    with interruptible():
-        process = subprocess.Popen(
-            [sys.executable, "-c", HELD, place, *arguments, "--data", "data"],
-            cwd=tmp_path,
-            env=environ(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-    assert process.stdout is not None
-    told = process.stdout.readline()
-    process.send_signal(number)
-    _, complaints = process.communicate(timeout=100)
+    process, complaints = struck(tmp_path, place, arguments, number)
 
-    assert told == "here\n", complaints
     assert not _server_alive(tmp_path / "data")
     if arguments[0] in {"serve", "demo"}:
         assert (process.returncode, "Traceback" in complaints) == (0, False), complaints
@@ -96,3 +110,28 @@ def test_it_leaves_nothing_running(tmp_path: Path, name: str, number: signal.Sig
     if name == "demo-key":
         [key] = json.loads(run("keys", "list", "--data", str(tmp_path / "data"), "--json").stdout)
         assert key["state"] != "live"
+
+
+def test_two_signals_at_once_leave_nothing_running(tmp_path: Path) -> None:
+    """A terminal sends one to all, and what the command was started by passes it on: it ends, and its server."""
+    process, _ = struck(tmp_path, "server", ("keys", "create", "--project", "team"), *BOTH)
+
+    assert process.returncode != 0
+    assert not _server_alive(tmp_path / "data")
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGHUP])
+def test_the_end_of_a_session_is_one_signal(second: signal.Signals) -> None:
+    """Both are sent then: what is closed for the first goes on to its end, and who insists later is heard."""
+    closed = []
+
+    def work() -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(second)
+            closed.append(True)
+
+    with interruptible(), pytest.raises(Stopped) as stopped, stoppable():
+        work()
+    assert (closed, stopped.value.exit_code) == ([True], TERMINATED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,11 @@ from typing import Any
 import openai
 import pytest
 
+from gateway.admin.keys import KeyAdministration, key_views
+from gateway.domain.policy import Policy
+from gateway.ledger.embedded import embedded_store
+from gateway.ledger.keys import Keys
+from gateway.process.app import Settings, running_application
 from gateway.sandbox.client import Sandbox
 from tests.e2e.policies import ONE_ACCOUNT
 from tests.e2e.stack import Reply, Stack, fetch, running_gateway, wait_until
@@ -219,3 +225,20 @@ def test_without_the_store_they_say_so(tmp_path_factory: pytest.TempPathFactory,
         wait_until(lambda: admin(stack, "keys", method="GET").status == 200, 30, "the store")
         assert list(listed(stack)) == [made["id"]]
         assert is_served(stack, made["key"])
+
+
+@pytest.mark.parametrize("hours", [-1, 1], ids=["behind", "ahead"])
+async def test_a_gateway_whose_clock_is_wrong_shows_what_keys_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    """They end by the store's clock, and that is told."""
+    policy = Policy({}, {}, {}, {}, {}, (), "0" * 16)
+    with embedded_store(tmp_path) as url:
+        async with running_application(Settings(data=tmp_path), policy, url) as application:
+            keys = Keys(application.store, b"a pepper for tests only")
+            now = await keys.now()
+            made = [(await keys.create("team", expires=now + after)).record.id for after in (-600, 600)]
+            wrong = now + 3600 * hours
+            monkeypatch.setattr(time, "time", lambda: wrong)
+            shown: Any = await key_views(KeyAdministration(application, keys))["keys"]({})
+    assert {each["id"]: each["state"] for each in shown} == dict(zip(made, ("expired", "live"), strict=True))

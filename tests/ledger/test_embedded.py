@@ -7,19 +7,23 @@ import errno
 import linecache
 import logging
 import os
+import re
 import resource
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import psutil
 import pytest
 import uvloop
 from redis import Redis
@@ -27,9 +31,10 @@ from redis import Redis
 from gateway.ledger import embedded
 from gateway.ledger import store as store_module
 from gateway.ledger.breaker import Breaker
-from gateway.ledger.embedded import PID_FILE, SOCKET, embedded_store, is_at_work
+from gateway.ledger.embedded import PID_FILE, SOCKET, embedded_store
 from gateway.ledger.errors import StoreError
 from gateway.ledger.redis_ledger import RedisLedger
+from gateway.ledger.server_process import is_at_work
 from gateway.ledger.store import DEADLINE, DISK_DEADLINE, Store
 from gateway.ledger.valkey_binary import valkey_binary
 from gateway.ports import LedgerUnavailable
@@ -189,6 +194,48 @@ def test_a_server_that_cannot_be_started_again_is_tried_on_and_told_of_once(
     assert told == ["the embedded store has died and cannot be started again: no room"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="this system does not tell which process the server is")
+@pytest.mark.parametrize("moved", [True, False], ids=["moved", "removed"])
+def test_a_directory_that_is_not_there_any_more_gets_no_server_and_its_own_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, *, moved: bool
+) -> None:
+    """Another one in its place is somebody else's; it is said once, and whoever leaves last leaves none running."""
+    monkeypatch.setattr(embedded, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(embedded, "LONGEST_PAUSE", 0.02)
+    data = tmp_path / "data"
+    with embedded_store(data, watched=True), embedded_store(data):
+        server = psutil.Process(server_pid(data))
+        if moved:
+            data.rename(tmp_path / "elsewhere")
+            data.mkdir()
+        else:
+            shutil.rmtree(data)
+        while "was moved or removed" not in caplog.text:
+            time.sleep(0.01)
+        time.sleep(0.1)  # some looks more
+    assert not server.is_running() or server.status() == psutil.STATUS_ZOMBIE
+    assert not data.exists() or [*data.iterdir()] == []
+    [told] = [record.getMessage() for record in caplog.records]
+    assert told.startswith(f"the embedded store cannot be looked after: the data directory {data} was moved or removed")
+
+
+def test_a_full_disk_is_named_where_the_store_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server ends itself then, and its users see a closed connection alone. (No disk can be filled here.)"""
+
+    def closed() -> None:
+        with embedded_store(tmp_path):
+            raise LedgerUnavailable("Connection closed by server")
+
+    with pytest.raises(LedgerUnavailable, match=r"by server$"):
+        closed()
+    disk = os.statvfs(tmp_path)
+    full = os.statvfs_result((*disk[:4], 0, *disk[5:]))
+    monkeypatch.setattr(os, "statvfs", lambda _: full)
+    words = f"Connection closed by server. The disk of {tmp_path} is full: make room there"
+    with pytest.raises(StoreError, match=f"^{re.escape(words)}$"):
+        closed()
+
+
 def test_a_look_that_fails_is_no_death(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -238,19 +285,34 @@ def test_whoever_is_stopped_while_it_starts_leaves_no_server(tmp_path: Path) -> 
         except KeyboardInterrupt:
             came = True
         assert not embedded._server_alive(tmp_path), max(struck, key=lambda place: place[1])
-    assert {"embedded_store", "_turn", "_ensure_running", "_start", "_answers", "_kept_alive"} <= dict(struck).keys()
+    assert {"embedded_store", "_locked", "_ensure_running", "_start", "_answers", "_kept_alive"} <= dict(struck).keys()
+
+
+def test_a_second_signal_leaves_no_server_either(tmp_path: Path) -> None:
+    """A terminal sends Ctrl-C, and what the command was started by sends it again: at any line of the stopping."""
+    struck: set[tuple[str, int]] = set()
+    came = True
+    while came:
+        before, leaving = len(struck), threading.Event()
+        with suppress(KeyboardInterrupt), interrupted_at_a_new_line(struck, leaving.is_set), embedded_store(tmp_path):
+            leaving.set()
+            raise KeyboardInterrupt
+        came = len(struck) > before
+        assert not embedded._server_alive(tmp_path), max(struck, key=lambda place: place[1])
+    assert {"embedded_store", "_locked", "_leave", "_stop"} <= dict(struck).keys()
 
 
 @contextmanager
-def interrupted_at_a_new_line(struck: set[tuple[str, int]]) -> Iterator[None]:
-    """Have the first line of the module that was not struck yet be interrupted, and remember it; no other."""
+def interrupted_at_a_new_line(struck: set[tuple[str, int]], ready: Callable[[], bool] = lambda: True) -> Iterator[None]:
+    """Have the first line of the module that was not struck yet, once it is `ready`, be interrupted; no other."""
 
     def trace(frame: FrameType, event: str, _: object) -> Tracer | None:
         place = frame.f_code.co_name, frame.f_lineno
         if frame.f_code.co_filename != embedded.__file__:
             return None
-        nothing = linecache.getline(embedded.__file__, frame.f_lineno).strip() == "try:"  # nor can a signal come there
-        if event == "line" and place not in struck and not nothing:
+        line = linecache.getline(embedded.__file__, frame.f_lineno).strip()
+        nothing = line.startswith(("try:", "if uses:"))  # nor can a signal come there
+        if event == "line" and place not in struck and not nothing and ready():
             struck.add(place)
             raise KeyboardInterrupt  # nothing is traced any more
         return trace

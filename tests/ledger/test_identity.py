@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -26,3 +27,15 @@ def test_a_damaged_file_is_said_and_not_guessed_at(tmp_path: Path, junk: str) ->
     (tmp_path / FILE).write_text(junk)
     with pytest.raises(StoreError, match=FILE):
         is_known(tmp_path, "redis://a", "main")
+
+
+def test_a_disk_that_takes_nothing_gets_no_litter(tmp_path: Path) -> None:
+    """Whoever is started again and again on a full one leaves no file each time."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with pytest.raises(StoreError, match="cannot be written"):
+            remember(tmp_path, "redis://a", "main", "e1")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [*tmp_path.iterdir()] == []

@@ -17,7 +17,7 @@ from gateway.ledger import script
 from gateway.ledger.errors import PepperMismatch, StoreError
 from gateway.ledger.key_format import new_key, well_formed
 from gateway.ledger.keyring import RedisKeyring
-from gateway.ledger.keys import PAGE, KeyRecord, Keys, UnknownKey, drafted, records_by_digest
+from gateway.ledger.keys import FOR_GOOD, PAGE, KeyRecord, Keys, UnknownKey, drafted, records_by_digest
 from gateway.ledger.names import Names
 from gateway.ledger.pepper import check_pepper, load_pepper
 from gateway.ledger.redis_ledger import RedisLedger
@@ -160,7 +160,8 @@ async def test_an_expired_key_stays_as_it_was(keys: Keys, grace: float) -> None:
 def test_a_key_ends_at_the_earlier_of_its_ends(revoked: float, state: str) -> None:
     """A record may have both."""
     record = KeyRecord("key_x", "a", "", None, created=1.0, revoked=revoked, expires=50.0)
-    assert (record.state(), record.shown()["revoked"] is None) == (state, state == "expired")
+    assert [record.state(at) for at in (min(revoked, 50.0), FOR_GOOD)] == [state] * 2
+    assert (record.shown(FOR_GOOD)["revoked"] is None) == (state == "expired")
 
 
 async def test_how_long_a_key_that_is_replaced_stays_good_is_known(keys: Keys) -> None:
@@ -190,6 +191,8 @@ async def test_keys_end_by_the_clock_of_the_store(
         assert [await ring.lives(each.record.id) for each in (ended, lasting)] == [False, True]
         await keys.rotate(replaced.record.id, grace=60.0)
         assert await keys.revoke(ended.record.id) == ended.record
+        made = await keys.create("a")
+    assert at <= made.record.created < at + 60
     [end] = [record.expires for record in await keys.list() if record.id == replaced.record.id]
     assert end is not None
     assert at + 60 <= end < at + 120
@@ -316,7 +319,7 @@ async def test_many_keys_are_read_in_pages_and_only_what_changed_is_read_again(
     store: Store, realm: str, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With thousands of keys every one is known, a change to one is seen, and costs no look at all the others."""
-    drafts = [drafted("team", name=str(number)) for number in range(5 * PAGE)]
+    drafts = [drafted("team", now=number, name=str(number)) for number in range(5 * PAGE)]
     for start in range(0, len(drafts), 100):
         await asyncio.gather(*(keys.put(draft) for draft in drafts[start : start + 100]))
     ring = RedisKeyring(store, PEPPER, realm)
