@@ -10,6 +10,7 @@ from gateway.domain.caller import Caller
 from gateway.domain.errors import NotFound, Retired, Unavailable
 from gateway.domain.job import JOB_PREFIX
 from gateway.domain.links import SIGNATURE
+from gateway.domain.naming import is_retired
 from gateway.domain.policy import Policy, Project
 from gateway.domain.route import Model
 from gateway.images.archive import Archives
@@ -29,7 +30,7 @@ VARIATIONS_RETIRED = date(2026, 5, 12)
 
 
 class Service:
-    """Implements `front.Gateway`."""
+    """Implements `facade.Gateway`."""
 
     def __init__(
         self,
@@ -63,7 +64,7 @@ class Service:
         project = await self._project(headers)
         policy = self._current().policy
         served = _served(project, policy)
-        models = [_model(model, owners) for model, owners in served.values() if not _is_over(model, self._today())]
+        models = [_model(model, owners) for model, owners in served.values() if not is_retired(model, self._today())]
         return models + [_job_type(name) for name in project.job_types]
 
     async def model(self, headers: Mapping[str, str], name: str) -> dict[str, object]:
@@ -183,10 +184,6 @@ def _served(project: Project, policy: Policy) -> dict[str, tuple[Model, list[str
                 if route.provider.name not in owners:
                     owners.append(route.provider.name)
     return served
-
-
-def _is_over(model: Model, today: date) -> bool:
-    return model.retires is not None and model.retires <= today
 
 
 def _model(model: Model, owners: list[str]) -> dict[str, object]:

@@ -270,7 +270,7 @@ class Rig:
             return body
 
         request_id = f"req_{self.numbers[0]:032x}"
-        return Inbound(request_id, Operation.GENERATE, None, every, None, read_body, time.monotonic())
+        return Inbound(request_id, Operation.GENERATE, None, every, read_body, time.monotonic())
 
     async def ask(self, inbound: Inbound) -> Got:
         """Ask and read the answer to its end, as the web layer does."""

@@ -64,7 +64,7 @@ async def admitted(
     async def read() -> Body:
         return body
 
-    inbound = Inbound(f"req_{1:032x}", Operation.GENERATE, None, {}, None, read, time.monotonic())
+    inbound = Inbound(f"req_{1:032x}", Operation.GENERATE, None, {}, read, time.monotonic())
     exchange = Exchange(inbound, wishes=accept({"prefer": "respond-async"}))
     caller = Caller("key", "team", None)
     found, _ = planner(date(2026, 11, 20)).admitted(exchange, caller, policy.projects["team"], policy, body)

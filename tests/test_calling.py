@@ -69,7 +69,7 @@ async def ask(rig: Rig, fields: Mapping[str, object] | None = None, *, short: bo
 
     rig.numbers[0] += 1
     headers, request_id = {"authorization": "Bearer team/key_1"}, f"req_{rig.numbers[0]:032x}"
-    return await rig.ask(Inbound(request_id, Operation.GENERATE, None, headers, None, read_body, time.monotonic()))
+    return await rig.ask(Inbound(request_id, Operation.GENERATE, None, headers, read_body, time.monotonic()))
 
 
 async def test_the_call_that_was_made_ready_is_sent(tmp_path: Path) -> None:

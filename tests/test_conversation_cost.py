@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gateway.domain.costing import ABSURD
 from gateway.domain.job import Operation
 from gateway.domain.money import nano_from_pico
 from gateway.domain.price import Bills, PixelTier, Price
@@ -18,7 +19,7 @@ from gateway.domain.route import Quote, Views
 from gateway.domain.settlement import CostSource, Settlement
 from gateway.ports.responses import Remembered
 from gateway.providers.response_reading import ResponseEvents, read_response
-from gateway.responses.settle import ABSURD, settle
+from gateway.responses.settle import settle
 from gateway.responses.terms import followed, quote_of
 from tests.builders import GPT_IMAGE_2, GPT_IMAGE_25, job, policy, route
 

@@ -60,7 +60,7 @@ async def come_to(
     async def read() -> Body:
         return body
 
-    inbound = Inbound("request-1", Operation.GENERATE, path_model, {}, None, read, time.monotonic())
+    inbound = Inbound("request-1", Operation.GENERATE, path_model, {}, read, time.monotonic())
     exchange = Exchange(inbound, wishes=wishes or Wishes())
     try:
         admitted, terms = planner(day, conditions).admitted(
@@ -175,7 +175,7 @@ async def test_the_record_of_requests_that_are_alike_is_made_once() -> None:
         async def read() -> Body:
             return body
 
-        exchange = Exchange(Inbound("request-1", Operation.GENERATE, None, {}, None, read, 0.0), wishes=accept({}))
+        exchange = Exchange(Inbound("request-1", Operation.GENERATE, None, {}, read, 0.0), wishes=accept({}))
         return planner().admitted(exchange, caller, policy.projects["team"], policy, body)[0]
 
     await admitted(CALLER)

@@ -34,7 +34,7 @@ async def nothing() -> Body:
 
 def exchange_of(**more: object) -> Exchange:
     """A request of which nearly all is known."""
-    inbound = Inbound("req_9", Operation.EDIT, None, {}, None, nothing, time.monotonic() - 100)
+    inbound = Inbound("req_9", Operation.EDIT, None, {}, nothing, time.monotonic() - 100)
     exchange = Exchange(inbound, Wishes(tags={"a": "b"}), Caller("key_9", "team"), JOB, KIND, arm=ARM, quote=QUOTE)
     exchange.attempts, exchange.images, exchange.waited = 2, 4, 1.5
     exchange.upstream_seconds, exchange.client_seconds = 60.0, 30.0
@@ -81,7 +81,7 @@ def test_a_request_that_ended_is_told_with_all_that_is_known_of_it() -> None:
 
 def test_what_is_not_known_of_a_request_is_left_as_it_is() -> None:
     """One that came to nothing has no names; a repeated or cached one says so and is no trial."""
-    inbound = Inbound("req_9", Operation.EDIT, None, {}, None, nothing, time.monotonic())
+    inbound = Inbound("req_9", Operation.EDIT, None, {}, nothing, time.monotonic())
     told = Exchange(inbound).finished(400)
     assert told == RequestFinished("req_9", "edit", 400, told.duration, told.overhead, began="edit")
     told = exchange_of(replayed=True, cached=True, upstream_seconds=1000.0).finished(200)

@@ -80,7 +80,7 @@ def taken_over(noted: dict[int, Any]) -> Quote:
     kind, project = JobType("draft", (way,)), Project("team", ("draft",), "draft", multiplier=Fraction(7))
     asked, body = job(quality="low", size="1024x1024"), MemoryBody({})
     quotes, _ = price(asked, kind, project, None, TODAY)
-    exchange = Exchange(Inbound("req_x", Operation.GENERATE, None, {}, None, _never_read, 0.0))
+    exchange = Exchange(Inbound("req_x", Operation.GENERATE, None, {}, _never_read, 0.0))
     rules = replace(policy(way), providers={account.name: account})
     admitted = Admitted(exchange, None, project, asked, kind, rules, Ranked(quotes, ()), body, TODAY)  # type: ignore[arg-type]  # nobody asks who calls
     record = TaskRecord(order(new_request()), TaskStatus.PROCESSING, attempt=2, submitted=noted)

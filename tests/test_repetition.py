@@ -25,7 +25,7 @@ def inbound(operation: Operation = Operation.GENERATE, model: str | None = None,
         raise AssertionError("not read here")
 
     lower = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Inbound("req_1", operation, model, lower, None, read_body, time.monotonic())
+    return Inbound("req_1", operation, model, lower, read_body, time.monotonic())
 
 
 def body(fingerprint: str = "f" * 64, encoding: Any = "json") -> FieldsOnly:

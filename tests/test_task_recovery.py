@@ -350,7 +350,7 @@ def under_way(way: Route, account: ProviderConfig, *, batch: bool) -> tuple[Earl
 
 
 def _inbound() -> Inbound:
-    return Inbound("req_x", Operation.GENERATE, None, {}, None, _never_read, 0.0)
+    return Inbound("req_x", Operation.GENERATE, None, {}, _never_read, 0.0)
 
 
 async def _never_read() -> Body:

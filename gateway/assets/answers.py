@@ -40,15 +40,11 @@ class _Found(NamedTuple):
 
 
 class AnswersOnDisk:
-    """Implements `ports.Answers` in a folder that may be shared by many gateways. `keep` is seconds.
+    """Implements `ports.Answers` in a folder that may be shared by many gateways. `now` tells when they are over."""
 
-    `now` tells when they are deleted; until then they are found, however old.
-    """
-
-    def __init__(self, folder: Path, *, keep: float = DAY, now: Now = own_time) -> None:
+    def __init__(self, folder: Path, *, now: Now = own_time) -> None:
         self._now = now
         self._folder = folder
-        self._keep = keep
 
     def record(self, request_id: str) -> DiskRecording:
         """Begin to keep the answer of a request; ValueError for an id that is none of ours."""
@@ -87,12 +83,12 @@ class AnswersOnDisk:
             await asyncio.sleep(SWEEP_EVERY)
 
     def sweep(self, now: float) -> int:
-        """Delete answers older than `keep`, and partial files that nobody writes; returns how many. Blocking."""
+        """Delete answers older than a day, and partial files that nobody writes; returns how many. Blocking."""
         deleted = 0
         self._folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         with os.scandir(self._folder) as files:
             for file in files:
-                age = ABANDONED if file.name.endswith(".part") else self._keep
+                age = ABANDONED if file.name.endswith(".part") else DAY
                 with contextlib.suppress(FileNotFoundError):  # another gateway sweeps too
                     if now - file.stat(follow_symlinks=False).st_mtime > age:
                         os.unlink(file.path)  # noqa: PTH108 - a directory entry, not a Path

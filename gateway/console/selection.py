@@ -13,10 +13,10 @@ from gateway.domain.spend import Row
 class Sums(Protocol):
     """What pages ask of figures; a `Rollup` has it for everything."""
 
-    def sums(self, dimension: str, span: int, since: int, until: int | None = None) -> Rows:
-        """Return what came in buckets from `since` until before `until`, by name."""
+    def sums(self, dimension: str, span: int, since: int) -> Rows:
+        """Return what came in buckets from `since` on, by name."""
 
-    def total(self, span: int, since: int, until: int | None = None) -> Row:
+    def total(self, span: int, since: int) -> Row:
         """Return the sum of everything in these buckets."""
 
     def buckets(self, dimension: str, span: int) -> Mapping[int, Rows]:
@@ -52,13 +52,13 @@ class Selection:
         self._rollup = rollup
         self._only = only
 
-    def sums(self, dimension: str, span: int, since: int, until: int | None = None) -> Rows:
-        """Return what came in buckets from `since` until before `until`, by name."""
-        return add_up(self.buckets(dimension, span), since, until)
+    def sums(self, dimension: str, span: int, since: int) -> Rows:
+        """Return what came in buckets from `since` on, by name."""
+        return add_up(self.buckets(dimension, span), since)
 
-    def total(self, span: int, since: int, until: int | None = None) -> Row:
+    def total(self, span: int, since: int) -> Row:
         """Return the sum of everything in these buckets."""
-        return self.sums(ALL, span, since, until).get("-", Row(("-",)))
+        return self.sums(ALL, span, since).get("-", Row(("-",)))
 
     def buckets(self, dimension: str, span: int) -> Mapping[int, Rows]:
         """Return what is known by bucket."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, Protocol
 
@@ -95,17 +95,13 @@ class ArmTally:
 
     def rows(self) -> list[ArmRow]:
         """Return the arms, control first."""
-        rows = {arm: _copy(row) for arm, row in self._sums.items()}
+        rows = {arm: replace(row) for arm, row in self._sums.items()}
         for request in self._requests.values():
             row = rows[request.arm]
             row.requests += 1
             row.failed += request.images <= 0
             row.elsewhere += request.elsewhere > 0
         return sorted(rows.values(), key=lambda row: (row.arm != CONTROL, row.arm))
-
-
-def _copy(row: ArmRow) -> ArmRow:
-    return ArmRow(row.arm, images=row.images, cost=row.cost, seconds=row.seconds)
 
 
 def total(rows: Sequence[ArmRow]) -> ArmRow:

@@ -18,11 +18,9 @@ from gateway.domain.recorded_calls import answered_tokens, recorded_calls
 from gateway.domain.responses import TextTerms, TextUsage
 from gateway.domain.route import NOTHING, Model, Views
 from gateway.domain.settlement import CostSource, Reading, Usage
-from gateway.domain.spend import ADJUST, AttemptKey, Spent, attempt_of, is_booking, presumes
+from gateway.domain.spend import ADJUST, GIVEN_BACK, AttemptKey, Spent, attempt_of, is_booking, presumes
 
 _TOKENS = frozenset(field.name for field in fields(Usage))
-VOID = "void"
-"""The source of a correction that found that nothing was billed."""
 
 
 class Priced(Spent, Protocol):
@@ -131,7 +129,7 @@ class Repricer:
             if state.booked.route == 0:
                 return None if booked.route else state.repriced
             return state.repriced.times(Fraction(booked.route, state.booked.route))
-        if entry.source == VOID:
+        if entry.source == GIVEN_BACK:
             return NOTHING
         return self._by_policy(entry, booked, day)
 

@@ -7,7 +7,7 @@ whatever two of them could read differently is refused here.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from urllib.parse import quote
@@ -171,11 +171,6 @@ def check_url(url: str, egress: Egress) -> WebAddress:
     if (refused := refusal(address, egress)) is not None:
         raise refused
     return address
-
-
-def origins(urls: Iterable[str]) -> frozenset[str]:
-    """Return the origins of configured URLs, each with its port; raises BadUrl."""
-    return frozenset(read_web_address(url).origin for url in urls)
 
 
 def is_among(address: WebAddress, trusted: Collection[str]) -> bool:

@@ -176,7 +176,7 @@ async def _checked(answer: Incoming, budget: _Budget) -> FetchedAnswer:
         raise _too_large(budget)
     if any(name == "content-encoding" and value.strip().lower() not in {"", "identity"} for name, value in answer.said):
         await answer.aclose()
-        raise Unfetchable("encoding", "its answer is compressed, which was not asked for", sent=True)
+        raise Unfetchable("encoding", "its answer is compressed, which was not asked for")
     return fetched
 
 
@@ -185,7 +185,7 @@ def _headers(answer: Incoming) -> dict[str, str]:
 
 
 def _too_large(budget: _Budget) -> Unfetchable:
-    return Unfetchable("too_large", f"its answer is larger than {budget.limit} bytes", sent=True)
+    return Unfetchable("too_large", f"its answer is larger than {budget.limit} bytes")
 
 
 def _next(address: WebAddress, location: str) -> str:
@@ -218,7 +218,6 @@ def _written(method: str, address: WebAddress, headers: Mapping[str, str], body:
 def _failure(error: httpx.TransportError | TimeoutError | UnicodeError) -> Unfetchable:
     """Put a failure into a bounded word and a message that says nothing of addresses."""
     cause = error.__cause__
-    sent = not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol, UnicodeError))
     match error:
         case httpx.ConnectError() if isinstance(cause, Unfetchable):
             word, text = cause.reason, cause.message
@@ -234,4 +233,4 @@ def _failure(error: httpx.TransportError | TimeoutError | UnicodeError) -> Unfet
             word, text = "broken", "its answer is no HTTP"
         case _:
             word, text = "broken", "the connection broke off"
-    return Unfetchable(word, text, sent=sent)
+    return Unfetchable(word, text)

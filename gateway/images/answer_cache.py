@@ -73,15 +73,12 @@ class _Entry(NamedTuple):
 
 
 class AnswerCache:
-    """Finds answers and keeps them. `clock` is Unix seconds."""
+    """Finds answers and keeps them."""
 
-    def __init__(
-        self, blobs: Blobs, linker: Linker, observer: Observer, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, blobs: Blobs, linker: Linker, observer: Observer) -> None:
         self._blobs = blobs
         self._linker = linker
         self._observer = observer
-        self._clock = clock
 
     async def answer(self, admitted: Admitted, today: Callable[[], date]) -> Hit | None:
         """Return an earlier request's answer, and free the body; None where it must be made, as a stream always is.
@@ -115,7 +112,7 @@ class AnswerCache:
             return None
         found = [await self._linker.images.find(name) for name in entry.images]
         images = [image for image in found if image is not None]
-        least = self._clock() + (_SHORTEST_LINK if isinstance(exchange.links, ProjectLinks) else 0.0)
+        least = time.time() + (_SHORTEST_LINK if isinstance(exchange.links, ProjectLinks) else 0.0)
         if len(images) < len(found) or any(image.until < least for image in images):
             return None
         forms, wanted = [_FORMATS.get(image.media_type) for image in images], quote.job.wanted_format
@@ -137,12 +134,12 @@ class AnswerCache:
             {"id": name, "bytes": each.blob.length, "type": each.media_type}
             for name, each in zip(entry.images, images, strict=True)
         ]
-        record = _record(admitted, quote, entry, self._clock())
+        record = _record(admitted, quote, entry, time.time())
         return Hit(answer, {"project": admitted.project.name, "record": record, "assets": told})
 
     async def _find(self, name: str, seconds: float) -> _Entry | None:
         blob = await self._blobs.get(name)
-        if blob is None or blob.length > _LONGEST_ENTRY or blob.modified + seconds < self._clock():
+        if blob is None or blob.length > _LONGEST_ENTRY or blob.modified + seconds < time.time():
             return None
         try:
             told = json.loads(b"".join([chunk async for chunk in blob.chunks(0, blob.length)]))

@@ -22,7 +22,8 @@ class RedisBatches:
 
     def __init__(self, store: Store, realm: str = "main", *, observer: Observer | None = None) -> None:
         self._names = Names(realm)
-        self._calls = Calls(store, self._names, observer, _nothing_to_tell)
+        # What the store lost of batches the provider's own list tells.
+        self._calls = Calls(store, self._names, observer)
 
     async def begin(self, key: str, within: float) -> None:
         """Note that lines are gathered for a new batch; see `ports.batches.Batches`."""
@@ -74,7 +75,3 @@ class RedisBatches:
         args = [calls.token(), "".join(f"{state} " for state in before), to, str(round(within * 1000))]
         args += ["1" if overdue else "", str(KEPT), *(part for pair in said.items() for part in pair)]
         return bool(await self._calls.run("batch", script.BATCH_MOVE, [self._names.batch(key)], args))
-
-
-def _nothing_to_tell(*, certainly: bool) -> None:
-    """What the store lost of batches the provider's own list tells."""

@@ -39,7 +39,8 @@ class RedisCallbacks:
         observer: Observer | None = None,
     ) -> None:
         self._names = Names(realm)
-        self._calls = Calls(store, self._names, observer, _nothing_to_tell)
+        # A message that the store lost is not sent; the task can still be asked for.
+        self._calls = Calls(store, self._names, observer)
         self._replicas = Replicas(store, self._names)
         self._away = str(round(away * 1000))
         self._kept = str(round(kept * 1000))
@@ -128,7 +129,3 @@ def _callback(callback_id: str, flat: Sequence[str]) -> Callback:
         token=known["token"],
         error=known["error"],
     )
-
-
-def _nothing_to_tell(*, certainly: bool) -> None:
-    """A message that the store lost is not sent; the task can still be asked for."""

@@ -28,6 +28,11 @@ _RIGHTS = "the store's user lacks a right, and this is refused until it has it a
 _GRAVE = {"less is ": _BOOKS, "NOPERM": _RIGHTS, "can't run this command": _RIGHTS, "has no permissions": _RIGHTS}
 """What is to be said as an error, by words of the refusal."""
 
+
+def _nothing_to_tell(*, certainly: bool) -> None:
+    """Leave it at that."""
+
+
 token = random_names(12)
 """Returns a name that nothing else has, for one operation or one instance."""
 
@@ -35,7 +40,9 @@ token = random_names(12)
 class Calls:
     """Runs scripts for one instance; `on_doubt` is that of its `OperationCounter`."""
 
-    def __init__(self, store: Store, names: Names, observer: Observer | None, on_doubt: OnDoubt) -> None:
+    def __init__(
+        self, store: Store, names: Names, observer: Observer | None, on_doubt: OnDoubt = _nothing_to_tell
+    ) -> None:
         self._store = store
         self._counter = OperationCounter(names.instances, token(), store.losses, on_doubt)
         self._batcher = ScriptBatcher(store, self._counter)

@@ -133,7 +133,7 @@ def from_line(line: bytes, realm: str, now: int, is_another: IsAnother = none_is
 
 def _pending(said: Mapping[str, Any]) -> PendingWrite:
     operation, hold = said["op"], said["hold"]
-    record = HoldRecord.from_json(json.dumps(hold)) if hold is not None else None
+    record = HoldRecord.from_dict(hold) if hold is not None else None
     if record is not None:
         _check_hold(record)
     what: Settlement | Void | None = None

@@ -190,7 +190,7 @@ class OfflineLedger:
         """End a hold for nothing; see `ports.Ledger`."""
         return await self._ledger.void(request_id, attempt, reason)
 
-    async def request(self, request_id: str) -> dict[str, object] | None:
+    async def request(self, request_id: str) -> dict[str, Any] | None:
         """Return what is known of a request; see `ports.Ledger`. What the store was not told yet is not."""
         return await self._ledger.request(request_id)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
@@ -44,20 +43,15 @@ class HoldRecord:
         """Its name among those that are due."""
         return member(self.request_id, self.attempt)
 
-    def to_json(self) -> str:
-        """Return it as one line of JSON."""
-        return json.dumps(self.to_dict(), separators=(",", ":"))
-
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON has it; what few holds have is left out of others, for earlier versions don't know it."""
         said = asdict(self)
         return said if self.promised_at else {name: value for name, value in said.items() if name != "promised_at"}
 
     @classmethod
-    def from_json(cls, text: str) -> HoldRecord:
+    def from_dict(cls, kept: Mapping[str, Any]) -> HoldRecord:
         """Read it back; ValueError if it is none."""
         try:
-            kept: Mapping[str, Any] = json.loads(text)
             binding = Binding(**kept["binding"]) if kept["binding"] else None
             return cls(**{**kept, "binding": binding})
         except (KeyError, TypeError) as error:

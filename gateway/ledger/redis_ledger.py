@@ -257,7 +257,7 @@ class RedisLedger:
         keys = [self._names.balances, self._names.entries, self._names.adjustments]
         return SettleResult((await self._finish("settle", script.POST, keys, wire.posting_args(posting))).lower())
 
-    async def request(self, request_id: str) -> dict[str, object] | None:
+    async def request(self, request_id: str) -> dict[str, Any] | None:
         """Return what is known of a request; see `wire.request_record`. None too for an id that cannot be one."""
         try:
             key = self._names.request(request_id)

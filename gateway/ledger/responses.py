@@ -28,7 +28,8 @@ class RedisResponses:
         self, store: Store, realm: str = "main", *, silence: float = 30.0, observer: Observer | None = None
     ) -> None:
         self._names = Names(realm)
-        self._calls = Calls(store, self._names, observer, _nothing_to_tell)
+        # A response that the store forgot is unknown from then on; its money is the ledger's matter.
+        self._calls = Calls(store, self._names, observer)
         self._silence = str(round(silence * 1000))
 
     async def remember(self, response: Remembered) -> bool:
@@ -87,7 +88,3 @@ def _remembered(response_id: str, known: dict[str, str]) -> Remembered:
         request_id=known["request"],
         terms=json.loads(known["terms"]) if known.get("terms") else None,
     )
-
-
-def _nothing_to_tell(*, certainly: bool) -> None:
-    """A response that the store forgot is unknown from then on; its money is the ledger's matter."""

@@ -13,6 +13,7 @@ from gateway.ledger import script
 from gateway.ledger.errors import LedgerRefused
 from gateway.ledger.names import Names
 from gateway.ledger.store import Store
+from gateway.ledger.task_fields import pairs
 
 BATCH = 200
 """Records read by one script: the server must not be held up."""
@@ -86,14 +87,10 @@ async def take_snapshot(store: Store, names: Names) -> Snapshot:
         entries=entries,
         last=last,
         deleted=deleted,
-        balances=_pairs(balances),
-        base=_pairs(base),
+        balances=pairs(balances),
+        base=pairs(base),
         due=due,
     )
-
-
-def _pairs(flat: Sequence[str]) -> dict[str, str]:
-    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 async def read_live_holds(store: Store, names: Names, members: Iterable[str]) -> LiveHolds:
@@ -138,7 +135,7 @@ def _amounts(taken: str) -> dict[str, int]:
 
 async def add_unlisted(store: Store, names: Names, holds: LiveHolds) -> None:
     """Look through all requests for live holds that are not listed, and add what they took."""
-    prefix = names.request("-").removesuffix("-")
+    prefix = names.request_prefix
     async for keys in _scan(store, names.due, f"{prefix}*"):
         found: list[str] = []
         for batch in batches(keys):

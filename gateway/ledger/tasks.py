@@ -59,7 +59,8 @@ class RedisTasks:
         observer: Observer | None = None,
     ) -> None:
         self._names = Names(realm)
-        self._calls = Calls(store, self._names, observer, _nothing_to_tell)
+        # Restore nothing here: `keep` re-sends lost task data where it can, and the ledger restores money.
+        self._calls = Calls(store, self._names, observer)
         self._replicas = Replicas(store, self._names)
         self._worker = worker or calls.token()
         self._silence = str(round(silence * 1000))
@@ -290,7 +291,3 @@ def message_of(task_id: str) -> str:
 
 def _body(body: bytes | None) -> str:
     return bounded((body or b"").decode(), task_fields.MOST_BODY, "a callback's body")
-
-
-def _nothing_to_tell(*, certainly: bool) -> None:
-    """Restore nothing here: `keep` re-sends lost task data where it can, and the ledger restores money."""

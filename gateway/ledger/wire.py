@@ -216,7 +216,7 @@ def views(nano: Sequence[str]) -> Views:
     return Views(official=official, route=route, internal=internal)
 
 
-def request_record(request_id: str, kept: Mapping[str, str]) -> dict[str, object] | None:
+def request_record(request_id: str, kept: Mapping[str, str]) -> dict[str, Any] | None:
     """A request's hash as a record: id, created (Unix seconds), about, attempts; None if nothing was ever held."""
     if "attempts" not in kept:
         return None

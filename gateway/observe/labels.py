@@ -14,6 +14,7 @@ OTHER = "other"
 _STATUSES = frozenset(
     {200, 201, 202, 204, 400, 401, 402, 403, 404, 405, 408, 409, 410, 413, 415, 422, 429, 499},
 ).union(range(500, 600))
+_MOST_WORDS = 48
 _WORD = re.compile(r"[a-z][a-z0-9_]{0,39}", re.ASCII)
 
 
@@ -69,17 +70,16 @@ def bounded_status(status: int) -> str:
 
 
 class Vocabulary:
-    """Words that the code itself says, such as reasons of failures: the first `limit` plain words, then "other"."""
+    """Words that the code itself says, such as reasons of failures: the first 48 plain words, then "other"."""
 
-    def __init__(self, limit: int = 48) -> None:
-        self._limit = limit
+    def __init__(self) -> None:
         self._words: set[str] = set()
 
     def bounded(self, word: str) -> str:
         """Return the word if it is plain (lower case, digits, underscores) and there is room for it, else "other"."""
         if word in self._words:
             return word
-        if len(self._words) >= self._limit or not _WORD.fullmatch(word):
+        if len(self._words) >= _MOST_WORDS or not _WORD.fullmatch(word):
             return OTHER
         self._words.add(word)
         return word

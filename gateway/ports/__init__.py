@@ -144,7 +144,6 @@ class Inbound:
     operation: Operation
     path_model: str | None
     headers: Mapping[str, str]
-    content_length: int | None
     read_body: Callable[[], Awaitable[Body]]
     received: float
     spare: Callable[[Callable[[], None]], asyncio.Task[Any] | None] = _never_leaves
@@ -230,7 +229,7 @@ class Ledger(Protocol):
     async def void(self, request_id: str, attempt: int, reason: str) -> SettleResult:
         """End a hold for nothing, because nothing can have been billed."""
 
-    async def request(self, request_id: str) -> dict[str, object] | None:
+    async def request(self, request_id: str) -> dict[str, Any] | None:
         """Return what is known of a request: its `about`, and its attempts with state, hold, cost, source."""
 
     async def ping(self) -> None:

@@ -11,14 +11,13 @@ class Unfetchable(Exception):
     """A URL that was not fetched. `reason` is a bounded word for metrics, the message a clause that a caller may see.
 
     Words: url, scheme, credentials, host, port, address, own (refused); dns, connect, tls, timeout, broken (failed);
-    redirect, too_large, encoding (the answer). `sent` tells whether a byte of the request can have left.
+    redirect, too_large, encoding (the answer).
     """
 
-    def __init__(self, reason: str, message: str, *, sent: bool = False) -> None:
+    def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
         self.message = message
-        self.sent = sent
 
 
 class Fetched(Protocol):

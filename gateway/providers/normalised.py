@@ -142,9 +142,9 @@ class Normaliser:
             framed = await self._fetch(url, spool, own=own)
             picture = await _picture_at((spool, 0, spool.size))
             if picture is None:
-                raise Unfetchable("no_image", "what it leads to is no image", sent=True)
+                raise Unfetchable("no_image", "what it leads to is no image")
             if not framed and not await is_whole(picture.output_format, spool, base64=True):
-                raise Unfetchable("broken", "the connection broke off", sent=True)
+                raise Unfetchable("broken", "the connection broke off")
         except (Unfetchable, UpstreamFailure, Unavailable) as error:
             log.warning("an image of an answer stays a link, for it cannot be fetched: %s", error)
             return image
@@ -254,7 +254,7 @@ async def _prefix(spool: Spool, start: int, end: int) -> int | None:
 
 async def _keep(chunks: AsyncIterator[bytes], spool: Spool, status: int) -> None:
     if not httpx.codes.is_success(status):
-        raise Unfetchable("status", f"its server answered {status}", sent=True)
+        raise Unfetchable("status", f"its server answered {status}")
     async for text in encoded(chunks):
         spool.write(text)
         await spool.drain()

@@ -75,11 +75,10 @@ def _poller() -> Poller:
 
 
 class Lane:
-    """The work of one account, in the order in which it is due. `draw` is from 0 to 1."""
+    """The work of one account, in the order in which it is due."""
 
-    def __init__(self, times: PollTimes, draw: Callable[[], float] = random.random) -> None:
+    def __init__(self, times: PollTimes) -> None:
         self.times = times
-        self.draw = draw
         self._hurried: deque[Watch[object]] = deque()
         self._ready: deque[Watch[object]] = deque()
         self._looks: set[asyncio.Task[object]] = set()
@@ -174,7 +173,7 @@ class Watch(Generic[T]):
         self._queued = self._hurried = self._again = self.over = False
         self._task: asyncio.Task[object] | None = None
         self.future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._plan(jittered(max(lane.times.first - age, 0.0), lane.draw))
+        self._plan(jittered(max(lane.times.first - age, 0.0), random.random))
 
     @property
     def waits(self) -> bool:
@@ -230,7 +229,7 @@ class Watch(Generic[T]):
             self._again = False
             self._plan(LEAST_BETWEEN, hurried=True)
         else:
-            self._plan(jittered(self._interval(), self._lane.draw))
+            self._plan(jittered(self._interval(), random.random))
 
     def _expire(self) -> None:
         if not self.future.done():

@@ -17,7 +17,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from decimal import Decimal
 from http import HTTPStatus
 
@@ -125,6 +124,6 @@ def of_refusal(profile: TaskProfile, reply: Reply, secret: str | None) -> Upstre
     return judged
 
 
-def lost(message: str, reason: str = "lost", reading: Reading | None = None) -> UpstreamFailure:
+def lost(message: str, reason: str = "lost") -> UpstreamFailure:
     """Return the failure of work whose outcome is unknown."""
-    return UpstreamFailure(Outcome.UNKNOWN, reason, message, reading=reading and replace(reading, complete=False))
+    return UpstreamFailure(Outcome.UNKNOWN, reason, message)

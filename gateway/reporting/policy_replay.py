@@ -31,9 +31,10 @@ from gateway.domain.trial import Arm
 from gateway.ledger.entries import Entry
 from gateway.reporting.replay_costs import Fate, ReplayedBooking, Verdict, denied, followed, served
 from gateway.request.batching import batch_quote
-from gateway.routing.decision import GOES_LAST, Asked, job_type_of, project_of
+from gateway.routing.decision import Asked, job_type_of, project_of
 from gateway.routing.dry_run import Decided, Undecided, decide_asked
 from gateway.steps.experiment import with_arm
+from gateway.steps.rank import GOES_LAST
 
 
 class PolicyReplay:

@@ -16,9 +16,9 @@ from gateway.domain.spend import is_booking, is_shadow
 from gateway.ledger.entries import Entry
 from gateway.ledger.store import Store
 from gateway.reporting.policy_replay import PolicyReplay
-from gateway.reporting.recorded import recorded_entries, trimmed_until
+from gateway.reporting.recorded import recorded_entries
 from gateway.reporting.replay_costs import Fate, Verdict
-from gateway.reporting.reports import Period, UnknownName, window_start
+from gateway.reporting.reports import Period, UnknownName, lacking, window_start
 
 NOTES = (
     "Shadow requests are left out, as `spend` leaves them out: they stay what they were.",
@@ -183,8 +183,7 @@ async def replay(
             found.add(entry, verdict)
     if project is not None and project not in projects:
         raise UnknownName("project", project, projects - {""}, "the policy or the records of this period")
-    trimmed = None if export else await trimmed_until(store, realm)
-    found.trimmed = trimmed if trimmed and (start is None or trimmed >= start) else None
+    found.trimmed = await lacking(store, realm, Period(start), export)
     return found
 
 

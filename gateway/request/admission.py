@@ -167,7 +167,7 @@ class Admission:
                 admitted.exchange.task is not None,
             )
             with self._room.place(quotes, project, job_type, wait_reason, bound, late=late) as place:
-                await self._check(admitted)  # what changed before it had a place nobody has told it
+                await self.entitlement.check(admitted)  # what changed before it had a place nobody has told it
                 while True:
                     began = self._room.clock()
                     turn = await place.turn(leaving)
@@ -176,7 +176,7 @@ class Admission:
                     admitted.exchange.upstream_seconds += waited
                     if turn is not Turn.ASK:
                         raise self._in_vain(turn, place.wait_reason)
-                    await self._check(admitted)
+                    await self.entitlement.check(admitted)
                     offered, resting = self._awake(quotes)
                     if offered:
                         offered = [*refused, *offered] if refused else offered
@@ -193,9 +193,6 @@ class Admission:
         finally:
             if leaving is not None:
                 leaving.cancel()
-
-    async def _check(self, admitted: Admitted) -> None:
-        await self.entitlement.check(admitted)
 
     def _ask(
         self, admitted: Admitted, quotes: Sequence[Quote], release: Reserved | None, meanwhile: Meanwhile = None

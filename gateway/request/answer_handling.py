@@ -21,8 +21,8 @@ from gateway.request.exchange import Admitted
 from gateway.request.exhausted import bounded
 from gateway.request.relay import Relay
 from gateway.request.renewal import RenewedAttempts
-from gateway.request.told_calls import failed, is_error, tell_answered
-from gateway.request.unusable_answer import garbage, out_of_sight, unusable_answer
+from gateway.request.told_calls import failed, is_error, no_answer, tell_answered
+from gateway.request.unusable_answer import out_of_sight, unusable_answer
 from gateway.request.waiters import Waiters
 from gateway.responses.settle import settle
 from gateway.steps.reserve import Reserved
@@ -125,7 +125,7 @@ class AnswerHandler:
         confirmed = settlement.source is not PRESUMED
         error = unusable_answer(reading, broken, event_stream=answer.event_stream, confirmed=confirmed)
         if error is not None:
-            failure = broken or garbage(error)
+            failure = broken or no_answer(error.message)
             if not confirmed:
                 settlement.facts["reason"] = failure.reason
             await self._book(reserved, settlement)
@@ -162,7 +162,7 @@ class AnswerHandler:
             request_id, reserved.held.attempt, quote, reading, answer.upstream_request_id, counted=error is not None
         )
         if error is not None:
-            self._context.upstream_failed(quote.route.name, [broken or garbage(error)])
+            self._context.upstream_failed(quote.route.name, [broken or no_answer(error.message)])
             error.headers += own_headers(self._admitted, self._context.today, reserved.held)
             kept = error_answer(error)
             await self._keep_instead(kept)

@@ -12,6 +12,7 @@ from fractions import Fraction
 from typing import Any
 
 from gateway.domain import pricing
+from gateway.domain.adjusting import held_of
 from gateway.domain.caller import Caller
 from gateway.domain.job import AUTO, Job
 from gateway.domain.policy import JobType, Policy, Project, Retry
@@ -48,7 +49,7 @@ def quote_as_held(facts: Facts, job: Job, policy: Policy, today: date) -> Quote 
         size=str(facts.get("size") or AUTO),
         quality=str(facts.get("quality") or AUTO),
     )
-    quote = in_calls(Quote(route, sent, {}, worst_of(facts), *prices, 0, 0, degraded=degraded), facts)
+    quote = in_calls(Quote(route, sent, {}, held_of(facts), *prices, 0, 0, degraded=degraded), facts)
     if "batch" not in facts:
         return quote
     assert route.provider.batch is not None
@@ -66,12 +67,6 @@ def in_calls(quote: Quote, facts: Facts, least: int = 1) -> Quote:
         return quote
     capabilities = replace(quote.route.capabilities, n=-(-quote.job.n // calls))
     return replace(quote, route=replace(quote.route, capabilities=capabilities), calls=calls)
-
-
-def worst_of(facts: Facts) -> Views:
-    """Return what was held for an attempt."""
-    worst = facts.get("worst") or {}
-    return Views(*(int(worst.get(view, 0)) for view in ("official", "route", "internal")))
 
 
 def account_of(facts: Facts, policy: Policy) -> ProviderConfig | None:

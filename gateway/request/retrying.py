@@ -238,11 +238,8 @@ class RetryPlan:
             self._budgets.of(provider).release()
         self.reserved -= providers
 
-    def retry_after(self, failures: Sequence[Failed] | None = None) -> float:
-        """Return the seconds until the first provider is ready (one if none said), and a little by chance.
-
-        With `failures` only those count.
-        """
-        last = {failed.quote.route.name: failed for failed in failures or self.failures}  # what it said before is over
+    def retry_after(self, failures: Sequence[Failed]) -> float:
+        """Return the seconds until the first provider of these is ready (one if none said), and a little by chance."""
+        last = {failed.quote.route.name: failed for failed in failures}  # what it said before is over
         soonest = min(failed.at + (failed.failure.retry_after or 1.0) for failed in last.values())
         return jittered(max(soonest - self._clock(), 0.0), self._draw)

@@ -6,7 +6,6 @@ from gateway.domain.errors import GatewayError, UpstreamError
 from gateway.domain.settlement import Reading
 from gateway.ports.provider import UpstreamFailure
 from gateway.request.exhausted import unknown
-from gateway.request.told_calls import no_answer
 
 
 def unusable_answer(
@@ -32,8 +31,3 @@ def out_of_sight(reading: Reading, broken: UpstreamFailure | None) -> GatewayErr
     named = reading.said.id if reading.said else None
     message = f"The provider's answer broke off. Its work goes on and will be billed: ask for response {named!r}."
     return UpstreamError(message, should_retry=False)
-
-
-def garbage(error: GatewayError) -> UpstreamFailure:
-    """Return the failure of a call that was answered with something that is no answer."""
-    return no_answer(error.message)

@@ -10,15 +10,13 @@ from dataclasses import replace
 from fractions import Fraction
 
 from gateway.domain import pricing
-from gateway.domain.costing import as_made
+from gateway.domain.costing import ABSURD, as_made
 from gateway.domain.job import Size
 from gateway.domain.price import Bills, Price
 from gateway.domain.responses import ENDED, Said, TextTerms
 from gateway.domain.route import Quote, Views
 from gateway.domain.settlement import CostSource, Reading, Settlement
 from gateway.steps import settle as images_alone
-
-ABSURD = images_alone.ABSURD
 
 
 def settle(

@@ -189,7 +189,6 @@ def _shared(offer: Offer, before: Offer | None, jobs: dict[Job, Job]) -> Offer:
 @dataclass(slots=True)
 class _Stage:
     offers: Sequence[Offer]
-    order: Order
     pressure: Pressure
 
 
@@ -224,7 +223,7 @@ def _climb(
         )
         kept, last = troubled_last(put_first(kept, considered.wanted, considered.arm), troubles)
         refusals |= {each.route: each for each in last}
-        _add(stages, _Stage(kept, level.order, Pressure(start, level.pressure.below)))
+        _add(stages, _Stage(kept, Pressure(start, level.pressure.below)))
     return [(offer, stage.pressure) for stage in stages for offer in stage.offers], list(refusals.values())
 
 

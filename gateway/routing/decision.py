@@ -32,8 +32,6 @@ from gateway.steps.rank import Ranked, check_lane
 _OF_ONE_REQUEST = ("client_model", "prompt_chars", "prompt_bytes", "user")
 _OF_A_SHAPE = attrgetter(*(item.name for item in fields(Job) if item.name not in _OF_ONE_REQUEST))
 """What two jobs have alike of which one decision holds for both, but for what `_of_its_own` tells."""
-GOES_LAST = "goes last: "
-"""How the reason begins for which a route was not passed over but put behind the others: it was in trouble."""
 
 
 @record(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any
 from gateway.domain import money
 from gateway.domain.budget import Budget, Candidate, Line, Obstacle, Quota
 from gateway.domain.choosing import Choice, Standing, State, use_of
-from gateway.domain.denial import denial, span
+from gateway.domain.denial import span
 from gateway.domain.errors import GatewayError
 from gateway.domain.job import JOB_PREFIX
 from gateway.domain.naming import serving
@@ -72,8 +72,7 @@ def explanation(decided: Decided, state: State | None = None) -> dict[str, objec
         "retirements": _retirements(decided.job_type, asked.today),
     }
     if choice is not None and chosen is None:
-        error = denial(choice.denied, quotes, decided.job_type.degrade, may_degrade=asked.wishes.degrade)
-        told["denied"] = {"status": error.status, "code": error.code, "message": error.message}
+        told["denied"] = _shown(decided.denial(choice))
     return told
 
 

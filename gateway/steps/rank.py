@@ -26,6 +26,8 @@ from gateway.domain.route import Model, Quote, Refusal, Route
 from gateway.domain.trial import PRODUCTION, Arm
 from gateway.ports.provider import Conditions
 
+GOES_LAST = "goes last: "
+"""How the reason begins for which a route was not passed over but put behind the others: it was in trouble."""
 _MOST_ABLE = 5
 """Routes elsewhere that an error names at most."""
 
@@ -208,7 +210,7 @@ def troubled_last(offers: Sequence[Offer], troubles: Mapping[str, str]) -> tuple
         return offers, []
     well = [offer for offer in offers if offer.quote.route.name not in troubles]
     names = [offer.quote.route.name for offer in last]
-    return [*well, *last], [Refusal(name, f"goes last: {troubles[name]}") for name in names]
+    return [*well, *last], [Refusal(name, GOES_LAST + troubles[name]) for name in names]
 
 
 def affordable(

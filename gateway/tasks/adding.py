@@ -65,7 +65,7 @@ async def taken_back(ledger: Ledger, order: TaskOrder, within: float = _NOTICE) 
     until = time.monotonic() + within
     while True:
         record = await ledger.request(order.request_id)
-        attempts: Sequence[Any] = record["attempts"] if record is not None else ()  # type: ignore[assignment]  # the ledger's own shape
+        attempts: Sequence[Any] = record["attempts"] if record is not None else ()
         held = next((each for each in attempts if each["attempt"] == order.queued_hold), None)
         if held is None or held["state"] != "queued":
             return held is not None and held.get("reason") == NOT_QUEUED

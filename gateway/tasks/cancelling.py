@@ -106,7 +106,7 @@ class Cancelling:
 
     async def _attempts(self, request_id: str) -> Sequence[Mapping[str, Any]]:
         kept = await self.ledger.request(request_id)
-        return kept["attempts"] if kept is not None else ()  # type: ignore[return-value]  # the ledger's own shape
+        return kept["attempts"] if kept is not None else ()
 
     async def _given_up(self, record: TaskRecord) -> TaskRecord:
         """Have the provider give up what it has taken on, and wait for the task's end by whoever follows that.

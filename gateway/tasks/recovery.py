@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
+from gateway.domain.adjusting import held_of
 from gateway.domain.budget import Held
 from gateway.domain.caller import Caller
 from gateway.domain.errors import GatewayError, UpstreamError
@@ -18,7 +19,7 @@ from gateway.domain.task import TaskRecord, task_of
 from gateway.observe.event import NONE, RequestFinished
 from gateway.ports import Body, LedgerUnavailable
 from gateway.request.exchange import Admitted, Exchange
-from gateway.request.following import account_of, followed, in_calls, leads_there, quote_as_held, worst_of
+from gateway.request.following import account_of, followed, in_calls, leads_there, quote_as_held
 from gateway.steps.reserve import Reserved
 from gateway.tasks.context import NotHere, TaskContext
 from gateway.tasks.submissions import quote_as_noted
@@ -128,7 +129,7 @@ class EarlierAttempts:
         quote = quote or quote_as_held(facts, admitted.job, admitted.policy, today)
         if quote is None:
             raise lost_sight()
-        quote = quote_as_noted(replace(quote, worst=worst_of(facts) if "worst" in facts else quote.worst), self.noted)
+        quote = quote_as_noted(replace(quote, worst=held_of(facts) if "worst" in facts else quote.worst), self.noted)
         quote = quote if quote.batch is None else replace(quote, batch=quote.batch.by(due))
         return Reserved(in_calls(quote, facts, self.submitted), Held(0, self.number, ()))
 
@@ -188,7 +189,7 @@ async def recorded(context: TaskContext, record: TaskRecord, token: str, pause: 
             await asyncio.sleep(pause)
     if kept is None:
         return None
-    attempts: Sequence[Attempt] = kept["attempts"]  # type: ignore[assignment]  # the ledger's own shape
+    attempts: Sequence[Attempt] = kept["attempts"]
     begun = [each for each in attempts if record.attempt is not None and each["attempt"] <= record.attempt]
     unwritten = [each for each in begun if _unannounced(record, each)]
     for each in (*(each for each in attempts if each not in begun), *unwritten):

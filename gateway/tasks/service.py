@@ -1,7 +1,7 @@
 """Tasks: requests that are answered later, as their clients meet them: made, looked at, listed and cancelled.
 
 What a task needs lies where every gateway on the same store and disk finds it, before its client has an answer: its
-body in the storage, its money held, its order in the queue. `task_worker.py` does the work.
+body in the storage, its money held, its order in the queue. `worker.py` does the work.
 """
 
 from __future__ import annotations

@@ -54,11 +54,6 @@ class TaskWorker:
         self._policy = context.current().policy
         context.met.update(self._policy.projects)
 
-    @property
-    def under_way(self) -> int:
-        """How many tasks this process has."""
-        return len(self._running)
-
     def wake(self) -> None:
         """Look for tasks now."""
         self._wake.set()

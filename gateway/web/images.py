@@ -31,7 +31,6 @@ class ImageEndpoints:
             operation,
             context.path_params.get("name"),
             context.headers,
-            context.head.length,
             partial(read_sent, context, _ACCEPTED[operation], self._limits),
             context.received,
             context.spare,

@@ -41,7 +41,6 @@ class ResponseEndpoints:
             operation=Operation.RESPOND,
             path_model=None,
             headers=context.headers,
-            content_length=context.content_length,
             read_body=partial(read_sent, context, (JSON,), self._limits),
             received=context.received,
             spare=context.spare,

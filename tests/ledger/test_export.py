@@ -346,7 +346,7 @@ async def test_a_wiped_store_comes_back(
     after = RedisLedger(store, realm)
     record = await after.request("r1")
     assert record is not None
-    assert record["attempts"][0]["cost"] == Views(600_001, 500_001, 650_001)  # type: ignore[index]  # a list of dicts
+    assert record["attempts"][0]["cost"] == Views(600_001, 500_001, 650_001)
     await mixed(after, 6, prefix="s")
     await export(store, realm, tmp_path, keep=NOW)
     await agrees(store, realm, tmp_path)

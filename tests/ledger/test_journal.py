@@ -206,7 +206,7 @@ async def test_a_hold_that_the_store_lost_is_put_back_and_settled(
         assert await stand(ledger) == (70, 0)
         kept = await ledger.request("v")
         assert kept is not None
-        assert [attempt["state"] for attempt in kept["attempts"]] == ["void"]  # type: ignore[attr-defined]  # a record is JSON
+        assert [attempt["state"] for attempt in kept["attempts"]] == ["void"]
     assert "2 settlements stay in the journal" in caplog.text
     await store.aclose()
 

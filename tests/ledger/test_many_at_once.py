@@ -96,7 +96,7 @@ async def test_all_are_settled_each_at_its_own_cost(
     assert [entry.request_id for entry in await entries(store, realm)][1:] == [f"r{n}" for n in range(19)]
     record = await ledger.request("r18")
     assert record is not None
-    assert [attempt["state"] for attempt in record["attempts"]] == ["settled"]  # type: ignore[attr-defined]
+    assert [attempt["state"] for attempt in record["attempts"]] == ["settled"]
 
 
 async def test_a_malformed_one_stops_no_other(ledger: RedisLedger, store: Store, realm: str) -> None:
@@ -211,7 +211,7 @@ async def test_the_same_offer_and_others_like_it_each_take_their_own(
     assert scripts(sent) == [("hold", 6)]
     assert [type(answer) for answer in answers] == [Held] * 5 + [Denied]  # at 9 of 7 no other one passes
     records = [await ledger.request(f"r{n}") for n in range(5)]
-    taken = [[line["amount"] for line in record["attempts"][0]["lines"]] for record in records if record]  # type: ignore[index]
+    taken = [[line["amount"] for line in record["attempts"][0]["lines"]] for record in records if record]
     assert taken == [[10, 3], [20, 1], [10, 3], [10, 3], [20, 1]]
     assert await balances(store, realm) == {f"{RULE.meter}@total": (0, 70)}
     sent.clear()

@@ -69,7 +69,6 @@ async def test_the_same_head_is_parsed_once(port: int, gateway: RecordingGateway
     expected = {"host": "gateway", "content-type": "application/json", "authorization": "Bearer sk-one"}
     lengths = [str(len(each)) for each in bodies]
     assert headers_seen(gateway) == [{**expected, "content-length": length} for length in lengths]
-    assert [seen.inbound.content_length for seen in gateway.seen] == [len(each) for each in bodies]
 
 
 @pytest.mark.parametrize(

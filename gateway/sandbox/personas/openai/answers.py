@@ -16,7 +16,7 @@ _ZERO = Tokens(0, 0, 0)
 
 async def json_answer(job: ImageJob, tokens: Tokens, gallery: Gallery, fault: Fault | None) -> bytes:
     """Return an ImagesResponse with every image as base64."""
-    images = [await gallery.base64(_picture(job, i, fault)) for i in range(_delivered(job.n, fault))]
+    images = [await gallery.base64(picture(job, i, fault)) for i in range(_delivered(job.n, fault))]
     body = {
         "created": int(time.time()),
         **_resolved(job),
@@ -32,11 +32,11 @@ async def event_chunks(job: ImageJob, tokens: list[Tokens], gallery: Gallery, fa
     stopped = fault is not None and fault.name in {"truncated_stream", "error_in_stream"}
     for index in range(_delivered(job.n, fault)):
         for partial in range(job.partial_images):
-            image = await gallery.base64(_picture(job, index, fault, note=f"(partial {partial + 1})"))
+            image = await gallery.base64(picture(job, index, fault, note=f"(partial {partial + 1})"))
             chunks.append(_event(job, "partial_image", {"b64_json": image, "partial_image_index": partial}))
         if stopped:
             break
-        image = await gallery.base64(_picture(job, index, fault))
+        image = await gallery.base64(picture(job, index, fault))
         usage = _usage(tokens[index], fault, details=False)
         chunks.append(_event(job, "completed", {"b64_json": image, **usage}))
     if fault is not None and fault.name == "error_in_stream":
@@ -44,7 +44,8 @@ async def event_chunks(job: ImageJob, tokens: list[Tokens], gallery: Gallery, fa
     return chunks
 
 
-def _picture(job: ImageJob, index: int, fault: Fault | None, note: str = "") -> Picture:
+def picture(job: ImageJob, index: int, fault: Fault | None, note: str = "") -> Picture:
+    """Return the picture of one image of a job."""
     return Picture(
         prompt=job.prompt,
         model=job.model.id,

@@ -165,12 +165,12 @@ def calls_wanted(text: str, most: object) -> int:
     return min(wanted, most) if isinstance(most, int) and not isinstance(most, bool) else wanted
 
 
-def image_item(job: ImageJob, result: str | None, status: str = "completed") -> dict[str, object]:
+def image_item(job: ImageJob, result: str | None) -> dict[str, object]:
     """Return the item of one call of the tool."""
     return {
         "type": "image_generation_call",
         "id": f"ig_{secrets.token_hex(12)}",
-        "status": status,
+        "status": "completed",
         "action": job.operation,
         "background": job.background,
         "output_format": job.output_format,

@@ -22,6 +22,7 @@ from gateway.sandbox.delivery import Delivery
 from gateway.sandbox.faults import Fault, Subject
 from gateway.sandbox.json_response import PlainJSON
 from gateway.sandbox.personas.openai import errors, fields
+from gateway.sandbox.personas.openai.answers import picture
 from gateway.sandbox.personas.openai.batches import OpenAIWithBatches
 from gateway.sandbox.personas.openai.catalog import MODELS
 from gateway.sandbox.personas.openai.persona import BLOCKED_WORD, tokens_of
@@ -36,7 +37,6 @@ from gateway.sandbox.personas.openai.talk_work import (
     message_item,
 )
 from gateway.sandbox.personas.openai.validation import EDIT, GENERATE, MAX_PROMPT_CHARS, ImageJob, validate
-from gateway.sandbox.pictures import Picture
 from gateway.sandbox.world import World
 
 RESPOND = "respond"
@@ -148,20 +148,7 @@ class OpenAIWithTalks(OpenAIWithBatches):
         return events.chunks
 
     async def _drawn(self, job: ImageJob, place: int, note: str = "") -> str:
-        return await self._world.gallery.base64(
-            Picture(
-                prompt=job.prompt,
-                model=job.model.id,
-                width=job.width,
-                height=job.height,
-                quality=job.quality,
-                output_format=job.output_format,
-                compression=job.compression,
-                transparent=job.background == "transparent",
-                index=place,
-                note=note,
-            )
-        )
+        return await self._world.gallery.base64(picture(job, place, None, note))
 
     def _charge_talk(self, talk: Talk, *, whole: bool = True) -> None:
         used = talk.spent(whole=whole)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 Size = tuple[int, int]
 
 _NANO_PER_CENT = 10_000_000
-_RATIOS: Mapping[str, Size] = {
+RATIOS: Mapping[str, Size] = {
     "1:1": (1024, 1024),
     "16:9": (1344, 768),
     "21:9": (1536, 640),
@@ -43,7 +43,6 @@ class Model:
     images: str = ""
     """The field that input images are named in: one, or a list where its name is a plural."""
     free_size: bool = False
-    ratios: Mapping[str, Size] = field(default_factory=lambda: _RATIOS)
 
 
 _FLUX = frozenset({"prompt", "seed", "aspect_ratio", "output_format", "output_quality"})

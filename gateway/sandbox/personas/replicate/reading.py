@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.sandbox.invalid import Invalid
-from gateway.sandbox.personas.replicate.catalog import RESOLUTIONS, Model, Size
+from gateway.sandbox.personas.replicate.catalog import RATIOS, RESOLUTIONS, Model, Size
 
 _FORMATS = {"webp": "webp", "png": "png", "jpg": "jpeg"}
 _MIN_EDGE, _MAX_EDGE, _MULTIPLE = 256, 1440, 32
@@ -63,10 +63,10 @@ def _size(model: Model, given: dict[str, object]) -> Size:
     free = model.free_size and (ratio == "custom" or "aspect_ratio" not in model.parameters)
     if free:
         return _edge(given, "width"), _edge(given, "height")
-    if not isinstance(ratio, str) or ratio not in model.ratios:
-        listed = ", ".join(f'"{choice}"' for choice in model.ratios)
+    if not isinstance(ratio, str) or ratio not in RATIOS:
+        listed = ", ".join(f'"{choice}"' for choice in RATIOS)
         raise Invalid("aspect_ratio", "enum", f"aspect_ratio must be one of the following: {listed}")
-    return model.ratios[ratio]
+    return RATIOS[ratio]
 
 
 def _edge(given: dict[str, object], name: str) -> int:
