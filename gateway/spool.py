@@ -172,7 +172,8 @@ class Spool:
             await asyncio.to_thread(self._close)
 
     def __del__(self) -> None:
-        Spool.held -= self._counted + self._beside  # whoever forgot to close it must not have others refused
+        # Whoever forgot to close it must not have others refused; the module's names may be gone by now.
+        type(self).held -= self._counted + self._beside
 
     def _close(self) -> None:
         with self._lock:

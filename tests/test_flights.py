@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from gateway.domain.errors import Unavailable
-from gateway.domain.settlement import CostSource, Settlement, SettleResult
+from gateway.domain.settlement import CostSource, Outcome, Settlement, SettleResult
 from gateway.ledger.deferred import DeferredSettlements
 from gateway.ledger.names import Names
 from gateway.observe.event import HoldEnded
 from gateway.ports import Body, Ended, Meanwhile, Truncated
+from gateway.ports.provider import UpstreamFailure
+from gateway.request import answer_handling
 from gateway.request.answer_head import end_to_end
 from gateway.request.relay import Relay, Written
 from gateway.steps.write import COST
@@ -173,6 +176,39 @@ async def test_a_stop_cuts_a_long_answer_short(rig: Rig) -> None:
         assert b"".join([chunk async for chunk in outbound.chunks]) == b""
     used, held = await rig.spent()
     assert (used > 0, held) == (True, 0)
+
+
+EVENT = b"data: " + bytes(49_992) + b"\n\n"
+"""As long as a piece of what the provider sends."""
+
+
+async def test_a_stop_between_two_events_is_told_in_words(rig: Rig) -> None:
+    """Clients read an event that is an error; of a connection that ends early they could not say why."""
+    rig.painter.script += [Painted(EVENT * 2, event_stream=True, gate=asyncio.Event())]
+    rig.painter.go_on.set()
+    outbound = await rig.handle(rig.inbound())
+    assert await anext(outbound.chunks) == EVENT
+    assert await rig.lifecycle.drain(0.01) == 1
+    told = json.loads(b"".join([chunk async for chunk in outbound.chunks]).removeprefix(b"data: "))
+    used, held = await rig.spent()
+    assert (told["error"]["code"], used > 0, held) == ("shutting_down", True, 0)
+
+
+async def test_a_fault_of_ours_between_two_events_is_told_in_words(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a stop is, with nothing of what it was."""
+    broken = UpstreamFailure(Outcome.UNKNOWN, "reset", "gone")
+    rig.painter.script += [Painted(EVENT, event_stream=True, broken=broken)]
+    rig.painter.go_on.set()
+
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(answer_handling, "unusable_answer", fails)
+    got = await rig.ask(rig.inbound())
+    told = json.loads(got.body.removeprefix(EVENT + b"data: "))
+    used, held = await rig.spent()
+    assert (told["error"]["code"], used > 0, held) == ("internal_error", True, 0)
+    assert "ours" not in told["error"]["message"]
 
 
 async def test_a_stop_right_when_an_answer_begins_ends_its_hold(rig: Rig) -> None:

@@ -522,7 +522,7 @@ async def test_a_small_answer_that_breaks_off_becomes_an_error() -> None:
     delivery = Delivery(Chunks([b"{"], length=False, broken=FAILURE), relay, head)
     with pytest.raises(UpstreamFailure):
         await delivery.pump()
-    await delivery.break_off(ERROR)
+    delivery.break_off(ERROR)
     with pytest.raises(UpstreamError):
         await relay.head()
 
@@ -535,7 +535,7 @@ async def test_a_large_answer_that_breaks_off_breaks_the_connection() -> None:
     async def call() -> None:
         with pytest.raises(UpstreamFailure):
             await delivery.pump()
-        await delivery.break_off(ERROR)
+        delivery.break_off(ERROR)
 
     calling = asyncio.create_task(call())
     with pytest.raises(Truncated):
@@ -550,7 +550,7 @@ async def test_a_stream_torn_inside_an_event_is_aborted(before: bytes) -> None:
     delivery = Delivery(Chunks([before], length=False, event_stream=True, broken=FAILURE), relay, head)
     with pytest.raises(UpstreamFailure):
         await delivery.pump()
-    await delivery.break_off(ERROR)
+    delivery.break_off(ERROR)
     with pytest.raises(Truncated):
         await rest(await relay.head())
 
@@ -562,11 +562,37 @@ async def test_a_stream_that_breaks_off_ends_in_an_error_event(before: bytes) ->
     delivery = Delivery(Chunks([before], length=False, event_stream=True, broken=FAILURE), relay, head)
     with pytest.raises(UpstreamFailure):
         await delivery.pump()
-    await delivery.break_off(ERROR)
+    delivery.break_off(ERROR)
     body = await rest(await relay.head())
     assert body.startswith(before)
     event = body.removeprefix(before).removesuffix(b"\n\n").removeprefix(b"data: ")
     assert json.loads(event) == ERROR.body()
+
+
+@pytest.mark.parametrize("before", [b"data: 1\n\nevent: done\n", b"id: 7\r\nevent: x\r\n", b": ping\n"])
+async def test_lines_without_data_do_not_keep_an_error_from_its_client(before: bytes) -> None:
+    """They are all that is left of an event whose data was the end's mark: the error takes its name and its place."""
+    relay = Relay()
+    delivery = Delivery(Chunks([before], length=False, event_stream=True, broken=FAILURE), relay, head)
+    with pytest.raises(UpstreamFailure):
+        await delivery.pump()
+    delivery.break_off(ERROR)
+    body = await rest(await relay.head())
+    assert body == before + b"event: error\ndata: " + ERROR.written() + b"\n\n"
+
+
+async def test_a_stream_that_is_cut_short_ends_in_words_though_its_client_is_behind() -> None:
+    """Whoever cuts it short does not wait; what was read already goes out once, in its order, before the error."""
+    relay, long = Relay(), b"data: " + bytes(CAPACITY) + b"\n\n"
+    delivery = Delivery(Chunks([b"data: 1\n\n", long, b"data: 3\n\n"], length=False, event_stream=True), relay, head)
+    pumping = asyncio.create_task(delivery.pump())
+    await settle_down()
+    assert relay.behind
+    pumping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await pumping
+    delivery.break_off(ERROR)
+    assert await rest(await relay.head()) == b"data: 1\n\n" + long + b"data: " + ERROR.written() + b"\n\n"
 
 
 async def test_an_answer_is_read_to_its_end_though_nobody_listens() -> None:

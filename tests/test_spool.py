@@ -95,3 +95,13 @@ async def test_a_few_bytes_stay_in_memory_however_many_there_are() -> None:
     assert not any(spool.on_disk for spool in spools)
     for spool in spools:
         await spool.aclose()
+
+
+def test_one_that_outlives_its_module_is_given_back_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interpreter that ends sets the names of modules to None before it frees the last objects."""
+    before = Spool.held
+    spool = Spool(1)
+    spool.keep_beside(5)
+    monkeypatch.setattr(spool_module, "Spool", None)
+    del spool
+    assert Spool.held == before

@@ -17,7 +17,7 @@ _CLOSED: Final = b"]}"
 
 
 class EventContent:
-    """Finds the whole images among the events of a stream that is read in chunks, cut anywhere; no partial ones.
+    """Finds the whole inline images among the events of a stream read in chunks, cut anywhere; no partial ones.
 
     Of an event, what is not its data is read as blanks, so that each byte keeps its place.
     """
@@ -89,7 +89,8 @@ class EventContent:
         event.feed(_CLOSED)
         for place, item in event.elements():
             kind = item.get("type")
-            if (kind if isinstance(kind, str) else name).endswith(".completed"):
+            whole = (kind if isinstance(kind, str) else name).endswith(".completed")
+            if whole and place.inline is not None:  # a link within an event passes as it comes
                 self._found.append(_moved(place, self._start))
 
     def images(self) -> list[Element]:

@@ -97,7 +97,7 @@ async def _in_the_form_asked_for(answer: Answer, call: Call) -> Answer:
     """
     parts = [await part_of(answer, call.job.n)]
     try:
-        await convert_formats(parts, wanted_of(call), None)
+        await convert_formats(parts, wanted_of(call), call.converter)
         return inspected(put_together(parts, call), call)
     except BaseException:
         await _close(parts)

@@ -60,7 +60,17 @@ async def _unkept(_chunk: bytes) -> None:
 class AnswerHandler:
     """One request and what it has, as far as its answer needs it; `shared` is what others wait for that repeat it."""
 
-    __slots__ = ("_admitted", "_attempts", "_context", "_exchange", "_keeper", "_providers", "_relay", "shared")
+    __slots__ = (
+        "_admitted",
+        "_attempts",
+        "_context",
+        "_delivery",
+        "_exchange",
+        "_keeper",
+        "_providers",
+        "_relay",
+        "shared",
+    )
 
     def __init__(
         self,
@@ -74,6 +84,7 @@ class AnswerHandler:
         self._exchange = exchange = admitted.exchange
         self._context = context
         self._relay = relay
+        self._delivery: Delivery | None = None
         self._providers = providers
         self.shared = shared
         self._keeper = keeper_of(context.answers, context.ledger, exchange, relay)
@@ -98,6 +109,7 @@ class AnswerHandler:
 
     async def _stream(self, sent: Sent, delivery: Delivery) -> Shown:
         """Pass the rest of an answer on; nothing can follow it any more."""
+        self._delivery = delivery
         _, broken = await self._pump(delivery, sent)
         shown = await self._conclude(sent, delivery, broken)
         assert isinstance(shown, Shown)
@@ -167,7 +179,7 @@ class AnswerHandler:
             kept = error_answer(error)
             await self._keep_instead(kept)
             self._end(Ending(answer=kept))
-            await delivery.break_off(error)
+            delivery.break_off(error)
             return Shown(error.status, error.code)
         if self._keeper is not None:
             await self._keeper.complete(answer.status, delivery.headers(None))
@@ -205,7 +217,7 @@ class AnswerHandler:
         cost = self._exchange.cost.route if self._exchange.cost else 0
         error.headers += own_headers(self._admitted, self._context.today, sent.reserved.held, cost)
         await self._keep_error(error)
-        await delivery.break_off(error)
+        delivery.break_off(error)
         self._exchange.client_seconds += delivery.client_seconds
         return Shown(error.status, error.code)
 
@@ -223,6 +235,13 @@ class AnswerHandler:
         await self._relay.write(failure.body)
         self._relay.close()
         return Shown(status, failure.code or failure.reason, failure.reason)
+
+    def _tell_error(self, error: GatewayError) -> None:
+        """Give the client an error, or what tells best that its answer ends here: nothing more will come."""
+        if self._delivery is not None:
+            self._delivery.break_off(error)
+        else:
+            self._relay.fail(error)
 
     async def _keep_error(self, error: GatewayError) -> None:
         """Keep an error after money may have been spent; where nothing was, who repeats the request begins anew."""

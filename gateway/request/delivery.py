@@ -13,6 +13,10 @@ from gateway.request.answer_head import end_to_end
 from gateway.request.relay import Relay
 
 EVENT_END = b"\n\n"
+_ERROR_NAME = b"event: error\n"
+"""In place of the name of an event without data that the error follows: every reader takes the last one."""
+_TAIL = 256
+"""Bytes of a stream in which its last event begins, if that has no data."""
 SMALL = 64 * 1024
 """Bytes; a body up to this size is settled before its headers go out, so that they can tell the cost."""
 
@@ -137,7 +141,7 @@ class Delivery:
         self._received += len(chunk)
         self._held.append(chunk)
         if self._event_stream:
-            self._tail = (self._tail + chunk[-4:])[-4:]
+            self._tail = (self._tail + chunk[-_TAIL:])[-_TAIL:]
         self._flows = self._event_stream or self._received > SMALL
 
     async def _room(self) -> None:
@@ -188,16 +192,21 @@ class Delivery:
             reach("after_last_byte")
         return True
 
-    async def break_off(self, error: GatewayError) -> None:
-        """Tell the client that the answer is not whole, in the way that is still open."""
+    def break_off(self, error: GatewayError) -> None:
+        """Tell the client that the answer is not whole, in the way that is still open; waits for nobody."""
+        begun = self._begun() if self._event_stream else None
         if not self.opened:
             self._relay.fail(error)
-        elif self._event_stream and self._between_events():
-            await self._write([*self._held, b"data: " + error.written() + EVENT_END])
-            self._relay.close()
-        else:
+        elif begun is None:
             # Half an event cannot be unsaid: an error after it would read as part of it, so the connection breaks.
             self._relay.abort()
+        else:
+            for chunk in (*self._held, _ERROR_NAME if begun else b"", b"data: " + error.written() + EVENT_END):
+                self._relay.put(chunk)
+            self._relay.close()
 
-    def _between_events(self) -> bool:
-        return self._tail.replace(b"\r\n", b"\n").endswith(EVENT_END)
+    def _begun(self) -> bytes | None:
+        """Return the whole lines of an event that has begun without data, if any has; None inside any other."""
+        _, between, begun = self._tail.replace(b"\r\n", b"\n").rpartition(EVENT_END)
+        torn = not between or not (b"\n" + begun).endswith(b"\n") or b"data" in begun
+        return None if torn else begun

@@ -81,7 +81,7 @@ class Flight(AnswerHandler):
         finally:
             fault = self._fault(error)
             self._end(Ending(error=fault))
-            self._relay.fail(fault)
+            self._tell_error(fault)
             rest = await self._land(Shown(fault.status, fault.code))
         if rest is not None:
             await rest()
@@ -206,4 +206,4 @@ class Flight(AnswerHandler):
         if error.status in (402, 429) and not exchange.attempts:  # after a call, it was a provider that refused
             self._tell(RequestDenied(self._admitted.project.name, error.code))
         await self._keep_error(error)
-        self._relay.fail(error)
+        self._tell_error(error)

@@ -12,7 +12,6 @@ from functools import reduce
 from operator import add
 
 from gateway.domain import pricing
-from gateway.domain.costing import ABSURD as ABSURD
 from gateway.domain.costing import believed, cost, is_metered
 from gateway.domain.job import Job
 from gateway.domain.price import Price
@@ -269,10 +268,10 @@ def _added(priced: Sequence[_Priced]) -> Usage | None:
 
 
 def _is_unknown(quote: Quote, reading: Reading) -> bool:
-    """Tell whether work may have been billed that the answer says nothing of; a stream names usage by the image."""
-    if reading.usage is None and reading.reported is None and not is_metered(quote.route_price, reading):
-        return not (reading.complete and reading.images)
-    return quote.job.stream and reading.images < quote.job.n
+    """Tell whether work may have been billed that the answer says nothing of; a stream tells image by image."""
+    missing = quote.job.stream and reading.images < quote.job.n
+    silent = reading.usage is None and reading.reported is None and not is_metered(quote.route_price, reading)
+    return missing or (silent and not (reading.complete and reading.images))
 
 
 def _facts(reading: Reading, upstream_request_id: str | None, seconds: float | None) -> dict[str, object]:

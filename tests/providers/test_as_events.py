@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from dataclasses import replace
 from typing import Any
@@ -11,12 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.assets.converting import PillowConverter
 from gateway.domain.settlement import Outcome, Usage
 from gateway.ports.provider import Call, UpstreamFailure
 from gateway.providers.as_events import as_told, shares
-from gateway.providers.collected import MISSING
+from gateway.providers.collected import MISSING, OUTPUT_FORMAT
+from gateway.providers.picture import picture_of
 from gateway.providers.reading import EventReader
 from gateway.providers.usage import read_usage
+from tests.e2e.clients import picture
 from tests.providers.accounts import failure_of, provider_of
 from tests.providers.calls import MemoryBody, read_all
 from tests.providers.raw_server import Connection, Script
@@ -153,6 +157,17 @@ async def test_a_document_in_place_of_events_is_told_as_events() -> None:
     assert [(name, data["b64_json"]) for name, data in told] == [("image_generation.completed", "a"), (told[0][0], "b")]
     assert (answer.event_stream, answer.reading().images) == (True, 2)
     assert [part.reading.usage for part in answer.reading().parts] == [READ]
+
+
+async def test_its_images_are_converted_where_policy_says_so() -> None:
+    """As those of a route that is known not to stream: all of it is here before the first event goes out."""
+    jpeg = base64.b64encode(picture(kind="JPEG")).decode()
+    async with provider_of(by_turns(good(jpeg, output_format=None))) as (provider, _):
+        answer = await provider.send(replace(plain(1), converter=PillowConverter()))
+        [(_, data)] = events(await read_all(answer))
+        await answer.aclose()
+    assert (picture_of(base64.b64decode(data["b64_json"])), data["output_format"]) == (picture_of(picture()), "png")
+    assert OUTPUT_FORMAT not in dict(answer.headers)
 
 
 async def test_a_document_without_an_image_in_place_of_events_is_no_empty_stream() -> None:

@@ -171,6 +171,14 @@ async def test_an_image_that_came_and_is_not_found_is_counted(*, stream: bool) -
     assert not taken.reasons
 
 
+async def test_an_image_that_an_event_names_by_link_alone_is_counted() -> None:
+    """Events pass as they come: what their links lead to is not fetched, so that it is not kept either."""
+    link = b'data: {"type": "image_generation.completed", "b64_json": null, "url": "https://x.example/a"}\n\n'
+    body, taken = event("completed", PNG) + link, Taken()
+    assert await passed(chopped(body, 7, event_stream=True, images=2), taken, n=2) == body
+    assert (taken.images, taken.reasons) == ([PNG], [("unread", 1)])
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"data": 1}', b'{"data": [{"url": "https://x.example/a"}]}'])
 async def test_what_has_no_images_gives_none(body: bytes) -> None:
     """Whatever it is."""

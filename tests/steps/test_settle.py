@@ -158,6 +158,18 @@ def test_usage_of_a_part_of_a_stream_is_not_its_cost(
     assert made.cost.route == (BY_USAGE if source is CostSource.USAGE else asked.worst.route)
 
 
+@pytest.mark.parametrize(
+    ("images", "source", "cost"), [(2, CostSource.USAGE, 40_000_000), (1, CostSource.PRESUMED, 40_000_000)]
+)
+def test_an_image_missing_from_a_stream_may_be_billed_without_usage_too(
+    images: int, source: CostSource, cost: int
+) -> None:
+    """A provider that sells by the image need not name tokens: those that came say nothing of the one that did not."""
+    sold = route("main", prices=(Price(date(2026, 5, 1), "test", per_image=(PixelTier("any", 20_000_000, None),)),))
+    made = settle("r", 1, quote(job(n=2, stream=True), sold), whole(images), ONE)
+    assert (made.source, made.cost.route) == (source, cost)
+
+
 def test_usage_of_a_document_with_an_image_missing_is_its_cost() -> None:
     """A document's usage is that of the whole request, whatever it carries."""
     asked = quote(job(n=4, quality="low", size="1024x1024"))
