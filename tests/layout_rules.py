@@ -69,6 +69,7 @@ BROAD_EXCEPTS: dict[str, str] = {
     "tasks/flight.py:flown": "a flight has logged its fault, and told its relay what stands for it",
     "request/flights.py:take_off": "likewise",
     "observe/deferred_events.py:flush": "an event that cannot be counted is logged, and is no fault of those behind it",
+    "process/reload.py:reload": "whatever keeps a policy from being served is logged, and the old one serves on",
     "process/reload.py:_run": "whoever waits for what the thread does has it raised",
     "ledger/store.py:_open_and_ask": "whatever keeps a line from being opened, whoever asked hears of it",
 }

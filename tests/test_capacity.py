@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,9 +12,9 @@ from gateway.domain.budget import Counted, Quota, Scope
 from gateway.domain.route import Route, RouteLimits
 from gateway.domain.settlement import Outcome
 from gateway.observe.fanout import Observers
-from gateway.ports.provider import Call, UpstreamFailure
+from gateway.ports.provider import Answer, Call, UpstreamFailure
 from gateway.routing.capacity import FORGOTTEN, Capacity, seconds
-from gateway.routing.health import Health
+from gateway.routing.health import FAILURES, Health, RouteHealth
 from gateway.routing.watched import WatchedProvider
 from tests.builders import PROVIDER, job, route
 from tests.rig import Painted, Painter
@@ -258,3 +259,31 @@ async def test_a_provider_teaches_by_answers_and_refusals(capacity: Capacity, cl
     rests = {name: capacity.rest_until(name) for name in ("answered", "refused", "broken")}
     assert rests == {"answered": clock.now + 12, "refused": clock.now + 40, "broken": 0}
     await provider.aclose()
+
+
+async def test_what_a_former_account_says_late_is_no_word_of_the_one_after_it() -> None:
+    """Calls under way when a route is moved tell nothing of its new account; that one's own calls do."""
+    capacity, painter = Capacity(), Painter()
+    health = Health(Observers([]), capacity=capacity)
+    provider = WatchedProvider(painter, health, capacity)
+    former, moved = route("a"), route("a", provider=replace(PROVIDER, base_url="http://127.0.0.1:2/v1"))
+
+    def calls(to: Route, number: int) -> list[asyncio.Task[Answer]]:
+        return [asyncio.create_task(provider.send(Call("req_1", to, job(), FieldsOnly({})))) for _ in range(number)]
+
+    def failure(reason: str) -> UpstreamFailure:
+        return UpstreamFailure(Outcome.REJECTED, reason, reason, retry_after=300, rate_limits=headers())
+
+    under_way = calls(former, FAILURES + 2)
+    await painter.begun.wait()
+    health.adopt({"a": former}, {"a": moved})
+    capacity.adopt({"a": former}, {"a": moved})
+    health.succeeded(health.begin(moved, job()), 1.0)
+    answered = Painted(b"{}", rate_limits=headers())
+    painter.script += [answered, failure("status_429"), *(failure("status_5xx") for _ in range(2 * FAILURES))]
+    painter.go_on.set()
+    await asyncio.gather(*under_way, *calls(former, FAILURES), return_exceptions=True)
+    assert (health.of("a"), capacity.knows("a")) == (RouteHealth(), False)
+    painter.script += [failure("status_429"), *(failure("status_5xx") for _ in range(FAILURES))]
+    await asyncio.gather(*calls(moved, FAILURES + 1), return_exceptions=True)
+    assert (health.of("a").ejections, capacity.knows("a")) == (1, True)

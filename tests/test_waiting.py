@@ -481,6 +481,18 @@ async def test_what_comes_too_late_is_not_waited_for(tmp_path: Path, wait: float
         assert (stand.ledger.times, stand.room.waiting()) == (2, 0)
 
 
+async def test_a_wait_that_is_lowered_counts_for_those_who_wait_already(tmp_path: Path) -> None:
+    """From when they began to wait: who would be served only after it is told so at once."""
+    async with standing(tmp_path, rules(Throttled(90.0))) as stand:
+        await stand.ask()
+        waiting = stand.ask()
+        await stand.until_waiting(1)
+        stand.rig.rules = rules(Throttled(5.0))
+        stand.rig.admissions.adopt({}, {})
+        async with asyncio.timeout(PATIENCE):
+            await refused(waiting)
+
+
 async def test_whoever_waited_in_vain_is_told_of_the_next_slot(tmp_path: Path) -> None:
     """One of two gets the only slot in time; the other is told at that moment when the one after it comes."""
     async with standing(tmp_path, rules(Throttled(3.5)), {"main": (Counted.IMAGES, 1, 2)}) as stand:

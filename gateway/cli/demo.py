@@ -91,7 +91,7 @@ def demo(
             )
             sandbox_url = f"http://{address(sandbox.getsockname())}"
             environ = {"IMAGE_GATEWAY_SANDBOX_URL": sandbox_url, "IMAGE_GATEWAY_SANDBOX_KEY": DEFAULT_KEY}
-            policy, warnings = read_policy(shipped_policies() / "demo", environ)
+            policy, warnings, _ = read_policy(shipped_policies() / "demo", environ)
             log_warnings(warnings)
             settings = Settings(
                 data=data, realm=realm, pepper=hidden(VARIABLE), grace=5.0, public_url=_own_url(sockets.data)

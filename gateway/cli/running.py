@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import click
 
 from gateway.cli.options import EMBEDDED, Fatal, os_words
+from gateway.config.fingerprint import PolicySource, source_of
 from gateway.config.load import check_policy, load_policy
 from gateway.config.problems import Problem, did_you_mean, shown, unmasked
 from gateway.domain.policy import Policy
@@ -32,13 +33,14 @@ SECONDS = 30.0
 """How long one answer of the store may take: exports, audits and reports ask for much at once."""
 
 
-def read_policy(directory: Path, environ: Mapping[str, str]) -> tuple[Policy, Sequence[Problem]]:
-    """Return the policy, and what it warns of; Fatal with every problem, a line each, if it does not check."""
+def read_policy(directory: Path, environ: Mapping[str, str]) -> tuple[Policy, Sequence[Problem], PolicySource]:
+    """Return the policy, what it warns of, and its files; Fatal with every problem, a line each, if it is not sound."""
+    source = source_of(directory)
     loaded = load_policy(directory, environ=environ, secrets="required", today=today())
     if loaded.policy is None:
         warnings = [f"{warning} (warning)" for warning in loaded.warnings]
         raise Fatal("\n".join(["the policy does not check:", *map(str, loaded.problems), *warnings]))
-    return loaded.policy, loaded.warnings
+    return loaded.policy, loaded.warnings, source
 
 
 def log_warnings(warnings: Iterable[Problem]) -> None:

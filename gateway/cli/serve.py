@@ -176,13 +176,13 @@ def serve(
     the admin plane, and is required beyond the loopback address.
     """
     pepper, token = hidden("IMAGE_GATEWAY_PEPPER"), admin_token(admin_host)
-    checked, warnings = read_policy(policy, os.environ)
+    checked, warnings, source = read_policy(policy, os.environ)
     folder, bucket = _place(assets, data)  # last, for it makes a folder
     settings = Settings(data=data, assets=folder, bucket=bucket, public_url=public_url, realm=realm, pepper=pepper)
     serving = Serving(
         settings=replace(settings, lease=lease, grace=grace, store_timeout=store_timeout, requests=capacity.requests),
         policy=checked,
-        directory=policy,
+        source=source,
         limits=BodyLimits(total=max_body * MEGABYTE),
         capacity=capacity,
         wrong_keys=wrong_keys,

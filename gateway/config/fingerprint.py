@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from gateway.config.problems import Report
 from gateway.config.secrets import files_named
@@ -13,6 +14,18 @@ _State = tuple[str, int, int, int, int]
 """Path, when it was modified and when anything about it changed, rights too (ns), size (bytes) and inode."""
 Fingerprint = tuple[_State, ...]
 """The state of every policy file, and of every file that one of them names as `${file:/path}`."""
+
+
+class PolicySource(NamedTuple):
+    """Where a policy is read again from; `seen` is what its files looked like before they were read."""
+
+    directory: Path
+    seen: Fingerprint
+
+
+def source_of(directory: Path) -> PolicySource:
+    """Return a policy's files as they are now."""
+    return PolicySource(directory, fingerprint(directory))
 
 
 def fingerprint(directory: Path) -> Fingerprint:

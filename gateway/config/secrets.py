@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from gateway.config.documents import Kind, Node, Value
 from gateway.config.problems import Place, Report
 from gateway.domain.route import Secret
+from gateway.domain.web_address import BadUrl, read_web_address
 
 _REFERENCE = re.compile(r"\$\{(?:file:(?P<path>/[^${}]+)|(?P<name>[A-Za-z_][A-Za-z0-9_]*))\}", re.ASCII)
 _MAX_SECRET_BYTES = 64 * 1024
@@ -124,4 +125,13 @@ def _url_problem(url: str) -> str | None:
         ("?" in url or "#" in url, "no query string and no fragment"),
         (endpoint is not None, f"leave out {endpoint[0].rstrip('/') if endpoint else ''}, which is added to it"),
     )
-    return next((problem for broken, problem in rules if broken), None)
+    return next((problem for broken, problem in rules if broken), None) or _address_problem(url)
+
+
+def _address_problem(url: str) -> str | None:
+    """Say why no connection could be opened to what a URL names."""
+    try:
+        read_web_address(url)
+    except BadUrl as bad:
+        return bad.message
+    return None

@@ -45,8 +45,8 @@ def read_sources(directory: Path, label: str, digest: _Hash, report: Report) -> 
     """Read every policy file under a directory; `digest` takes each one's name (after `label`) and bytes."""
     sources = Sources()
     root = Place(str(directory), 1, "")
-    if not directory.is_dir():
-        report.problem(root, "is not a directory")
+    if wrong := _directory_problem(directory):
+        report.problem(root, wrong)
         sources.complete = False
         return sources
 
@@ -68,6 +68,13 @@ def read_sources(directory: Path, label: str, digest: _Hash, report: Report) -> 
     if not found and sources.complete:
         report.problem(root, "holds no policy: no file ends in .yaml or .yml")
     return sources
+
+
+def _directory_problem(directory: Path) -> str | None:
+    try:
+        return None if directory.is_dir() else "is not a directory"
+    except OSError as error:  # one above it may not be searched, or its file system is away
+        return f"cannot be read: {error.strerror}"
 
 
 def read_document(data: bytes, file: str, report: Report) -> Table | None:

@@ -180,17 +180,17 @@ class Application:
         """Serve new requests by another policy; those under way finish by the one they began with."""
         self._adopting(policy)
         before, kept = self.policy, self._providers
-        self._providers = {
+        opened = {  # all of them, before anything changes: one that cannot be leaves the old policy whole
             name: kept[name] if before.providers.get(name) == config else self._open(config)
             for name, config in policy.providers.items()
         }
-        self._former += [provider for provider in kept.values() if provider not in self._providers.values()]
+        labels = LabelSets.from_policy(policy)
+        self._former += [provider for provider in kept.values() if provider not in opened.values()]
         self.health.adopt(before.routes, policy.routes)
         self.admissions.adopt(before.routes, policy.routes)
-        self.policy = policy
-        self._serving = Setup(policy, self._providers)
+        self.policy, self._providers, self._serving = policy, opened, Setup(policy, opened)
         self._observers.flush()  # what has happened is counted by the names it happened under
-        self.metrics.labels = LabelSets.from_policy(policy)
+        self.metrics.labels = labels
         self._observers.emit(PolicyLoaded(policy.digest, ok=True))
 
     def keep_policy(self) -> None:

@@ -8,15 +8,16 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
-from gateway.config.fingerprint import Fingerprint, fingerprint
+from gateway.config.fingerprint import Fingerprint, PolicySource, fingerprint
 from gateway.config.load import Loaded, load_policy
-from gateway.config.problems import unmasked
+from gateway.config.problems import Problem, unmasked
 from gateway.domain.budget import Budget
 from gateway.domain.errors import InvalidRequest
+from gateway.domain.money import NANO_PER_MICRO, format_usd
 from gateway.domain.policy import Policy
+from gateway.ports import LedgerUnavailable
 from gateway.process.app import Application, budgets_of
 from gateway.process.today import today
 
@@ -41,15 +42,14 @@ class PolicyReloader:
     def __init__(
         self,
         application: Application,
-        directory: Path,
+        source: PolicySource,
         environ: Mapping[str, str],
         tell_others: Callable[[], None] = lambda: None,
     ) -> None:
         self._application = application
-        self._directory = directory
+        self._directory, self._seen = source
         self._environ = environ
         self._tell_others = tell_others
-        self._seen = fingerprint(directory)
         self._wanted = asyncio.Event()
         self._reading = asyncio.Lock()
 
@@ -75,15 +75,16 @@ class PolicyReloader:
         """Read the policy now and serve by it if it checks; every problem is logged otherwise."""
         async with self._reading:
             self._wanted.clear()
-            loaded = await self._read()
-        if loaded.policy is not None:
-            for budget in _begun(self._application.policy, loaded.policy):
-                log.warning(
-                    "a budget is new, what was spent before is not on it: %s per %s, view %s",
-                    *(budget.scope.label(), budget.window, budget.view),
-                )
-            self._application.adopt(loaded.policy)
-        else:
+            try:
+                loaded = await self._read()
+                if loaded.policy is not None:
+                    await self._adopt(loaded.policy)
+            except Exception as error:
+                log.exception("a policy could not be read or served")
+                # Its words are in the log alone, which hides secrets: they may quote what came from outside.
+                why = f"cannot be served: {type(error).__name__}; the log of the gateway says more"
+                loaded = Loaded(None, (Problem(str(self._directory), 1, "", why),), ())
+        if loaded.policy is None:
             self._application.heartbeat.problems = list(map(str, loaded.problems))
             self._application.keep_policy()
         for problem in loaded.problems:
@@ -91,6 +92,19 @@ class PolicyReloader:
         for warning in loaded.warnings:
             log.warning("policy warning: %s", unmasked(warning))
         return loaded
+
+    async def _adopt(self, policy: Policy) -> None:
+        begun = list(_begun(self._application.policy, policy))
+        try:
+            counted = [balance.used + balance.held for balance in await self._application.ledger.balances(begun)]
+        except LedgerUnavailable:
+            counted = [0] * len(begun)
+        self._application.adopt(policy)
+        for budget, micro in zip(begun, counted, strict=True):
+            usd = format_usd(micro * NANO_PER_MICRO)
+            back = f"is put back and goes on at ${usd}, what was spent in between is not on it"
+            how = back if micro else "is new, what was spent before is not on it"
+            log.warning("a budget %s: %s per %s, view %s", how, budget.scope.label(), budget.window, budget.view)
 
     async def _read(self) -> Loaded:
         """Read the files, again if one was written meanwhile: it may have been seen half."""
@@ -150,7 +164,7 @@ def _run(work: Callable[[], T], future: Future[T]) -> None:
 
 
 def _begun(before: Policy, after: Policy) -> Iterator[Budget]:
-    """Yield the budgets that begin at zero while they cover what was spent from before; not those of a new project."""
+    """Yield the budgets that lack what was spent before while they cover it; not those of a new project."""
     known = {budget.meter for budget in budgets_of(before)}
     for budget in budgets_of(after):
         if budget.meter not in known and (budget.scope.project is None or budget.scope.project in before.projects):

@@ -9,12 +9,12 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 from gateway.admin.callbacks import callback_actions, callback_views
 from gateway.admin.explain import explain
 from gateway.admin.keys import KeyAdministration, key_actions, key_questions, key_views
 from gateway.admin.views import admin_views
+from gateway.config.fingerprint import PolicySource
 from gateway.console.app import Console
 from gateway.console.page_data import PageData
 from gateway.domain.policy import Policy
@@ -24,6 +24,7 @@ from gateway.ledger.pepper import load_pepper
 from gateway.observe.event import RequestShed
 from gateway.process import heap
 from gateway.process.app import Application, Settings, running_application
+from gateway.process.background import kept_running
 from gateway.process.descriptors import raise_limit
 from gateway.process.memory import resident_bytes
 from gateway.process.reload import PolicyReloader
@@ -45,8 +46,8 @@ class Serving:
 
     settings: Settings
     policy: Policy
-    directory: Path | None = None
-    """Where the policy is read again from; None if it cannot change."""
+    source: PolicySource | None = None
+    """None if the policy cannot change."""
     limits: BodyLimits = field(default_factory=BodyLimits)
     capacity: ProcessLimits = field(default_factory=ProcessLimits)
     wrong_keys: WrongKeys = field(default_factory=WrongKeys)
@@ -86,7 +87,7 @@ async def serve_process(
         stopping = Stopping(serving.delay if sockets.data is not None else 0.0)
         stopping.follow_signals(sockets.lifeline)
         shutdown = stopping.shutdown
-        reloader = _reloader(application, serving.directory, sockets)
+        reloader = _reloader(application, serving.source, sockets)
         grace = serving.settings.grace
         shedding = _shedding(application, serving.capacity)
         async with asyncio.TaskGroup() as group:
@@ -100,7 +101,7 @@ async def serve_process(
             if sockets.admin is not None:
                 application.heartbeat.makes_calls = sockets.data is not None
                 group.create_task(_serve_admin(application, serving, reloader, sockets.admin, shutdown))
-            watching = group.create_task(reloader.run()) if reloader else None
+            watching = group.create_task(kept_running(reloader)) if reloader else None
             heap.settle()
             tidying = group.create_task(heap.keep_giving_back())
             if ready is not None:
@@ -157,9 +158,9 @@ def _shedding(application: Application, capacity: ProcessLimits) -> Shedding:
     return Shedding(capacity, told, resident_bytes, heap.give_back)
 
 
-def _reloader(application: Application, directory: Path | None, sockets: Sockets) -> PolicyReloader | None:
-    if directory is None:
+def _reloader(application: Application, source: PolicySource | None, sockets: Sockets) -> PolicyReloader | None:
+    if source is None:
         return None
-    reloader = PolicyReloader(application, directory, os.environ, sockets.reload_others)
+    reloader = PolicyReloader(application, source, os.environ, sockets.reload_others)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.wake)
     return reloader

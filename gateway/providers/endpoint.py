@@ -40,7 +40,7 @@ class Endpoint:
 
     def __init__(self, config: ProviderConfig, auth: Auth | None = None) -> None:
         base = httpx.URL(config.base_url)
-        if base.scheme not in ("http", "https") or not base.host:
+        if base.scheme not in ("http", "https") or not base.raw_host:
             raise ValueError(f"provider {config.name}: base_url must begin with https:// or http://")
         self.secret = None if config.api_key is None else config.api_key.reveal()
         if self.secret is not None and not (self.secret.isascii() and self.secret.isprintable()):
@@ -161,7 +161,7 @@ class Endpoint:
 def origin_of(url: httpx.URL) -> str:
     """Return scheme, host and port of a URL, the port always written."""
     port = url.port or {"https": 443, "http": 80}.get(url.scheme, 0)
-    return f"{url.scheme}://{url.host.lower()}:{port}"
+    return f"{url.scheme}://{url.raw_host.decode('ascii')}:{port}"
 
 
 def shown_headers(response: Incoming) -> list[tuple[str, str]]:

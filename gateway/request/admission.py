@@ -252,11 +252,12 @@ class Admission:
         exchange = admitted.exchange
         if exchange.task is not None:
             return exchange.task.until
-        if exchange.waits_until is None:
-            exchange.waits_until = self._room.clock() + admitted.job_type.throttled.wait
-            if (deadline := exchange.wishes.deadline) is not None:
-                exchange.waits_until = min(exchange.waits_until, exchange.inbound.received + deadline - FOR_THE_ANSWER)
-        return exchange.waits_until
+        if exchange.waits_since is None:
+            exchange.waits_since = self._room.clock()
+        until = exchange.waits_since + admitted.job_type.throttled.wait
+        if (deadline := exchange.wishes.deadline) is not None:
+            until = min(until, exchange.inbound.received + deadline - FOR_THE_ANSWER)
+        return until
 
     def _full(self, wait_reason: WaitReason) -> RateLimited:
         seconds = max(wait_reason.slot - self._room.clock(), 0.0)

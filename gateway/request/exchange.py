@@ -73,8 +73,8 @@ class Exchange:
     """Routes that failed it so far."""
     upstream_seconds: float = 0.0
     client_seconds: float = 0.0
-    waits_until: float | None = None
-    """The end of its patience by the clock of the queue, once it has waited."""
+    waits_since: float | None = None
+    """When it began to wait for a slot, by the clock of the queue; None if it did not."""
     waited: float = 0.0
     """In a queue for a slot on a route; part of `upstream_seconds`."""
     spent_before: int = 0

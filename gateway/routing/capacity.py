@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from gateway.domain.budget import Counted, Quota
-from gateway.domain.route import Quote, Route
+from gateway.domain.route import ProviderConfig, Quote, Route
 from gateway.ports.provider import UpstreamFailure
 from gateway.steps.reserve import limits_of
 
@@ -61,6 +61,8 @@ class Capacity:
         self._routes: dict[str, _Known] = {}
         self._tight: set[str] = set()
         """Routes whose account said that nothing is left, or refused, until `trouble` finds that to be over."""
+        self._accounts: dict[str, ProviderConfig] | None = None
+        """Those of the policy's routes; None as long as it is the first one, under which none is another's."""
 
     def learn(self, route: str, headers: Mapping[str, str]) -> None:
         """Take note of `x-ratelimit-*` headers, names in lower case; what cannot be read is passed over."""
@@ -101,6 +103,13 @@ class Capacity:
         until = max(known.refused_until, *resets, 0.0)
         return until if until > self._clock() else 0.0
 
+    def is_of_now(self, route: Route) -> bool:
+        """Whether a call to this says something of what calls by the route's name meet now: not once it was moved."""
+        if self._accounts is None:
+            return True
+        account = self._accounts.get(route.name)
+        return account is route.provider or account == route.provider
+
     def knows(self, route: str) -> bool:
         """Whether anything is known of a route's account."""
         return route in self._routes
@@ -127,7 +136,8 @@ class Capacity:
 
     def adopt(self, before: Mapping[str, Route], after: Mapping[str, Route]) -> None:
         """Forget the routes that are gone under a new policy, or call another account or model now."""
-        kept = {name for name, route in after.items() if name in before and _callee(before[name]) == _callee(route)}
+        self._accounts = {name: route.provider for name, route in after.items()}
+        kept = {name for name, route in after.items() if callee(before.get(name)) == callee(route)}
         self._routes = {name: known for name, known in self._routes.items() if name in kept}
         self._tight &= kept
 
@@ -165,8 +175,9 @@ def _whole(text: str) -> int | None:
     return int(text) if _WHOLE.fullmatch(text) else None
 
 
-def _callee(route: Route) -> tuple[object, ...]:
-    return route.provider, route.upstream_model
+def callee(route: Route | None) -> tuple[object, ...] | None:
+    """Return what is called on a route, its account and its model, to be compared."""
+    return None if route is None else (route.provider, route.upstream_model)
 
 
 def _short(said: _Said, wanted: int) -> bool:

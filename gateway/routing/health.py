@@ -21,7 +21,7 @@ from gateway.domain.retry import jittered
 from gateway.domain.route import Route
 from gateway.observe.event import Observer, RouteEjected
 from gateway.ports.provider import UpstreamFailure
-from gateway.routing.capacity import Capacity
+from gateway.routing.capacity import Capacity, callee
 
 FAILURES = 5
 """In a row, before a route is ejected."""
@@ -82,7 +82,7 @@ class Trial:
 
     route: Route
     job: Job
-    era: int
+    era: object
     over: bool = False
 
 
@@ -114,7 +114,7 @@ class Health:
         """Take note of a call that is about to be made; `succeeded`, `failed` or `dropped` is to follow."""
         state = self._routes.get(route.name) or self._routes.setdefault(route.name, _State())
         trial = Trial(route, job, state.era)
-        if state.until is not None:
+        if state.until is not None and self._is_of_now(route):
             now = self._clock()
             if now >= state.until and (state.probe is None or now >= state.taken):
                 state.probe, state.taken = trial, now + self._times.probe
@@ -173,14 +173,14 @@ class Health:
 
     def adopt(self, before: Mapping[str, Route], after: Mapping[str, Route]) -> None:
         """Forget the routes that are gone under a new policy, or call something else now."""
-        gone = {name for name, route in before.items() if _callee(route) != _callee(after.get(name))}
+        gone = {name for name, route in before.items() if callee(route) != callee(after.get(name))}
         self._routes = {name: state for name, state in self._routes.items() if name not in gone}
         self._latencies = {key: mean for key, mean in self._latencies.items() if key[0] not in gone}
         self._fallen -= gone
 
     def succeeded(self, trial: Trial, seconds: float) -> None:
         """Take note of a good answer, `seconds` from sending to its last byte."""
-        if trial.over:
+        if trial.over or not self._is_of_now(trial.route):
             return
         state = self._end(trial)
         now, name, job = self._clock(), trial.route.name, trial.job
@@ -212,13 +212,17 @@ class Health:
             state.probe, state.taken = None, -math.inf
 
     def _end(self, trial: Trial) -> _State | None:
-        """The route's state, but for a call that ended before, or began before the state's last change.
+        """The route's state, but for a call that ended before, or began before the state's last change or a move.
 
         What such a call found says nothing of what came after.
         """
         state = self._routes.get(trial.route.name)
         over, trial.over = trial.over, True
-        return None if over or state is None or state.era != trial.era else state
+        known = not over and self._is_of_now(trial.route)
+        return state if known and state is not None and state.era is trial.era else None
+
+    def _is_of_now(self, route: Route) -> bool:
+        return self._capacity is None or self._capacity.is_of_now(route)
 
     def _eject(self, route: str, state: _State) -> None:
         now = self._clock()
@@ -247,7 +251,7 @@ class _State:
 
     failures: int = 0
     ejections: int = 0
-    era: int = 0
+    era: object = field(default_factory=object)
     until: float | None = None
     """The end of the ejection; half open after it. None in service."""
     returned: float | None = None
@@ -258,12 +262,12 @@ class _State:
 
     def goes(self, until: float) -> None:
         """An ejection begins."""
-        self.era += 1
+        self.era = object()
         self.until, self.probe, self.taken = until, None, -math.inf
 
     def comes_back(self, now: float) -> None:
         """The route is back."""
-        self.era += 1
+        self.era = object()
         self.until, self.probe, self.taken, self.returned = None, None, -math.inf, now
 
 
@@ -292,7 +296,3 @@ def _size_class(size: str) -> str:
     if parsed is None:
         return AUTO
     return "small" if parsed.pixels <= _SMALL else "middle" if parsed.pixels <= _MIDDLE else "large"
-
-
-def _callee(route: Route | None) -> tuple[object, ...] | None:
-    return None if route is None else (route.provider, route.upstream_model)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from gateway.domain.errors import GatewayError
 from gateway.domain.route import Route
@@ -39,13 +39,12 @@ class WatchedProvider:
 
     async def send(self, call: Call) -> Answer:
         """Send the job, and watch how it ends; what an adapter did not expect is an unknown outcome."""
-        route = call.route.name
         began = self._clock()
         trial = self._health.begin(call.route, call.job)
         try:
             answer = await self._provider.send(call)
         except UpstreamFailure as failure:
-            self._capacity.learn_of(route, (failure, *failure.others))
+            self._learn(call.route, (failure, *failure.others))
             self._health.failed(trial, failure)
             raise
         except BaseException as error:
@@ -56,16 +55,20 @@ class WatchedProvider:
             log.exception("request %s: provider %s: its adapter failed", call.request_id, call.route.provider.name)
             message = "the provider's answer could not be dealt with"
             raise UpstreamFailure(Outcome.UNKNOWN, "garbage", message) from error
-        if limits := answer.rate_limits:
-            self._capacity.learn(route, limits)
+        if (limits := answer.rate_limits) and self._capacity.is_of_now(call.route):
+            self._capacity.learn(call.route.name, limits)
         seconds = self._clock() - began
         if isinstance(answer, WholeAnswer):
             tell(self._health, trial, answer.reading(), seconds)
             return answer
         watched = WatchedAnswer(answer, self._health, trial, seconds, self._clock)
         if is_collected(answer):
-            self._capacity.learn_of(route, answer.failures)
+            self._learn(call.route, answer.failures)
         return watched
+
+    def _learn(self, route: Route, failures: Sequence[UpstreamFailure]) -> None:
+        if self._capacity.is_of_now(route):
+            self._capacity.learn_of(route.name, failures)
 
     async def cancel(self, route: Route, submitted: Submitted) -> bool:
         """Ask for work to be given up, where the provider can be asked."""

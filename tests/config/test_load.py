@@ -20,6 +20,8 @@ from gateway.domain.job import Operation, Size
 from gateway.domain.policy import ClientModel, OnUnknown, Order, Retry, Throttled, WhenFull
 from gateway.domain.price import PixelTier
 from gateway.domain.route import RouteLimits
+from gateway.ports.provider import ProviderServices
+from gateway.providers.registry import open_provider
 from tests.config.conftest import Load
 from tests.config.golden import HERE, TODAY
 
@@ -329,6 +331,13 @@ def test_directory_missing_or_empty(tmp_path: Path) -> None:
     assert [problem.message for problem in empty.problems] == ["holds no policy: no file ends in .yaml or .yml"]
 
 
+def test_directory_that_cannot_be_looked_at(tmp_path: Path) -> None:
+    """Whatever the file system says of it is a problem in its words, and ends nobody who reads it."""
+    loaded = load_policy(tmp_path / ("x" * 300), environ={}, today=TODAY)
+
+    assert [problem.message for problem in loaded.problems] == ["cannot be read: File name too long"]
+
+
 def test_folders_that_are_links_are_read(load: Load, tmp_path: Path) -> None:
     """As clusters mount a ConfigMap: links into a hidden folder. Each file is read once, wherever links lead."""
     hidden = tmp_path / "policy" / "..2026_11_20"
@@ -437,6 +446,43 @@ def test_bad_url_from_outside_is_not_shown(load: Load) -> None:
 
     assert len(loaded.problems) == 1
     assert "canary" not in repr(loaded.problems)
+
+
+@pytest.mark.parametrize("kind", ["openai", "gemini"])
+@pytest.mark.parametrize(
+    ("address", "sound"),
+    [
+        ("10.0.0.256:8000", False),
+        ("999.1.1.1", False),
+        ("1.2.3.4.5", False),
+        ("[v1.fe80]", False),
+        ("[:::1]", False),
+        ("a..b", False),
+        ("-a.example", False),
+        ("a" * 64 + ".example", False),
+        ("a.example/" + "a" * 70_000, False),
+        ("10.0.0.25:8000", True),
+        ("[::1]:8000", True),
+        ("image_proxy:8000", True),
+        ("A.example.", True),
+        ("xn--mnchen-3ya.example", True),
+        ("xn--a.example", True),  # no name that DNS has, as may be any other
+    ],
+    ids=lambda value: value[:20] if isinstance(value, str) else None,
+)
+def test_an_account_can_be_called_at_every_address_that_checks(
+    load: Load, kind: str, address: str, *, sound: bool
+) -> None:
+    """What could not be opened is refused by the check, in words that do not show it."""
+    account = f'providers: {{two: {{kind: {kind}, base_url: "http://${{ADDRESS}}/v1"}}}}\n'
+    loaded = load(two=account, environ={"KEY": "k", "ADDRESS": address})
+
+    if sound:
+        assert loaded.policy is not None, loaded.problems
+        assert open_provider(loaded.policy.providers["two"], ProviderServices()) is not None
+    else:
+        assert [problem.key for problem in loaded.problems] == ["providers.two.base_url"]
+        assert address not in repr(loaded.problems)
 
 
 def test_literal_secret_is_not_shown(load: Load) -> None:

@@ -10,11 +10,15 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from gateway.config.load import load_policy
+from gateway.cli.running import read_policy
+from gateway.config.fingerprint import source_of
+from gateway.config.load import Loaded, load_policy
+from gateway.domain.errors import InvalidRequest
 from gateway.ledger.store import store_url
 from gateway.process.app import Application, Settings, running_application
 from gateway.process.reload import PolicyReloader
@@ -22,7 +26,10 @@ from gateway.process.today import today
 from gateway.sandbox.client import Sandbox
 from tests.e2e.policies import ONE_ACCOUNT
 from tests.e2e.stack import Stack, fetch, running_gateway, wait_until
+from tests.ledger.rules import candidate
+from tests.ledger.work import held_ahead, new_request
 from tests.processes import Process
+from tests.rig import PATIENCE
 
 
 @pytest.fixture
@@ -195,7 +202,9 @@ async def test_a_file_that_is_read_half_written_is_read_again(directory: Path) -
     """What an editor had only begun to write checks, and has no project: nobody is refused for it."""
     async with application_of(directory) as application:
         put(directory, PROVIDER)
-        loaded = await PolicyReloader(application, directory, WritesMeanwhile(directory / "policy.yaml")).reload()
+        loaded = await PolicyReloader(
+            application, source_of(directory), WritesMeanwhile(directory / "policy.yaml")
+        ).reload()
         assert loaded.policy is not None
         assert application.policy is loaded.policy
         assert "team" in application.policy.projects
@@ -204,7 +213,7 @@ async def test_a_file_that_is_read_half_written_is_read_again(directory: Path) -
 async def test_a_writer_that_rests_in_the_middle_is_waited_for(directory: Path) -> None:
     """A file that was written a moment ago is looked at once more before anybody is served by it."""
     async with application_of(directory) as application:
-        reloader = PolicyReloader(application, directory, {"KEY": "sk-1"})
+        reloader = PolicyReloader(application, source_of(directory), {"KEY": "sk-1"})
         put(directory, PROVIDER)
         reloading = asyncio.create_task(reloader.reload())
         await asyncio.sleep(0.05)
@@ -218,7 +227,7 @@ async def test_a_file_that_is_replaced_is_waited_for(directory: Path) -> None:
     put(directory, PROVIDER)
     (directory / "rest.yaml").write_text(REST)
     async with application_of(directory) as application:
-        reloader = PolicyReloader(application, directory, {"KEY": "sk-1"})
+        reloader = PolicyReloader(application, source_of(directory), {"KEY": "sk-1"})
         (directory / "rest.yaml").unlink()
         reloading = asyncio.create_task(reloader.reload())
         await asyncio.sleep(0.05)
@@ -230,7 +239,7 @@ async def test_a_file_that_is_replaced_is_waited_for(directory: Path) -> None:
 async def test_files_that_never_keep_still_are_read_as_they_are(directory: Path) -> None:
     """Whoever asked is not kept waiting for ever."""
     async with application_of(directory) as application:
-        reloader = PolicyReloader(application, directory, {"KEY": "sk-1"})
+        reloader = PolicyReloader(application, source_of(directory), {"KEY": "sk-1"})
         swap(directory, WHOLE + "# 0\n")
         reloading = asyncio.create_task(reloader.reload())
         for number in range(1000):
@@ -239,6 +248,19 @@ async def test_files_that_never_keep_still_are_read_as_they_are(directory: Path)
             if reloading.done():
                 break
         assert (await reloading).policy is application.policy
+
+
+class Changes(dict[str, str]):
+    """An environment; when it is asked for anything, the limit of a policy's budget is doubled."""
+
+    def __init__(self, policy: Path) -> None:
+        super().__init__(KEY="sk-1")
+        self._policy = policy
+
+    def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]  # as it is asked
+        """Look a name up."""
+        self._policy.write_text(WHOLE.replace('limit: "1"', 'limit: "2"'))
+        return super().get(name, default)
 
 
 class Held(dict[str, str]):
@@ -262,7 +284,7 @@ def test_a_stop_does_not_wait_for_a_policy_that_is_being_read(directory: Path) -
 
     async def serve() -> None:
         async with application_of(directory) as application:
-            reading = asyncio.create_task(PolicyReloader(application, directory, environ).reload())
+            reading = asyncio.create_task(PolicyReloader(application, source_of(directory), environ).reload())
             await asyncio.to_thread(environ.asked.wait)
             reading.cancel()
 
@@ -278,7 +300,7 @@ async def test_an_empty_file_is_a_problem_and_the_old_policy_serves_on(directory
     async with application_of(directory) as application:
         before = application.policy
         put(directory, "")
-        loaded = await PolicyReloader(application, directory, {"KEY": "sk-1"}).reload()
+        loaded = await PolicyReloader(application, source_of(directory), {"KEY": "sk-1"}).reload()
         assert loaded.policy is None
         assert "is empty" in str(loaded.problems[0])
         assert application.policy is before
@@ -287,7 +309,7 @@ async def test_an_empty_file_is_a_problem_and_the_old_policy_serves_on(directory
 async def test_budgets_that_begin_in_the_middle_are_told(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A budget of another window, view or scope counts from zero, and a line says so; none of a limit or a project."""
     async with application_of(directory) as application:
-        reloader = PolicyReloader(application, directory, {"KEY": "sk-1"})
+        reloader = PolicyReloader(application, source_of(directory), {"KEY": "sk-1"})
         begun = '{window: day, limit: "1"}, {window: day, view: official, limit: "1"}'
         more = WHOLE.replace('limit: "1"}', f'limit: "2"}}, {begun}')
         other = '  other: {job_types: [draft], default_job_type: draft, budgets: [{window: day, limit: "1"}]}\n'
@@ -302,3 +324,71 @@ async def test_budgets_that_begin_in_the_middle_are_told(directory: Path, caplog
             "project:team per day, view official",
         ]
         assert sum("a budget is new" in line for line in caplog.messages) == 3
+
+
+async def test_a_budget_that_is_put_back_is_told_with_what_it_counted(
+    directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its counter goes on where it stood when it was taken out; a line says where."""
+    async with application_of(directory) as application:
+        [budget] = application.policy.projects["team"].budgets
+        await held_ahead(application.ledger, new_request(), candidate((budget, 250_000)))
+        reloader = PolicyReloader(application, source_of(directory), {"KEY": "sk-1"})
+        put(directory, WHOLE.replace(', budgets: [{window: total, limit: "1"}]', ""))
+        assert (await reloader.reload()).policy is not None
+        assert not application.policy.projects["team"].budgets
+        put(directory, WHOLE)
+        with caplog.at_level(logging.WARNING, "gateway.policy"):
+            assert (await reloader.reload()).policy is not None
+        [line] = [line for line in caplog.messages if "budget" in line]
+        assert line.startswith("a budget is put back and goes on at $0.25, ")
+        assert line.endswith(": project:team per total, view route")
+
+
+async def test_a_policy_that_cannot_be_served_is_a_failed_reload(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever the check passes that no provider can be made of: the old policy serves on whole, and a log says why."""
+    async with application_of(directory) as application:
+        before, setup = application.policy, application.service._current()
+        main = replace(before.providers["main"], base_url="http://10.0.0.256/v1")
+        more = replace(before, providers={"next": before.providers["main"], "main": main}, digest="1" * 16)
+        monkeypatch.setattr("gateway.process.reload.load_policy", lambda *_, **__: Loaded(more, (), ()))
+        reloader = PolicyReloader(application, source_of(directory), {"KEY": "sk-1"})
+        with caplog.at_level(logging.ERROR, "gateway.policy"), pytest.raises(InvalidRequest) as refused:
+            await reloader.answer({})
+        assert refused.value.code == "invalid_policy"
+        assert "cannot be served: InvalidURL" in refused.value.message
+        assert any(record.exc_info for record in caplog.records)
+        assert application.policy is before
+        assert application.service._current() is setup
+        assert (await application.snapshot()).last_reload_successful is False
+
+
+async def test_what_changes_while_a_gateway_starts_is_taken_over(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files are compared with what they were before they were read at the start, however long that took."""
+    monkeypatch.setattr("gateway.process.reload.POLL_SECONDS", 0.01)
+    began_with, _, source = read_policy(directory, Changes(directory / "policy.yaml"))
+    async with application_of(directory) as application:
+        application.adopt(began_with)
+        reloading = asyncio.create_task(PolicyReloader(application, source, {"KEY": "sk-1"}).run())
+        async with asyncio.timeout(PATIENCE):
+            while application.policy is began_with:  # noqa: ASYNC110 - a policy tells nobody that it is served
+                await asyncio.sleep(0.01)
+        reloading.cancel()
+        assert application.policy.projects["team"].budgets[0].limit == 2 * began_with.projects["team"].budgets[0].limit
+
+
+def test_a_policy_that_is_written_while_serve_starts_is_served(tmp_path: Path, sandbox: Sandbox) -> None:
+    """A roll-out that changes it between its reading and the first answer needs no signal."""
+
+    def change(_: Process) -> None:
+        wait_until((tmp_path / "data").exists, 30, "the folder that is made when policy was read")
+        put(tmp_path / "policy", ONE_ACCOUNT + "# changed\n")
+
+    with running_gateway(tmp_path, ONE_ACCOUNT, sandbox, begun=change) as stack:
+        loaded = load_policy(stack.policy, environ=stack.environ, today=today()).policy
+        assert loaded is not None
+        wait_until(lambda: stack.metric("policy_info", digest=loaded.digest), what="the policy that was written last")
