@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, time
 
 from gateway.callbacks.hints import HintBoard, Take
 from gateway.domain.caller import Caller
-from gateway.domain.errors import NotFound, Retired, Unavailable
+from gateway.domain.errors import NotFound, Retired, ledger_unavailable
 from gateway.domain.job import JOB_PREFIX
 from gateway.domain.links import SIGNATURE
 from gateway.domain.naming import is_retired
@@ -83,7 +83,7 @@ class Service:
         try:
             kept = await self._ledger.request(request_id)
         except LedgerUnavailable as error:
-            raise Unavailable("The ledger is not available.", code="ledger_unavailable", retry_after=2) from error
+            raise ledger_unavailable() from error
         about = kept.get("about") if kept else None
         stored = StoredImages(self._archives, project, self._current().policy, headers)
         if kept is None and (cached := await stored.record(request_id)) is not None:

@@ -199,5 +199,10 @@ class Unavailable(GatewayError):
     default_code = "overloaded"
 
 
+def ledger_unavailable() -> Unavailable:
+    """Return the error for what the ledger alone could tell or do; it does not answer, or answers and refuses."""
+    return Unavailable("The ledger is not available.", code="ledger_unavailable", retry_after=2)
+
+
 class InternalError(GatewayError):
     """A bug; the message carries the request id alone."""

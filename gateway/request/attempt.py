@@ -21,7 +21,7 @@ from gateway.request.answer_keeping import AnswerKeeper
 from gateway.request.calling import PreparedCall, call_of, suits
 from gateway.request.context import FlightContext
 from gateway.request.exchange import Admitted
-from gateway.request.exhausted import failed, ledger_unavailable
+from gateway.request.exhausted import cannot_hold, failed
 from gateway.request.flight_task import NOT_HERE, cancelled
 from gateway.request.retrying import RetryPlan, Step, was_called
 from gateway.request.waiters import Waiters
@@ -178,7 +178,7 @@ class Attempts:
             # A hold whose answer was lost the ledger gives back by itself; the attempt before it may still be held.
             admitted.exchange.attempts -= 1
             await self._give_back(admitted)
-            raise (failed(plan) if plan.presumed else ledger_unavailable()) from error
+            raise (failed(plan) if plan.presumed else cannot_hold()) from error
         except GatewayError as error:
             admitted.exchange.attempts -= 1
             self._open = None  # an earlier attempt was given back in the same step

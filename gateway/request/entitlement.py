@@ -12,7 +12,7 @@ from datetime import date
 from typing import Protocol
 
 from gateway.domain.caller import Caller
-from gateway.domain.errors import InvalidApiKey, Unavailable
+from gateway.domain.errors import InvalidApiKey, Unavailable, ledger_unavailable
 from gateway.domain.policy import Policy, Project
 from gateway.images.own_images import WithOwnImages
 from gateway.ports import Body, LedgerUnavailable
@@ -65,7 +65,7 @@ class Entitlement:
         try:
             return await self.lives(key_id)
         except LedgerUnavailable as error:
-            raise Unavailable("The ledger is not available.", code="ledger_unavailable", retry_after=2) from error
+            raise ledger_unavailable() from error
 
     async def check(self, admitted: Admitted) -> None:
         """Raise what `project` raises, or Superseded if policy or day is another than the request was admitted by."""

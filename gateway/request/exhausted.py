@@ -22,7 +22,7 @@ LEDGER_RETRY_AFTER = 2.0
 _PASSING = frozenset({"status_429", "batch_full"})
 
 
-def ledger_unavailable() -> Unavailable:
+def cannot_hold() -> Unavailable:
     """Return the error for a hold that could not be taken, when no call may have been billed."""
     return Unavailable(
         "The ledger is not available, so nothing can be held; nothing was spent. Please try again.",

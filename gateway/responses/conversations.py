@@ -8,7 +8,7 @@ from datetime import date
 from typing import Protocol
 
 from gateway.domain.caller import Caller
-from gateway.domain.errors import InvalidRequest, NotFound, Unavailable, UpstreamError, UpstreamTimeout
+from gateway.domain.errors import InvalidRequest, NotFound, UpstreamError, UpstreamTimeout, ledger_unavailable
 from gateway.domain.job import Job
 from gateway.domain.policy import Policy, Project
 from gateway.domain.settlement import Outcome
@@ -82,7 +82,7 @@ class Conversations:
             try:
                 await self.responses.forget(response_id)
             except LedgerUnavailable as error:
-                raise _ledger_gone() from error
+                raise ledger_unavailable() from error
         return Outbound(answer.status, answer.headers, Through(answer))
 
     async def _named(self, named: object, param: str, project: Project) -> Remembered | None:
@@ -96,7 +96,7 @@ class Conversations:
         try:
             known = await self.responses.find(response_id)
         except LedgerUnavailable as error:
-            raise _ledger_gone() from error
+            raise ledger_unavailable() from error
         if known is None or known.project != project.name:
             message = f"Response with id {response_id[:200]!r} not found."
             raise NotFound(message, param=param, code="response_not_found")
@@ -114,10 +114,6 @@ def _meant(document: ResponsesBody, project: Project, policy: Policy, today: dat
     tool = {name: value for name, value in (document.tool or {}).items() if name != ANSWER_FORM}
     job = modernized(job_of(document), tool, project, policy, today)
     return replace(job, links=False) if job.links else job
-
-
-def _ledger_gone() -> Unavailable:
-    return Unavailable("The ledger is not available.", code="ledger_unavailable", retry_after=2)
 
 
 async def _sent(accounts: PassthroughAccounts, provider: str, passing: PassthroughRequest) -> PassthroughAnswer:

@@ -12,7 +12,7 @@ from gateway.domain import money
 from gateway.domain.budget import Budget, Candidate, Counted, Denied, Held, Line, Pressure, Quota, View
 from gateway.domain.caller import Caller
 from gateway.domain.denial import check_holdable, denial
-from gateway.domain.errors import BudgetExceeded, ClientGone, GatewayError, InternalError, NotFound, Unavailable
+from gateway.domain.errors import BudgetExceeded, ClientGone, GatewayError, InternalError, NotFound, ledger_unavailable
 from gateway.domain.idempotency import Binding, Bound
 from gateway.domain.job import Operation, Wishes
 from gateway.domain.passing import METHODS, PassRules, read_path, remedy
@@ -174,7 +174,7 @@ class PassthroughService:
                 passing.request_id, [candidate], about=about, binding=binding, allowance=project.offline_allowance
             )
         except LedgerUnavailable as error:
-            raise Unavailable("The ledger is not available.", code="ledger_unavailable", retry_after=2) from error
+            raise ledger_unavailable() from error
         if isinstance(answer, Bound):
             raise not_kept(answer.request_id) if answer.same else reused()
         if isinstance(answer, Denied):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gateway.domain.errors import NotCancellable, NotFound, Unavailable
+from gateway.domain.errors import NotCancellable, NotFound, ledger_unavailable
 from gateway.domain.route import Route
 from gateway.domain.task import TaskRecord, TaskStatus, task_of
 from gateway.domain.task_profile import TaskProfile, UrlPurpose
@@ -62,7 +62,7 @@ class Cancelling:
         try:
             return await self._cancel(record)
         except LedgerUnavailable as error:
-            raise Unavailable("The ledger is not available.", code="ledger_unavailable", retry_after=2) from error
+            raise ledger_unavailable() from error
 
     async def _cancel(self, record: TaskRecord) -> TaskRecord:
         task_id = task_of(record.order.request_id)

@@ -12,7 +12,7 @@ from fractions import Fraction
 from functools import partial
 
 from gateway.domain.caller import Caller
-from gateway.domain.errors import GatewayError, InternalError, RateLimited, Unavailable
+from gateway.domain.errors import GatewayError, InternalError, RateLimited, Unavailable, ledger_unavailable
 from gateway.domain.task import TaskOrder, TaskStatus, task_of
 from gateway.failpoint import reach
 from gateway.lifecycle import Setup
@@ -222,7 +222,7 @@ class TaskRun:
             mine = mine and await self._context.tasks.began(self.task_id, self.token, route=route, attempt=attempt)
         except LedgerUnavailable as error:
             log.warning("task %s cannot begin: %s", self.task_id, error)
-            raise Unavailable("The ledger is not available.", code="ledger_unavailable", retry_after=2) from error
+            raise ledger_unavailable() from error
         if mine:
             self._goes_out()
             reach("task_begun")

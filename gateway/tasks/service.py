@@ -16,7 +16,7 @@ from datetime import date
 
 from gateway.domain.budget import Budget, Candidate, Denied, Held, Obstacle, Quota
 from gateway.domain.denial import denial
-from gateway.domain.errors import InvalidRequest, NotFound, Unavailable
+from gateway.domain.errors import InvalidRequest, NotFound, Unavailable, ledger_unavailable
 from gateway.domain.idempotency import Bound
 from gateway.domain.page import page_limit
 from gateway.domain.task import TaskOrder, TaskRecord, TaskStatus, request_of, task_of
@@ -31,7 +31,7 @@ from gateway.request.answer_keeping import Whole
 from gateway.request.context import own_headers
 from gateway.request.duplicates import reused
 from gateway.request.exchange import Admitted
-from gateway.request.exhausted import ledger_unavailable
+from gateway.request.exhausted import cannot_hold
 from gateway.routing.task_terms import TaskTerms
 from gateway.steps.accept import LONGEST_WAIT
 from gateway.steps.reserve import candidate
@@ -133,7 +133,7 @@ class TaskService:
                     admitted.request_id, of_money, about=admitted.about(), binding=exchange.binding, ahead=AHEAD
                 )
             except LedgerUnavailable as error:
-                raise ledger_unavailable() from error
+                raise cannot_hold() from error
         if isinstance(answer, Denied):
             payer = admitted.payer
             raise denial(answer, quotes, payer.job_type.degrade, may_degrade=payer.may_degrade)
@@ -174,7 +174,7 @@ class TaskService:
             await add(self.tasks, order)
         except LedgerUnavailable as error:
             take_back(self.tasks, order)
-            raise ledger_unavailable() from error
+            raise cannot_hold() from error
         except ValueError as error:
             raise InvalidRequest(f"This request cannot wait for its answer: {error}.") from error
         return order
@@ -222,7 +222,7 @@ class TaskService:
         try:
             return await self.tasks.find(task_id)
         except LedgerUnavailable as error:
-            raise Unavailable("The ledger is not available.", code="ledger_unavailable", retry_after=2) from error
+            raise ledger_unavailable() from error
 
     async def _told(self, record: TaskRecord) -> Document:
         can_cancel = record.attempt is None or self.cancelling.possible(record)
@@ -251,7 +251,7 @@ class TaskService:
         try:
             found = await self.tasks.listed(project, after=after, limit=limit + 1, status=status)
         except LedgerUnavailable as error:
-            raise Unavailable("The ledger is not available.", code="ledger_unavailable", retry_after=2) from error
+            raise ledger_unavailable() from error
         told = [await self._told(record) for record in found[:limit]]
         ids = [each["id"] for each in told]
         ends = {"first_id": ids[0] if ids else None, "last_id": ids[-1] if ids else None}

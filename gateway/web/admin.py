@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 from starlette.routing import Route, Router
 
-from gateway.domain.errors import InvalidRequest, Unavailable
+from gateway.domain.errors import InvalidRequest, ledger_unavailable
 from gateway.domain.spelling import meant
 from gateway.ports import LedgerUnavailable, Outbound
 from gateway.web.admin_guard import AdminGuard
@@ -130,7 +130,7 @@ def with_store(handler: Handler) -> Handler:
         try:
             return await handler(context)
         except LedgerUnavailable as error:
-            raise Unavailable("The ledger is not available.", code="ledger_unavailable", retry_after=2) from error
+            raise ledger_unavailable() from error
 
     return answer
 
