@@ -1,7 +1,8 @@
 """Processes of the gateway, `python -m gateway`, started at once: forked from one that has loaded its modules before.
 
 What a process does is the same, and so is how it is looked at and ended. Where its environment says something to Python
-itself, or to what is read as modules are loaded, it is started anew; so do tests whose matter is the start.
+itself, or to what is read as modules are loaded, it is started anew, as it is where the system has no descriptors of
+processes; so do tests whose matter is the start.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def start(
     cwd: Path | None = None,
 ) -> Process:
     """Start the gateway's command; its errors go where its output goes, unless they have a place of their own."""
-    if _early(environ) != _early(os.environ):
+    if _early(environ) != _early(os.environ) or not _can_be_watched():
         return subprocess.Popen([*COMMAND, *arguments], env=environ, cwd=cwd, stdout=output, stderr=errors or output)
     return _server().start(arguments, environ, (output.fileno(), (errors or output).fileno()), cwd)
 
@@ -71,6 +72,16 @@ def run(*arguments: str, environ: Mapping[str, str], cwd: Path | None = None, ti
         output.seek(0)
         errors.seek(0)
         return Done([*COMMAND, *arguments], status, output.read().decode(), errors.read().decode())
+
+
+@functools.cache
+def _can_be_watched() -> bool:
+    """Whether the system gives a descriptor of a process that is not one's own child, as Linux does."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):
+        return False
+    return True
 
 
 def _early(environ: Mapping[str, str]) -> dict[str, str]:
