@@ -209,12 +209,12 @@ def _judge_export(found: Audit, history: History) -> None:
         found.say(
             Kind.EXPORT,
             each,
-            f"corrects request {request}, attempt {attempt}, of which another amount was booked again since: "
+            f"says what request {request}, attempt {attempt} cost, of which another amount was booked again since: "
             "it counts no more; book what is right with `ledger adjust`",
         )
     found.notes += [
-        f"entry {each} corrects request {request}, attempt {attempt}, of which another amount was booked again since: "
-        "it counts no more, and the request is forgotten, so that none can be booked in its place"
+        f"entry {each} says what request {request}, attempt {attempt} cost, of which another amount was booked again "
+        "since: it counts no more, and the request is forgotten, so that none can be booked in its place"
         for each, (request, attempt) in history.forgotten
     ]
     if history.lost:

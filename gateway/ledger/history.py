@@ -137,7 +137,7 @@ def _note(history: History, line: ExportLine, raw: Raw | None, *, stream_began: 
 def _fold(history: History, line: ExportLine, snapshot: Snapshot, superseded: SupersededEntries) -> None:
     attempt = _attempt(line.fields)
     if not superseded.stands(attempt, line.place):
-        if superseded.dropped(attempt, line.place):
+        if superseded.dropped(attempt, line.place, _readable(line.fields.get("cost", ""))):
             history.dropped.append((line.id, attempt))
         else:
             history.repeated += 1

@@ -29,6 +29,8 @@ Amounts = tuple[int, ...]
 """Nano-USD in each view."""
 
 _FIRST: Place = (0, 0)
+_BEFORE: Place = (-1, 0)
+"""Stands for the first booking of an attempt, of which nothing is kept but that it was known."""
 
 _VOID = "void"
 _GUESSED = frozenset({"cancelled", "not_begun"})  # see scripts/guessing.lua
@@ -82,6 +84,7 @@ class SupersededEntries:
 
     def __init__(self) -> None:
         self._seen: set[int] = set()
+        self._guessed: set[int] = set()
         self._booked_last: dict[Hashable, Place] = {}
         self._attempts: dict[Hashable, _Attempt] = {}
         self._posted: dict[str, Place] = {}
@@ -102,8 +105,13 @@ class SupersededEntries:
         self._seen.add(mark)
         if again:
             self._booked_last[attempt] = place
-        if again or adjustment:
-            self._tell(self._of(attempt), 0, _Statement(place, amounts, weight, adjustment))
+        of = self._of(attempt) if again or adjustment else None
+        if of is not None and again and not of.path and mark not in self._guessed:
+            of.path.append(_Statement(_BEFORE, None, _KNOWN))
+        if weight is Weight.GUESS:
+            self._guessed.add(mark)
+        if of is not None:
+            self._tell(of, 0, _Statement(place, amounts, weight, adjustment))
 
     def corrected(  # noqa: PLR0917 - by place, as `booked`
         self,
@@ -167,11 +175,13 @@ class SupersededEntries:
         """Return behind which later entry a correction stands, and its turn there; None where it was told."""
         return self._carried.get(place)
 
-    def dropped(self, attempt: Hashable, place: Place) -> bool:
+    def dropped(self, attempt: Hashable, place: Place, amounts: Amounts | None = None) -> bool:
         """Tell whether this is missed: it says more than what counts, of an amount that was not booked again."""
         of = self._attempts.get(attempt)
         if of is None or not of.missed or of.missed[-1].amount == of.path[-1].amount:
             return False
+        if of.missed[-1].place == _BEFORE:
+            return place not in self._lost and amounts != of.path[-1].amount
         return any(each.place == place and each.weight > of.path[-1].weight for each in of.missed)
 
 

@@ -244,7 +244,7 @@ async def test_a_correction_of_another_amount_than_was_booked_again_is_named(wor
 
     [finding] = done.audit.findings
     assert (finding.kind, finding.name) == ("export", adjusted.id)
-    assert "corrects request b, attempt 1" in finding.message
+    assert "says what request b, attempt 1 cost" in finding.message
     await other.adjust(Adjustment("a3", "b", 1, Views(40_000, 40_000, 40_000), "invoice"))
     await work.agree(80 + 40 + 40)
     await other.aclose()
@@ -344,7 +344,7 @@ async def test_what_a_forgotten_request_had_corrected_is_a_note(work: Work, serv
     assert await other.adjust(invoice("a2", 50_000)) is SettleResult.GONE
     assert done.audit.findings == []
     [note] = [each for each in done.audit.notes if "is forgotten" in each]
-    assert note.startswith(f"entry {adjusted.id} corrects request b, attempt 1")
+    assert note.startswith(f"entry {adjusted.id} says what request b, attempt 1 cost")
     await work.agree(80 + 40 + 40)
     await other.aclose()
 
