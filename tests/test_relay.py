@@ -581,6 +581,17 @@ async def test_lines_without_data_do_not_keep_an_error_from_its_client(before: b
     assert body == before + b"event: error\ndata: " + ERROR.written() + b"\n\n"
 
 
+async def test_a_stream_that_has_ended_is_told_no_error_any_more() -> None:
+    """Neither one that broke off and was told so, nor what goes wrong here once it was."""
+    relay = Relay()
+    delivery = Delivery(Chunks([b"data: 1\n\n"], length=False, event_stream=True, broken=FAILURE), relay, head)
+    with pytest.raises(UpstreamFailure):
+        await delivery.pump()
+    delivery.break_off(ERROR)
+    delivery.break_off(ERROR)
+    assert await rest(await relay.head()) == b"data: 1\n\ndata: " + ERROR.written() + b"\n\n"
+
+
 async def test_a_stream_that_is_cut_short_ends_in_words_though_its_client_is_behind() -> None:
     """Whoever cuts it short does not wait; what was read already goes out once, in its order, before the error."""
     relay, long = Relay(), b"data: " + bytes(CAPACITY) + b"\n\n"

@@ -194,6 +194,8 @@ class Delivery:
 
     def break_off(self, error: GatewayError) -> None:
         """Tell the client that the answer is not whole, in the way that is still open; waits for nobody."""
+        if self._relay.closed:
+            return
         begun = self._begun() if self._event_stream else None
         if not self.opened:
             self._relay.fail(error)

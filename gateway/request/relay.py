@@ -149,6 +149,11 @@ class Relay(AsyncIterator[bytes]):
         if self._watchers:
             self._changed()
 
+    @property
+    def closed(self) -> bool:
+        """Whether the body has its proper end: nothing may follow it."""
+        return self._ended
+
     def close(self) -> None:
         """End the body properly."""
         self._ended = True
