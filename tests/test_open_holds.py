@@ -27,8 +27,9 @@ async def test_an_answer_that_the_disk_lost_is_presumed(tmp_path: Path) -> None:
     found = results.line("a")
     assert found is not None
     answer = await results.answer(found)
-    assert results._spool._file is not None
-    results._spool._file.truncate(0)
+    (spool,) = results._spools.values()
+    assert spool._file is not None
+    spool._file.truncate(0)
     async with rigged(tmp_path) as rig:
         rig.painter.script = [answer]  # type: ignore[list-item]  # the answer of a batch, as its provider gives it
         rig.painter.go_on.set()

@@ -45,7 +45,10 @@ class BatchAccount(NamedTuple):
 
 
 class Following:
-    """One batch. `wait` for a line; the looking is one coroutine however many wait."""
+    """One batch. `wait` for a line; the looking is one coroutine however many wait.
+
+    A line is answered as soon as it is here, and the last that waits may close this while others are looked for.
+    """
 
     def __init__(self, account: BatchAccount, key: str, making: Making | None) -> None:
         self._wire, self._records, self._terms, self._told = account
@@ -56,8 +59,9 @@ class Following:
         self._last_due: float | None = None
         self._cancelled = False
         self._results: Results | None = None
+        self._news = asyncio.Event()
         self._task = asyncio.create_task(self._run())
-        self._task.add_done_callback(_retrieved)
+        self._task.add_done_callback(self._ended)
 
     @property
     def over(self) -> bool:
@@ -76,6 +80,11 @@ class Following:
             self._due = due if self._due is None else min(self._due, due)
             self._last_due = due if self._last_due is None else max(self._last_due, due)
         try:
+            while not self._task.done():
+                here = self._results
+                if here is not None and (line := here.line(custom_id)) is not None:
+                    return await self._judged(line, here)
+                await self._news.wait()
             seen, results = await asyncio.shield(self._task)
             line = results.line(custom_id)
             if line is None:
@@ -83,6 +92,17 @@ class Following:
             return await self._judged(line, results)
         finally:
             self._waiting -= 1
+
+    def _tell(self) -> None:
+        """Have everyone who waits look whether a line is here."""
+        self._news.set()
+        self._news = asyncio.Event()
+
+    def _ended(self, task: asyncio.Task[tuple[Seen, Results]]) -> None:
+        """Tell those who wait; retrieve the outcome in case nobody does."""
+        if not task.cancelled():
+            task.exception()
+        self._tell()
 
     async def _judged(self, line: ResultLine, results: Results) -> Answer:
         """Return the answer of a line that has one; raises what became of any other."""
@@ -104,17 +124,23 @@ class Following:
 
     async def _run(self) -> tuple[Seen, Results]:
         seen = await (self._making.run(self._told) if self._making is not None else self._found())
+        waiting = None
         try:
             seen = await self._over(seen)
+            waiting = self._waiting
             self._results = results = Results()
             seen = await self._fetch(seen, results)
         except UpstreamFailure:
             self._told("lost", self._waiting)
             raise
+        except asyncio.CancelledError:
+            if waiting and self.idle:  # everyone was answered
+                self._told(seen.status, waiting)
+            raise
         finally:
             if seen.over:
                 self._wire.forget(seen.source)
-        self._told("lost" if results.lacking else seen.status, self._waiting)
+        self._told("lost" if results.lacking else seen.status, waiting)
         return seen, results
 
     async def _found(self) -> Seen:
@@ -231,12 +257,14 @@ class Following:
         return again if again.over else seen
 
     async def _took(self, seen: Seen, file: str, results: Results) -> bool:
-        """Take one file of results, and tell whether all of it could be had."""
+        """Take one file of results, answer the lines in it, and tell whether all of it could be had."""
         try:
             await results.take(self._wire.content(file))
         except (UpstreamFailure, Unavailable) as failure:
             log.warning("results of batch %s cannot be had: %s", seen.id, failure)
             return False
+        finally:
+            self._tell()
         return True
 
     async def aclose(self) -> None:
@@ -259,9 +287,3 @@ def _without_result(seen: Seen, *, lacking: bool) -> UpstreamFailure:
         why = f"the provider refused the batch: {seen.message or 'it does not say why'}"
         return full(Outcome.REJECTED, why) if seen.full else UpstreamFailure(Outcome.REJECTED, "batch_failed", why)
     return UpstreamFailure(Outcome.REJECTED, f"batch_{seen.status}", "the batch ended before this request was done")
-
-
-def _retrieved(task: asyncio.Task[tuple[Seen, Results]]) -> None:
-    """Retrieve the outcome in case nobody awaits it; those who do still receive it."""
-    if not task.cancelled():
-        task.exception()

@@ -17,6 +17,7 @@ from typing import Any, Final
 from gateway.domain.errors import Unavailable
 from gateway.domain.settlement import Reading
 from gateway.ports import Headers
+from gateway.ports.provider import UpstreamFailure
 from gateway.providers.elide import Elider, closing_quote
 from gateway.providers.outcome import of_garbage
 from gateway.providers.reading import DocumentReader
@@ -145,8 +146,9 @@ class Results:
     """What a batch brought, on disk until nobody reads it any more."""
 
     def __init__(self) -> None:
-        self._spool = Spool(IN_MEMORY)
         self._lines: dict[str, ResultLine] = {}
+        self._spools: dict[str, Spool] = {}
+        """Where each line lies: in the file that had it first."""
         self.lacking = False
         """Whether a file of them could not be had: what is not here may be there."""
         self._readers = asyncio.Semaphore(AT_ONCE)
@@ -155,20 +157,34 @@ class Results:
     async def take(self, chunks: AsyncIterator[bytes]) -> None:
         """Keep a file of results; raises what reading it raises, and Unavailable if the disk has no room.
 
-        A file with a line that is none is kept as far as it can be read, and raises UpstreamFailure (garbage).
+        A file that breaks off, or has a line that is none, is kept as far as it can be read, and raises
+        UpstreamFailure. Its lines are here once it was read; one that has none that is new is not kept.
         """
-        scan = LineScan(self._spool.size)
-        async for chunk in chunks:
-            self._add(scan.feed(chunk))
-            self._spool.write(chunk)
-            await self._spool.drain()
-        self._add(scan.end())
-        if scan.garbled:
-            raise of_garbage("a file of results holds what is no result")
+        spool, scan, broken = Spool(IN_MEMORY), LineScan(), None
+        lines: list[ResultLine] = []
+        try:
+            async for chunk in chunks:
+                lines += scan.feed(chunk)
+                spool.write(chunk)
+                await spool.drain()
+            lines += scan.end()
+        except UpstreamFailure as failure:
+            broken = failure
+        except BaseException:
+            await spool.aclose()
+            raise
+        if not self._keep(lines, spool):
+            await spool.aclose()
+        if broken is not None or scan.garbled:
+            raise broken or of_garbage("a file of results holds what is no result")
 
-    def _add(self, lines: list[ResultLine]) -> None:
-        for line in lines:
-            self._lines.setdefault(line.document["custom_id"], line)
+    def _keep(self, lines: list[ResultLine], spool: Spool) -> bool:
+        """Take lines that lie in a spool, and tell whether any was not here yet."""
+        named = {line.document["custom_id"]: line for line in reversed(lines)}
+        new = named.keys() - self._lines.keys()
+        self._lines |= {name: named[name] for name in new}
+        self._spools |= dict.fromkeys(new, spool)
+        return bool(new)
 
     def holds(self, requests: int, done: int) -> bool:
         """Tell whether lines are here of every one of the batch's requests, or of as many that were `done`."""
@@ -186,11 +202,12 @@ class Results:
 
     def read(self, line: ResultLine) -> AsyncIterator[bytes]:
         """Yield the body of a line's response."""
-        return self._spool.read(line.start, line.end)
+        return self._spools[line.document["custom_id"]].read(line.start, line.end)
 
     async def text(self, line: ResultLine, most: int) -> bytes:
         """Return the body of a line's response, cut at so many bytes."""
-        return b"".join([chunk async for chunk in self._spool.read(line.start, min(line.end, line.start + most))])
+        spool = self._spools[line.document["custom_id"]]
+        return b"".join([chunk async for chunk in spool.read(line.start, min(line.end, line.start + most))])
 
     async def returned(self, *, read: bool = True) -> None:
         """Take note that an answer, or whoever made this, needs it no more."""
@@ -198,7 +215,8 @@ class Results:
             self._readers.release()
         self._borrowed -= 1
         if not self._borrowed:
-            await self._spool.aclose()
+            for spool in set(self._spools.values()):
+                await spool.aclose()
 
 
 class LineAnswer:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from gateway.base64_stream import decoded
+from gateway.providers.picture import LEADING
 from gateway.spool import Spool
 
 _HEAD: Final = 24
@@ -22,12 +23,14 @@ def is_framed(headers: Mapping[str, str]) -> bool:
 
 async def is_whole(output_format: str, spool: Spool, *, base64: bool = False) -> bool:
     """Tell whether a spool that holds an image, or the `base64` of one, ends as its format does."""
-    end = await _part(spool, max(spool.size - _ENDING, 0), spool.size, base64=base64)
+    start = max(spool.size - _ENDING, 0)
+    end = await _part(spool, start, spool.size, base64=base64)
     match output_format:
         case "png":
             return b"IEND\xaeB`\x82" in end
         case "jpeg":
-            return b"\xff\xd9" in end
+            headers = _headers_of_jpeg(await _part(spool, 0, min(2 * LEADING, spool.size), base64=base64))
+            return b"\xff\xd9" in end[max(headers - (start // 4 * 3 if base64 else start), 0) :]
         case "webp":
             head = await _part(spool, 0, min(_HEAD, spool.size), base64=base64)
             size = spool.size // 4 * 3 if base64 else spool.size
@@ -38,6 +41,14 @@ async def is_whole(output_format: str, spool: Spool, *, base64: bool = False) ->
             return _END_OF_SVG.search(end) is not None
         case _:
             return True
+
+
+def _headers_of_jpeg(head: bytes) -> int:
+    """Return how long a JPEG's headers are, previews in them included, which have an end of their own."""
+    at = len(b"\xff\xd8")
+    while head[at : at + 1] == b"\xff" and head[at + 1 : at + 2] != b"\xda":
+        at += 1 if head[at + 1 : at + 2] == b"\xff" else 2 + int.from_bytes(head[at + 2 : at + 4], "big")
+    return at
 
 
 async def _part(spool: Spool, start: int, end: int, *, base64: bool) -> bytes:

@@ -13,40 +13,31 @@ import json
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Final
 
 import httpx
 
-from gateway.base64_stream import decoded, encoded
-from gateway.domain.errors import Unavailable
 from gateway.domain.price import Charged
 from gateway.domain.profile import Amount, Profile
 from gateway.domain.settlement import Outcome, Reading
-from gateway.ports.egress import Unfetchable
 from gateway.ports.provider import Answer, Call, ProviderServices, UpstreamFailure
 from gateway.providers.amounts import nano, told
-from gateway.providers.answer import read_body
 from gateway.providers.collected import CollectedAnswer, Piece
 from gateway.providers.content import Element
 from gateway.providers.elide import ELIDED
-from gateway.providers.endpoint import Endpoint, origin_of
+from gateway.providers.endpoint import Endpoint
 from gateway.providers.foreign_errors import moderated_body
-from gateway.providers.image_end import is_framed, is_whole
-from gateway.providers.part import IN_MEMORY, Part, read_into
-from gateway.providers.picture import LEADING, Picture, picture_of
+from gateway.providers.linked_image import fetched, picture_at
+from gateway.providers.part import Part, read_into
 from gateway.spool import Spool
 
 log = logging.getLogger("gateway.providers")
 
-MAX_IMAGE: Final = 64 * 1024 * 1024
-"""Bytes of an image that is fetched."""
 MOST: Final = 10
 """How many images of one answer are fetched: as many as one request can ask for."""
-FETCH_SECONDS: Final = 60.0
-"""Seconds that its bytes may take, pauses between them added up."""
 BLIND: Final = "blind"
 """The usage problem of a provider whose usage is no bill."""
 
@@ -133,43 +124,12 @@ class Normaliser:
 
     async def _linked(self, image: _Image, part: Part) -> _Image:
         """Return an image that is told by link: fetched, unless that leads nowhere."""
-        url = image.url
-        assert url is not None
-        own = origin_of(url) == self.endpoint.origin
-        spool = Spool(IN_MEMORY)
-        part.fetched.append(spool)
-        try:
-            framed = await self._fetch(url, spool, own=own)
-            picture = await _picture_at((spool, 0, spool.size))
-            if picture is None:
-                raise Unfetchable("no_image", "what it leads to is no image")
-            if not framed and not await is_whole(picture.output_format, spool, base64=True):
-                raise Unfetchable("broken", "the connection broke off")
-        except (Unfetchable, UpstreamFailure, Unavailable) as error:
-            log.warning("an image of an answer stays a link, for it cannot be fetched: %s", error)
+        assert image.url is not None
+        spool = await fetched(image.url, self.endpoint, self.services.fetcher)
+        if spool is None:
             return image
+        part.fetched.append(spool)
         return _Image((spool, 0, spool.size), "", image.about)
-
-    async def _fetch(self, url: httpx.URL, spool: Spool, *, own: bool) -> bool:
-        """Fetch an image as base64, and tell whether its answer said where it ends.
-
-        Credentials go to the provider's own origin alone.
-        """
-        if not own:
-            if self.services.fetcher is None:
-                raise Unfetchable("unavailable", "the gateway fetches no links")
-            answer = await self.services.fetcher.get(str(url), seconds=FETCH_SECONDS, limit=MAX_IMAGE)
-            try:
-                await _keep(answer.chunks(), spool, answer.status)
-            finally:
-                await answer.aclose()
-            return is_framed(answer.headers)
-        response = await self.endpoint.get(url)
-        try:
-            await _keep(read_body(response, limit=MAX_IMAGE, seconds=FETCH_SECONDS), spool, response.status_code)
-        finally:
-            await response.aclose()
-        return is_framed(response.named)
 
     async def _whole(self, part: Part, images: Sequence[_Image], call: Call) -> CollectedAnswer:
         reading = replace(part.reading, images=len(images))
@@ -177,7 +137,7 @@ class Normaliser:
         head: dict[str, object] = {"created": _created(document.get("created"))}
         head |= {name: document[name] for name in _KEPT if isinstance(document.get(name), str)}
         first = next((image.text for image in images if image.text is not None), None)
-        picture = await _picture_at(first) if first is not None else None
+        picture = await picture_at(*first) if first is not None else None
         if picture is not None:  # what came, whatever was asked for or is said of it
             head["output_format"] = picture.output_format
             reading = replace(reading, output_format=picture.output_format)
@@ -250,29 +210,6 @@ async def _prefix(spool: Spool, start: int, end: int) -> int | None:
         return None
     comma = head.index(b",")  # the first one, in the text as in the URI: an escaped comma is not written so
     return comma + 1
-
-
-async def _keep(chunks: AsyncIterator[bytes], spool: Spool, status: int) -> None:
-    if not httpx.codes.is_success(status):
-        raise Unfetchable("status", f"its server answered {status}")
-    async for text in encoded(chunks):
-        spool.write(text)
-        await spool.drain()
-
-
-async def _picture_at(text: tuple[Spool, int, int]) -> Picture | None:
-    """Return what an image is, by the first bytes of its base64, as many as that takes."""
-    spool, start, end = text
-    found, picture = b"", None
-    try:
-        async for chunk in decoded(spool.read(start, min(start + 2 * LEADING, end))):
-            found += chunk
-            picture = picture_of(found)
-            if picture is not None and picture.size is not None:
-                break
-    except ValueError:
-        return picture
-    return picture
 
 
 def _created(value: object) -> int:

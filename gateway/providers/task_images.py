@@ -33,7 +33,7 @@ _PIECE = 64 * 1024
 _INLINE = "data:image/"
 _LINKS = ("http://", "https://", _INLINE)
 _GONE = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
-_PASSING = frozenset({"dns", "connect", "timeout", "broken"})
+PASSING = frozenset({"dns", "connect", "timeout", "broken"})
 """Reasons that may be gone a moment later."""
 
 
@@ -103,7 +103,7 @@ async def _fetch(fetcher: Fetcher, link: str, trusted: Collection[str], seconds:
             return await _once(fetcher, link, trusted, seconds)
         except Unfetchable as error:
             missing = NoImage(error.reason, "the image could not be fetched")
-            if error.reason not in _PASSING:
+            if error.reason not in PASSING:
                 return missing
         except NoImage as error:
             missing = error

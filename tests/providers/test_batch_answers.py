@@ -208,6 +208,32 @@ async def test_of_lines_that_may_be_in_what_came_wrong_nobody_knows(
     assert (failure.outcome, failure.reason) == (Outcome.UNKNOWN, "garbage")
 
 
+async def test_a_line_that_is_here_does_not_wait_for_one_that_is_not(
+    store: Store,  # noqa: F811 - the fixture
+    realm: str,  # noqa: F811 - the fixture
+) -> None:
+    """The batch is over and counts one more: whose line that is waits for it, and nobody else."""
+    told: list[tuple[str, int]] = []
+    services = ProviderServices(
+        batches=RedisBatches(store, realm), batch_told=lambda _, what, lines: told.append((what, lines))
+    )
+    vendor = Vendor({"file-out": [result("req_1", brought(IMAGE))]}, [COUNTED])
+    async with account(vendor, store, realm, services=services) as (provider, _):
+        waiting = [asyncio.create_task(provider.send(line(name))) for name in ("req_1", "req_2")]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        assert ([each.done() for each in waiting], vendor.looked) == ([True, False], 1)
+        answer, other = await asyncio.gather(*waiting, return_exceptions=True)
+        assert not isinstance(answer, BaseException)
+        assert json.loads(await read_all(answer))["data"] == [IMAGE]
+        await answer.aclose()
+        assert isinstance(other, UpstreamFailure)
+        assert other.outcome is Outcome.UNKNOWN
+        alone = await provider.send(line())
+        assert json.loads(await read_all(alone))["data"] == [IMAGE]
+        await alone.aclose()
+    assert [each for each in told if each[0] != "created"] == [("lost", 2), ("expired", 1)]
+
+
 async def test_results_that_come_compressed_are_read(
     store: Store,  # noqa: F811 - the fixture
     realm: str,  # noqa: F811 - the fixture

@@ -6,12 +6,14 @@ import itertools
 import json
 import random
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
 
 from gateway.domain.settlement import Usage
 from gateway.ports.provider import UpstreamFailure
 from gateway.providers.batch_results import AT_ONCE, MOST_KEPT, LineScan, ResultLine, Results
+from gateway.spool import Spool
 
 IMAGE = "iVBOR" + "A" * 5000
 USAGE = {
@@ -116,6 +118,23 @@ async def test_a_cut_file_is_kept_as_far_as_it_goes_and_completed_by_the_whole_o
     assert results.line("e") is not None
     assert results.holds(5, 3)
     await results.returned(read=False)
+
+
+async def test_a_file_that_comes_again_takes_no_more_room() -> None:
+    """It is asked for again and again where the batch counts more lines than it has."""
+    before = Spool.held
+    results = Results()
+    await results.take(chunks(TEXT))
+    once = Spool.held
+    for text in (TEXT, TEXT[: len(TEXT) // 2], b""):
+        with suppress(UpstreamFailure):
+            await results.take(chunks(text))
+        assert Spool.held == once > before
+    known = results.line("a")
+    assert known is not None
+    assert json.loads(await results.text(known, 10**6)) == body("a")
+    await results.returned(read=False)
+    assert Spool.held == before
 
 
 async def chunks(*pieces: bytes) -> AsyncIterator[bytes]:

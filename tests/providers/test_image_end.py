@@ -11,11 +11,13 @@ from gateway.providers.picture import picture_of
 from gateway.spool import Spool
 from tests.providers.test_picture import file_of
 
+PREVIEW = file_of("JPEG")
 SVG = b"<svg xmlns='http://www.w3.org/2000/svg'><g></g>" + b" " * 100 + b"</svg>\n<!-- the end -->"
 FILES = {
     "png": file_of("PNG"),
     "jpeg": file_of("JPEG"),
     "progressive": file_of("JPEG", progressive=True, exif=b"Exif\x00\x00" + bytes(5000)),
+    "with a preview": file_of("JPEG", exif=b"Exif\x00\x00" + PREVIEW),
     "lossless": file_of("WEBP", lossless=True),
     "lossy": file_of("WEBP", lossless=False),
     "transparent": file_of("WEBP", alpha=True, lossless=False),
@@ -43,6 +45,16 @@ async def test_what_an_encoder_wrote_is_whole_and_a_part_of_it_is_not(content: b
     assert await judged(content, as_text=as_text)
     assert await judged(content + bytes(100), as_text=as_text)
     for length in (len(content) // 2, len(content) * 3 // 4, len(content) - 20):
+        assert not await judged(content[:length], as_text=as_text)
+
+
+@pytest.mark.parametrize("as_text", [False, True], ids=["bytes", "base64"])
+async def test_the_end_of_a_preview_is_not_that_of_its_jpeg(as_text: bool) -> None:
+    """It lies in the headers: cut right behind them, or anywhere later, the picture itself is not there."""
+    content = FILES["with a preview"]
+    headers = content.rindex(b"\xff\xda")
+    assert PREVIEW in content[:headers]
+    for length in range(headers - 6, len(content) - 2, 3):
         assert not await judged(content[:length], as_text=as_text)
 
 

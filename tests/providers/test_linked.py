@@ -13,9 +13,11 @@ import pytest
 from gateway.domain.profile import Profile
 from gateway.domain.settlement import Outcome
 from gateway.ports.provider import ProviderServices, UpstreamFailure
+from gateway.providers import linked_image
 from gateway.providers.linked import MOST
 from gateway.providers.normalised import MOST as MOST_FETCHED
 from gateway.providers.registry import open_provider
+from gateway.providers.task_images import TRIES
 from tests.providers.calls import call, config, read_all
 from tests.providers.raw_server import Connection, serving
 from tests.providers.test_picture import file_of
@@ -94,10 +96,11 @@ async def test_what_is_no_image_is_not_given_for_one(profile: Profile, there: by
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF"])
-async def test_half_an_image_is_not_given_for_one(kind: str) -> None:
+async def test_half_an_image_is_not_given_for_one(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no length was told, only the image itself says whether it is whole."""
+    monkeypatch.setattr(linked_image, "PAUSE", 0.01)
     whole = file_of(kind)
-    come = [whole, whole[: len(whole) // 2]]
+    come = [whole, *[whole[: len(whole) // 2]] * TRIES]
 
     async def script(connection: Connection) -> None:
         asked = await connection.request()
@@ -115,6 +118,64 @@ async def test_half_an_image_is_not_given_for_one(kind: str) -> None:
             await answer.aclose()
         await provider.aclose()
     assert found == [{"b64_json": base64.b64encode(whole).decode()}, {"url": f"{server.url}/pictures/1"}]
+    assert come == []
+
+
+HALF = {
+    "of its length": HEAD + b"Content-Length: %d\r\n\r\n" % len(PNG) + PNG[:-9],
+    "of its chunks": HEAD + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % len(PNG) + PNG[:-9],
+    "without a length": HEAD + b"\r\n" + PNG[:-9],
+    "not a byte": b"",
+    "an error of its server": b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("broken", HALF.values(), ids=list(HALF))
+async def test_an_image_whose_fetch_broke_off_is_fetched_again(broken: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The link dies soon, and on the provider's own host it is of no use to anybody else."""
+    monkeypatch.setattr(linked_image, "PAUSE", 0.01)
+    come = [broken] * (TRIES - 1)
+
+    async def script(connection: Connection) -> None:
+        asked = await connection.request()
+        if not asked.line.startswith("GET "):
+            await connection.answer(b'{"data": [{"url": "/pictures/1"}]}')
+        elif come:
+            await connection.send(come.pop(0))
+        else:
+            await connection.answer(PNG, headers="Content-Type: image/png\r\n")
+
+    async with serving(script) as server:
+        provider = open_provider(config(server.url))
+        answer = await provider.send(call())
+        assert json.loads(await read_all(answer))["data"] == [{"b64_json": ENCODED}]
+        await answer.aclose()
+        await provider.aclose()
+    assert len(server.requests) == 1 + TRIES
+
+
+@pytest.mark.parametrize(("status", "fetches"), [(404, 1), (403, 1), (500, TRIES), (200, 1)])
+async def test_what_will_not_change_is_not_fetched_again(
+    status: int, fetches: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link that leads nowhere, or to no image; what its server cannot do now is tried so often."""
+    monkeypatch.setattr(linked_image, "PAUSE", 0.01)
+
+    async def script(connection: Connection) -> None:
+        while True:
+            asked = await connection.request()
+            if asked.line.startswith("GET "):
+                await connection.answer(b"<html>", status=f"{status} So")
+            else:
+                await connection.answer(b'{"data": [{"url": "/pictures/1"}]}')
+
+    async with serving(script) as server:
+        provider = open_provider(config(server.url))
+        answer = await provider.send(call())
+        assert json.loads(await read_all(answer))["data"] == [{"url": f"{server.url}/pictures/1"}]
+        await answer.aclose()
+        await provider.aclose()
+    assert len(server.requests) == 1 + fetches
 
 
 @pytest.mark.parametrize(

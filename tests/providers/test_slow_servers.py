@@ -13,7 +13,7 @@ import pytest
 from gateway.domain.profile import Profile
 from gateway.http1 import upload
 from gateway.http1.transport import Transport
-from gateway.providers import normalised
+from gateway.providers import linked_image
 from gateway.providers.registry import open_provider
 from tests.providers.calls import call, config, read_all
 from tests.providers.exchanges import exchange, failure, post
@@ -118,7 +118,7 @@ async def test_a_server_that_reads_slowly(transport: Transport, monkeypatch: pyt
 
 async def test_an_image_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """An image on the provider's own host of which a byte comes now and then is given up, and stays a link."""
-    monkeypatch.setattr(normalised, "FETCH_SECONDS", 0.5)  # a minute is too long for a test
+    monkeypatch.setattr(linked_image, "FETCH_SECONDS", 0.5)  # a minute is too long for a test
 
     async def script(connection: Connection) -> None:
         link = f"{connection.server.url}/image.png"
