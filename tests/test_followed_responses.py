@@ -19,7 +19,7 @@ WORST = [70_000, 70_000, 70_000]
 def follower(rig: Rig) -> Follower:
     """What follows responses in one process, whose policy has their account no more."""
     responses = RedisResponses(rig.store)
-    return Follower(responses, AccountPassthrough(dict), DeferredSettlements(rig.ledger), rig.events, lambda: rig.rules)
+    return Follower(responses, AccountPassthrough({}), DeferredSettlements(rig.ledger), rig.events, lambda: rig.rules)
 
 
 async def test_two_that_follow_the_same_response_tell_of_its_cost_once(tmp_path: Path) -> None:

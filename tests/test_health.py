@@ -105,9 +105,9 @@ def test_a_success_begins_the_count_anew() -> None:
     assert lab.circuit() is Circuit.OPEN
 
 
-@pytest.mark.parametrize(("reason", "pass_on"), [("status_4xx", True), ("status_429", False)])
+@pytest.mark.parametrize(("reason", "pass_on"), [("status_4xx", True), ("status_429", False), ("no_room", False)])
 def test_what_is_not_the_routes_fault_does_not_count(reason: str, pass_on: bool) -> None:
-    """Moderation, the client's own errors and a full account neither add to the failures in a row nor end them."""
+    """Moderation, a client's errors, a full account and our own full disk neither add to the failures nor end them."""
     lab = Lab()
     lab.fail(FAILURES - 1)
     lab.fail(50, reason, pass_on=pass_on)

@@ -543,7 +543,7 @@ async def test_a_large_answer_that_breaks_off_breaks_the_connection() -> None:
     await calling
 
 
-@pytest.mark.parametrize("before", [b'data: {"half', b"event: x\r\ndata: 1\r\n", b"data: 1\n"])
+@pytest.mark.parametrize("before", [b'data: {"half', b"event: x\r\ndata: 1\r\n", b"event: x\rdata: 1\r", b"data: 1\n"])
 async def test_a_stream_torn_inside_an_event_is_aborted(before: bytes) -> None:
     """What follows half an event would read as part of it."""
     relay = Relay()
@@ -555,7 +555,7 @@ async def test_a_stream_torn_inside_an_event_is_aborted(before: bytes) -> None:
         await rest(await relay.head())
 
 
-@pytest.mark.parametrize("before", [b"data: 1\n\n", b"event: x\r\ndata: 1\r\n\r\n"])
+@pytest.mark.parametrize("before", [b"data: 1\n\n", b"event: x\r\ndata: 1\r\n\r\n", b"event: x\rdata: 1\r\r"])
 async def test_a_stream_that_breaks_off_ends_in_an_error_event(before: bytes) -> None:
     """Between two events the error is an event of its own."""
     relay = Relay()
@@ -569,7 +569,9 @@ async def test_a_stream_that_breaks_off_ends_in_an_error_event(before: bytes) ->
     assert json.loads(event) == ERROR.body()
 
 
-@pytest.mark.parametrize("before", [b"data: 1\n\nevent: done\n", b"id: 7\r\nevent: x\r\n", b": ping\n"])
+@pytest.mark.parametrize(
+    "before", [b"data: 1\n\nevent: done\n", b"id: 7\r\nevent: x\r\n", b"id: 7\revent: x\r", b": ping\n"]
+)
 async def test_lines_without_data_do_not_keep_an_error_from_its_client(before: bytes) -> None:
     """They are all that is left of an event whose data was the end's mark: the error takes its name and its place."""
     relay = Relay()

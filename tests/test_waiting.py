@@ -295,6 +295,20 @@ class Asked(RedisLedger):
         await super().orphan(name, request_id)
 
 
+class Looking(RedisLedger):
+    """A ledger that tells once somebody has looked how a request does."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.looked = asyncio.Event()
+
+    async def request(self, request_id: str) -> dict[str, Any] | None:
+        """Return what is known of it, and tell."""
+        found = await super().request(request_id)
+        self.looked.set()
+        return found
+
+
 class Hearing(Room):
     """Queues that write down on which routes they heard of an end."""
 
@@ -646,6 +660,41 @@ async def test_what_waits_past_midnight_is_priced_anew(tmp_path: Path) -> None:
         assert float(told) < 0.01 < float(paid)
         await refused(thrifty, BudgetExceeded)
         assert stand.book.calls == 2
+
+
+async def test_who_waits_past_midnight_keeps_the_place(tmp_path: Path) -> None:
+    """Priced anew it comes first still, before all who came after midnight."""
+    async with full_until_tomorrow(tmp_path) as (stand, first):
+        asked = []
+        for day, number in ((TODAY, 3), (TOMORROW, 2)):
+            stand.rig.day = day
+            for _ in range(number):
+                asked.append(stand.ask())
+                await stand.until_waiting(len(asked))
+        stand.book.go_on.set()
+        _, *answers = await asyncio.gather(first, *asked)
+        came = [request_id for request_id, _ in stand.book.came[1:]]
+        assert came == [each.header("x-request-id") for each in answers]
+
+
+async def test_who_waits_for_its_twin_past_midnight_is_priced_anew(tmp_path: Path) -> None:
+    """A request repeats another gateway's, which comes to nothing on the next day: it is held at that one's prices."""
+    made = rules(Throttled(60.0), route("main", DEARER_TOMORROW))
+    async with standing(tmp_path, made, {}) as stand:
+        stand.book.go_on.clear()
+        stand.book.script.append(BUSY)
+        first = stand.ask(key="k")
+        await stand.book.begun.wait()
+        beside, fields = stand.rig.beside(), {"prompt": "a cat", "size": "1024x1024", "quality": "low", "n": 1}
+        beside.ledger = ledger = Looking(beside.store)
+        beside.lifecycle = beside.open(DeferredSettlements(ledger))
+        second = asyncio.create_task(beside.ask(beside.inbound("k", fields=fields, fingerprint="k")))
+        await ledger.looked.wait()
+        stand.rig.day = beside.day = TOMORROW
+        stand.book.go_on.set()
+        await refused(first, UpstreamError)
+        told = (await second).header("X-Gateway-Cost-Estimate")
+        assert told == (await stand.ask()).header("X-Gateway-Cost-Estimate")
 
 
 async def test_a_task_that_waits_past_midnight_costs_no_more_than_was_held_for_it(

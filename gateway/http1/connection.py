@@ -7,16 +7,14 @@ asked for.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from math import inf
 
 import httpx
 
 from gateway.http1.peer import Peer
 from gateway.http1.received import Received
-from gateway.http1.timeout import within
-
-_TICK = 0.001
-"""Seconds; event loops measure no shorter times."""
+from gateway.http1.timeout import TICK, within
 
 
 class Connection(Received, asyncio.Protocol):
@@ -148,12 +146,14 @@ class Connection(Received, asyncio.Protocol):
             self._timer.cancel()
         self._armed, self._timer = self._deadline, self._loop.call_at(self._deadline, self._expire)
 
-    def _expire(self) -> None:
+    def _expire(self, *, last: bool = False) -> None:
         self._armed, self._timer = inf, None
         if self._waiter is None or self._waiter.done() or self._deadline == inf:
             return
-        if self._deadline > self._loop.time() + _TICK:
+        if self._deadline > self._loop.time() + TICK:
             self._arm()
+        elif not last:  # one turn of the loop reads what came while this process stood still
+            self._armed, self._timer = self._deadline, self._loop.call_later(TICK, partial(self._expire, last=True))
         else:
             self.fail(httpx.ReadTimeout, "the server said nothing in time")
 

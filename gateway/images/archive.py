@@ -59,7 +59,8 @@ class Archives:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def equip(self, exchange: Exchange, project: Project, job_type: JobType) -> None:
-        """Give a request what policy has its images kept and converted with; its job is known."""
+        """Give a request what policy has its images kept and converted with, and nothing else; its job is known."""
+        exchange.archive = exchange.links = exchange.converter = None  # a policy it waited under may have had others
         job, rules = exchange.job, project.images
         cached = job_type.cache is not None and rules.store is not Store.NEVER and job is not None and not job.stream
         archived = rules.store is _ALWAYS or cached

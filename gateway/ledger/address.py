@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from gateway.ledger.errors import StoreError
 
@@ -67,6 +68,16 @@ class StoreAddress:
             return _parse(url, where)
         except ValueError as error:
             raise StoreError(f"store URL {where!r}: {error}") from error
+
+    def at_home(self) -> StoreAddress:
+        """Return it with `where` naming the socket's own directory, not a link to it, which may be there for now only.
+
+        The embedded store, whose directory may have too long a name for a socket, has another link at each start.
+        """
+        assert self.path is not None, "only a unix socket is in a directory"
+        parts = urlsplit(self.where)
+        query = f"?{parts.query}" if parts.query else ""
+        return replace(self, where=f"unix://{parts.netloc}{quote(os.path.realpath(self.path))}{query}")
 
 
 def without_secrets(url: str) -> str:

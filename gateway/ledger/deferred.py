@@ -15,7 +15,7 @@ from gateway.domain.settlement import DONE, FIRST, LATE, Settlement, SettleResul
 from gateway.ledger.errors import LedgerRefused
 from gateway.ledger.journal import Journal
 from gateway.ledger.journal_lines import PendingWrite, Void
-from gateway.ledger.own_holds import HoldRecord
+from gateway.ledger.own_holds import HoldRecord, member
 from gateway.ledger.redis_ledger import RedisLedger, operation_token
 from gateway.ports import Ended, LedgerUnavailable, Meanwhile
 
@@ -41,6 +41,8 @@ class DeferredSettlements:
         self._journal = journal
         self._waiting: dict[str, PendingWrite] = {}
         self._endings: dict[str, Callable[[SettleResult], object]] = {}
+        self.on_void: Callable[[str], object] = lambda _: None
+        """Is told of each hold that is to end for nothing, `request id:attempt`, whether or not the store answers."""
         self._teller: asyncio.Task[None] | None = None
         self._away = False
         self._closing = False
@@ -49,11 +51,6 @@ class DeferredSettlements:
     def pending(self) -> int:
         """How many are not in the store yet."""
         return len(self._waiting)
-
-    @property
-    def voids(self) -> set[str]:
-        """Holds, as `request id:attempt`, that are to end for nothing as soon as the store is back."""
-        return {pending.member for pending in self._waiting.values() if isinstance(pending.what, Void)}
 
     def waits(self, token: str) -> bool:
         """Tell whether the store is still to be told what has this token."""
@@ -67,6 +64,7 @@ class DeferredSettlements:
 
     def void(self, request_id: str, attempt: int, reason: str) -> Coroutine[Any, Any, SettleResult | None]:
         """Void; None if the store does not answer: it is in the journal, and will be done in the background."""
+        self.on_void(member(request_id, attempt))
         return self._now_or_later(Void(request_id, attempt, reason))
 
     async def hold(self, record: HoldRecord) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import tempfile
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from gateway.ledger.errors import StoreError
 
-FILE = "ledgers.json"
+FILE, LOCK = "ledgers.json", "ledgers.lock"
 
 
 def is_known(data_dir: Path, where: str, realm: str) -> bool:
@@ -30,24 +31,29 @@ def is_another(data_dir: Path, where: str, realm: str, store: str) -> bool:
 
 
 def remember(data_dir: Path, where: str, realm: str, epoch: str) -> None:
-    """Note a ledger's epoch; StoreError if the data directory cannot be written."""
-    known = _read(data_dir)
-    if known.get(_name(where, realm)) == epoch:
+    """Note a ledger's epoch; StoreError if the data directory cannot be written. Blocks."""
+    name = _name(where, realm)
+    if _read(data_dir).get(name) == epoch:
         return
-    known[_name(where, realm)] = epoch
     try:
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor, name = tempfile.mkstemp(dir=data_dir, prefix=".ledgers-")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(known, file, indent=2)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(data_dir / FILE)
-        finally:
-            Path(name).unlink(missing_ok=True)
+        with (data_dir / LOCK).open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # another gateway may note its own store just now
+            _write(data_dir, _read(data_dir) | {name: epoch})
     except OSError as error:
         raise StoreError(f"the data directory {data_dir} cannot be written: {error.strerror}") from error
+
+
+def _write(data_dir: Path, known: dict[str, str]) -> None:
+    descriptor, name = tempfile.mkstemp(dir=data_dir, prefix=".ledgers-")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(known, file, indent=2)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(data_dir / FILE)
+    finally:
+        Path(name).unlink(missing_ok=True)
 
 
 def _name(where: str, realm: str) -> str:

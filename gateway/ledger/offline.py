@@ -2,9 +2,9 @@
 
 No limit can be asked then, so a budget may be exceeded by the allowance, once per instance and outage. Nor can the use
 of budgets be, so a cheaper picture is made only where those before it do not fit the allowance. Each hold is in the
-journal before its call is sent, and the store is told of it as soon as it is back. The allowance is whole again once
-the store has answered whoever asks for a hold: it may take what was held and yet admit nothing. A store that answers
-and refuses is not away, and nothing is held without it.
+journal before its call is sent, and the store is told of it as soon as it is back. What is given back counts no more
+against the allowance, which is whole again once the store has answered whoever asks for a hold: it may take what was
+held and yet admit nothing. A store that answers and refuses is not away, and nothing is held without it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gateway.domain.settlement import Settlement, SettleResult
 from gateway.ledger import wire
 from gateway.ledger.deferred import DeferredSettlements
 from gateway.ledger.errors import LedgerRefused
-from gateway.ledger.own_holds import HoldRecord
+from gateway.ledger.own_holds import HoldRecord, member
 from gateway.ledger.redis_ledger import RedisLedger, operation_token
 from gateway.ports import LedgerUnavailable, Meanwhile
 
@@ -31,12 +31,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Taken:
-    """A hold of this outage, told the store or not; `micro` is its worst case in the route view, micro-USD."""
+    """A hold of this outage, told the store or not; `micro` is its worst case in the route view, micro-USD.
+
+    One that is `given_back` counts no more, but the store may still have to be told of it.
+    """
 
     project: str
     micro: int
     record: HoldRecord
     written: bool = False
+    given_back: bool = False
 
 
 class OfflineLedger:
@@ -45,6 +49,7 @@ class OfflineLedger:
     def __init__(self, ledger: RedisLedger, settlements: DeferredSettlements) -> None:
         self._ledger = ledger
         self._settlements = settlements
+        settlements.on_void = self._give_back
         self._taken: dict[str, Taken] = {}
         self._log = OutageLog()
 
@@ -112,7 +117,7 @@ class OfflineLedger:
             return Held(index, record.attempt, ())
         finally:
             asking.close()  # if it never began
-        self._forget_told()
+        self._forget_told()  # the store holds: it counts there
         if self._log.said:
             self._log.over()
         return answer
@@ -126,18 +131,24 @@ class OfflineLedger:
     def _is_told(self, token: str, taken: Taken) -> bool:
         return taken.written and not self._settlements.waits(token)
 
-    def _forget_told(self) -> None:
-        """The store holds: what it was told counts there, and no longer against the allowance."""
-        for token in [token for token, taken in self._taken.items() if self._is_told(token, taken)]:
-            del self._taken[token]
+    def _forget_told(self, *, given_back: bool = False) -> None:
+        """Forget what the store was told of, all of it or what was given back alone."""
+        told = [token for token, taken in self._taken.items() if self._is_told(token, taken)]
+        for token in told:
+            if self._taken[token].given_back or not given_back:
+                del self._taken[token]
+
+    def _give_back(self, hold: str) -> None:
+        for taken in self._taken.values():
+            taken.given_back |= taken.record.member == hold
 
     def _sum(self, project: str, *, but: str) -> int:
         """What is taken of a project's allowance; what is given back, or about to be, is not."""
-        given_back = self._settlements.voids | {but}
+        self._forget_told(given_back=True)
         return sum(
             taken.micro
             for taken in self._taken.values()
-            if taken.project == project and taken.record.member not in given_back
+            if taken.project == project and not taken.given_back and taken.record.member != but
         )
 
     def _first_that_fits(self, candidates: Sequence[Candidate], left: int) -> tuple[int, int] | None:
@@ -188,6 +199,7 @@ class OfflineLedger:
 
     async def void(self, request_id: str, attempt: int, reason: str) -> SettleResult:
         """End a hold for nothing; see `ports.Ledger`."""
+        self._give_back(member(request_id, attempt))
         return await self._ledger.void(request_id, attempt, reason)
 
     async def request(self, request_id: str) -> dict[str, Any] | None:

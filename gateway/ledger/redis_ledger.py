@@ -37,7 +37,6 @@ _LOST = ("NOLEDGER", "EPOCH")  # what the scripts say of a store that was emptie
 
 operation_token = calls.token
 
-
 Words = tuple[str, ...]
 _RESULTS = {result.upper(): result for result in SettleResult}
 _UNDER_WAY = (TaskStatus.PENDING, TaskStatus.PROCESSING)
@@ -48,8 +47,8 @@ class RedisLedger:
 
     Operations on money run to their end even if whoever asked is cancelled meanwhile. A hold whose answer never
     arrived is given back by `run`, which also renews the leases of this instance's holds and ends lapsed ones;
-    `on_expired` hears of each that is now presumed spent. A store that came back older is told again what this
-    instance knows, and until then nothing new is held.
+    `on_expired` hears of each that is now presumed spent; `on_opened`, in a thread, of the ledger's identity before any
+    hold in it. A store that came back older is told again what this instance knows; until then nothing new is held.
     """
 
     def __init__(
@@ -61,9 +60,10 @@ class RedisLedger:
         observer: Observer | None = None,
         retention: float = 30 * DAY,
         on_expired: Callable[[HoldEnded], None] | None = None,
+        on_opened: Callable[[str], None] | None = None,
     ) -> None:
         self._names = names = Names(realm)
-        self._retention = str(round(retention))
+        self._retention, self._on_opened = str(round(retention)), on_opened
         self._holding: SharedArguments | None = None  # its first argument is the epoch, once that is known
         self._ending = SharedArguments(script.SETTLE, (names.balances, names.due, names.entries), (self._retention,))
         self._holds, self._first_choices = OwnHolds(), FirstChoiceStats()
@@ -82,17 +82,17 @@ class RedisLedger:
 
         StoreError if there is none, or if it was written by another version.
         """
-        args, keys = [operation_token() if create else "", SCHEMA], [self._names.meta]
-        epoch, schema = await self._calls.write("read", script.OPEN, keys, args)
+        names, args = self._names, [operation_token() if create else "", SCHEMA]
+        epoch, schema = await self._calls.write("read", script.OPEN, [names.meta], args)
         if not epoch:
             told = "it was emptied or replaced. `image-gateway ledger rebuild` brings it back from an export"
             raise StoreError(f"the store has no ledger any more: {told}, or accepts that its history is lost")
         if schema != SCHEMA:
             raise StoreError(f"the store's ledger has schema {schema}, not {SCHEMA}: run the version that wrote it")
-        names, args = self._names, [str(epoch), self._retention, BINDING_SECONDS]
-        self._holding = SharedArguments(
-            script.HOLD, (names.meta, names.balances, names.due, names.entries), tuple(args)
-        )
+        if self._on_opened is not None and (self._holding is None or self._holding.args[0] != epoch):
+            await asyncio.to_thread(self._on_opened, str(epoch))
+        keys = (names.meta, names.balances, names.due, names.entries)
+        self._holding = SharedArguments(script.HOLD, keys, (str(epoch), self._retention, BINDING_SECONDS))
         return str(epoch)
 
     def _may_be_older(self, *, certainly: bool) -> None:

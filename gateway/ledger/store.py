@@ -30,7 +30,7 @@ from gateway.ports import LedgerUnavailable
 
 EMBEDDED = "embedded:"
 
-SILENCE = 0.09
+SILENCE = 0.075
 """Seconds: a store that says nothing at all for so long, while calls wait, is away."""
 LAST_LOOK, TURNS = 0.001, 8
 """Seconds and turns of the loop within which what a silent store has just said is read, and whoever asked hears it."""
@@ -53,8 +53,8 @@ class Store:
 
     Every call ends within `deadline` seconds once it has a connection: by default one, five for the embedded store. It
     waits at most `patience` seconds for a connection; for what ran out while this process itself stood still, that
-    time does not count. It ends sooner if the store has said nothing on any connection for `silence` seconds: 0.09 by
-    default, and no such rule if the deadline is over two seconds. From then on, or once it cannot be connected to,
+    time does not count. It ends sooner if the store has said nothing on any connection for `silence` seconds: 0.075
+    by default, and no such rule if the deadline is over two seconds. From then on, or once it cannot be connected to,
     calls fail at once, nothing is sent, and those that wait for a connection fail too, until a probe in the background
     is answered. An embedded store that is at work is not silent: a disk may well take a second to write.
 
@@ -77,10 +77,11 @@ class Store:
         address = StoreAddress.parse(url)
         if silence is None and (deadline is None or deadline <= SHORT_DEADLINE):
             silence = SILENCE
-        self.where = address.where
         self._realm = realm
         socket = Path(address.path) if address.path is not None else None
         self._embedded = socket if socket is not None and is_embedded(socket) else None
+        address = address.at_home() if self._embedded else address
+        self.where = address.where
         if deadline is None:
             deadline = DISK_DEADLINE if self._embedded else DEADLINE
         self._deadline = deadline

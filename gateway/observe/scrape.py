@@ -9,13 +9,14 @@ from pathlib import Path
 
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import Metric as Family
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
 from gateway.domain.money import MICRO_PER_USD
 from gateway.observe.deferred_events import TOGETHER_SECONDS
-from gateway.observe.metric_table import PREFIX, SNAPSHOT_METRICS, Kind
-from gateway.observe.series import FILES, WORKERS_DIR
+from gateway.observe.metric_table import EVENT_METRICS, PREFIX, SNAPSHOT_METRICS, Kind
+from gateway.observe.series import FILES, WORKERS_DIR, Table
 from gateway.ports import LedgerUnavailable
 
 
@@ -106,7 +107,7 @@ def render_metrics(registry: CollectorRegistry, snapshot: Snapshot) -> tuple[byt
     counted = registry
     if WORKERS_DIR is not None:
         counted = CollectorRegistry()
-        MultiProcessCollector(counted, path=WORKERS_DIR)  # type: ignore[no-untyped-call]  # unannotated there
+        counted.register(_WorkersCollector(WORKERS_DIR))
         if _any_leaves(Path(WORKERS_DIR)):
             snapshot = replace(snapshot, ready=False)
     now = CollectorRegistry()
@@ -124,6 +125,19 @@ def _any_leaves(directory: Path) -> bool:
     files = [str(path) for path in directory.glob(f"{FILES[Kind.GAUGE]}_*.db")]
     gauges = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]  # unannotated there
     return any(sample.value for gauge in gauges if gauge.name == f"{PREFIX}_leaving" for sample in gauge.samples)
+
+
+class _WorkersCollector(Collector):
+    """What the workers counted together; a metric is named before any of them has a series of it."""
+
+    def __init__(self, directory: str) -> None:
+        self._workers = MultiProcessCollector(CollectorRegistry(), directory)  # type: ignore[no-untyped-call]  # unannotated there
+
+    def collect(self) -> Iterator[Family]:
+        families = self._workers.collect()  # type: ignore[no-untyped-call]  # unannotated there
+        counted: Mapping[str, Family] = {family.name: family for family in families}
+        for family in Table(EVENT_METRICS).describe():
+            yield counted.get(family.name, family)
 
 
 class _SnapshotCollector(Collector):

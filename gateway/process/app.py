@@ -54,7 +54,6 @@ from gateway.service import Service
 from gateway.tasks.service import TaskService
 
 Result = TypeVar("Result")
-
 START_SECONDS, START_PAUSE = 5.0, 0.1
 
 
@@ -73,7 +72,7 @@ class Settings:
     pepper: Secret | None = None
     lease: float = 30.0
     grace: float = 30.0
-    store_timeout: float = 0.09
+    store_timeout: float = 0.075
     requests: int = 10_000
     """In flight in one process, those whose client has left included."""
     health: Times = field(default_factory=Times)
@@ -100,8 +99,10 @@ class Application:
         self._providers = {name: self._open(config) for name, config in policy.providers.items()}
         self._serving = Setup(policy, self._providers)
         self._former: list[Provider] = []
+        observers, silence = self._observers, settings.lease
+        noted = partial(remember, settings.data, store.where, settings.realm)
         self.ledger = RedisLedger(
-            store, settings.realm, lease=settings.lease, observer=self._observers, on_expired=self._observers.emit
+            store, settings.realm, lease=silence, observer=observers, on_expired=observers.emit, on_opened=noted
         )
         self.settlements = DeferredSettlements(self.ledger, Journal.within(settings.data, settings.realm, store.where))
         self.storage = storage = StorageWiring(settings, lambda: self.policy, pepper, self._observers, store)
@@ -117,7 +118,6 @@ class Application:
             admissions=self.admissions,
         )
         self.keyring = RedisKeyring(store, pepper, settings.realm)
-        observers, silence = self._observers, settings.lease
         self.tasks = TaskWiring(store, settings.realm, storage.blobs, self._setup, observers, silence=silence)
         task_service = self.tasks.task_service(
             offline, self.settlements, today, storage.linker, self.health, answers=storage.answers
@@ -179,15 +179,15 @@ class Application:
     def adopt(self, policy: Policy) -> None:
         """Serve new requests by another policy; those under way finish by the one they began with."""
         self._adopting(policy)
-        before, kept = self.policy, self._providers
+        before, kept, labels = self.policy, self._providers, LabelSets.from_policy(policy)
         opened = {  # all of them, before anything changes: one that cannot be leaves the old policy whole
             name: kept[name] if before.providers.get(name) == config else self._open(config)
             for name, config in policy.providers.items()
         }
-        labels = LabelSets.from_policy(policy)
         self._former += [provider for provider in kept.values() if provider not in opened.values()]
         self.health.adopt(before.routes, policy.routes)
         self.admissions.adopt(before.routes, policy.routes)
+        self.responses.adopt(policy)
         self.policy, self._providers, self._serving = policy, opened, Setup(policy, opened)
         self._observers.flush()  # what has happened is counted by the names it happened under
         self.metrics.labels = labels
@@ -282,8 +282,7 @@ async def running_application(settings: Settings, policy: Policy, store_url: str
         pepper = load_pepper(settings.data, settings.pepper)
         application = Application(settings, policy, store, pepper)
         known = is_known(settings.data, store.where, settings.realm)
-        epoch = await patiently(partial(application.ledger.open, create=not known))
-        remember(settings.data, store.where, settings.realm, epoch)
+        await patiently(partial(application.ledger.open, create=not known))
         await patiently(application.keyring.load)
         await patiently(partial(warn_if_ahead, store, settings.realm))
         tasks = [asyncio.create_task(work) for work in application.background()]

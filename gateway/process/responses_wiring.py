@@ -39,7 +39,7 @@ class ResponsesWiring:
         conditions: Conditions,
         silence: float,
     ) -> None:
-        self._accounts = AccountPassthrough(lambda: policy().providers)
+        self._accounts = AccountPassthrough(policy().providers)
         ledger, settlements, observer = books
         responses = RedisResponses(store, realm, silence=silence, observer=observer)
         self._follower = Follower(responses, self._accounts, settlements, observer, policy, silence)
@@ -47,6 +47,10 @@ class ResponsesWiring:
         self.other_endpoints = OtherEndpoints(
             self.conversations, PassthroughService(self._accounts, ledger, settlements, observer)
         )
+
+    def adopt(self, policy: Policy) -> None:
+        """Note the accounts of another policy, even if nothing is asked of them under it."""
+        self._accounts.adopt(policy.providers)
 
     async def run(self) -> None:
         """Follow what goes on in the background, until cancelled."""

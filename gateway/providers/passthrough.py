@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
 from typing import Final
 
@@ -29,17 +29,19 @@ _OF_THE_ACCOUNT: Final = frozenset({401, 402, 403, 407})
 
 
 class AccountPassthrough:
-    """Implements `ports.responses.PassthroughAccounts` over the accounts that `configs` names now, or last named.
+    """Implements `ports.responses.PassthroughAccounts` over the accounts of all policies so far, each as last named.
 
     What an account has made does not end with the name that policy had for it.
     """
 
-    def __init__(self, configs: Callable[[], Mapping[str, ProviderConfig]]) -> None:
-        self._configs = configs
-        self._now: Mapping[str, ProviderConfig] = {}
-        self._known: dict[str, ProviderConfig] = {}
+    def __init__(self, configs: Mapping[str, ProviderConfig]) -> None:
+        self._known = dict(configs)
         self._open: dict[str, tuple[ProviderConfig, Endpoint]] = {}
         self._former: list[Endpoint] = []
+
+    def adopt(self, configs: Mapping[str, ProviderConfig]) -> None:
+        """Take over the accounts of another policy, by name; those that it does not name are asked as before."""
+        self._known |= configs
 
     async def send(self, provider: str, passing: PassthroughRequest, body: Rendered | None = None) -> PassedAnswer:
         """Return once a status line is in, of an error once it is read.
@@ -79,10 +81,6 @@ class AccountPassthrough:
             await response.aclose()
 
     def _endpoint(self, provider: str) -> Endpoint:
-        configs = self._configs()
-        if configs is not self._now:
-            self._now = configs
-            self._known |= configs
         config = self._known.get(provider)
         if config is None:
             raise UpstreamFailure(Outcome.NOT_SENT, "unconfigured", f"provider {provider!r} is not set up")

@@ -115,25 +115,33 @@ def _cost(entry: Entry, quote: Quote, multiplier: Fraction, maker: Model | None)
 def _answered(
     entry: Entry, tokens: Mapping[str, int] | None, quote: Quote, multiplier: Fraction, maker: Model | None
 ) -> tuple[Views, bool]:
-    """What was answered costs by a quote, and whether that is an estimate; `tokens` are those of the answers."""
+    """What was answered costs by a quote, and whether that is an estimate; `tokens` are those of the answers.
+
+    Each of the calls that it takes by that quote has its fee.
+    """
     said = {name: int(count) for name, count in (tokens or {}).items() if name in Usage.__slots__}
     facts = entry.facts
     same = (quote.job.size, quote.job.quality, quote.job.n) == (facts.get("size"), facts.get("quality"), entry.n)
     exact = bool(said) and same and quote.route.model.name == entry.model
     made = quote.job if exact else _as_delivered(entry, quote, maker)
-    asked = recorded_calls(entry.n, entry.images if is_booking(entry) else 0, facts, entry.answer).asked
-    made = replace(made, n=asked) if asked < made.n and asked < entry.n else made
+    calls = recorded_calls(entry.n, entry.images if is_booking(entry) else 0, facts, entry.answer)
+    made = replace(made, n=calls.asked) if calls.asked < min(made.n, entry.n) else made
+    more = -(-calls.answered * quote.calls // calls.every) - 1
     usage = Usage(**said) if exact else None
     estimated = usage is None and quote.route_price.tokens is not None
     if estimated:
         usage = _in_proportion(Usage(**said), entry, replace(quote, job=made), maker) if said else None
         if usage is None:
-            return _probable(quote, made, multiplier), True
+            return _probable(quote, made, more, multiplier), True
     reading = Reading(
         usage=usage, size=entry.size if same else None, images=min(entry.images, quote.job.n), complete=True
     )
     restated = settle(entry.request_id, entry.attempt, replace(quote, job=made), reading, multiplier)
-    return restated.cost, estimated or restated.source is CostSource.ESTIMATE
+    cost, estimated = restated.cost, estimated or restated.source is CostSource.ESTIMATE
+    if not more or restated.source is CostSource.PRESUMED:
+        return cost, estimated
+    official, route = (more * pricing.fee_of_call(price) for price in (quote.official_price, quote.route_price))
+    return pricing.views(cost.official + official, cost.route + route, multiplier), estimated
 
 
 def _refused(entry: Entry, quote: Quote, multiplier: Fraction) -> tuple[Views, bool] | None:
@@ -188,15 +196,15 @@ def _tokens(model: Model | None, size: str, quality: str) -> int:
     return pricing.output_tokens(model, (parsed,), (quality,))
 
 
-def _probable(quote: Quote, made: Job, multiplier: Fraction) -> Views:
+def _probable(quote: Quote, made: Job, more: int, multiplier: Fraction) -> Views:
+    """What it will probably cost by the quote, or the part of it that is `made`, by so many calls more than one."""
     worst = quote.worst
     if made != quote.job:
 
         def likely(price: Price) -> int:
             route, text = quote.route, pricing.likely_text(made.prompt_bytes)
-            return pricing.tariff(made, route.model, price, sizes=(), qualities=route.capabilities.quality).nano(
-                text, made.n, made.n
-            )
+            rates = pricing.tariff(made, route.model, price, sizes=(), qualities=route.capabilities.quality)
+            return rates.nano(text, made.n, made.n) + more * pricing.fee_of_call(price)
 
         official, own = min(likely(quote.official_price), worst.official), min(likely(quote.route_price), worst.route)
         return pricing.views(official, own, multiplier)

@@ -176,7 +176,7 @@ class Admission:
                     admitted.exchange.upstream_seconds += waited
                     if turn is not Turn.ASK:
                         raise self._in_vain(turn, place.wait_reason)
-                    await self.entitlement.check(admitted)
+                    await self._check_again(admitted)
                     offered, resting = self._awake(quotes)
                     if offered:
                         offered = [*refused, *offered] if refused else offered
@@ -193,6 +193,13 @@ class Admission:
         finally:
             if leaving is not None:
                 leaving.cancel()
+
+    async def _check_again(self, admitted: Admitted) -> None:
+        try:
+            await self.entitlement.check(admitted)
+        except Superseded:
+            self._room.changed()  # who waits behind it is decided anew as well, so that nobody loses a place to others
+            raise
 
     def _ask(
         self, admitted: Admitted, quotes: Sequence[Quote], release: Reserved | None, meanwhile: Meanwhile = None

@@ -12,7 +12,7 @@ from gateway.ports import Meanwhile
 from gateway.ports.provider import Answer, Provider, UpstreamFailure
 from gateway.ports.responses import ResponseTracker, Write
 from gateway.ports.wrapped import IN_ANSWER
-from gateway.request.answer_keeping import Whole, error_answer, keeper_of
+from gateway.request.answer_keeping import AnswerKeeper, Whole, error_answer, keeper_of
 from gateway.request.attempt import PassedOn, Sent
 from gateway.request.context import FlightContext, own_headers
 from gateway.request.delivery import Delivery
@@ -87,9 +87,13 @@ class AnswerHandler:
         self._delivery: Delivery | None = None
         self._providers = providers
         self.shared = shared
-        self._keeper = keeper_of(context.answers, context.ledger, exchange, relay)
+        self._keeper = self._new_keeper()
         waiters = Waiters(exchange, relay, shared)
         self._attempts = RenewedAttempts(context, providers, waiters, self._keeper)
+
+    def _new_keeper(self) -> AnswerKeeper | None:
+        context = self._context
+        return keeper_of(context.answers, context.ledger, self._exchange, self._relay)
 
     async def _deliver(self, sent: Sent) -> Shown | Sent | PassedOn | Onward:
         """Relay the answer and settle in between; an answer that is no use may be followed by another one."""

@@ -54,8 +54,8 @@ class AnswerKeeper:
 
     __slots__ = (
         "_answers",
-        "_compared",
         "_complete",
+        "_exchange",
         "_held",
         "_keyed",
         "_ledger",
@@ -67,9 +67,7 @@ class AnswerKeeper:
         "_request_id",
     )
 
-    def __init__(
-        self, answers: Answers, ledger: Ledger, exchange: Exchange, relay: Relay, *, keyed: bool, compared: bool
-    ) -> None:
+    def __init__(self, answers: Answers, ledger: Ledger, exchange: Exchange, relay: Relay, *, keyed: bool) -> None:
         self._answers = answers
         self._ledger = ledger
         self._relay = relay
@@ -77,7 +75,7 @@ class AnswerKeeper:
         self._held = False
         self._orphan_name = exchange.orphan_name
         self._keyed = keyed
-        self._compared = compared
+        self._exchange = exchange
         self._complete: tuple[int, Headers] | None = None
         self._orphaning: list[asyncio.Task[None]] = []
         if self._orphan_name is not None:
@@ -121,7 +119,7 @@ class AnswerKeeper:
                 await self._relay.until_taken()
                 if self._left:
                     await self._commit()
-            if self._compared:
+            if self._exchange.sampled:  # by the policy that it was served by, if it waited
                 await self._commit()
         finally:
             await self._recording.discard()
@@ -157,12 +155,11 @@ class AnswerKeeper:
 
 def keeper_of(answers: Answers, ledger: Ledger, exchange: Exchange, relay: Relay) -> AnswerKeeper | None:
     """Return what keeps the answer to a request; None if nobody may ask for it again."""
-    binding, job_type = exchange.binding, exchange.job_type
-    compared = job_type is not None and job_type.shadow is not None and exchange.sampled
+    binding = exchange.binding
     keyed = (binding is not None and not binding.claim) or exchange.task is not None
-    if not (keyed or compared or exchange.orphan_name is not None):
+    if not (keyed or exchange.sampled or exchange.orphan_name is not None):
         return None
-    return AnswerKeeper(answers, ledger, exchange, relay, keyed=keyed, compared=compared)
+    return AnswerKeeper(answers, ledger, exchange, relay, keyed=keyed)
 
 
 async def leave_behind(ledger: Ledger, name: str, request_id: str) -> None:

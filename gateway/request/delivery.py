@@ -209,6 +209,6 @@ class Delivery:
 
     def _begun(self) -> bytes | None:
         """Return the whole lines of an event that has begun without data, if any has; None inside any other."""
-        _, between, begun = self._tail.replace(b"\r\n", b"\n").rpartition(EVENT_END)
+        _, between, begun = self._tail.replace(b"\r\n", b"\n").replace(b"\r", b"\n").rpartition(EVENT_END)
         torn = not between or not (b"\n" + begun).endswith(b"\n") or b"data" in begun
         return None if torn else begun

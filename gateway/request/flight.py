@@ -140,9 +140,12 @@ class Flight(AnswerHandler):
         rounds = 0
         while rounds < ROUNDS:
             try:
+                if rounds and not self._exchange.attempts:  # the policy or the day may have changed while it waited
+                    await self._context.entitlement.check(self._admitted)
                 found = await self._attempts.first_that_works(self._admitted)
             except Superseded as superseded:
                 self._admitted, self._providers = await self._attempts.renewed(self._admitted, superseded)
+                self._keeper = self._keeper or self._new_keeper()  # a shadow that the new policy adds needs one
                 continue
             except AlreadyBound as earlier:
                 answer = await self._earlier(earlier.bound)

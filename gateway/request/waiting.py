@@ -42,13 +42,15 @@ class Turn(Enum):
 class _Queue:
     """Those who wait for the same routes. `asking` has the turn; nobody else asks meanwhile."""
 
-    def __init__(self, first: WaitReason) -> None:
+    def __init__(self, key: frozenset[str], first: WaitReason) -> None:
+        self.key = key
         self.projects: OrderedDict[str, dict[Place, None]] = OrderedDict()
         self.late: OrderedDict[str, dict[Place, None]] = OrderedDict()
         self.wait_reason = first
         self.due = first.due
         self.asking: Place | None = None
         self.missed: frozenset[str] = frozenset()  # where a request ended while somebody asked
+        self.former = False  # the policy is another one now, and whoever is still here is about to leave
         self.timer: asyncio.TimerHandle | None = None
 
     def line(self, *, late: bool) -> OrderedDict[str, dict[Place, None]]:
@@ -138,8 +140,8 @@ class Room:
         key = frozenset(quote.route.name for quote in quotes)
         queue = self.queues.get(key)
         if queue is None:
-            queue = self.queues[key] = _Queue(wait_reason)
-        place = Place(self, key, project, job_type, bound, late=late)
+            queue = self.queues[key] = _Queue(key, wait_reason)
+        place = Place(self, queue, project, job_type, bound, late=late)
         queue.line(late=late).setdefault(project, {})[place] = None
         self._waiting[job_type] += not late
         self._schedule(queue)
@@ -158,8 +160,11 @@ class Room:
                 self._schedule(queue)
 
     def changed(self) -> None:
-        """Tell everybody that the policy is another one now, so that they are decided anew."""
-        for queue in self.queues.values():
+        """Have everybody decided anew, whoever asks just now as soon as it is denied: the policy is another one now."""
+        former, self.queues = self.queues, {}  # nobody shall wait for what was full under the former one
+        for queue in former.values():
+            queue.former = True
+            self._schedule(queue)
             for place in queue.places():
                 place.call(Turn.CHANGED)
 
@@ -174,7 +179,7 @@ class Room:
         if queue.timer is not None:
             queue.timer.cancel()
             queue.timer = None
-        if queue.asking is None and (queue.projects or queue.late):
+        if queue.asking is None and not queue.former and (queue.projects or queue.late):
             delay = max(queue.due - self.clock(), 0.0)
             queue.timer = asyncio.get_running_loop().call_later(delay, self._call, queue)
 
@@ -184,24 +189,21 @@ class Room:
         queue.asking, queue.missed = queue.head, frozenset()
         queue.asking.call(Turn.ASK)
 
-    def wait_reason_of(self, place: Place) -> WaitReason:
-        """Return what keeps the queue of a place waiting."""
-        return self.queues[place.key].wait_reason
-
     def denied(self, place: Place, wait_reason: WaitReason) -> None:
         """The head found no room. All whose time is up before there will be any are told now."""
-        queue = self.queues[place.key]
+        queue = place.queue
         if wait_reason.live and wait_reason.gates & queue.missed:  # it was judged before that one ended
             wait_reason = replace(wait_reason, due=self.clock())
         queue.asking, queue.wait_reason, queue.due = None, wait_reason, wait_reason.due
+        turn = Turn.CLOSED if self._closed else Turn.CHANGED if queue.former else Turn.TOO_LATE
         for each in queue.places():
-            if self._closed or each.bound < wait_reason.due:
-                each.call(Turn.CLOSED if self._closed else Turn.TOO_LATE)
+            if turn is not Turn.TOO_LATE or each.bound < wait_reason.due:
+                each.call(turn)
         self._schedule(queue)
 
     def leave(self, place: Place, *, served: bool) -> None:
         """Somebody leaves; after the head the next one asks at once, of another project if this one was served."""
-        queue = self.queues[place.key]
+        queue = place.queue
         line = queue.line(late=place.late)
         places = line[place.project]
         del places[place]
@@ -214,17 +216,17 @@ class Room:
         if queue.asking is place:
             queue.asking, queue.due = None, self.clock()
         self._schedule(queue)
-        if not (queue.projects or queue.late):
-            del self.queues[place.key]
+        if not (queue.former or queue.projects or queue.late):
+            del self.queues[queue.key]
 
 
 class Place:
     """One request's place in a queue; `bound` is until when it waits, by the room's clock."""
 
     def __init__(
-        self, room: Room, key: frozenset[str], project: str, job_type: str, bound: float, *, late: bool = False
+        self, room: Room, queue: _Queue, project: str, job_type: str, bound: float, *, late: bool = False
     ) -> None:
-        self.key = key
+        self.queue = queue
         self.project = project
         self.job_type = job_type
         self.bound = bound
@@ -242,7 +244,7 @@ class Place:
     @property
     def wait_reason(self) -> WaitReason:
         """What the head of its queue was last told."""
-        return self._room.wait_reason_of(self)
+        return self.queue.wait_reason
 
     def call(self, turn: Turn) -> None:
         """Tell it what comes next; only the first call counts until it is denied."""

@@ -29,7 +29,7 @@ LEAST = 0.1
 """The share of its work that a route gets first when it is back."""
 _SMALL, _MIDDLE = 1_200_000, 2_500_000
 """Pixels: the ends of the first two size classes."""
-_NO_FAULT = frozenset({"status_429", "batch_full", "unsupported", "no_image", "cancelled"})
+_NO_FAULT = frozenset({"status_429", "batch_full", "unsupported", "no_image", "no_room", "cancelled"})
 """Reasons that say nothing of a route's health."""
 
 

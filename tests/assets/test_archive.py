@@ -6,17 +6,24 @@ import asyncio
 import base64
 import inspect
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 from gateway.assets.blobs import BlobsOnDisk
 from gateway.assets.images import ImageStore
+from gateway.domain.job import Operation
 from gateway.domain.links import Signer
+from gateway.domain.policy import ImageRules, JobType, Project
 from gateway.images.answer_cache import AnswerCache
 from gateway.images.archive import MOST_WAITING, Archives, RequestArchive
 from gateway.images.linking import Linker
 from gateway.observe.event import Event
+from gateway.ports.provider import Converter
+from gateway.request.exchange import Exchange
+from gateway.tasks.flight import KeptRequest
+from tests.builders import job, route
 from tests.rig import archives_in
 
 PNG = base64.b64decode(
@@ -71,6 +78,23 @@ def keeping_one(blobs: BlobsOnDisk) -> Archives:
     exchange: Any = SimpleNamespace(links=None, cache_key="x", inbound=SimpleNamespace(request_id="req_1"))
     RequestArchive(archives, exchange, "team", cached=True).take([image], {"data": [{}]}, free)
     return archives
+
+
+async def test_a_request_keeps_nothing_that_another_policy_gave_it(tmp_path: Path) -> None:
+    """One that waited is decided anew: neither stored, nor linked, nor converted where policy says so no more."""
+    blobs = BlobsOnDisk(tmp_path)
+    linker, never_used = Linker(ImageStore(blobs, dict), Signer(b"s" * 32)), cast(Converter, object())
+    archives = Archives(linker, blobs, AnswerCache(blobs, linker, Deaf()), never_used)
+    exchange = Exchange(
+        KeptRequest("req_1", Operation.GENERATE, None, {"host": "images.test"}, 0.0), job=job(links=True)
+    )
+    kind = JobType("draft", (route("main"),), cache=60.0)
+    project = Project("team", ("draft",), "draft", images=ImageRules(convert=True))
+    archives.equip(exchange, project, kind)
+    assert None not in (exchange.archive, exchange.links, exchange.converter)
+    exchange.job = job()
+    archives.equip(exchange, replace(project, images=ImageRules()), replace(kind, cache=None))
+    assert (exchange.archive, exchange.links, exchange.converter) == (None, None, None)
 
 
 async def test_what_is_kept_is_noted_though_the_cache_is_not_done(tmp_path: Path) -> None:

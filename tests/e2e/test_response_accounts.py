@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -268,6 +269,26 @@ def test_an_account_and_a_route_may_get_other_names_meanwhile(stack: Stack, acco
         assert fetch(f"http://127.0.0.1:{stack.admin_port}/admin/reload", method="POST").status == 200
     after = booked(stack) - before
     assert (after.route, after.unconfirmed) == (COST, 0)
+
+
+def test_an_account_that_loses_its_name_before_it_was_asked_is_known_still(
+    tmp_path: Path, sandbox: Sandbox, account: Account
+) -> None:
+    """Under each of its names: what was made is found, and work in the background is settled by what it says."""
+    with running_gateway(tmp_path, POLICY, sandbox) as own:
+        for name, following in (("main", "acct"), ("acct", "third")):
+            account.answers["GET"] = lambda: (500, refusal("come later"))
+            make(own, account, response(f"resp_{name}"))
+            make(own, account, response(f"resp_{name}_behind", "queued"), background=True)
+            renamed = POLICY.replace("main: {kind", f"{following}: {{kind").replace(": main", f": {following}")
+            (own.policy / "policy.yaml").write_text(renamed)
+            assert fetch(f"http://127.0.0.1:{own.admin_port}/admin/reload", method="POST").status == 200
+        account.answers["GET"] = lambda: (200, response("resp_behind"))
+        for name in ("main", "acct"):
+            assert own.get(f"/v1/responses/resp_{name}").status == 200
+        settled(own)
+        found = booked(own)
+        assert (found.route, found.unconfirmed) == (4 * COST, 0)
 
 
 def test_an_experiment_tells_of_conversations(stack: Stack, account: Account) -> None:

@@ -460,7 +460,7 @@ async def test_a_server_that_stands_still_is_away_soon(tmp_path: Path) -> None:
         pid = int((tmp_path / PID_FILE).read_text())
         os.kill(pid, signal.SIGSTOP)
         try:
-            with pytest.raises(LedgerUnavailable, match=r"for 0\.09 s"):
+            with pytest.raises(LedgerUnavailable, match=r"for 0\.075 s"):
                 await store.execute("PING")
             assert not is_at_work(tmp_path / SOCKET)
         finally:
@@ -484,7 +484,7 @@ async def test_a_server_of_ones_own_is_away_soon_though_it_is_busy(tmp_path: Pat
         await store.execute("PING")
         with endlessly_busy(path):
             began = time.monotonic()
-            with pytest.raises(LedgerUnavailable, match=r"for 0\.09 s"):
+            with pytest.raises(LedgerUnavailable, match=r"for 0\.075 s"):
                 await store.execute("PING")
             assert time.monotonic() - began < DEADLINE
         await store.aclose()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import resource
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from gateway.ledger.errors import StoreError
-from gateway.ledger.identity import FILE, is_known, remember
+from gateway.ledger.identity import FILE, LOCK, is_known, remember
 
 
 def test_a_ledger_is_known_once_it_was_served(tmp_path: Path) -> None:
@@ -38,4 +39,12 @@ def test_a_disk_that_takes_nothing_gets_no_litter(tmp_path: Path) -> None:
             remember(tmp_path, "redis://a", "main", "e1")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert [*tmp_path.iterdir()] == []
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK]
+
+
+def test_several_that_begin_at_once_are_all_known(tmp_path: Path) -> None:
+    """Gateways of several stores on one data directory write the same file: none loses what another has noted."""
+    stores = [f"redis://{n}" for n in range(40)]
+    with ThreadPoolExecutor(len(stores)) as threads:
+        list(threads.map(lambda store: remember(tmp_path, store, "main", "e1"), stores))
+    assert [store for store in stores if not is_known(tmp_path, store, "main")] == []

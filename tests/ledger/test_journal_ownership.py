@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import json
 import logging
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import pytest
+from redis import Redis
 
 from gateway.domain.policy import Policy
 from gateway.domain.settlement import CostSource, Settlement
+from gateway.ledger.embedded import embedded_store
+from gateway.ledger.errors import StoreError
 from gateway.ledger.identity import FILE, remember
 from gateway.ledger.journal import Journal
 from gateway.ledger.journal_lines import PendingWrite, to_line
+from gateway.ledger.rebuild import rebuild
+from gateway.ledger.store import Store
+from gateway.ports import LedgerUnavailable
 from gateway.process.app import Application, Settings, running_application
 from tests.ledger.mortal import MortalServer
 from tests.ledger.rules import budget, candidate, hold, settlement
+from tests.ledger.servers import kill_server
 
 RULE = budget(1000)
 NOTHING = Policy({}, {}, {}, {}, {}, (), "0" * 16)
@@ -76,9 +85,55 @@ async def test_the_journal_of_one_store_is_not_booked_in_another(
 async def test_one_store_by_another_url_is_the_same(mortal: MortalServer, tmp_path: Path) -> None:
     """Its ledger is: the store has moved, say, or has two names."""
     await left_behind(mortal, tmp_path / "data")
-    (tmp_path / "other").symlink_to(Path(unquote(urlsplit(mortal.url).path)).parent)
-    async with serving(tmp_path / "data", f"unix://{tmp_path}/other/valkey.sock") as application:
+    async with serving(tmp_path / "data", f"{mortal.url}?db=0") as application:
         assert await spent(application) == (60, 0)
+
+
+async def test_a_ledger_rebuilt_while_it_is_served_is_known_by_its_new_identity(
+    mortal: MortalServer, tmp_path: Path
+) -> None:
+    """What the journal has for it since then is booked, also where the store has another URL at the next start."""
+    data = tmp_path / "data"
+    async with running_application(Settings(data=data, grace=0.01), NOTHING, mortal.url) as application:
+        await begin_anew(application.store)
+        while True:  # it is noticed by who is refused
+            with contextlib.suppress(LedgerUnavailable):
+                await hold(application.ledger, "r", candidate((RULE, 100)))
+                break
+            await asyncio.sleep(0.01)
+        mortal.kill()
+        assert await application.settlements.settle(settlement("r", 60_000)) is None
+    mortal.restart()
+    async with serving(data, f"{mortal.url}?db=0") as application:
+        assert await spent(application) == (60, 0)
+
+
+async def test_an_embedded_store_in_a_deep_directory_is_known_at_each_start(tmp_path: Path) -> None:
+    """Its socket is reached by another short link each time: emptied it is refused, and its journal is its own."""
+    data = tmp_path / ("d" * 60) / ("e" * 60)
+    with embedded_store(data) as first:
+        async with running_application(Settings(data=data, grace=0.01), NOTHING, first) as application:
+            await hold(application.ledger, "r", candidate((RULE, 100)))
+            kill_server(data)
+            assert await application.settlements.settle(settlement("r", 60_000)) is None
+    with embedded_store(data) as second, contextlib.closing(Redis.from_url(second)) as client:
+        assert first != second
+        client.flushall()
+        with pytest.raises(StoreError, match="no ledger any more"):
+            async with running_application(Settings(data=data), NOTHING, second):
+                pass
+        store = Store(second)
+        await begin_anew(store)
+        await store.aclose()
+        async with serving(data, second) as application:
+            assert await spent(application) == (60, 0)
+    assert list(json.loads((data / FILE).read_text())) == [f"unix://{data}/valkey.sock main"]
+
+
+async def begin_anew(store: Store) -> None:
+    """Lose the history of a store, and accept that."""
+    await store.execute("FLUSHALL")
+    await rebuild(store, accept_loss=True)
 
 
 def written(data: Path, store: str) -> PendingWrite:

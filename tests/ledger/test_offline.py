@@ -360,27 +360,67 @@ async def test_an_allowance_is_whole_again_only_once_the_store_has_held(
 ) -> None:
     """It takes what was held without it before it admits anything: a cell that it cannot read keeps it from healing."""
     async with gateway(server, tmp_path / "journal", realm, deadline=10) as one:
-        other, cells = budget(1000, scope=Scope(route="other")), one.inner._names.balances
-        await one.hold("a", 10)
-        old = copy(server, realm)
-        await one.hold("lost", offers=[candidate((other, 1), worst=1000)])
-        old.put_back()
-        await one.store.execute("HSET", cells, f"{other.meter}@total", "junk")
-        await one.hold("b", 200)
-        await one.told()
-        assert await one.stand() == (0, 210)
-        with pytest.raises(LedgerUnavailable):
-            await one.hold("c", 101)
-        await one.hold("c", 100)
-        await one.told()
-        with pytest.raises(LedgerUnavailable):
-            await one.hold("d", 1)
-        await one.store.execute("HDEL", cells, f"{other.meter}@total")
-        await one.inner._resync.wait()
+        async with not_healing(one, server, realm):
+            await one.hold("b", 200)
+            await one.told()
+            assert await one.stand() == (0, 210)
+            with pytest.raises(LedgerUnavailable):
+                await one.hold("c", 101)
+            await one.hold("c", 100)
+            await one.told()
+            with pytest.raises(LedgerUnavailable):
+                await one.hold("d", 1)
         assert (await one.hold("d", 1)).remaining != ()
         one.inner._resync.needed = True  # the next outage
         await one.hold("e", 300)
         one.inner._resync.needed = False
+
+
+async def test_what_was_given_back_does_not_count_in_the_next_outage(mortal: MortalServer, tmp_path: Path) -> None:
+    """The store was told of it all, though nobody has asked it for a hold since."""
+    async with gateway(mortal.url, tmp_path / "journal") as one:
+        await one.hold("before")
+        mortal.kill()
+        held = await one.hold("a", 300)
+        assert await one.settlements.void("a", held.attempt, "status_429") is None
+        mortal.restart()
+        await one.told()
+        assert await one.stand() == (0, 100)
+        mortal.kill()
+        await one.hold("b", 300)
+        with pytest.raises(LedgerUnavailable):
+            await one.hold("c", 1)
+
+
+async def test_what_a_store_that_admits_nothing_was_given_back_counts_no_more(
+    server: str, realm: str, tmp_path: Path
+) -> None:
+    """It takes each hold and its end at once, and cannot heal: what was not billed frees its part all the same."""
+    async with gateway(server, tmp_path / "journal", realm, deadline=10) as one, not_healing(one, server, realm):
+        for name in "abcd":
+            held = await one.hold(name, 300)
+            await one.told()
+            assert await one.settlements.void(name, held.attempt, "status_429") is SettleResult.DONE
+        held = await one.hold("e", 300)
+        await one.told()
+        assert await one.ledger.void("e", held.attempt, "status_429") is SettleResult.DONE
+        await one.hold("f", 200)
+        with pytest.raises(LedgerUnavailable):
+            await one.hold("g", 101)
+
+
+@asynccontextmanager
+async def not_healing(one: Gateway, server: str, realm: str) -> AsyncIterator[None]:
+    """The store came back older, and has a cell that keeps it from being told what it lost."""
+    other, cells = budget(1000, scope=Scope(route="other")), one.inner._names.balances
+    await one.hold("first", 10)
+    old = copy(server, realm)
+    await one.hold("lost", offers=[candidate((other, 1), worst=1000)])
+    old.put_back()
+    await one.store.execute("HSET", cells, f"{other.meter}@total", "junk")
+    yield
+    await one.store.execute("HDEL", cells, f"{other.meter}@total")
+    await one.inner._resync.wait()
 
 
 async def takes_and_dies(url: str, journal: str) -> None:

@@ -167,7 +167,7 @@ async def test_a_store_whose_replica_is_lost_is_not_away(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, *, gone: bool
 ) -> None:
     """It is waited for, two seconds; then the work goes on at the primary alone. What is announced waits on."""
-    for chances in (2, 1, 0):  # a disk or a machine that stands still for 0.09 s makes it one by rights, but not always
+    for chances in (2, 1, 0):  # a disk or a machine still for 0.075 s makes it one by rights, but not always
         try:
             await _lose_a_replica(tmp_path / str(chances), caplog, gone=gone)
         except LedgerUnavailable:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.observe.metric_table import METRICS
 from gateway.observe.scrape import Snapshot, new_registry, render_metrics
 from gateway.observe.series import WORKERS_VARIABLE
 from tests.observe.samples import HOLD_ENDED, JOB_TYPE, PROJECT, ROUTE, read, value
@@ -54,6 +55,10 @@ def test_workers_are_summed_and_the_dead_forgotten(tmp_path: Path) -> None:
     assert value(together, "request_duration_seconds_count") == 7
     assert value(together, "spend_usd_total", **spent) == pytest.approx(7 * HOLD_ENDED.cost.route / 10**9)
     assert value(together, "in_flight", operation="generate") == 2
+    heads = [line for line in together.decode().splitlines() if line.startswith(("# HELP ", "# TYPE "))]
+    for metric in METRICS:  # those too that nothing was counted of
+        assert heads.count(f"# HELP {metric.full_name} {metric.help}") == 1
+        assert sum(line.startswith(f"# TYPE {metric.full_name} ") for line in heads) == 1
     assert value(together, "policy_info", digest="0123456789abcdef") == 1
     assert value(one_dead, "in_flight", operation="generate") == 1
     assert value(one_dead, "requests_total", **labels) == 7

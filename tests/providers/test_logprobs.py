@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.providers.logprobs import WithoutLogprobs
@@ -23,9 +23,12 @@ def lean(value: Any) -> Any:
     """What the document should be afterwards."""
     if isinstance(value, list):
         kept = list(map(lean, value))
-        for at in range(1, len(value)):  # a word before a list is taken for its name
-            if isinstance(value[at], list) and value[at - 1] in ("logprobs", "top_logprobs"):
+        named = False  # a word in front of a list is taken for its name, also with numbers and nulls in between
+        for at, item in enumerate(value):
+            if named and isinstance(item, list):
                 kept[at] = []
+            if isinstance(item, str | list | dict):
+                named = item in ("logprobs", "top_logprobs")
         return kept
     if isinstance(value, dict):
         return {
@@ -44,6 +47,7 @@ def test_any_document_cut_anywhere(document: Any, cuts: list[int], indent: int |
 
 
 @given(documents=st.lists(DOCUMENTS, max_size=4), cuts=CUTS)
+@example(documents=[{"": ["logprobs", None, [None]]}], cuts=[])
 def test_events_cut_anywhere(documents: list[Any], cuts: list[int]) -> None:
     """A list that is never closed on one line does no harm to the next."""
     lines = [f"data: {json.dumps(document)}" for document in documents]

@@ -131,7 +131,7 @@ async def test_what_goes_through_does_not_tell_it() -> None:
         await connection.send(body[half:])
 
     async with serving(script) as server:
-        passages = AccountPassthrough(lambda: {"acme": config(server.url)})
+        passages = AccountPassthrough({"acme": config(server.url)})
         answer = await passages.send("acme", PassthroughRequest(method="GET", path="/files", request_id="req_1"))
         chunks = answer.chunks()
         got = await anext(chunks)

@@ -25,7 +25,7 @@ async def test_a_header_that_is_not_ascii() -> None:
         await connection.answer(b"{}")
 
     async with serving(script) as server:
-        passages = AccountPassthrough(lambda: {"acme": config(server.url)})
+        passages = AccountPassthrough({"acme": config(server.url)})
         passing = PassthroughRequest(
             method="GET", path="/files", query="", headers=[("accept", "text/\xe9")], request_id="req_1"
         )
@@ -46,7 +46,7 @@ async def test_an_answer_that_nobody_begins_to_read() -> None:
         closed.set()
 
     async with serving(script) as server:
-        passages = AccountPassthrough(lambda: {"acme": config(server.url)})
+        passages = AccountPassthrough({"acme": config(server.url)})
         spool = Spool(10)
         spool.write(b"x" * 100)
         await spool.drain()
@@ -72,7 +72,7 @@ async def test_an_answer_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> N
                 await asyncio.sleep(0.05)
 
     async with serving(script) as server:
-        passages = AccountPassthrough(lambda: {"acme": config(server.url)})
+        passages = AccountPassthrough({"acme": config(server.url)})
         answer = await passages.send("acme", PassthroughRequest(method="GET", path="/files", request_id="req_1"))
         through = Through(answer)
         with pytest.raises(Truncated):
@@ -92,7 +92,7 @@ async def test_what_says_how_to_read_the_body_comes_with_it() -> None:
         await connection.send(b"HTTP/1.1 %d X\r\nSet-Cookie: a=b\r\nContent-Length: 2\r\n%s\r\nxy" % (status, told))
 
     async with serving(script) as server:
-        passages = AccountPassthrough(lambda: {"acme": config(server.url)})
+        passages = AccountPassthrough({"acme": config(server.url)})
         answer = await passages.send("acme", PassthroughRequest(method="GET", path="/files", request_id="req_1"))
         assert b"".join([chunk async for chunk in answer.chunks()]) == b"xy"
         await answer.aclose()
@@ -120,7 +120,7 @@ async def test_an_answer_longer_than_any_image() -> None:
             await connection.send(bytes(1 << 20))
 
     async with serving(script) as server:
-        passages = AccountPassthrough(lambda: {"acme": config(server.url)})
+        passages = AccountPassthrough({"acme": config(server.url)})
         answer = await passages.send("acme", PassthroughRequest(method="GET", path="/files", request_id="req_1"))
         assert sum([len(chunk) async for chunk in answer.chunks()]) == mebibytes << 20
         await answer.aclose()
