@@ -10,6 +10,7 @@ import pytest
 from gateway.cli.replay_page import page
 from gateway.domain import pricing
 from gateway.domain.job import Size
+from gateway.domain.policy import JobType, Project
 from gateway.domain.price import PixelTier
 from gateway.domain.route import NOTHING, Model, Views
 from gateway.domain.settlement import Usage
@@ -90,6 +91,18 @@ def test_a_size_that_the_other_model_does_not_make_is_not_taken_over() -> None:
     assert found.fate is Fate.MOVED
     assert found.cost.route > 0
     assert found.estimated
+
+
+def test_a_job_type_in_the_models_place_goes_before_the_keys_own() -> None:
+    """Earlier versions wrote the key's own beside it, as if the client had named that in the header."""
+    rules = policy(route("by_model", TWIN), route("by_header", TWIN))
+    by_model, by_header = rules.routes.values()
+    kinds = {"draft": JobType("draft", (by_model,)), "banner": JobType("banner", (by_header,))}
+    team = Project("team", ("draft", "banner"), None)
+    both = replace(rules, models={**rules.models, TWIN.name: TWIN}, job_types=kinds, projects={"team": team})
+    past = entry(about={"text_bytes": 40, "n": 1, "client_model": "job:draft", "named_job_type": "banner"})
+    assert PolicyReplay(both).judge(past).route == "by_model"
+    assert PolicyReplay(both).judge(replace(past, job_type="banner")).route == "by_header"
 
 
 def charging(text_in: str, model: Model = GPT_IMAGE_2) -> Model:

@@ -39,6 +39,12 @@ class Scope:
     shadow: str | None = None
     """The job type whose shadow requests are meant; these fall under no other scope but a route's or a provider's."""
 
+    @property
+    def is_upstream(self) -> bool:
+        """Whether it is a route or an account alone, whoever asks."""
+        anybody = (self.project, self.key, self.job_type) == (None, None, None)
+        return anybody and (self.route, self.provider) != (None, None)
+
     def label(self) -> str:
         """Return a stable name, such as `project:marketing+job_type:hero_image` or `everything`."""
         parts = (

@@ -66,12 +66,12 @@ def want(job: Job, job_type: JobType, speaker: Model, house: Model, models: Iter
         job = replace(job, **fill)  # type: ignore[arg-type]  # defaults are read from policy as names of text fields
     if "quality" in fill:
         speaker = house
-    speaker = speaker_of(job.quality, speaker, house, models)
+    asker, speaker = speaker, speaker_of(job.quality, speaker, house, models)
     for name in job_type.allow:
         if name in job.mapped and (fallen := _fallen(name, job, job_type.allow[name], speaker, house)):
             job = replace(job, **{name: fallen})  # type: ignore[arg-type]  # `mapped` names text fields
             speaker = house if name == "quality" else speaker
-        _check_allowed(name, job, job_type, speaker, house)
+        _check_allowed(name, job, job_type, speaker, house, asker=asker)
     if job.background == "transparent" and job.output_format in _NO_ALPHA:
         message = (
             f"background 'transparent' and output_format {job.output_format!r} exclude each other: "
@@ -96,14 +96,15 @@ def _fallen(name: str, job: Job, allowed: Sequence[str], speaker: Model, house: 
     return str(fallen) if fallen else None
 
 
-def _check_allowed(name: str, job: Job, job_type: JobType, speaker: Model, house: Model) -> None:
+def _check_allowed(name: str, job: Job, job_type: JobType, speaker: Model, house: Model, *, asker: Model) -> None:
+    """Raise InvalidRequest for what policy does not allow; it names words as the next such request would be read."""
     value, allowed = getattr(job, name), job_type.allow[name]
     if value in (None, AUTO):
         return
     ours, words = value, allowed
     if name == "quality":
         ours = translated(value, speaker, house)
-        theirs = tuple(word for word in speaker.capabilities.quality if translated(word, speaker, house) in allowed)
+        theirs = tuple(word for word in asker.capabilities.quality if translated(word, asker, house) in allowed)
         words = theirs or allowed
     if ours in allowed or (name == "size" and _allowed_of_ratio(value, allowed)):
         return

@@ -20,7 +20,7 @@ from gateway.domain.budget import Budget, Candidate, Quota, View
 from gateway.domain.caller import Caller
 from gateway.domain.choosing import Stands, choose
 from gateway.domain.errors import GatewayError
-from gateway.domain.job import Job, Operation, Wishes
+from gateway.domain.job import JOB_PREFIX, Job, Operation, Wishes
 from gateway.domain.mark import mark
 from gateway.domain.period import window_id
 from gateway.domain.policy import JobType, Policy
@@ -230,8 +230,9 @@ class _RecordedConditions:
 def _asked(entry: Entry, policy: Policy) -> Asked:
     about = entry.about
     job = job_of(about, entry.operation)
+    by_model = job.client_model == JOB_PREFIX + entry.job_type  # what else is named is the key's own, and gave way
     wishes = Wishes(
-        job_type=about.get("named_job_type"),
+        job_type=None if by_model else about.get("named_job_type"),
         lane=about.get("lane"),
         max_cost=about.get("max_cost"),
         degrade=about.get("degrade") != "never",

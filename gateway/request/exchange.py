@@ -10,7 +10,7 @@ from datetime import date
 from gateway.domain.about import About
 from gateway.domain.caller import Caller
 from gateway.domain.idempotency import Binding
-from gateway.domain.job import Job, Wishes
+from gateway.domain.job import JOB_PREFIX, Job, Wishes
 from gateway.domain.mark import mark
 from gateway.domain.policy import JobType, Policy, Project
 from gateway.domain.record import record
@@ -243,7 +243,8 @@ class Admitted:
         """What the client asked of the gateway itself, and which routes failed it, where there is anything of it."""
         wishes = self.exchange.wishes
         told: dict[str, object] = {}
-        if (named := wishes.job_type or self.caller.job_type) is not None:
+        by_model = self.job.client_model is not None and self.job.client_model.startswith(JOB_PREFIX)
+        if (named := wishes.job_type or (None if by_model else self.caller.job_type)) is not None:
             told["named_job_type"] = named
         if wishes.lane is not None:
             told["lane"] = wishes.lane

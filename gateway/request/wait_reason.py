@@ -44,8 +44,5 @@ def gates_of(quote: Quote) -> frozenset[str]:
 
 def waited_for(obstacle: Obstacle) -> bool:
     """Whether an obstacle is a limit of a route or an account that time removes; a project's own are not waited for."""
-    rule, scope = obstacle.line.rule, obstacle.line.rule.scope
-    if not isinstance(rule, Quota) or obstacle.line.amount > rule.limit:
-        return False
-    is_ours = (scope.project, scope.key, scope.job_type) != (None, None, None)
-    return not is_ours and (scope.route, scope.provider) != (None, None)
+    rule = obstacle.line.rule
+    return isinstance(rule, Quota) and obstacle.line.amount <= rule.limit and rule.scope.is_upstream

@@ -48,7 +48,7 @@ def classify(operation: Operation, path_model: str | None, body: Shape) -> Job:
         prompt_chars=len(prompt),
         prompt_bytes=len(prompt.encode()),
         n=read.integer("n", 1, MAX_N, default=1),
-        size=read.word("size") or AUTO,
+        size=(read.word("size") or AUTO).replace("\N{MULTIPLICATION SIGN}", "x"),  # EvoLink's own clients write either
         quality=read.word("quality") or AUTO,
         background=read.word("background") or AUTO,
         output_format=read.word("output_format"),

@@ -23,7 +23,7 @@ from gateway.domain.offer import Offer
 from gateway.domain.policy import ClientModel, JobType, Order, Policy, Project
 from gateway.domain.record import record
 from gateway.domain.route import Model, Quote, Refusal, Route
-from gateway.domain.trial import PRODUCTION, Arm
+from gateway.domain.trial import Arm
 from gateway.ports.provider import Conditions
 
 GOES_LAST = "goes last: "
@@ -175,23 +175,17 @@ def ordered(
 ) -> Sequence[Offer]:
     """Return the offers in policy's order; ties, and routes of which nothing is known, go by the list.
 
-    A testing route is never moved forward: it stays first if it is listed before all others, else it goes behind them.
+    A testing route is offered to those alone who asked for its lane, and is then ordered like any other.
     `draw` returns random numbers from 0 to 1; it is used by `Order.WEIGHTED` alone, once for each offer.
     """
-    if order is Order.LISTED:
-        return offers
-    on_trial = [offer.quote.route.lane != PRODUCTION for offer in offers]
-    first = on_trial.index(False) if False in on_trial else len(offers)
-    production = [offer for offer, trial in zip(offers, on_trial, strict=True) if not trial]
-    later = [offer for offer, trial in zip(offers[first:], on_trial[first:], strict=True) if trial]
     if order is Order.CHEAPEST:
-        production.sort(key=lambda offer: offer.expected(prompt_bytes))
-    elif order is Order.FASTEST and conditions is not None:
+        return sorted(offers, key=lambda offer: offer.expected(prompt_bytes))
+    if order is Order.FASTEST and conditions is not None:
         latency = conditions.latency
-        production.sort(key=lambda offer: latency(offer.quote.route.name, offer.quote.job) or 0.0)
-    elif order is Order.WEIGHTED:
-        production = _drawn(production, weights, draw)
-    return [*offers[:first], *production, *later]
+        return sorted(offers, key=lambda offer: latency(offer.quote.route.name, offer.quote.job) or 0.0)
+    if order is Order.WEIGHTED:
+        return _drawn(offers, weights, draw)
+    return offers
 
 
 def _drawn(offers: Sequence[Offer], weights: Mapping[str, int], draw: Callable[[], float]) -> list[Offer]:

@@ -83,12 +83,15 @@ def _places_of(lines: Sequence[Line]) -> _Places:
         _places.clear()
     rules = [line.rule for line in lines]
     budgets = tuple(2 * at for at, rule in enumerate(rules) if isinstance(rule, Budget))
-    images = tuple(
-        2 * at for at, rule in enumerate(rules) if isinstance(rule, Quota) and rule.counted is Counted.IMAGES
-    )
+    images = tuple(2 * at for at, rule in enumerate(rules) if _counts_the_clients_images(rule))
     limits = {at: ("x-ratelimit-limit-images", str(rules[at // 2].limit)) for at in images}
     known = _places[id(lines)] = _Places(lines, budgets, images, limits)
     return known
+
+
+def _counts_the_clients_images(rule: Budget | Quota) -> bool:
+    """Not those of a route or an account: others draw on it too, and where it is full another route serves."""
+    return isinstance(rule, Quota) and rule.counted is Counted.IMAGES and not rule.scope.is_upstream
 
 
 def _add_remaining(headers: list[tuple[str, str]], held: Held) -> None:

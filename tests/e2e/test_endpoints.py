@@ -298,6 +298,13 @@ def test_unknown_quality_passes_through(stack: Stack) -> None:
     assert stack.held() == 0
 
 
+def test_a_size_with_a_multiplication_sign_is_sent_with_an_x(stack: Stack) -> None:
+    """EvoLink's clients may write either."""
+    made = stack.post(GENERATIONS, {**LOW, "size": "1536\N{MULTIPLICATION SIGN}1024"})
+    assert image_of(made).size == (1536, 1024)
+    assert stack.sandbox.requests()[0]["fields"]["size"] == "1536x1024"
+
+
 def test_unknown_form_fields_pass_through(stack: Stack) -> None:
     """A form keeps fields that the gateway does not know; what only the gateway understands stays here."""
     parts = {"prompt": "x", "model": "gpt-image-2", "quality": "low", "shiny[new]": "yes", "async": "false"}

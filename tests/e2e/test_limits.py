@@ -19,7 +19,7 @@ import pytest
 from gateway.ledger.embedded import embedded_store
 from gateway.sandbox.client import Sandbox
 from tests.e2e.accounting import NANO, Ask, admin, billed, booked, crowd, nano, settled
-from tests.e2e.policies import PROVIDERS, tight
+from tests.e2e.policies import ONE_ACCOUNT, PROVIDERS, tight
 from tests.e2e.stack import Reply, Stack, fetch, running_gateway, wait_until
 
 BODY = {"prompt": "a lighthouse", "size": "1024x1024", "quality": "low"}
@@ -223,6 +223,25 @@ def test_a_denial_says_what_is_left(
     assert (denied.status, denied.headers[header]) == (status, value)
     assert (denied.headers["x-gateway-job-type"], denied.headers["x-gateway-attempts"]) == ("draft", "0")
     assert nano(denied.headers["x-gateway-cost-estimate"]) > 0
+
+
+def test_what_is_left_of_a_quota_is_the_projects_own(start: Start) -> None:
+    """A route at its limit hands over to the next: the headers tell the project's quota all along, or nothing."""
+    shared = ONE_ACCOUNT.replace(
+        "model: gpt-image-2, upstream_model: gpt-image-2-2026-04-21}",
+        "model: gpt-image-2, upstream_model: gpt-image-2-2026-04-21, limits: {images_per_minute: 2}}",
+        1,
+    )
+    quotas = 'budgets: [{window: day, limit: "1000"}]'
+    (stack,) = start(shared.replace(quotas, f"quotas: [{{images: 10, per: minute}}]\n    {quotas}", 1))
+    free = stack.post("/v1/images/generations", BODY, project="other")
+    assert free.headers["x-gateway-route"] == "main/gpt-image-2"
+    assert "x-ratelimit-limit-images" not in free.headers
+    told = [stack.post("/v1/images/generations", BODY, headers={"x-gateway-job-type": "fallback"}) for _ in range(3)]
+    assert [reply.headers["x-gateway-route"] for reply in told] == ["main/gpt-image-2", *["spare/gpt-image-2"] * 2]
+    for used, reply in enumerate(told, 1):
+        assert reply.headers["x-ratelimit-limit-images"] == "10"
+        assert reply.headers["x-ratelimit-remaining-images"] == str(10 - used)
 
 
 async def test_a_quota_takes_the_last_image_and_no_more(start: Start) -> None:

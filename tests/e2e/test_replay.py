@@ -59,6 +59,7 @@ def past(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> Iterator
     """A gateway with some three hundred requests behind it: fallbacks, lost answers, late truths, invoices."""
     with running_gateway(tmp_path_factory.mktemp("replay"), HISTORY, sandbox) as stack:
         asyncio.run(crowd(_usual(), [stack], at_once=24))
+        _by_keys(stack)
         _unlucky(stack, sandbox)
         settled(stack)
         asyncio.run(_late_truths(stack))
@@ -80,6 +81,17 @@ def _usual() -> list[Ask]:
         asks.append(Ask(body, project))
     asks += [Ask({"prompt": "too dear", "n": 99}), Ask({"prompt": "", "n": 1})]
     return asks
+
+
+def _by_keys(stack: Stack) -> None:
+    """Work of a key that was made for one job type, with and without another in the model's place."""
+    body = {"project": "team", "job_type": "unreachable_first"}
+    made = fetch(f"http://127.0.0.1:{stack.admin_port}/admin/keys", body=body)
+    assert made.status == 200, made.body
+    headers = {"authorization": f"Bearer {made.json['key']}"}
+    for named, served in (({"model": "job:draft"}, "draft"), ({}, "unreachable_first")):
+        answer = stack.post(PATH, {"prompt": "a barge", **named}, headers=headers)
+        assert (answer.status, answer.headers["x-gateway-job-type"]) == (200, served), answer.body
 
 
 def _unlucky(stack: Stack, sandbox: Sandbox) -> None:

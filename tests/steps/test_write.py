@@ -61,6 +61,17 @@ def test_the_tightest_of_what_is_left_is_told() -> None:
     assert set(below.values()) == {"0.00", "10", "0", "0.000s"}
 
 
+def test_what_a_route_or_its_account_has_left_is_nobodys_quota() -> None:
+    """The limit of a shared account is not told as if it were the client's own: other routes may serve."""
+    of_route = Quota(Scope(route="main"), Counted.IMAGES, 1, 60)
+    of_account = Quota(Scope(provider="openai"), Counted.IMAGES, 5, 60)
+    own = Quota(Scope(project="team", route="main"), Counted.IMAGES, 7, 60)
+    assert remaining(held((of_route, 0, 60_000), (of_account, 1, 60_000))) == {}
+    told = remaining(held((of_route, 0, 60_000), (SLOW, 4, 2500), (of_account, 1, 60_000)))
+    assert (told["x-ratelimit-limit-images"], told["x-ratelimit-remaining-images"]) == ("50", "4")
+    assert remaining(held((of_route, 0, 60_000), (own, 2, 1000)))["x-ratelimit-limit-images"] == "7"
+
+
 def test_what_is_kept_of_lines_is_told_of_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Holds on the same lines, on equal ones and on others each tell of their own figures, however many there were."""
     monkeypatch.setattr(steps_write, "REMEMBERED", 2)
