@@ -9,9 +9,10 @@ import socket
 
 import click
 
-from gateway.cli.options import Seconds, example
+from gateway.cli.numbers import Seconds, Whole
+from gateway.cli.options import example
 from gateway.cli.running import clear_errors
-from gateway.sandbox.options import DEFAULT_KEY, SandboxOptions
+from gateway.sandbox.options import SandboxOptions
 from gateway.sandbox.server import serve_sandbox
 from gateway.web.server import listen
 
@@ -24,16 +25,15 @@ from gateway.web.server import listen
     "--port",
     default=8081,
     show_default=True,
-    type=click.IntRange(0, 65535),
+    type=Whole(0, 65535),
     envvar="IMAGE_GATEWAY_SANDBOX_PORT",
     help="0 takes a free one.",
 )
 @click.option(
     "--key",
-    default=DEFAULT_KEY,
-    show_default=True,
+    default=None,
     envvar="IMAGE_GATEWAY_SANDBOX_KEY",
-    help="The key its providers accept.",
+    help="The one key its providers accept; any if not given.",
 )
 @click.option("--latency", default=0.15, show_default=True, type=Seconds(0, 600), help="Seconds of work a request.")
 @click.option(
@@ -45,17 +45,19 @@ from gateway.web.server import listen
 )
 @click.option(
     "--images-per-minute",
-    type=click.IntRange(1),
+    type=Whole(1),
     default=None,
     help="Rate limit of the account, for every model family.",
 )
-def sandbox(host: str, port: int, key: str, latency: float, work_seconds: float, images_per_minute: int | None) -> None:
+def sandbox(
+    host: str, port: int, key: str | None, latency: float, work_seconds: float, images_per_minute: int | None
+) -> None:
     """Serve simulated image providers, with real images, a bill and scripted faults.
 
     For anybody's tests: point a client at the URL it prints.
     """
     options = SandboxOptions(
-        api_key=key, latency=latency, work_seconds=work_seconds, images_per_minute=images_per_minute or {}
+        api_key=key or None, latency=latency, work_seconds=work_seconds, images_per_minute=images_per_minute or {}
     )
     with clear_errors():
         asyncio.run(_run(options, listen(host, port, option="--port", host_option="--host")))
@@ -63,12 +65,15 @@ def sandbox(host: str, port: int, key: str, latency: float, work_seconds: float,
 
 async def _run(options: SandboxOptions, sock: socket.socket) -> None:
     """Serve until SIGTERM or SIGINT; the latter also where a shell started it in the background and had it ignored."""
-    serving = asyncio.create_task(serve_sandbox(options, sock=sock, ready=_tell))
+    serving = asyncio.create_task(serve_sandbox(options, sock=sock, ready=lambda url: _tell(url, options)))
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, serving.cancel)
     with contextlib.suppress(asyncio.CancelledError):
         await serving
 
 
-def _tell(url: str) -> None:
-    click.echo(f"sandbox: {url} (the providers and their base URLs), {url}/sandbox/bill, {url}/sandbox/faults")
+def _tell(url: str, options: SandboxOptions) -> None:
+    click.echo(
+        f"sandbox: {url} (the providers and their base URLs; they accept {options.accepted}), "
+        f"{url}/sandbox/bill, {url}/sandbox/faults"
+    )

@@ -27,7 +27,7 @@ def create_sandbox(options: SandboxOptions | None = None) -> ASGIApp:
 
     Serve it by `gateway.sandbox.server`: faults that close or reset a socket need its protocol class.
     """
-    world = World(options or SandboxOptions(), {persona.name for persona in PERSONAS})
+    world = World(options or SandboxOptions(), {persona.name: persona.features for persona in PERSONAS})
     mounts = [
         Mount(persona.prefix, app=Recorder(persona.build(world), persona.name, world.arrivals)) for persona in PERSONAS
     ]

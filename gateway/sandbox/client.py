@@ -20,7 +20,7 @@ class SandboxError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """A running sandbox: where it is, the key its providers accept, and its bill, requests and faults. Blocking."""
+    """A running sandbox: where it is, a key that its providers accept, and its bill, requests and faults. Blocking."""
 
     url: str
     api_key: str = DEFAULT_KEY

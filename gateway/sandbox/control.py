@@ -20,7 +20,7 @@ _Endpoint = Callable[[Request], Awaitable[Response]]
 
 def control_routes(world: World, personas: Sequence[Persona]) -> list[Route]:
     """Return the routes of `/` and `/sandbox`."""
-    about = _about(personas)
+    about = _about(personas, world)
     faults = _Faults(world)
     return [
         Route("/", about),
@@ -51,7 +51,7 @@ def nowhere(personas: Sequence[Persona]) -> Callable[[Request, Exception], Respo
     return refuse
 
 
-def _about(personas: Sequence[Persona]) -> _Endpoint:
+def _about(personas: Sequence[Persona], world: World) -> _Endpoint:
     async def about(request: Request) -> Response:
         base = str(request.base_url).rstrip("/")
         return PlainJSON(
@@ -60,6 +60,7 @@ def _about(personas: Sequence[Persona]) -> _Endpoint:
                 "version": __version__,
                 "what": "Simulated image providers: real answers, real errors, a bill, and faults on demand.",
                 "providers": {persona.name: f"{base}{persona.prefix}{persona.api}" for persona in personas},
+                "keys": f"The providers accept {world.options.accepted}.",
                 "control": {
                     "GET, DELETE /sandbox/bill": "what the providers would charge for, in nano-USD",
                     "GET, DELETE /sandbox/requests": "what arrived",

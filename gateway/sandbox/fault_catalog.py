@@ -26,6 +26,14 @@ WORK_STAGES = frozenset({Stage.WORK, Stage.ASKED, Stage.CALLBACK})
 """Stages that only providers have that answer later; work meets one fault of each besides one of the others."""
 
 
+class Feature(StrEnum):
+    """What a provider may have, and must for some faults to be seen."""
+
+    STREAMS = "answers in streams"
+    WORK = "work that is answered later"
+    BATCHES = "batches"
+
+
 class Kind(StrEnum):
     """What a parameter takes, in words for the error message."""
 
@@ -100,6 +108,15 @@ class FaultSpec:
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     stream_only: bool = False
     work_only: bool = False
+
+    @property
+    def needs(self) -> Feature | None:
+        """What a provider must have to show it, if that is anything."""
+        if self.stage is Stage.BATCH:
+            return Feature.BATCHES
+        if self.work_only or self.stage in WORK_STAGES:
+            return Feature.WORK
+        return Feature.STREAMS if self.stream_only else None
 
 
 _BILLED = {"billed": Parameter(Kind.FLAG, True)}

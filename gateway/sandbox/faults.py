@@ -6,15 +6,25 @@ import hashlib
 import itertools
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from gateway.sandbox.fault_catalog import FAULTS, WORK_STAGES, FaultSpec, Stage
+from gateway.sandbox.fault_catalog import FAULTS, WORK_STAGES, FaultSpec, Feature, Stage
 
 _FIELDS = frozenset({"provider", "match", "fault", "times"})
-_MATCH: Mapping[str, type] = {"model": str, "prompt_contains": str, "operation": str, "stream": bool}
+_SENT: Mapping[str, type] = {"quality": str, "size": str, "n": int}
+"""Conditions on a field by that very name, as it was sent."""
+_MATCH: Mapping[str, type] = {
+    "model": str,
+    "prompt": str,
+    "prompt_contains": str,
+    "operation": str,
+    "stream": bool,
+    **_SENT,
+}
 _PAGES = frozenset({"html", "garbage"})
 """What stands in the place of a whole answer."""
-_UNREAD = frozenset({"model", "prompt_contains", "stream"})
+_UNREAD = _MATCH.keys() - {"operation"}
 
 
 class FaultError(Exception):
@@ -25,7 +35,7 @@ class FaultError(Exception):
 class Subject:
     """What a fault is matched against: one valid request; `work` if it begins work that is answered later.
 
-    Its provider has no way to show the faults named in `unknown`: they pass it by.
+    Its provider has no way to show the faults named in `unknown`: they pass it by. `fields` are as they were sent.
     """
 
     operation: str
@@ -34,6 +44,12 @@ class Subject:
     stream: bool
     work: bool = False
     unknown: Collection[str] = frozenset()
+    fields: Mapping[str, object] = field(default_factory=dict)
+
+    def says(self, name: str, wanted: object) -> bool:
+        """Say whether a field was sent with that value; forms send numbers as texts."""
+        sent = self.fields.get(name)
+        return sent is not None and str(sent) == str(wanted)
 
 
 @dataclass(slots=True)
@@ -47,6 +63,8 @@ class Fault:
     remaining: int | None
     parameters: Mapping[str, Any]
     spec: FaultSpec = field(repr=False)
+    note: str | None = None
+    """What should be known of it: that its provider cannot show it."""
     hits: int = 0
 
     @property
@@ -71,7 +89,9 @@ class Fault:
             "model": lambda wanted: wanted == subject.model,
             "operation": lambda wanted: wanted == subject.operation,
             "stream": lambda wanted: wanted is subject.stream,
+            "prompt": lambda wanted: wanted == subject.prompt,
             "prompt_contains": lambda wanted: wanted in subject.prompt,
+            **{name: partial(subject.says, name) for name in _SENT},
         }
         return all(conditions[name](wanted) for name, wanted in self.match.items())
 
@@ -89,13 +109,14 @@ class Fault:
             "times": self.remaining,
             "hits": self.hits,
             **self.parameters,
+            **({"note": self.note} if self.note else {}),
         }
 
 
 class Faults:
     """The faults in force, oldest first; a request meets at most one: the first that matches."""
 
-    def __init__(self, providers: Collection[str]) -> None:
+    def __init__(self, providers: Mapping[str, Collection[Feature]]) -> None:
         self._providers = providers
         self._faults: dict[str, Fault] = {}
         self._ids = itertools.count(1)
@@ -157,7 +178,7 @@ class Faults:
         return [f for f in self._faults.values() if f.provider in {None, provider} and f.remaining != 0]
 
 
-def _parse(wanted: object, providers: Collection[str], fault_id: str) -> Fault:
+def _parse(wanted: object, providers: Mapping[str, Collection[Feature]], fault_id: str) -> Fault:
     if not isinstance(wanted, dict):
         raise FaultError('a fault is a JSON object such as {"fault": "timeout", "times": 1}')
     name = wanted.get("fault")
@@ -167,6 +188,7 @@ def _parse(wanted: object, providers: Collection[str], fault_id: str) -> Fault:
     provider = wanted.get("provider")
     if provider is not None and provider not in providers:
         raise FaultError(f"unknown provider {provider!r}; there are: {', '.join(sorted(providers))}")
+    lacks = spec.needs if provider is not None and spec.needs not in {None, *providers[provider]} else None
     return Fault(
         id=fault_id,
         name=str(name),
@@ -175,6 +197,7 @@ def _parse(wanted: object, providers: Collection[str], fault_id: str) -> Fault:
         remaining=_times(wanted.get("times", 1)),
         parameters=_parameters({k: v for k, v in wanted.items() if k not in _FIELDS}, str(name), spec),
         spec=spec,
+        note=f"it strikes nothing: {provider} has no {lacks}" if lacks else None,
     )
 
 
@@ -192,7 +215,7 @@ def _match(match: object, spec: FaultSpec) -> Mapping[str, Any]:
     for key, value in match.items():
         if key not in _MATCH:
             raise FaultError(f"unknown condition {key!r} in match; there are: {', '.join(_MATCH)}")
-        if not isinstance(value, _MATCH[key]):
+        if type(value) is not _MATCH[key]:  # `true` is no number
             raise FaultError(f"match.{key} is a {_MATCH[key].__name__}, not {value!r}")
         if spec.stage is Stage.ARRIVAL and key in _UNREAD:
             raise FaultError(f"match.{key} cannot be known before the body is read; match by operation")

@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 DEFAULT_KEY = "sk-sandbox"
+"""What our own clients send where no key was chosen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxOptions:
     """How the simulated providers behave.
 
-    `api_key` is the one key that every provider accepts. `latency` is seconds of work per request.
-    `images_per_minute` limits an account by model family (`gpt-image`, `chatgpt-image`), a number alone every family;
-    one that is not named, and the other two limits by default, are so high that nobody meets them.
+    `api_key` is the one key that every provider accepts (None: any that is not empty). `latency` is seconds of work per
+    request. `images_per_minute` limits an account by model family (`gpt-image`, `chatgpt-image`), a number alone every
+    family; one that is not named, and the other two limits by default, are so high that nobody meets them.
     `kept_requests` is how many requests `GET /sandbox/requests` goes back.
 
     Of providers that answer later: `work_seconds` is how long a piece of work takes, a third of it in the queue;
@@ -25,7 +26,7 @@ class SandboxOptions:
     that (empty: the host that they came by). `batch_seconds` is how long a batch takes.
     """
 
-    api_key: str = DEFAULT_KEY
+    api_key: str | None = None
     latency: float = 0.15
     images_per_minute: int | Mapping[str, int] = field(default_factory=dict)
     requests_per_minute: int = 1_000_000
@@ -39,3 +40,12 @@ class SandboxOptions:
     sister_host: str = ""
     delivery_host: str = ""
     batch_seconds: float = 1.0
+
+    def accepts(self, key: str | None) -> bool:
+        """Tell whether a provider takes a key that a client sent."""
+        return bool(key) and self.api_key in (None, key)
+
+    @property
+    def accepted(self) -> str:
+        """Which keys the providers take, in words that name none."""
+        return "any key" if self.api_key is None else "the key chosen at the start alone"

@@ -14,7 +14,7 @@ import uvicorn
 from gateway.sandbox.app import create_sandbox
 from gateway.sandbox.client import Sandbox
 from gateway.sandbox.connection import SandboxProtocol
-from gateway.sandbox.options import SandboxOptions
+from gateway.sandbox.options import DEFAULT_KEY, SandboxOptions
 
 _KEEP_ALIVE_SECONDS = 75
 _PATIENCE_SECONDS = 10
@@ -96,7 +96,7 @@ def running_sandbox(options: SandboxOptions | None = None, *, port: int = 0) -> 
     thread = threading.Thread(target=lambda: asyncio.run(main()), name="sandbox", daemon=True)
     thread.start()
     try:
-        yield Sandbox(url.result(timeout=_PATIENCE_SECONDS), chosen.api_key)
+        yield Sandbox(url.result(timeout=_PATIENCE_SECONDS), chosen.api_key or DEFAULT_KEY)
     finally:
         stop.result(timeout=_PATIENCE_SECONDS)()
         thread.join(timeout=_PATIENCE_SECONDS)

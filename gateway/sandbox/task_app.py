@@ -138,7 +138,7 @@ class TaskApp(ABC):
         fields = await self._fields(request)
         arrival.fields = {name: shown(value) for name, value in fields.items()}
         work = self.read(request, fields)
-        subject = Subject(work.operation, work.model, work.prompt, stream=False, work=True)
+        subject = Subject(work.operation, work.model, work.prompt, stream=False, work=True, fields=arrival.fields)
         fault = work.mishap = self.world.faults.take(self.name, subject)
         work.faults = self.world.faults.take_for_work(self.name, subject)
         arrival.fault = fault.name if fault else next((f.name for f in work.faults.values()), None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from starlette.types import ASGIApp
@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 from gateway.sandbox.arrivals import Arrivals
 from gateway.sandbox.bill import Bill
 from gateway.sandbox.callbacks import Callbacks
+from gateway.sandbox.fault_catalog import Feature
 from gateway.sandbox.faults import Faults
 from gateway.sandbox.options import SandboxOptions
 from gateway.sandbox.pictures import Gallery
@@ -19,7 +20,7 @@ from gateway.sandbox.work import Works
 class World:
     """Options, bill, arrivals, faults, pictures, work and calls back of one sandbox."""
 
-    def __init__(self, options: SandboxOptions, providers: Collection[str]) -> None:
+    def __init__(self, options: SandboxOptions, providers: Mapping[str, Collection[Feature]]) -> None:
         self.options = options
         self.bill = Bill()
         self.arrivals = Arrivals(options.kept_requests)
@@ -43,9 +44,11 @@ class Persona:
     """A provider that can be simulated: its name in faults and on the bill, where it answers, and its application.
 
     `api` is where, below the prefix, its API begins; where that is a version, it may be left out at most of them.
+    Whoever scripts a fault for it that needs what is not among its `features` is told so.
     """
 
     name: str
     prefix: str
     build: Callable[[World], ASGIApp]
     api: str = ""
+    features: Collection[Feature] = ()

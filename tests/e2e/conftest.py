@@ -9,6 +9,7 @@ import pytest
 
 from gateway.ledger.embedded import embedded_store
 from gateway.sandbox.client import Sandbox
+from gateway.sandbox.options import DEFAULT_KEY, SandboxOptions
 from gateway.sandbox.server import running_sandbox
 from tests.e2e.books import Books
 from tests.e2e.policies import ONE_ACCOUNT
@@ -17,8 +18,8 @@ from tests.e2e.stack import Stack, running_gateway
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
-    """A simulated provider without latency."""
-    with running_sandbox() as running:
+    """A simulated provider without latency, which accepts no key but that of the policies."""
+    with running_sandbox(SandboxOptions(latency=0, api_key=DEFAULT_KEY)) as running:
         yield running
 
 

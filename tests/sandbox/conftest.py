@@ -16,14 +16,14 @@ from openai.types import ImagesResponse
 from PIL import Image
 
 from gateway.sandbox.client import Sandbox
-from gateway.sandbox.options import SandboxOptions
+from gateway.sandbox.options import DEFAULT_KEY, SandboxOptions
 from gateway.sandbox.server import running_sandbox
 from tests.sandbox.clients import Listener, listening
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Sandbox]:
-    with running_sandbox(SandboxOptions(latency=0, work_seconds=0.06)) as sandbox:
+    with running_sandbox(SandboxOptions(latency=0, work_seconds=0.06, api_key=DEFAULT_KEY)) as sandbox:
         yield sandbox
 
 

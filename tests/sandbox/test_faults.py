@@ -18,7 +18,7 @@ from openai import OpenAI
 from gateway.sandbox.client import Sandbox, SandboxError
 from gateway.sandbox.fault_catalog import FAULTS
 from gateway.sandbox.server import running_sandbox
-from tests.sandbox.conftest import decode, pictures, raw
+from tests.sandbox.conftest import decode, pictures, png, raw
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "sandbox.md"
 
@@ -287,6 +287,61 @@ def test_match_and_times(sandbox: Sandbox, client: OpenAI) -> None:
 
 
 @pytest.mark.parametrize(
+    ("match", "other"),
+    [
+        ({"quality": "low"}, {"quality": "medium"}),
+        ({"size": "1024x1024"}, {"size": "1024x1536"}),
+        ({"n": 2}, {"n": 1}),
+        ({"prompt": "a cat"}, {"prompt": "a cat and a dog"}),
+    ],
+    ids=["quality", "size", "n", "prompt"],
+)
+@pytest.mark.parametrize("operation", ["generate", "edit"])
+def test_what_was_sent_is_matched(
+    sandbox: Sandbox, client: OpenAI, operation: str, match: dict[str, Any], other: dict[str, Any]
+) -> None:
+    """Fields are compared as they were sent, in JSON and in forms; one that was not sent is no match."""
+
+    def ask(**more: Any) -> None:
+        wanted: dict[str, Any] = {"quality": "low", "size": "1024x1024", "prompt": "a cat", "n": 2, **more}
+        if operation == "edit":
+            client.images.edit(model="gpt-image-2", image=png(64, 64), **wanted)
+        else:
+            client.images.generate(model="gpt-image-2", **wanted)
+
+    sandbox.fault("status", match=match)
+    ask(**other)
+    if "prompt" not in match:
+        ask(**dict.fromkeys(match, openai.omit))
+    with pytest.raises(openai.InternalServerError):
+        ask()
+    assert sandbox.faults()[0]["hits"] == 1
+
+
+@pytest.mark.parametrize(
+    ("provider", "fault", "lacks"),
+    [
+        ("openai", "stuck", "work that is answered later"),
+        ("gemini", "expired_link", "work that is answered later"),
+        ("azure", "batch_lost", "batches"),
+        ("fal", "truncated_stream", "answers in streams"),
+        ("openai", "batch_lost", None),
+        ("azure", "truncated_stream", None),
+        ("evolink", "stuck", None),
+        ("bfl", "status", None),
+        (None, "stuck", None),
+    ],
+)
+def test_a_fault_that_its_provider_cannot_show_is_noted(
+    sandbox: Sandbox, provider: str | None, fault: str, lacks: str | None
+) -> None:
+    """It is scripted all the same, for it is known; the answer says that it strikes nothing."""
+    scripted = sandbox._call("POST", "/sandbox/faults", {"fault": fault, "provider": provider})
+    assert scripted.get("note") == (lacks and f"it strikes nothing: {provider} has no {lacks}")
+    assert sandbox.faults() == [scripted]
+
+
+@pytest.mark.parametrize(
     ("fault", "message"),
     [
         ({"fault": "gremlins"}, "there are: connection_closed, status"),
@@ -300,8 +355,12 @@ def test_match_and_times(sandbox: Sandbox, client: OpenAI) -> None:
         ({"fault": "status", "times": 0}, "times is a whole number from 1 on"),
         ({"fault": "status", "times": True}, "times is a whole number from 1 on"),
         ({"fault": "status", "provider": "acme"}, "unknown provider 'acme'; there are: "),
-        ({"fault": "status", "match": {"colour": 1}}, "model, prompt_contains, operation, stream"),
+        (
+            {"fault": "status", "match": {"colour": 1}},
+            "model, prompt, prompt_contains, operation, stream, quality, size, n",
+        ),
         ({"fault": "status", "match": {"model": 1}}, "match.model is a str"),
+        ({"fault": "status", "match": {"n": True}}, "match.n is a int"),
         ({"fault": "status", "match": "all"}, "match is an object"),
         ({"fault": "connection_closed", "match": {"model": "m"}}, "before the body is read"),
         ([], "a fault is a JSON object"),

@@ -71,6 +71,16 @@ def test_a_fault_that_cannot_be_shown_waits_for_who_can(sandbox: Sandbox, where:
     assert [each["hits"] for each in sandbox.faults()] == [0]
 
 
+@pytest.mark.parametrize("path", ["/evolink/v1/images/generations", "/likes/openrouter/v1/images"])
+def test_what_was_sent_is_matched_elsewhere_too(sandbox: Sandbox, path: str) -> None:
+    """By the provider's own names of fields."""
+    sandbox.fault("status", match={"quality": "low", "size": "1024x1024", "prompt": "x"})
+    headers = {"authorization": f"Bearer {sandbox.api_key}"}
+    for quality, status in (("high", 200), ("low", 500)):
+        body = {"model": "gpt-image-2", "prompt": "x", "quality": quality, "size": "1024x1024"}
+        assert fetch(sandbox.url + path, body=body, headers=headers, timeout=10).status == status
+
+
 def test_a_connection_that_breaks_when_work_in_the_background_begins(sandbox: Sandbox) -> None:
     """The work was taken on, and nobody heard of it."""
     sandbox.fault("lost_response")

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from gateway.sandbox.fault_catalog import Feature
 from gateway.sandbox.json_response import PlainJSON
 from gateway.sandbox.personas.openai import errors
 from gateway.sandbox.personas.openai.catalog import MODELS
@@ -61,7 +62,7 @@ class AzureEndpoints(OpenAIEndpoints):
 
     def check_key(self, request: Request) -> None:
         """Refuse a key that is not the account's, or stands in another header."""
-        if request.headers.get("api-key") != self._world.options.api_key:
+        if not self._world.options.accepts(request.headers.get("api-key")):
             raise errors.ApiError(
                 401,
                 "Access denied due to invalid subscription key or wrong API endpoint. Make sure to provide a valid key "
@@ -107,4 +108,4 @@ def _build(world: World) -> ASGIApp:
     return AzureEndpoints(world).app()
 
 
-AZURE = Persona(PROVIDER, "/azure", _build)
+AZURE = Persona(PROVIDER, "/azure", _build, features=(Feature.STREAMS,))

@@ -18,6 +18,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from gateway.sandbox.callbacks import Message, Patience
+from gateway.sandbox.fault_catalog import Feature
 from gateway.sandbox.invalid import Invalid
 from gateway.sandbox.json_response import PlainJSON
 from gateway.sandbox.personas.bfl.catalog import MODELS, Model, input_mp, output_mp
@@ -82,10 +83,8 @@ class _BlackForestLabs(TaskApp):
 
     def check_key(self, request: Request) -> None:
         key = request.headers.get("x-key")
-        if key != self.world.options.api_key:
-            raise self.refusal(
-                403, "Not authenticated" if key is None else "Not authenticated - Invalid Authentication"
-            )
+        if not self.world.options.accepts(key):
+            raise self.refusal(403, "Not authenticated" if not key else "Not authenticated - Invalid Authentication")
 
     def refusal(self, status: int, message: str, *, code: str | int | None = None, kind: str | None = None) -> Refusal:
         del code, kind
@@ -275,4 +274,4 @@ def _build(world: World) -> ASGIApp:
     return _BlackForestLabs(world).app()
 
 
-BFL = Persona(_BlackForestLabs.name, _BlackForestLabs.prefix, _build, _BlackForestLabs.api)
+BFL = Persona(_BlackForestLabs.name, _BlackForestLabs.prefix, _build, _BlackForestLabs.api, (Feature.WORK,))

@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from gateway.sandbox.callbacks import Message, Patience
+from gateway.sandbox.fault_catalog import Feature
 from gateway.sandbox.json_response import PlainJSON
 from gateway.sandbox.personas.evolink import pricing, sizes
 from gateway.sandbox.personas.openai.pricing import text_tokens
@@ -99,7 +100,7 @@ class _EvoLink(TaskApp):
 
     def check_key(self, request: Request) -> None:
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or key.strip() != self.world.options.api_key:
+        if scheme.lower() != "bearer" or not self.world.options.accepts(key.strip()):
             raise self.refusal(401, "Invalid or expired API Key.")
 
     def refusal(
@@ -283,4 +284,4 @@ def _build(world: World) -> ASGIApp:
     return _EvoLink(world).app()
 
 
-EVOLINK = Persona(_EvoLink.name, _EvoLink.prefix, _build, _EvoLink.api)
+EVOLINK = Persona(_EvoLink.name, _EvoLink.prefix, _build, _EvoLink.api, (Feature.WORK,))

@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from gateway.sandbox.callbacks import Message, Patience
+from gateway.sandbox.fault_catalog import Feature
 from gateway.sandbox.invalid import Invalid
 from gateway.sandbox.json_response import PlainJSON
 from gateway.sandbox.personas.fal.catalog import APPLICATIONS, ENDPOINTS, Endpoint, Making
@@ -77,7 +78,7 @@ class _Fal(TaskApp):
 
     def check_key(self, request: Request) -> None:
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        if scheme != "Key" or key.strip() != self.world.options.api_key:
+        if scheme != "Key" or not self.world.options.accepts(key.strip()):
             raise self.refusal(401, "Authentication is required to access this application.")
 
     def refusal(self, status: int, message: str, *, code: str | int | None = None, kind: str | None = None) -> Refusal:
@@ -285,4 +286,4 @@ def _build(world: World) -> ASGIApp:
     return _Fal(world).app()
 
 
-FAL = Persona(_Fal.name, _Fal.prefix, _build)
+FAL = Persona(_Fal.name, _Fal.prefix, _build, features=(Feature.WORK,))

@@ -66,7 +66,8 @@ class _Gemini:
         job = await read(await request.body(), MODELS[name])
         arrival.files = job.files
         arrival.fields = {"prompt": job.prompt, "aspectRatio": job.ratio, "imageSize": job.resolution}
-        fault = self._world.faults.take(PROVIDER, Subject(job.operation, name, job.prompt, stream=False))
+        subject = Subject(job.operation, name, job.prompt, stream=False, fields=arrival.fields)
+        fault = self._world.faults.take(PROVIDER, subject)
         arrival.fault = fault.name if fault else None
         return await self._work(request, job, fault)
 
@@ -74,7 +75,7 @@ class _Gemini:
         key = request.headers.get("x-goog-api-key") or request.query_params.get("key")
         if not key:
             raise errors.no_key()
-        if key != self._world.options.api_key:
+        if not self._world.options.accepts(key):
             raise errors.wrong_key()
 
     async def _work(self, request: Request, job: Job, fault: Fault | None) -> Response:

@@ -80,7 +80,7 @@ class LikeEndpoints:
         job = self._job(operation, fields, arrival.files)
         if BLOCKED_WORD in job.prompt:
             raise self._blocked(job, ["violence"])
-        subject = Subject(done, job.model, job.prompt, stream=False, unknown=_UNKNOWN)
+        subject = Subject(done, job.model, job.prompt, stream=False, unknown=_UNKNOWN, fields=fields)
         fault = self._world.faults.take(self._like.name, subject)
         arrival.fault = fault.name if fault else None
         return await self._work(request, job, fault)
@@ -95,7 +95,8 @@ class LikeEndpoints:
         )
 
     def _check_key(self, request: Request) -> None:
-        if self._like.key and request.headers.get("authorization") != f"Bearer {self._world.options.api_key}":
+        scheme, _, key = request.headers.get("authorization", "").partition(" ")
+        if self._like.key and (scheme != "Bearer" or not self._world.options.accepts(key)):
             raise Refused(401, "The key is not valid.", "invalid_api_key")
 
     def _job(self, operation: str, fields: dict[str, Any], files: Sequence[ReceivedFile]) -> Job:

@@ -178,7 +178,7 @@ class OpenAIWithBatches(OpenAIEndpoints):
         except errors.ApiError as error:
             return Done({"status_code": error.status, "request_id": named, "body": error.body})
         tokens, _ = tokens_of(job)
-        body = await json_answer(job, tokens, self._world.gallery, self._spoiled(job, operation))
+        body = await json_answer(job, tokens, self._world.gallery, self._spoiled(job, operation, line["body"]))
         self._world.bill.charge(
             BillLine(
                 provider=self.provider,
@@ -196,10 +196,10 @@ class OpenAIWithBatches(OpenAIEndpoints):
         )
         return Done({"status_code": 200, "request_id": named, "body": "(body)"}, None, body)
 
-    def _spoiled(self, job: ImageJob, operation: str) -> Fault | None:
+    def _spoiled(self, job: ImageJob, operation: str, fields: Mapping[str, object]) -> Fault | None:
         """Return the fault that spoils this answer, of those that spoil what an answer says."""
         return self._world.faults.take_content(
-            self.provider, Subject(operation, job.model.id, job.prompt, stream=False)
+            self.provider, Subject(operation, job.model.id, job.prompt, stream=False, fields=fields)
         )
 
 

@@ -107,7 +107,8 @@ class OpenAIEndpoints:
         self._limits.take(job.model.family, job.model.id, images=job.n, tokens=total.total)
         if BLOCKED_WORD in job.prompt:
             raise errors.moderation_blocked(arrival.request, "input", ["violence"])
-        fault = self._world.faults.take(self.provider, Subject(operation, job.model.id, job.prompt, job.stream))
+        subject = Subject(operation, job.model.id, job.prompt, job.stream, fields=submission.fields)
+        fault = self._world.faults.take(self.provider, subject)
         arrival.fault = fault.name if fault else None
         return await self._work(request, job, total, each, fault)
 
@@ -190,7 +191,7 @@ class OpenAIEndpoints:
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
             raise errors.no_key()
-        if key.strip() != self._world.options.api_key:
+        if not self._world.options.accepts(key.strip()):
             raise errors.wrong_key(key.strip())
 
     def json(self, request: Request, document: Mapping[str, object]) -> Response:

@@ -82,7 +82,8 @@ class OpenAIWithTalks(OpenAIWithBatches):
             raise errors.moderation_blocked(arrival.request, "input", ["violence"])
         stream = fields.flag(submission.fields, "stream")
         name = talk.jobs[0].model.id if talk.jobs else talk.model.id
-        fault = self._world.faults.take(self.provider, Subject(RESPOND, name, talk.text, stream, unknown=_UNKNOWN))
+        subject = Subject(RESPOND, name, talk.text, stream, unknown=_UNKNOWN, fields=submission.fields)
+        fault = self._world.faults.take(self.provider, subject)
         arrival.fault = fault.name if fault else None
         return await self._answer(request, talk, fault, stream=stream)
 

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 
 from gateway.sandbox.bill import nano_usd
 from gateway.sandbox.callbacks import Message, Patience
+from gateway.sandbox.fault_catalog import Feature
 from gateway.sandbox.invalid import Invalid
 from gateway.sandbox.json_response import PlainJSON
 from gateway.sandbox.personas.replicate.catalog import MODELS, VERSIONS, Model
@@ -93,7 +94,7 @@ class _Replicate(TaskApp):
 
     def check_key(self, request: Request) -> None:
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        if scheme not in {"Bearer", "Token"} or key.strip() != self.world.options.api_key:
+        if scheme not in {"Bearer", "Token"} or not self.world.options.accepts(key.strip()):
             raise self.refusal(401, "You did not pass a valid authentication token")
 
     def refusal(self, status: int, message: str, *, code: str | int | None = None, kind: str | None = None) -> Refusal:
@@ -289,4 +290,4 @@ def _build(world: World) -> ASGIApp:
     return _Replicate(world).app()
 
 
-REPLICATE = Persona(_Replicate.name, _Replicate.prefix, _build, _Replicate.api)
+REPLICATE = Persona(_Replicate.name, _Replicate.prefix, _build, _Replicate.api, (Feature.WORK,))
