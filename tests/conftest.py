@@ -26,10 +26,10 @@ def _of_catalog(data: bytes, file: str) -> Table | None:
     return None if report.problems else found
 
 
-def _parsed(data: bytes, file: str, report: Report) -> Table | None:
+def _parsed(data: bytes, file: str, report: Report, *, section: str = "routes") -> Table | None:
     """A document's nodes never change, so those of the catalog serve all policies; a broken one is told each time."""
     found = _of_catalog(data, file) if file.startswith(CATALOG) else None
-    return found or parse_document(data, file, report)
+    return found or parse_document(data, file, report, section=section)
 
 
 setattr(sources, "parse_document", _parsed)  # noqa: B010 - a type checker lets no function be replaced otherwise

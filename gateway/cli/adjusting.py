@@ -6,14 +6,18 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from gateway.cli.options import Fatal
 from gateway.domain import money
 from gateway.domain.adjusting import held_of, scaled
-from gateway.domain.route import Views
-from gateway.domain.settlement import Adjustment, SettleResult
+from gateway.domain.route import NOTHING, Views
+from gateway.domain.settlement import Adjustment, CostSource, Posting, SettleResult
+from gateway.domain.spend import NO_REQUEST, attempt_of
 from gateway.ledger.redis_ledger import RedisLedger
+from gateway.ledger.store import Store
+from gateway.reporting.recorded import recorded_entries
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +30,23 @@ class Adjusted:
 
 
 async def adjusted(
-    books: RedisLedger, request_id: str, wanted: int | None, cost: int, reason: str, name: str | None
+    books: RedisLedger,
+    store: Store,
+    realm: str,
+    request_id: str,
+    wanted: int | None,
+    cost: int,
+    reason: str,
+    name: str | None,
 ) -> Adjusted:
-    """Book what an attempt cost in truth, once by its `name`; Fatal if it is none, or not clear which."""
+    """Book what an attempt cost in truth, once by its `name`; Fatal if it is none, or not clear which.
+
+    What an invoice gave back beyond its cost stands beside its record, and is taken back.
+    """
     attempt = _billed(await books.request(request_id), request_id, wanted)
     number, was = int(attempt["attempt"]), attempt["cost"]
     views, made_of = _in_views(was, cost, held_of(attempt["facts"])), [request_id, number, cost, reason]
+    beside = await _beside(store, realm, request_id, attempt)
     adjustment = Adjustment(name or _digest(made_of), request_id, number, views, reason)
     result = await books.adjust(adjustment)
     if result is SettleResult.SAME and name is None and was.route != cost:  # another amount was booked after it
@@ -40,7 +55,27 @@ async def adjusted(
     if result is SettleResult.GONE:
         raise Fatal(f"request {request_id} has no attempt {number}")
     booked = result is not SettleResult.SAME
-    return Adjusted(adjustment, booked, cost - was.route if booked else 0)
+    if beside is not None and (booked or name is None):
+        rest = replace(beside, id=_digest([adjustment.id, beside.id]), reason=reason)
+        booked = await books.post(rest) is SettleResult.DONE or booked
+    given_back = beside.cost.route if beside is not None else 0
+    return Adjusted(adjustment, booked, cost - was.route + given_back if booked else 0)
+
+
+async def _beside(store: Store, realm: str, request_id: str, attempt: Mapping[str, Any]) -> Posting | None:
+    """Return what takes back all that was posted about an attempt, as far as the store has it; None where nothing is.
+
+    Its id is the last of the entries that it takes back.
+    """
+    if attempt["source"] != CostSource.INVOICE:
+        return None
+    found = Posting("", NOTHING, "")
+    async for entry in recorded_entries(store, realm, since=datetime.fromtimestamp(attempt["held_at"], UTC)):
+        if entry.request_id == NO_REQUEST and attempt_of(entry) == (request_id, attempt["attempt"]):
+            lines = {cell: found.lines.get(cell, 0) - micro for cell, micro in entry.lines.items()}
+            about = {name: value for name, value in entry.about.items() if name != "invoice"}
+            found = replace(found, id=entry.id, cost=found.cost - entry.cost, about=about, lines=found.lines | lines)
+    return found if found.cost != NOTHING else None
 
 
 def _digest(made_of: list[object]) -> str:

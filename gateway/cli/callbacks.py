@@ -13,6 +13,7 @@ import click
 from rich.table import Table
 
 from gateway.admin.callbacks import MOST, told
+from gateway.cli.numbers import Whole
 from gateway.cli.options import (
     Fatal,
     check_output,
@@ -44,7 +45,7 @@ def callbacks() -> None:
     "list", short_help="List callbacks that nobody took.", epilog=example("callbacks list --project shop")
 )
 @click.option("--project", default=None, help="Those of one project.")
-@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, MOST), help="The newest so many.")
+@click.option("--limit", default=100, show_default=True, type=Whole(1, MOST), help="The newest so many.")
 @format_option("table", "json", envvar="IMAGE_GATEWAY_CALLBACKS_LIST_FORMAT")
 @store_options
 def list_callbacks(project: str | None, limit: int, form: str, store: str, data: Path, realm: str) -> None:

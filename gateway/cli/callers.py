@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from gateway.cli.numbers import Whole
 from gateway.cli.options import together
 from gateway.web.callers import Callers, Network, read_networks
 from gateway.web.wrong_keys import PER_MINUTE, WrongKeys
@@ -36,7 +37,7 @@ _options = together(
         "--max-wrong-keys",
         default=PER_MINUTE,
         show_default=True,
-        type=click.IntRange(0),
+        type=Whole(0),
         envvar="IMAGE_GATEWAY_MAX_WRONG_KEYS",
         help="Wrong keys a minute from one address in each process before they get 429; 0 for no bound.",
     ),

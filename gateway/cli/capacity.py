@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from gateway.cli.numbers import Whole
 from gateway.cli.options import together
 from gateway.process.memory import usual_limit
 from gateway.web.shedding import ProcessLimits
@@ -20,7 +21,7 @@ _options = together(
         "--max-requests",
         default=10_000,
         show_default=True,
-        type=click.IntRange(1),
+        type=Whole(1),
         envvar="IMAGE_GATEWAY_MAX_REQUESTS",
         help="Requests in flight in each process; more get 503 at once.",
     ),
@@ -28,7 +29,7 @@ _options = together(
         "--max-bodies",
         default=4096,
         show_default=True,
-        type=click.IntRange(1),
+        type=Whole(1),
         envvar="IMAGE_GATEWAY_MAX_BODIES",
         help="Bodies of requests in flight in each process, MB in all; more get 503 before they are read.",
     ),
@@ -36,7 +37,7 @@ _options = together(
         "--max-memory",
         default=None,
         show_default="85 % of the machine's or container's, shared by the workers",
-        type=click.IntRange(0),
+        type=Whole(0),
         envvar="IMAGE_GATEWAY_MAX_MEMORY",
         help="Memory of each process, MB, above which new requests get 503; 0 for no bound.",
     ),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shlex
 import shutil
 import socket
@@ -16,6 +15,7 @@ from typing import TypeVar
 import click
 import uvloop
 
+from gateway.cli.numbers import Whole
 from gateway.cli.options import (
     DEFAULT_REALM,
     EMBEDDED,
@@ -71,7 +71,7 @@ Ctrl-C stops it."""
     "--sandbox-port",
     default=8081,
     show_default=True,
-    type=click.IntRange(0, 65535),
+    type=Whole(0, 65535),
     envvar="IMAGE_GATEWAY_SANDBOX_PORT",
     help="The simulated providers.",
 )
@@ -140,12 +140,12 @@ def _welcome(sockets: Sockets, sandbox_url: str, key: str, spend: str) -> str:
 
 
 def _spend_command(store: str, data: Path, realm: str) -> str:
-    """The command that reports on this very store, as it can be typed here."""
+    """The command that reports on this very store, as it can be typed in any terminal."""
     words = [_own_name(), "spend"]
     if store != EMBEDDED:
         words += ["--store", store]
     else:
-        words += ["--data", str(data)]
+        words += ["--data", str(data.absolute())]
     if realm != DEFAULT_REALM:
         words += ["--realm", realm]
     return shlex.join(words)
@@ -159,9 +159,9 @@ def _own_url(data: socket.socket | None) -> str | None:
 
 
 def _own_name() -> str:
-    """How this very program is typed here: by its name where the shell finds it by that, else by its path."""
+    """How this very program is typed anywhere: by its name where the shell finds it by that, else by its whole path."""
     name = "image-gateway"
     if Path(sys.argv[0]).name != name:
         return name
     found = shutil.which(name)
-    return name if found and Path(found).samefile(sys.argv[0]) else os.path.relpath(sys.argv[0])
+    return name if found and Path(found).samefile(sys.argv[0]) else str(Path(sys.argv[0]).absolute())

@@ -17,7 +17,7 @@ from gateway.domain.corrections import Source, needs_booking
 from gateway.domain.invoice import Match
 from gateway.domain.reconciling import Finding, Kind, Terms, may_be_in, unexplained
 from gateway.domain.spend import NO_REQUEST
-from gateway.reporting.reconciliation import Applied
+from gateway.reporting.applying import Applied
 
 COLUMNS = (
     "class",
@@ -187,7 +187,9 @@ def _print_tables(outcome: Outcome, top: int) -> None:
     table = Table(title=f"Differences, USD{f', {len(shown)} of {found}' if found > len(shown) else ''}")
     table.title_justify = "left"
     for name in COLUMNS:
-        table.add_column(name.removesuffix("_usd").replace("_", " "), justify="right" if name in _MONEY else "left")
+        is_usd = name in _MONEY
+        head = name.removesuffix("_usd").replace("_", " ")
+        table.add_column(head, justify="right" if is_usd else "left", no_wrap=is_usd)
     for finding in shown:
         table.add_row(*("-" if value in (None, "") else str(value) for value in _cells(finding).values()))
     show(table)

@@ -15,8 +15,8 @@ from rich.console import JustifyMethod
 from rich.table import Table
 
 from gateway.cli.options import Fatal, example, format_option, policy_option, store_options
-from gateway.cli.running import check_project, checked_policy, clear_errors, connected, existing_store
-from gateway.cli.tables import show_fitted
+from gateway.cli.running import check_project, checked_policy, clear_errors, connected, store_to_read
+from gateway.cli.tables import show
 from gateway.config.problems import shown
 from gateway.domain.denial import span
 from gateway.domain.errors import GatewayError
@@ -138,7 +138,7 @@ def _told(decided: Decided, store: str, data: Path, realm: str) -> dict[str, obj
         async with connected(url, realm, writes=False) as connection:
             return await explanation_now(decided, RedisLedger(connection, realm).balances)
 
-    with clear_errors(), existing_store(store, data) as url:
+    with clear_errors(), store_to_read(store, data) as url:
         return asyncio.run(ask(url))
 
 
@@ -162,17 +162,17 @@ def _print(told: Document, day: date) -> None:
     if told["candidates"]:
         _print_candidates(told)
     if told["passed_over"]:
-        show_fitted(_passed_over(told["passed_over"]))
+        show(_passed_over(told["passed_over"]))
     for gone in told.get("retirements", ()):
         click.echo(_retirement(gone))
 
 
 def _print_candidates(told: Document) -> None:
     click.echo()
-    show_fitted(_candidates(told["candidates"]))
+    show(_candidates(told["candidates"]))
     first = told["candidates"][told["chosen"] or 0]
     if first["holds_on"]:
-        show_fitted(_rules(first, told["live"]))
+        show(_rules(first, told["live"]))
     for each in told["candidates"]:
         for reason in each.get("because", ()):
             click.echo(f"{each['route']} ({each['quality']}, {each['size']}): {reason}")

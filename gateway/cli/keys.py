@@ -11,9 +11,9 @@ from rich.table import Table
 
 from gateway.cli.key_access import check_label, check_name, read_keys, with_keys
 from gateway.cli.keys_import import import_keys
+from gateway.cli.numbers import Seconds
 from gateway.cli.options import (
     Fatal,
-    Seconds,
     check_output,
     example,
     format_option,
@@ -23,10 +23,9 @@ from gateway.cli.options import (
     wants_json,
 )
 from gateway.cli.output import drop_output
-from gateway.cli.running import existing_store
+from gateway.cli.running import existing_store, new_or_existing_store, store_to_read
 from gateway.cli.tables import show
 from gateway.ledger.keys import FOR_GOOD, LONGEST_GRACE, KeyRecord, Keys, NewKey
-from gateway.ledger.store import store_url
 from gateway.ports import LedgerUnavailable
 
 
@@ -66,7 +65,7 @@ def create(project: str, name: str, job_type: str | None, store: str, data: Path
         await _show(keys, made, f"key {made.record.id} for project {project}; it is shown this once")
 
     check_output("the key")
-    with_keys(store_url(store, data), data, realm, work)
+    with_keys(new_or_existing_store(store, data), data, realm, work)
 
 
 @keys.command("list", epilog=example("keys list", "keys list --json"))
@@ -74,7 +73,7 @@ def create(project: str, name: str, job_type: str | None, store: str, data: Path
 @store_options
 def list_keys(form: str, store: str, data: Path, realm: str) -> None:
     """List every key ever made; the keys themselves are not known."""
-    records, now = read_keys(existing_store(store, data), realm)
+    records, now = read_keys(store_to_read(store, data), realm)
     rows = [record.shown(now) for record in records]
     if form == "json":
         click.echo(json.dumps(rows, indent=2))

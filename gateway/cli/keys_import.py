@@ -15,12 +15,11 @@ import click
 from gateway.cli.key_access import check_label, check_name, with_keys
 from gateway.cli.options import Fatal, check_output, example, json_option, store_options, wants_json
 from gateway.cli.progress import quiet_option, watched
-from gateway.cli.running import clear_errors
+from gateway.cli.running import clear_errors, new_or_existing_store
 from gateway.domain.key_rows import KeyFileError, KeyRow, read_key_rows
 from gateway.ledger.key_format import well_formed
 from gateway.ledger.keys import KeyRecord, Keys, NewKey, drafted
 from gateway.ledger.progress import Meter
-from gateway.ledger.store import store_url
 
 COLUMNS = ("project", "name", "job_type", "id", "state", "key")
 MOST_BAD = 50
@@ -80,7 +79,7 @@ def import_keys(file: str, store: str, data: Path, realm: str) -> None:
             await _import(keys, wanted, rows)
 
     with watched(left, prints=True):
-        with_keys(store_url(store, data), data, realm, work)
+        with_keys(new_or_existing_store(store, data), data, realm, work)
 
 
 def _read(name: str, lines: Iterable[str]) -> Sequence[KeyRow]:

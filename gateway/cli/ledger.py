@@ -13,6 +13,7 @@ from typing import TypeVar
 import click
 
 from gateway.cli.adjusting import adjusted
+from gateway.cli.numbers import Whole
 from gateway.cli.options import (
     check_folder,
     check_output,
@@ -24,7 +25,7 @@ from gateway.cli.options import (
     wants_json,
 )
 from gateway.cli.progress import NOTHING_CHANGED, quiet_option, watched
-from gateway.cli.running import clear_errors, connected, existing_store
+from gateway.cli.running import clear_errors, connected, existing_store, store_to_read
 from gateway.domain import money
 from gateway.ledger.audit import Audit, audit
 from gateway.ledger.export import Exported, export_lines
@@ -196,7 +197,7 @@ def _amount(_context: click.Context, _option: click.Parameter, value: str) -> in
 )
 @click.argument("request_id")
 @click.option("--cost", required=True, callback=_amount, help="What it cost in truth, USD; 0 for a full refund.")
-@click.option("--attempt", default=None, type=click.IntRange(1), help="Which attempt, if several were billed.")
+@click.option("--attempt", default=None, type=Whole(1), help="Which attempt, if several were billed.")
 @click.option("--reason", required=True, callback=filled, help="Such as the number of the invoice; kept in the entry.")
 @click.option(
     "--id",
@@ -214,7 +215,7 @@ def adjust(
 
     async def work(connection: Store) -> tuple[dict[str, object], str]:
         books = RedisLedger(connection, realm)
-        done = await adjusted(books, request_id, attempt, cost, reason, name)
+        done = await adjusted(books, connection, realm, request_id, attempt, cost, reason, name)
         await books.aclose()
         number, made = done.adjustment.attempt, done.adjustment.id
         usd, change = money.format_usd(cost), money.format_usd(done.change)
@@ -246,7 +247,8 @@ def _with_store(
         async with connected(url, writes=writes) as connection:
             return await work(connection)
 
-    with clear_errors(), watched(left, prints=prints), existing_store(store, data) as url:
+    chosen = existing_store if writes else store_to_read
+    with clear_errors(), watched(left, prints=prints), chosen(store, data) as url:
         return asyncio.run(run(url))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +11,11 @@ from typing import IO, Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from gateway.cli.numbers import Whole
 from gateway.cli.output import is_closed
 from gateway.cli.variables import LINKED_PORT
+from gateway.ledger.address import StoreAddress
+from gateway.ledger.errors import StoreError
 from gateway.ledger.names import Names
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -59,18 +61,6 @@ def os_words(error: OSError) -> str:
     return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
 
 
-class Seconds(click.FloatRange):
-    """Seconds from one number to another; `nan`, which no comparison refuses, is none."""
-
-    def __init__(self, least: float, most: float) -> None:
-        super().__init__(least, most)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the number; BadParameter for anything else."""
-        seconds = super().convert(value, param, ctx)
-        return self.fail(f"{value!r} is not a number of seconds.", param, ctx) if math.isnan(seconds) else seconds
-
-
 def default_data() -> Path:
     """Where data lies unless said otherwise: the user's data directory; below `~` if the user has no home."""
     try:
@@ -111,6 +101,15 @@ def _realm(_context: click.Context, _option: click.Parameter, value: str) -> str
     return value
 
 
+def _store(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    try:
+        if value != EMBEDDED:
+            StoreAddress.parse(value)
+    except StoreError as error:
+        raise click.BadParameter(str(error)) from error
+    return value
+
+
 def check_folder(text: str) -> str:
     """Return the path of a directory, which may be none yet; BadParameter for one that was surely not meant.
 
@@ -147,6 +146,7 @@ def store_options_at(data: Callable[[], Path], shown: str) -> Callable[[Command]
             default=EMBEDDED,
             show_default=True,
             envvar="IMAGE_GATEWAY_STORE",
+            callback=_store,
             metavar="URL",
             help="redis://, rediss://, redis+sentinel://, redis+cluster://, unix://, or embedded: (in --data).",
         ),
@@ -196,7 +196,7 @@ listen_options = together(
         default=8080,
         show_default=True,
         envvar="IMAGE_GATEWAY_PORT",
-        type=click.IntRange(0, 65535),
+        type=Whole(0, 65535),
         help="Data plane.",
     ),
     click.option(
@@ -204,7 +204,7 @@ listen_options = together(
         default=9090,
         show_default=True,
         envvar="IMAGE_GATEWAY_ADMIN_PORT",
-        type=click.IntRange(0, 65535),
+        type=Whole(0, 65535),
         help="Admin plane: /metrics and /admin.",
     ),
 )

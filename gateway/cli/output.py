@@ -1,4 +1,4 @@
-"""Output: what is done where stdout cannot be written, or is not there at all."""
+"""The standard streams: what is done where stdout cannot be written, or one of them is not there at all."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 
 
-def open_output(*, wanted: bool = True) -> None:
-    """Have both streams to write to. What the terminal's encoding lacks is written as an escape.
+def open_streams(*, wanted: bool = True) -> None:
+    """Have all three of them. What the terminal's encoding lacks is written as an escape.
 
-    A closed stdout takes nothing where somebody wanted it, so that writing fails as on a full disk.
+    A closed stdin is empty. A closed stdout takes nothing where somebody wanted it, so that writing fails as on a full
+    disk.
     """
-    # The interpreter has None for what a shell closed by `>&-`.
+    # The interpreter has None for what a shell closed by `<&-` or `>&-`.
+    sys.stdin = sys.stdin or Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115 - it stays open
     if sys.stdout is None:
         opener = _for_reading if wanted else None
         sys.stdout = open(os.devnull, "w", encoding="utf-8", opener=opener)  # noqa: SIM115 - it stays open
@@ -28,7 +30,7 @@ def _for_reading(path: str, _flags: int) -> int:
 
 
 def is_closed() -> bool:
-    """Tell whether stdout is what `open_output` put in its place; the interpreter's own is named after no file."""
+    """Tell whether stdout is what `open_streams` put in its place; the interpreter's own is named after no file."""
     return getattr(sys.stdout, "name", None) == os.devnull
 
 

@@ -14,7 +14,7 @@ import click
 from click.core import ParameterSource
 
 from gateway.cli.options import Fatal, Stopped, os_words
-from gateway.cli.output import drop_output, open_output
+from gateway.cli.output import drop_output, open_streams
 from gateway.cli.stopping import stoppable
 from gateway.cli.variables import unread, variable_of
 
@@ -31,10 +31,10 @@ class Program(click.Group):
     """Whether the command that is run is one that serves."""
 
     def main(self, args: Sequence[str] | None = None, *others: Any, **named: Any) -> Any:
-        """Run it, with something to write to."""
+        """Run it, with streams to read and to write."""
         name = (sys.argv[1:] if args is None else args)[:1]
         self._serves = [*name] in _SERVING
-        open_output(wanted=not self._serves)
+        open_streams(wanted=not self._serves)
         return super().main(args, *others, **named)
 
     def make_context(self, *given: Any, **named: Any) -> click.Context:
@@ -62,8 +62,10 @@ class Program(click.Group):
                     return super().invoke(context)
                 finally:
                     sys.stdout.flush()
-        except click.BadParameter as error:
-            _name_variable(error)
+        except click.UsageError as error:
+            error.ctx = error.ctx or context  # the parser of options knows no command whose usage could be shown
+            if isinstance(error, click.BadParameter):
+                _name_variable(error)
             raise
         except Stopped:
             if self._serves:  # that is how they end, also where they had not begun to

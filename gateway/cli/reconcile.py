@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from gateway.cli.differences import Outcome, print_outcome
+from gateway.cli.numbers import Whole
 from gateway.cli.options import (
     Fatal,
     Misused,
@@ -36,10 +37,9 @@ from gateway.domain.reconciling import Booked, Kind, Terms
 from gateway.ledger.clock import warn_if_ahead
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
+from gateway.reporting.applying import Applied, book_corrections
 from gateway.reporting.reconciliation import (
-    Applied,
     ReconcileError,
-    book_corrections,
     booked_at,
     lost_since,
     providers_booked,
@@ -94,7 +94,7 @@ scope_options = together(
 )
 outcome_options = together(
     click.option("--apply", is_flag=True, help="Book the corrections, each once."),
-    click.option("--top", default=20, show_default=True, type=click.IntRange(0), help="Differences in the table."),
+    click.option("--top", default=20, show_default=True, type=Whole(0), help="Differences in the table."),
     format_option("table", "csv", "json", envvar="IMAGE_GATEWAY_RECONCILE_FORMAT"),
     quiet_option,
 )

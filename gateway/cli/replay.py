@@ -14,7 +14,7 @@ from rich.table import Table
 from gateway.cli.options import Fatal, Misused, example, export_option, format_option, policy_option, store_options
 from gateway.cli.progress import quiet_option, watched
 from gateway.cli.replay_page import page
-from gateway.cli.running import checked_policy, clear_errors, connected, existing_store, write_whole
+from gateway.cli.running import checked_policy, clear_errors, connected, store_to_read, write_whole
 from gateway.cli.tables import show
 from gateway.domain import money
 from gateway.domain.budget import Window
@@ -63,7 +63,7 @@ def replay_command(
     if chart is not None:
         _check_chart(chart)
     rules = checked_policy(policy)
-    with clear_errors(), watched(), existing_store(store, data) as url:
+    with clear_errors(), watched(), store_to_read(store, data) as url:
         try:
             found = asyncio.run(_play(url, realm, rules, period, project, export))
         except UnknownName as error:
@@ -152,7 +152,7 @@ def _counts(title: str, names: Sequence[str], counted: Sequence[dict[str, object
     table = Table(title=title, title_justify="left")
     for name in names:
         table.add_column(name.replace("_", " "), overflow="fold")
-    table.add_column("requests", justify="right")
+    table.add_column("requests", justify="right", no_wrap=True)
     for each in counted:
         table.add_row(*(str(each[name]) for name in names), str(each["requests"]))
     return table

@@ -12,8 +12,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
+from click.core import ParameterSource
 
-from gateway.cli.options import EMBEDDED, Fatal, os_words
+from gateway.cli.options import EMBEDDED, Fatal, demo_data, os_words
 from gateway.config.fingerprint import PolicySource, source_of
 from gateway.config.load import check_policy, load_policy
 from gateway.config.problems import Problem, did_you_mean, shown, unmasked
@@ -107,6 +108,32 @@ def existing_store(store: str, data: Path) -> Iterator[str]:
     if store == EMBEDDED and not has_store(data):
         raise Fatal(f"there is no store in {data}: nothing was served from there yet, or --data should be another")
     with store_url(store, data) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def store_to_read(store: str, data: Path) -> Iterator[str]:
+    """Yield what `existing_store` does, for a command that changes nothing: the demo's where it alone is there.
+
+    So it is only where nobody said which, and that is told on stderr.
+    """
+    context, demo = click.get_current_context(), demo_data()
+    unsaid = all(context.get_parameter_source(name) is ParameterSource.DEFAULT for name in ("store", "data"))
+    if unsaid and not has_store(data) and has_store(demo):
+        click.echo(f"image-gateway: there is no store in {data}; this is the demo's, in {demo}", err=True)
+        data = demo
+    with existing_store(store, data) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def new_or_existing_store(store: str, data: Path) -> Iterator[str]:
+    """Yield the URL of a store; that one was begun in `data` is told, for another was meant if --data was forgotten."""
+    begins = store == EMBEDDED and not has_store(data)
+    with store_url(store, data) as url:
+        if begins:
+            told = f"began a new store in {data}; a gateway with another --data or --store does not know its keys"
+            click.echo(f"image-gateway: {told}", err=True)
         yield url
 
 

@@ -13,11 +13,11 @@ import uvloop
 from gateway.assets.location import Bucket, LocationError, location_of, usable
 from gateway.cli.callers import caller_options
 from gateway.cli.capacity import MEGABYTE, capacity_options
+from gateway.cli.numbers import Seconds, Whole
 from gateway.cli.observing import Observing, observing_options
 from gateway.cli.options import (
     EMBEDDED,
     Fatal,
-    Seconds,
     example,
     listen_options,
     policy_option,
@@ -51,6 +51,13 @@ _DAY = 86_400
 """Seconds; a longer wait is a mistake of the unit."""
 
 
+def _location(_context: click.Context, _option: click.Parameter, value: str | None) -> Path | Bucket | None:
+    try:
+        return None if value is None else location_of(value)
+    except LocationError as error:
+        raise click.BadParameter(str(error)) from error
+
+
 def _public_url(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
     if value is None:
         return None
@@ -75,7 +82,7 @@ process_options = together(
         "--workers",
         default=1,
         show_default=True,
-        type=click.IntRange(1, 256),
+        type=Whole(1, 256),
         envvar="IMAGE_GATEWAY_WORKERS",
         help="Processes on the data plane.",
     ),
@@ -105,7 +112,7 @@ process_options = together(
     ),
     click.option(
         "--store-timeout",
-        default=0.09,
+        default=0.075,
         show_default=True,
         type=Seconds(0.01, 1.0),
         envvar="IMAGE_GATEWAY_STORE_TIMEOUT",
@@ -114,6 +121,7 @@ process_options = together(
     click.option(
         "--assets",
         default=None,
+        callback=_location,
         show_default="in the data directory",
         envvar="IMAGE_GATEWAY_ASSETS",
         metavar="PLACE",
@@ -131,7 +139,7 @@ process_options = together(
         "--max-body",
         default=128,
         show_default=True,
-        type=click.IntRange(1),
+        type=Whole(1),
         envvar="IMAGE_GATEWAY_MAX_BODY",
         help="Largest request body, in MB.",
     ),
@@ -163,7 +171,7 @@ def serve(
     shutdown_delay: float,
     lease: float,
     store_timeout: float,
-    assets: str | None,
+    assets: Path | Bucket | None,
     public_url: str | None,
     max_body: int,
     capacity: ProcessLimits,
@@ -200,10 +208,11 @@ def serve(
         _run(serving, store, _listen((host, port), (admin_host, admin_port)), workers)
 
 
-def _place(assets: str | None, data: Path) -> tuple[Path | None, Bucket | None]:
+def _place(assets: Path | Bucket | None, data: Path) -> tuple[Path | None, Bucket | None]:
+    if isinstance(assets, Bucket):
+        return None, assets
     try:
-        place = location_of(assets) if assets is not None else data / "assets"
-        return (None, place) if isinstance(place, Bucket) else (usable(place), None)
+        return usable(data / "assets" if assets is None else assets), None
     except LocationError as error:
         raise Fatal(f"{'--data' if assets is None else '--assets'}: {error}") from error
 

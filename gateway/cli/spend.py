@@ -15,7 +15,7 @@ from rich.table import Table
 
 from gateway.cli.options import Misused, example, export_option, format_option, store_options, together
 from gateway.cli.progress import quiet_option, watched
-from gateway.cli.running import checked_policy, clear_errors, connected, existing_store
+from gateway.cli.running import checked_policy, clear_errors, connected, store_to_read
 from gateway.cli.tables import show
 from gateway.domain.budget import Window
 from gateway.domain.policy import Policy
@@ -150,7 +150,7 @@ def spend(
     asked = _Asked(
         names, period, project, checked_policy(reprice) if reprice else None, export, realm, shadow, experiment
     )
-    with clear_errors(), watched(), existing_store(store, data) as url:
+    with clear_errors(), watched(), store_to_read(store, data) as url:
         try:
             found = asyncio.run(asked.read(url))
         except UnknownName as error:

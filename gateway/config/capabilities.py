@@ -42,7 +42,8 @@ def read_capabilities(owner: Fields, report: Report) -> Capabilities:
     """Read a model's `capabilities`; what is missing is reported and stands in as nothing."""
     fields = owner.within("capabilities", CAPABILITIES)
     if fields is None:
-        report.problem(owner.place, "capabilities is missing")
+        if owner.lacks("capabilities"):
+            report.problem(owner.place, "capabilities is missing")
         return Capabilities(
             frozenset(),
             1,
@@ -72,8 +73,10 @@ def read_capabilities(owner: Fields, report: Report) -> Capabilities:
 def _read_sizes(fields: Fields, report: Report) -> SizeRule:
     node = fields.node("sizes")
     if node is None:
-        report.problem(fields.place, "sizes is missing")
+        if fields.lacks("sizes"):
+            report.problem(fields.place, "sizes is missing")
         return SizeRule()
+    _refuse_one(node, report)
     if isinstance(node, Items):
         return SizeRule(fixed=_parsed(fields.read("sizes", listed(size))))
     rule = Fields(node, SIZES, report)
@@ -89,6 +92,11 @@ def _read_sizes(fields: Fields, report: Report) -> SizeRule:
     if found.min_pixels > found.max_pixels:
         report.problem(rule.at("min_pixels"), "is more than max_pixels: no size would do")
     return found
+
+
+def _refuse_one(node: Node, report: Report) -> None:
+    if isinstance(node, Value) and Size.parse(node.text):
+        report.refuse(node.place, f"must be a list of sizes, as [{node.text}], or bounds")
 
 
 def _parsed(sizes: Sequence[str] | None) -> tuple[Size, ...]:
@@ -119,10 +127,11 @@ def _subset(fields: Fields, key: str, reader: Reader[tuple[str, ...]], allowed: 
     chosen = fields.read(key, reader)
     if chosen is None:
         return tuple(allowed)
-    for each in chosen:
-        if each not in allowed:
-            fields.report.problem(fields.at(key), f"{_WIDENS}it has no {each}{did_you_mean(each, allowed)}")
-    return tuple(each for each in allowed if each in chosen)
+    wider = [each for each in chosen if each not in allowed]
+    for each in wider:
+        fields.report.problem(fields.at(key), f"{_WIDENS}it has no {each}{did_you_mean(each, allowed)}")
+    # What is wrong narrows nothing, or others would be told that what they name cannot be done.
+    return tuple(each for each in allowed if wider or each in chosen)
 
 
 def _at_most(fields: Fields, key: str, low: int, model: int) -> int:
@@ -143,6 +152,7 @@ def _narrow_sizes(fields: Fields, model: SizeRule, report: Report) -> SizeRule:
     node = fields.node("sizes")
     if node is None:
         return model
+    _refuse_one(node, report)
     if isinstance(node, Items):
         fixed = _parsed(fields.read("sizes", listed(size)))
         for refusal in filter(None, map(model.refusal, fixed)):

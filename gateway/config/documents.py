@@ -32,6 +32,8 @@ _REMEDIES = {
 """By words of what the parser says."""
 _CURLY = re.compile("[\u201c\u201d\u201e\u2018\u2019\u201a].*[\u201c\u201d\u2018\u2019]", re.DOTALL)
 """Text in curly quotes, as word processors and chats make of straight ones."""
+_STRANGE_SPACE = re.compile("(?:^ *|[:,-])[\u00a0\u2000-\u200a\u202f\u205f\u3000]")
+"""Where a plain space is needed."""
 _NUMBER_IN_YAML_1_2 = re.compile(r"[-+]?(0o[0-7]+|0x[0-9a-fA-F]+|(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?)")
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9._/-]{1,100}")
 
@@ -89,8 +91,11 @@ class _Refused(Exception):
         self.message = message
 
 
-def parse_document(data: bytes, file: str, report: Report) -> Table | None:
-    """Read one YAML file; None if it is broken (which is reported) and an empty table if it says nothing."""
+def parse_document(data: bytes, file: str, report: Report, *, section: str = "routes") -> Table | None:
+    """Read one YAML file; None if it is broken (which is reported) and an empty table if it says nothing.
+
+    `section` is one that such a file may hold, for what is said of a file that holds none.
+    """
     before = len(report.problems)
     try:
         node = _Composer(file, report).compose(_decoded(data))
@@ -104,7 +109,7 @@ def parse_document(data: bytes, file: str, report: Report) -> Table | None:
     if isinstance(node, Value) and node.kind is Kind.NULL:
         return Table(node.place, {}, {}) if len(report.problems) == before else None
     if not isinstance(node, Table):
-        report.problem(Place(file, node.place.line, ""), "the file must be a map of sections, such as `routes:`")
+        report.problem(Place(file, node.place.line, ""), f"the file must be a map of sections, such as `{section}:`")
         return None
     return node
 
@@ -135,6 +140,9 @@ def _error_text(error: yaml.YAMLError, data: bytes) -> str:
     line = lines[mark.line][: mark.column + 1] if mark and mark.line < len(lines) else b""
     if line.endswith(b"\t") and not line.strip(b" \t-"):  # also behind the dashes of lists
         return "a tab; indent with spaces"
+    first = error.context_mark.line if error.context_mark else 0
+    if mark and any(_STRANGE_SPACE.search(each.decode()) for each in lines[first : mark.line + 1]):
+        return "a space that is none for YAML, such as a no-break space; type it anew"
     context, begun = error.context, error.context_mark.line + 1 if error.context_mark else None
     if context and begun and begun != _error_line(error):
         context += f" begun on line {begun}"
@@ -205,16 +213,18 @@ class _Composer:
                 self._report.problem(key_place, f"YAML reads this key as {key.kind}; write it in quotes")
             else:
                 nodes[name], keys[name] = node, key_place
+                continue
+            self._report.mute(place)  # it lacks what could not be read
         return Table(place, nodes, keys)
 
     def _refuse_magic(self, event: yaml.Event, place: Place) -> None:
         if isinstance(event, yaml.AliasEvent):
-            self._report.problem(place, f"alias *{event.anchor} is not allowed; write the value out")
+            self._report.refuse(place, f"alias *{event.anchor} is not allowed; write the value out")
         elif isinstance(event, yaml.NodeEvent) and event.anchor is not None:
             self._report.problem(place, f"anchor &{event.anchor} is not allowed; write the value out where it is used")
         tag = getattr(event, "tag", None)
         if tag is not None:
-            self._report.problem(place, f"tag {shown(tag)} is not allowed; write the plain value")
+            self._report.refuse(place, f"tag {shown(tag)} is not allowed; write the plain value")
 
 
 def _line(event: yaml.Event) -> int:

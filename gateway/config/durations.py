@@ -16,13 +16,15 @@ _SHORTEST_PAUSE = 0.1
 def _time(units: Sequence[str], what: str, most: tuple[int, str]) -> Reader[float]:
     """Return a reader of times in some units; `what` says by examples how they are written."""
     written = re.compile(rf"([1-9][0-9]{{0,5}})({'|'.join(units)})", re.ASCII)
+    none = re.compile(f"0+({'|'.join(units)})", re.ASCII)
     number, unit = most
     longest = number * _SECONDS[unit]
 
     def read(node: Node, report: Report) -> float | None:
         match = written.fullmatch(node.text) if isinstance(node, Value) else None
         if match is None:
-            report.problem(node.place, f"must be a {what}, not {described(node)}")
+            nothing = isinstance(node, Value) and none.fullmatch(node.text)
+            report.problem(node.place, f"must be {'above 0, ' if nothing else ''}a {what}, not {described(node)}")
             return None
         seconds = int(match[1]) * _SECONDS[match[2]]
         if seconds > longest:

@@ -176,7 +176,7 @@ def _match(owner: Fields, report: Report) -> Match | None:
         several: Reader[tuple[str | int | bool, ...]] = one_or_listed(reader)
         if values := fields.read(key, several):
             found[key] = values
-    if all(fields.node(key) is None for key in MATCH.known):
+    if fields.lacks(*MATCH.known):
         report.problem(owner.at("match"), "names no field, so it would take every request; use default_job_type")
     return Match(found)
 

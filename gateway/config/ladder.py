@@ -46,9 +46,7 @@ def read_ladder(owner: Fields, routes: Known[Route], report: Report) -> tuple[St
     for node in owner.items("degrade"):
         before = len(report.problems)
         fields = Fields(node, DEGRADE, report)
-        if fields.node("budget_used") is None:
-            report.problem(fields.place, "budget_used is missing: from which share of a budget on, as 80%")
-        used = fields.read("budget_used", percent)
+        used = fields.required("budget_used", percent, ": from which share of a budget on, as 80%")
         settings = fields.within("set", DEGRADE_SET)
         order = fields.read("order", one_of(Order))
         found = _routes(fields, routes)
@@ -59,9 +57,9 @@ def read_ladder(owner: Fields, routes: Known[Route], report: Report) -> tuple[St
                 fields.at("budget_used"),
                 f"must be above the {_percentage(steps[-1].step.budget_used)} of the step before it",
             )
-        if all(fields.node(key) is None for key in ("set", "order", "route", "routes")):
+        if fields.lacks("set", "order", "route", "routes"):
             report.problem(fields.place, "changes nothing; give at least one of set, order, route and routes")
-        elif settings is not None and all(settings.node(key) is None for key in DEGRADE_SET.known):
+        elif settings is not None and settings.lacks(*DEGRADE_SET.known):
             report.problem(fields.at("set"), f"sets nothing; give at least one of {', '.join(DEGRADE_SET.known)}")
         read = DegradeStep(used, _settings(settings), Order(order) if order else None, found)
         steps.append(Step(read, fields, settings, sound=len(report.problems) == before))

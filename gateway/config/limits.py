@@ -48,13 +48,14 @@ class LimitReader:
         counts = {counted: fields.read(counted, whole(1, _MOST)) for counted in Counted if fields.node(counted)}
         scope = self._scope(fields, project, members)
         if len(counts) != 1:
-            self.report.problem(fields.place, "give exactly one of images, requests and concurrent")
+            if counts or fields.lacks(*Counted):
+                self.report.problem(fields.place, "give exactly one of images, requests and concurrent")
             return None
         counted, limit = next(iter(counts.items()))
         per = fields.read("per", one_of(_SECONDS))
         if counted is Counted.CONCURRENT and fields.node("per") is not None:
             self.report.problem(fields.at("per"), "concurrent counts requests in flight and has no window; remove it")
-        elif counted is not Counted.CONCURRENT and fields.node("per") is None:
+        elif counted is not Counted.CONCURRENT and fields.lacks("per"):
             self.report.problem(fields.place, f"per is missing: one of {', '.join(_SECONDS)}")
         if limit is None or scope is None or (per is None and counted is not Counted.CONCURRENT):
             return None

@@ -69,7 +69,7 @@ def load_policy(
     secret_sources = SecretSources(environ, required=secrets == "required")
     reader = _Reader(sources, catalog, secret_sources, today or datetime.now(UTC).date(), report)
     policy = reader.policy(digest.hexdigest()[:_DIGEST_DIGITS])
-    if sources.complete and not sources.named["projects"]:
+    if sources.has_all_of("projects") and not sources.named["projects"]:
         report.warn(Place(str(directory), 1, ""), "defines no project, so nobody can use it")
     return Loaded(
         policy=None if report.problems else policy,
@@ -143,10 +143,10 @@ class _Reader:
 
     def _with_shipped(self, section: str, read: Callable[[str, Entry], T | None]) -> Known[T]:
         entries = self.catalog.named[section] | self.sources.named[section]
-        return self._known(section, entries, read, complete=self.sources.complete and self.catalog.complete)
+        return self._known(section, entries, read, complete=self.sources.has_all_of(section) and self.catalog.complete)
 
     def _each(self, section: str, read: Callable[[str, Entry], T | None]) -> Known[T]:
-        return self._known(section, self.sources.named[section], read, complete=self.sources.complete)
+        return self._known(section, self.sources.named[section], read, complete=self.sources.has_all_of(section))
 
     def _known(
         self, section: str, entries: Mapping[str, Entry], read: Callable[[str, Entry], T | None], *, complete: bool

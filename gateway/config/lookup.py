@@ -47,7 +47,8 @@ class Known(Generic[T]):
         """Say that nothing has this name, and what may be meant."""
         told = f"unknown {self.kind} {shown(wanted)}"
         if wanted not in self.of_models:
-            return told + did_you_mean(wanted, self.things)
+            none = f": none is defined; add it to {self.kind.replace(' ', '_')}s"
+            return told + (did_you_mean(wanted, self.things) if self.things else none)
         routes = ", ".join(self.of_models[wanted])
         remedy = f"name a route of it: {routes}" if routes else "there is no route of it yet, add one to routes"
         return f"{told}: that is a model; {remedy}"

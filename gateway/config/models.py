@@ -63,7 +63,8 @@ def _output_tokens(owner: Fields, report: Report) -> OutputTokens:
     fields = owner.within("output_tokens", OUTPUT_TOKENS)
     if fields is None:
         return OutputTokens()
-    if sum(fields.node(form) is not None for form in ("grid", "table", "by_resolution")) != 1:
+    forms = ("grid", "table", "by_resolution")
+    if fields.lacks(*forms) or sum(fields.node(form) is not None for form in forms) > 1:
         report.problem(fields.place, "give exactly one of grid, table and by_resolution")
     grid = {quality: _tokens(node, report) or 0 for quality, node in fields.entries("grid")}
     table: dict[Size, Mapping[str, int]] = {}
@@ -103,7 +104,7 @@ def check_model(entry: ModelEntry, models: Mapping[str, ModelEntry], today: date
     if model.replacement is not None:
         _check_replacement(entry, models, report)
     if not entry.sound:
-        if fields.node("price") is None and fields.node("retires") is None:
+        if fields.lacks("price", "retires"):
             report.problem(fields.place, _UNPRICED)
         return
     if not is_retired(model, today):

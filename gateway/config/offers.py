@@ -51,7 +51,7 @@ def read_offer(entry: Entry, models: Known[ModelEntry], today: date) -> OfferEnt
     qualities = found.model.capabilities.quality if found and found.sound else ()
     quality_names = read_quality_names(fields, qualities)
     prices = read_prices(fields, report, qualities)
-    if fields.node("price") is None:
+    if fields.lacks("price"):
         report.problem(fields.place, "price is missing: an offer says what a provider charges")
     if found is None or not found.sound:
         return OfferEntry(found, found=report)

@@ -69,7 +69,7 @@ def _read(fields: Fields, report: Report) -> Parameter | None:
         if fields.node(key) is not None and source not in sources:
             report.problem(fields.at(key), f"means nothing where the value is taken from {source}")
     needed = _NEEDS.get(source)
-    if needed and fields.node(needed[0]) is None:
+    if needed and fields.lacks(needed[0]):
         report.problem(fields.place, f"{needed[0]} is missing: {needed[1]}")
     if fields.node("closed") is not None and fields.node("values") is None:
         report.problem(fields.at("closed"), "means nothing without values: the words that are taken")

@@ -11,7 +11,6 @@ from gateway.domain.budget import View, Window
 from gateway.routing.dry_run import Sketch
 
 FILE = Keys(("tests",))
-TEST = Keys(("name", "project", "key", "key_job_type", "request", "budget_used", "full", "date", "expect"))
 REQUEST = Keys(
     (
         "operation",
@@ -34,6 +33,10 @@ REQUEST = Keys(
         "images",
         "mask",
     )
+)
+TEST = Keys(
+    ("name", "project", "key", "key_job_type", "request", "budget_used", "full", "date", "expect"),
+    dict.fromkeys(REQUEST.known, "belongs in request"),
 )
 HEADERS = (
     "X-Gateway-Job-Type",

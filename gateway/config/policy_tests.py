@@ -62,7 +62,7 @@ def read_policy_tests(directory: Path, policy: Policy) -> Cases:
 
     for path in policy_files(root, unreadable) if root.is_dir() else ():
         data = read_file(path, report)
-        document = read_document(data, str(path), report) if data is not None else None
+        document = read_document(data, str(path), report, section="tests") if data is not None else None
         if document is None:
             continue
         for called, node, place in _tests(document, report):
@@ -167,7 +167,7 @@ def _used(node: Node, routes: Known[Route], job_types: Known[JobType], report: R
     window = fields.required("window", one_of(Window))
     amount = fields.node("used")
     is_usd = isinstance(amount, Value) and amount.kind is Kind.QUOTED and not amount.text.endswith("%")
-    used = fields.required("used", micro_usd if is_usd else percent)
+    used = fields.required("used", micro_usd if is_usd else _share)
     view = fields.read("view", one_of(View))
     if window is None or used is None:
         return None
@@ -182,6 +182,13 @@ def _used(node: Node, routes: Known[Route], job_types: Known[JobType], report: R
         route=fields.read("route", routes.checked),
         view=View(view) if view else None,
     )
+
+
+def _share(node: Node, report: Report) -> int | None:
+    if isinstance(node, Value) and node.kind in {Kind.INT, Kind.FLOAT}:
+        report.problem(node.place, f'must be a percentage, as {node.text}%, or USD in quotes, as "{node.text}"')
+        return None
+    return percent(node, report)
 
 
 def _expected(owner: Fields, route: Reader[str], job_type: Reader[str], report: Report) -> Expected:

@@ -49,26 +49,52 @@ class Report:
 
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
+    _refused: set[tuple[str, str]] = field(default_factory=set)
 
     def problem(self, place: Place, message: str) -> None:
         """Note an error: the policy cannot be used."""
-        self.problems.append(Problem(place.file, place.line, place.key, message))
+        if not self.is_refused(place):
+            self.problems.append(Problem(place.file, place.line, place.key, message))
+
+    def refuse(self, place: Place, message: str) -> None:
+        """Note an error by which a whole value cannot be read: nothing more is said about it after that."""
+        self.problem(place, message)
+        self.mute(place)
+
+    def mute(self, place: Place) -> None:
+        """Have nothing more said about a value; what is wrong with it was told already."""
+        self._refused.add((place.file, place.key))
+
+    def is_refused(self, place: Place) -> bool:
+        """Tell whether a value was refused as a whole; of the values within it others may be told."""
+        return (place.file, place.key) in self._refused
 
     def warn(self, place: Place, message: str) -> None:
         """Note a warning: the policy can be used."""
         self.warnings.append(Problem(place.file, place.line, place.key, message))
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return ` (did you mean X?)` for the nearest known word, or nothing."""
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known word that is probably meant, if any."""
     if len(word) > _LONGEST_GUESS:
-        return ""
+        return None
     by_lower_case = {each.lower(): each for each in sorted(known)}
     close = difflib.get_close_matches(word.lower(), by_lower_case, n=1)
-    return f" (did you mean {by_lower_case[close[0]]}?)" if close else ""
+    return by_lower_case[close[0]] if close else None
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return ` (did you mean X?)` for the nearest known word, or nothing."""
+    near = nearest(word, known)
+    return f" (did you mean {near}?)" if near else ""
 
 
 def shown(text: str) -> str:
     """Return a value as it may be printed in a message: quoted, escaped, cut to a bearable length."""
     cut = text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"
-    return '"' + cut.encode("unicode_escape").decode("ascii").replace("\\u2026", "…").replace('"', '\\"') + '"'
+    plain = (each if each.isprintable() and each != "\\" else _escaped(each) for each in cut)
+    return '"' + "".join(plain).replace('"', '\\"') + '"'
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")

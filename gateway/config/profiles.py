@@ -80,7 +80,7 @@ def read_preset_of(fields: Fields, presets: Known[Preset]) -> Preset:
     """Read `kind` and `preset` of a provider, one of which must be there, as the preset that they name together."""
     kind = fields.read("kind", lambda node, report: read_kind(node, report, presets.things))
     preset = fields.read("preset", presets.find)
-    if fields.node("kind") is None and fields.node("preset") is None:
+    if fields.lacks("kind", "preset"):
         fields.report.problem(fields.place, "kind is missing: name it, or a preset")
     if preset is None:
         return Preset(kind or "", Profile())

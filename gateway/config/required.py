@@ -25,7 +25,7 @@ REQUIRED: Mapping[str, tuple[str, ...]] = {
     "text_models.NAME.price[]": ("from", "text_in", "text_out"),
     "text_models.NAME.price[].long_context": ("above", "text_in", "text_out"),
     "job_types.NAME.responses": ("provider", "models", "max_output_tokens"),
-    "passthrough": ("provider", "paths"),
+    "passthrough": ("provider",),
     "projects.NAME": ("job_types",),
     "projects.NAME.chargeback": ("multiplier",),
     "projects.NAME.while_ledger_away": ("allowance",),

@@ -32,7 +32,7 @@ def read_tiers(rule: Fields, report: Report) -> SizeRule:
     _no_bounds(rule, report)
     ratios = rule.required("ratios", listed(_ratio_text)) or ()
     resolutions = _resolutions(rule, report)
-    if rule.node("resolutions") is None:
+    if rule.lacks("resolutions"):
         report.problem(rule.place, "resolutions is missing: give each with its pixels, as {1K: 1048576}")
     return _rule(ratios, resolutions)
 

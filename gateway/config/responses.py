@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gateway.config.documents import Items, Node, Value
+from gateway.config.documents import Items, Kind, Node, Value
 from gateway.config.fields import Fields
 from gateway.config.lookup import Known
-from gateway.config.problems import Report, shown
+from gateway.config.problems import Place, Report, shown
 from gateway.config.schema import PASSTHROUGH, RESPONDING_KIND, RESPONSES
 from gateway.config.values import listed, one_of, one_or_listed, text, truth, usd, whole
 from gateway.domain.money import MAX_REQUEST, NANO_PER_USD
@@ -52,18 +52,20 @@ def read_responses(owner: Fields, routes: tuple[Route, ...], talkers: Talkers, r
 
 
 def read_passthrough(nodes: Iterable[Node], providers: Known[ProviderConfig], report: Report) -> tuple[PassRules, ...]:
-    """Read `passthrough` maps, or lists of them."""
+    """Read what stands under `passthrough`: maps, providers' names alone, or lists of either."""
     maps = [each for node in nodes for each in (node.nodes if isinstance(node, Items) else (node,))]
     return tuple(rules for node in maps if (rules := _rules(node, providers, report)))
 
 
 def _rules(node: Node, providers: Known[ProviderConfig], report: Report) -> PassRules | None:
+    if isinstance(node, Value) and node.kind in {Kind.WORD, Kind.QUOTED}:
+        name = _plain(providers.checked(node, report), node.place, providers, report)
+        return None if name is None else PassRules(name)
     fields = Fields(node, PASSTHROUGH, report)
-    provider = fields.required("provider", providers.checked)
-    paths = fields.required("paths", listed(_path)) or ()
-    config = providers.things.get(provider) if provider else None
-    if config is not None and (config.kind != RESPONDING_KIND or not config.profile.plain):
-        report.problem(fields.at("provider"), f"{provider} is not a plain provider of kind {RESPONDING_KIND}")
+    provider = _plain(fields.required("provider", providers.checked), fields.at("provider"), providers, report)
+    paths = fields.read("paths", listed(_path)) or ()
+    if fields.node("paths") is None and fields.at("paths") != fields.place:
+        report.problem(fields.at("paths"), "is empty; name paths, or leave the key out to let all of them through")
     methods = fields.read("methods", listed(one_of(METHODS))) or ()
     price = fields.read("price_per_request", usd)
     if price is not None and price > MAX_REQUEST:
@@ -72,12 +74,24 @@ def _rules(node: Node, providers: Known[ProviderConfig], report: Report) -> Pass
     return None if provider is None else PassRules(provider, paths, methods, price or None)
 
 
+def _plain(name: str | None, place: Place, providers: Known[ProviderConfig], report: Report) -> str | None:
+    config = providers.things.get(name) if name else None
+    if config is not None and (config.kind != RESPONDING_KIND or not config.profile.plain):
+        report.problem(place, f"{name} is not a plain provider of kind {RESPONDING_KIND}")
+    return name
+
+
 def _path(node: Node, report: Report) -> str | None:
     word = text(node, report) if isinstance(node, Value) else None
     if word is None:
         report.problem(node.place, "must be a path such as /v1/files")
         return None
+    if "*" in word:
+        remedy = "leave out the *, a path stands for all below it; without `paths` all go through"
+        report.problem(node.place, f"{shown(word)}: {remedy}")
+        return None
     if read_path(word) is None:
-        report.problem(node.place, f"{shown(word)} can never go through; give a plain path such as /v1/files")
+        wrong = "can never go through; give a plain path such as /v1/files"
+        report.problem(node.place, f"{shown(word)} {wrong if word.startswith('/') else 'must begin with /'}")
         return None
     return word

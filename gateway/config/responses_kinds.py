@@ -17,7 +17,8 @@ def _whole(low: int, high: int) -> Schema:
 
 
 _RATES = dict.fromkeys(("text_in", "text_in_cached", "text_in_written", "text_out"), _DECIMAL)
-PASSED: Schema = {"anyOf": [ref("passthrough"), {"type": "array", "items": ref("passthrough")}]}
+_PASSED_TO = [_NAME, ref("passthrough")]
+PASSED: Schema = {"anyOf": [*_PASSED_TO, {"type": "array", "items": {"anyOf": _PASSED_TO}}]}
 TEXT_MODELS: Schema = {"type": "object", "additionalProperties": ref("text_models.NAME")}
 TALK_KINDS: Mapping[str, Mapping[str, Schema]] = {
     "text_models.NAME": {

@@ -29,10 +29,12 @@ class Keys:
 
     known: tuple[str, ...]
     elsewhere: Mapping[str, str] = field(default_factory=dict)
+    example: str = ""
+    """How such a map is written, for whoever gave a plain value in its place."""
 
 
-def _keys(name: str) -> Keys:
-    return Keys(tuple(KINDS[name]))
+def _keys(name: str, example: str = "") -> Keys:
+    return Keys(tuple(KINDS[name]), example=example)
 
 
 SECTIONS = Keys(
@@ -66,31 +68,31 @@ TASK_POLL = _keys("task.poll")
 PROVIDER_BATCH = _keys("providers.NAME.batch")
 BATCH_ENDPOINTS = _keys("providers.NAME.batch.endpoints")
 ROUTE = _keys("routes.NAME")
-LIMITS = _keys("routes.NAME.limits and providers.NAME.limits")
+LIMITS = _keys("routes.NAME.limits and providers.NAME.limits", "{tier: NAME}")
 JOB_TYPE = _keys("job_types.NAME")
-MATCH = _keys("job_types.NAME.match")
+MATCH = _keys("job_types.NAME.match", "{operation: edit}")
 JOB_FIELDS = _keys("job_types.NAME.defaults and .allow")
 DEGRADE = _keys("job_types.NAME.degrade[]")
 DEGRADE_SET = _keys("job_types.NAME.degrade[].set")
-THROTTLED = _keys("job_types.NAME.throttled")
-RETRY = _keys("job_types.NAME.retry")
+THROTTLED = _keys("job_types.NAME.throttled", "{wait: 20s}")
+RETRY = _keys("job_types.NAME.retry", "{attempts: 3}")
 EXPERIMENT = _keys("job_types.NAME.experiment")
 SHADOW = _keys("job_types.NAME.shadow")
 SHADOW_BUDGET = _keys("job_types.NAME.shadow.budget")
 JOB_TYPE_BATCH = _keys("job_types.NAME.batch")
 PROJECT = _keys("projects.NAME")
-CHARGEBACK = _keys("projects.NAME.chargeback")
-WHILE_LEDGER_AWAY = _keys("projects.NAME.while_ledger_away")
+CHARGEBACK = _keys("projects.NAME.chargeback", '{multiplier: "1.2"}')
+WHILE_LEDGER_AWAY = _keys("projects.NAME.while_ledger_away", '{allowance: "2.50"}')
 CALLBACKS = _keys("projects.NAME.callbacks")
-IMAGES = _keys("projects.NAME.images")
-BUDGET = _keys("budgets[]")
-QUOTA = _keys("quotas[]")
+IMAGES = _keys("projects.NAME.images", "{keep: 7d}")
+BUDGET = _keys("budgets[]", '{window: day, limit: "50"}')
+QUOTA = _keys("quotas[]", "{concurrent: 8}")
 EGRESS = _keys("egress")
 TEXT_MODEL = _keys("text_models.NAME")
 TEXT_PRICE = _keys("text_models.NAME.price[]")
 LONG_CONTEXT = _keys("text_models.NAME.price[].long_context")
 RESPONSES = _keys("job_types.NAME.responses")
-PASSTHROUGH = _keys("passthrough")
+PASSTHROUGH = _keys("passthrough", "{provider: NAME, paths: [/v1/files]}")
 
 EVERY_MAP = {name: _keys(name) for name in KINDS} | {"the top level": SECTIONS}
 """Every map by the name under which the reference documents it."""

@@ -42,7 +42,8 @@ class SecretSources:
             return None
         reference = _REFERENCE.fullmatch(node.text)
         if reference is None:
-            report.problem(node.place, f"a secret must not stand in a policy file; {_REMEDY}")
+            wrong = _reference_problem(node.text) or f"a secret must not stand in a policy file; {_REMEDY}"
+            report.problem(node.place, wrong)
             return None
         value = self._value(reference, node.place, report)
         if value is not None and not (value.isascii() and value.isprintable() and " " not in value):
@@ -77,6 +78,15 @@ class SecretSources:
             else:
                 report.warn(place, str(missing))
             return None
+
+
+def _reference_problem(text: str) -> str | None:
+    """Say what is wrong with what was meant as a reference. None of it is shown: a default in it may be a secret."""
+    if not (text.startswith("${") and text.endswith("}")):
+        return None
+    if text.startswith("${file:"):
+        return "the path of a file must begin with /, and hold none of $ { }: ${file:/path}"
+    return "a variable is ${NAME}: letters, digits and _ alone, and no default"
 
 
 class _Missing(Exception):

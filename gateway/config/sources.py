@@ -33,12 +33,20 @@ class Entry:
 
 @dataclass(slots=True)
 class Sources:
-    """The sections of all files of one directory. `complete` is false if a file could not be read whole."""
+    """The sections of all files of one directory.
+
+    `complete` is false if a file could not be read whole, `unread` are sections of which a part could not be.
+    """
 
     named: dict[str, dict[str, Entry]] = field(default_factory=lambda: {section: {} for section in NAMED_SECTIONS})
     listed: dict[str, list[Node]] = field(default_factory=lambda: {section: [] for section in LIST_SECTIONS})
     maps: dict[str, list[Node]] = field(default_factory=lambda: {section: [] for section in MAP_SECTIONS})
     complete: bool = True
+    unread: set[str] = field(default_factory=set)
+
+    def has_all_of(self, section: str) -> bool:
+        """Tell whether what a section does not have is nowhere."""
+        return self.complete and section not in self.unread
 
 
 def read_sources(directory: Path, label: str, digest: _Hash, report: Report) -> Sources:
@@ -67,6 +75,7 @@ def read_sources(directory: Path, label: str, digest: _Hash, report: Report) -> 
             _merge(document, sources, report)
     if not found and sources.complete:
         report.problem(root, "holds no policy: no file ends in .yaml or .yml")
+        sources.complete = False
     return sources
 
 
@@ -77,10 +86,10 @@ def _directory_problem(directory: Path) -> str | None:
         return f"cannot be read: {error.strerror}"
 
 
-def read_document(data: bytes, file: str, report: Report) -> Table | None:
-    """Return a file's bytes as a map; None, reported, if they are none."""
+def read_document(data: bytes, file: str, report: Report, *, section: str = "routes") -> Table | None:
+    """Return a file's bytes as a map of sections such as this one; None, reported, if they are none."""
     if data:
-        return parse_document(data, file, report)
+        return parse_document(data, file, report, section=section)
     # What a writer begins with; served, it would refuse everybody, and as tests it would pass.
     report.problem(Place(file, 1, ""), "is empty: it is still being written, or should hold at least a comment")
     return None
@@ -134,6 +143,8 @@ def _merge(document: Table, sources: Sources, report: Report) -> None:
     for section, known in sources.named.items():
         node = sections.node(section)
         table = as_table(node, report) if node is not None else None
+        if not sections.is_whole(section):
+            sources.unread.add(section)
         for name, value in table.nodes.items() if table else ():
             place = table.keys[name] if table else value.place
             if not NAME.fullmatch(name):

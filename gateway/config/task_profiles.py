@@ -47,7 +47,7 @@ def read_task_profile(fields: Fields, base: Profile, report: Report) -> TaskProf
         return _task_profile(fields, base)
     else:
         before = _task_profile(fields, base)
-        if fields.node("generations") is None:
+        if fields.lacks("generations"):
             report.problem(fields.place, "generations is missing: the path under which work is submitted")
     task = fields.within("task", TASK)
     if task is None:

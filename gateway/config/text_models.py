@@ -40,9 +40,9 @@ def _prices(fields: Fields, today: date, report: Report) -> tuple[TextPrice, ...
     rows = tuple(sorted(found, key=lambda price: price.valid_from))
     if len(report.problems) > before:
         return rows
-    if not rows:
+    if not rows and fields.is_whole("price"):
         report.problem(fields.place, "price is missing; a model without one is never called")
-    elif (start := rows[0].valid_from) > today:
+    elif rows and (start := rows[0].valid_from) > today:
         report.problem(fields.at("price"), f"starts on {start}, so there is none today")
     return rows
 

@@ -20,7 +20,7 @@ def read_tier(_: str, entry: Entry, report: Report) -> RouteLimits:
     """Read one entry of the `tiers` section."""
     fields = Fields(entry.node, TIER, report, entry.place)
     limits = _limits(fields.read)
-    if all(fields.node(key) is None for key in TIER.known):
+    if fields.lacks(*TIER.known):
         report.problem(fields.place, f"sets no limit; give one of {', '.join(TIER.known)}")
     return limits
 

@@ -26,7 +26,8 @@ def read_experiment(owner: Fields, routes: Known[Route], report: Report) -> Expe
     by = fields.read("by", one_of(SplitBy))
     node = fields.node("split")
     if node is None:
-        report.problem(fields.place, "split is missing: the share of each route, as {route: 10%}")
+        if fields.lacks("split"):
+            report.problem(fields.place, "split is missing: the share of each route, as {route: 10%}")
         return None
     table = as_table(node, report)
     if not table.nodes:

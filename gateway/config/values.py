@@ -11,7 +11,14 @@ from typing import TypeVar
 from gateway.config.documents import Items, Kind, Node, Table, Value
 from gateway.config.problems import Report, did_you_mean, shown
 from gateway.domain.job import AUTO, Size, parse_ratio
-from gateway.domain.money import MAX_MICRO, NANO_PER_MICRO, parse_multiplier, parse_rate_per_million, parse_usd
+from gateway.domain.money import (
+    MAX_MICRO,
+    NANO_PER_MICRO,
+    OutOfBounds,
+    parse_multiplier,
+    parse_rate_per_million,
+    parse_usd,
+)
 
 T = TypeVar("T")
 
@@ -51,7 +58,7 @@ def text(node: Node, report: Report) -> str | None:
     elif not node.text.strip():
         report.problem(node.place, "is empty")
     elif "${" in node.text:
-        report.problem(node.place, "variables are read in api_key and base_url only")
+        report.problem(node.place, "variables are read in api_key, base_url and callbacks.secrets only")
     else:
         return node.text
     return None
@@ -132,7 +139,9 @@ def day(node: Node, report: Report) -> date | None:
         except ValueError:
             report.problem(node.place, f"{shown(node.text)} is not in the calendar")
             return None
-    report.problem(node.place, f"must be a date such as 2026-11-20, not {described(node)}")
+    timed = isinstance(node, Value) and node.kind is Kind.DATE
+    wanted = "must be a date without a time" if timed else "must be a date"
+    report.problem(node.place, f"{wanted} such as 2026-11-20, not {described(node)}")
     return None
 
 
@@ -161,13 +170,16 @@ def _percent_problem(text: str) -> str | None:
     return None
 
 
-def _quoted_decimal(parse: Callable[[str], T], example: str) -> Reader[T]:
+def _quoted_decimal(parse: Callable[[str], T], example: str, bounds: str | None = None) -> Reader[T]:
     def read(node: Node, report: Report) -> T | None:
         if not isinstance(node, Value):
             report.problem(node.place, f'must be a decimal in quotes, such as "{example}", not {described(node)}')
             return None
         try:
             value = parse(node.text)
+        except OutOfBounds as error:
+            report.problem(node.place, bounds or error.rule)
+            return None
         except ValueError:
             if re.fullmatch(r"-[0-9]+(\.[0-9]+)?", node.text, re.ASCII):
                 report.problem(node.place, f"must not be negative, as {shown(node.text)} is")
@@ -189,15 +201,17 @@ rate = _quoted_decimal(parse_rate_per_million, "1.25")
 """USD per million tokens in quotes, as pico-USD per token."""
 multiplier = _quoted_decimal(parse_multiplier, "1.15")
 """A factor in quotes."""
+_MICRO_BOUNDS = "must be in steps of 0.000001 up to 4500000000"
+_micro = _quoted_decimal(parse_usd, "0.25", _MICRO_BOUNDS)
 
 
 def micro_usd(node: Node, report: Report) -> int | None:
     """USD in quotes as micro-USD, which is what ledger counters hold."""
-    nano = usd(node, report)
+    nano = _micro(node, report)
     if nano is None:
         return None
     if nano % NANO_PER_MICRO or nano // NANO_PER_MICRO > MAX_MICRO:
-        report.problem(node.place, "must be in steps of 0.000001 up to 4500000000")
+        report.problem(node.place, _MICRO_BOUNDS)
         return None
     return nano // NANO_PER_MICRO
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -97,8 +97,20 @@ def _more(finding: Finding, of: Booked, source: Source) -> Posting:
         cost=cost,
         reason=_reason(finding, source),
         about=about | _about(finding, source),
-        lines=_lines(cost, of.lines) if target > 0 else {},
+        lines=_lines(cost if target > 0 else NOTHING, of.lines),
     )
+
+
+def is_too_much(finding: Finding, source: Source, record: Mapping[str, Any] | None = None) -> bool:
+    """Tell whether what is to be booked is more, in any view, than an entry can hold; `record` is that of `belated`."""
+    made: list[Adjustment | Posting | None]
+    if record is not None:
+        made = [belated(finding, source, record)]
+    elif finding.booked is None or finding.booked.request_id == NO_REQUEST:
+        made = [posting(finding, source)]
+    else:
+        made = [adjustment(finding, source), beside(finding, source), posting(finding, source)]
+    return any(abs(view) > money.MAX_MICRO for each in made if each is not None for view in astuple(each.cost))
 
 
 def belated(finding: Finding, source: Source, record: Mapping[str, Any]) -> Posting:
@@ -119,7 +131,7 @@ def belated(finding: Finding, source: Source, record: Mapping[str, Any]) -> Post
         lines={
             line["meter"]: -(-line["amount"] * ratio.numerator // ratio.denominator)
             for line in record["lines"]
-            if ratio and line["meter"].startswith("usd|")
+            if line["meter"].startswith("usd|")
         },
     )
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from fractions import Fraction
 
+from gateway.domain.csv_heads import parted_otherwise
 from gateway.domain.money import MAX_MICRO, NANO_PER_USD
 from gateway.domain.period import OutOfTime, in_time
 
@@ -138,6 +139,8 @@ def read_invoice(lines: Iterable[str], columns: Mapping[str, str], *, unit: Frac
 def _places(head: list[str], columns: Mapping[str, str], match: Match) -> dict[str, int]:
     if not any(head):
         raise InvoiceError("it is empty: the first line must name the columns")
+    if otherwise := parted_otherwise(head):
+        raise InvoiceError(otherwise)
     needed = [("amount",), ("id", "request")] if match is Match.REQUEST else [("amount",), ("time",)]
     for roles in needed:
         if not columns.keys() & set(roles):

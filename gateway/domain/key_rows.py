@@ -6,6 +6,8 @@ import csv
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from gateway.domain.csv_heads import parted_otherwise
+
 COLUMNS = ("project", "name", "job_type", "key")
 
 
@@ -53,12 +55,15 @@ def read_key_rows(lines: Iterable[str], checks: Mapping[str, Check]) -> tuple[li
             except ValueError as error:
                 bad.append(BadRow(reader.line_num, str(error)))
     except csv.Error as error:
-        raise KeyFileError(f"line {reader.line_num} is no CSV: {error}") from error
+        # The outer reader counts the lines of whole rows alone.
+        raise KeyFileError(f"line {reader.reader.line_num} is no CSV: {error}") from error
     return rows, bad
 
 
 def _check_head(names: Iterable[str]) -> None:
     given = list(names)
+    if otherwise := parted_otherwise(given):
+        raise KeyFileError(otherwise)
     unknown = [name for name in given if name not in COLUMNS]
     twice = [name for name in COLUMNS if given.count(name) > 1]
     if "project" not in given or unknown or twice:

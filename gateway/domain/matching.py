@@ -70,10 +70,14 @@ class _Requests:
         attempts = [at for at, each in enumerate(booked) if each.request_id != NO_REQUEST]
         places = [*self._posted, *attempts]  # an attempt comes before what only an invoice told of the same call
         self._by_upstream = {named: at for at in places for named in booked[at].upstream_ids}
+        self._by_moment: dict[tuple[str, datetime | None], int] = {
+            (named, booked[at].time): at for at in self._posted for named in booked[at].upstream_ids
+        }
         self._by_request: dict[str, list[int]] = {}
         for at in (*attempts, *self._posted):
             self._by_request.setdefault(own_id(booked[at]), []).append(at)
         self._by_request.pop(NO_REQUEST, None)
+        self._called = {booked[at].request_id for at in attempts}
         self._claimed: dict[int, Rows] = {}
         self._more: list[tuple[Booked, Rows]] = []
         self._unclaimed: list[Rows] = []
@@ -84,8 +88,7 @@ class _Requests:
         asked: dict[str, Rows] = {}
         strange: dict[str, Rows] = {}
         for row in rows:
-            at = self._by_upstream.get(row.id)
-            request = row.request or row.id
+            at, request = self._named(row), row.request or row.id
             if at is not None:
                 named.setdefault(at, []).append(row)
             elif request in self._by_request:
@@ -101,6 +104,16 @@ class _Requests:
             self._part(at)
         return [finding for finding in self._all() if finding is not None]
 
+    def _named(self, row: Row) -> int | None:
+        """Return the attempt that the provider's id names, or what was posted for it, best that of the row's time.
+
+        None where the row names a call of ours: what was posted for the provider's id stands beside that.
+        """
+        at = self._by_upstream.get(row.id)
+        if at is None or self._booked[at].request_id != NO_REQUEST:
+            return at
+        return None if (row.request or row.id) in self._called else self._by_moment.get((row.id, row.time), at)
+
     def _assign(self, request: str, rows: Rows) -> None:
         """Give rows that name the request alone to those of its attempts that no row has named."""
         others: dict[str, Rows] = {}
@@ -111,14 +124,14 @@ class _Requests:
             else:
                 others.setdefault(row.id, []).append(row)
         free = [at for at in self._by_request[request] if at not in self._claimed]
-        for group in others.values():
-            unnamed = [at for at in free if not self._booked[at].upstream_ids]
-            self._give(self._without_doubles(group), unnamed, free)
+        for named, group in others.items():
+            ids = {at: self._booked[at].upstream_ids for at in free}
+            self._give(self._without_doubles(group), [at for at in free if not ids[at] or named in ids[at]], free)
         first, again = parted(bare, _said)
         while again and len(first) < len(free):  # each attempt may have been billed the same
             first.append(again.pop(0))
         self._doubled += again
-        self._share(first, free)
+        self._share(first, free or [at for at in self._posted if self._is_free(at, request)])
 
     def _share(self, rows: Rows, free: list[int]) -> None:
         if len(free) > 1:
@@ -138,6 +151,9 @@ class _Requests:
         self._claimed[at] = rows
         free.remove(at)
 
+    def _is_free(self, at: int, named: str) -> bool:
+        return at not in self._claimed and named in self._booked[at].upstream_ids
+
     def _costs(self, at: int, rows: Rows) -> bool:
         return self._booked[at].cost.route == nano(row.amount for row in rows)
 
@@ -150,16 +166,15 @@ class _Requests:
         """Tell whether rows of an attempt are not what it cost, which another invoice says, but more or less of it.
 
         They are if it was booked where that invoice reaches and this one does not. At an edge, which both reach, they
-        are if they give money back, or if it was booked before the period, and they came too late to be all of it.
+        are if those that came soon enough to be what it cost give money back alone, or there are none.
         """
         booked, rows, terms = self._booked[at], self._inside(self._claimed[at]), self._terms
         if booked.request_id == NO_REQUEST or not rows:
             return False
         if not terms.reaches(booked.time):
             return True
-        is_late = all(row.time is not None and row.time - booked.time > terms.edge for row in rows)
-        is_given_back = nano(row.amount for row in rows) < 0
-        return terms.is_edge(booked) and (is_given_back or (is_late and booked.time < terms.since))
+        soon = [row.amount for row in rows if row.time is None or row.time - booked.time <= terms.edge]
+        return terms.is_edge(booked) and (not soon or (max(soon) <= 0 and min(soon) < 0))
 
     def _part(self, at: int) -> None:
         """Make the rows of an attempt amounts of their own, one for each time."""

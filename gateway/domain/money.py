@@ -24,34 +24,48 @@ MAX_MICRO = 2**52
 MAX_REQUEST = 450_000 * NANO_PER_USD
 """The most that one request is held at, nano-USD: ten times as much may be booked (`costing.ABSURD`), within 2^52."""
 
-_DECIMAL = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")
+_DECIMAL = re.compile(r"([0-9]+)(?:\.([0-9]+))?")
+_DIGITS = 12
+"""The most that are read before a point, and behind it."""
+
+
+class OutOfBounds(ValueError):
+    """A decimal that is too large or too fine; `rule` says what it must be."""
+
+    def __init__(self, text: str, rule: str) -> None:
+        super().__init__(f"{text!r} {rule}")
+        self.rule = rule
 
 
 def parse_usd(text: str) -> int:
-    """Read a decimal string of USD as nano-USD; ValueError if it is malformed, negative or finer than a nano-USD."""
-    return _scaled(text, NANO_PER_USD)
+    """Read a decimal string of USD as nano-USD; ValueError if it is malformed or negative.
+
+    OutOfBounds for one that is finer than a nano-USD, or has more than twelve digits before its point.
+    """
+    return int(_exact(text, "amount such as 0.25", 9) * NANO_PER_USD)
 
 
 def parse_rate_per_million(text: str) -> int:
     """Read a decimal string of USD per million units as pico-USD per unit; ValueError as for `parse_usd`."""
-    return _scaled(text, PICO_PER_USD // 10**6)
+    return int(_exact(text, "amount such as 0.25", 6) * (PICO_PER_USD // 10**6))
 
 
 def parse_multiplier(text: str) -> Fraction:
-    """Read a decimal string such as "1.15" exactly; ValueError if it is malformed or negative."""
-    if not _DECIMAL.fullmatch(text):
-        raise ValueError(f"{text!r} is not a decimal number such as 1.15")
-    exact = Fraction(text)
+    """Read a decimal string such as "1.15" exactly; ValueError if it is malformed or negative, or out of bounds."""
+    exact = _exact(text, "number such as 1.15", _DIGITS)
     return ONE if exact == ONE else exact
 
 
-def _scaled(text: str, scale: int) -> int:
-    if not _DECIMAL.fullmatch(text):
-        raise ValueError(f"{text!r} is not a decimal amount such as 0.25")
-    exact = Fraction(text) * scale
-    if exact.denominator != 1:
-        raise ValueError(f"{text!r} has more decimals than can be kept exactly")
-    return int(exact)
+def _exact(text: str, wanted: str, decimals: int) -> Fraction:
+    match = _DECIMAL.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a decimal {wanted}")
+    if len(match[1]) > _DIGITS:
+        raise OutOfBounds(text, f"must be at most {'9' * _DIGITS}")
+    behind = match[2] or ""
+    if len(behind) > _DIGITS or behind[decimals:].strip("0"):
+        raise OutOfBounds(text, f"must be in steps of 0.{'1'.zfill(decimals)}")
+    return Fraction(text)
 
 
 def nano_from_pico(pico: int) -> int:

@@ -22,11 +22,12 @@ _OF_OPERATORS = re.compile(r"organi[sz]ations?|admin|dashboard|projects?|usage|c
 class PassRules:
     """What goes through to one provider. `paths` begin with `/v1/` and stand for all below them.
 
-    `price` is nano-USD for a request, None where it is not known and nothing is held. No methods are all.
+    `price` is nano-USD for a request, None where it is not known and nothing is held. No methods are all, and no paths
+    are all that `read_path` lets by.
     """
 
     provider: str
-    paths: tuple[str, ...]
+    paths: tuple[str, ...] = ()
     methods: tuple[str, ...] = ()
     price: int | None = None
 
@@ -39,7 +40,7 @@ class PassRules:
         """Tell whether it lets a request by; the path has been read by `read_path`."""
         if method not in (self.methods or METHODS):
             return False
-        return any(path == own or path.startswith(f"{own}/") for own in self.paths)
+        return not self.paths or any(path == own or path.startswith(f"{own}/") for own in self.paths)
 
 
 def read_path(raw: str) -> str | None:

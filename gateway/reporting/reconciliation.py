@@ -1,51 +1,28 @@
-"""Reconciliation: what the ledger has booked at a provider, read for an invoice, and corrected by it."""
+"""Reconciliation: what the ledger has booked at a provider, read for an invoice."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
-from typing import cast
 
 from gateway.domain.adjusting import held_of
-from gateway.domain.corrections import Source, adjustment, belated, beside, needs_booking, posting, told_of
+from gateway.domain.corrections import told_of
 from gateway.domain.period import as_utc
-from gateway.domain.reconciling import Booked, Finding, Terms
-from gateway.domain.settlement import Adjustment, SettleResult
+from gateway.domain.reconciling import Booked, Terms
 from gateway.domain.spend import NO_REQUEST, PRESUME, attempt_of, presumes
 from gateway.ledger.entries import Entry
-from gateway.ledger.errors import LedgerRefused
-from gateway.ledger.progress import Meter
 from gateway.ledger.rebuild import REMEMBERED_SECONDS
-from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
 from gateway.reporting.recorded import recorded_entries, trimmed_until
 
 SLACK = timedelta(days=1)
 """How far before the period is read, for rows whose request was booked earlier by the store's clock."""
 
-_LIVE = ("queued", "sent")
-
 
 class ReconcileError(ValueError):
     """It cannot be reconciled as asked; the message says what to do."""
-
-
-@dataclass(slots=True)
-class Applied:
-    """What was booked: how many corrections, how many had been booked before, how many requests still run.
-
-    `lost` is how many attempts the store has no record of that should be there still; `left` are the findings that
-    may differ after all: what was not booked now.
-    """
-
-    booked: int = 0
-    before: int = 0
-    running: int = 0
-    lost: int = 0
-    left: list[Finding] = field(default_factory=list)
 
 
 async def booked_at(
@@ -199,84 +176,3 @@ def _billed(entry: Entry) -> tuple[datetime, datetime | None]:
 
 def _moment(text: object) -> datetime:
     return as_utc(datetime.fromisoformat(str(text)))
-
-
-async def book_corrections(
-    ledger: RedisLedger, findings: Iterable[Finding], source: Source, lost_since: datetime | None = None
-) -> Applied:
-    """Book every correction, each once however often it is applied; raises LedgerUnavailable, and may then go on.
-
-    Attempts that were booked since `lost_since` and have no record are lost: none of them is corrected.
-    """
-    applied = Applied()
-    wanted = [finding for finding in findings if needs_booking(finding)]
-    meter = Meter("corrections", len(wanted), often=20)
-    for finding in wanted:
-        result = await _correct(ledger, finding, source, lost_since)
-        applied.booked += result is SettleResult.DONE
-        applied.before += result is SettleResult.SAME
-        applied.running += result is None
-        applied.lost += result is SettleResult.GONE
-        if result in {SettleResult.SAME, SettleResult.GONE}:
-            applied.left.append(finding)
-        meter.add()
-    return applied
-
-
-async def _correct(
-    ledger: RedisLedger, finding: Finding, source: Source, lost_since: datetime | None
-) -> SettleResult | None:
-    """Correct one; None for a call that has not ended, whose own settlement will tell, GONE for one that is lost."""
-    booked = finding.booked
-    if booked is not None and booked.request_id != NO_REQUEST:
-        result = await _adjusted(ledger, finding, source)
-        is_lost = lost_since is not None and booked.time > lost_since
-        if result is not SettleResult.GONE or is_lost:
-            return result
-    elif finding.of is None and booked is None and finding.rows:
-        found = await _thought_unbilled(ledger, finding, source.provider)
-        if found is not None and found["state"] in _LIVE:
-            return None
-        if found is not None:
-            return await ledger.post(belated(finding, source, found))
-    return await ledger.post(posting(finding, source))
-
-
-async def _adjusted(ledger: RedisLedger, finding: Finding, source: Source) -> SettleResult | None:
-    """Make the record of an attempt, and what was posted beside it, what the invoice says."""
-    wanted, rest = adjustment(finding, source), beside(finding, source)
-    assert wanted is not None
-    if rest is not None and rest.cost.route > 0:  # first: without it budgets may have less than is taken from them now
-        state = await _state(ledger, wanted)
-        if state is None or state in _LIVE:
-            return None if state else SettleResult.GONE
-        await ledger.post(rest)
-        rest = None
-    try:
-        result = await ledger.adjust(wanted)
-    except LedgerRefused:
-        if await _state(ledger, wanted) in _LIVE:
-            return None
-        raise
-    if rest is not None and result is not SettleResult.GONE:
-        return await ledger.post(rest)
-    return result
-
-
-async def _state(ledger: RedisLedger, wanted: Adjustment) -> object:
-    """The state of the attempt that is to be adjusted, None if the store has no record of it."""
-    record = await ledger.request(wanted.request_id)
-    attempts = cast("list[Mapping[str, object]]", record["attempts"]) if record else []
-    return next((each["state"] for each in attempts if each["attempt"] == wanted.attempt), None)
-
-
-async def _thought_unbilled(ledger: RedisLedger, finding: Finding, provider: str) -> dict[str, object] | None:
-    """The last attempt at the provider of the request that a row names, with the request's `about`, if it is known."""
-    request_id = finding.rows[0].request or finding.rows[0].id
-    record = await ledger.request(request_id) if request_id else None
-    if record is None:
-        return None
-    attempts = record["attempts"]
-    assert isinstance(attempts, list)
-    own = [each for each in attempts if each["facts"].get("provider") == provider]
-    return {**own[-1], "about": record["about"]} if own else None

@@ -121,7 +121,10 @@ def test_bad_rows_are_told_together_and_nothing_is_made(load: Import) -> None:
         ("name,key\na,b\n", "does not name the columns"),
         ("project,name,name\na,b,c\n", "column 'name' is named twice"),
         ("project,colour\na,b\n", "column 'colour' is unknown"),
-        ('project,name\n"a\n', "is no CSV"),
+        ('project,name\n"a\n', "line 2 is no CSV"),
+        ('project,name\nteam,"a', "line 2 is no CSV"),
+        ("project;name\na;b\n", "semicolons part its columns: save it with commas"),
+        ("project\tname\na\tb\n", "tabs part its columns: save it with commas"),
     ],
 )
 def test_a_file_that_is_none(load: Import, text: str, words: str) -> None:

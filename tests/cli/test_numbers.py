@@ -31,6 +31,22 @@ def test_no_option_takes_what_is_no_number(name: str, option: click.Parameter, t
     assert f"Invalid value for '{option.opts[0]}'" in done.stderr
 
 
+@pytest.mark.parametrize("text", ["soon", "5 m", "1y", "-5m", "999999d"])
+def test_what_is_no_time_is_told_in_plain_words(text: str) -> None:
+    """Neither the type's name in the program nor another option's bounds are of any use."""
+    said = within("keys", "rotate", "key_x", f"--grace={text}").stderr
+    assert "not a number of seconds such as 30, nor a time such as 30s" in said or "is not in the range" in said
+    assert "'abc' is not a valid whole number" in within("demo", "--port", "abc").stderr
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("30", 30), ("0.5", 0.5), ("30s", 30), ("5m", 300), ("1d", 86_400)])
+def test_seconds_are_written_as_other_times_are_too(text: str, seconds: float) -> None:
+    """A number alone is one of seconds."""
+    for name, option in FLOATS:
+        if option.name == "grace":
+            assert option.type_cast_value(click.Context(click.Command(name)), text) == seconds
+
+
 def test_a_replaced_key_may_stay_as_long_as_in_the_console() -> None:
     """Both ways to rotate a key have one bound."""
     (grace,) = (option for name, option in FLOATS if name == "keys rotate")

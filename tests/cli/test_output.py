@@ -23,6 +23,12 @@ from tests.processes import COMMAND
 
 COUNT = 1_200
 FULL = Path("/dev/full")
+POLICY = """
+providers: {main: {kind: openai, base_url: "https://images.example.com/v1"}}
+routes: {main/gpt-image-2: {provider: main, model: gpt-image-2}}
+job_types: {draft: {routes: [main/gpt-image-2]}}
+projects: {team: {job_types: [draft], budgets: [{window: day, limit: "10"}]}}
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -128,6 +134,26 @@ async def test_nothing_is_done_where_nobody_would_be_told(
     assert "a change of" in (await asyncio.to_thread(run, *adjust, *place)).stdout
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("explain", "--policy", "{folder}", "--project", "team", "-"), "JSON"),
+        (("keys", "import", "-"), "<stdin>: its first line does not name the columns"),
+    ],
+    ids=["explain", "keys import"],
+)
+def test_no_stdin_at_all(server: str, realm: str, tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
+    """One that a shell closed by `<&-` is empty: a line, as for an empty file."""
+    (tmp_path / "policy.yaml").write_text(POLICY)
+    place = ("--realm", realm, "--store", server, "--data", str(tmp_path / "data"))
+    given = (word.format(folder=tmp_path) for word in arguments)
+    command = ["sh", "-c", 'exec "$@" <&-', "sh", *COMMAND, *given, *place]
+    done = subprocess.run(command, env=environ(), capture_output=True, text=True, timeout=100, check=False)
+
+    assert done.returncode == 1
+    assert [words in line for line in done.stderr.splitlines()] == [True]
+
+
 @pytest.mark.parametrize("command", ["serve", "demo", "sandbox"])
 def test_what_serves_needs_no_stdout(command: str) -> None:
     """It says where it listens to nobody, and goes on."""
@@ -165,12 +191,7 @@ async def test_a_full_disk_under_an_export(store: Store, server: str, realm: str
 def test_a_terminal_without_these_letters(server: str, realm: str, tmp_path: Path) -> None:
     """Where the encoding has no box to draw and no arrow, tables are ASCII and nothing fails."""
     (tmp_path / "policy").mkdir()
-    (tmp_path / "policy" / "policy.yaml").write_text(
-        'providers: {main: {kind: openai, base_url: "https://images.example.com/v1"}}\n'
-        "routes: {main/gpt-image-2: {provider: main, model: gpt-image-2}}\n"
-        "job_types: {draft: {routes: [main/gpt-image-2]}}\n"
-        'projects: {team: {job_types: [draft], budgets: [{window: day, limit: "10"}]}}\n'
-    )
+    (tmp_path / "policy" / "policy.yaml").write_text(POLICY)
     command = [*COMMAND, "explain", "-", "--policy", str(tmp_path / "policy"), "--project", "team"]
     done = subprocess.run(
         command,

@@ -34,6 +34,16 @@ WRONG = [
     (["explain", "--policy", "policy", "--date", "2026-13-01"], "'2026-13-01' is not a day such as 2026-12-01"),
     (["spend", "--since", "someday"], "someday"),
     (["spend", "--since", "2026-02-01", "--until", "2026-01-01"], "before it begins"),
+    (
+        ["spend", "--store", "localhost:6379"],
+        "Invalid value for '--store': store URL 'localhost:6379': must be redis://",
+    ),
+    (["check", "policy", "--json=yes"], "'--json' does not take a value"),
+    (["keys", "rotate", "key_x", "--grace", "soon"], "'soon' is not a number of seconds such as 30"),
+    (
+        ["serve", "--policy", "policy", "--assets", "s3:bucket"],
+        "Invalid value for '--assets': the URL must name a bucket",
+    ),
     (["spend", "--window", "day", "--since", "3d"], "--window is a period of its own"),
     (["spend", "--experiment", "x", "--shadow"], "--experiment is a report of its own"),
     (["spend", "--reprice", "invoice.csv"], "is a file"),
@@ -87,6 +97,7 @@ NOT_DONE = [
     (["explain", "invoice.csv", "--policy", "policy", "--project", "team"], "JSON"),
     (["reconcile", "binary.csv", "--provider", "main"], "is not UTF-8 text"),
     (["reconcile", "empty.csv", "--provider", "main"], "empty.csv"),
+    (["reconcile", "spread.csv", "--provider", "main"], "spread.csv: semicolons part its columns: save it with commas"),
     (["keys", "import", "binary.csv"], "is not UTF-8 text"),
     (["keys", "import", "empty.csv"], "does not name the columns"),
     (["keys", "import", "invoice.csv"], "column 'request_id' is unknown"),
@@ -131,6 +142,7 @@ def home(tmp_path: Path, server: str, realm: str, monkeypatch: pytest.MonkeyPatc
     Path("request.json").write_text('{"prompt": "a lighthouse"}')
     Path("invoice.csv").write_text("request_id,cost_usd,timestamp\nreq_1,0.04,2026-11-02\n")
     Path("keys.csv").write_text("project,name\nteam,web\n")
+    Path("spread.csv").write_text("request_id;cost_usd;timestamp\nreq_1;0,04;2026-11-02\n")
     Path("binary.csv").write_bytes(b"\xff\xfe\x00\x00")
     Path("binary.jsonl").write_bytes("a lighthouse\n".encode("utf-16"))
     Path("empty.csv").write_text("")
@@ -175,6 +187,7 @@ def test_wrong_arguments_end_with_2(server: str, realm: str) -> None:
     for arguments, words in WRONG:
         status, out, err = ended(arguments, server, realm)
         assert (status, out) == (2, ""), (arguments, err)
+        assert err.startswith(("Usage: ", "image-gateway: ")), (arguments, err)
         assert words in re.split(r"^(?:Error|image-gateway): ", err, flags=re.MULTILINE)[-1], (arguments, err)
 
 

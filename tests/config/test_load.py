@@ -249,7 +249,7 @@ models:
 def test_problems_of_all_files_in_one_run(load: Load) -> None:
     """One run names the mistakes of every file, sorted by file and line, and yields no policy."""
     loaded = load(
-        a="budgets: [{window: day, limit: 5}]\nroute: {}\n",
+        a="budgets: [{window: day, limit: 5}]\nproject: {}\n",
         b__c="job_types:\n  x: {routes: [acct/flair]}\n",
         d="budget: []\n",
     )

@@ -161,7 +161,7 @@ def test_mistakes_in_tests_are_told(tmp_path: Path) -> None:
         "6: tests[4].request.headers.X-Gateway-Lan: unknown header (did you mean X-Gateway-Lane?)",
         "7: tests.d: expect is missing: what is to come of the request",
         '8: tests[6].expect.route: unknown route "acct/too" (did you mean acct/two?)',
-        '9: tests[7].budget_used[0].used: must be a percentage such as 80% or 2.5%, not a decimal number ("0.8")',
+        '9: tests[7].budget_used[0].used: must be a percentage, as 0.8%, or USD in quotes, as "0.8"',
         '10: tests[8].date: must be a date such as 2026-11-20, not text ("tomorrow")',
         "11: tests[9].expect: is empty, so anything would pass: say what is to come of it, by route, cost, error …",
         f'12: tests[10].expect.error: unknown error code "project_spend_limit_exceded" {MEANT}',

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,13 +20,36 @@ def test_usd_is_read_exactly(text: str, nano: int) -> None:
     assert money.parse_usd(text) == nano
 
 
-@pytest.mark.parametrize(
-    "text", ["", "-1", "+1", "1e3", "NaN", "inf", ".5", "5.", "1,5", " 1", "0.0000000001", "1" * 13, "\uff15"]
-)
+@pytest.mark.parametrize("text", ["", "-1", "+1", "1e3", "NaN", "inf", ".5", "5.", "1,5", " 1", "\uff15", "1\n"])
 def test_what_is_no_amount_is_refused(text: str) -> None:
-    """Signs, exponents, foreign digits and amounts finer than a nano-USD are errors."""
+    """Signs, exponents and foreign digits are errors."""
     with pytest.raises(ValueError, match=r"decimal"):
         money.parse_usd(text)
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "rule"),
+    [
+        (money.parse_usd, "1" * 13, "at most 999999999999"),
+        (money.parse_usd, "1" * 5000, "at most 999999999999"),
+        (money.parse_usd, "0.0000000001", "in steps of 0.000000001"),
+        (money.parse_usd, f"0.{'1' * 5000}", "in steps of 0.000000001"),
+        (money.parse_rate_per_million, "0.0000001", "in steps of 0.000001"),
+        (money.parse_rate_per_million, "1" * 13, "at most 999999999999"),
+        (money.parse_multiplier, "1.0000000000001", "in steps of 0.000000000001"),
+    ],
+    ids=["large", "huge", "fine", "minute", "fine-rate", "large-rate", "fine-multiplier"],
+)
+def test_the_bound_of_an_amount_is_named(parse: Callable[[str], object], text: str, rule: str) -> None:
+    """What is a decimal, and is too large or too fine, is not called malformed."""
+    with pytest.raises(money.OutOfBounds, match=f"must be {rule}$"):
+        parse(text)
+
+
+def test_noughts_at_the_end_are_no_matter() -> None:
+    """They make an amount no finer."""
+    assert money.parse_usd("0.250000000000") == 250_000_000
+    assert money.parse_rate_per_million("0.500000000") == 500_000
 
 
 @given(st.integers(0, 2**60))

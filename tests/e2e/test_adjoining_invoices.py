@@ -91,8 +91,8 @@ def calls(dice: random.Random, cuts: Sequence[datetime]) -> list[Call]:
         books = None if kind == "strange" else amount + 10**6 if kind in ("dearer", "lost") else amount
         made.append(Call(number, at, None if kind == "unbilled" else amount, at + later, books, presumed))
         if kind in ("known", "dearer") and at + DAY < END:
-            given_back = at + HOUR + timedelta(seconds=dice.randrange(80_000))
-            made.append(Call(number, given_back, -amount // 3, at, None))
+            more = at + HOUR + timedelta(seconds=dice.randrange(80_000))
+            made.append(Call(number, more, dice.choice([-amount // 3, amount // 5]), at, None))
     return made
 
 

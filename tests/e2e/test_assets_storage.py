@@ -199,7 +199,7 @@ def test_a_full_disk_harms_nobody(tmp_path: Path, sandbox: Sandbox) -> None:
 def test_a_place_that_cannot_be_is_refused_at_the_start(stack: Stack) -> None:
     """With a hint, and before anything listens."""
     made = stack.command("serve", "--policy", str(stack.policy), "--assets", "s3://me:hush@pictures")
-    assert made.returncode == 1
+    assert made.returncode == 2
     assert "AWS_ACCESS_KEY_ID" in made.stderr
     assert "hush" not in made.stderr
 

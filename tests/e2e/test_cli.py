@@ -168,7 +168,7 @@ def test_without_a_command_the_choice_is_shown(terminal: Terminal, command: list
         (["spend", "--window", "year"], "'year' is not one of"),
         (["spend", "--format", "xml"], "'xml' is not one of"),
         (["spend", "--realm", ""], "lower-case letters"),
-        (["sandbox", "--port", "no"], "'no' is not a valid integer"),
+        (["sandbox", "--port", "no"], "'no' is not a valid whole number"),
         (["spend", "--data", ""], "'--data': it is empty"),
         (["ledger", "adjust", "req_x", "--cost", "1", "--reason", " "], "'--reason': it is empty"),
     ],
@@ -184,7 +184,7 @@ def test_variables_are_checked_like_options(terminal: Terminal) -> None:
     line = terminal.refuses("demo", environ={"IMAGE_GATEWAY_PORT": "abc"})
     below = terminal.refuses("spend", environ={"IMAGE_GATEWAY_SPEND_WINDOW": "year"})
 
-    assert line == "Error: Invalid value for '--port' (IMAGE_GATEWAY_PORT): 'abc' is not a valid integer range."
+    assert line == "Error: Invalid value for '--port' (IMAGE_GATEWAY_PORT): 'abc' is not a valid whole number."
     assert "'--window' (IMAGE_GATEWAY_SPEND_WINDOW): 'year' is not one of" in below
 
 
@@ -311,8 +311,8 @@ def test_a_ledger_that_cannot_be_read(terminal: Terminal) -> None:
     ],
 )
 def test_a_wrong_store_url(terminal: Terminal, url: str, words: str) -> None:
-    """A URL that cannot be a store's is refused in one line."""
-    assert words in terminal.fails("spend", "--store", url)
+    """A URL that cannot be a store's is a wrong argument, found before anything is begun."""
+    assert words in terminal.refuses("spend", "--store", url)
 
 
 def test_a_data_directory_that_cannot_be(terminal: Terminal) -> None:
@@ -348,6 +348,17 @@ def test_the_data_directory_follows_xdg(terminal: Terminal) -> None:
     for base in (terminal.home / "share", terminal.home / ".local" / "share"):
         assert (base / "image-gateway" / "pepper").stat().st_mode & 0o077 == 0
         assert (base / "image-gateway").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("arguments", [("create", "--project", "team"), ("import", "keys.csv")], ids=" ".join)
+def test_a_store_that_a_key_begins_is_told(terminal: Terminal, arguments: tuple[str, ...]) -> None:
+    """For whoever forgot the gateway's own --data; a store that was there is not spoken of."""
+    (terminal.home / "keys.csv").write_text("project,name\nteam,web\n")
+    first, again = terminal.run("keys", *arguments), terminal.run("keys", *arguments)
+
+    assert (first.returncode, again.returncode) == (0, 0)
+    assert f"image-gateway: began a new store in {terminal.home / 'share/image-gateway'}; a gateway" in first.stderr
+    assert "began" not in again.stderr
 
 
 def test_keys_from_birth_to_end(terminal: Terminal) -> None:
@@ -412,6 +423,24 @@ def test_reading_makes_no_store(terminal: Terminal) -> None:
     for command in (("spend",), ("keys", "list"), ("keys", "revoke", "key_a"), ("keys", "rotate", "key_a")):
         assert "there is no store in" in terminal.fails(*command, "--data", "mistyped")
     assert not (terminal.home / "mistyped").exists()
+
+
+def test_reading_falls_back_to_the_demo(terminal: Terminal) -> None:
+    """Where the demo's store is all there is, what only reads reads that, and says so; what writes does not."""
+    played = str(terminal.home / "share/image-gateway-demo")
+    key = terminal.run("keys", "create", "--project", "demo", "--data", played, "--json").stdout
+    adjust = ("ledger", "adjust", "req_a", "--cost", "1", "--reason", "r")
+    for command in (("spend", "--json"), ("keys", "list", "--json"), ("ledger", "verify", "--json")):
+        done = terminal.run(*command)
+        named = terminal.run(*command, "--data", played)
+        assert (done.returncode, done.stdout, named.stderr) == (named.returncode, named.stdout, "")
+        assert done.stderr.endswith(f"; this is the demo's, in {played}\n"), done
+        assert "there is no store in" in terminal.fails(*command, environ={"IMAGE_GATEWAY_DATA": "elsewhere"})
+        assert "there is no store in" in terminal.fails(*command, "--store", "embedded:")
+    for writes in (adjust, ("keys", "revoke", json.loads(key)["id"]), ("keys", "rotate", json.loads(key)["id"])):
+        assert "there is no store in" in terminal.fails(*writes)
+    terminal.run("keys", "create", "--project", "team")
+    assert [each["project"] for each in json.loads(terminal.run("keys", "list", "--json").stdout)] == ["team"]
 
 
 def test_spend_by_what_does_not_exist(terminal: Terminal) -> None:

@@ -13,8 +13,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 from openai import OpenAI
@@ -43,10 +45,10 @@ class Demo:
         return found[1]
 
     def shell(self, line: str) -> str:
-        """Run a printed line verbatim in a shell, in the directory where the demo was started."""
+        """Run a printed line verbatim in a shell, elsewhere than where the demo was started."""
         done = subprocess.run(
             ["sh", "-c", line],
-            cwd=self.home,
+            cwd="/",
             env=self.environ,
             capture_output=True,
             text=True,
@@ -121,7 +123,26 @@ def test_the_printed_lines_work(demo: Demo) -> None:
     assert report["total"]["images"] == 1
     assert float(report["total"]["route_usd"]) == spent["route"] == float(bill["total_usd"]) > 0
     assert report["total"]["route_usd"] in demo.shell(command)
+    assert report["total"]["route_usd"] in demo.shell(f"{command.split(' ', 1)[0]} spend")  # there is no other store
     assert [each.name for each in (demo.home / ".local/share").iterdir()] == ["image-gateway-demo"]
+
+
+def test_conversations_are_served(demo: Demo) -> None:
+    """The Responses API draws an image for a text model, and the books say what it cost; images go where they went."""
+    base = demo.printed(r"(http://127\.0\.0\.1:\d+/v1)")
+    with OpenAI(base_url=base, api_key=demo.printed(r"(igw_\w+)"), max_retries=0) as client:
+        raw = client.responses.with_raw_response.create(
+            model="gpt-5.2", input="a lighthouse", tools=[{"type": "image_generation"}]
+        )
+        drawn = [item for item in raw.parse().output if item.type == "image_generation_call"]
+        assert Image.open(io.BytesIO(base64.b64decode(drawn[0].result or ""))).size == (1024, 1024)
+        assert raw.headers["x-gateway-job-type"] == "creative_iteration"
+        cost = client.get(f"/requests/{raw.headers['x-request-id']}", cast_to=httpx.Response).json()["cost"]
+        assert Decimal(cost["route"]) > Decimal("0.005")
+        for quality, job_type in (("auto", "creative_iteration"), ("high", "hero_image")):
+            asked = {"quality": quality}
+            made = client.images.with_raw_response.generate(prompt="a boat", extra_body=asked)
+            assert made.headers["x-gateway-job-type"] == job_type
 
 
 @pytest.mark.parametrize("demo", [["--data", "play money", "--realm", "other"]], indirect=True)

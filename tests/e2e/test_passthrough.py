@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import openai
@@ -55,6 +56,12 @@ projects:
   frequent:
     job_types: [draft]
     quotas: [{{requests: 100, per: hour}}]
+  open:
+    job_types: [draft]
+    passthrough: main
+  reading:
+    job_types: [draft]
+    passthrough: {{provider: main, methods: [GET]}}
 passthrough:
   - {{provider: main, paths: [/v1/moderations]}}
   - {{provider: away, paths: [/v1/vector_stores]}}
@@ -120,12 +127,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox, upstream: 
         yield running
 
 
-def raw(stack: Stack, method: str, path: str) -> tuple[int, bytes]:
+def raw(stack: Stack, method: str, path: str, project: str = "team") -> tuple[int, bytes]:
     """Send a path as it is written, and return status and body."""
     connection = http.client.HTTPConnection("127.0.0.1", stack.port, timeout=20)
     try:
         connection.putrequest(method, path, skip_accept_encoding=True)
-        connection.putheader("authorization", f"Bearer {stack.key()}")
+        connection.putheader("authorization", f"Bearer {stack.key(project)}")
         connection.putheader("content-length", "0")
         connection.endheaders()
         answer = connection.getresponse()
@@ -161,6 +168,16 @@ def test_what_lies_below_a_path_goes_through_too(stack: Stack, upstream: Upstrea
     ]
 
 
+def test_without_paths_all_that_may_go_through_does(stack: Stack, upstream: Upstream) -> None:
+    """A provider's name alone opens every path and method, a map without paths those of its methods."""
+    for path in ("/v1/embeddings", "/v1/audio/speech", "/v1/vector_stores/a/files"):
+        made = stack.post(path, {"input": "x"}, project="open")
+        assert (made.status, made.headers["x-gateway-route"]) == (201, "passthrough:main")
+        assert upstream.seen[-1][:2] == ("POST", f"/api{path}")
+    assert stack.get("/v1/embeddings", project="reading").status == 201
+    assert stack.post("/v1/embeddings", {"input": "x"}, project="reading").status == 404
+
+
 def test_a_large_body_arrives_whole(stack: Stack, upstream: Upstream) -> None:
     """Three megabytes arrive as they were sent."""
     body = bytes(range(256)) * 12_000
@@ -178,11 +195,12 @@ def test_a_compressed_body_arrives_with_its_coding(stack: Stack, upstream: Upstr
     assert (sent.get("content-encoding"), arrived) == ("gzip", body)
 
 
-ATTACKS = (
-    # not named
+UNNAMED = (
     "/v1/embeddings", "/v1/file", "/v1/filesystem", "/v1/files-admin", "/v1/FILES", "/v1/Files/x", "/v1/chat",
     "/v1/chat/completion", "/v1/audio/speech", "/v1/fine_tuning/jobs",
-    # never, whatever policy says
+)  # fmt: skip
+NEVER = (
+    # whatever policy says
     "/v1/organization", "/v1/organization/users", "/v1/organizations/x", "/v1/projects", "/v1/usage", "/v1/admin/x",
     "/v1/dashboard/billing", "/v1/billing", "/v1/batches", "/v1/batches/b", "/v1/conversations", "/v1/videos",
     # the gateway's own, by another way
@@ -200,11 +218,13 @@ ATTACKS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("path", ATTACKS)
-def test_nothing_else_goes_through(stack: Stack, upstream: Upstream, path: str) -> None:
+@pytest.mark.parametrize(
+    ("project", "path"), [*(("team", path) for path in UNNAMED), *product(("team", "open"), NEVER)]
+)
+def test_nothing_else_goes_through(stack: Stack, upstream: Upstream, project: str, path: str) -> None:
     """No other path, and no other way to write one, reaches the account; the answer has the one shape of errors."""
     arrived = len(upstream.seen)
-    status, body = raw(stack, "POST", path)
+    status, body = raw(stack, "POST", path, project)
     assert status in {400, 404, 405, 415}, body
     assert {"message", "type", "param", "code"} <= set(json.loads(body)["error"])
     assert len(upstream.seen) == arrived

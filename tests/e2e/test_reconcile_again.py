@@ -178,3 +178,29 @@ def test_a_correction_that_did_not_take_is_not_told_as_done(books: Books) -> Non
     books.do(lambda store, _: store.execute("XDEL", books.names.entries, last.id))
     told = books.found("--apply")
     assert (told["applied"]["booked_before"], nano(told["left_usd"])) == (1, 300)
+
+
+MANY = [("u1", "33000"), *(("u2", f"{400_000 + number}") for number in range(20))]
+"""Amounts in micro-USD, read as USD: each row is what an entry can hold, the sum is not."""
+
+
+@pytest.mark.parametrize(
+    ("match", "rows"),
+    [("day", MANY), ("request", MANY), ("request", [("u1", "33000"), ("r3", "4400000")])],
+    ids=["a day", "a call", "another view"],
+)
+def test_what_no_entry_can_hold_is_refused_before_anything_is_booked(
+    books: Books, match: str, rows: list[tuple[str, str]]
+) -> None:
+    """A sum of rows, or the vendor's price, a quarter more than what was billed for a call thought unbilled."""
+    settled_in_views(books, "r1", 40_000_000, "u1")
+    settled_in_views(books, "r2", 60_000_000, "u2")
+    held_in_views(books, "r3")
+    books.do(lambda _, ledger: ledger.void("r3", 1, "refused"))
+    before = spend(books)
+    books.write([(*row, at(), f"m{row[0]}") for row in rows], "id,usd,time,model")
+    columns = "time=time,amount=usd,model=model" + (",id=id" if match == "request" else "")
+    done = books.reconcile("--columns", columns, f"--match={match}", "--apply")
+    assert (done.exit_code, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
+    assert "is more than an entry can hold: is --currency-unit right? Nothing was booked" in done.stderr
+    assert spend(books) == before
