@@ -1,6 +1,7 @@
 """Fenced blocks of the documents, and the marks that say what a test does with each.
 
-A mark is an HTML comment on the line before a fence, so that a reader never sees it:
+A mark is an HTML comment on the line before a fence, so that a reader never sees it. None starts what the page does not
+say: a page with a policy of its own says how to serve it.
 
 | mark | what happens |
 |---|---|
@@ -12,7 +13,6 @@ A mark is an HTML comment on the line before a fence, so that a reader never see
 | `<!-- file: NAME -->` | it is written to a file of the page's folder |
 | `<!-- part -->` | of YAML: may stand in a policy beside what it leaves out; only its keys are checked |
 | `<!-- not run: REASON -->` | nothing |
-| `<!-- gateway: PROJECT -->` | stands alone: from here on the page's own `policy` is served, to this project |
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-MARKS = ("run", "prints", "file", "part", "not run", "gateway")
+MARKS = ("run", "prints", "file", "part", "not run")
 CODE = ("sh", "python", "js", "yaml", "json", "csv")
 """Languages of which each block of a tutorial or how-to page has a mark."""
 
@@ -34,7 +34,7 @@ _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)")
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block, or a mark that stands alone (then without a text)."""
+    """A fenced block."""
 
     page: Path
     line: int
@@ -58,9 +58,6 @@ def blocks(page: Path) -> list[Block]:
         number += 1
         if mark := _MARK.fullmatch(line.strip()):
             verb, words = mark["verb"], mark["words"] or ""
-            if verb == "gateway":
-                found.append(Block(page, number, "", "", verb, words))
-                verb = words = ""
         elif fence := _FENCE.match(line):
             start, indent = number, len(fence["indent"])
             while lines[number].strip() != "```":

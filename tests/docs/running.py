@@ -13,21 +13,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.sandbox.client import Sandbox
 from tests.docs.blocks import Block
-from tests.e2e.stack import CALM, Stack, fetch, wait_until
+from tests.e2e.stack import CALM, Stack, wait_until
 from tests.ports import free_port
 
 SECONDS = 100
 """For one block."""
 ACCOUNTS = ("OPENAI_API_KEY", "SECOND_API_KEY", "AZURE_API_KEY", "EVOLINK_API_KEY")
-"""Secrets that pages name: each is the sandbox's key."""
-UPSTREAMS = {
-    "https://api.openai.com/v1": "openai/v1",
-    "https://acme.openai.azure.com": "azure",
-    "https://api.evolink.ai/v1": "evolink/v1",
+"""Secrets that pages name. A reader has none before the page says so."""
+PORTS = {
+    "8080": "IMAGE_GATEWAY_PORT",
+    "9090": "IMAGE_GATEWAY_ADMIN_PORT",
+    "8081": "IMAGE_GATEWAY_SANDBOX_PORT",
 }
-"""Addresses of providers that pages name, and where the sandbox has them."""
+"""The ports that pages name, which are the commands' defaults, and the variables by which a command takes another."""
+_KEY = re.compile(r"^igw_\w+$", re.MULTILINE)
 INTERPRETER = """
 import runpy, sys, traceback
 for script in sys.stdin:
@@ -47,9 +47,11 @@ class Reader:
     """Somebody who types what a page says, with ports of their own."""
 
     folder: Path
-    sandbox: Sandbox
     stack: Stack | None = None
+    """What a page speaks to that says nothing of starting a gateway."""
     project: str = "team"
+    key: str = ""
+    """The one that was made last, by what the page types."""
     packages: Mapping[str, Path] = field(default_factory=dict)
     """Interpreter, or `node_modules`, by the package that a block needs."""
     ports: dict[str, int] = field(default_factory=dict)
@@ -75,8 +77,6 @@ class Reader:
                 file = self.folder / block.words
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text(self._here(block.text))
-            case "gateway":
-                self._serve(block.words)
             case _:
                 pass  # shown, not typed
 
@@ -91,39 +91,37 @@ class Reader:
 
     def _here(self, text: str) -> str:
         """The text with this machine's ports and keys in place of those on the page."""
-        for upstream, path in UPSTREAMS.items():
-            text = text.replace(upstream, f"{self.sandbox.url}/{path}")
         if self.stack:
-            text = text.replace("igw_…", self.stack.key(self.project))
-            sandbox = int(self.sandbox.url.rpartition(":")[2])
+            self.key = self.stack.key(self.project)
+            sandbox = int(self.stack.sandbox.url.rpartition(":")[2])
             self.ports |= {"8080": self.stack.port, "9090": self.stack.admin_port, "8081": sandbox}
+        if self.key:
+            text = text.replace("igw_…", self.key)
         for port in set(re.findall(r"\b(?:8080|9090|8081|9900)\b", text)):
-            self.ports.setdefault(port, free_port())
-            text = re.sub(rf"\b{port}\b", str(self.ports[port]), text)
+            text = re.sub(rf"\b{port}\b", str(self._port(port)), text)
         return text
+
+    def _port(self, named: str) -> int:
+        return self.ports.setdefault(named, free_port())
 
     @property
     def _state(self) -> Path:
         return self.folder / ".shell"
 
     def _environ(self) -> dict[str, str]:
-        kept = {name: text for name, text in os.environ.items() if not name.startswith("IMAGE_GATEWAY_")}
+        left = {name for name in os.environ if name.startswith("IMAGE_GATEWAY_")} | set(ACCOUNTS)
+        kept = {name: text for name, text in os.environ.items() if name not in left}
         mine = {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "HOME": str(self.folder),
             "XDG_DATA_HOME": "",
             "COLUMNS": "160",
             "IMAGE_GATEWAY_STORE_TIMEOUT": CALM,
-            **dict.fromkeys(ACCOUNTS, self.sandbox.api_key),
         }
         if self.stack:
             mine |= {"IMAGE_GATEWAY_DATA": str(self.stack.data), "GATEWAY_KEY": self.stack.key(self.project)}
-        elif self.ports:
-            # The commands' own defaults are the ports that the page names.
-            mine |= {
-                "IMAGE_GATEWAY_PORT": str(self.ports.setdefault("8080", free_port())),
-                "IMAGE_GATEWAY_ADMIN_PORT": str(self.ports.setdefault("9090", free_port())),
-            }
+        else:
+            mine |= {name: str(self._port(port)) for port, name in PORTS.items()}
         return {**kept, **mine}
 
     def _command(self, block: Block) -> list[str | Path]:
@@ -179,6 +177,7 @@ class Reader:
             check=False,
         )
         self.printed = done.stdout + done.stderr
+        self.key = key[0] if (key := _KEY.search(done.stdout)) else self.key
         assert done.returncode == 0, f"{block}: exit {done.returncode}\n{self.printed}"
 
     def _start(self, block: Block) -> None:
@@ -197,33 +196,10 @@ class Reader:
         wait_until(lambda: _listens(port) or process.poll() is not None, 60, f"{block}: port {port}")
         assert process.poll() is None, f"{block} ended"
 
-    def _serve(self, project: str) -> None:
-        assert self.stack is None
-        data, port, admin = self.folder / "data", free_port(), free_port()
-        environ = self._environ() | {"IMAGE_GATEWAY_DATA": str(data)}
-        command = [sys.executable, "-m", "gateway", "serve", "--policy", "policy", "--log-level", "error"]
-        process = subprocess.Popen(
-            [*command, "--port", str(port), "--admin-port", str(admin)],
-            cwd=self.folder,
-            env=environ,
-            start_new_session=True,
-        )
-        self.started.append(process)
-        self.stack = Stack(port, admin, data, self.folder / "policy", self.sandbox, process, environ, data / "log")
-        self.project = project
-        wait_until(lambda: _is_ready(port) or process.poll() is not None, 60, "the page's gateway")
-        assert process.poll() is None, "the page's gateway ended"
-
 
 def _listens(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
-    return False
-
-
-def _is_ready(port: int) -> bool:
-    with contextlib.suppress(OSError):
-        return fetch(f"http://127.0.0.1:{port}/readyz").status == 200
     return False
 
 
@@ -234,9 +210,9 @@ def _pattern(text: str) -> re.Pattern[str]:
 
 
 @contextlib.contextmanager
-def reader(folder: Path, sandbox: Sandbox, **options: object) -> Iterator[Reader]:
+def reader(folder: Path, **options: object) -> Iterator[Reader]:
     """A reader whose servers end with them."""
-    one = Reader(folder, sandbox, **options)  # type: ignore[arg-type]  # the class's own fields, by name
+    one = Reader(folder, **options)  # type: ignore[arg-type]  # the class's own fields, by name
     try:
         yield one
     finally:

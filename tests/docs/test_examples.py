@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 from datetime import date
 from pathlib import Path
 
 import pytest
 
 from gateway.config.load import check_policy
-from gateway.sandbox.client import Sandbox
 from tests.docs.blocks import CODE, DOCS, MARKS, ROOT, Block, blocks, guides, pages
 from tests.docs.packages import LANGCHAIN, NODE, interpreter, modules
 from tests.docs.running import ACCOUNTS, Reader, reader
@@ -34,13 +34,13 @@ def needs(page: Path) -> set[str]:
 
 
 def serves(page: Path) -> bool:
-    """Whether a page has a policy of its own served."""
-    return any(block.verb == "gateway" for block in blocks(page))
+    """Whether a page starts a gateway, so that it needs none besides."""
+    return any(block.verb == "run" and block.words == "until 8080" for block in blocks(page))
 
 
 RUNNABLE = [page for page in pages() if any(block.verb in ("run", "file") for block in blocks(page))]
-QUICK = [page for page in RUNNABLE if not needs(page) and not serves(page) and page.name != "tutorial.md"]
-SERVED = [page for page in RUNNABLE if not needs(page) and serves(page)]
+QUICK = [page for page in RUNNABLE if not needs(page) and not serves(page)]
+SERVED = [page for page in RUNNABLE if not needs(page) and serves(page) and page.name != "tutorial.md"]
 FOREIGN = [page for page in RUNNABLE if needs(page)]
 
 
@@ -56,7 +56,7 @@ def test_every_block_has_a_mark(page: Path) -> None:
     for block in blocks(page):
         assert block.verb in (*MARKS, ""), block
         assert block.verb or block.language not in CODE, f"{block} is not marked"
-        assert block.words or block.verb not in ("not run", "file", "gateway"), block
+        assert block.words or block.verb not in ("not run", "file"), block
 
 
 @pytest.mark.parametrize("page", pages(), ids=named)
@@ -66,9 +66,9 @@ def test_every_request_with_a_body_has_a_mark(page: Path) -> None:
         assert block.verb or not SENDS.search(block.text), f"{block} is not marked"
 
 
-def test_the_tutorial(tmp_path: Path, sandbox: Sandbox) -> None:
+def test_the_tutorial(tmp_path: Path) -> None:
     """Every command of the tutorial, in its order, from an empty folder to a team with a budget."""
-    with reader(tmp_path, sandbox) as one:
+    with reader(tmp_path) as one:
         follow(DOCS / "tutorial.md", one)
         spent = one.printed.split()
 
@@ -78,28 +78,27 @@ def test_the_tutorial(tmp_path: Path, sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("page", QUICK, ids=named)
-def test_examples(page: Path, tmp_path: Path, sandbox: Sandbox, stack: Stack) -> None:
+def test_examples(page: Path, tmp_path: Path, stack: Stack) -> None:
     """What a page types runs against a gateway with simulated providers."""
-    with reader(tmp_path, sandbox, stack=stack) as one:
+    with reader(tmp_path, stack=stack) as one:
         follow(page, one)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", SERVED, ids=named)
-def test_examples_with_a_policy(page: Path, tmp_path: Path, sandbox: Sandbox) -> None:
-    """What a page types runs against a gateway that serves the page's own policy."""
-    sandbox.reset()
-    with reader(tmp_path, sandbox) as one:
+def test_examples_with_a_policy(page: Path, tmp_path: Path) -> None:
+    """A page with a policy of its own says all that it takes: provider, gateway and key are started and made by it."""
+    with reader(tmp_path) as one:
         follow(page, one)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", FOREIGN, ids=named)
-def test_examples_with_packages(page: Path, tmp_path: Path, sandbox: Sandbox, stack: Stack) -> None:
+def test_examples_with_packages(page: Path, tmp_path: Path, stack: Stack) -> None:
     """What a page types for other people's libraries runs with these, taken from their registries once."""
     packages = {each: modules() if each == NODE else interpreter(each) for each in needs(page)}
-    with reader(tmp_path, sandbox, stack=stack, packages=packages) as one:
+    with reader(tmp_path, stack=stack, packages=packages) as one:
         follow(page, one)
 
 
@@ -149,12 +148,38 @@ def test_parts_of_policies_check(block: Block, tmp_path: Path) -> None:
     ],
     ids=["sh", "python", "prints"],
 )
-def test_a_page_that_is_wrong_fails(wrong: str, tmp_path: Path, sandbox: Sandbox) -> None:
+def test_a_page_that_is_wrong_fails(wrong: str, tmp_path: Path) -> None:
     """A command that fails in its middle, a script that does, and an output that is not as said are all found."""
     page = tmp_path / "page.md"
     page.write_text(wrong)
-    with reader(tmp_path, sandbox) as one, pytest.raises(AssertionError, match=r"page\.md"):
+    with reader(tmp_path) as one, pytest.raises(AssertionError, match=r"page\.md"):
         follow(page, one)
+
+
+@pytest.mark.parametrize("page", guides(), ids=named)
+def test_a_guide_says_what_it_speaks_to(page: Path) -> None:
+    """A guide whose examples speak to a gateway starts one with its own policy, or names the page that starts one."""
+    speaks = any(block.verb == "run" and ":8080" in block.text for block in blocks(page))
+    own = any(block.words.startswith("policy/") and block.words.endswith(".yaml") for block in blocks(page))
+    clients = DOCS / "how-to" / "python.md"
+
+    assert not speaks or (serves(page) if own else page == clients or "](python.md)" in page.read_text())
+
+
+FROM_PYTHON = re.compile(r"^(?:from|import) (\w+)", re.MULTILINE)
+FROM_JS = re.compile(r'^import .* from "(?!node:)(.+)"', re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", guides(), ids=named)
+def test_a_guide_says_what_to_install(page: Path) -> None:
+    """Each library that an example imports is in the page's `pip install` or `npm install`."""
+    text = page.read_text()
+    python = "".join(block.text for block in blocks(page) if block.verb == "run" and block.language == "python")
+    js = "".join(block.text for block in blocks(page) if block.verb == "run" and block.language == "js")
+    outside = {name.replace("_", "-") for name in set(FROM_PYTHON.findall(python)) - sys.stdlib_module_names}
+
+    assert outside <= set(" ".join(re.findall(r"`pip install (.+?)`", text)).split())
+    assert set(FROM_JS.findall(js)) <= set(" ".join(re.findall(r"`npm install (.+?)`", text)).split())
 
 
 def test_examples_are_found() -> None:
