@@ -63,11 +63,6 @@ class Spool:
         """How many bytes were written so far."""
         return self._on_disk + self._in_waiting
 
-    @property
-    def on_disk(self) -> bool:
-        """Whether a temporary file is in use."""
-        return self._file is not None
-
     def write(self, data: bytes | memoryview) -> None:
         """Take some bytes, which nobody changes from here on."""
         waiting = self._waiting

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import date
 from fractions import Fraction
@@ -18,6 +19,7 @@ from gateway.domain.route import (
     Route,
     SizeRule,
 )
+from gateway.domain.spend import Row, Spent, Tally
 
 TODAY = date(2026, 11, 20)
 FREE_SIZES = SizeRule(multiple=16, max_edge=3840, min_pixels=655_360, max_pixels=8_294_400, max_ratio=Fraction(3))
@@ -106,3 +108,11 @@ def policy(*routes: Route, job_type: JobType | None = None, project: Project | N
         budgets=(),
         digest="0" * 16,
     )
+
+
+def report(entries: Iterable[Spent], by: Sequence[str]) -> tuple[list[Row], Row]:
+    """Add entries, oldest first, up by the dimensions given; the rows, dearest first, and the sum of all."""
+    tally = Tally(by)
+    for entry in entries:
+        tally.add(entry)
+    return tally.rows, tally.total

@@ -16,11 +16,10 @@ from gateway.domain.caller import Caller
 from gateway.domain.job import Job, Wishes
 from gateway.domain.policy import ClientModel, DegradeStep, Experiment, JobType, Project, SplitBy
 from gateway.domain.route import Route, Views
-from gateway.domain.spend import report
 from gateway.domain.trial import CONTROL, Arm, arm_of
 from gateway.routing.decision import Asked, decide
 from gateway.steps.rank import Ranked
-from tests.builders import GPT_IMAGE_25, TODAY, job, policy, route
+from tests.builders import GPT_IMAGE_25, TODAY, job, policy, report, route
 
 BETA, GAMMA, MAIN, SPARE = route("beta", GPT_IMAGE_25), route("gamma"), route("main"), route("spare")
 THIRD = Experiment("trial", {"beta": 3000}, (BETA,))

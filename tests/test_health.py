@@ -90,8 +90,8 @@ def test_five_failures_in_a_row_eject_a_route(reason: str) -> None:
     lab.fail(1, reason)
     assert lab.health.trouble("a") == "kept failing and is left alone for 30 s"
     assert lab.ejected() == [30.0]
-    assert (lab.circuit(), lab.health.weight("a"), lab.health.of("a").in_service) == (Circuit.OPEN, 0.1, False)
-    assert (lab.health.trouble("b"), lab.health.weight("b"), lab.health.of("b").in_service) == (None, 1.0, True)
+    assert (lab.circuit(), lab.health.of("a").weight, lab.health.of("a").in_service) == (Circuit.OPEN, 0.1, False)
+    assert (lab.health.trouble("b"), lab.health.of("b").weight, lab.health.of("b").in_service) == (None, 1.0, True)
 
 
 def test_a_success_begins_the_count_anew() -> None:
@@ -182,7 +182,7 @@ def test_a_route_comes_back_slowly() -> None:
     lab.succeed()
     weights = []
     for _ in range(31):
-        weight = lab.health.weight("a")
+        weight = lab.health.of("a").weight
         weights.append(weight)
         lab.dice = weight - 0.001
         assert lab.health.trouble("a") is None
@@ -384,7 +384,7 @@ def test_no_history_leaves_a_route_out_for_good(steps: list[tuple[str, int]]) ->
                 lab.health.dropped(trial)
             else:
                 lab.health.failed(trial, failure("status_429" if what == "full" else "reset"))
-        assert 0.1 <= lab.health.weight("a") <= 1
+        assert 0.1 <= lab.health.of("a").weight <= 1
     lab.now += STEADY.longest * 1.1 + STEADY.probe
     assert lab.health.trouble("a") is None
     lab.succeed()

@@ -10,6 +10,7 @@ import pytest
 from gateway.cli.replay_page import page
 from gateway.domain import pricing
 from gateway.domain.job import Size
+from gateway.domain.output_tokens import output_tokens
 from gateway.domain.policy import JobType, Project
 from gateway.domain.price import PixelTier
 from gateway.domain.route import NOTHING, Model, Views
@@ -28,7 +29,7 @@ TWIN = replace(GPT_IMAGE_2, name="twin", snapshot=None)
 
 def entry(model: Model = GPT_IMAGE_2, **changes: object) -> Entry:
     """A settled request for one picture of any size and quality, delivered in 1536x1024 medium."""
-    tokens = pricing.output_tokens(model, (Size(1536, 1024),), ("medium",)) if model.name != "unknown" else 900
+    tokens = output_tokens(model, (Size(1536, 1024),), ("medium",)) if model.name != "unknown" else 900
     usage = {"text_in": 11, "image_out": tokens}
     rates = model.prices[0].tokens
     assert rates is not None

@@ -39,7 +39,7 @@ async def test_any_range_is_what_was_written(
             assert await part(spool, start, end) == written[start:end]
         assert spool.size == len(written)
     assert await part(spool, 0, spool.size) == written
-    assert spool.on_disk == (in_memory < len(written))
+    assert bool(spool._file) == (in_memory < len(written))
     await spool.aclose()
 
 
@@ -50,7 +50,7 @@ async def test_thousands_of_pieces_are_written_in_one_go() -> None:
         spool.write(large)
         spool.write(small)
     await spool.drain()
-    assert spool.on_disk
+    assert spool._file
     assert await part(spool, 0, spool.size) == (large + small) * 1500
     await spool.aclose()
 
@@ -76,7 +76,7 @@ async def test_all_together_take_a_bounded_memory() -> None:
             await spool.drain()
             most = max(most, Spool.held)
     assert most <= TOGETHER + 300 * 64 * 1024
-    assert sum(spool.on_disk for spool in spools) > 200
+    assert sum(spool._file is not None for spool in spools) > 200
     for number, spool in enumerate(spools):
         assert await part(spool, 99_999, 100_001) == bytes([0, number % 256])
         assert await part(spool, 0, spool.size) == b"".join(bytes([number % 256, piece]) * 50_000 for piece in range(9))
@@ -92,7 +92,7 @@ async def test_a_few_bytes_stay_in_memory_however_many_there_are() -> None:
         spool.write(bytes(60_000))
         await spool.drain()
     assert Spool.held > TOGETHER
-    assert not any(spool.on_disk for spool in spools)
+    assert not any(spool._file for spool in spools)
     for spool in spools:
         await spool.aclose()
 

@@ -12,7 +12,7 @@ from gateway.domain.policy import Policy
 from gateway.observe.scrape import RouteState
 from gateway.process.app import Application
 from gateway.reporting.experiments import ArmsReport, arms_report
-from gateway.reporting.reports import ReportError, SpendReport, check_project, period_of, spend_report
+from gateway.reporting.reports import ReportError, ReportSource, SpendReport, check_project, period_of, spend_report
 from gateway.routing.health import RouteHealth
 
 View = Callable[[Mapping[str, str]], Awaitable[object]]
@@ -31,19 +31,19 @@ def admin_views(application: Application, *, makes_calls: bool = True) -> dict[s
             period = period_of(window, query.get("since"), query.get("until"))
         except ReportError as error:
             raise InvalidRequest(str(error), param="until" if "until" in query else "since") from error
-        store, realm, project = application.store, application.realm, query.get("project")
+        source = ReportSource(application.store, application.realm, period, query.get("project"))
         shadows, name = _shadows(query), query.get("experiment")
         found: SpendReport | ArmsReport
         try:
             if name is not None:
                 known = _experiments(application.policy)
-                found = await arms_report(store, realm, name, period=period, project=project, known=known)
+                found = await arms_report(source, name, known=known)
             else:
-                found = await spend_report(store, realm, by=by, period=period, project=project, shadows=shadows)
+                found = await spend_report(source, by, shadows=shadows)
         except ReportError as error:
             raise InvalidRequest(str(error), param="by" if name is None else "experiment") from error
-        if project is not None and not found.table():
-            await _check_project(application, project)
+        if not found.table():
+            await _check_project(application, source)
         return found.as_json()
 
     async def budgets(_: Mapping[str, str]) -> object:
@@ -78,10 +78,10 @@ def _window(query: Mapping[str, str]) -> Window:
     return Window(window)
 
 
-async def _check_project(application: Application, project: str) -> None:
+async def _check_project(application: Application, source: ReportSource) -> None:
     """Raise InvalidRequest for a project that neither the policy nor the records know."""
     try:
-        await check_project(application.store, application.realm, project, (), known=application.policy.projects)
+        await check_project(source, known=application.policy.projects)
     except ReportError as error:
         raise InvalidRequest(str(error), param="project") from error
 

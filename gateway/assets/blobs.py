@@ -35,6 +35,13 @@ _COMING = "coming"
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
+def checked(name: str) -> str:
+    """Return a name; ValueError if it names no blob."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} names no blob")
+    return name
+
+
 class BlobsOnDisk:
     """Implements `ports.storage.Blobs` in a private folder.
 
@@ -48,9 +55,7 @@ class BlobsOnDisk:
         self._keep_for = {**(keep_for or {}), _COMING: ABANDONED}
 
     def _path(self, name: str) -> Path:
-        if not _NAME.fullmatch(name):
-            raise ValueError(f"{name!r} names no blob")
-        return self._folder / name
+        return self._folder / checked(name)
 
     async def put(self, name: str | Callable[[], str], content: AsyncIterator[bytes], *, durable: bool = True) -> int:
         """Keep bytes under a name, and return how many; what was there before is replaced. On disk when it returns."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from gateway.assets.blobs import checked
 from gateway.assets.clock import Now, own_time
 from gateway.assets.location import Bucket
 from gateway.domain.errors import Unavailable
@@ -39,7 +39,6 @@ _AT_ONCE = 8 * 1024 * 1024
 _PART = 5 * 1024 * 1024
 _BATCH = 1024 * 1024
 """Bytes read in one call: the memory that one reader takes, however slow it is."""
-_NAME = re.compile(r"[A-Za-z0-9_-]+(?:/[A-Za-z0-9_-]+)*", re.ASCII)
 
 
 class BlobsInS3:
@@ -90,7 +89,7 @@ class BlobsInS3:
             async for chunk in content:
                 spool.write(chunk)
                 await spool.drain()
-            path = _checked(name if isinstance(name, str) else name())
+            path = checked(name if isinstance(name, str) else name())
             await _within(self._put_seconds, partial(self._put, path, spool))
             return spool.size
         except FileNotFoundError as error:
@@ -110,7 +109,7 @@ class BlobsInS3:
 
     async def get(self, name: str) -> Blob | None:
         """Return what is kept under a name; None if nothing is."""
-        path = _checked(name)
+        path = checked(name)
         try:
             found = await _within(ASK_SECONDS, lambda: obstore.head_async(self._store, path))
         except FileNotFoundError:
@@ -132,7 +131,7 @@ class BlobsInS3:
 
     async def delete(self, name: str, *, unless_after: float | None = None) -> bool:
         """Delete it, and tell whether there was something to delete; harmless if there is nothing."""
-        path = _checked(name)
+        path = checked(name)
         try:
             found = await _within(ASK_SECONDS, lambda: obstore.head_async(self._store, path))
             if unless_after is not None and found["last_modified"].timestamp() > unless_after:
@@ -144,7 +143,7 @@ class BlobsInS3:
 
     async def list(self, prefix: str, *, after: str = "") -> AsyncGenerator[Stored, None]:
         """Yield what is kept below `prefix/`, in the order of names."""
-        batches = obstore.list(self._store, _checked(prefix), offset=after or None)
+        batches = obstore.list(self._store, checked(prefix), offset=after or None)
         while True:
             try:
                 batch = await _within(ASK_SECONDS, lambda: anext(batches, None))
@@ -173,12 +172,6 @@ class BlobsInS3:
                 if each.modified <= limit:
                     deleted += await self.delete(each.name, unless_after=limit)
         return deleted
-
-
-def _checked(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} names no blob")
-    return name
 
 
 async def _within(seconds: float, ask: Callable[[], Awaitable[Result]]) -> Result:

@@ -13,6 +13,7 @@ import random
 import secrets
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from gateway.ports import LedgerUnavailable
 from gateway.ports.hints import Mailboxes
@@ -130,21 +131,12 @@ class HintBoard:
                     take(headers, base64.b64decode(body))
 
 
+@dataclass(frozen=True, slots=True)
 class OpenHint:
-    """Implements `ports.Expected`."""
+    """Implements `ports.Expected`: `url` has the token in it."""
 
-    def __init__(self, url: str, close: Callable[[], None]) -> None:
-        self._url = url
-        self._close = close
-
-    @property
-    def url(self) -> str:
-        """The URL, token included."""
-        return self._url
-
-    def close(self) -> None:
-        """Stop listening; harmless when repeated."""
-        self._close()
+    url: str
+    close: Callable[[], None]
 
 
 def _digest(token: str) -> bytes:

@@ -88,11 +88,6 @@ class CallbackSender:
         await asyncio.gather(*(self._noted(self._put_off(callback)) for callback in busy))
         return len(due)
 
-    async def finish(self) -> None:
-        """Wait until nothing is under way."""
-        while self._sending:
-            await asyncio.wait(self._sending)
-
     def _begin(self, callback: Callback) -> bool:
         """Begin with a message; False if its host has enough of them."""
         name = _host(callback.url)

@@ -19,12 +19,12 @@ from gateway.cli.running import checked_policy, clear_errors, connected, store_t
 from gateway.cli.tables import show
 from gateway.domain.budget import Window
 from gateway.domain.policy import Policy
-from gateway.ledger.store import Store
 from gateway.reporting.experiments import ArmsReport, arms_report
 from gateway.reporting.reports import (
     NO_REQUESTS,
     Period,
     ReportError,
+    ReportSource,
     RepricedReport,
     SpendReport,
     UnknownName,
@@ -66,29 +66,18 @@ class _Asked:
     async def read(self, url: str) -> Report:
         """Return the report from the store at this URL."""
         async with connected(url, self.realm, writes=False) as store:
-            found = await self._report(store)
-            if self.project is not None and not found.table():
-                await check_project(store, self.realm, self.project, self.export)
+            source = ReportSource(store, self.realm, self.period, self.project, self.export)
+            found = await self._report(source)
+            if not found.table():
+                await check_project(source)
             return found
 
-    async def _report(self, store: Store) -> Report:
-        period, project, export = self.period, self.project, self.export
+    async def _report(self, source: ReportSource) -> Report:
         if self.experiment is not None:
-            return await arms_report(store, self.realm, self.experiment, period=period, project=project, export=export)
+            return await arms_report(source, self.experiment)
         if self.policy is None:
-            return await spend_report(
-                store, self.realm, by=self.by, period=period, project=project, export=export, shadows=self.shadows
-            )
-        return await repriced_report(
-            store,
-            self.realm,
-            self.policy,
-            by=self.by,
-            period=period,
-            project=project,
-            export=export,
-            shadows=self.shadows,
-        )
+            return await spend_report(source, self.by, shadows=self.shadows)
+        return await repriced_report(source, self.policy, self.by, shadows=self.shadows)
 
 
 @click.command(

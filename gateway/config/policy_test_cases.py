@@ -79,7 +79,6 @@ EVERY_MAP = {
 class Used:
     """How far budgets are used: a share in basis points, or micro-USD. None of a property is any of it."""
 
-    place: Place
     window: Window
     share: int | None
     amount: int | None
@@ -112,7 +111,6 @@ class Expected:
 class Case:
     """One test. `full` are routes whose own limits leave no room."""
 
-    name: str
     place: Place
     sketch: Sketch
     expected: Expected

@@ -73,7 +73,7 @@ def read_policy_tests(directory: Path, policy: Policy) -> Cases:
                 first = names[called]
                 report.problem(place, f"this name was already given at {first.file}:{first.line}")
             names.setdefault(called, place)
-            case = _case(called, node, place, policy, report)
+            case = _case(node, place, policy, report)
             if len(report.problems) == before:
                 cases.append(case)
             else:
@@ -94,7 +94,7 @@ def _tests(document: Table, report: Report) -> Iterator[tuple[str, Node, Place]]
         yield called, each, Place(each.place.file, each.place.line, f"tests.{called or number}")
 
 
-def _case(called: str, node: Node, place: Place, policy: Policy, report: Report) -> Case:
+def _case(node: Node, place: Place, policy: Policy, report: Report) -> Case:
     fields = Fields(node, TEST, report, place)
     fields.read("name", text)
     meant = of_models(policy.models.values(), policy.routes.values())
@@ -108,7 +108,6 @@ def _case(called: str, node: Node, place: Place, policy: Policy, report: Report)
     sketch = _sketch(fields, project, fields.read("key", key_id) or PAPER_KEY, key_job_type, report)
     full = fields.read("full", listed(routes.checked)) or ()
     return Case(
-        name=called,
         place=place,
         sketch=sketch,
         expected=_expected(fields, routes.checked, job_types.checked, report),
@@ -172,7 +171,6 @@ def _used(node: Node, routes: Known[Route], job_types: Known[JobType], report: R
     if window is None or used is None:
         return None
     return Used(
-        place=fields.place,
         window=Window(window),
         share=None if is_usd else used,
         amount=used if is_usd else None,

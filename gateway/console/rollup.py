@@ -121,11 +121,6 @@ class Rollup:
         """Return what was booked on a balance cell, micro-USD by hour."""
         return self._cells.get(name, {})
 
-    @property
-    def cells(self) -> int:
-        """How many balance cells are known."""
-        return len(self._cells)
-
     def unconfirmed(self) -> list[tuple[Entry, int]]:
         """Return bookings of which something is presumed still, newest first, and how much: nano-USD (route view)."""
         presumed = [each for each in self.presumptions.open.values() if each.route > 0]

@@ -94,7 +94,6 @@ class BatchRecord:
     `created` is Unix seconds; `overdue` tells that whoever was making it has not been heard of in time.
     """
 
-    key: str
     state: BatchState
     file: str = ""
     id: str = ""

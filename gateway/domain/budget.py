@@ -155,15 +155,6 @@ class Obstacle:
 
 
 @record(frozen=True, slots=True)
-class Remaining:
-    """What is left on a line after a hold was taken. `reset` is seconds until the window turns or room returns."""
-
-    line: Line
-    left: int
-    reset: float
-
-
-@record(frozen=True, slots=True)
 class Held:
     """Admitted: which candidate (index into those offered), which attempt of the request, what remains on its lines.
 
@@ -174,12 +165,6 @@ class Held:
     attempt: int
     lines: Sequence[Line] = ()
     figures: Sequence[int] = ()
-
-    @property
-    def remaining(self) -> tuple[Remaining, ...]:
-        """What is left on each line."""
-        pairs = zip(self.lines, self.figures[0::2], self.figures[1::2], strict=True)
-        return tuple(Remaining(line, left, max(reset, 0) / 1000) for line, left, reset in pairs)
 
 
 @record(frozen=True, slots=True)

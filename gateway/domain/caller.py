@@ -12,4 +12,3 @@ class Caller:
     key_id: str
     project: str
     job_type: str | None = None
-    name: str = ""

@@ -70,11 +70,10 @@ class BadRow:
 
 @dataclass(slots=True)
 class Invoice:
-    """What was read. `empty` counts rows that only say that nothing was billed, `unbilled` is when."""
+    """What was read. `unbilled` is when rows say that nothing was billed."""
 
     rows: list[Row] = field(default_factory=list)
     bad: list[BadRow] = field(default_factory=list)
-    empty: int = 0
     unbilled: list[datetime] = field(default_factory=list)
 
     @property
@@ -164,7 +163,6 @@ def _read_row(
         return
     said = {role: cells[place].strip() for role, place in places.items()}
     if not said["amount"] and not any(said.get(role) for role in ("id", "request", "model")):
-        invoice.empty += 1
         with contextlib.suppress(_BadCell):  # a row of totals has no time
             invoice.unbilled.append(_time(said.get("time", "")))
         return

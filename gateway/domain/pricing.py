@@ -1,25 +1,21 @@
-"""What a job may cost at most, and what it did cost: exact integers, one rounding, up.
-
-Image output tokens of the grid models follow the vendor's published calculator:
-`g` patches on the long edge, `s = round_half_even(g * short / long)`, `ceil(g * s * (2_000_000 + w * h) / 4_000_000)`.
-"""
+"""What a job may cost at most, and what it did cost: exact integers, one rounding, up."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from fractions import Fraction
-from typing import Final, TypeVar
+from typing import Final
 
 from gateway.domain import money
 from gateway.domain.job import AUTO, Job, Size
+from gateway.domain.output_tokens import output_tokens, tier_of
 from gateway.domain.price import Bills, PixelTier, Price, TokenRates
-from gateway.domain.route import Model, Route, TokenTier, Views
+from gateway.domain.route import Model, Route, Views
 from gateway.domain.settlement import Reading, Usage
 
 _REQUESTED: Final = Bills.REQUESTED
-T = TypeVar("T", PixelTier, TokenTier)
 
 PROMPT_OVERHEAD_TOKENS = 64
 """Text tokens held beyond the prompt's own: providers wrap a prompt in words of their own and do not say how many."""
@@ -38,41 +34,6 @@ def price_on(prices: Sequence[Price], day: date) -> Price:
     if not valid:
         raise NoPrice(f"no price is valid on {day}")
     return max(valid, key=lambda price: price.valid_from)
-
-
-def grid_tokens(g: int, size: Size) -> int:
-    """Image output tokens of one image of this size, for a grid of `g`."""
-    long, short = max(size.width, size.height), min(size.width, size.height)
-    s = round(Fraction(g * short, long))
-    return -(-g * s * (2_000_000 + size.pixels) // 4_000_000)
-
-
-def output_tokens(model: Model, sizes: Iterable[Size], qualities: Iterable[str]) -> int:
-    """Most image output tokens one image may take, over these sizes and qualities.
-
-    No sizes means any size the model makes; no qualities, or one the catalog doesn't know, means its dearest.
-    """
-    tokens = model.output_tokens
-    wanted, chosen = tuple(sizes), tuple(qualities)
-    if tokens.grid:
-        known = [tokens.grid[quality] for quality in chosen if quality in tokens.grid]
-        g = max(known) if known and len(known) == len(chosen) else max(tokens.grid.values())
-        rule = model.capabilities.sizes
-        wanted = wanted or rule.fixed
-        if wanted:
-            return max(grid_tokens(g, size) for size in wanted)
-        return -(-g * g * (2_000_000 + rule.max_pixels) // 4_000_000)
-    if tokens.by_resolution:
-        tiers = [_tier(tokens.by_resolution, size) for size in wanted]
-        return max((tier.tokens for tier in tiers or tokens.by_resolution), default=0)
-    rows = [tokens.table[size] for size in wanted if size in tokens.table]
-    rows = rows if rows and len(rows) == len(wanted) else list(tokens.table.values())
-    return max((_dearest(row, chosen) for row in rows), default=0)
-
-
-def _dearest(row: Mapping[str, int], chosen: Sequence[str]) -> int:
-    known = [row[quality] for quality in chosen if quality in row]
-    return max(known) if known and len(known) == len(chosen) else max(row.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,14 +171,8 @@ def _of_quality(rows: Sequence[PixelTier], sizes: Sequence[Size]) -> int:
     dearest = max(row.nano for row in rows)
     named = {row.size: row.nano for row in rows if row.size is not None}
     tiers = [row for row in rows if row.size is None]
-    found = (named.get(size) or (_tier(tiers, size).nano if tiers else dearest) for size in sizes)
+    found = (named.get(size) or (tier_of(tiers, size).nano if tiers else dearest) for size in sizes)
     return max(found, default=dearest)
-
-
-def _tier(tiers: Sequence[T], size: Size) -> T:
-    """Return the smallest tier that holds the size, else the last."""
-    fitting = (tier for tier in tiers if tier.max_pixels is None or size.pixels <= tier.max_pixels)
-    return next(fitting, tiers[-1])
 
 
 def cost_of_usage(usage: Usage, rates: TokenRates) -> int:

@@ -9,8 +9,9 @@ from fractions import Fraction
 from typing import Any, Protocol
 
 from gateway.domain import pricing
+from gateway.domain.about import job_of
 from gateway.domain.batch import batch_prices
-from gateway.domain.job import AUTO, OF_MODELS, Job, Operation, Size
+from gateway.domain.job import AUTO, Job, Operation, Size
 from gateway.domain.policy import Policy
 from gateway.domain.price import Price
 from gateway.domain.pricing import NoPrice
@@ -282,16 +283,5 @@ def _worst(job: Job, rates: Rates, price: Price, calls: int) -> int:
 def _asked(entry: Priced) -> Job:
     """The job as it was sent, as far as its record goes."""
     about, facts = entry.about, entry.facts
-    return Job(
-        operation=Operation(entry.operation) if entry.operation in OF_MODELS else Operation.GENERATE,
-        client_model=None,
-        prompt_chars=0,
-        prompt_bytes=int(about.get("text_bytes") or 0),
-        n=max(entry.n, 1),
-        size=str(facts.get("size") or about.get("size") or AUTO),
-        quality=str(facts.get("quality") or about.get("quality") or AUTO),
-        mask=bool(about.get("mask")),
-        references=int(about.get("references") or 0),
-        stream=bool(about.get("stream")),
-        partial_images=int(about.get("partial_images") or 0),
-    )
+    size, quality = (str(facts.get(name) or about.get(name) or AUTO) for name in ("size", "quality"))
+    return replace(job_of(about, entry.operation), n=max(entry.n, 1), size=size, quality=quality)

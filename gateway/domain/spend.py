@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -221,14 +221,6 @@ def attempt_of(entry: Spent) -> AttemptKey:
         return entry.request_id, entry.attempt
     named, number = entry.about.get("request"), entry.about.get("attempt")
     return (named, number) if isinstance(named, str) and isinstance(number, int) else (NO_REQUEST, 0)
-
-
-def report(entries: Iterable[Spent], by: Sequence[str]) -> tuple[list[Row], Row]:
-    """Add entries, oldest first, up by the dimensions given; returns the rows, dearest first, and the sum of all."""
-    tally = Tally(by)
-    for entry in entries:
-        tally.add(entry)
-    return tally.rows, tally.total
 
 
 def _value(entry: Spent, name: str) -> str:

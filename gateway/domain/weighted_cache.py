@@ -32,8 +32,3 @@ class WeightedCache:
         while self._weight > self.most:
             _, (_, dropped) = self._kept.popitem(last=False)
             self._weight -= dropped
-
-    @property
-    def weight(self) -> int:
-        """What all that is kept weighs."""
-        return self._weight

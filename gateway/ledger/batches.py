@@ -54,7 +54,6 @@ class RedisBatches:
             return None
         known = pairs(flat)
         return BatchRecord(
-            key,
             BatchState(known["state"]),
             file=known.get("file", ""),
             id=known.get("id", ""),

@@ -47,11 +47,6 @@ class DeferredSettlements:
         self._away = False
         self._closing = False
 
-    @property
-    def pending(self) -> int:
-        """How many are not in the store yet."""
-        return len(self._waiting)
-
     def waits(self, token: str) -> bool:
         """Tell whether the store is still to be told what has this token."""
         return token in self._waiting

@@ -24,7 +24,7 @@ from urllib.parse import quote
 
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import BusyLoadingError, RedisError
+from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from gateway.ledger.errors import StoreError
@@ -265,10 +265,8 @@ def _answers(path: Path) -> bool:
     try:
         with _client(path) as client:
             return bool(client.ping())
-    except BusyLoadingError:
-        return False  # reading its file; it will answer
     except (RedisError, OSError):
-        return False  # not listening yet, or too busy to answer in time
+        return False  # reading its file, not listening yet, or too busy to answer in time
 
 
 def _stop(home: Path, path: Path) -> None:

@@ -64,16 +64,6 @@ class Journal:
         return cls(data_dir / "journal", realm, store, partial(is_another, data_dir, store, realm))
 
     @property
-    def pending(self) -> int:
-        """How many lines the store has not been told yet."""
-        return len(self._live)
-
-    @property
-    def unwritten(self) -> int:
-        """How many of them are in memory alone."""
-        return len(self._unwritten)
-
-    @property
     def path(self) -> Path | None:
         """The own file, once there is one."""
         return self._file.path if self._file else None

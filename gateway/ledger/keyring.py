@@ -94,7 +94,7 @@ class RedisKeyring:
             return None
         if len(recent) >= RECENT:
             del recent[next(iter(recent))]
-        caller = Caller(record.id, record.project, record.job_type, record.name)
+        caller = Caller(record.id, record.project, record.job_type)
         recent[mark] = where, record, caller
         return caller if self._lives(record) else None
 

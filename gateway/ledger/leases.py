@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 SWEEP_SECONDS = 1.0
 BATCH = 200
 """Members per renewal and lapsed holds per sweep: a script must never hold the server up."""
+REMEMBERED_SECONDS = 30 * 86_400
+"""For which a request is known after its end; a rebuild brings back those of exported entries younger than this."""
 
 
 class Leases:
@@ -37,14 +39,12 @@ class Leases:
         holds: OwnHolds,
         *,
         lease: float,
-        retention: str,
         on_expired: Callable[[HoldEnded], None] | None,
     ) -> None:
         self._calls = calls
         self._names = names
         self._holds = holds
         self._lease = lease
-        self._retention = retention
         self._on_expired = on_expired
         self.dropped: dict[str, list[str]] = {}
         """Tokens of holds that are still to be given back, by request."""
@@ -88,7 +88,7 @@ class Leases:
         for of in list(self.dropped) if request_id is None else [request_id]:
             for token in tuple(self.dropped.get(of, ())):
                 keys = (*self._keys(of), self._names.task_prefix + task_of(of))
-                args = (token, of, "no_answer", self._retention)
+                args = (token, of, "no_answer", str(REMEMBERED_SECONDS))
                 await self._calls.write("void", script.DROP, keys, args)
                 self._holds.ended(Ending(of, None, "void", script.DROP, keys, args, None))
                 self._forget(of, token)
@@ -117,7 +117,7 @@ class Leases:
 
     async def _expire(self, member: str) -> None:
         request_id, _, attempt = member.rpartition(":")
-        args = [request_id, attempt, self._retention]
+        args = [request_id, attempt, str(REMEMBERED_SECONDS)]
         outcome, *rest = await self._calls.write("expire", script.EXPIRE, self._keys(request_id), args)
         if outcome != "PRESUMED":
             return

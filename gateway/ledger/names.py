@@ -10,7 +10,7 @@ _REALM = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _TASK_ID = re.compile(r"task_[0-9a-f]{32}")
-_RESPONSE_ID = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
+RESPONSE_ID = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 _MESSAGE_ID = re.compile(r"msg_[0-9a-f]{32}")
 _HOUR = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}", re.ASCII)
 _OWNER = re.compile(r"[0-9a-f]{12}")
@@ -188,7 +188,7 @@ class Names:
 
     def response(self, response_id: str) -> str:
         """HASH: whose a response of a conversation is; ValueError for what is no response's id."""
-        if not _RESPONSE_ID.fullmatch(response_id):
+        if not RESPONSE_ID.fullmatch(response_id):
             raise ValueError(f"response id {response_id!r}: letters, digits, _ and - only")
         return f"{self.response_prefix}{response_id}"
 

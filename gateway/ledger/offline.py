@@ -18,11 +18,10 @@ from typing import Any
 from gateway.domain.budget import Candidate, Denied, Held, View
 from gateway.domain.idempotency import Binding, Bound
 from gateway.domain.money import micro_from_nano
-from gateway.domain.settlement import Settlement, SettleResult
 from gateway.ledger import wire
 from gateway.ledger.deferred import DeferredSettlements
 from gateway.ledger.errors import LedgerRefused
-from gateway.ledger.own_holds import HoldRecord, member
+from gateway.ledger.own_holds import HoldRecord
 from gateway.ledger.redis_ledger import RedisLedger, operation_token
 from gateway.ports import LedgerUnavailable, Meanwhile
 
@@ -192,15 +191,6 @@ class OfflineLedger:
     async def orphan(self, name: str, request_id: str) -> None:
         """Let a retry with a claim of this name take the request over; see `ports.Ledger`."""
         await self._ledger.orphan(name, request_id)
-
-    async def settle(self, settlement: Settlement, *, meanwhile: Meanwhile = None) -> SettleResult:
-        """End a hold at its cost; see `ports.Ledger`."""
-        return await self._ledger.settle(settlement, meanwhile=meanwhile)
-
-    async def void(self, request_id: str, attempt: int, reason: str) -> SettleResult:
-        """End a hold for nothing; see `ports.Ledger`."""
-        self._give_back(member(request_id, attempt))
-        return await self._ledger.void(request_id, attempt, reason)
 
     async def request(self, request_id: str) -> dict[str, Any] | None:
         """Return what is known of a request; see `ports.Ledger`. What the store was not told yet is not."""

@@ -14,9 +14,10 @@ from gateway.ledger.calls import token
 from gateway.ledger.entries import Entry, read_exported
 from gateway.ledger.errors import LedgerRefused, StoreError
 from gateway.ledger.history import History
+from gateway.ledger.leases import REMEMBERED_SECONDS
 from gateway.ledger.names import Names
 from gateway.ledger.own_holds import member
-from gateway.ledger.redis_ledger import DAY, SCHEMA
+from gateway.ledger.redis_ledger import SCHEMA
 from gateway.ledger.snapshot import Snapshot, batches, is_member, request_keys
 from gateway.ledger.store import Store
 from gateway.ledger.stream import position
@@ -31,8 +32,6 @@ ROUNDS = 5
 """How often balances that move all the time are tried."""
 LEASE_MS = 30_000
 """What a live hold gets that was not listed: time for its gateway to renew it, else it is presumed spent."""
-REMEMBERED_SECONDS = 30 * DAY
-"""Exported entries younger than this get their requests' records back."""
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from gateway.ledger import calls, script, wire
 from gateway.ledger.calls import Calls
 from gateway.ledger.errors import LedgerRefused, StoreError
 from gateway.ledger.hold_candidates import FirstChoiceStats
-from gateway.ledger.leases import Leases
+from gateway.ledger.leases import REMEMBERED_SECONDS, Leases
 from gateway.ledger.names import Names
 from gateway.ledger.orphans import Orphans
 from gateway.ledger.own_holds import Ending, HoldRecord, OwnHolds
@@ -32,7 +32,7 @@ from gateway.ports import LedgerUnavailable, Meanwhile
 log = logging.getLogger(__name__)
 
 SCHEMA = "1"
-DAY = 86_400
+_REMEMBERED = str(REMEMBERED_SECONDS)
 _LOST = ("NOLEDGER", "EPOCH")  # what the scripts say of a store that was emptied or replaced
 
 operation_token = calls.token
@@ -43,7 +43,7 @@ _UNDER_WAY = (TaskStatus.PENDING, TaskStatus.PROCESSING)
 
 
 class RedisLedger:
-    """Implements `ports.Ledger`. `lease` and `retention` (how long a finished request is remembered) are seconds.
+    """Implements `ports.Ledger`. `lease` is seconds.
 
     Operations on money run to their end even if whoever asked is cancelled meanwhile. A hold whose answer never
     arrived is given back by `run`, which also renews the leases of this instance's holds and ends lapsed ones;
@@ -58,14 +58,13 @@ class RedisLedger:
         *,
         lease: float = 30.0,
         observer: Observer | None = None,
-        retention: float = 30 * DAY,
         on_expired: Callable[[HoldEnded], None] | None = None,
         on_opened: Callable[[str], None] | None = None,
     ) -> None:
         self._names = names = Names(realm)
-        self._retention, self._on_opened = str(round(retention)), on_opened
+        self._on_opened = on_opened
         self._holding: SharedArguments | None = None  # its first argument is the epoch, once that is known
-        self._ending = SharedArguments(script.SETTLE, (names.balances, names.due, names.entries), (self._retention,))
+        self._ending = SharedArguments(script.SETTLE, (names.balances, names.due, names.entries), (_REMEMBERED,))
         self._holds, self._first_choices = OwnHolds(), FirstChoiceStats()
         self.record_of, self.newest = self._holds.find, self._holds.newest
         """Tell what it takes to put back a hold that has not ended here, and the highest attempt taken here lately."""
@@ -73,9 +72,7 @@ class RedisLedger:
         self._orphans = Orphans(self._calls, names)
         self._lease, again = str(round(lease * 1000)), partial(self.open, create=False)
         self._resync = Resync(self._calls, names, self._holds, lease=self._lease, open_again=again)
-        self._leases = Leases(
-            self._calls, names, self._holds, lease=lease, retention=self._retention, on_expired=on_expired
-        )
+        self._leases = Leases(self._calls, names, self._holds, lease=lease, on_expired=on_expired)
 
     async def open(self, *, create: bool = True) -> str:
         """Learn the ledger's identity and return it; with `create` a new ledger gets one.
@@ -92,7 +89,7 @@ class RedisLedger:
         if self._on_opened is not None and (self._holding is None or self._holding.args[0] != epoch):
             await asyncio.to_thread(self._on_opened, str(epoch))
         keys = (names.meta, names.balances, names.due, names.entries)
-        self._holding = SharedArguments(script.HOLD, keys, (str(epoch), self._retention, BINDING_SECONDS))
+        self._holding = SharedArguments(script.HOLD, keys, (str(epoch), _REMEMBERED, BINDING_SECONDS))
         return str(epoch)
 
     def _may_be_older(self, *, certainly: bool) -> None:
@@ -189,7 +186,7 @@ class RedisLedger:
     def _released(self, request_id: str, attempt: int, *, ahead: bool) -> None:
         record = self._holds.remove(request_id, attempt)
         if record is not None or ahead:  # a hold that was given back must not come back with an older store
-            args = (operation_token(), request_id, str(attempt), "fallback", self._retention)
+            args = (operation_token(), request_id, str(attempt), "fallback", _REMEMBERED)
             self._holds.ended(Ending(request_id, attempt, "void", script.VOID, self._keys(request_id), args, None))
 
     async def orphan(self, name: str, request_id: str) -> None:
@@ -199,15 +196,15 @@ class RedisLedger:
     def settle(
         self, settlement: Settlement, *, token: str | None = None, meanwhile: Meanwhile = None
     ) -> Coroutine[Any, Any, SettleResult]:
-        """End a hold at its cost; see `ports.Ledger`. The same `token` again returns the same result."""
+        """End a hold at its cost; see `ports.Settlements`. The same `token` again returns the same result."""
         request_id = settlement.request_id
         args = (token or operation_token(), request_id, *wire.settlement_args(settlement))
         hold = request_id, settlement.attempt, settlement.source is PRESUMED
         return self._end(hold, self._ending, (self._names.request(request_id),), args, meanwhile)
 
     async def void(self, request_id: str, attempt: int, reason: str, *, token: str | None = None) -> SettleResult:
-        """End a hold for nothing; see `ports.Ledger`. The same `token` again returns the same result."""
-        args = (token or operation_token(), request_id, str(attempt), reason, self._retention)
+        """End a hold for nothing; see `ports.Settlements`. The same `token` again returns the same result."""
+        args = (token or operation_token(), request_id, str(attempt), reason, _REMEMBERED)
         return await self._end((request_id, attempt, False), script.VOID, self._keys(request_id), args)
 
     async def _end(
@@ -247,7 +244,7 @@ class RedisLedger:
         request_id = adjustment.request_id
         keys = [*self._keys(request_id), self._names.adjustments]
         args = [adjustment.id, request_id, str(adjustment.attempt), *wire.cost_args(adjustment.cost).split(",")]
-        result = await self._finish("settle", script.ADJUST, keys, [*args, adjustment.reason, self._retention])
+        result = await self._finish("settle", script.ADJUST, keys, [*args, adjustment.reason, _REMEMBERED])
         if result == "LIVE":
             raise LedgerRefused(f"request {request_id} is still running; its hold has not ended")
         return SettleResult(result.lower())

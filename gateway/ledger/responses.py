@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from gateway.ledger import script
 from gateway.ledger.calls import Calls
-from gateway.ledger.names import Names
+from gateway.ledger.names import RESPONSE_ID, Names
 from gateway.ledger.script import Script
 from gateway.ledger.store import Store
 from gateway.ledger.task_fields import pairs
@@ -18,7 +17,6 @@ from gateway.ports.responses import Remembered
 
 KEPT = 30 * 86_400
 """Seconds for which the vendor keeps responses."""
-_ID = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 
 
 class RedisResponses:
@@ -34,7 +32,7 @@ class RedisResponses:
 
     async def remember(self, response: Remembered) -> bool:
         """Keep it for 30 days; see `ports.responses.Responses`."""
-        if not _ID.fullmatch(response.id):
+        if not RESPONSE_ID.fullmatch(response.id):
             return False
         terms = "" if response.terms is None else json.dumps(dict(response.terms), separators=(",", ":"))
         args = [response.id, str(KEPT), self._silence, terms, "project", response.project]
@@ -43,7 +41,7 @@ class RedisResponses:
 
     async def find(self, response_id: str) -> Remembered | None:
         """Return what is known of it."""
-        if not _ID.fullmatch(response_id):
+        if not RESPONSE_ID.fullmatch(response_id):
             return None
         flat = await self._calls.execute("HGETALL", self._names.response(response_id))
         known = flat if isinstance(flat, dict) else pairs(flat)

@@ -96,11 +96,6 @@ class Resync:
                 return True
         return False
 
-    async def wait(self) -> None:
-        """Return once nothing is left to be told."""
-        if self._work is not None:
-            await asyncio.shield(self._work)
-
     async def _until_done(self) -> None:
         pause = FIRST_PAUSE
         try:

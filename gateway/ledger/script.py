@@ -11,9 +11,8 @@ _ROOT = files(__package__) / "scripts"
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script's name, source, and the SHA-1 by which the server knows it."""
+    """A script's source, and the SHA-1 by which the server knows it."""
 
-    name: str
     source: str
     sha: str
 
@@ -22,7 +21,7 @@ def _load(name: str, *parts: str, flags: str = "") -> Script:
     """Put a script together. `flags` are the server's own: what it may do out of memory, or on a replica."""
     first = f"#!lua flags={flags}" if flags else "#!lua"
     source = "\n".join([first, *((_ROOT / f"{part}.lua").read_text(encoding="utf-8") for part in (*parts, name))])
-    return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+    return Script(source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 
 _ALWAYS = "allow-oom"

@@ -36,11 +36,6 @@ class LogPipe(logging.Handler):
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
-    @property
-    def dropped(self) -> int:
-        """How many lines were lost so far."""
-        return self._dropped
-
     def handle(self, record: logging.LogRecord) -> bool:
         """Queue a record that the filters let through, without the handler's lock: the queue needs none."""
         passed = not self.filters or bool(self.filter(record))

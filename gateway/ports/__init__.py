@@ -193,7 +193,7 @@ class LedgerUnavailable(Exception):
 
 
 class Ledger(Protocol):
-    """Holds, spend and the entry stream. Every method is one round trip, atomic, and raises LedgerUnavailable."""
+    """Holds, and what is known of requests. Every method is one round trip, atomic, and raises LedgerUnavailable."""
 
     async def choose_and_hold(
         self,
@@ -222,12 +222,6 @@ class Ledger(Protocol):
 
     async def orphan(self, name: str, request_id: str) -> None:
         """Remember that the request's client is gone, so that a retry with a claim of this name takes it over."""
-
-    async def settle(self, settlement: Settlement, *, meanwhile: Meanwhile = None) -> SettleResult:
-        """End a hold at its cost; `CostSource.PRESUMED` ends it unconfirmed, or lowers that, correctable once."""
-
-    async def void(self, request_id: str, attempt: int, reason: str) -> SettleResult:
-        """End a hold for nothing, because nothing can have been billed."""
 
     async def request(self, request_id: str) -> dict[str, Any] | None:
         """Return what is known of a request: its `about`, and its attempts with state, hold, cost, source."""
@@ -265,14 +259,15 @@ class Settlements(Protocol):
     async def settle(
         self, settlement: Settlement, meanwhile: Meanwhile = None, ended: Ended = None
     ) -> SettleResult | None:
-        """Settle; None if it could not be done yet and will be. `meanwhile` is that of `Ledger.choose_and_hold`.
+        """End a hold at its cost; `CostSource.PRESUMED` ends it unconfirmed, or lowers that, correctable once.
 
+        None if it could not be done yet and will be. `meanwhile` is that of `Ledger.choose_and_hold`.
         `ended` is called once this has ended the hold, or corrected what was presumed, at once or later; not if it had
         ended before. It is forgotten with this process.
         """
 
     async def void(self, request_id: str, attempt: int, reason: str) -> SettleResult | None:
-        """Void; None if it could not be done yet and will be."""
+        """End a hold for nothing, as nothing can have been billed; None if it could not be done yet and will be."""
 
 
 class Truncated(Exception):

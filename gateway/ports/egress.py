@@ -31,10 +31,6 @@ class Fetched(Protocol):
     def headers(self) -> Mapping[str, str]:
         """Headers, names in lower case."""
 
-    @property
-    def content_length(self) -> int | None:
-        """Length of the body in bytes, if it was named."""
-
     def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body; raises Unfetchable if it breaks off, stalls, or goes on beyond the limit."""
 

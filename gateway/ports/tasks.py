@@ -113,9 +113,6 @@ class Tasks(Protocol):
         Returns how it stands then. `callback_body` (UTF-8) is posted if this ends it and it has a URL.
         """
 
-    async def counts(self) -> Mapping[TaskStatus, int]:
-        """Return how many tasks there are by status, forgotten ones not counted."""
-
 
 @dataclass(frozen=True, slots=True)
 class Callback:

@@ -223,7 +223,7 @@ class Application:
                 for model in {route.model.name: route.model for route in self.policy.routes.values()}.values()
                 if model.retires is not None
             ),
-            tasks={str(status): count for status, count in (await self.tasks.counts()).items()},
+            tasks={str(status): count for status, count in (await self.tasks.queue.counts()).items()},
             assets=self.storage.held(),
             callbacks_dead=(await self.egress.callbacks.callback_counts())["dead"],
         )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import date
 
 from gateway.domain.route import Route
-from gateway.domain.task import TaskStatus
 from gateway.images.linking import Linker
 from gateway.ledger.store import Store
 from gateway.ledger.tasks import RedisTasks
@@ -90,10 +89,6 @@ class TaskWiring:
         """Leave the work to other processes."""
         if self._worker is not None:
             self._worker.rest()
-
-    async def counts(self) -> Mapping[TaskStatus, int]:
-        """Return how many tasks there are; raises LedgerUnavailable."""
-        return await self.queue.counts()
 
     async def run(self) -> None:
         """Work on tasks until cancelled."""

@@ -237,8 +237,12 @@ def _concern_of(names: tuple[str, ...]) -> _Concern:
 
 def id_of(response: Incoming) -> str | None:
     """Return the provider's own id of the request, if it is a plain word."""
-    told = response.named.get("x-request-id")
-    return told if told is not None and _PLAIN_ID.fullmatch(told) else None
+    return plain_id(response.named.get("x-request-id"))
+
+
+def plain_id(said: object) -> str | None:
+    """Return what a provider calls a request or its work, if it is a plain word."""
+    return said if isinstance(said, str) and _PLAIN_ID.fullmatch(said) else None
 
 
 _LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)

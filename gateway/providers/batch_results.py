@@ -89,16 +89,12 @@ class LineScan:
             if found[0] == b"\n":
                 self._keep(chunk[kept:at])
                 kept = at
-                lines += self._ended()
+                lines += self.end()
             else:
                 self._mark(found[0], self._at + found.start())
         self._keep(chunk[kept:])
         self._at += len(chunk)
         return lines
-
-    def end(self) -> list[ResultLine]:
-        """Return the last line, should its line break be missing."""
-        return self._ended()
 
     def _mark(self, mark: bytes, place: int) -> None:
         if mark == b'"':
@@ -122,7 +118,8 @@ class LineScan:
             self._copy += copy
             self._too_long = len(self._copy) > MOST_KEPT
 
-    def _ended(self) -> list[ResultLine]:
+    def end(self) -> list[ResultLine]:
+        """Return the line that ends here: also the last one, should its line break be missing."""
         copy, start, end, whole = bytes(self._copy), self._start, self._end, not self._too_long
         self._begin()
         if not copy.strip():
@@ -222,16 +219,14 @@ class Results:
 class LineAnswer:
     """Implements `ports.Answer` over a line of results."""
 
+    status = HTTPStatus.OK
+    event_stream = False
+
     def __init__(self, results: Results, line: ResultLine) -> None:
         self._results: Results | None = results
         self._line = line
         self._reader = DocumentReader()
         self._body = self._read(results)
-
-    @property
-    def status(self) -> int:
-        """200."""
-        return HTTPStatus.OK
 
     @property
     def headers(self) -> Headers:
@@ -242,11 +237,6 @@ class LineAnswer:
     def content_length(self) -> int:
         """Length of the body in bytes."""
         return self._line.end - self._line.start
-
-    @property
-    def event_stream(self) -> bool:
-        """False."""
-        return False
 
     @property
     def upstream_request_id(self) -> str | None:

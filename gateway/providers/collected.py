@@ -37,6 +37,8 @@ class CollectedAnswer:
     `missing` is how many images there are too few. Closing it frees the parts.
     """
 
+    status = HTTPStatus.OK
+
     def __init__(
         self,
         parts: Sequence[Part],
@@ -49,19 +51,14 @@ class CollectedAnswer:
         self._parts = parts
         self._pieces = pieces
         self._missing = missing
-        self._event_stream = event_stream
+        self.event_stream = event_stream
         self._broken = broken
-
-    @property
-    def status(self) -> int:
-        """200."""
-        return HTTPStatus.OK
 
     @property
     def headers(self) -> Headers:
         """Those of the first part that brought images, with the type and length of the whole."""
         best = next((part for part in self._parts if part.images), self._parts[0])
-        own = [("content-type", "text/event-stream" if self._event_stream else "application/json")]
+        own = [("content-type", "text/event-stream" if self.event_stream else "application/json")]
         if self.content_length is not None:
             own.append(("content-length", str(self.content_length)))
         if self._missing:
@@ -75,14 +72,9 @@ class CollectedAnswer:
     @property
     def content_length(self) -> int | None:
         """Length of the body in bytes; none for a stream."""
-        if self._event_stream:
+        if self.event_stream:
             return None
         return sum(len(piece) if isinstance(piece, bytes) else piece[2] - piece[1] for piece in self._pieces)
-
-    @property
-    def event_stream(self) -> bool:
-        """Whether the body is server-sent events."""
-        return self._event_stream
 
     @property
     def upstream_request_id(self) -> str | None:
@@ -124,7 +116,7 @@ class CollectedAnswer:
             spool, start, end = piece
             async for chunk in spool.read(start, end):
                 # Between the tokens of a document lines may break; within an event they would tear it.
-                yield chunk.replace(b"\n", b" ").replace(b"\r", b" ") if self._event_stream else chunk
+                yield chunk.replace(b"\n", b" ").replace(b"\r", b" ") if self.event_stream else chunk
 
     def reading(self) -> Reading:
         """Return what the parts said, together and one by one."""

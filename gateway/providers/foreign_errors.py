@@ -34,7 +34,7 @@ _REFUSED: Final = re.compile(
     r"content moderation|content polic|safety system|was flagged|was blocked by moder", re.IGNORECASE
 )
 _OUTPUT: Final = re.compile(r"generated image|output image", re.IGNORECASE)
-_WORD: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
+PLAIN_CODE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 _CATEGORY: Final = re.compile(r"[A-Za-z0-9_/ -]{1,64}", re.ASCII)
 _NULLABLE: Final = frozenset({"param", "code"})
 
@@ -139,7 +139,7 @@ def _code(error: Object) -> str | None:
     """Return the code as a plain word; one that is a sentence is none."""
     code = error.get("code")
     text = str(code) if isinstance(code, int | str) and not isinstance(code, bool) else ""
-    return text if _WORD.fullmatch(text) else None
+    return text if PLAIN_CODE.fullmatch(text) else None
 
 
 def is_moderation(status: int, error: Object) -> bool:

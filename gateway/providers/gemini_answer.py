@@ -16,6 +16,7 @@ from gateway.base64_stream import decoded, unescaped
 from gateway.domain.errors import Unavailable
 from gateway.domain.settlement import Outcome, Reading, Usage
 from gateway.ports.provider import Answer, Call, UpstreamFailure
+from gateway.providers.answer import plain_id
 from gateway.providers.collected import CollectedAnswer, Piece
 from gateway.providers.content import Element
 from gateway.providers.gemini_errors import refusal
@@ -31,7 +32,6 @@ _HEAD: Final = 256
 """Bytes in which a data URI within a text begins."""
 _DATA_URI: Final = re.compile(rb"data:image/[a-z0-9.+-]{1,40};base64,", re.IGNORECASE)
 _BASE64: Final = re.compile(rb"[A-Za-z0-9+/=]*+")
-_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 
 Object = Mapping[str, object]
 
@@ -52,10 +52,7 @@ async def put_in_shape(answer: Answer, call: Call) -> CollectedAnswer:
         document = strings.document()
         if not isinstance(document, dict):
             raise of_garbage("the answer is no JSON document", answer.status)
-        identity = document.get("responseId")
-        part.upstream_request_id = answer.upstream_request_id or (
-            identity if isinstance(identity, str) and _ID.fullmatch(identity) else None
-        )
+        part.upstream_request_id = answer.upstream_request_id or plain_id(document.get("responseId"))
         images = [image async for image in _images(document, strings, part)][: call.job.n]
         usage = told(document.get("usageMetadata"))
         part.reading = _reading(usage, len(images), complete=answer.reading().complete)

@@ -41,7 +41,7 @@ from gateway.domain.retry import retry_after_seconds
 from gateway.domain.settlement import Outcome
 from gateway.ports import Headers
 from gateway.ports.provider import UpstreamFailure
-from gateway.providers.foreign_errors import filled, in_shape, is_moderation
+from gateway.providers.foreign_errors import PLAIN_CODE, filled, in_shape, is_moderation
 
 log = logging.getLogger("gateway.providers")
 
@@ -73,7 +73,6 @@ _TOLD = {
     "garbage": "the provider's answer is not valid HTTP",
 }
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol)
-_CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 _SECONDS = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?", re.ASCII)
 _WAIT_IN_WORDS = re.compile(
     r"\b(?:retry after|resets in) ~?([0-9]{1,6}) ?s(?:ec(?:ond)?s?)?\b", re.ASCII | re.IGNORECASE
@@ -200,7 +199,7 @@ def error_code(error: object) -> str:
     if isinstance(error, dict):
         for name in ("code", "type"):
             value = error.get(name)
-            if isinstance(value, str) and _CODE.fullmatch(value):
+            if isinstance(value, str) and PLAIN_CODE.fullmatch(value):
                 return value
     return "error"
 

@@ -85,11 +85,6 @@ class Lane:
         self._next = 0.0  # when the next look may begin
         self._woken = 0.0  # for when the lane has asked to be called
 
-    @property
-    def looks(self) -> int:
-        """How many looks are under way."""
-        return len(self._looks)
-
     def watch(self, look: Callable[[], Awaitable[T | None]], *, age: float = 0.0) -> Watch[T]:
         """Begin to look at work again and again, until `look` returns something or raises.
 

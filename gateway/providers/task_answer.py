@@ -22,6 +22,9 @@ class TaskAnswer:
     `fields` stand beside the images; `missing` is how many images there are too few.
     """
 
+    status = HTTPStatus.OK
+    event_stream = False
+
     def __init__(
         self,
         images: Sequence[Image],
@@ -36,43 +39,18 @@ class TaskAnswer:
         self._images = images
         self._pieces = _written(images, fields)
         # Headers are asked for after the body was read and freed, too.
-        self._length = sum(_length(piece) for piece in self._pieces)
+        self.content_length = sum(_length(piece) for piece in self._pieces)
         self._reading = reading
-        self._upstream_request_id = upstream_request_id
-        self._rate_limits = rate_limits or {}
+        self.upstream_request_id = upstream_request_id
+        self.rate_limits = rate_limits or {}
         self._missing = missing
         self._broken = broken
-
-    @property
-    def status(self) -> int:
-        """200."""
-        return HTTPStatus.OK
 
     @property
     def headers(self) -> Headers:
         """Type and length, and how many images are missing."""
         own = [("content-type", "application/json"), ("content-length", str(self.content_length))]
         return [*own, (MISSING, str(self._missing))] if self._missing else own
-
-    @property
-    def content_length(self) -> int:
-        """Length of the body in bytes."""
-        return self._length
-
-    @property
-    def event_stream(self) -> bool:
-        """False."""
-        return False
-
-    @property
-    def upstream_request_id(self) -> str | None:
-        """The provider's id of the work."""
-        return self._upstream_request_id
-
-    @property
-    def rate_limits(self) -> Mapping[str, str]:
-        """What the provider said of the account's limits when it took the work on."""
-        return self._rate_limits
 
     def at_once(self) -> None:
         """Have it read by chunks."""

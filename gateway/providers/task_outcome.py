@@ -25,12 +25,12 @@ from gateway.domain.price import Charged
 from gateway.domain.settlement import Outcome, Reading
 from gateway.domain.task_profile import Fault, TaskProfile
 from gateway.ports.provider import UpstreamFailure
+from gateway.providers.foreign_errors import PLAIN_CODE
 from gateway.providers.outcome import of_status, scrub
 from gateway.providers.task_wire import Reply
 
 _LONGEST_MESSAGE = 500
 _LINK = re.compile(r"\bhttps?://\S+", re.IGNORECASE)
-_CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 _REFUSED = "The request was refused by the provider's content policy."
 
 _JUDGED: Mapping[Fault, tuple[Outcome, str, Charged]] = {
@@ -52,7 +52,7 @@ def error_code(profile: TaskProfile, document: object) -> str | None:
     if isinstance(code, int | Decimal) and not isinstance(code, bool):
         return str(code)
     if isinstance(code, str) and code.strip():
-        return code.strip() if _CODE.fullmatch(code.strip()) else "error"
+        return code.strip() if PLAIN_CODE.fullmatch(code.strip()) else "error"
     return "error" if error_message(profile, document, None) else None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
@@ -11,13 +10,12 @@ from gateway.domain.json_path import first
 from gateway.domain.settlement import Outcome, Reading, Usage
 from gateway.ports.egress import Fetcher
 from gateway.ports.provider import Call, Submitted, UpstreamFailure
+from gateway.providers.answer import plain_id
 from gateway.providers.task_answer import TaskAnswer
 from gateway.providers.task_cost import reading_of
 from gateway.providers.task_images import Image, NoImage, fetch_all, links_of
 from gateway.providers.task_work import Finished, TaskAccount
 from gateway.providers.usage import MISSING, read_usage
-
-_PLAIN_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 
 
 class TaskResult:
@@ -50,7 +48,7 @@ class TaskResult:
             images,
             fields,
             reading,
-            upstream_request_id=self._submitted.id if _PLAIN_ID.fullmatch(self._submitted.id) else None,
+            upstream_request_id=plain_id(self._submitted.id),
             rate_limits=rate_limits,
             missing=max(self._call.job.n - len(images), 0),
             broken=None if images else _broken(found),

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 
 from gateway.domain import money
 from gateway.domain.arms import HIGH, MEDIAN, ArmRow, ArmTally, total
-from gateway.ledger.store import Store
-from gateway.reporting.reports import Period, UnknownName, booked_entries, lacking
+from gateway.reporting.reports import Period, ReportSource, UnknownName
 
 COLUMNS = (
     "requests",
@@ -82,33 +80,24 @@ def _share(part: int, whole: int) -> float | None:
     return round(part / whole, 4) if whole else None
 
 
-async def arms_report(
-    store: Store,
-    realm: str,
-    experiment: str,
-    *,
-    period: Period,
-    project: str | None = None,
-    export: Sequence[Path] = (),
-    known: Collection[str] = (),
-) -> ArmsReport:
-    """Return what was booked in the arms of an experiment; LedgerUnavailable, and ExportError as for other reports.
+async def arms_report(source: ReportSource, experiment: str, *, known: Collection[str] = ()) -> ArmsReport:
+    """Return what was booked in the arms of an experiment; errors as for other reports.
 
     UnknownName if it is neither among the experiments `known` nor anywhere on record.
     """
     tally = ArmTally(experiment)
-    async for entry in booked_entries(store, realm, period, project, export):
+    async for entry in source.entries():
         tally.add(entry)
     rows = tally.rows()
     if not rows and experiment not in known:
-        names = {*known, *await _on_record(store, realm, export)}
+        names = {*known, *await _on_record(source)}
         if experiment not in names:
             where = "the policy or the records" if known else "the records"
             raise UnknownName("experiment", experiment, names, where)
-    return ArmsReport(experiment, period, rows, await lacking(store, realm, period, export))
+    return ArmsReport(experiment, source.period, rows, await source.lacking())
 
 
-async def _on_record(store: Store, realm: str, export: Sequence[Path]) -> set[str]:
-    """The names of all experiments that an entry is of, whenever it was booked."""
-    entries = booked_entries(store, realm, Period(None), None, export)
+async def _on_record(source: ReportSource) -> set[str]:
+    """The names of all experiments that an entry is of, whenever it was booked and whoever's it is."""
+    entries = replace(source, period=Period(None), project=None).entries()
     return {str(entry.about["experiment"]) async for entry in entries if entry.about.get("experiment")}

@@ -13,7 +13,7 @@ from gateway.domain.period import as_utc
 from gateway.domain.reconciling import Booked, Terms
 from gateway.domain.spend import NO_REQUEST, PRESUME, attempt_of, presumes
 from gateway.ledger.entries import Entry
-from gateway.ledger.rebuild import REMEMBERED_SECONDS
+from gateway.ledger.leases import REMEMBERED_SECONDS
 from gateway.ledger.store import Store
 from gateway.reporting.recorded import recorded_entries, trimmed_until
 

@@ -11,6 +11,7 @@ from fractions import Fraction
 from gateway.domain import money, pricing
 from gateway.domain.job import AUTO, Job, Size
 from gateway.domain.naming import translated
+from gateway.domain.output_tokens import output_tokens
 from gateway.domain.price import Price
 from gateway.domain.recorded_calls import answered_tokens, recorded_calls
 from gateway.domain.route import NOTHING, Model, Quote, Views
@@ -193,7 +194,7 @@ def _tokens(model: Model | None, size: str, quality: str) -> int:
     parsed = Size.parse(size)
     if model is None or parsed is None or quality not in model.capabilities.quality:
         return 0
-    return pricing.output_tokens(model, (parsed,), (quality,))
+    return output_tokens(model, (parsed,), (quality,))
 
 
 def _probable(quote: Quote, made: Job, more: int, multiplier: Fraction) -> Views:

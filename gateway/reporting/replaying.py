@@ -18,7 +18,7 @@ from gateway.ledger.store import Store
 from gateway.reporting.policy_replay import PolicyReplay
 from gateway.reporting.recorded import recorded_entries
 from gateway.reporting.replay_costs import Fate, Verdict
-from gateway.reporting.reports import Period, UnknownName, lacking, window_start
+from gateway.reporting.reports import Period, ReportSource, UnknownName, window_start
 
 NOTES = (
     "Shadow requests are left out, as `spend` leaves them out: they stay what they were.",
@@ -183,7 +183,7 @@ async def replay(
             found.add(entry, verdict)
     if project is not None and project not in projects:
         raise UnknownName("project", project, projects - {""}, "the policy or the records of this period")
-    found.trimmed = await lacking(store, realm, Period(start), export)
+    found.trimmed = await ReportSource(store, realm, Period(start), export=export).lacking()
     return found
 
 

@@ -58,6 +58,35 @@ class Period:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportSource:
+    """What is reported of: what was booked in a period, of one project or all; LedgerUnavailable where it is read.
+
+    `export` are files or directories of an export, for what was trimmed from the store; ExportError if it is not whole.
+    """
+
+    store: Store
+    realm: str
+    period: Period
+    project: str | None = None
+    export: Sequence[Path] = ()
+
+    async def entries(self, *, shadows: bool = False) -> AsyncIterator[Entry]:
+        """Yield the entries, oldest first; with `shadows` those of shadow requests too.
+
+        These are paid for by budgets of their own and by no project.
+        """
+        since, until = self.period.since, self.period.until
+        async for entry in recorded_entries(self.store, self.realm, since=since, until=until, export=self.export):
+            if (self.project is None or entry.project == self.project) and (shadows or not is_shadow(entry)):
+                yield entry
+
+    async def lacking(self) -> datetime | None:
+        """Return when the last entry was booked that the store no longer has; None if it has all."""
+        trimmed, since = None if self.export else await trimmed_until(self.store, self.realm), self.period.since
+        return trimmed if trimmed and (since is None or trimmed >= since) else None
+
+
+@dataclass(frozen=True, slots=True)
 class SpendReport:
     """Rows by `by`, and their sum. `trimmed` is when the last entry was booked that the report lacks, None if none."""
 
@@ -183,48 +212,26 @@ def period_of(window: Window, since: str | None = None, until: str | None = None
     return period
 
 
-async def spend_report(
-    store: Store,
-    realm: str,
-    *,
-    by: Sequence[str],
-    period: Period,
-    project: str | None = None,
-    export: Sequence[Path] = (),
-    shadows: bool = False,
-) -> SpendReport:
-    """Return what was booked in a period, of one project or all; ReportError for bad names.
-
-    With `shadows` that of shadow requests too, which are paid for by budgets of their own and by no project.
-    `export` are files or directories of an export, for what was trimmed from the store; ExportError if it is not whole.
-    """
+async def spend_report(source: ReportSource, by: Sequence[str], *, shadows: bool = False) -> SpendReport:
+    """Return what was booked; ReportError for bad names."""
     check_dimensions(by)
     tally = Tally(by)
-    async for entry in booked_entries(store, realm, period, project, export, shadows=shadows):
+    async for entry in source.entries(shadows=shadows):
         tally.add(entry)
-    return SpendReport(tuple(by), period, tally.rows, tally.total, await lacking(store, realm, period, export))
+    return SpendReport(tuple(by), source.period, tally.rows, tally.total, await source.lacking())
 
 
 async def repriced_report(
-    store: Store,
-    realm: str,
-    policy: Policy,
-    *,
-    by: Sequence[str],
-    period: Period,
-    project: str | None = None,
-    export: Sequence[Path] = (),
-    shadows: bool = False,
+    source: ReportSource, policy: Policy, by: Sequence[str], *, shadows: bool = False
 ) -> RepricedReport:
-    """Return what was booked in a period, and what the same work costs under another policy; errors as above."""
+    """Return what was booked, and what the same work costs under another policy; errors as above."""
     check_dimensions(by)
     booked, repriced, repricer = Tally(by), Tally(by), Repricer(policy)
-    async for entry in booked_entries(store, realm, period, project, export, shadows=shadows):
+    async for entry in source.entries(shadows=shadows):
         booked.add(entry)
         repriced.add(replace(entry, cost=repricer.cost(entry)))
-    missing = await lacking(store, realm, period, export)
     return RepricedReport(
-        booked=SpendReport(tuple(by), period, booked.rows, booked.total, missing),
+        booked=SpendReport(tuple(by), source.period, booked.rows, booked.total, await source.lacking()),
         repriced={row.group: row for row in repriced.rows},
         repriced_total=repriced.total,
         digest=policy.digest,
@@ -233,23 +240,13 @@ async def repriced_report(
     )
 
 
-async def booked_entries(
-    store: Store, realm: str, period: Period, project: str | None, export: Sequence[Path], *, shadows: bool = False
-) -> AsyncIterator[Entry]:
-    """Yield the entries of a period, of one project or all, oldest first; errors as for reports."""
-    async for entry in recorded_entries(store, realm, since=period.since, until=period.until, export=export):
-        if (project is None or entry.project == project) and (shadows or not is_shadow(entry)):
-            yield entry
-
-
-async def check_project(
-    store: Store, realm: str, project: str, export: Sequence[Path], *, known: Collection[str] = ()
-) -> None:
+async def check_project(source: ReportSource, *, known: Collection[str] = ()) -> None:
     """Raise UnknownName for a project that has no key and of which nothing was ever booked, if all entries are there.
 
     Those `known` by a policy are none. LedgerUnavailable, and ExportError as for reports.
     """
-    if project in known:
+    store, realm, project, export = source.store, source.realm, source.project, source.export
+    if project is None or project in known:
         return
     if not export and await trimmed_until(store, realm) is not None:
         return
@@ -259,12 +256,6 @@ async def check_project(
     if project not in names:
         where = "the policy or the books" if known else "the books"
         raise UnknownName("project", project, names, f"{where}, and none with a key")
-
-
-async def lacking(store: Store, realm: str, period: Period, export: Sequence[Path]) -> datetime | None:
-    """Return when the last entry of a period was booked that the store no longer has; None if it has all."""
-    trimmed = None if export else await trimmed_until(store, realm)
-    return trimmed if trimmed and (period.since is None or trimmed >= period.since) else None
 
 
 def window_start(window: Window, now: datetime) -> datetime | None:

@@ -12,6 +12,7 @@ from fractions import Fraction
 from gateway.domain import pricing
 from gateway.domain.costing import ABSURD, as_made
 from gateway.domain.job import Size
+from gateway.domain.output_tokens import output_tokens
 from gateway.domain.price import Bills, Price
 from gateway.domain.responses import ENDED, Said, TextTerms
 from gateway.domain.route import Quote, Views
@@ -114,7 +115,7 @@ def _least(quote: Quote, reading: Reading) -> int:
     for said_size, said_quality in made:
         size, quality = Size.parse(said_size or quote.job.size), said_quality or quote.job.quality
         if size is not None and quality in qualities:
-            total += pricing.output_tokens(quote.route.model, (size,), (quality,))
+            total += output_tokens(quote.route.model, (size,), (quality,))
     return total
 
 

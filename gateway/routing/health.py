@@ -148,11 +148,6 @@ class Health:
         state.taken = now + self._times.claim
         return None
 
-    def weight(self, route: str) -> float:
-        """Return what share of its usual work a route should get: 1 in service, 0.1 while ejected, rising after it."""
-        state = self._routes.get(route)
-        return 1.0 if state is None else self._weight(state, self._clock())
-
     def latency(self, route: str, job: Job) -> float | None:
         """Return the decayed mean seconds of such jobs (size class, quality) on a route; None if it did none lately."""
         mean = self._latencies.get((route, _size_class(job.size), job.quality))

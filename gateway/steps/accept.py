@@ -30,14 +30,14 @@ LONGEST_WAIT = 86_400
 RETRY_COUNT = "x-stainless-retry-count"
 """The header in which clients' libraries count their repeats."""
 _OURS = "x-gateway-"
-_WORDS = frozenset({"job-type", "lane", "max-cost", "dry-run", "degrade", "tags", "cache", "max-wait"})
-_KNOWN = frozenset(_OURS + word for word in _WORDS)
 _DEADLINES = ("x-stainless-read-timeout", "x-stainless-timeout")
 HEEDED = (
     *("x-gateway-job-type", "x-gateway-lane", "x-gateway-max-cost", "x-gateway-dry-run", "x-gateway-degrade"),
     *("x-gateway-tags", "prefer", "x-gateway-cache", "x-gateway-max-wait", *_DEADLINES),
 )
 """Headers in which a client states its wishes, in the order in which `_wishes` takes them."""
+_KNOWN = frozenset(name for name in HEEDED if name.startswith(_OURS))
+_WORDS = frozenset(name.removeprefix(_OURS) for name in _KNOWN)
 _LONGEST_KEPT = 512
 """Characters of one client's words that are remembered."""
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}

@@ -35,16 +35,14 @@ def _finite(text: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
-async def kept_apart(
-    answers: Answers, request_id: str, result: Mapping[str, Any], pauses: tuple[float, ...] = PAUSES
-) -> Mapping[str, Any] | None:
+async def kept_apart(answers: Answers, request_id: str, result: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return what the queue is told of a result whose images are kept apart; None if that cannot be.
 
     The answer lies there already where its flight has kept it.
     """
     if APART in result:
         return None
-    for pause in pauses:
+    for pause in PAUSES:
         await asyncio.sleep(pause)
         if await answers.find(request_id) is not None:
             return _without_images(result) | {APART: True}

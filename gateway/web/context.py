@@ -117,9 +117,9 @@ class RequestContext(Turn):
         await self.start(status, headers)
         await self.write(body, more=False)
 
-    async def answer_json(self, value: object, status: int = 200) -> None:
+    async def answer_json(self, value: object) -> None:
         """Send a whole JSON answer."""
-        await self.answer(status, json.dumps(value).encode(), "application/json")
+        await self.answer(200, json.dumps(value).encode(), "application/json")
 
     async def break_off(self, patience: float) -> None:
         """End the connection without ending the answer: send what is buffered, or drop it after `patience` seconds."""

@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import AsyncIterator, Mapping
-from typing import Literal
+from typing import Final
 
 from gateway.domain.errors import InvalidRequest
 from gateway.ports import Inputs, Rendered
@@ -36,7 +36,7 @@ class JsonBody:
         self, spool: Spool, members: list[Member], scanner: Scanner, *, fingerprint: str | None = None
     ) -> None:
         self._spool = spool
-        self._fingerprint = fingerprint
+        self.fingerprint = fingerprint
         self._members = members
         self._long_strings: list[LongString] = scanner.long_strings
         self._marker_prefix = scanner.marker_prefix
@@ -48,13 +48,9 @@ class JsonBody:
         if self._fields.get(MASK) is not None:
             self._check_reference(self._fields[MASK], MASK)
 
+    encoding: Final = "json"
     likeness = None
     """What is long, or has no prompt, is like no other."""
-
-    @property
-    def encoding(self) -> Literal["json"]:
-        """JSON."""
-        return "json"
 
     @property
     def fields(self) -> Mapping[str, object]:
@@ -70,11 +66,6 @@ class JsonBody:
     def mask(self) -> bool:
         """Whether a mask, or a markup in place of one, is named."""
         return any(self._fields.get(name) is not None for name in OVERLAYS)
-
-    @property
-    def fingerprint(self) -> str | None:
-        """Hex SHA-256 of the bytes as they came; None if it was not taken."""
-        return self._fingerprint
 
     def render(self, changes: Mapping[str, object]) -> Rendered:
         """Return the object with fields replaced, added or left out; without any change, the client's own bytes."""

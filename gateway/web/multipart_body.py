@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator, Mapping
-from typing import Literal
+from typing import Final
 
 from gateway.ports import Inputs, Rendered
 from gateway.spool import Spool
@@ -25,17 +25,13 @@ class MultipartBody:
 
     def __init__(self, spool: Spool, parts: list[Part], *, fingerprint: str | None = None) -> None:
         self._spool = spool
-        self._fingerprint = fingerprint
+        self.fingerprint = fingerprint
         self._parts = parts
         self._fields = {part.name: part.text() for part in parts if not part.is_file}
 
+    encoding: Final = "multipart"
     likeness = None
     """A form is like no other."""
-
-    @property
-    def encoding(self) -> Literal["multipart"]:
-        """multipart/form-data."""
-        return "multipart"
 
     @property
     def fields(self) -> Mapping[str, object]:
@@ -51,11 +47,6 @@ class MultipartBody:
     def mask(self) -> bool:
         """Whether a mask, or a markup in place of one, was uploaded."""
         return any(part.name in OVERLAYS for part in self._parts)
-
-    @property
-    def fingerprint(self) -> str | None:
-        """Hex SHA-256 of the parts in their order, whatever lies between them; None if it was not taken."""
-        return self._fingerprint
 
     def render(self, changes: Mapping[str, str | int | None]) -> Rendered:
         """Return the form with fields replaced where they stood, added at the end, or left out."""

@@ -67,8 +67,3 @@ class WrongKeys:
             return error
         message = "Too many wrong keys came from your address; check the key, and try again in a minute."
         return RateLimited(message, code=CODE, retry_after=wait, should_retry=False)
-
-    @property
-    def addresses(self) -> int:
-        """How many addresses are remembered."""
-        return len(self._failures)

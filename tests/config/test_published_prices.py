@@ -16,6 +16,7 @@ from gateway.config.sources import Sources, read_sources
 from gateway.domain import money, pricing
 from gateway.domain.job import Job, Operation, Size
 from gateway.domain.money import parse_usd
+from gateway.domain.output_tokens import output_tokens
 from gateway.domain.policy import Policy
 from gateway.domain.settlement import Reading, Usage
 from tests.builders import job
@@ -164,7 +165,7 @@ def cost(policy: Policy, name: str, wanted: Job) -> int:
     assert size is not None
     reading = Reading(images=1)
     if price.tokens is not None:
-        out = pricing.output_tokens(route.model, [size], [wanted.quality])
+        out = output_tokens(route.model, [size], [wanted.quality])
         reading = Reading(images=1, usage=Usage(image_out=out))
     known = pricing.cost_of_work(wanted, price, route.model, reading)
     assert known is not None

@@ -15,12 +15,12 @@ from gateway.console.follower import Follower
 from gateway.console.forecast import burn_down, forecast, window_of
 from gateway.console.rollup import DAY, DIMENSIONS, HOUR, Rollup
 from gateway.domain.budget import Window
-from gateway.domain.spend import report
 from gateway.ledger.entries import Entry, decode
 from gateway.ledger.heartbeats import Heartbeats
 from gateway.ledger.store import Store
 from gateway.observe.event import Degraded, FellBack, RequestDenied, UpstreamFailed, UpstreamFinished
 from gateway.observe.event_counts import MOST_REFUSALS, EventCounts, Refusal, seconds_of, step_of
+from tests.builders import report
 from tests.ledger.conftest import realm, server, store  # noqa: F401 - fixtures of a real server
 
 NOON = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)

@@ -11,8 +11,8 @@ from gateway.console.figures import OTHERS, SHOWN, spend_series
 from gateway.console.rollup import DAY, DAYS_KEPT, HOUR, MOST_OF_EACH, PARTS, Rollup
 from gateway.console.selection import Only, selected
 from gateway.domain.budget import Budget, Scope, Window
-from gateway.domain.spend import report
 from gateway.ledger.entries import Entry, decode
+from tests.builders import report
 
 NOON = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
 
@@ -91,7 +91,7 @@ def test_windows_that_are_over_take_no_memory() -> None:
     kept = {window: sum(rollup.cell(cell_of(budget, NOON)).values()) for window, budget in budgets.items()}
     rollup.prune(NOON)
     assert kept == {window: sum(rollup.cell(cell_of(budget, NOON)).values()) for window, budget in budgets.items()}
-    assert rollup.cells < 20
+    assert len(rollup._cells) < 20
 
 
 def test_the_newest_of_each_are_known_behind_any_number_of_others() -> None:

@@ -104,7 +104,7 @@ def test_rows_that_say_that_nothing_was_billed_are_counted() -> None:
     """Cost exports have a row for each day without cost; it is neither billed nor bad. Blank lines are nothing."""
     text = "at,cost,model\n2026-11-01,,\n\n2026-11-02,1.5,m\n2026-11-03,,m\n"
     found = read(text, {"amount": "cost", "time": "at", "model": "model"}, match=Match.DAY)
-    assert (len(found.rows), found.empty, [bad.line for bad in found.bad]) == (1, 1, [5])
+    assert (len(found.rows), len(found.unbilled), [bad.line for bad in found.bad]) == (1, 1, [5])
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_the_cost_export_in_the_documents_is_read() -> None:
     assert text is not None
     assert named is not None
     found = read(text[1], parse_columns(named[1]), match=Match.DAY)
-    assert (found.bad, found.empty) == ([], 1)
+    assert (found.bad, len(found.unbilled)) == ([], 1)
     assert [(str(row.time), row.model) for row in found.rows] == [
         ("2026-11-01 00:00:00+00:00", "gpt-image-2 text, input"),
         ("2026-11-01 00:00:00+00:00", "gpt-image-2 image, output"),

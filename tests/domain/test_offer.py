@@ -81,8 +81,8 @@ def test_another_policy_begins_with_an_empty_memory() -> None:
     """A reload, or a policy made from another for a trial of it, inherits no decisions."""
     decided(job())
 
-    assert RULES.memory.weight > 0
-    assert replace(RULES, digest="1" * 16).memory.weight == 0
+    assert RULES.memory._weight > 0
+    assert replace(RULES, digest="1" * 16).memory._weight == 0
 
 
 def test_quotes_are_a_sequence_like_any_other() -> None:
@@ -105,6 +105,6 @@ def test_memory_lets_go_of_what_was_unused_longest() -> None:
 
     assert (memory.find("a"), memory.find("b"), memory.find("c")) == (1, None, 3)
     memory.keep("a", 5, 2)
-    assert (memory.find("a"), memory.weight) == (5, 6)
+    assert (memory.find("a"), memory._weight) == (5, 6)
     memory.keep("heavy", 0, 11)
-    assert (memory.find("heavy"), memory.weight) == (None, 0)
+    assert (memory.find("heavy"), memory._weight) == (None, 0)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gateway.domain import pricing
 from gateway.domain.job import Job, Operation, Size
 from gateway.domain.money import parse_rate_per_million, parse_usd
+from gateway.domain.output_tokens import output_tokens
 from gateway.domain.price import AddOns, Bills, MegapixelRates, Metered, PixelTier, Price, TokenRates
 from gateway.domain.route import Model, OutputTokens, TokenTier
 from gateway.domain.settlement import Reading, Usage
@@ -180,7 +181,7 @@ def test_tokens_are_within_the_hold(data: st.DataObject, row: Price, tokens: Tok
     price, done = replace(row, tokens=tokens), replace(made(data, asked), quality="standard")
     size = Size.parse(done.size)
     assert size is not None
-    out = pricing.output_tokens(BY_RESOLUTION, [size], ["standard"])
+    out = output_tokens(BY_RESOLUTION, [size], ["standard"])
     usage = Usage(
         text_in=asked.n * data.draw(st.integers(0, asked.prompt_bytes + 64)),
         image_in=asked.n * (asked.references + asked.mask) * data.draw(st.integers(0, 1536)),

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from gateway.domain import pricing
 from gateway.domain.job import Size
 from gateway.domain.money import parse_usd
+from gateway.domain.output_tokens import output_tokens
 from gateway.domain.price import PixelTier, Price
 from gateway.domain.route import Model
 from gateway.domain.settlement import Reading, Usage
@@ -66,7 +67,7 @@ def worst(model: Model, **changes: object) -> int:
 @pytest.mark.parametrize(("model", "size", "quality", "tokens"), CASES)
 def test_output_tokens_are_the_published_ones(model: Model, size: str, quality: str, tokens: int) -> None:
     """Every published or measured token count of the grid models is reproduced."""
-    assert pricing.output_tokens(model, [size_of(size)], [quality]) == tokens
+    assert output_tokens(model, [size_of(size)], [quality]) == tokens
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,7 @@ def test_older_models_are_priced_by_table(size: str, quality: str, tokens: int) 
     parsed = Size.parse(size)
     qualities = QUALITIES_2 if quality == "auto" else (quality,)
 
-    assert pricing.output_tokens(GPT_IMAGE_15, [parsed] if parsed else [], qualities) == tokens
+    assert output_tokens(GPT_IMAGE_15, [parsed] if parsed else [], qualities) == tokens
 
 
 def test_auto_is_held_at_the_dearest_size_and_quality() -> None:
@@ -106,18 +107,18 @@ def test_an_unknown_quality_is_held_at_the_dearest_one() -> None:
 )
 def test_an_unknown_quality_among_known_ones_is_the_dearest_too(model: Model, size: str) -> None:
     """Of several that are left open the one nobody knows may be dearer than those that are known."""
-    dearest = pricing.output_tokens(model, [size_of(size)], ())
+    dearest = output_tokens(model, [size_of(size)], ())
 
-    assert pricing.output_tokens(model, [size_of(size)], ("low", "ultra")) == dearest
-    assert pricing.output_tokens(model, [size_of(size)], ("low",)) < dearest
+    assert output_tokens(model, [size_of(size)], ("low", "ultra")) == dearest
+    assert output_tokens(model, [size_of(size)], ("low",)) < dearest
 
 
 def test_an_unknown_size_among_known_ones_is_the_dearest_too() -> None:
     """A table says nothing of a size that it does not have: its dearest row counts, whatever else is left open."""
     sizes = [size_of("1024x1024"), size_of("640x480")]
 
-    assert pricing.output_tokens(GPT_IMAGE_15, sizes, ("high",)) == 6240
-    assert pricing.output_tokens(GPT_IMAGE_15, sizes[:1], ("high",)) < 6240
+    assert output_tokens(GPT_IMAGE_15, sizes, ("high",)) == 6240
+    assert output_tokens(GPT_IMAGE_15, sizes[:1], ("high",)) < 6240
 
 
 def test_ten_high_images_hold_at_least_two_dollars_eleven() -> None:
@@ -151,9 +152,9 @@ def test_auto_is_never_cheaper_than_a_size_that_can_be_made(width: int, height: 
     if GPT_IMAGE_25.capabilities.sizes.refusal(size) is not None:
         return
 
-    exact = pricing.output_tokens(GPT_IMAGE_25, [size], [quality])
+    exact = output_tokens(GPT_IMAGE_25, [size], [quality])
 
-    assert exact <= pricing.output_tokens(GPT_IMAGE_25, [], [quality])
+    assert exact <= output_tokens(GPT_IMAGE_25, [], [quality])
 
 
 def test_the_price_of_the_day_is_the_newest_valid_one() -> None:

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.domain.route import Views
-from gateway.domain.spend import DIMENSIONS, is_dimension, report
+from gateway.domain.spend import DIMENSIONS, is_dimension
+from tests.builders import report
 
 
 @dataclass(frozen=True)

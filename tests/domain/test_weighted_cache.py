@@ -23,4 +23,4 @@ def test_the_one_unused_longest_goes_however_often_the_others_were_found() -> No
             memory.keep(key, *value)
             while sum(weight for _, weight in model.values()) > most:
                 model.popitem(last=False)
-        assert memory.weight == sum(weight for _, weight in model.values())
+        assert memory._weight == sum(weight for _, weight in model.values())

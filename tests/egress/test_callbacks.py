@@ -43,8 +43,14 @@ async def sender(waiting: RedisCallbacks) -> AsyncIterator[tuple[CallbackSender,
     """A sender whose clock stands still, and what it tells."""
     sender, fetcher, seen = sender_for(waiting)
     yield sender, seen
-    await sender.finish()
+    await finished(sender)
     await fetcher.aclose()
+
+
+async def finished(sender: CallbackSender) -> None:
+    """Wait until nothing is under way."""
+    while sender._sending:
+        await asyncio.wait(sender._sending)
 
 
 class Queue:
@@ -136,7 +142,7 @@ async def test_a_message_is_delivered_signed_and_forgotten(
     async with serving(answer_204) as server:
         message = await queue.message(url_of(server))
         assert await sender[0].deliver_due() == 1
-        await sender[0].finish()
+        await finished(sender[0])
         [request] = server.requests
 
     assert (request.line, request.body) == ("POST /hook HTTP/1.1", BODY)
@@ -166,7 +172,7 @@ async def test_a_receiver_that_is_down_is_tried_ten_times(queue: Queue, waiting:
             await queue.now_due(message)
             tried.append(now[0])
             assert await sender.deliver_due() == 1
-            await sender.finish()
+            await finished(sender)
         requests = server.requests
     await fetcher.aclose()
 
@@ -192,12 +198,12 @@ async def test_a_dead_message_can_be_sent_again(
     async with serving(script) as server:
         message = await queue.message(url_of(server))
         await sender[0].deliver_due()
-        await sender[0].finish()
+        await finished(sender[0])
         [dead] = await waiting.dead("p")
         gone[0] = False
         assert await waiting.revive(message)
         await sender[0].deliver_due()
-        await sender[0].finish()
+        await finished(sender[0])
 
     assert (dead.id, dead.tries, dead.error) == (message, 1, "status 410")
     assert sender[1].results == ["dead", "delivered"]
@@ -228,7 +234,7 @@ async def test_a_receiver_that_is_busy_says_when_to_come_back(
     async with serving(script) as server:
         message = await queue.message(url_of(server))
         await sender[0].deliver_due()
-        await sender[0].finish()
+        await finished(sender[0])
 
     assert sender[1].results == ["failed"]
     assert await queue.due_in(message) == pytest.approx(seconds * 1.05, abs=1)
@@ -258,7 +264,7 @@ async def test_what_is_no_success_is_tried_again(
     async with serving(script) as server:
         message = await queue.message(url.format(here=url_of(server, path=""), port=server.port))
         await sender[0].deliver_due()
-        await sender[0].finish()
+        await finished(sender[0])
         arrived = len(server.requests)
 
     assert sender[1].results == ["failed"]
@@ -351,7 +357,7 @@ async def test_when_a_message_comes_again_does_not_go_by_the_gateways_own_clock(
     async with serving(script) as server:
         message = await queue.message(url_of(server))
         assert await sender.deliver_due() == 1
-        await sender.finish()
+        await finished(sender)
         assert await sender.deliver_due() == 0
     await fetcher.aclose()
 

@@ -20,7 +20,7 @@ from gateway.domain.settlement import Adjustment, CostSource, SettleResult
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
 from tests.ledger import rules
-from tests.ledger.older import Copy, copy
+from tests.ledger.older import Copy, copy, resynced
 
 LIMIT, DAILY, IMAGES, FLIGHT = 1000, 800, 60, 6
 STEP = 4_000
@@ -316,7 +316,7 @@ class LedgerModel(RuleBasedStateMachine):
         store.put_back()
         for gateway in self.gateways.values():
             self.do(gateway._leases.renew())
-            self.do(gateway._resync.wait())
+            self.do(resynced(gateway))
         self.kept = {
             name: after
             for name, now in self.kept.items()

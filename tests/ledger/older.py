@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from redis import Redis
 
+from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
 
 
@@ -32,6 +34,12 @@ def copy(url: str, realm: str) -> Copy:
     with Redis.from_url(url) as server:
         names = server.keys(pattern)
         return Copy(url, pattern, {name: server.dump(name) for name in names})
+
+
+async def resynced(ledger: RedisLedger) -> None:
+    """Wait until nothing is left to be told."""
+    if ledger._resync._work is not None:
+        await asyncio.shield(ledger._resync._work)
 
 
 async def empty(store: Store, realm: str) -> None:

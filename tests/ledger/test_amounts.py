@@ -78,7 +78,7 @@ async def test_the_largest_amounts_stay_exact(ledger: RedisLedger) -> None:
     [balance] = await ledger.balances([rule])
     assert balance.held == 2**52 - 3
     answer = await hold(ledger, "s", candidate((rule, 2)))
-    assert answer.remaining[0].left == 1
+    assert answer.figures[0] == 1
 
 
 @pytest.mark.parametrize("cell", ["", "junk", "5", "-5 0", "nan 0", "1.5 0", "5 1e3", "5  5", "9007199254740993 0"])

@@ -119,7 +119,7 @@ async def test_an_ask_redirection_is_followed_once(fake: FakeServer) -> None:
 
 async def test_a_forgotten_script_is_sent_whole_once(fake: FakeServer) -> None:
     """NOSCRIPT costs one more round trip, and the same again is an error."""
-    script = Script("s", "return 1", "0" * 40)
+    script = Script("return 1", "0" * 40)
     store = Store(fake.url)
     with fake.saying(lambda command: OK if command[0] == "EVAL" else error("NOSCRIPT No matching script.")):
         assert await store.run(script, ["k"], []) == "OK"

@@ -16,7 +16,7 @@ from gateway.ledger.names import Names
 from gateway.ledger.rebuild import _restore_attempt, rebuild
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
-from tests.ledger.older import copy
+from tests.ledger.older import copy, resynced
 from tests.ledger.rules import balances, budget, candidate, contents, entries, hold, settlement
 
 A, B = (budget(1000, scope=Scope(project=name)) for name in ("a", "b"))
@@ -60,7 +60,7 @@ async def test_a_running_gateway_tells_again_what_it_corrected(
     await store.execute("FLUSHALL")
     await rebuild(store, realm, export=[tmp_path])
     await ledger._leases.renew()  # the heartbeat notices
-    await ledger._resync.wait()
+    await resynced(ledger)
     assert await balances(store, realm) == before
     await other.aclose()
 

@@ -31,7 +31,7 @@ from gateway.ledger.segments import GENESIS, Export, ExportError, write_line
 from gateway.ledger.store import Store
 from gateway.ledger.stream import raw_entries
 from gateway.reporting.recorded import recorded_entries
-from tests.ledger.older import copy
+from tests.ledger.older import copy, resynced
 from tests.ledger.rules import ABOUT, balances, budget, candidate, settlement
 from tests.ledger.traffic import RULES, many_entries, mixed
 
@@ -499,7 +499,7 @@ async def test_reports_over_an_export_count_what_was_told_again_once(
     await export(store, realm, tmp_path)
     old.put_back()
     await ledger._leases.renew()
-    await ledger._resync.wait()
+    await resynced(ledger)
     told = [entry.cost.route async for entry in recorded_entries(store, realm, export=[tmp_path])]
     [balance] = await ledger.balances([rule])
     assert (sum(told), balance.used) == (90_000, 90)

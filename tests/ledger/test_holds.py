@@ -65,7 +65,8 @@ async def test_the_first_candidate_that_fits_is_taken_and_its_lines_alone(ledger
     offers = [candidate((shared, 20), (dear, 11)), candidate((shared, 5), (cheap, 5)), candidate((shared, 1))]
     answer = await hold(ledger, "r", *offers)
     assert (answer.index, answer.attempt) == (1, 1)
-    assert [(left.line.rule, left.left) for left in answer.remaining] == [(shared, 95), (cheap, 5)]
+    assert [line.rule for line in answer.lines] == [shared, cheap]
+    assert answer.figures[::2] == [95, 5]
     assert [balance.held for balance in await ledger.balances([shared, dear, cheap])] == [5, 0, 5]
 
 
@@ -92,7 +93,7 @@ async def test_two_rules_on_one_meter_are_each_checked_but_counted_once(ledger: 
     """A route's own limit and a quota of policy on the same route share a counter without doubling it."""
     wide, narrow = images(10), images(5)
     answer = await hold(ledger, "a", candidate((wide, 3), (narrow, 3)))
-    assert [left.left for left in answer.remaining] == [7, 2]
+    assert answer.figures[::2] == [7, 2]
     refused = await denied(ledger, "b", candidate((wide, 3), (narrow, 3)))
     assert [obstacle.line.rule for obstacle in refused.obstacles[0]] == [narrow]
 
@@ -160,7 +161,7 @@ async def test_an_emptied_store_admits_nothing(ledger: RedisLedger, store: Store
 
 async def test_a_hold_on_no_line_at_all_is_recorded(ledger: RedisLedger, store: Store, realm: str) -> None:
     """Without any budget or quota a request is still settled, entered, and known."""
-    assert (await hold(ledger, "r", candidate())).remaining == ()
+    assert (await hold(ledger, "r", candidate())).lines == ()
     await ledger.settle(settlement("r", 7))
     [entry] = await entries(store, realm)
     assert (entry.cost.route, entry.lines) == (7, {})

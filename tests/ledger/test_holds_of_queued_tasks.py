@@ -21,7 +21,7 @@ from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
 from gateway.ledger.tasks import RedisTasks
 from gateway.ports import LedgerUnavailable
-from tests.ledger.older import copy
+from tests.ledger.older import copy, resynced
 from tests.ledger.proxy import proxied
 from tests.ledger.rules import ABOUT, budget, candidate, concurrent, entries, settlement
 from tests.ledger.work import held_ahead, new_request, order
@@ -207,7 +207,7 @@ async def test_a_released_one_does_not_come_back_with_an_older_store(
     old.put_back()
     assert await states(ledger, request) == ["queued"]
     await other._leases.renew()
-    await other._resync.wait()
+    await resynced(other)
     assert await states(ledger, request) == ["void", "sent"]
     assert await stand(ledger) == (0, 100)
     await other.aclose()
@@ -223,7 +223,7 @@ async def test_healing_leaves_those_of_others_alone(ledger: RedisLedger, store: 
     await other._leases.renew()
     old.put_back()
     await other._leases.renew()
-    await other._resync.wait()
+    await resynced(other)
     assert await states(ledger, request) == ["queued"]
     assert await deadline(store, realm, request) == before
     await other.aclose()
@@ -289,7 +289,7 @@ async def test_nothing_is_held_ahead_on_an_allowance(server: str, realm: str, tm
         answer = await offline.choose_and_hold(new_request(), [worth], about=ABOUT, allowance=100)
         assert isinstance(answer, Held)
         wire.mute = False
-        while (await settlements.aclose(5)) and settlements.pending:
+        while (await settlements.aclose(5)) and settlements._waiting:
             pass
         await inner.aclose()
         await store.aclose()

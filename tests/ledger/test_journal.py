@@ -74,7 +74,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 async def told(settlements: DeferredSettlements) -> None:
     """Wait until the store knows everything."""
-    await until(lambda: not settlements.pending)
+    await until(lambda: not settlements._waiting)
 
 
 def files(journal: Path) -> dict[str, bytes]:
@@ -221,7 +221,7 @@ async def test_a_shutdown_leaves_the_rest_for_the_next_start(
         assert await settlements.settle(settlement("r", 50_000)) is None
         assert await settlements.aclose(0.05) == 1
         await settlements.take_over()
-        assert settlements.pending == 0
+        assert not settlements._waiting
     assert "1 settlements stay in the journal for the next start" in caplog.text
     [data] = files(tmp_path / "journal").values()
     mortal.restart()
@@ -441,11 +441,11 @@ async def test_a_disk_that_takes_nothing_is_told_of_once(tmp_path: Path, caplog:
     journal = Journal(place)
     assert not await journal.append(unsaved(1))
     assert not await journal.append(unsaved(2))
-    assert journal.unwritten == 2
+    assert len(journal._unwritten) == 2
     assert caplog.text.count("cannot be written") == 1
     place.unlink()
     assert await journal.append(unsaved(3))
-    assert journal.unwritten == 0
+    assert not journal._unwritten
     assert list(read_lines(files(place)["jsonl"], "main", NOW)) == [unsaved(1), unsaved(2), unsaved(3)]
     assert await journal.aclose() == 3
 
@@ -474,7 +474,7 @@ async def test_a_full_disk_leaves_whole_lines_alone(tmp_path: Path) -> None:
         "from tests.ledger.test_journal import unsaved\n"
         "async def work():\n"
         "    journal = Journal(Path(sys.argv[1]))\n"
-        "    print([await journal.append(unsaved(n)) for n in range(5)], journal.unwritten)\n"
+        "    print([await journal.append(unsaved(n)) for n in range(5)], len(journal._unwritten))\n"
         "    await journal.aclose()\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))\n"
@@ -513,7 +513,7 @@ async def test_what_was_taken_over_stays_on_disk_until_the_store_knows_it(tmp_pa
     await first.aclose()
     second = Journal(tmp_path, "main")
     assert await second.take_over() == [unsaved(1)]
-    assert second.pending == 1
+    assert len(second._live) == 1
     assert await second.append(unsaved(2))
     second.done("token2")
     assert await second.aclose() == 1
@@ -544,7 +544,7 @@ async def test_an_impossible_cost_is_refused_at_once(server: str, realm: str, tm
         for wrong in (settlement("r", -1), settlement("r", 2**53), settlement("a|b\n", 1)):
             with pytest.raises(ValueError, match=r"cost|request id"):
                 await settlements.settle(wrong)
-        assert settlements.pending == 0
+        assert not settlements._waiting
 
 
 async def test_what_waited_is_told_of_once_it_is_booked_and_late_where_it_was_presumed(

@@ -66,7 +66,7 @@ async def test_a_new_key_works_at_once_and_is_nowhere_in_the_store(store: Store,
     """A keyring that was loaded before finds it at its first use; the store has only a keyed hash of it."""
     async with keyring(store, realm) as ring:
         made = await keys.create("marketing", name="web", job_type="hero_image")
-        assert await ring.find(made.secret) == Caller(made.record.id, "marketing", "hero_image", "web")
+        assert await ring.find(made.secret) == Caller(made.record.id, "marketing", "hero_image")
     everything = json.dumps(await contents(store, realm))
     assert made.secret not in everything
     assert made.secret[4:34] not in everything
@@ -130,8 +130,8 @@ async def test_rotation_replaces_a_key_at_once_or_after_a_grace(store: Store, re
     newer = await keys.rotate(new.record.id, grace=0.3)
     async with keyring(store, realm) as ring:
         assert await ring.find(old.secret) is None
-        assert await ring.find(new.secret) == Caller(new.record.id, "a", "j", "web")
-        assert await ring.find(newer.secret) == Caller(newer.record.id, "a", "j", "web")
+        assert await ring.find(new.secret) == Caller(new.record.id, "a", "j")
+        assert await ring.find(newer.secret) == Caller(newer.record.id, "a", "j")
         await asyncio.sleep(max((await keys.list())[1].expires or 0, 0) - time.time() + 0.01)
         assert await ring.find(new.secret) is None
         assert await ring.find(newer.secret) is not None
@@ -325,7 +325,7 @@ async def test_many_keys_are_read_in_pages_and_only_what_changed_is_read_again(
     ring = RedisKeyring(store, PEPPER, realm)
     await ring.load()
     callers = [await ring.find(draft.secret) for draft in drafts]
-    assert [caller and caller.name for caller in callers] == [draft.record.name for draft in drafts]
+    assert [caller and caller.key_id for caller in callers] == [draft.record.id for draft in drafts]
 
     decoded: list[str] = []
 
@@ -339,7 +339,7 @@ async def test_many_keys_are_read_in_pages_and_only_what_changed_is_read_again(
     await ring.load()
     assert len(decoded) == 2
     assert await ring.find(drafts[7].secret) is None
-    assert await ring.find(late.secret) == Caller(late.record.id, "late", None, "")
+    assert await ring.find(late.secret) == Caller(late.record.id, "late", None)
     assert not await ring.lives(drafts[7].record.id)
     assert all([await ring.find(draft.secret) for draft in (*drafts[:7], *drafts[8:])])
 

@@ -33,7 +33,7 @@ from tests.ledger.tallied import DONE, tallied
 PATIENT = 30.0
 LARGE = 8 * 1024 * 1024
 """Bytes, more than any socket takes at once."""
-ADD = Script("add", "return redis.call('INCRBY', KEYS[1], ARGV[1])", "0" * 40)
+ADD = Script("return redis.call('INCRBY', KEYS[1], ARGV[1])", "0" * 40)
 
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])

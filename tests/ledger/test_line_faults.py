@@ -16,7 +16,7 @@ from gateway.ledger.store import Store
 from tests.ledger.fake_server import OK, read_command
 from tests.ledger.tallied import DONE, tallied
 
-ADD = Script("add", "return 1", "0" * 40)
+ADD = Script("return 1", "0" * 40)
 PATIENT = 20.0
 
 Says = Callable[[int, str], bytes]

@@ -12,7 +12,6 @@ import pytest
 from gateway.domain.reconciling import Terms
 from gateway.domain.route import Views
 from gateway.domain.settlement import CostSource, Settlement, SettleResult
-from gateway.domain.spend import report
 from gateway.ledger.audit import audit
 from gateway.ledger.export import export
 from gateway.ledger.names import Names
@@ -20,7 +19,8 @@ from gateway.ledger.rebuild import rebuild
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
 from gateway.reporting.reconciliation import booked_at
-from tests.ledger.older import copy, empty
+from tests.builders import report
+from tests.ledger.older import copy, empty, resynced
 from tests.ledger.rules import budget, candidate, concurrent, entries, hold, settlement
 
 RULE = budget(1000)
@@ -137,7 +137,7 @@ async def test_a_loss_leaves_the_lowest_whoever_tells_the_store_first(
     gateways = [ledger, other]
     for each in (gateways[first], gateways[1 - first]):
         await each._leases.renew()
-        await each._resync.wait()
+        await resynced(each)
     assert await books(ledger, store, realm) == before
     await other.aclose()
 

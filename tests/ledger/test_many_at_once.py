@@ -49,7 +49,8 @@ def sent(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str | i
 
 def scripts(sent: Sequence[Sequence[str | int]]) -> list[tuple[str, int]]:
     """The scripts that were sent, and how many each call did."""
-    names = {one.sha: one.name for one in (script.HOLD, script.HOLD_IN_PLACE, script.SETTLE, script.VOID)}
+    one, two = script.HOLD, script.HOLD_IN_PLACE
+    names = {one.sha: "hold", two.sha: "hold", script.SETTLE.sha: "settle", script.VOID.sha: "void"}
     return [(names[str(words[1])], sum(":req:" in str(word) for word in words)) for words in sent]
 
 
@@ -70,8 +71,8 @@ async def test_as_many_are_held_as_fit(
     assert scripts(sent) == [("hold", 30)]
     assert [type(answer) for answer in answers] == [Held] * 7 + [Denied] * 23
     taken = [answer for answer in answers if isinstance(answer, Held)]
-    assert [each.remaining[0].left for each in taken] == [990, 980, 970, 960, 950, 940, 930]
-    assert [each.remaining[1].left for each in taken] == [6, 5, 4, 3, 2, 1, 0]
+    assert [each.figures[0] for each in taken] == [990, 980, 970, 960, 950, 940, 930]
+    assert [each.figures[2] for each in taken] == [6, 5, 4, 3, 2, 1, 0]
     assert [each.attempt for each in taken] == [1] * 7
     refused = answers[7]
     assert isinstance(refused, Denied)
@@ -269,5 +270,5 @@ async def test_one_that_was_held_before_comes_among_new_ones(
     )
     assert scripts(sent) == [("hold", 3)]
     assert all(isinstance(answer, Held) and answer.attempt == 1 for answer in (first, *answers))
-    assert [answer.remaining[0].left for answer in answers if isinstance(answer, Held)] == [980, 980, 970]
+    assert [answer.figures[0] for answer in answers if isinstance(answer, Held)] == [980, 980, 970]
     assert await balances(store, realm) == {f"{RULE.meter}@total": (0, 30)}

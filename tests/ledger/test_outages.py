@@ -53,7 +53,7 @@ async def test_a_settlement_outlives_the_store(mortal: MortalServer) -> None:
         await ledger.choose_and_hold("r5", [candidate((RULE, 100))], about=ABOUT)
     with pytest.raises(LedgerUnavailable):
         await ledger.ping()
-    assert settlements.pending == 2
+    assert len(settlements._waiting) == 2
     mortal.restart()
     assert await settlements.aclose(30) == 0
     [balance] = await ledger.balances([RULE])
@@ -73,7 +73,7 @@ async def test_settlements_that_never_land_are_counted_at_the_end(mortal: Mortal
     mortal.kill()
     assert await settlements.settle(settlement("r", 1)) is None
     assert await settlements.aclose(0.05) == 1
-    assert settlements.pending == 0
+    assert not settlements._waiting
     await store.aclose()
     mortal.restart()
 

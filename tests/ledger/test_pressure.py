@@ -273,7 +273,7 @@ async def crowd(
             return answer
         assert isinstance(answer, Held)
         amount = prices[answer.index]
-        made = Made(answer.index, amount, rule.limit - answer.remaining[0].left - amount)
+        made = Made(answer.index, amount, rule.limit - answer.figures[0] - amount)
         if settles and number % 2:
             await ledger.settle(settlement(name, amount * 500))
         return made

@@ -20,7 +20,7 @@ from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.script import Script
 from gateway.ledger.store import Store
 from gateway.ports import LedgerUnavailable
-from tests.ledger.older import copy, empty
+from tests.ledger.older import copy, empty, resynced
 from tests.ledger.rules import ABOUT, balances, budget, candidate, concurrent, entries, hold, images, settlement
 
 RULE = budget(1000)
@@ -36,7 +36,7 @@ async def stand(ledger: RedisLedger) -> tuple[int, int]:
 async def healed(ledger: RedisLedger) -> None:
     """Let the next heartbeat notice, and wait until all is told."""
     await ledger._leases.renew()
-    await ledger._resync.wait()
+    await resynced(ledger)
 
 
 @pytest.mark.parametrize("source", [CostSource.USAGE, CostSource.PRESUMED])
@@ -110,7 +110,7 @@ async def test_healing_a_store_that_lost_nothing_changes_nothing(ledger: RedisLe
     await hold(ledger, "s", candidate((RULE, 100)))
     await ledger.settle(settlement("r", 70_000))
     ledger._resync.begin()
-    await ledger._resync.wait()
+    await resynced(ledger)
     assert await stand(ledger) == (70, 100)
     assert len(await entries(store, realm)) == 1
 
@@ -170,7 +170,7 @@ async def test_a_loss_that_overlapping_operations_hide_is_found(
     look = ledger._resync._look
     assert look is not None
     await look
-    await ledger._resync.wait()
+    await resynced(ledger)
     assert await stand(ledger) == (70, 100)
     await hold(ledger, "meanwhile", candidate((RULE, 1)))
 
@@ -220,7 +220,7 @@ async def test_a_hold_notices_it_too_and_nothing_is_held_meanwhile(
         await hold(ledger, "c", candidate((RULE, 30)))
     with pytest.raises(LedgerUnavailable, match="being told"):
         await hold(ledger, "d", candidate((RULE, 40)))
-    await ledger._resync.wait()
+    await resynced(ledger)
     await ledger._leases.sweep()
     await ledger.ping()
     assert await stand(ledger) == (0, 30)
@@ -235,7 +235,7 @@ async def test_a_settlement_whose_hold_was_lost_is_booked(
     await hold(ledger, "b", candidate((RULE, 20), (DAY, 20)))
     old.put_back()
     assert await ledger.settle(settlement("b", 15_000)) is SettleResult.DONE
-    await ledger._resync.wait()
+    await resynced(ledger)
     assert await stand(ledger) == (15, 10)
     assert [entry.request_id for entry in await entries(store, realm)] == ["b"]
 
@@ -273,7 +273,7 @@ async def test_an_emptied_store_admits_nothing_until_it_has_a_ledger_again(
     with pytest.raises(StoreError, match="ledger rebuild"):
         await RedisLedger(store, realm).open(create=False)
     await RedisLedger(store, realm).open()
-    await ledger._resync.wait()
+    await resynced(ledger)
     assert await stand(ledger) == (15, 10)
     assert await ledger.settle(settlement("a", 5_000)) is SettleResult.DONE
     assert await stand(ledger) == (20, 0)
@@ -329,7 +329,7 @@ async def test_attempts_are_never_numbered_twice(ledger: RedisLedger, store: Sto
     with pytest.raises(LedgerUnavailable, match="being told"):
         await hold(ledger, "r", candidate((RULE, 20), route="two"))
     await ledger._leases.sweep()
-    await ledger._resync.wait()
+    await resynced(ledger)
     await ledger._leases.sweep()
     assert await stand(ledger) == (70, 0)
 
@@ -387,7 +387,7 @@ async def test_a_hold_that_is_put_back_takes_a_shared_count_once(ledger: RedisLe
 async def healed_by_hand(ledger: RedisLedger) -> None:
     """Tell the store again, whatever it says of itself."""
     ledger._resync.begin()
-    await ledger._resync.wait()
+    await resynced(ledger)
 
 
 async def test_a_hold_that_is_put_back_counts_in_the_day_on_which_it_was_taken(
@@ -524,7 +524,7 @@ async def test_a_store_that_goes_away_while_it_is_asked_is_asked_again(
     assert look is not None
     async with asyncio.timeout(30):
         await look
-    await ledger._resync.wait()
+    await resynced(ledger)
     assert (away, await stand(ledger)) == ([], (0, 100))
 
 
@@ -535,5 +535,5 @@ async def test_a_store_that_is_being_told_is_not_ready(ledger: RedisLedger) -> N
     ledger._resync.begin()
     with pytest.raises(LedgerUnavailable, match="told again what it lost"):
         await ledger.ping()
-    await ledger._resync.wait()
+    await resynced(ledger)
     await ledger.ping()

@@ -143,7 +143,7 @@ async def test_a_hold_counts_beside_what_still_counts(
     if now == 0:  # in the next minute the oldest bucket is gone
         assert await cell.text() == after.replace("NOW", str(now))
         counts = [int(each.partition(":")[2]) for each in after.split()]
-        assert answer.remaining[0].left == 20 - sum(counts)
+        assert answer.figures[0] == 20 - sum(counts)
 
 
 async def test_a_second_hold_of_a_bucket_adds_to_its_count(ledger: RedisLedger, cell: Cell) -> None:

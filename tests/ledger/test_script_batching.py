@@ -17,7 +17,7 @@ from tests.ledger.fake_server import Command, FakeServer, bulk, fake_server
 from tests.ledger.tallied import DONE, tallied
 
 SOURCE = "return {'0', redis.call('INCRBY', KEYS[2], ARGV[3])}"
-ADD = Script("add", SOURCE, "3a5ae8ae9a4a2a3d9a1f0d1e9f7a2c1b4d5e6f70")
+ADD = Script(SOURCE, "3a5ae8ae9a4a2a3d9a1f0d1e9f7a2c1b4d5e6f70")
 """Its digest is not its own, so that the server knows it only by its source."""
 PATIENT = 30.0
 NAMED = len(["EVALSHA", "digest", "2", "instances", "k", "instance", "number"])

@@ -9,7 +9,6 @@ import pytest
 
 from gateway.domain.route import Views
 from gateway.domain.settlement import Adjustment, CostSource, Posting, SettleResult
-from gateway.domain.spend import report
 from gateway.ledger.audit import audit
 from gateway.ledger.entries import read_exported
 from gateway.ledger.export import export
@@ -19,7 +18,8 @@ from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
 from gateway.ledger.superseded_entries import SupersededEntries, Weight, weight_of
 from gateway.reporting.recorded import recorded_entries, trimmed_until
-from tests.ledger.older import copy
+from tests.builders import report
+from tests.ledger.older import copy, resynced
 from tests.ledger.rules import candidate, entries, hold, settlement
 from tests.ledger.test_lower_presumptions import COST, DONE, FIRST, HELD, KNOWN, LATE, RULE, SAME, held, lapsed, presume
 
@@ -52,7 +52,7 @@ class Work:
     async def healed(self) -> None:
         """The gateway tells the store again what it remembers."""
         self.ledger._resync.begin()
-        await self.ledger._resync.wait()
+        await resynced(self.ledger)
 
     async def agree(self, micro: int) -> None:
         """Balance, entries with the export, and the record of a request say this much is spent."""

@@ -14,7 +14,7 @@ from gateway.domain.settlement import SettleResult
 from gateway.ledger.audit import audit
 from gateway.ledger.redis_ledger import RedisLedger
 from gateway.ledger.store import Store
-from tests.ledger.older import copy
+from tests.ledger.older import copy, resynced
 from tests.ledger.rules import ABOUT, balances, budget, candidate, concurrent, hold, settlement
 from tests.ledger.work import held_ahead, new_request
 
@@ -86,7 +86,7 @@ async def test_a_store_that_lost_it_is_told_it_in_the_window_that_was_promised(
     old.put_back()
 
     ledger._resync.begin()
-    await ledger._resync.wait()
+    await resynced(ledger)
 
     found = await balances(store, realm)
     assert (found[then], found[today], found[f"{TOTAL.meter}@total"]) == ((0, 60), (0, 100), (0, 160))

@@ -22,7 +22,7 @@ from gateway.ledger.store import Store
 from gateway.observe.event import Event, HoldEnded
 from gateway.observe.hold_ends import tell_hold
 from gateway.reporting.reconciliation import booked_at
-from tests.ledger.older import copy, empty
+from tests.ledger.older import copy, empty, resynced
 from tests.ledger.rules import settlement
 from tests.ledger.test_lower_presumptions import (
     COST,
@@ -180,6 +180,6 @@ async def test_a_store_that_lost_the_correction_is_told_it_again(
     older.put_back()
     for each in (ledger, other):
         each._resync.begin()
-        await each._resync.wait()
+        await resynced(each)
     assert await books(ledger, store, realm) == BOOKED
     await other.aclose()

@@ -357,11 +357,11 @@ def test_a_blocked_reader_costs_lines_and_no_time() -> None:
     long = "x y " * 200
     for _ in range(5_000):
         pipe.emit(logging.LogRecord("a", logging.INFO, "", 0, long, None, None))
-    lost = pipe.dropped
+    lost = pipe._dropped
 
     assert lost > 4_000
     assert b"log lines dropped" in _drained(reader, stream, pipe)
-    assert pipe.dropped == lost
+    assert pipe._dropped == lost
 
 
 def _drained(reader: int, stream: TextIO, pipe: LogPipe) -> bytes:
@@ -389,7 +389,7 @@ def test_a_reader_that_never_comes_does_not_hold_up_the_end() -> None:
     for _ in range(1_000):
         pipe.emit(logging.LogRecord("a", logging.INFO, "", 0, "x y " * 200, None, None))
     pipe.stop(patience=0.1)
-    blocked = pipe.dropped
+    blocked = pipe._dropped
 
     assert blocked > 0
     _drained(reader, stream, pipe)
@@ -404,7 +404,7 @@ def test_a_reader_that_left_is_no_error() -> None:
         pipe.emit(logging.LogRecord("a", logging.INFO, "", 0, "nobody hears this", None, None))
         pipe.stop()
 
-    assert pipe.dropped >= 1
+    assert pipe._dropped >= 1
 
 
 def test_a_pipe_that_takes_nothing_at_once_is_waited_for() -> None:
@@ -419,7 +419,7 @@ def test_a_pipe_that_takes_nothing_at_once_is_waited_for() -> None:
     lines = _drained(reader, stream, pipe).splitlines()
 
     assert [int(line) for line in lines] == list(range(2_000))
-    assert pipe.dropped == 0
+    assert pipe._dropped == 0
 
 
 def test_a_pipe_that_has_rested_is_woken() -> None:

@@ -21,7 +21,6 @@ from gateway.domain.route import SizeRule
 from gateway.domain.settlement import Outcome, Usage
 from gateway.domain.tiers import Tiers
 from gateway.ports import InputImage, Inputs
-from gateway.ports.egress import Fetched, Posted, Unfetchable
 from gateway.ports.provider import Answer, Call, ProviderServices, UpstreamFailure
 from gateway.providers.gemini_body import MAX_REQUEST
 from gateway.providers.gemini_usage import told
@@ -31,6 +30,7 @@ from gateway.providers.usage import read_usage
 from tests import builders
 from tests.providers.accounts import answering
 from tests.providers.calls import SECRET, MemoryBody, config, read_all
+from tests.providers.pages import Pages
 from tests.providers.raw_server import RawServer, Script, serving
 from tests.providers.test_elide import CUTS, cut
 
@@ -186,51 +186,14 @@ async def test_input_images_are_sent_inline() -> None:
     assert third == {"inlineData": {"mimeType": "image/jpeg", "data": b64(JPEG)}}
 
 
-class Web:
-    """A fetcher of one picture; what it may fetch at all is tested where it is written."""
-
-    def __init__(self, content: bytes, status: int = 200) -> None:
-        self.content, self.status_code, self.asked = content, status, [""][:0]
-
-    async def get(self, url: str, *, seconds: float, limit: int, **_: object) -> Fetched:
-        """Fetch."""
-        assert seconds > 0
-        assert limit > 0
-        self.asked.append(url)
-        if not self.content:
-            raise Unfetchable("refused", "the address is not public")
-        return Page(self.content, self.status_code)
-
-    async def post(self, *_: object, **__: object) -> Posted:
-        """Not asked for."""
-        raise AssertionError
-
-
-class Page:
-    """What it fetched."""
-
-    def __init__(self, content: bytes, status: int) -> None:
-        self.content, self.status = content, status
-        self.headers: dict[str, str] = {}
-        self.content_length = None
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """Two pieces."""
-        yield self.content[:7]
-        yield self.content[7:]
-
-    async def aclose(self) -> None:
-        """Nothing is open."""
-
-
 async def test_an_image_by_url_is_fetched_and_sent_inline() -> None:
     """The vendor fetches no URLs."""
-    web = Web(JPEG)
+    web = Pages({"https://example.com/a.png": JPEG})
     request = await request_of(
         call_of(InputImage(url="https://example.com/a.png")), ProviderServices(client_fetcher=web)
     )
     assert request["contents"][0]["parts"][1] == {"inlineData": {"mimeType": "image/jpeg", "data": b64(JPEG)}}
-    assert web.asked == ["https://example.com/a.png"]
+    assert [url for url, _ in web.asked] == ["https://example.com/a.png"]
 
 
 LARGE = PNG + bytes(MAX_REQUEST * 3 // 8)
@@ -239,17 +202,17 @@ UNTELLABLE: dict[str, tuple[Call, ProviderServices, str]] = {
     "no fetcher": (call_of(InputImage(url="https://example.com/a")), ProviderServices(), "by URL"),
     "not fetched": (
         call_of(InputImage(url="https://example.com/a")),
-        ProviderServices(client_fetcher=Web(b"")),
-        "not public",
+        ProviderServices(client_fetcher=Pages({})),
+        "inside",
     ),
     "not found": (
         call_of(InputImage(url="https://example.com/a")),
-        ProviderServices(client_fetcher=Web(PNG, 404)),
+        ProviderServices(client_fetcher=Pages({"https://example.com/a": (404, PNG)})),
         "404",
     ),
     "no image": (
         call_of(InputImage(url="https://example.com/a")),
-        ProviderServices(client_fetcher=Web(b"<html>")),
+        ProviderServices(client_fetcher=Pages({"https://example.com/a": b"<html>"})),
         "no image",
     ),
     "gif": (call_of(image(b"GIF89a", "image/gif")), ProviderServices(), "image/gif"),

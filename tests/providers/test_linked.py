@@ -19,9 +19,10 @@ from gateway.providers.normalised import MOST as MOST_FETCHED
 from gateway.providers.registry import open_provider
 from gateway.providers.task_images import TRIES
 from tests.providers.calls import call, config, read_all
+from tests.providers.pages import Pages
 from tests.providers.raw_server import Connection, serving
 from tests.providers.test_picture import file_of
-from tests.providers.test_profiled import ENCODED, PNG, USAGE, Elsewhere, answer_to
+from tests.providers.test_profiled import ENCODED, PNG, USAGE, answer_to
 
 PLAIN, PROFILED = Profile(), Profile(drop=("style",))
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -34,7 +35,9 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 async def test_a_link_is_fetched_whatever_the_provider_is(profile: Profile, url: str) -> None:
     """On its own host or elsewhere, and however long a signature makes it; the answer is settled as it says."""
     body: dict[str, Any] = {"created": 7, "data": [{"url": url, "b64_json": None, "revised_prompt": "x"}]}
-    document, reading, _ = await answer_to(body | {"usage": USAGE}, profile, services=ProviderServices(Elsewhere()))
+    document, reading, _ = await answer_to(
+        body | {"usage": USAGE}, profile, services=ProviderServices(Pages({url: PNG}))
+    )
     assert document["data"] == [{"revised_prompt": "x", "b64_json": ENCODED}]
     assert (document["created"], document["usage"]) == (7, USAGE)
     assert (reading.images, reading.complete, reading.output_format) == (1, True, "png")

@@ -68,7 +68,7 @@ async def test_patience_ends_the_wait_and_the_look_under_way() -> None:
     assert hung.is_set()
     await ended.wait()
     await asyncio.sleep(0.01)
-    assert lane.looks == 0
+    assert not lane._looks
 
 
 async def test_no_more_looks_at_once_than_allowed() -> None:
@@ -184,4 +184,4 @@ async def test_closing_stops_the_looks(close: Callable[[object], object]) -> Non
     count = looks.count
     await asyncio.sleep(0.05)
     assert 0 < looks.count <= count + 1
-    assert lane.looks == 0
+    assert not lane._looks

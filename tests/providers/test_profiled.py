@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from datetime import date
 from fractions import Fraction
@@ -18,13 +18,13 @@ from gateway.domain.profile import Amount, Auth, Parameter, Profile, Source
 from gateway.domain.route import Quote, Views
 from gateway.domain.settlement import CostSource, Outcome, Reading
 from gateway.ports import InputImage, Inputs
-from gateway.ports.egress import Fetched, Posted, Unfetchable
 from gateway.ports.provider import Call, ProviderServices, UpstreamFailure
 from gateway.providers.registry import open_provider
 from gateway.providers.unsupported import UNSUPPORTED
 from gateway.steps.settle import settle
 from tests.builders import GPT_IMAGE_2
 from tests.providers.calls import SECRET, MemoryBody, call, config, read_all
+from tests.providers.pages import Pages
 from tests.providers.raw_server import Connection, RawServer, Request, Script, serving
 from tests.providers.task_vendor import png
 
@@ -201,59 +201,13 @@ async def test_images_become_plain_base64_whatever_they_came_as() -> None:
     assert (fetched.line, fetched.header("authorization")) == ("GET /pictures/1 HTTP/1.1", f"Bearer {SECRET}")
 
 
-class Elsewhere:
-    """Implements `Fetcher` over one picture; the real one refuses the loopback addresses of tests."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, Mapping[str, str] | None]] = []
-
-    async def get(
-        self,
-        url: str,
-        *,
-        seconds: float,
-        limit: int,
-        trusted: Collection[str] = (),
-        headers: Mapping[str, str] | None = None,
-    ) -> Fetched:
-        """Return the picture, or fail."""
-        assert seconds > 0
-        assert limit >= len(PNG)
-        assert not trusted
-        self.asked.append((url, headers))
-        if "dead" in url:
-            raise Unfetchable("status", "it is gone")
-        return Picture()
-
-    async def post(
-        self, url: str, body: bytes, headers: Mapping[str, str], *, seconds: float, trusted: Collection[str] = ()
-    ) -> Posted:
-        """Nothing here is posted to."""
-        raise AssertionError((url, body, headers, seconds, trusted))
-
-
-class Picture:
-    """Implements `Fetched`."""
-
-    status = 200
-    headers: Mapping[str, str] = {"content-length": str(len(PNG))}
-    content_length = len(PNG)
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield it in pieces that no group of base64 fits."""
-        for at in range(0, len(PNG), 100):
-            yield PNG[at : at + 100]
-
-    async def aclose(self) -> None:
-        """Nothing to close."""
-
-
 LINKS = {"data": [{"url": "https://cdn.example.com/1.png"}, {"url": "https://cdn.example.com/dead.png"}]}
+PICTURES = {"https://cdn.example.com/1.png": PNG}
 
 
 async def test_links_elsewhere_are_fetched_without_credentials() -> None:
     """A link that may die is told as base64; one that is dead stays, absolute, so that nothing is lost."""
-    fetcher = Elsewhere()
+    fetcher = Pages(PICTURES)
     document, reading, server = await answer_to(LINKS, NORMAL, services=ProviderServices(fetcher))
     assert document["data"] == [{"b64_json": ENCODED}, {"url": "https://cdn.example.com/dead.png"}]
     assert [headers for _, headers in fetcher.asked] == [None, None]
@@ -262,7 +216,7 @@ async def test_links_elsewhere_are_fetched_without_credentials() -> None:
 
 async def test_a_client_that_asked_for_links_gets_none_that_will_die() -> None:
     """Links are fetched all the same, for the gateway makes its own; what cannot be fetched stays one, absolute."""
-    fetcher = Elsewhere()
+    fetcher = Pages(PICTURES)
     body = {"data": [*LINKS["data"], {"url": "/pictures/1"}, {"url": "/gone"}]}
     job = asked({"prompt": "a cat", "response_format": "url"})
     document, _, server = await answer_to(body, NORMAL, job, ProviderServices(fetcher))

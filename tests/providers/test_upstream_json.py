@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from email import message_from_bytes
 from typing import Any
@@ -15,7 +15,6 @@ from gateway.domain.job import Operation
 from gateway.domain.profile import ImageForm, Parameter, Source
 from gateway.domain.settlement import Outcome
 from gateway.ports import InputImage, Inputs, Rendered
-from gateway.ports.egress import Fetched, Posted, Unfetchable
 from gateway.ports.provider import Call, ProviderServices, UpstreamFailure
 from gateway.providers.unsupported import UNSUPPORTED
 from gateway.providers.upstream_form import form_of_fields, upstream_form
@@ -24,6 +23,7 @@ from gateway.web.json_body import read_json
 from gateway.web.limits import BodyLimits
 from tests import builders
 from tests.providers.calls import MemoryBody
+from tests.providers.pages import Pages
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40
 URL = "https://images.example.com/cat.png"
@@ -207,60 +207,9 @@ async def test_images_by_url_alone() -> None:
     assert "file ids" in await refusal(asking(given=Inputs((InputImage(file_id="file-1"),))), IMAGES)
 
 
-class Pages:
-    """Implements `Fetcher` over bytes in memory; the real one refuses the loopback addresses of tests."""
-
-    def __init__(self, pages: Mapping[str, tuple[int, bytes]]) -> None:
-        self._pages = pages
-
-    async def get(
-        self,
-        url: str,
-        *,
-        seconds: float,
-        limit: int,
-        trusted: Collection[str] = (),
-        headers: Mapping[str, str] | None = None,
-    ) -> Fetched:
-        """Fetch one of them."""
-        assert seconds > 0
-        assert limit > 0
-        assert not trusted
-        assert not headers
-        if url not in self._pages:
-            raise Unfetchable("forbidden", "it leads inside")
-        return Page(*self._pages[url])
-
-    async def post(
-        self, url: str, body: bytes, headers: Mapping[str, str], *, seconds: float, trusted: Collection[str] = ()
-    ) -> Posted:
-        """Nothing here is posted to."""
-        raise AssertionError((url, body, headers, seconds, trusted))
-
-
-class Page:
-    """Implements `Fetched` over bytes."""
-
-    def __init__(self, status: int, body: bytes) -> None:
-        self.status = status
-        self.headers: Mapping[str, str] = {}
-        self.content_length = len(body)
-        self._body = body
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body in pieces."""
-        for at in range(0, len(self._body), 777):
-            yield self._body[at : at + 777]
-
-    async def aclose(self) -> None:
-        """Nothing to close."""
-
-
 async def test_what_came_by_url_is_fetched_where_bytes_are_needed() -> None:
     """Fetched images are told as base64; what cannot be fetched, or is no image, is refused in words."""
-    services = ProviderServices(
-        client_fetcher=Pages({URL: (200, PNG), f"{URL}?gone": (404, b""), f"{URL}?page": (200, b"<html>")})
-    )
+    services = ProviderServices(client_fetcher=Pages({URL: PNG, f"{URL}?gone": (404, b""), f"{URL}?page": b"<html>"}))
     base64_form = replace(IMAGES, form=ImageForm.BASE64)
     call = asking(given=Inputs((InputImage(url=URL),)))
     assert await as_json(call, base64_form, services=services) == {"images": [base64.b64encode(PNG).decode()]}
@@ -285,7 +234,7 @@ def parts_of(rendered: Rendered, whole: bytes) -> list[tuple[str, str | None, st
 async def test_a_form_out_of_parameters() -> None:
     """Images become uploads under the provider's names, those by URL too; a field may depend on the mask."""
     given = Inputs((uploaded(), InputImage(url=URL)), mask=uploaded(b"\xff\xd8\xffmask"))
-    services = ProviderServices(client_fetcher=Pages({URL: (200, PNG)}))
+    services = ProviderServices(client_fetcher=Pages({URL: PNG}))
     parameters = (
         Parameter("prompt", Source.PROMPT),
         Parameter("n", Source.N),

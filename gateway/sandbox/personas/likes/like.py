@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.sandbox.arrivals import ReceivedFile
-
 GENERATE, EDIT = "generate", "edit"
 Fields = Mapping[str, Any]
 
@@ -36,7 +34,6 @@ class Job:
     quality: str
     output_format: str
     response_format: str
-    files: Sequence[ReceivedFile] = ()
 
     @property
     def size(self) -> str:

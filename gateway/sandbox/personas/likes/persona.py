@@ -126,7 +126,6 @@ class LikeEndpoints:
             quality=str(fields.get("quality", "")),
             output_format=str(fields.get("output_format", like.output_format)),
             response_format=wanted,
-            files=tuple(files),
         )
 
     async def _work(self, request: Request, job: Job, fault: Fault | None) -> Response:
