@@ -48,4 +48,5 @@ def stoppable(words: str = "stopped") -> Iterator[None]:
         raise Stopped(words, status) from None
     finally:
         for number in ours:
-            signal.signal(number, before[number])
+            if signal.getsignal(number) is stop:  # what has served ignores it to its end
+                signal.signal(number, before[number])

@@ -28,7 +28,7 @@ from gateway.process.background import kept_running
 from gateway.process.descriptors import raise_limit
 from gateway.process.memory import resident_bytes
 from gateway.process.reload import PolicyReloader
-from gateway.process.stopping import READY, Stopping, notify
+from gateway.process.stopping import READY, Stopping, heed_no_more, notify
 from gateway.web.admin import create_admin_app
 from gateway.web.app import create_app
 from gateway.web.limits import BodyLimits
@@ -114,6 +114,7 @@ async def serve_process(
             if watching is not None:
                 watching.cancel()
         shedding.close()
+    heed_no_more()
 
 
 async def _serve_admin(

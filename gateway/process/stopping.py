@@ -69,6 +69,17 @@ class Stopping:
             loop.add_reader(lifeline, alone, lifeline)
 
 
+def heed_no_more() -> None:
+    """Ignore from now on what stops a process: this one is about to end, and must stop its embedded store first.
+
+    A loop that is closed gives signals their default back, which is to end a process at once.
+    """
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.remove_signal_handler(name)
+        signal.signal(name, signal.SIG_IGN)
+
+
 def notify(state: str) -> None:
     """Tell the service manager, if one asks by NOTIFY_SOCKET (sd_notify(3)); one that cannot be reached is not told."""
     address = os.environ.get("NOTIFY_SOCKET", "")

@@ -19,6 +19,7 @@ from gateway.sandbox.client import Sandbox
 from gateway.sandbox.server import running_sandbox
 from tests.e2e.policies import tight
 from tests.e2e.stack import Stack, fetch, running_gateway, wait_until
+from tests.ledger.servers import server_pid
 
 PATH = "/v1/images/generations"
 BODY = {"prompt": "a lighthouse", "size": "1024x1024", "quality": "low"}
@@ -84,6 +85,21 @@ def test_workers_leave_once_however_often_a_signal_reaches_them(tmp_path: Path, 
         began = time.monotonic()
         assert stack.stop() == 0
         assert time.monotonic() - began < 60
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_whoever_asks_again_and_again_cuts_nothing_short(
+    tmp_path: Path, sandbox: Sandbox, number: signal.Signals
+) -> None:
+    """Also while it stops its embedded store, of which nothing is left."""
+    with running_gateway(tmp_path, tight("10"), sandbox) as stack:
+        assert server_pid(stack.data)
+        stack.process.send_signal(signal.SIGTERM)
+        while stack.process.poll() is None:
+            stack.process.send_signal(number)
+            time.sleep(0.02)
+        assert stack.process.wait() == 0
+        assert server_pid(stack.data) is None
 
 
 def test_what_outlasts_the_grace_is_told_so_and_booked(tmp_path: Path, sandbox: Sandbox) -> None:
