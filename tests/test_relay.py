@@ -543,14 +543,20 @@ async def test_a_large_answer_that_breaks_off_breaks_the_connection() -> None:
     await calling
 
 
-@pytest.mark.parametrize("before", [b'data: {"half', b"event: x\r\ndata: 1\r\n", b"event: x\rdata: 1\r", b"data: 1\n"])
-async def test_a_stream_torn_inside_an_event_is_aborted(before: bytes) -> None:
-    """What follows half an event would read as part of it."""
+async def broken_off(before: bytes) -> Relay:
+    """What a client gets of a stream that broke off behind these bytes, and was ended with the error."""
     relay = Relay()
     delivery = Delivery(Chunks([before], length=False, event_stream=True, broken=FAILURE), relay, head)
     with pytest.raises(UpstreamFailure):
         await delivery.pump()
     delivery.break_off(ERROR)
+    return relay
+
+
+@pytest.mark.parametrize("before", [b'data: {"half', b"event: x\r\ndata: 1\r\n", b"event: x\rdata: 1\r", b"data: 1\n"])
+async def test_a_stream_torn_inside_an_event_is_aborted(before: bytes) -> None:
+    """What follows half an event would read as part of it."""
+    relay = await broken_off(before)
     with pytest.raises(Truncated):
         await rest(await relay.head())
 
@@ -558,11 +564,7 @@ async def test_a_stream_torn_inside_an_event_is_aborted(before: bytes) -> None:
 @pytest.mark.parametrize("before", [b"data: 1\n\n", b"event: x\r\ndata: 1\r\n\r\n", b"event: x\rdata: 1\r\r"])
 async def test_a_stream_that_breaks_off_ends_in_an_error_event(before: bytes) -> None:
     """Between two events the error is an event of its own."""
-    relay = Relay()
-    delivery = Delivery(Chunks([before], length=False, event_stream=True, broken=FAILURE), relay, head)
-    with pytest.raises(UpstreamFailure):
-        await delivery.pump()
-    delivery.break_off(ERROR)
+    relay = await broken_off(before)
     body = await rest(await relay.head())
     assert body.startswith(before)
     event = body.removeprefix(before).removesuffix(b"\n\n").removeprefix(b"data: ")
@@ -574,11 +576,7 @@ async def test_a_stream_that_breaks_off_ends_in_an_error_event(before: bytes) ->
 )
 async def test_lines_without_data_do_not_keep_an_error_from_its_client(before: bytes) -> None:
     """They are all that is left of an event whose data was the end's mark: the error takes its name and its place."""
-    relay = Relay()
-    delivery = Delivery(Chunks([before], length=False, event_stream=True, broken=FAILURE), relay, head)
-    with pytest.raises(UpstreamFailure):
-        await delivery.pump()
-    delivery.break_off(ERROR)
+    relay = await broken_off(before)
     body = await rest(await relay.head())
     assert body == before + b"event: error\ndata: " + ERROR.written() + b"\n\n"
 
